@@ -1,0 +1,171 @@
+"""The words of fairjax: what flows between its rooms, and the shapes it has.
+
+``N`` rows, ``B`` batch, ``T`` tasks, ``Y`` label columns, ``C`` score columns, ``G`` groups, ``K`` gradient rows.
+
+One motif: whatever has state is a named pair of pure functions, configuration is captured by closure, and what a
+sweep may map is an argument. Arrays live in NamedTuples (traced), names and widths in frozen dataclasses (static).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import optax
+
+Array = jax.Array
+PyTree = Any
+
+KINDS = ("binary", "multiclass", "multilabel", "regression")
+
+
+class DataError(ValueError):
+    """A complaint about data, made at the door: names file, column and count, and says what to do."""
+
+
+class Columns(NamedTuple):
+    """Features of a table: the ``x`` of a :class:`Dataset` that was read from columns."""
+
+    numeric: Array  # [N, P] float32, standardised
+    codes: Array  # [N, Q] int32, level index per categorical column; -1 is a level unseen in training
+
+
+class Dataset(NamedTuple):
+    """Rows of data. All arrays, all traced; a jitted function takes it as an argument and never closes over it.
+
+    Missing is one mechanism: label missing, ``label_mask`` 0; demographics missing, a zero block in ``groups``;
+    padding, ``weight`` 0.
+    """
+
+    x: PyTree  # any pytree of arrays with leading N; Columns for tables
+    labels: Array  # [N, Y] float32; 0/1, class index, or a number; undefined where the mask is 0 (NaN allowed)
+    label_mask: Array  # [N, Y] float32, 1 where the label is known
+    groups: Array  # [N, G] float32 membership, all attributes side by side
+    weight: Array  # [N] float32
+
+
+class Splits(NamedTuple):
+    """Three data sets of one spec."""
+
+    train: Dataset
+    validation: Dataset
+    test: Dataset
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One thing to predict. ``levels`` are class names (multiclass) or column names (multilabel)."""
+
+    name: str
+    kind: str = "binary"
+    levels: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if self.kind not in KINDS:
+            raise ValueError(f"task {self.name!r}: kind {self.kind!r} is not one of {', '.join(KINDS)}")
+
+    @property
+    def label_width(self) -> int:
+        """Label columns: one, unless the task is multi-label."""
+        return len(self.levels) if self.kind == "multilabel" else 1
+
+    @property
+    def score_width(self) -> int:
+        """Score columns: one per class or label; one for binary and regression."""
+        return len(self.levels) if self.kind in ("multiclass", "multilabel") else 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Attribute:
+    """A sensitive attribute: one block of ``groups``, a column per level."""
+
+    name: str
+    levels: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """What the columns of a :class:`Dataset` mean. Static and hashable."""
+
+    tasks: tuple[Task, ...]
+    attributes: tuple[Attribute, ...]
+    numeric: tuple[str, ...] = ()  # names of Columns.numeric
+    categorical: tuple[tuple[str, int], ...] = ()  # (name, number of levels) of Columns.codes
+
+    def label_slice(self, task: int) -> slice:
+        """Columns of ``labels`` that belong to a task."""
+        return _block([t.label_width for t in self.tasks], task)
+
+    def score_slice(self, task: int) -> slice:
+        """Columns of the scores that belong to a task."""
+        return _block([t.score_width for t in self.tasks], task)
+
+    def group_slice(self, attribute: int) -> slice:
+        """Columns of ``groups`` that belong to an attribute."""
+        return _block([len(a.levels) for a in self.attributes], attribute)
+
+    @property
+    def group_names(self) -> tuple[str, ...]:
+        """``attribute=level`` for every column of ``groups``."""
+        return tuple(f"{a.name}={level}" for a in self.attributes for level in a.levels)
+
+
+def _block(widths: list[int], index: int) -> slice:
+    start = sum(widths[:index])
+    return slice(start, start + widths[index])
+
+
+class Model(NamedTuple):
+    """Three pure functions. Anything that has them is a model; parameters are ``{"trunk": ..., "heads": ...}``."""
+
+    init: Callable[[Array], PyTree]  # key -> params
+    represent: Callable[..., PyTree]  # trunk, x, condition=None -> z
+    predict: Callable[[PyTree, PyTree], Array]  # heads, z -> scores [B, C]
+
+
+class Objective(NamedTuple):
+    """Named losses of a batch, with memory for those that keep running counts (``()`` for the others).
+
+    ``apply(params, batch, key, memory) -> (values, memory)``; ``values`` holds K scalars in the order of ``rows``.
+    A tuple of scalars keeps the rows' gradients apart at no cost; an array ``[K]`` works too.
+    """
+
+    rows: tuple[str, ...]
+    init: Callable[[], PyTree]
+    apply: Callable[..., tuple[Any, PyTree]]
+
+
+class Parts(NamedTuple):
+    """What a recipe is made of once its knobs are known: the four slots."""
+
+    model: Model
+    objective: Objective
+    transform: optax.GradientTransformationExtraArgs
+    events: tuple[Callable[..., Any], ...] = ()  # (key, block, state, data) -> state, between scan blocks
+
+
+class Range(NamedTuple):
+    """Where a knob is drawn from: uniform, or log-uniform, in [low, high]; ``default`` when it is not swept."""
+
+    default: Any
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    simplex: bool = False  # draw a point of the simplex over tasks
+
+
+class Recipe(NamedTuple):
+    """A method by name: knobs in, parts out. ``build`` runs inside the trace, so every knob may be mapped."""
+
+    name: str
+    build: Callable[[PyTree], Parts]
+    space: dict[str, Range]  # every knob of the method; knobs are a dict of arrays with these keys
+
+
+class Post(NamedTuple):
+    """Post-processing of scores: ``fit(scores, groups, weight) -> state``, ``apply(state, scores, groups)``."""
+
+    fit: Callable[..., PyTree]
+    apply: Callable[..., Array]
