@@ -1,0 +1,61 @@
+"""Supervised losses per task kind, and the probabilities that belong to the scores.
+
+In: scores ``[B, C]``, labels and mask ``[B, Y]``. Out: a loss per row and task, ``[B]``, 0 where the label is missing.
+Reductions live in :mod:`fairjax.objectives`.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from fairjax.masked import keep
+from fairjax.types import Array, Spec, Task
+
+
+def sigmoid_cross_entropy(score: Array, label: Array) -> Array:
+    """``-y log s(f) - (1-y) log(1 - s(f))`` per element, stable for large ``|f|``."""
+    return jax.nn.softplus(score) - label * score
+
+
+def softmax_cross_entropy(scores: Array, label: Array) -> Array:
+    """``-log softmax(f)_y`` of scores ``[B, C]`` and class indices ``[B]``."""
+    index = label.astype(jnp.int32)[:, None]
+    return -jnp.take_along_axis(jax.nn.log_softmax(scores), index, axis=1)[:, 0]
+
+
+def squared_error(score: Array, label: Array) -> Array:
+    """``(f - y)^2`` per element."""
+    return jnp.square(score - label)
+
+
+def row_losses(task: Task, scores: Array, labels: Array, mask: Array) -> tuple[Array, Array]:
+    """The loss of every row on one task, and which rows count.
+
+    Args:
+      task: binary and multilabel take sigmoid cross-entropy (labels of a row added up), multiclass softmax
+        cross-entropy, regression the squared error.
+      scores: the task's columns ``[B, c]``.
+      labels: the task's columns ``[B, y]``; anything (NaN too) where the mask is 0.
+      mask: ``[B, y]``.
+
+    Returns:
+      ``loss[B]`` in float32, 0 where nothing is known, and ``known[B]``, 1 where any label is known.
+    """
+    scores, labels = scores.astype(jnp.float32), keep(labels, mask)
+    known = jnp.max(mask, axis=1)
+    if task.kind == "multiclass":
+        return known * softmax_cross_entropy(scores, labels[:, 0]), known
+    each = squared_error if task.kind == "regression" else sigmoid_cross_entropy
+    return jnp.sum(mask * each(scores, labels), axis=1), known
+
+
+def probabilities(spec: Spec, scores: Array) -> list[Array]:
+    """Per task, what a notion looks at: ``[B]`` per score column as a list of columns ``[B, c]``.
+
+    Sigmoid for binary and multilabel, softmax for multiclass, the score itself for regression; float32.
+    """
+    link = {"binary": jax.nn.sigmoid, "multilabel": jax.nn.sigmoid, "multiclass": jax.nn.softmax,
+            "regression": lambda f: f}
+    scores = scores.astype(jnp.float32)
+    return [link[t.kind](scores[:, spec.score_slice(i)]) for i, t in enumerate(spec.tasks)]

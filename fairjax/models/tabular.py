@@ -1,0 +1,126 @@
+"""A shared-bottom network for tables: ``Columns`` in, one head per task out.
+
+Numeric columns and one embedding per categorical column are concatenated, go through a shared trunk of ReLU layers,
+then per task through a head of ReLU layers and a linear output.
+
+The embedding lookup is *folded* into the first layer: with a one-hot row ``e``, ``(e @ table) @ kernel`` is
+``e @ (table @ kernel)``, the same function and the same gradients. The one-hot design does not depend on the
+parameters, so under ``vmap`` over members it is made once, and the first layer of all members becomes one product.
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from fairjax.types import Array, Columns, Model, PyTree, Spec
+
+
+class Trunk(nn.Module):
+    """Embeddings and shared layers: ``Columns`` of B rows -> ``[B, widths[-1]]``."""
+
+    levels: tuple[int, ...]
+    widths: tuple[int, ...]
+    embedding: int
+    fold: bool
+    kernel_init: nn.initializers.Initializer
+    embedding_init: nn.initializers.Initializer
+
+    @nn.compact
+    def __call__(self, x: Columns) -> Array:
+        tables = [self.param(f"embedding_{j}", self.embedding_init, (n, self.embedding))
+                  for j, n in enumerate(self.levels)]
+        inputs = x.numeric.shape[-1] + len(self.levels) * self.embedding
+        kernel = self.param("kernel", self.kernel_init, (inputs, self.widths[0]))
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.widths[0],))
+        first = _folded if self.fold else _looked_up
+        z = nn.relu(first(x, tables, kernel) + bias[None])
+        for i, width in enumerate(self.widths[1:], start=1):
+            z = nn.relu(nn.Dense(width, kernel_init=self.kernel_init, name=f"dense_{i}")(z))
+        return z
+
+
+def _folded(x: Columns, tables: list[Array], kernel: Array) -> Array:
+    """First layer as one product of the one-hot design with the folded kernel."""
+    p = x.numeric.shape[-1]
+    blocks = [kernel[:p]]
+    onehot = [x.numeric.astype(kernel.dtype)]
+    for j, table in enumerate(tables):
+        n, d = table.shape
+        blocks.append(table @ kernel[p + j * d:p + (j + 1) * d])
+        onehot.append(jax.nn.one_hot(x.codes[:, j], n, dtype=kernel.dtype))  # a level unseen (-1) is a row of zeros
+    return jnp.concatenate(onehot, axis=1) @ jnp.concatenate(blocks)
+
+
+def _looked_up(x: Columns, tables: list[Array], kernel: Array) -> Array:
+    """First layer as written in a textbook: look the embeddings up, concatenate, multiply."""
+    found = [jnp.where(x.codes[:, j:j + 1] >= 0, table[x.codes[:, j]], 0.0) for j, table in enumerate(tables)]
+    return jnp.concatenate([x.numeric.astype(kernel.dtype), *found], axis=1) @ kernel
+
+
+class Head(nn.Module):
+    """The part of one task: ``[B, D] -> [B, outputs]``."""
+
+    widths: tuple[int, ...]
+    outputs: int
+    kernel_init: nn.initializers.Initializer
+
+    @nn.compact
+    def __call__(self, z: Array) -> Array:
+        for i, width in enumerate(self.widths):
+            z = nn.relu(nn.Dense(width, kernel_init=self.kernel_init, name=f"dense_{i}")(z))
+        return nn.Dense(self.outputs, kernel_init=self.kernel_init, name="output")(z)
+
+
+def shared_bottom(spec: Spec, trunk: tuple[int, ...] = (64,), head: tuple[int, ...] = (32,), embedding: int = 10, *,
+                  fold: bool = True, kernel_init: nn.initializers.Initializer | None = None,
+                  embedding_init: nn.initializers.Initializer | None = None) -> Model:
+    """The shared-bottom multi-task network of Caruana (1997) for tables.
+
+    Args:
+      spec: names the columns and tasks; fixes input and output widths.
+      trunk: widths of the shared ReLU layers, at least one.
+      head: widths of each task's ReLU layers; may be empty.
+      embedding: dimension of every categorical embedding.
+      fold: fold the embeddings into the first layer (same function, faster) or look them up.
+      kernel_init: initialiser of all kernels. Default: Glorot uniform, as in the MTA-F code.
+      embedding_init: initialiser of the embeddings. Default: normal truncated at two deviations, scaled by
+        ``1/sqrt(embedding)``, as in the MTA-F code.
+
+    Returns:
+      A :class:`Model`; ``represent`` takes :class:`Columns`, ``predict`` gives scores ``[B, C]`` (logits for
+      classification). ``params["heads"]`` has one subtree per task name.
+
+    Raises:
+      ValueError: when the trunk has no layer.
+    """
+    if not trunk:
+        raise ValueError("shared_bottom: the trunk needs at least one layer, got trunk=()")
+    kernel_init = kernel_init or nn.initializers.glorot_uniform()
+    embedding_init = embedding_init or nn.initializers.truncated_normal(stddev=embedding**-0.5)
+    levels = tuple(n for _, n in spec.categorical)
+    body = Trunk(levels, tuple(trunk), embedding, fold, kernel_init, embedding_init)
+    heads = {t.name: Head(tuple(head), t.score_width, kernel_init) for t in spec.tasks}
+    example = Columns(jnp.zeros((1, len(spec.numeric))), jnp.zeros((1, len(levels)), int))
+
+    def init(key: Array) -> PyTree:
+        trunk_key, *head_keys = jax.random.split(key, 1 + len(heads))
+        z = jnp.zeros((1, trunk[-1]))
+        return {"trunk": body.init(trunk_key, example)["params"],
+                "heads": {name: h.init(k, z)["params"] for (name, h), k in zip(heads.items(), head_keys, strict=True)}}
+
+    def represent(params: PyTree, x: Columns, condition: Array | None = None) -> Array:
+        if condition is not None:
+            raise ValueError("shared_bottom takes no condition; use a conditioned model")
+        return body.apply({"params": params}, x)
+
+    def predict(params: PyTree, z: Array) -> Array:
+        return jnp.concatenate([h.apply({"params": params[name]}, z) for name, h in heads.items()], axis=1)
+
+    return Model(init, represent, predict)
+
+
+def scores(model: Model, params: PyTree, x: PyTree) -> Array:
+    """Scores ``[N, C]`` of a model: ``predict(heads, represent(trunk, x))``."""
+    return model.predict(params["heads"], model.represent(params["trunk"], x))

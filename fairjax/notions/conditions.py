@@ -1,0 +1,59 @@
+"""On which rows a notion looks: the conditioning sets.
+
+A condition takes a binary task's ``label[N]`` and ``mask[N]`` and returns ``select[N]``, 1 for the rows it wants.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from fairjax.masked import keep
+from fairjax.types import Array
+
+
+def everyone(label: Array, mask: Array) -> Array:
+    """All rows, labelled or not (demographic parity)."""
+    del label
+    return jnp.ones_like(mask)
+
+
+def negatives(label: Array, mask: Array) -> Array:
+    """Rows known to be negative (rates of false positives)."""
+    return mask * (1.0 - keep(label, mask))
+
+
+def positives(label: Array, mask: Array) -> Array:
+    """Rows known to be positive (rates of true positives)."""
+    return mask * keep(label, mask)
+
+
+def nobody(label: Array, mask: Array) -> Array:
+    """No row: what is exclusive to a task when everyone counts for every task."""
+    del label
+    return jnp.zeros_like(mask)
+
+
+_OPPOSITE = {negatives: positives, positives: negatives, everyone: nobody}
+
+
+def exclusive(condition, label: Array, mask: Array, task: int) -> Array:
+    """Rows that meet the condition on one task and its opposite on every other task.
+
+    For ``negatives`` this is MTA-F's exclusive set, negative on t and positive on all other tasks. A row whose other
+    label is missing is not exclusive. One task alone: all rows that meet the condition.
+
+    Args:
+      condition: ``negatives``, ``positives`` or ``everyone``.
+      label: ``[N, T]`` of binary tasks.
+      mask: ``[N, T]``.
+      task: column t.
+
+    Returns:
+      ``select[N]``.
+    """
+    opposite = _OPPOSITE[condition]
+    select = condition(label[:, task], mask[:, task])
+    for other in range(label.shape[1]):
+        if other != task:
+            select = select * opposite(label[:, other], mask[:, other])
+    return select

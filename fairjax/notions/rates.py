@@ -1,0 +1,68 @@
+"""Gaps between group rates, soft on probabilities and hard on decisions: one definition for both.
+
+The rate of a group is the mean of the values in it. On negatives this is the false positive rate, on positives the true
+positive rate, on everyone the selection rate.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from fairjax.masked import divide, group_mean
+from fairjax.types import Array
+
+
+def difference(rate: Array, mass: Array) -> Array:
+    """``max_g rate_g - min_g rate_g`` over groups with mass; 0 with gradient 0 when fewer than two are present.
+
+    For two groups the absolute difference. More groups: the largest pairwise difference, as in fairlearn.
+    """
+    present = mass > 0
+    top = jnp.max(jnp.where(present, rate, -jnp.inf))
+    low = jnp.min(jnp.where(present, rate, jnp.inf))
+    # infinities of an empty set must not meet in a subtraction
+    two = jnp.sum(present) >= 2
+    return jnp.where(two, jnp.where(two, top, 0.0) - jnp.where(two, low, 0.0), 0.0)
+
+
+def ratio(rate: Array, mass: Array) -> Array:
+    """``min_g rate_g / max_g rate_g`` over groups with mass; 1 when fewer than two are present or all rates are 0."""
+    present = mass > 0
+    top = jnp.max(jnp.where(present, rate, 0.0))
+    low = jnp.min(jnp.where(present, rate, jnp.inf))
+    two = (jnp.sum(present) >= 2) & (top > 0)
+    return jnp.where(two, divide(jnp.where(two, low, 0.0), top), 1.0)
+
+
+def rate_gap(prob: Array, groups: Array, weight: Array) -> Array:
+    """Largest difference of group means, ``max_g m_g - min_g m_g``: the soft rate gap on probabilities.
+
+    Args:
+      prob: ``[N]`` probabilities (or 0/1 decisions, then it is the hard gap).
+      groups: membership ``[N, G]`` of one attribute.
+      weight: ``[N]``, 0 outside the conditioning set.
+
+    Returns:
+      A scalar in [0, 1].
+    """
+    return difference(*group_mean(prob, groups, weight))
+
+
+def sharpened_rate_gap(threshold: float = 0.5, temperature: float = 0.1):
+    """Rate gap of ``sigmoid((p - threshold) / temperature)``: nearer to the hard gap, harder to game by low confidence."""
+    def gap(prob: Array, groups: Array, weight: Array) -> Array:
+        return rate_gap(jax.nn.sigmoid((prob - threshold) / temperature), groups, weight)
+    return gap
+
+
+def published_rate_gap(threshold: float):
+    """The rate gap as coded by Wang et al. (2021) for German Credit: counts of thresholded scores, no gradient.
+
+    ``threshold`` is the training base rate there. A group without rows counts as rate 0, so a batch with one group
+    gives that group's rate. Kept for parity only: its gradient is zero everywhere, it cannot train anything.
+    """
+    def gap(prob: Array, groups: Array, weight: Array) -> Array:
+        rate, mass = group_mean(jax.lax.stop_gradient(prob > threshold).astype(jnp.float32), groups, weight)
+        return difference(rate, jnp.where(jnp.sum(mass) > 0, 1.0, mass))
+    return gap

@@ -1,0 +1,167 @@
+"""Named rows: losses of a batch built from supervised losses and fairness notions.
+
+Every objective here is a function of ``terms``: the accuracy loss ``L_t``, the fairness loss ``F_t`` on the notion's
+rows, and ``E_t``, the same on the rows exclusive to task t.
+
+Reductions. ``"batch"`` (default, as in the MTA-F code, divided by B): sums over rows over the nominal batch size, so a
+fairness loss counts in proportion to the rows it looks at, ``(n / B) F``; a padded last batch is exact. ``"mean"``: means
+over the rows that count, as in MinDiff.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+
+from fairjax.losses import probabilities, row_losses
+from fairjax.masked import divide, keep
+from fairjax.notions import Notion, everyone, exclusive, nobody
+from fairjax.types import Array, Dataset, Model, Objective, PyTree, Spec
+
+
+class Terms:
+    """Losses of one batch per task; each is computed when it is asked for.
+
+    Args:
+      spec: names the columns.
+      scores: ``[B, C]``.
+      batch: the rows.
+      notion: the fairness notion, or None where only accuracy is asked for.
+      reduction: ``"batch"`` or ``"mean"``.
+    """
+
+    def __init__(self, spec: Spec, scores: Array, batch: Dataset, notion: Notion | None = None,
+                 reduction: str = "batch"):
+        if reduction not in ("batch", "mean"):
+            raise ValueError(f"reduction must be 'batch' or 'mean', got {reduction!r}")
+        self.spec, self.scores, self.batch, self.notion, self.reduction = spec, scores, batch, notion, reduction
+        self._binary = [i for i, t in enumerate(spec.tasks) if t.kind == "binary"]
+        self._columns = [spec.label_slice(i).start for i in self._binary]
+
+    def _reduce(self, total: Array, mass: Array) -> Array:
+        """Mean over the batch, or over what counts."""
+        return total / self.batch.weight.shape[0] if self.reduction == "batch" else divide(total, mass)
+
+    def accuracy(self, t: int) -> Array:
+        """``L_t``: weighted supervised loss over the rows whose label is known."""
+        y, s = self.spec.label_slice(t), self.spec.score_slice(t)
+        loss, known = row_losses(self.spec.tasks[t], self.scores[:, s], self.batch.labels[:, y],
+                                 self.batch.label_mask[:, y])
+        weight = self.batch.weight * known
+        return self._reduce(jnp.sum(weight * keep(loss, weight)), jnp.sum(weight))
+
+    def fairness(self, t: int) -> Array:
+        """``F_t``: the notion on task t, added up over its conditions and over attributes."""
+        return self._distance(t, lambda condition: condition(*self._label(t)))
+
+    def exclusive(self, t: int) -> Array:
+        """``E_t``: the notion on the rows exclusive to task t."""
+        if t not in self._binary:
+            only = len(self.spec.tasks) == 1
+            return self._distance(t, lambda condition: (everyone if only else nobody)(*self._label(t)))
+        labels, mask = self.batch.labels[:, self._columns], self.batch.label_mask[:, self._columns]
+        return self._distance(t, lambda condition: exclusive(condition, labels, mask, self._binary.index(t)))
+
+    def _label(self, t: int) -> tuple[Array, Array]:
+        column = self.spec.label_slice(t).start
+        return self.batch.labels[:, column], self.batch.label_mask[:, column]
+
+    def _distance(self, t: int, select) -> Array:
+        conditions = self.notion.conditions if t in self._binary else (everyone,)
+        prob = probabilities(self.spec, self.scores)[t]
+        total = jnp.zeros((), jnp.float32)
+        for a in range(len(self.spec.attributes)):
+            groups = self.batch.groups[:, self.spec.group_slice(a)]
+            for condition in conditions:
+                weight = self.batch.weight * select(condition)
+                for column in range(prob.shape[1]):
+                    value = self.notion.distance(prob[:, column], groups, weight)
+                    total = total + self._scale(value, weight, groups)
+        return total
+
+    def _scale(self, value: Array, weight: Array, groups: Array) -> Array:
+        if self.reduction == "mean":
+            return value
+        return value * jnp.sum(weight * jnp.sum(groups, axis=1)) / self.batch.weight.shape[0]
+
+
+def objective(model: Model, rows: Sequence[str], values) -> Objective:
+    """An objective without memory from ``values(scores[B, C], batch) -> K scalars``."""
+    def apply(params: PyTree, batch: Dataset, key: Array, memory: PyTree) -> tuple[tuple[Array, ...], PyTree]:
+        del key
+        scores = model.predict(params["heads"], model.represent(params["trunk"], batch.x))
+        return tuple(values(scores, batch)), memory
+    return Objective(tuple(rows), tuple, apply)
+
+
+def per_task(model: Model, spec: Spec, *, notion: Notion | None = None, lam: Array | None = None,
+             reduction: str = "batch") -> Objective:
+    """One row per task: ``L_t + lam_t F_t``, or ``L_t`` alone without a notion.
+
+    Args:
+      model: scores the batch.
+      spec: names tasks and attributes.
+      notion: the fairness notion; None leaves fairness out.
+      lam: ``[T]``, needed with a notion.
+      reduction: see the module.
+
+    Returns:
+      An objective with T rows named after the tasks.
+    """
+    def values(scores: Array, batch: Dataset) -> list[Array]:
+        terms = Terms(spec, scores, batch, notion, reduction)
+        tasks = range(len(spec.tasks))
+        return [terms.accuracy(t) + (0.0 if notion is None else lam[t] * terms.fairness(t)) for t in tasks]
+    return objective(model, [t.name for t in spec.tasks], values)
+
+
+def weighted(inner: Objective, weight: Array) -> Objective:
+    """One row, ``sum_k weight_k v_k``: the cheap form of every aggregator that is a fixed weighted sum."""
+    def apply(params: PyTree, batch: Dataset, key: Array, memory: PyTree) -> tuple[tuple[Array, ...], PyTree]:
+        values, memory = inner.apply(params, batch, key, memory)
+        return (sum(weight[k] * v for k, v in enumerate(values)),), memory
+    return Objective(("total",), inner.init, apply)
+
+
+def mta_f_rows(loss: Sequence[Array], fairness: Sequence[Array], exclusive: Sequence[Array], weight: Array, lam: Array,
+               r: Array, scale_trunk: bool = True) -> tuple[Array, Array]:
+    """The two rows of MTA-F from per-task losses: what the trunk descends and what the heads descend.
+
+    ``trunk = sum_t w_t (L_t + lam_t (F_t - r_t E_t))`` and ``heads = sum_t w_t (L_t + lam_t r_t E_t)``.
+
+    Args:
+      loss: accuracy losses ``L_t``, T scalars.
+      fairness: ``F_t`` on each task's own rows.
+      exclusive: ``E_t`` on the rows exclusive to each task.
+      weight: ``w[T]``, lam: ``[T]``, r: head-to-shared ratio ``[T]``.
+      scale_trunk: subtract ``r_t E_t`` (the code of the paper) or ``E_t`` (Eq. 10 of the paper) from the trunk.
+
+    Returns:
+      ``(trunk, heads)``.
+
+    Reference:
+      Wang, Wang, Beutel, Prost, Chen, Chi: Understanding and improving fairness-accuracy trade-offs in multi-task
+      learning, KDD 2021, Algorithm 1 and Eqs. 9 to 11.
+    """
+    trunk = heads = jnp.zeros(())
+    for t, (l_t, f_t, e_t) in enumerate(zip(loss, fairness, exclusive, strict=True)):
+        moved = r[t] * e_t
+        trunk = trunk + weight[t] * (l_t + lam[t] * (f_t - (moved if scale_trunk else e_t)))
+        heads = heads + weight[t] * (l_t + lam[t] * moved)
+    return trunk, heads
+
+
+def mta_f(model: Model, spec: Spec, *, notion: Notion, weight: Array, lam: Array, r: Array, scale_trunk: bool = True,
+          reduction: str = "batch") -> Objective:
+    """MTA-F as an objective with the rows ``trunk`` and ``heads``; see :func:`mta_f_rows`.
+
+    Equal opportunity by false positives is a notion on ``negatives``, by true positives on ``positives``, equalized odds
+    on both. Rows without demographics count for accuracy alone.
+    """
+    def values(scores: Array, batch: Dataset) -> tuple[Array, Array]:
+        terms = Terms(spec, scores, batch, notion, reduction)
+        tasks = range(len(spec.tasks))
+        return mta_f_rows([terms.accuracy(t) for t in tasks], [terms.fairness(t) for t in tasks],
+                          [terms.exclusive(t) for t in tasks], weight, lam, r, scale_trunk)
+    return objective(model, ("trunk", "heads"), values)

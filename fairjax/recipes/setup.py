@@ -1,0 +1,44 @@
+"""What every recipe is given: the model, the notion and the optimizer, free of any method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import optax
+
+from fairjax.gradients import summed_adagrad
+from fairjax.notions import Notion
+from fairjax.types import Model, PyTree, Range, Spec
+
+
+class Setup(NamedTuple):
+    """The slots that do not depend on the method.
+
+    ``notion`` and ``optimizer`` are functions of the knobs, so that a bandwidth or a learning rate can be swept.
+    """
+
+    spec: Spec
+    model: Model
+    notion: Callable[[PyTree], Notion]
+    optimizer: Callable[[PyTree], optax.GradientTransformation]
+    knobs: dict[str, Range]  # knobs read by notion and optimizer
+    reduction: str = "batch"
+
+    @staticmethod
+    def paper(spec: Spec, model: Model, notion: Notion, learning_rate: float, batch_size: int) -> Setup:
+        """The setup of the MTA-F code: Adagrad on losses summed over the batch, learning rate as the only shared knob."""
+        return Setup(spec, model, lambda knobs: notion, lambda knobs: summed_adagrad(knobs["learning_rate"], batch_size),
+                     {"learning_rate": Range(learning_rate)})
+
+
+def weight_range(spec: Spec) -> Range:
+    """Task weights: a point of the simplex, equal weights by default."""
+    tasks = len(spec.tasks)
+    return Range(np.full(tasks, 1.0 / tasks), 0.0, 1.0, simplex=True)
+
+
+def lam_range(spec: Spec) -> Range:
+    """Fairness weights per task: [0, 5] as in the MTA-F paper, 1 by default."""
+    return Range(np.ones(len(spec.tasks)), 0.0, 5.0)

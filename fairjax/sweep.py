@@ -1,0 +1,310 @@
+"""Every run of a sweep in one compiled pass: knobs x seeds, in chunks, over all devices, written as it goes.
+
+A member of a sweep is a point (knobs) and a seed. Its keys come from the seed alone, never from its chunk, so all points
+start from the same initialisations. Members are trained and evaluated inside one jitted program, mapped over as many
+members as the measured chunk holds and sharded over devices; only metrics leave the device. Each finished chunk is
+written at once, and a sweep started again where one was killed goes on and ends with the same numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from fairjax.models import scores as model_scores
+from fairjax.train import Static, make_train
+from fairjax.types import PyTree, Range, Recipe, Splits
+
+
+class Runs(NamedTuple):
+    """What a sweep gives, one entry per member; points vary slowest, seeds fastest."""
+
+    point: np.ndarray  # [M] int
+    seed: np.ndarray  # [M] int
+    knobs: dict[str, np.ndarray]  # [M, ...]
+    results: dict[str, np.ndarray]  # [M, ...]: metrics, "diverged", "values" and what was kept
+    compilations: int  # of the sweep's program; 0 when every chunk was already on disk
+    chunk: int  # members per device and call
+
+
+# ---------------------------------------------------------------------------------------------------- points
+
+
+def draw(space: dict[str, Range], count: int, seed: int, *, sequence: str = "uniform") -> dict[str, np.ndarray]:
+    """Random knobs.
+
+    Args:
+      space: a recipe's knobs; one without bounds stays at its default.
+      count: number of points L.
+      seed: of the draw.
+      sequence: ``"uniform"`` for independent draws, ``"sobol"`` for a scrambled Sobol sequence.
+
+    Returns:
+      Arrays ``[L, ...]``, float32. A simplex knob of T entries is uniform on the simplex.
+    """
+    widths = {name: _dimensions(r) for name, r in space.items()}
+    unit = _unit(count, sum(widths.values()), seed, sequence)
+    knobs, used = {}, 0
+    for name, r in space.items():
+        u = unit[:, used:used + widths[name]]
+        used += widths[name]
+        knobs[name] = _place(r, u, count)
+    return knobs
+
+
+def grid(space: dict[str, Range], values: dict[str, Sequence]) -> dict[str, np.ndarray]:
+    """The product of the given values per knob, other knobs at their defaults; arrays ``[L, ...]``.
+
+    Raises:
+      ValueError: for a knob the space does not have.
+    """
+    for name in values:
+        if name not in space:
+            raise ValueError(f"no knob {name!r}; there are {', '.join(space)}")
+    index = np.indices([len(v) for v in values.values()]).reshape(len(values), -1) if values else np.zeros((0, 1), int)
+    chosen = {name: np.asarray(v, np.float32)[i] for (name, v), i in zip(values.items(), index, strict=True)}
+    size = index.shape[1]
+    default = {name: np.broadcast_to(np.float32(r.default), (size, *np.shape(r.default))) for name, r in space.items()}
+    return {name: np.broadcast_to(chosen[name].reshape(size, *([1] * (default[name].ndim - chosen[name].ndim)),
+                                                       *chosen[name].shape[1:]), default[name].shape).copy()
+            if name in chosen else default[name].copy() for name in space}
+
+
+def _dimensions(r: Range) -> int:
+    """How many uniform numbers a knob takes: none when it is fixed, T - 1 for a point of a simplex."""
+    size = int(np.size(r.default))
+    return 0 if r.low is None else size - 1 if r.simplex else size
+
+
+def _unit(count: int, width: int, seed: int, sequence: str) -> np.ndarray:
+    if sequence == "uniform":
+        return np.random.default_rng(seed).random((count, width))
+    if sequence == "sobol":
+        from scipy.stats import qmc
+        points = qmc.Sobol(max(width, 1), rng=seed).random_base2(max(count - 1, 0).bit_length())
+        return points[:count, :width]
+    raise ValueError(f"sequence must be 'uniform' or 'sobol', got {sequence!r}")
+
+
+def _place(r: Range, u: np.ndarray, count: int) -> np.ndarray:
+    shape = (count, *np.shape(r.default))
+    if r.low is None:
+        return np.broadcast_to(np.float32(r.default), shape).copy()
+    if r.simplex:  # spacings of sorted uniforms are uniform on the simplex
+        cuts = np.concatenate([np.zeros((count, 1)), np.sort(u, axis=1), np.ones((count, 1))], axis=1)
+        return np.diff(cuts, axis=1).astype(np.float32)
+    place = r.low * (r.high / r.low) ** u if r.log else r.low + (r.high - r.low) * u
+    return place.reshape(shape).astype(np.float32)
+
+
+# ---------------------------------------------------------------------------------------------------- the program
+
+
+def member(recipe: Recipe, static: Static, evaluate: Callable, keep: Sequence[str] = ()) -> Callable:
+    """One run with its evaluation: ``(key, order_key, knobs, splits) -> dict of arrays``.
+
+    ``evaluate({"validation": scores, "test": scores}, splits)`` gives named metrics. The dict also holds ``diverged``
+    (some parameter or loss is not finite) and ``values`` ``[blocks, K]``; ``keep`` may name ``scores`` and ``params``.
+    """
+    train = make_train(static, recipe)
+
+    def run(key, order_key, knobs: PyTree, splits: Splits) -> dict[str, jax.Array]:
+        trained = train(key, order_key, knobs, splits.train)
+        params, model = trained.state.params, recipe.build(knobs).model
+        scores = {name: model_scores(model, params, getattr(splits, name).x) for name in ("validation", "test")}
+        finite = [jnp.all(jnp.isfinite(leaf)) for leaf in (*jax.tree.leaves(params), trained.values[-1])]
+        out = {**evaluate(scores, splits), "diverged": ~jnp.all(jnp.stack(finite)), "values": trained.values}
+        if "scores" in keep:
+            out.update({f"scores.{name}": s for name, s in scores.items()})
+        if "params" in keep:
+            out.update({f"params{jax.tree_util.keystr(p)}": leaf for p, leaf in jax.tree.leaves_with_path(params)})
+        return out
+
+    return run
+
+
+def mapped(run: Callable, devices: Sequence[jax.Device]) -> Callable:
+    """``run`` over a leading axis of keys and knobs, sharded over devices; order and data are shared. Jitted."""
+    many = jax.vmap(run, in_axes=(0, None, 0, None))
+    if len(devices) > 1:
+        each, every = PartitionSpec("members"), PartitionSpec()
+        many = jax.shard_map(many, mesh=_mesh(devices), in_specs=(each, every, each, every), out_specs=each,
+                             check_vma=False)
+    return jax.jit(many)
+
+
+def _mesh(devices: Sequence[jax.Device]) -> Mesh:
+    return Mesh(np.asarray(devices), ("members",))
+
+
+def keys(root: int, seeds: np.ndarray) -> tuple[jax.Array, jax.Array]:
+    """The members' keys (from their seeds) and the one key of the order of minibatches."""
+    key = jax.random.key(root)
+    return jax.vmap(lambda s: jax.random.fold_in(jax.random.fold_in(key, 1), s))(jnp.asarray(seeds)), \
+        jax.random.fold_in(key, 0)
+
+
+# ---------------------------------------------------------------------------------------------------- the sweep
+
+
+def sweep(recipe: Recipe, static: Static, knobs: dict[str, np.ndarray], seeds: Sequence[int], splits: Splits,
+          evaluate: Callable, *, root: int = 0, out: Path | None = None, chunk: int | None = None,
+          keep: Sequence[str] = (), devices: Sequence[jax.Device] | None = None,
+          progress: Callable[[int], None] | None = None) -> Runs:
+    """Train and evaluate every point with every seed.
+
+    Args:
+      recipe: the method.
+      static: shapes of a run.
+      knobs: arrays ``[L, ...]``, as :func:`draw` and :func:`grid` give them.
+      seeds: S seeds, each used at every point.
+      splits: the data, an argument of the compiled program.
+      evaluate: see :func:`member`.
+      root: seed of the key tree.
+      out: a folder for finished chunks; a sweep found there goes on. Nothing is written when None.
+      chunk: members per device and call; measured when None.
+      keep: ``"scores"``, ``"params"`` to bring them back too.
+      devices: default all local ones.
+      progress: called with the number of members just finished.
+
+    Returns:
+      :class:`Runs` with M = L * S members.
+
+    Raises:
+      ValueError: when ``out`` holds a different sweep.
+    """
+    devices = list(devices or jax.local_devices())
+    points = len(next(iter(knobs.values())))
+    point, seed = (a.ravel() for a in np.meshgrid(np.arange(points), np.asarray(seeds), indexing="ij"))
+    run = member(recipe, static, evaluate, keep)
+    manifest = _manifest(recipe, static, knobs, seeds, splits, root, keep, devices) if out else {}
+    found = _resume(out, manifest) if out else None
+    if len(devices) > 1:
+        splits = jax.device_put(splits, NamedSharding(_mesh(devices), PartitionSpec()))
+    else:
+        splits = jax.device_put(splits, devices[0])
+    if found is not None:
+        chunk = found
+    elif chunk is None:
+        chunk = measure_chunk(recipe, static, knobs, splits, evaluate, len(point), devices)
+    if out and found is None:
+        write_json(out / "manifest.json", {**manifest, "chunk": chunk})
+    program, size = mapped(run, devices), chunk * len(devices)
+    results = []
+    for first in range(0, len(point), size):
+        real = min(size, len(point) - first)
+        file = out / f"chunk-{first:07d}.npz" if out else None
+        if file is None or not file.exists():
+            index = np.minimum(np.arange(first, first + size), len(point) - 1)  # the last chunk repeats its last member
+            member_keys, order_key = keys(root, seed[index])
+            batch = {name: jnp.asarray(v[point[index]]) for name, v in knobs.items()}
+            done = {name: np.asarray(v)[:real] for name, v in program(member_keys, order_key, batch, splits).items()}
+            if file is not None:
+                _write_chunk(file, done)
+        else:
+            done = _read_chunk(file)
+        results.append(done)
+        if progress:
+            progress(real)
+    joined = {name: np.concatenate([r[name] for r in results]) for name in results[0]}
+    return Runs(point, seed, {name: np.asarray(v)[point] for name, v in knobs.items()}, joined,
+                program._cache_size(), chunk)
+
+
+def measure_chunk(recipe: Recipe, static: Static, knobs: dict, splits: Splits, evaluate: Callable, members: int,
+                  devices: Sequence[jax.Device]) -> int:
+    """Members per device and call with the best rate in a short trial: a few steps of training on the first rows.
+
+    On a CPU members must fit its cache and the best number is small; on an accelerator it is large. Sizes double as long
+    as a trial is faster per member by a tenth.
+    """
+    share = -(-members // len(devices))
+    size = min(share, 4 if devices[0].platform == "cpu" else 256)
+    rows = min(splits.train.weight.shape[0], 4 * static.batch_size)
+    short = splits._replace(**{name: jax.tree.map(lambda a: a[:rows], getattr(splits, name)) for name in splits._fields})
+    program = mapped(member(recipe, Static(2, static.batch_size), lambda scores, splits: {}), devices)
+    best, rate = size, 0.0
+    while True:
+        index = np.arange(size * len(devices)) % len(next(iter(knobs.values())))
+        args = (*keys(0, index), {name: jnp.asarray(v[index]) for name, v in knobs.items()}, short)
+        seconds = min(_seconds(program, args) for _ in range(3)) if _seconds(program, args) else 0.0
+        now = len(index) / seconds
+        if now > 1.1 * rate:
+            best, rate = size, now
+        elif now < rate:
+            return best
+        if 2 * size > share:
+            return best
+        size *= 2
+
+
+def _seconds(program: Callable, args: tuple) -> float:
+    begin = time.perf_counter()
+    jax.block_until_ready(program(*args))
+    return time.perf_counter() - begin
+
+
+# ---------------------------------------------------------------------------------------------------- on disk
+
+
+def fingerprint(tree: PyTree) -> str:
+    """A hash of every array of a tree: what, rather than which file, a sweep was run on."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(tree):
+        array = np.ascontiguousarray(leaf)
+        digest.update(f"{array.shape}{array.dtype}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def write_json(file: Path, content: dict) -> None:
+    """Write JSON whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(file.name + ".part")
+    part.write_text(json.dumps(content, indent=1))
+    os.replace(part, file)
+
+
+def _manifest(recipe, static, knobs, seeds, splits, root, keep, devices) -> dict:
+    return {"recipe": recipe.name, "epochs": static.epochs, "batch_size": static.batch_size, "block": static.block,
+            "points": len(next(iter(knobs.values()))), "knobs": fingerprint(knobs), "seeds": [int(s) for s in seeds],
+            "root": root, "data": fingerprint(splits), "keep": list(keep), "devices": len(devices),
+            "platform": devices[0].platform, "jax": jax.__version__}
+
+
+def _resume(out: Path, manifest: dict) -> int | None:
+    """The chunk size of the sweep in ``out``, None when there is none, an error when it is another sweep."""
+    file = out / "manifest.json"
+    if not file.exists():
+        return None
+    found = json.loads(file.read_text())
+    different = [f"{name} is {value!r} now and {found.get(name)!r} there" for name, value in manifest.items()
+                 if found.get(name) != value]
+    if different:
+        raise ValueError(f"{file} belongs to another sweep: {'; '.join(different)}. Choose another folder, or go on with "
+                         "the same settings.")
+    return found["chunk"]
+
+
+def _write_chunk(file: Path, arrays: dict[str, np.ndarray]) -> None:
+    part = file.with_name(file.name + ".part")
+    with part.open("wb") as stream:
+        np.savez(stream, **arrays)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(part, file)
+
+
+def _read_chunk(file: Path) -> dict[str, np.ndarray]:
+    with np.load(file, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}

@@ -1,0 +1,123 @@
+"""One training run as one function: ``train(key, order_key, knobs, data)``, a scan over minibatches.
+
+What fixes a shape is static, what a sweep may map is an argument. Between blocks of the scan stand events, which may
+change parameters, optimizer state and memory; the step itself knows nothing of any method.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from fairjax.gradients import value_and_rows
+from fairjax.types import Array, Dataset, Parts, PyTree, Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Static:
+    """What fixes the shape of a run.
+
+    ``epochs`` passes over the training rows in batches of ``batch_size``; a block, after which events happen and values
+    are recorded, is ``block`` epochs long.
+    """
+
+    epochs: int
+    batch_size: int
+    block: int = 1
+
+    def __post_init__(self):
+        if self.epochs < 1 or self.batch_size < 1 or self.block < 1 or self.epochs % self.block:
+            raise ValueError(f"{self}: all must be positive and epochs a multiple of block")
+
+
+class State(NamedTuple):
+    """What changes during training."""
+
+    params: PyTree
+    opt_state: PyTree
+    memory: PyTree
+    step: Array  # []
+
+
+class Trained(NamedTuple):
+    """What a run gives: its last state, and per block the mean of every row's value and what ``record`` returned."""
+
+    state: State
+    values: Array  # [blocks, K]
+    record: PyTree  # leaves [blocks, ...]
+
+
+def make_train(static: Static, recipe: Recipe, record: Callable[[State], PyTree] | None = None) -> Callable[..., Trained]:
+    """Build a training run.
+
+    Args:
+      static: shapes.
+      recipe: builds model, objective, transformation and events from the knobs, inside the trace.
+      record: what to keep of the state after every block (diagnostics in the optimizer's state, say).
+
+    Returns:
+      ``train(key, order_key, knobs, data) -> Trained``, pure. ``key`` is the member's own; ``order_key`` fixes the order
+      of minibatches: leave it unmapped under ``vmap`` and every member sees the same batches, gathered once. ``data`` is
+      the training :class:`Dataset`.
+    """
+    def train(key: Array, order_key: Array, knobs: PyTree, data: Dataset) -> Trained:
+        parts = recipe.build(knobs)
+        run_key, event_key, init_key = jax.random.split(key, 3)
+
+        def block(state: State, index: Array) -> tuple[State, tuple[Array, PyTree]]:
+            order = _orders(order_key, index, static, data.weight.shape[0])
+            state, values = jax.lax.scan(lambda s, rows: _step(parts, run_key, s, _take(data, rows)), state, order)
+            for i, event in enumerate(parts.events):
+                state = event(jax.random.fold_in(jax.random.fold_in(event_key, index), i), index, state, data)
+            return state, (jnp.mean(values, axis=0), record(state) if record else ())
+
+        blocks = jnp.arange(static.epochs // static.block)
+        state, (values, recorded) = jax.lax.scan(block, start(parts, init_key), blocks)
+        return Trained(state, values, recorded)
+
+    return train
+
+
+def start(parts: Parts, key: Array) -> State:
+    """The state before the first step."""
+    params = parts.model.init(key)
+    return State(params, parts.transform.init(params), parts.objective.init(), jnp.zeros((), jnp.int32))
+
+
+def _orders(key: Array, block: Array, static: Static, n: int) -> Array:
+    """Row indices ``[steps, batch]`` of one block, every epoch shuffled anew; ``n`` stands for padding."""
+    steps = -(-n // static.batch_size)
+    padding = jnp.full(steps * static.batch_size - n, n)
+
+    def epoch(i: Array) -> Array:
+        order = jax.random.permutation(jax.random.fold_in(key, block * static.block + i), n)
+        return jnp.concatenate([order, padding]).reshape(steps, static.batch_size)
+
+    # lax.map, not vmap: a sort of one epoch at a time
+    return jax.lax.map(epoch, jnp.arange(static.block)).reshape(-1, static.batch_size)
+
+
+def _take(data: Dataset, rows: Array) -> Dataset:
+    """A batch; a padded row repeats the last one with weight 0, no demographics and no labels."""
+    batch = jax.tree.map(lambda a: jnp.take(a, rows, axis=0, mode="clip"), data)
+    real = (rows < data.weight.shape[0]).astype(batch.weight.dtype)
+    return batch._replace(weight=batch.weight * real, groups=batch.groups * real[:, None],
+                          label_mask=batch.label_mask * real[:, None])
+
+
+def _step(parts: Parts, key: Array, state: State, batch: Dataset) -> tuple[State, Array]:
+    objective_key, link_key = jax.random.split(jax.random.fold_in(key, state.step))
+
+    def losses(params: PyTree):
+        return parts.objective.apply(params, batch, objective_key, state.memory)
+
+    (values, memory), rows = value_and_rows(losses, has_aux=True)(state.params)
+    updates, opt_state = optax.with_extra_args_support(parts.transform).update(
+        rows, state.opt_state, state.params, values=values, key=link_key, memory=memory,
+        value_fn=lambda params: jnp.stack(list(losses(params)[0])))
+    return State(optax.apply_updates(state.params, updates), opt_state, memory, state.step + 1), values
