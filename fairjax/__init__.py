@@ -1,0 +1,40 @@
+"""fairjax: fair multi-task learning in JAX, and the whole fairness-accuracy frontier instead of one point of it.
+
+Names load when they are first used: ``import fairjax`` loads neither flax nor any reader or drawing library.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "types": ["Array", "Attribute", "Columns", "DataError", "Dataset", "Model", "Objective", "Parts", "Post", "Range",
+              "Recipe", "Spec", "Splits", "Task"],
+    "data": ["Encoder", "Prepared", "Roles", "from_table", "load", "synthetic"],
+    "models": ["scores", "shared_bottom"],
+    "notions": ["Notion", "correlation_ratio", "everyone", "exclusive", "gaussian", "gaussian_mmd", "laplacian", "mmd",
+                "negatives", "positives", "rate_gap", "sharpened_rate_gap"],
+    "objectives": ["mta_f_rows", "objective", "per_task", "weighted"],
+    "gradients": ["aggregator", "route", "sum_rows", "summed_adagrad", "take_row", "value_and_rows"],
+    "train": ["State", "Static", "Trained", "make_train"],
+    "sweep": ["Runs", "draw", "grid"],
+    "metrics": ["are", "arfg", "evaluate"],
+    "frontier": ["hypervolume", "knee", "nondominated"],
+    "recipes": ["RECIPES", "Setup", "baseline", "mta_f", "single_task", "vanilla"],
+    "study": ["Plan"],
+}
+# the functions sweep and study share their room's name and stay there: from fairjax.sweep import sweep
+_ROOM = {name: room for room, names in _WHERE.items() for name in names}
+__all__ = sorted(_ROOM)
+
+
+def __getattr__(name: str):
+    if name not in _ROOM:
+        raise AttributeError(f"module 'fairjax' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"fairjax.{_ROOM[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return __all__

@@ -25,8 +25,8 @@ def write(out: Path, table: dict[str, np.ndarray], info: dict) -> list[Path]:
     Args:
       out: folder, made when absent.
       table: columns ``[N]`` in order: ``run``, ``point``, ``seed`` (int), ``method`` (str), ``diverged`` (bool), knobs
-        ``knob.<name>``, metrics ``<split>.<metric>[<task>]`` and ``<split>.<metric>[<task>|<attribute>]`` for the splits
-        ``validation`` and ``test``, and ``<split>.are``, ``<split>.arfg``.
+        ``knob.<name>``, metrics ``<split>.<metric>[<task>]`` and ``<split>.<metric>[<task>|<attribute>]`` for the
+        splits ``validation`` and ``test``, and ``<split>.are``, ``<split>.arfg``.
       info: ``tasks``, ``attributes`` (lists of names) and ``gap`` (the metric on the fairness axis) are needed.
         ``command`` (text with ``{run}`` in it), ``title``, ``environment``, ``versions``, ``seeds``, ``single_task``,
         ``selection``, ``units`` (metric name -> unit) and ``reference`` (the two coordinates of the hypervolume's

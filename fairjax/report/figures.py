@@ -19,18 +19,19 @@ from fairjax.report.table import write_atomic
 from fairjax.report.view import (
     Panel,
     Study,
-    beyond,
     error_name,
     gap_names,
     limits_of,
     literal,
     tradeoff,
+    within,
     wrapped,
 )
 
 # Okabe and Ito's palette, its faintest last and grey for black, which a dark page would swallow
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C", "#F0E442")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "p")
+SIZES = (1.0, 0.9, 0.85, 1.12, 1.12, 1.05, 1.0, 1.1)  # so that markers look equally large
 STYLE = {"text.usetex": False, "font.family": ["DejaVu Sans"], "font.size": 9.0, "axes.linewidth": 0.8,
          "axes.titlesize": 10.0, "axes.labelsize": 9.0, "legend.fontsize": 8.5, "xtick.labelsize": 8.0,
          "ytick.labelsize": 8.0, "axes.edgecolor": "0.3", "text.color": "0.1", "axes.facecolor": "white",
@@ -90,43 +91,45 @@ def _axes(panels: int, width: float, height: float, entries: int):
 
 
 def _draw_tasks(study: Study):
-    figure, axes = _axes(len(study.tasks), 4.2, 3.6, 2)
+    figure, axes = _axes(len(study.tasks), 4.2, 3.6, len(study.methods) // 3 + 2)
     entries = [(_entry(i), literal(name)) for i, name in enumerate(study.methods)]
     alone = None
     for ax, panel, task in zip(axes, study.tasks, study.info["tasks"], strict=True):
         _draw_panel(ax, study, panel)
         alone = _draw_single_task(ax, study.info, task, panel.limits) or alone
-    _legend(figure, entries + ([(alone, "single-task model")] if alone else []), 4 if len(axes) > 1 else 2)
+    entries += [(alone, "single-task model")] if alone else []
+    _legend(figure, entries + _hollow(study.tasks), 3 if len(axes) > 1 else 2)
     return figure
 
 
 def _draw_overall(study: Study):
-    figure, (ax,) = _axes(1, 6.2, 4.6, len(study.methods) // 2 + 1)
+    figure, (ax,) = _axes(1, 6.2, 4.4, len(study.methods) + 2)
     _draw_panel(ax, study, study.overall)
     entries = [(_entry(i), _summary(study, i)) for i in range(len(study.methods))]
     level = _draw_level(ax, study.overall.limits) if study.relative else None
-    _legend(figure, entries + ([(level, "level of single-task models")] if level else []), 2)
+    entries += [(level, "level of single-task models")] if level else []
+    _legend(figure, entries + _hollow([study.overall]), 1)
     return figure
 
 
 def _draw_tradeoff(study: Study):
     """Left: errors of two tasks. Right: their gaps. The runs on the left's frontier are marked in both."""
     seen = tradeoff(study)
-    figure, axes = _axes(2, 4.6, 3.7, 3)
-    planes = [(seen.errors, seen.accurate, "Error of one task against the other's", 0),
-              (seen.gaps, seen.even, "The same runs, gap against gap", 1)]
+    figure, axes = _axes(2, 4.6, 3.9, len(study.methods) // 3 + 1)
+    planes = [(seen.errors, seen.accurate, "Error against error", 0), (seen.gaps, seen.even, "Gap against gap", 1)]
     for ax, (points, line, title, side) in zip(axes, planes, strict=True):
-        limits = limits_of(points, study.method, seen.usable)
         _clouds(ax, study, points, seen.usable)
         ax.plot(*points[line].T, drawstyle="steps-post", color=GREY, lw=1.3, zorder=3)
         for i in range(len(study.methods)):
             _marks(ax, points[seen.accurate[study.method[seen.accurate] == i]], i)
         labels = tuple(f"{literal(name, 20)}: {study.tasks[0].labels[side].lower()}" for name in seen.names)
-        _finish(ax, title, labels, limits, int(seen.usable.sum()), beyond(points[seen.usable], limits))
+        _finish(ax, title, labels, limits_of(points, study.method, seen.usable), int(seen.usable.sum()))
     both = len(np.intersect1d(seen.accurate, seen.even))
-    mark = f"marked: on the accuracy frontier ({len(seen.accurate)} runs, {both} of them on the fairness frontier too)"
+    left_out = f"; {seen.left_out} runs with far larger errors left out" if seen.left_out else ""
+    figure.suptitle(f"Large markers: the {len(seen.accurate)} runs on the frontier of the errors, of which {both} are"
+                    f" also on the frontier of the gaps{left_out}", fontsize=9)
     entries = [(_entry(i, line=False), literal(name)) for i, name in enumerate(study.methods)]
-    _legend(figure, entries + [(_rule(GREY, "-"), "frontier of the plane, on test"), (_rule("none", ""), mark)], 2)
+    _legend(figure, entries + [(_rule(GREY, "-"), "frontier on test, all methods")], 3)
     return figure
 
 
@@ -142,21 +145,22 @@ def _draw_panel(ax, study: Study, panel: Panel) -> None:
 
 def _clouds(ax, study: Study, points: np.ndarray, usable: np.ndarray) -> None:
     runs = int(usable.sum())
-    alpha = float(np.clip(6.0 / max(runs, 1) ** 0.5, 0.06, 0.35))  # denser clouds are fainter
+    alpha = float(np.clip(7.0 / max(runs, 1) ** 0.5, 0.08, 0.4))  # denser clouds are fainter
+    size = 3.4 if runs < 5000 else 2.2
     for i in range(len(study.methods)):
         colour, marker = look(i)
-        ax.plot(*points[usable & (study.method == i)].T, ls="", marker=MARKERS[marker], ms=3.2 if runs < 5000 else 2,
+        ax.plot(*points[usable & (study.method == i)].T, ls="", marker=MARKERS[marker], ms=size * SIZES[marker],
                 color=COLOURS[colour], alpha=alpha, mew=0, zorder=1)
 
 
 def _marks(ax, points: np.ndarray, index: int, filled: bool = True) -> None:
     colour, marker = look(index)
     face, edge = (COLOURS[colour], "white") if filled else ("white", COLOURS[colour])
-    ax.plot(*points.T, ls="", marker=MARKERS[marker], ms=6.2 if filled else 5.0, mfc=face, mec=edge,
+    ax.plot(*points.T, ls="", marker=MARKERS[marker], ms=(6.2 if filled else 5.0) * SIZES[marker], mfc=face, mec=edge,
             mew=0.6 if filled else 1.0, zorder=4)
 
 
-def _finish(ax, title: str, labels: tuple[str, str], limits, runs: int, outside: int) -> None:
+def _finish(ax, title: str, labels: tuple[str, str], limits, runs: int, outside: int = 0) -> None:
     """Labels, drawn literally, limits and grid; says how many runs the limits leave out."""
     count = f"\n[{outside} of {runs} runs outside the view]" if outside else ""
     texts = [ax.set_title(literal(title, 44)), ax.set_xlabel(wrapped(labels[0], 52) + count),
@@ -178,7 +182,7 @@ def _draw_single_task(ax, info: dict, task: str, limits):
     known = info.get("single_task") or {}
     gaps = [abs(known[n]) for n in gap_names(info, "test", task) if isinstance(known.get(n), int | float)]
     error = known.get(error_name("test", task))
-    if not gaps or not isinstance(error, int | float) or beyond(np.array([[error, max(gaps)]]), limits):
+    if not gaps or not isinstance(error, int | float) or not within(np.array([[error, max(gaps)]]), limits)[0]:
         return None
     return ax.plot([error], [max(gaps)], ls="", marker="*", ms=10, color="black", mec="white", mew=0.6, zorder=5)[0]
 
@@ -205,6 +209,15 @@ def _rule(colour: str, style):
     from matplotlib.lines import Line2D
 
     return Line2D([], [], color=colour, ls=style, lw=1.2)
+
+
+def _hollow(panels) -> list:
+    """The legend entry of hollow markers, where a panel has any."""
+    from matplotlib.lines import Line2D
+
+    if not any(len(f.validation) > len(f.line) for panel in panels for f in panel.fronts.values()):
+        return []
+    return [(Line2D([], [], color=GREY, marker="o", ms=5, mfc="white", ls=""), "hollow: selected, dominated on test")]
 
 
 def _summary(study: Study, index: int) -> str:

@@ -1,8 +1,8 @@
 """What there is to see in a table of runs: panels, frontiers, limits, and sentences about what is missing.
 
-In: the tidy table and ``info``. Out: a :class:`Study`, from which figures, page and summary are drawn, so that all three
-show the same points. Every axis is minimised. A method's frontier is chosen by its validation metrics and shown at its
-test metrics; beside it stands the frontier chosen on the test set itself.
+In: the tidy table and ``info``. Out: a :class:`Study`, from which figures, page and summary are drawn, so that all
+three show the same points. Every axis is minimised. A method's frontier is chosen by its validation metrics and shown
+at its test metrics; beside it stands the frontier chosen on the test set itself.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from fairjax.frontier import hypervolume, nondominated
 Table = dict[str, np.ndarray]
 NEEDED = ("run", "method", "point", "seed", "diverged")
 RELATIVE_REFERENCE = (1.25, 1.0)  # (ARE, ARFG): a quarter more error than single-task models, no smaller a gap
+NBSP = "\N{NO-BREAK SPACE}"
 SHORT = 36  # characters of a name that a label has room for
 
 
@@ -45,7 +46,7 @@ class Panel:
     @property
     def outside(self) -> int:
         """How many usable runs lie beyond the limits."""
-        return beyond(self.show[self.usable], self.limits)
+        return int((self.usable & ~within(self.show, self.limits)).sum())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Tradeoff:
 
     names: tuple[str, str]
     usable: np.ndarray  # [N] bool
+    left_out: int  # runs with errors far beyond the bulk
     errors: np.ndarray  # [N, 2]
     gaps: np.ndarray  # [N, 2]
     accurate: np.ndarray  # [K] rows on the frontier of the errors
@@ -113,12 +115,18 @@ def study(table: Table, info: dict) -> Study:
 
 
 def tradeoff(seen: Study) -> Tradeoff:
-    """The first two tasks of a study against each other; all methods together."""
+    """The first two tasks of a study against each other; all methods together.
+
+    Runs far beyond the bulk of the errors are left out of both planes: a collapsed model decides alike for everybody,
+    so that its gap near 0 would be the whole frontier of the gaps.
+    """
     tasks = tuple(seen.info["tasks"][:2])
     errors, gaps = np.stack([_task_pair(seen.table, seen.info, "test", t) for t in tasks], axis=-1).swapaxes(0, 1)
-    usable = ~seen.diverged & np.isfinite(errors).all(axis=1) & np.isfinite(gaps).all(axis=1)
+    ended = ~seen.diverged & np.isfinite(errors).all(axis=1) & np.isfinite(gaps).all(axis=1)
+    usable = ended & within(errors, limits_of(errors, seen.method, ended))
     rows = np.flatnonzero(usable)
-    return Tradeoff(tasks, usable, errors, gaps, front_of(errors, rows), front_of(gaps, rows))
+    lost = int(ended.sum() - usable.sum())
+    return Tradeoff(tasks, usable, lost, errors, gaps, front_of(errors, rows), front_of(gaps, rows))
 
 
 def column(table: Table, name: str) -> np.ndarray:
@@ -192,7 +200,7 @@ def unit(info: dict, metric: str) -> str:
     """Unit of a metric for an axis label, in brackets, or nothing where none is known."""
     known = {"error": "fraction of rows", info["gap"]: "0 to 1" if info["gap"].endswith("_difference") else ""}
     text = info.get("units", {}).get(metric, known.get(metric, ""))
-    return f" ({text})" if text else ""
+    return f" ({text})".replace(" ", NBSP).replace(NBSP, " ", 1) if text else ""  # a line never ends inside a unit
 
 
 def _task_labels(info: dict) -> tuple[str, str]:
@@ -205,15 +213,15 @@ def _task_labels(info: dict) -> tuple[str, str]:
 
 def _overall_labels(info: dict, relative: bool) -> tuple[str, str]:
     if relative:
-        return "ARE: test error relative to single-task models (1 = equal)", (
-            "ARFG: test gap relative to single-task models (1 = equal)")
+        scale = "(1 = single-task models)".replace(" ", NBSP)
+        return f"Average relative error on test, ARE {scale}", f"Average relative fairness gap on test, ARFG {scale}"
     return f"Mean test error over tasks{unit(info, 'error')}", (
         f"Mean test {info['gap'].replace('_', ' ')} over tasks{unit(info, info['gap'])}")
 
 
 def wrapped(label: str, width: int = 42) -> str:
     """A label broken into lines that fit beside an axis."""
-    return "\n".join(textwrap.wrap(label, width, break_long_words=True))
+    return "\n".join(textwrap.wrap(label, width, break_long_words=True, break_on_hyphens=False))
 
 
 def _any_finite(points: np.ndarray) -> bool:
@@ -233,14 +241,14 @@ def _panel(key, title, labels, select, show, method, names, ended) -> Panel:
     return Panel(key, title, labels, select, show, usable, fronts, limits_of(show, method, usable))
 
 
-def beyond(points: np.ndarray, limits) -> int:
-    """How many of ``points[N, 2]`` lie beyond ``((left, right), (bottom, top))``."""
+def within(points: np.ndarray, limits) -> np.ndarray:
+    """Which of ``points[N, 2]`` lie within ``((left, right), (bottom, top))``; NaN does not."""
     low, high = np.array(limits).T
-    return int(((points < low) | (points > high)).any(axis=1).sum())
+    return ((points >= low) & (points <= high)).all(axis=1)
 
 
 def limits_of(points: np.ndarray, method: np.ndarray, usable: np.ndarray):
-    """Limits ``((left, right), (bottom, top))`` that hold every method's bulk; far-out runs of a method may lie beyond them."""
+    """Limits ``((left, right), (bottom, top))`` around every method's bulk; a method's far-out runs may lie beyond."""
     bulks = [points[usable & (method == i)] for i in np.unique(method[usable])]
     if not bulks:
         return (0.0, 1.0), (0.0, 1.0)

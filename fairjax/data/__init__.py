@@ -1,0 +1,23 @@
+"""Data at the door: tables, frames, arrays and named data sets become a Dataset and a Spec. numpy only."""
+
+from __future__ import annotations
+
+from fairjax.data.encoder import Encoder
+from fairjax.data.named import NAMED, load, reload
+from fairjax.data.roles import Roles
+from fairjax.data.synthetic import Population, synthetic
+from fairjax.data.table import Prepared, from_table
+from fairjax.types import DataError
+
+__all__ = [
+    "NAMED",
+    "DataError",
+    "Encoder",
+    "Population",
+    "Prepared",
+    "Roles",
+    "from_table",
+    "load",
+    "reload",
+    "synthetic",
+]

@@ -1,0 +1,38 @@
+"""Metrics: hard decisions, group rates and gaps under fairlearn's names, relative metrics, intervals.
+
+:func:`evaluate` is what a sweep calls inside its jitted pass; the rest are its parts, or work on its numbers.
+"""
+
+from __future__ import annotations
+
+from fairjax.metrics.bootstrap import Interval, bootstrap, interval_over_seeds
+from fairjax.metrics.evaluate import base_rates, evaluate
+from fairjax.metrics.group import (
+    Rates,
+    demographic_parity_difference,
+    demographic_parity_ratio,
+    equal_opportunity_difference,
+    equal_opportunity_ratio,
+    equalized_odds_difference,
+    equalized_odds_ratio,
+    false_positive_rate_difference,
+    false_positive_rate_ratio,
+    group_rates,
+    of_attribute,
+    rate_difference,
+    rate_ratio,
+    signed_gap,
+    true_positive_rate_difference,
+    true_positive_rate_ratio,
+)
+from fairjax.metrics.relative import Denominator, are, arfg, denominator, relative_interval
+from fairjax.metrics.scores import auc, error, mean_squared_error, multiclass_error, root_mean_squared_error
+from fairjax.metrics.thresholds import base_rate_threshold, constant_output, decide, fixed
+
+__all__ = ["Denominator", "Interval", "Rates", "are", "arfg", "auc", "base_rate_threshold", "base_rates", "bootstrap",
+           "constant_output", "decide", "demographic_parity_difference", "demographic_parity_ratio", "denominator",
+           "equal_opportunity_difference", "equal_opportunity_ratio", "equalized_odds_difference",
+           "equalized_odds_ratio", "error", "evaluate", "false_positive_rate_difference", "false_positive_rate_ratio",
+           "fixed", "group_rates", "interval_over_seeds", "mean_squared_error", "multiclass_error", "of_attribute",
+           "rate_difference", "rate_ratio", "relative_interval", "root_mean_squared_error", "signed_gap",
+           "true_positive_rate_difference", "true_positive_rate_ratio"]

@@ -1,0 +1,168 @@
+"""All metrics of all tasks as one flat dict of named scalars; pure, so that a sweep can map and jit it.
+
+Names are ``metric[task]``, ``metric[task|attribute]`` and ``metric[task|attribute=level]``. Without a suffix decisions
+are made at the base-rate threshold of :mod:`fairjax.metrics.thresholds` (the papers' rule), with ``@0.5`` at
+probability one half. Multiclass tasks choose the largest score and multilabel tasks use one half, both unsuffixed.
+``error`` is the share of wrong decisions, for regression the root mean squared error, for multilabel tasks the mean
+over labels.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from fairjax.losses import row_losses
+from fairjax.masked import group_mean, keep
+from fairjax.metrics import group
+from fairjax.metrics.ranking import area_under_curve, rank, threshold_at_rate
+from fairjax.metrics.scores import choose, error, mean, root_mean_squared_error
+from fairjax.metrics.thresholds import constant_output, decide, fixed
+from fairjax.types import Array, Attribute, Dataset, Spec, Task
+
+DIFFERENCES = {
+    "demographic_parity_difference": group.demographic_parity_difference,
+    "true_positive_rate_difference": group.true_positive_rate_difference,
+    "false_positive_rate_difference": group.false_positive_rate_difference,
+    "equalized_odds_difference": group.equalized_odds_difference,
+}
+TABLES = ("selection_rate", "true_positive_rate", "false_positive_rate", "accuracy")
+
+Blocks = list[tuple[Attribute, slice]]
+Metrics = dict[str, Array]
+
+
+def base_rates(spec: Spec, train: Dataset) -> Array:
+    """Share of positives among the known training labels of every binary task.
+
+    Returns:
+      ``[T]``; NaN for tasks of another kind, whose decisions need no rate, and for tasks without labels.
+    """
+    rates = []
+    for t, task in enumerate(spec.tasks):
+        column = spec.label_slice(t).start
+        known = train.weight * train.label_mask[:, column]
+        rates.append(mean(train.labels[:, column], known) if task.kind == "binary" else jnp.asarray(jnp.nan))
+    return jnp.stack(rates)
+
+
+def evaluate(spec: Spec, scores: Array, data: Dataset, base_rate: Array) -> Metrics:
+    """Errors, areas, losses, group tables and gaps of all tasks.
+
+    Args:
+      spec: what the columns mean.
+      scores: ``[N, C]`` logits, or predictions for regression.
+      data: the rows they belong to; padding and missing labels are left out where the label is needed.
+      base_rate: ``[T]`` from :func:`base_rates` on *training* data.
+
+    Returns:
+      Scalars by name. NaN: a weighted score of the task was NaN, or the metric is not defined on these rows.
+
+    Raises:
+      ValueError: scores or base rates do not have the spec's number of columns.
+    """
+    width = sum(task.score_width for task in spec.tasks)
+    if scores.shape[-1] != width or base_rate.shape != (len(spec.tasks),):
+        raise ValueError(f"evaluate: expected scores [N, {width}] and base rates [{len(spec.tasks)}], got "
+                         f"{scores.shape} and {base_rate.shape}; were they made with another spec?")
+    blocks = [(a, spec.group_slice(i)) for i, a in enumerate(spec.attributes)]
+    out: Metrics = {}
+    for t, task in enumerate(spec.tasks):
+        column, labels = scores[:, spec.score_slice(t)].astype(jnp.float32), spec.label_slice(t)
+        own = data._replace(labels=data.labels[:, labels], label_mask=data.label_mask[:, labels])
+        out[f"loss[{task.name}]"] = _loss(task, column, own)
+        out |= _KINDS[task.kind](task, column, own, blocks, base_rate[t])
+    return out
+
+
+def _loss(task: Task, scores: Array, data: Dataset) -> Array:
+    loss_n, known_n = row_losses(task, scores, data.labels, data.label_mask)
+    return mean(loss_n, known_n * data.weight)
+
+
+def _binary(task: Task, scores: Array, data: Dataset, blocks: Blocks, base_rate: Array) -> Metrics:
+    score, mask = scores[:, 0], data.label_mask[:, 0]
+    label, known = keep(data.labels[:, 0], mask), data.weight * mask
+    ranked = rank(score, label, known)  # the only sort: it gives the area and the threshold
+    out = {f"auc[{task.name}]": area_under_curve(ranked)}
+    for suffix, threshold in (("", threshold_at_rate(ranked, base_rate)), ("@0.5", fixed(0.5))):
+        decision = decide(score, jnp.asarray(threshold))
+        out[f"error{suffix}[{task.name}]"] = error(decision, label, known)
+        out[f"constant_output{suffix}[{task.name}]"] = constant_output(decision, known)
+        rates = group.group_rates(decision, label, data.groups, data.weight, mask)
+        for attribute, block in blocks:
+            out |= _rate_metrics(task.name, attribute, suffix, group.of_attribute(rates, block))
+    return out
+
+
+def _rate_metrics(task: str, attribute: Attribute, suffix: str, rates: group.Rates) -> Metrics:
+    pair = f"{task}|{attribute.name}"
+    out = {f"{name}{suffix}[{pair}]": gap(rates) for name, gap in DIFFERENCES.items()}
+    for name in TABLES:
+        out |= _table(f"{name}{suffix}", pair, attribute, getattr(rates, name))
+    if not suffix:
+        out |= _table("count", pair, attribute, rates.count)
+    if len(attribute.levels) == 2:
+        for name in ("selection_rate", "true_positive_rate", "false_positive_rate"):
+            out[f"{name}_signed_gap{suffix}[{pair}]"] = group.signed_gap(getattr(rates, name))
+    return out
+
+
+def _table(name: str, pair: str, attribute: Attribute, rate_g: Array) -> Metrics:
+    return {f"{name}[{pair}={level}]": rate_g[i] for i, level in enumerate(attribute.levels)}
+
+
+def _regression(task: Task, scores: Array, data: Dataset, blocks: Blocks, base_rate: Array) -> Metrics:
+    del base_rate
+    prediction, known = scores[:, 0], data.weight * data.label_mask[:, 0]
+    out = {f"error[{task.name}]": root_mean_squared_error(prediction, data.labels[:, 0], known),
+           f"constant_output[{task.name}]": constant_output(prediction, known)}
+    mean_g, mass_g = group_mean(prediction, data.groups, data.weight)
+    mean_g = jnp.where(mass_g > 0, mean_g, jnp.nan)
+    for attribute, block in blocks:
+        pair, rate, mass = f"{task.name}|{attribute.name}", mean_g[block], mass_g[block]
+        out[f"mean_prediction_difference[{pair}]"] = group.rate_difference(rate, mass)
+        out |= _table("mean_prediction", pair, attribute, rate)
+        out |= _table("count", pair, attribute, mass)
+        if len(attribute.levels) == 2:
+            out[f"mean_prediction_signed_gap[{pair}]"] = group.signed_gap(rate)
+    return out
+
+
+def _multiclass(task: Task, scores: Array, data: Dataset, blocks: Blocks, base_rate: Array) -> Metrics:
+    del base_rate
+    choice, known = choose(scores), data.weight * data.label_mask[:, 0]
+    out = {f"error[{task.name}]": error(choice, data.labels[:, 0], known),
+           f"constant_output[{task.name}]": constant_output(choice, known)}
+    chosen_nc = jnp.where(jnp.isnan(choice)[:, None], jnp.nan, jax.nn.one_hot(choice, scores.shape[1]))
+    return out | _selection_metrics(task, chosen_nc, data, blocks)
+
+
+def _multilabel(task: Task, scores: Array, data: Dataset, blocks: Blocks, base_rate: Array) -> Metrics:
+    del base_rate
+    chosen_nc = decide(scores, jnp.asarray(fixed(0.5)))
+    known_nc = data.weight[:, None] * data.label_mask
+    wrong_c = jax.vmap(error, 1)(chosen_nc, data.labels, known_nc)
+    constant_c = jax.vmap(constant_output, 1)(chosen_nc, known_nc)
+    # a label nobody knows leaves the mean of the others alone
+    seen_c = (jnp.sum(known_nc, axis=0) > 0).astype(jnp.float32)
+    out = {f"error[{task.name}]": mean(wrong_c, seen_c), f"constant_output[{task.name}]": mean(constant_c, seen_c)}
+    return out | _selection_metrics(task, chosen_nc, data, blocks)
+
+
+def _selection_metrics(task: Task, chosen_nc: Array, data: Dataset, blocks: Blocks) -> Metrics:
+    """Demographic parity as the worst class: the largest difference of selection rates over classes."""
+    rate_cg, mass_cg = jax.vmap(group_mean, (1, None, None))(chosen_nc, data.groups, data.weight)
+    rate_cg = jnp.where(mass_cg > 0, rate_cg, jnp.nan)
+    out: Metrics = {}
+    for attribute, block in blocks:
+        pair = f"{task.name}|{attribute.name}"
+        gap_c = jax.vmap(group.rate_difference)(rate_cg[:, block], mass_cg[:, block])
+        out[f"demographic_parity_difference[{pair}]"] = jnp.max(gap_c)
+        out |= _table("count", pair, attribute, mass_cg[0, block])
+        for c, level in enumerate(task.levels):
+            out |= _table("selection_rate", f"{task.name}={level}|{attribute.name}", attribute, rate_cg[c, block])
+    return out
+
+
+_KINDS = {"binary": _binary, "regression": _regression, "multiclass": _multiclass, "multilabel": _multilabel}

@@ -1,0 +1,137 @@
+"""Rates of decisions per group, and their differences and ratios under fairlearn's names.
+
+In: decisions, labels, membership and weights of one task. Out: :class:`Rates`, arrays over groups; every difference and
+ratio is a function of the rates of one attribute. Definitions are those of :mod:`fairjax.notions`, on hard decisions.
+
+Where this differs from fairlearn: a group without positives has no true positive rate (fairlearn says 0), likewise
+without negatives; it is NaN here and left out of differences and ratios, and a difference or a ratio between fewer
+than two groups is NaN, not a perfect value. A ratio of rates that are all 0 is NaN, as in fairlearn.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fairjax.masked import group_mean, keep
+from fairjax.notions.conditions import everyone, negatives, positives
+from fairjax.notions.rates import difference, ratio
+from fairjax.types import Array
+
+
+class Rates(NamedTuple):
+    """What decisions do to each group: rates, NaN where their denominator is 0, and four sums of weights."""
+
+    selection_rate: Array  # [G] P(d = 1 | g)
+    true_positive_rate: Array  # [G] P(d = 1 | y = 1, g)
+    false_positive_rate: Array  # [G] P(d = 1 | y = 0, g)
+    accuracy: Array  # [G] P(d = y | g), where the label is known
+    count: Array  # [G] weight of the group
+    positives: Array  # [G] its weight with label 1
+    negatives: Array  # [G] its weight with label 0
+    labelled: Array  # [G] its weight with a known label
+
+
+def group_rates(decision: Array, label: Array, groups: Array, weight: Array, mask: Array | None = None) -> Rates:
+    """Selection, true positive and false positive rate and accuracy of every group.
+
+    Args:
+      decision: ``[N]`` of 0/1; NaN makes every rate it enters NaN.
+      label: ``[N]`` of 0/1, anything where the mask is 0.
+      groups: membership ``[N, G]``, several attributes side by side; a row of zeros belongs to nobody.
+      weight: ``[N]``, 0 for padding.
+      mask: ``[N]``, 1 where the label is known; all by default. Selection rates look at all rows.
+
+    Returns:
+      Rates with leading axis G.
+    """
+    mask = jnp.ones_like(weight) if mask is None else mask
+    right = jnp.where(jnp.isnan(decision), jnp.nan, decision == keep(label, mask)).astype(jnp.float32)
+    selected, count = _rate(decision, groups, weight * everyone(label, mask))
+    true_positive, positive = _rate(decision, groups, weight * positives(label, mask))
+    false_positive, negative = _rate(decision, groups, weight * negatives(label, mask))
+    accuracy, labelled = _rate(right, groups, weight * mask)
+    return Rates(selected, true_positive, false_positive, accuracy, count, positive, negative, labelled)
+
+
+def of_attribute(rates: Rates, block: slice) -> Rates:
+    """The rates of one attribute's groups; ``block`` as in ``Spec.group_slice``."""
+    return jax.tree.map(lambda rate_g: rate_g[block], rates)
+
+
+def _rate(value: Array, groups: Array, weight: Array) -> tuple[Array, Array]:
+    mean_g, mass_g = group_mean(value, groups, weight)
+    return jnp.where(mass_g > 0, mean_g, jnp.nan), mass_g
+
+
+def rate_difference(rate: Array, mass: Array) -> Array:
+    """``max_g rate_g - min_g rate_g`` over groups with mass; NaN for fewer than two of them."""
+    return jnp.where(_measurable(rate, mass), difference(rate, mass), jnp.nan)
+
+
+def rate_ratio(rate: Array, mass: Array) -> Array:
+    """``min_g rate_g / max_g rate_g`` over groups with mass; NaN for fewer than two of them, and for 0/0."""
+    some = jnp.any(jnp.where(mass > 0, rate, 0.0) > 0)
+    return jnp.where(some & _measurable(rate, mass), ratio(rate, mass), jnp.nan)
+
+
+def signed_gap(rate: Array) -> Array:
+    """``rate_1 - rate_0``: second level minus first, with its sign; NaN when either is absent.
+
+    Raises:
+      ValueError: there are not exactly two groups.
+    """
+    if rate.shape[-1] != 2:
+        raise ValueError(f"signed gap: expected the rates of 2 groups, got {rate.shape[-1]}; pass one attribute")
+    return rate[..., 1] - rate[..., 0]
+
+
+def _measurable(rate: Array, mass: Array) -> Array:
+    broken = jnp.any(jnp.isnan(rate) & (mass > 0))
+    return (jnp.sum(mass > 0) >= 2) & ~broken
+
+
+def demographic_parity_difference(rates: Rates) -> Array:
+    """Largest difference of selection rates between groups (Feldman et al., KDD 2015; fairlearn's name)."""
+    return rate_difference(rates.selection_rate, rates.count)
+
+
+def demographic_parity_ratio(rates: Rates) -> Array:
+    """Smallest over largest selection rate."""
+    return rate_ratio(rates.selection_rate, rates.count)
+
+
+def true_positive_rate_difference(rates: Rates) -> Array:
+    """Largest difference of true positive rates between groups (Hardt, Price, Srebro, NeurIPS 2016)."""
+    return rate_difference(rates.true_positive_rate, rates.positives)
+
+
+def true_positive_rate_ratio(rates: Rates) -> Array:
+    """Smallest over largest true positive rate."""
+    return rate_ratio(rates.true_positive_rate, rates.positives)
+
+
+def false_positive_rate_difference(rates: Rates) -> Array:
+    """Largest difference of false positive rates between groups: the gap of Wang et al. (KDD 2021)."""
+    return rate_difference(rates.false_positive_rate, rates.negatives)
+
+
+def false_positive_rate_ratio(rates: Rates) -> Array:
+    """Smallest over largest false positive rate."""
+    return rate_ratio(rates.false_positive_rate, rates.negatives)
+
+
+equal_opportunity_difference = true_positive_rate_difference
+equal_opportunity_ratio = true_positive_rate_ratio
+
+
+def equalized_odds_difference(rates: Rates) -> Array:
+    """The larger of the differences of true and false positive rates; NaN when either is."""
+    return jnp.maximum(true_positive_rate_difference(rates), false_positive_rate_difference(rates))
+
+
+def equalized_odds_ratio(rates: Rates) -> Array:
+    """The smaller of the ratios of true and false positive rates; NaN when either is."""
+    return jnp.minimum(true_positive_rate_ratio(rates), false_positive_rate_ratio(rates))

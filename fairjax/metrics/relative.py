@@ -1,0 +1,81 @@
+"""Metrics relative to single-task models: ARE, ARFG, and how far their denominators can be trusted.
+
+In: numpy arrays of runs with tasks last. Gaps may be signed: the absolute value is taken per run, before any mean.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+def are(errors: np.ndarray, single_task_errors: np.ndarray) -> np.ndarray:
+    """Average relative error, ``(1/T) sum_t error_t / single_task_error_t``.
+
+    Args:
+      errors: ``[..., T]``.
+      single_task_errors: ``[T]``, mean over many runs of the same architecture without the other heads.
+
+    Returns:
+      ``[...]``; 1 is as good as single-task models, smaller is better. Infinite or NaN where a denominator is 0.
+
+    Source: Wang et al., KDD 2021, equation 5.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.mean(np.asarray(errors, float) / np.asarray(single_task_errors, float), axis=-1)
+
+
+def arfg(gaps: np.ndarray, single_task_gaps: np.ndarray) -> np.ndarray:
+    """Average relative fairness gap, ``(1/T) sum_t |gap_t| / |single_task_gap_t|``; otherwise as :func:`are`."""
+    return are(np.abs(gaps), np.abs(single_task_gaps))
+
+
+class Denominator(NamedTuple):
+    """What single-task runs say about a denominator of ARE or ARFG."""
+
+    mean: np.ndarray  # [T] of absolute values
+    deviation: np.ndarray  # [T] standard deviation over runs
+    relative_error: np.ndarray  # [T] standard error of the mean over the mean
+    runs: int
+
+    @property
+    def noisy(self) -> np.ndarray:
+        """``[T]``, true where the denominator is known to no better than a tenth: its ratios need intervals."""
+        # written so that NaN (one run only, or a diverged run) counts as noisy
+        return ~(self.relative_error <= 0.1)
+
+
+def denominator(runs: np.ndarray) -> Denominator:
+    """Mean and spread of single-task errors or gaps ``[S, T]`` over seeds (absolute values first).
+
+    ``relative_error = deviation / (sqrt(S) mean)`` is, to first order, the relative error of the task's ratio.
+    """
+    values = np.abs(np.asarray(runs, float))
+    count = len(values)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = values.mean(axis=0)
+        deviation = values.std(axis=0, ddof=1) if count > 1 else np.full(values.shape[1:], np.nan)
+        return Denominator(mean, deviation, deviation / np.sqrt(count) / mean, count)
+
+
+def relative_interval(rng: np.random.Generator, values: np.ndarray, runs: np.ndarray, draws: int = 2000,
+                      level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """Percentile interval of ARE or ARFG of fixed values, from resampling the single-task runs.
+
+    Args:
+      rng: numpy generator.
+      values: ``[..., T]`` errors or gaps.
+      runs: ``[S, T]`` the same quantity of S single-task runs.
+      draws: number of resamples.
+      level: coverage.
+
+    Returns:
+      ``low[...]``, ``high[...]``: the part of the uncertainty that comes from the denominators alone.
+    """
+    runs = np.abs(np.asarray(runs, float))
+    index = rng.integers(len(runs), size=(draws, len(runs)))
+    drawn = np.stack([are(np.abs(values), denominators) for denominators in runs[index].mean(axis=1)])
+    tail = (1.0 - level) / 2.0
+    low, high = np.quantile(drawn, [tail, 1.0 - tail], axis=0)
+    return low, high

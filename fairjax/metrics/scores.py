@@ -1,0 +1,69 @@
+"""How good predictions are, one number per task: error, area under the curve, squared error.
+
+A mean over no rows is NaN here: a task nobody could check has no error, not a perfect one.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from fairjax.masked import divide, keep, weighted_sum
+from fairjax.metrics.ranking import area_under_curve, rank
+from fairjax.types import Array
+
+
+def mean(values: Array, weight: Array) -> Array:
+    """``sum_i w_i v_i / sum_i w_i`` over the leading axis; NaN when no weight is left."""
+    return divide(weighted_sum(values, weight), jnp.sum(weight, axis=0), jnp.nan)
+
+
+def error(decision: Array, label: Array, weight: Array) -> Array:
+    """Share of wrong decisions, ``sum_i w_i 1[d_i != y_i] / sum_i w_i``.
+
+    Args:
+      decision: ``[N]`` of 0/1 or class indices; NaN gives NaN.
+      label: ``[N]``, anything where the weight is 0.
+      weight: ``[N]``, 0 for padding and missing labels.
+
+    Returns:
+      A scalar in [0, 1].
+    """
+    wrong = jnp.where(jnp.isnan(decision), jnp.nan, (decision != label).astype(jnp.float32))
+    return mean(wrong, weight)
+
+
+def choose(scores: Array) -> Array:
+    """Index of the largest of the class scores ``[N, C]``, the first one in a tie; NaN where a score is NaN."""
+    unknown = jnp.any(jnp.isnan(scores), axis=-1)
+    return jnp.where(unknown, jnp.nan, jnp.argmax(scores, axis=-1).astype(jnp.float32))
+
+
+def multiclass_error(scores: Array, label: Array, weight: Array) -> Array:
+    """Share of rows whose largest score is not at the label; arguments as in :func:`error`, scores ``[N, C]``."""
+    return error(choose(scores), label, weight)
+
+
+def auc(score: Array, label: Array, weight: Array) -> Array:
+    """Area under the ROC curve: ``P(s_i > s_j) + P(s_i = s_j) / 2`` for a positive i and a negative j.
+
+    Args:
+      score: ``[N]``, NaN gives NaN.
+      label: ``[N]`` of 0/1, anything where the weight is 0.
+      weight: ``[N]``; a pair counts with the product of its weights.
+
+    Returns:
+      A scalar in [0, 1]; NaN when either class has no weight.
+
+    Source: Hanley and McNeil, Radiology 143, 1982.
+    """
+    return area_under_curve(rank(score, label, weight))
+
+
+def mean_squared_error(prediction: Array, label: Array, weight: Array) -> Array:
+    """``sum_i w_i (f_i - y_i)^2 / sum_i w_i``; all ``[N]``."""
+    return mean(jnp.square(prediction - keep(label, weight)), weight)
+
+
+def root_mean_squared_error(prediction: Array, label: Array, weight: Array) -> Array:
+    """Square root of :func:`mean_squared_error`, in the units of the label."""
+    return jnp.sqrt(mean_squared_error(prediction, label, weight))

@@ -1,0 +1,69 @@
+"""From scores to decisions: a fixed threshold, or the one at which the training base rate is selected.
+
+Scores are logits; a decision is 1 where ``score >= threshold``, ties with the threshold included.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax.numpy as jnp
+
+from fairjax.metrics.ranking import rank, threshold_at_rate
+from fairjax.types import Array
+
+
+def fixed(probability: float = 0.5) -> float:
+    """The logit of a probability, ``log(p / (1 - p))``: 0 for 0.5.
+
+    Raises:
+      ValueError: the probability is not strictly between 0 and 1.
+    """
+    if not 0.0 < probability < 1.0:
+        raise ValueError(f"threshold: expected a probability strictly between 0 and 1, got {probability}")
+    return math.log(probability / (1.0 - probability))
+
+
+def base_rate_threshold(score: Array, weight: Array, rate: Array) -> Array:
+    """The score above which about a share ``rate`` of the weight lies.
+
+    ``threshold = max { s_i : sum of w_j over rows up to i in ascending order <= (1 - rate) sum w }``, or the lowest
+    score if there is none. With weights of 0 and 1 this is the score at ascending position
+    ``max(0, int((1 - rate) n) - 1)`` of the n weighted rows, the rule behind the published tables. It selects the
+    rows with ``score >= threshold``: about one more than ``rate n``, and all that tie with the threshold; a constant
+    score therefore selects everyone. Where ``(1 - rate) n`` is within ``n 2^-23`` below an integer it is that integer.
+
+    Args:
+      score: ``[N]``, NaN allowed where the weight is 0.
+      weight: ``[N]``, not negative.
+      rate: scalar in [0, 1], the share of positives in the training labels.
+
+    Returns:
+      A scalar; NaN without weight, or when a weighted score is NaN.
+
+    Source: code released with Wang, Wang, Beutel, Prost, Chen, Chi, "Understanding and Improving Fairness-Accuracy
+    Trade-offs in Multi-Task Learning", KDD 2021; weights are our addition.
+    """
+    return threshold_at_rate(rank(score, jnp.zeros_like(weight), weight), jnp.asarray(rate))
+
+
+def decide(score: Array, threshold: Array) -> Array:
+    """``1[score >= threshold]`` as float32; NaN where the score or the threshold is NaN."""
+    unknown = jnp.isnan(score) | jnp.isnan(threshold)
+    return jnp.where(unknown, jnp.nan, (score >= threshold).astype(jnp.float32))
+
+
+def constant_output(decision: Array, weight: Array) -> Array:
+    """1 where every weighted row gets the same value: such a run has gap 0 for want of any decision.
+
+    Args:
+      decision: ``[N]`` decisions, class indices or predictions.
+      weight: ``[N]``.
+
+    Returns:
+      1.0 or 0.0; NaN when a weighted value is NaN or no row has weight.
+    """
+    high = jnp.max(jnp.where(weight > 0, decision, -jnp.inf))
+    low = jnp.min(jnp.where(weight > 0, decision, jnp.inf))
+    unknown = jnp.isnan(high) | (jnp.sum(weight) <= 0)
+    return jnp.where(unknown, jnp.nan, (high == low).astype(jnp.float32))

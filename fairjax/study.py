@@ -1,0 +1,248 @@
+"""Several methods on one data set: from a plan to one tidy table, a row per run.
+
+Every method gets the same number of points, drawn from its own knobs with the same seed, and the same seeds. Single-task
+runs, the denominators of ARE and ARFG, are made first. The table is what the report draws and what a user keeps.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from fairjax import notions
+from fairjax.metrics import are, arfg, base_rates, denominator
+from fairjax.metrics import evaluate as evaluate_scores
+from fairjax.models import shared_bottom
+from fairjax.recipes import RECIPES, Setup
+from fairjax.sweep import Runs, draw, grid, sweep, write_json
+from fairjax.train import Static
+from fairjax.types import Array, Range, Recipe, Spec, Splits
+
+DISTANCES = {
+    "rate_gap": lambda bandwidth: notions.rate_gap,
+    "correlation": lambda bandwidth: notions.correlation_ratio,
+    "mmd": lambda bandwidth: notions.gaussian_mmd(bandwidth),
+    "laplacian_mmd": lambda bandwidth: notions.mmd(notions.laplacian(bandwidth)),
+}
+# rows a notion looks at, and the metric that measures the same gap on decisions
+CONDITIONS = {
+    "fpr": ((notions.negatives,), "false_positive_rate_difference"),
+    "tpr": ((notions.positives,), "true_positive_rate_difference"),
+    "odds": ((notions.negatives, notions.positives), "equalized_odds_difference"),
+    "parity": ((notions.everyone,), "demographic_parity_difference"),
+}
+SPLITS = ("validation", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What to run. JSON-safe: it is kept beside the results, and any run can be made again from it."""
+
+    methods: tuple[str, ...] = ("single_task", "vanilla", "baseline", "mta_f")
+    runs: int = 64  # points per method
+    seeds: int = 1  # seeds per point
+    reference_seeds: int = 10  # seeds of the single-task runs
+    epochs: int = 30
+    batch_size: int = 256
+    learning_rate: float = 0.05
+    trunk: tuple[int, ...] = (32,)
+    head: tuple[int, ...] = (16,)
+    embedding: int = 10
+    notion: str = "rate_gap"  # a key of DISTANCES
+    condition: str = "fpr"  # a key of CONDITIONS
+    bandwidth: float = 0.1  # of the MMD kernels
+    lam_max: float = 5.0
+    r: tuple[float, ...] | None = None  # MTA-F's head-to-shared ratio; None draws it per run
+    scale_trunk: bool = True
+    reduction: str = "batch"
+    sequence: str = "uniform"  # or sobol
+    seed: int = 0  # of the draw, the initialisations and the order of minibatches
+
+    def __post_init__(self):
+        for field in ("methods", "trunk", "head", "r"):
+            value = getattr(self, field)
+            object.__setattr__(self, field, None if value is None else tuple(value))
+        for field, allowed in (("notion", DISTANCES), ("condition", CONDITIONS)):
+            if getattr(self, field) not in allowed:
+                raise ValueError(f"{field} {getattr(self, field)!r} is not one of {', '.join(allowed)}")
+        for name in self.methods:
+            if name not in RECIPES:
+                raise ValueError(f"method {name!r} is not one of {', '.join(RECIPES)}")
+
+    @property
+    def static(self) -> Static:
+        """Shapes of a run."""
+        return Static(self.epochs, self.batch_size)
+
+
+# settings of the MTA-F code per data set, with the paper's fairness loss and embedding width
+PAPER = {
+    "adult": {"epochs": 40, "batch_size": 1024, "learning_rate": 0.02, "trunk": (64,), "head": (32,), "embedding": 40,
+              "notion": "mmd"},
+    "german": {"epochs": 20, "batch_size": 128, "learning_rate": 0.06, "embedding": 10, "notion": "rate_gap"},
+    "lsac": {"epochs": 60, "batch_size": 512, "learning_rate": 0.08, "embedding": 10, "notion": "correlation"},
+}
+
+
+def recipe(plan: Plan, spec: Spec, method: str) -> Recipe:
+    """A method of a plan, with the plan's bounds on its knobs."""
+    conditions, _ = CONDITIONS[plan.condition]
+    notion = notions.Notion(DISTANCES[plan.notion](plan.bandwidth), conditions)
+    model = shared_bottom(spec, plan.trunk, plan.head, plan.embedding)
+    setup = Setup.paper(spec, model, notion, plan.learning_rate, plan.batch_size)._replace(reduction=plan.reduction)
+    options = {"scale_trunk": plan.scale_trunk} if method == "mta_f" else {}
+    made = RECIPES[method](setup, **options)
+    space = dict(made.space)
+    if "lam" in space:
+        space["lam"] = space["lam"]._replace(high=plan.lam_max)
+    if "r" in space and plan.r is not None:
+        space["r"] = Range(np.broadcast_to(np.float32(plan.r), len(spec.tasks)))
+    return made._replace(space=space)
+
+
+def points(plan: Plan, spec: Spec, method: str) -> tuple[Recipe, dict[str, np.ndarray], list[int]]:
+    """Recipe, knobs ``[L, ...]`` and seeds of a method."""
+    made = recipe(plan, spec, method)
+    if method == "single_task":
+        return made, grid(made.space, {"weight": np.eye(len(spec.tasks))}), list(range(plan.reference_seeds))
+    return made, draw(made.space, plan.runs, plan.seed, sequence=plan.sequence), list(range(plan.seeds))
+
+
+def evaluator(spec: Spec) -> Callable[[dict[str, Array], Splits], dict[str, Array]]:
+    """Metrics of both splits, named ``split.metric[...]``, with the base rates of the training labels."""
+    def evaluate(scores: dict[str, Array], splits: Splits) -> dict[str, Array]:
+        rates = base_rates(spec, splits.train)
+        return {f"{split}.{name}": value for split in SPLITS
+                for name, value in evaluate_scores(spec, scores[split], getattr(splits, split), rates).items()}
+    return evaluate
+
+
+def study(plan: Plan, spec: Spec, splits: Splits, *, out: Path | None = None, keep: tuple[str, ...] = (),
+          progress: Callable[[str, int, int], None] | None = None) -> tuple[dict[str, np.ndarray], dict]:
+    """Run a plan.
+
+    Args:
+      plan: what to run.
+      spec: what the columns mean.
+      splits: the data.
+      out: folder for finished chunks (under ``sweeps/``) and the plan; a study found there goes on.
+      keep: ``"scores"`` or ``"params"``, kept in the chunk files.
+      progress: called with method, members done, members in all.
+
+    Returns:
+      The tidy table (columns ``[N]``) and ``info``, what a report needs to know of it.
+
+    Raises:
+      ValueError: when ``out`` holds another study.
+    """
+    # the reference comes first: an interrupted study then lacks only points
+    order = ["single_task", *(m for m in plan.methods if m != "single_task")]
+    tables, compilations, chunks = [], {}, {}
+    for method in order:
+        made, knobs, seeds = points(plan, spec, method)
+        total, done = len(seeds) * len(next(iter(knobs.values()))), 0
+
+        def advance(count: int, method: str = method, total: int = total) -> None:
+            nonlocal done
+            done += count
+            if progress:
+                progress(method, done, total)
+
+        runs = sweep(made, plan.static, knobs, seeds, splits, evaluator(spec), root=plan.seed, keep=keep,
+                     out=out / "sweeps" / method if out else None, progress=advance)
+        tables.append(_rows(method, runs, spec))
+        compilations[method], chunks[method] = runs.compilations, runs.chunk
+    table = _join(tables)
+    gap = gap_metric(plan, spec)
+    _add_gap(table, gap, spec, plan)
+    reference = _relative(table, gap, spec)
+    info = {"tasks": [t.name for t in spec.tasks], "attributes": [a.name for a in spec.attributes], "gap": gap,
+            "plan": dataclasses.asdict(plan), "single_task": reference, "compilations": compilations, "chunk": chunks,
+            "seeds": {"draw": plan.seed, "members": plan.seeds, "single_task": plan.reference_seeds},
+            "versions": _versions(), "environment": _environment()}
+    if out:
+        write_json(out / "study.json", info)
+    return table, info
+
+
+def gap_metric(plan: Plan, spec: Spec) -> str:
+    """The hard metric of the plan's condition; ``gap`` when tasks of other kinds than binary have theirs beside it."""
+    return CONDITIONS[plan.condition][1] if all(t.kind == "binary" for t in spec.tasks) else "gap"
+
+
+def _rows(method: str, runs: Runs, spec: Spec) -> dict[str, np.ndarray]:
+    """Columns of one method. A single-task row unites, per seed, each task's metrics from its own network."""
+    metrics = {name: v for name, v in runs.results.items() if name.split(".")[0] in SPLITS and v.ndim == 1}
+    if method == "single_task":
+        tasks, seeds = len(spec.tasks), len(runs.seed) // len(spec.tasks)
+        own = {name: v.reshape(tasks, seeds)[_task_of(name, spec)] for name, v in metrics.items()}
+        return {"method": np.full(seeds, method), "point": np.zeros(seeds, int), "seed": runs.seed[:seeds],
+                "diverged": runs.results["diverged"].reshape(tasks, seeds).any(axis=0), **own}
+    knobs = {}
+    for name, v in runs.knobs.items():
+        if v.ndim == 1:
+            knobs[f"knob.{name}"] = v
+        else:
+            knobs |= {f"knob.{name}[{t.name}]": v[:, i] for i, t in enumerate(spec.tasks)}
+    return {"method": np.full(len(runs.point), method), "point": runs.point, "seed": runs.seed,
+            "diverged": runs.results["diverged"], **knobs, **metrics}
+
+
+def _task_of(name: str, spec: Spec) -> int:
+    """Which task a metric's name speaks of."""
+    inside = name[name.index("[") + 1:]
+    return next(i for i, t in enumerate(spec.tasks) if inside.startswith(t.name) and inside[len(t.name)] in "]|=")
+
+
+def _join(tables: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Tables under one another; a knob that a method lacks is NaN. Knobs stand before metrics."""
+    names = list(dict.fromkeys(name for t in tables for name in t))
+    names.sort(key=lambda name: 2 if name.split(".")[0] in SPLITS else 1 if name.startswith("knob.") else 0)
+    columns = {name: np.concatenate([t.get(name, np.full(len(t["point"]), np.nan, np.float32)) for t in tables])
+               for name in names}
+    return {"run": np.arange(len(columns["point"])), **columns}
+
+
+def _add_gap(table: dict[str, np.ndarray], gap: str, spec: Spec, plan: Plan) -> None:
+    """With tasks of several kinds, a ``gap`` column per task that repeats the metric that fits its kind."""
+    if gap != "gap":
+        return
+    own = {"binary": CONDITIONS[plan.condition][1], "regression": "mean_prediction_difference"}
+    for split in SPLITS:
+        for t in spec.tasks:
+            for a in spec.attributes:
+                metric = own.get(t.kind, "demographic_parity_difference")
+                table[f"{split}.gap[{t.name}|{a.name}]"] = table[f"{split}.{metric}[{t.name}|{a.name}]"]
+
+
+def _relative(table: dict[str, np.ndarray], gap: str, spec: Spec) -> dict:
+    """Add ARE and ARFG per split; return the single-task denominators with their spread."""
+    reference = {}
+    single = (table["method"] == "single_task") & ~table["diverged"]
+    for split in SPLITS:
+        errors = np.stack([table[f"{split}.error[{t.name}]"] for t in spec.tasks], axis=1)
+        gaps = np.stack([np.max([table[f"{split}.{gap}[{t.name}|{a.name}]"] for a in spec.attributes], axis=0)
+                         for t in spec.tasks], axis=1)
+        e, g = denominator(errors[single]), denominator(gaps[single])
+        table[f"{split}.are"], table[f"{split}.arfg"] = are(errors, e.mean), arfg(gaps, g.mean)
+        reference[split] = {
+            t.name: {"error": float(e.mean[i]), "error_deviation": float(e.deviation[i]), "gap": float(g.mean[i]),
+                     "gap_deviation": float(g.deviation[i]), "gap_is_noisy": bool(g.noisy[i]), "runs": e.runs}
+            for i, t in enumerate(spec.tasks)}
+    return reference
+
+
+def _versions() -> dict[str, str]:
+    import importlib.metadata
+    return {name: importlib.metadata.version(name) for name in ("fairjax", "jax", "jaxlib", "flax", "optax", "numpy")}
+
+
+def _environment() -> dict:
+    import platform
+    devices = jax.local_devices()
+    return {"python": platform.python_version(), "system": platform.platform(), "devices": len(devices),
+            "device": devices[0].device_kind, "platform": devices[0].platform}

@@ -1,0 +1,382 @@
+"""Metrics against fairlearn, scikit-learn, scipy and the published rule written out in numpy."""
+
+from __future__ import annotations
+
+import fairlearn.metrics as fairlearn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+import sklearn.metrics
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fairjax import metrics
+from fairjax.types import Attribute, Dataset, Spec, Task
+
+
+@pytest.fixture(autouse=True)
+def strict_ranks():
+    with jax.numpy_rank_promotion("raise"):
+        yield
+
+
+def close(ours, theirs, tolerance=1e-6):
+    np.testing.assert_allclose(np.asarray(ours), theirs, rtol=tolerance, atol=tolerance)
+
+
+# ---------------------------------------------------------------- decisions
+
+def published_threshold(score, rate):
+    """The rule of the released code: a position in the ascending scores."""
+    return np.sort(score)[max(0, int((1 - rate) * len(score)) - 1)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 60), st.floats(0.0, 1.0), st.integers(1, 40), st.integers(0, 2**31))
+def test_base_rate_threshold_is_the_published_position(n, rate, distinct, seed):
+    rate = float(np.float32(rate))
+    position = (1 - rate) * n
+    if 0 < round(position) - position < 1e-4:  # within float32 rounding of the next position
+        return
+    score = np.random.default_rng(seed).integers(distinct, size=n).astype(np.float32)
+    ours = metrics.base_rate_threshold(jnp.asarray(score), jnp.ones(n), rate)
+    assert float(ours) == published_threshold(score, rate)
+
+
+def test_masked_rows_do_not_move_the_threshold():
+    rng = np.random.default_rng(0)
+    score, weight = rng.normal(size=200).astype(np.float32), (rng.random(200) < 0.6).astype(np.float32)
+    dirty = np.where(weight > 0, score, np.nan)
+    for rate in (0.0, 0.083, 0.31, 0.777, 1.0):
+        expected = published_threshold(score[weight > 0], np.float32(rate))
+        assert float(metrics.base_rate_threshold(jnp.asarray(dirty), jnp.asarray(weight), rate)) == expected
+
+
+def test_threshold_under_weights_ignores_their_scale_and_the_order_of_rows():
+    rng = np.random.default_rng(1)
+    score, weight = rng.integers(8, size=50).astype(np.float32), rng.exponential(size=50).astype(np.float32)
+    order = rng.permutation(50)
+    for rate in (0.1, 0.35, 0.8):
+        plain = float(metrics.base_rate_threshold(jnp.asarray(score), jnp.asarray(weight), rate))
+        assert plain == float(metrics.base_rate_threshold(jnp.asarray(score[order]), jnp.asarray(4 * weight[order]), rate))
+        # the weight strictly below the threshold is at most what must not be selected
+        assert weight[score < plain].sum() <= (1 - rate) * weight.sum() < weight[score <= plain].sum() + weight.max()
+
+
+def test_constant_scores_select_everyone_and_are_flagged():
+    label = jnp.asarray([1.0, 0, 0, 0, 0])
+    score, weight = jnp.full(5, -3.0), jnp.ones(5)
+    decision = metrics.decide(score, metrics.base_rate_threshold(score, weight, 0.2))
+    assert float(metrics.error(decision, label, weight)) == pytest.approx(1 - 0.2)
+    assert float(metrics.constant_output(decision, weight)) == 1.0
+    assert float(metrics.constant_output(jnp.asarray([1.0, 0, 1, 1, 1]), weight)) == 0.0
+    assert float(metrics.constant_output(jnp.asarray([1.0, 0, 1, 1, 1]), weight.at[1].set(0))) == 1.0
+
+
+def test_without_weight_or_with_nan_there_is_no_threshold():
+    score = jnp.asarray([0.1, jnp.nan, 0.3])
+    assert np.isnan(metrics.base_rate_threshold(score, jnp.ones(3), 0.5))
+    assert np.isnan(metrics.base_rate_threshold(score, jnp.zeros(3), 0.5))
+    assert np.isnan(metrics.constant_output(metrics.decide(score, 0.0), jnp.ones(3)))
+
+
+def test_fixed_threshold_is_a_logit():
+    assert metrics.fixed(0.5) == 0.0
+    assert metrics.fixed(0.8) == pytest.approx(np.log(4.0))
+    with pytest.raises(ValueError, match="strictly between 0 and 1, got 1"):
+        metrics.fixed(1.0)
+
+
+# ---------------------------------------------------------------- scores
+
+@pytest.mark.parametrize("distinct", [3, 50, 10**6])
+def test_auc_and_error_against_scikit_learn(distinct):
+    rng = np.random.default_rng(distinct)
+    score = rng.integers(distinct, size=500).astype(np.float32)
+    label = (rng.random(500) < 0.3).astype(np.float32)
+    weight = (rng.exponential(size=500) * (rng.random(500) < 0.8)).astype(np.float32)
+    kept = weight > 0
+    theirs = sklearn.metrics.roc_auc_score(label[kept], score[kept], sample_weight=weight[kept])
+    dirty = jnp.asarray(np.where(kept, label, np.nan))
+    close(metrics.auc(jnp.asarray(score), dirty, jnp.asarray(weight)), theirs)
+    decision = (score > distinct / 2).astype(np.float32)
+    theirs = sklearn.metrics.zero_one_loss(label, decision, sample_weight=weight)
+    close(metrics.error(jnp.asarray(decision), dirty, jnp.asarray(weight)), theirs)
+
+
+def test_auc_without_one_class_or_with_nan_is_nan():
+    score, weight = jnp.asarray([0.2, 0.5, 0.9]), jnp.ones(3)
+    assert np.isnan(metrics.auc(score, jnp.ones(3), weight))
+    assert np.isnan(metrics.auc(score, jnp.zeros(3), weight))
+    assert np.isnan(metrics.auc(score.at[1].set(jnp.nan), jnp.asarray([0.0, 1, 1]), weight))
+    assert float(metrics.auc(jnp.ones(3), jnp.asarray([0.0, 1, 1]), weight)) == 0.5
+
+
+def test_regression_and_multiclass_against_scikit_learn():
+    rng = np.random.default_rng(2)
+    prediction, target, weight = rng.normal(size=(3, 80)).astype(np.float32)
+    weight = np.abs(weight)
+    theirs = sklearn.metrics.root_mean_squared_error(target, prediction, sample_weight=weight)
+    close(metrics.root_mean_squared_error(*map(jnp.asarray, (prediction, target, weight))), theirs)
+    scores, label = rng.normal(size=(80, 4)).astype(np.float32), rng.integers(4, size=80)
+    theirs = sklearn.metrics.zero_one_loss(label, scores.argmax(1), sample_weight=weight)
+    close(metrics.multiclass_error(jnp.asarray(scores), jnp.asarray(label, jnp.float32), jnp.asarray(weight)), theirs)
+    assert np.isnan(metrics.multiclass_error(jnp.full((2, 3), jnp.nan), jnp.zeros(2), jnp.ones(2)))
+
+
+# ---------------------------------------------------------------- groups
+
+NAMES = ["demographic_parity", "equal_opportunity", "equalized_odds", "true_positive_rate", "false_positive_rate"]
+
+
+def draw_groups(seed, levels, n=400):
+    rng = np.random.default_rng(seed)
+    member = rng.integers(levels, size=n)
+    label = (rng.random(n) < 0.3 + 0.1 * member).astype(np.float32)
+    decision = (rng.random(n) < 0.2 + 0.4 * label + 0.05 * member).astype(np.float32)
+    return member, label, decision, rng.exponential(size=n).astype(np.float32)
+
+
+@pytest.mark.parametrize("levels", [2, 3, 4])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_differences_and_ratios_are_fairlearns(levels, weighted):
+    member, label, decision, weight = draw_groups(levels, levels)
+    weight = weight if weighted else np.ones_like(weight)
+    rates = metrics.group_rates(*map(jnp.asarray, (decision, label, np.eye(levels, dtype=np.float32)[member], weight)))
+    for name in NAMES:
+        for kind in ("difference", "ratio"):
+            theirs = getattr(fairlearn, f"{name}_{kind}")(label, decision, sensitive_features=member, sample_weight=weight)
+            close(getattr(metrics, f"{name}_{kind}")(rates), theirs)
+
+
+def test_group_table_is_fairlearns_frame():
+    member, label, decision, weight = draw_groups(9, 3)
+    functions = {"selection_rate": fairlearn.selection_rate, "true_positive_rate": fairlearn.true_positive_rate,
+                 "false_positive_rate": fairlearn.false_positive_rate, "accuracy": sklearn.metrics.accuracy_score}
+    frame = fairlearn.MetricFrame(metrics=functions, y_true=label, y_pred=decision, sensitive_features=member,
+                                  sample_params={name: {"sample_weight": weight} for name in functions}).by_group
+    rates = metrics.group_rates(*map(jnp.asarray, (decision, label, np.eye(3, dtype=np.float32)[member], weight)))
+    for name in functions:
+        close(getattr(rates, name), frame[name])
+    close(rates.count, np.bincount(member, weight), 1e-5)
+    close(rates.positives + rates.negatives, rates.labelled, 1e-5)
+
+
+def test_unknown_demographics_and_absent_groups_stay_out():
+    member, label, decision, weight = draw_groups(3, 3)
+    groups = np.eye(5, dtype=np.float32)[member]  # two levels that nobody has
+    groups[::4] = 0.0  # and rows whose level is unknown
+    rates = metrics.group_rates(*map(jnp.asarray, (decision, label, groups, weight)))
+    known = groups.sum(1) > 0
+    assert np.isnan(rates.selection_rate[3:]).all() and float(rates.count[4]) == 0.0
+    for name in NAMES:
+        theirs = getattr(fairlearn, f"{name}_difference")(
+            label[known], decision[known], sensitive_features=member[known], sample_weight=weight[known])
+        close(getattr(metrics, f"{name}_difference")(rates), theirs)
+
+
+def test_missing_labels_count_for_selection_only():
+    decision, label = jnp.asarray([1.0, 0, 1, 1]), jnp.asarray([1.0, 0, jnp.nan, 1])
+    rates = metrics.group_rates(decision, label, jnp.ones((4, 1)), jnp.ones(4), jnp.asarray([1.0, 1, 0, 1]))
+    close(rates.selection_rate, [0.75])
+    close(rates.true_positive_rate, [1.0])
+    close(rates.accuracy, [1.0])
+
+
+def test_where_a_rate_is_not_defined():
+    label, groups = jnp.asarray([0.0, 1, 0, 1, 0, 0]), jnp.asarray([[1.0, 0]] * 4 + [[0, 1]] * 2)
+    rates = metrics.group_rates(jnp.asarray([0.0, 1, 1, 0, 0, 0]), label, groups, jnp.ones(6))
+    assert np.isnan(rates.true_positive_rate[1])  # no positives: no rate, and no gap of one group
+    assert np.isnan(metrics.true_positive_rate_difference(rates))
+    assert np.isnan(metrics.equalized_odds_difference(rates))
+    close(metrics.false_positive_rate_difference(rates), 0.5)
+    nobody = metrics.group_rates(jnp.zeros(6), label, groups, jnp.ones(6))
+    assert np.isnan(metrics.demographic_parity_ratio(nobody))  # 0/0, as in fairlearn
+    assert np.isnan(fairlearn.demographic_parity_ratio(np.asarray(label), np.zeros(6), sensitive_features=groups[:, 0]))
+    assert float(metrics.demographic_parity_difference(nobody)) == 0.0
+
+
+def test_signed_gap_is_second_minus_first():
+    assert float(metrics.signed_gap(jnp.asarray([0.5, 0.2]))) == pytest.approx(-0.3)
+    with pytest.raises(ValueError, match="2 groups, got 3"):
+        metrics.signed_gap(jnp.ones(3))
+
+
+# ---------------------------------------------------------------- all at once
+
+SPEC = Spec(
+    tasks=(Task("income"), Task("job", "multiclass", ("a", "b", "c")), Task("wage", "regression"),
+           Task("tags", "multilabel", ("x", "y"))),
+    attributes=(Attribute("sex", ("Female", "Male")), Attribute("race", ("p", "q", "r"))),
+)
+
+
+def draw_data(seed=0, n=120):
+    rng = np.random.default_rng(seed)
+    labels = np.stack([rng.integers(2, size=n), rng.integers(3, size=n), rng.normal(size=n),
+                       rng.integers(2, size=n), rng.integers(2, size=n)], 1).astype(np.float32)
+    mask = (rng.random(labels.shape) < 0.9).astype(np.float32)
+    groups = np.concatenate([np.eye(2)[rng.integers(2, size=n)], np.eye(3)[rng.integers(3, size=n)]], 1)
+    groups[rng.random(n) < 0.1, :2] = 0.0
+    weight = (rng.random(n) < 0.8).astype(np.float32)
+    labels = np.where(mask > 0, labels, np.nan)
+    data = Dataset((), *(jnp.asarray(a, jnp.float32) for a in (labels, mask, groups, weight)))
+    return jnp.asarray(rng.normal(size=(n, 7)), jnp.float32), data
+
+
+def test_evaluate_names_every_metric_of_every_kind():
+    scores, data = draw_data()
+    out = metrics.evaluate(SPEC, scores, data, metrics.base_rates(SPEC, data))
+    for suffix in ("", "@0.5"):
+        assert {f"error{suffix}[income]", f"constant_output{suffix}[income]",
+                f"demographic_parity_difference{suffix}[income|race]", f"equalized_odds_difference{suffix}[income|sex]",
+                f"false_positive_rate_difference{suffix}[income|sex]",
+                f"true_positive_rate_difference{suffix}[income|sex]",
+                f"false_positive_rate_signed_gap{suffix}[income|sex]",
+                f"selection_rate{suffix}[income|sex=Female]", f"true_positive_rate{suffix}[income|race=r]"} <= set(out)
+        assert f"false_positive_rate_signed_gap{suffix}[income|race]" not in out
+    assert {"auc[income]", "loss[wage]", "error[wage]", "mean_prediction_difference[wage|race]",
+            "mean_prediction[wage|sex=Male]", "error[job]", "demographic_parity_difference[job|race]",
+            "selection_rate[job=c|sex=Male]", "error[tags]", "demographic_parity_difference[tags|sex]"} <= set(out)
+    assert all(value.shape == () and np.isfinite(value) for value in out.values())
+
+
+def test_evaluate_against_the_oracles():
+    scores, data = draw_data(1)
+    base = metrics.base_rates(SPEC, data)
+    out = metrics.evaluate(SPEC, scores, data, base)
+    weight, mask, labels, groups = (np.asarray(a) for a in (data.weight, data.label_mask, data.labels, data.groups))
+    score, use = np.asarray(scores), weight * mask[:, 0] > 0
+    label = labels[use, 0]
+    close(base[0], label.mean())
+    decision = (score[use, 0] >= published_threshold(score[use, 0], label.mean())).astype(float)
+    close(out["error[income]"], np.mean(decision != label))
+    close(out["error@0.5[income]"], np.mean((score[use, 0] >= 0) != label))
+    close(out["auc[income]"], sklearn.metrics.roc_auc_score(label, score[use, 0]))
+    close(out["loss[income]"], sklearn.metrics.log_loss(label, 1 / (1 + np.exp(-score[use, 0]))), 1e-5)
+    sexed = groups[use, :2].sum(1) > 0
+    sex = groups[use][sexed, 1]
+    theirs = fairlearn.false_positive_rate_difference(label[sexed], decision[sexed], sensitive_features=sex)
+    close(out["false_positive_rate_difference[income|sex]"], theirs)
+    close(jnp.abs(out["false_positive_rate_signed_gap[income|sex]"]), theirs)
+    job = weight * mask[:, 1] > 0
+    close(out["error[job]"], np.mean(score[job, 1:4].argmax(1) != labels[job, 1]))
+    wage = weight * mask[:, 2] > 0
+    close(out["error[wage]"], np.sqrt(np.mean((score[wage, 4] - labels[wage, 2]) ** 2)))
+    gaps = [fairlearn.demographic_parity_difference(label, score[use, 1:4].argmax(1) == c, sensitive_features=groups[use, 2:].argmax(1))
+            for c in range(3)] if (weight > 0).sum() == use.sum() else None
+    assert gaps is None or float(out["demographic_parity_difference[job|race]"]) == pytest.approx(max(gaps))
+
+
+def test_evaluate_worst_class_gap_and_multilabel_error():
+    scores, data = draw_data(2)
+    data = data._replace(label_mask=jnp.ones_like(data.label_mask), labels=jnp.nan_to_num(data.labels))
+    out = metrics.evaluate(SPEC, scores, data, metrics.base_rates(SPEC, data))
+    use = np.asarray(data.weight) > 0
+    choice, race = np.asarray(scores)[use, 1:4].argmax(1), np.asarray(data.groups)[use, 2:].argmax(1)
+    gaps = [fairlearn.demographic_parity_difference(choice * 0, choice == c, sensitive_features=race) for c in range(3)]
+    close(out["demographic_parity_difference[job|race]"], max(gaps))
+    tags = np.asarray(scores)[use, 5:] >= 0
+    close(out["error[tags]"], sklearn.metrics.hamming_loss(np.asarray(data.labels)[use, 3:] > 0, tags))
+
+
+def test_what_stands_in_masked_rows_does_not_matter():
+    scores, data = draw_data(3)
+    base = metrics.base_rates(SPEC, data)
+    clean = metrics.evaluate(SPEC, scores, data, base)
+    off = data.weight == 0
+    dirty = data._replace(labels=jnp.where(off[:, None], jnp.nan, data.labels))
+    out = metrics.evaluate(SPEC, jnp.where(off[:, None], jnp.nan, scores), dirty, base)
+    assert {name: float(v) for name, v in out.items()} == {name: float(v) for name, v in clean.items()}
+
+
+def test_nan_scores_give_nan_metrics_of_their_task_only():
+    scores, data = draw_data(4)
+    base = metrics.base_rates(SPEC, data)
+    row = int(np.flatnonzero(np.asarray(data.weight * data.label_mask[:, 0] * data.groups[:, 0]))[0])
+    for broken in (scores.at[:, 0].set(jnp.nan), scores.at[row, 0].set(jnp.nan)):
+        out = metrics.evaluate(SPEC, broken, data, base)
+        mine = {n: v for n, v in out.items() if "[income" in n and not n.startswith("count")}
+        # one broken row: at 0.5 a rate over rows that do not include it may stand
+        whole = {n: v for n, v in mine.items() if "@0.5" not in n or n in ("error@0.5[income]", "constant_output@0.5[income]")}
+        assert all(np.isnan(v) for v in whole.values())
+        assert all(np.isfinite(v) for n, v in out.items() if "[income" not in n)
+    out = metrics.evaluate(SPEC, scores * jnp.nan, data, base)
+    assert all(np.isnan(v) for n, v in out.items() if not n.startswith("count"))
+
+
+def test_evaluate_under_jit_and_vmap():
+    scores, data = draw_data(5)
+    base = metrics.base_rates(SPEC, data)
+    members = jnp.stack([scores, -scores, scores * jnp.nan])
+    mapped = jax.jit(jax.vmap(lambda s, d, b: metrics.evaluate(SPEC, s, d, b), (0, None, None)))(members, data, base)
+    for i in range(3):
+        for name, value in metrics.evaluate(SPEC, members[i], data, base).items():
+            np.testing.assert_allclose(mapped[name][i], value, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_evaluate_refuses_scores_of_another_spec():
+    scores, data = draw_data()
+    with pytest.raises(ValueError, match=r"expected scores \[N, 7\]"):
+        metrics.evaluate(SPEC, scores[:, :3], data, jnp.ones(4))
+
+
+# ---------------------------------------------------------------- relative to single task
+
+def test_relative_error_of_the_papers_table_2():
+    alone = np.array([0.40, 0.04])
+    models = np.array([[0.40, 0.02], [0.38, 0.04]])
+    close(models.mean(axis=1), [0.21, 0.21])
+    close(metrics.are(models, alone), [0.75, 0.975])
+
+
+def test_relative_gap_takes_absolute_values_per_run():
+    close(metrics.arfg(np.array([[-0.06, 0.03], [0.06, -0.03]]), np.array([0.12, -0.06])), [0.5, 0.5])
+    report = metrics.denominator(np.array([[-0.1, 0.01], [0.1, 0.05]]))
+    close(report.mean, [0.1, 0.03])
+    assert report.noisy.tolist() == [False, True]
+    assert metrics.denominator(np.ones((1, 2))).noisy.all()  # one run says nothing about spread
+    assert np.isinf(metrics.arfg(np.array([0.1, 0.1]), np.array([0.1, 0.0])))
+
+
+def test_relative_interval_is_wide_where_the_denominator_is_noisy():
+    rng = np.random.default_rng(0)
+    runs = np.stack([rng.normal(0.12, 0.003, 20), rng.normal(0.03, 0.012, 20)], 1)
+    low, high = metrics.relative_interval(rng, np.array([0.12, 0.03]), runs)
+    mean = metrics.arfg(np.array([0.12, 0.03]), np.abs(runs).mean(axis=0))
+    assert low < mean < high
+    report = metrics.denominator(runs)
+    # first order: half of the second task's relative error, times the normal quantile, both sides
+    assert (high - low) == pytest.approx(2 * 1.96 * 0.5 * report.relative_error[1], rel=0.25)
+
+
+# ---------------------------------------------------------------- intervals
+
+def test_row_bootstrap_of_a_share_has_the_binomial_width():
+    wrong = jnp.asarray(np.arange(600) % 5 == 0, jnp.float32)
+    weight = jnp.ones(600).at[500:].set(0.0)
+    interval = metrics.bootstrap(jax.random.key(0), lambda d, w: {"error": metrics.error(d, d * 0, w)}, wrong, weight, 1000)
+    width = float(interval.high["error"] - interval.low["error"])
+    assert float(interval.estimate["error"]) == pytest.approx(0.2)
+    assert width == pytest.approx(2 * 1.96 * np.sqrt(0.2 * 0.8 / 500), rel=0.1)
+
+
+def test_row_bootstrap_is_reproducible_and_jits():
+    statistic = lambda d, w: metrics.mean_squared_error(d, d * 0, w)  # noqa: E731
+    data, weight = jnp.linspace(0.0, 1.0, 40), jnp.ones(40)
+    run = lambda key: metrics.bootstrap(key, statistic, data, weight, draws=20)  # noqa: E731
+    close(run(jax.random.key(1)).low, jax.jit(run)(jax.random.key(1)).low)
+    assert float(run(jax.random.key(1)).low) != float(run(jax.random.key(2)).low)
+
+
+def test_interval_over_seeds_is_scipys_percentile_bootstrap():
+    values = np.random.default_rng(3).exponential(size=12)
+    ours = metrics.interval_over_seeds(np.random.default_rng(0), values, draws=20000)
+    theirs = scipy.stats.bootstrap((values,), np.mean, method="percentile", n_resamples=20000,
+                                   rng=np.random.default_rng(1)).confidence_interval
+    close([ours.low, ours.high], [theirs.low, theirs.high], 0.02)
+    assert ours.estimate == pytest.approx(values.mean())
+    many = metrics.interval_over_seeds(np.random.default_rng(0), np.stack([values, values * np.nan], 1))
+    assert np.isfinite(many.low[0]) and np.isnan(many.low[1])
