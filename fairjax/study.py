@@ -152,6 +152,7 @@ def study(plan: Plan, spec: Spec, splits: Splits, *, out: Path | None = None, ke
             if progress:
                 progress(method, done, total)
 
+        advance(0)
         runs = sweep(made, plan.static, knobs, seeds, splits, evaluator(spec), root=plan.seed, keep=keep,
                      out=out / "sweeps" / method if out else None, progress=advance)
         tables.append(_rows(method, runs, spec))

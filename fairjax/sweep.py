@@ -23,7 +23,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fairjax.models import scores as model_scores
 from fairjax.train import Static, make_train
-from fairjax.types import PyTree, Range, Recipe, Splits
+from fairjax.types import DataError, PyTree, Range, Recipe, Splits
 
 
 class Runs(NamedTuple):
@@ -181,7 +181,7 @@ def sweep(recipe: Recipe, static: Static, knobs: dict[str, np.ndarray], seeds: S
       :class:`Runs` with M = L * S members.
 
     Raises:
-      ValueError: when ``out`` holds a different sweep.
+      DataError: when ``out`` holds a different sweep.
     """
     devices = list(devices or jax.local_devices())
     points = len(next(iter(knobs.values())))
@@ -225,27 +225,28 @@ def measure_chunk(recipe: Recipe, static: Static, knobs: dict, splits: Splits, e
                   devices: Sequence[jax.Device]) -> int:
     """Members per device and call with the best rate in a short trial: a few steps of training on the first rows.
 
-    On a CPU members must fit its cache and the best number is small; on an accelerator it is large. Sizes double as long
-    as a trial is faster per member by a tenth.
+    On a CPU members must fit its cache and the best number is small; on an accelerator it is large. Sizes double from 4
+    (256 on an accelerator) as long as a trial is faster per member by a tenth. A sweep too small to repay the trials is
+    cut into even chunks of at most 8.
     """
     share = -(-members // len(devices))
-    size = min(share, 4 if devices[0].platform == "cpu" else 256)
+    on_cpu = devices[0].platform == "cpu"
+    if share <= (32 if on_cpu else 256):
+        return -(-share // -(-share // 8)) if on_cpu else share
+    size = 4 if on_cpu else 256
     rows = min(splits.train.weight.shape[0], 4 * static.batch_size)
     short = splits._replace(**{name: jax.tree.map(lambda a: a[:rows], getattr(splits, name)) for name in splits._fields})
     program = mapped(member(recipe, Static(2, static.batch_size), lambda scores, splits: {}), devices)
     best, rate = size, 0.0
-    while True:
+    while size <= share:
         index = np.arange(size * len(devices)) % len(next(iter(knobs.values())))
         args = (*keys(0, index), {name: jnp.asarray(v[index]) for name, v in knobs.items()}, short)
-        seconds = min(_seconds(program, args) for _ in range(3)) if _seconds(program, args) else 0.0
-        now = len(index) / seconds
-        if now > 1.1 * rate:
-            best, rate = size, now
-        elif now < rate:
-            return best
-        if 2 * size > share:
-            return best
-        size *= 2
+        jax.block_until_ready(program(*args))  # compile
+        now = len(index) / min(_seconds(program, args) for _ in range(3))
+        if now < 1.1 * rate:
+            break
+        best, rate, size = size, now, 2 * size
+    return best
 
 
 def _seconds(program: Callable, args: tuple) -> float:
@@ -291,7 +292,7 @@ def _resume(out: Path, manifest: dict) -> int | None:
     different = [f"{name} is {value!r} now and {found.get(name)!r} there" for name, value in manifest.items()
                  if found.get(name) != value]
     if different:
-        raise ValueError(f"{file} belongs to another sweep: {'; '.join(different)}. Choose another folder, or go on with "
+        raise DataError(f"{file} belongs to another sweep: {'; '.join(different)}. Choose another folder, or go on with "
                          "the same settings.")
     return found["chunk"]
 

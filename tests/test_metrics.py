@@ -33,25 +33,28 @@ def published_threshold(score, rate):
     return np.sort(score)[max(0, int((1 - rate) * len(score)) - 1)]
 
 
-@settings(max_examples=60, deadline=None)
+threshold = jax.jit(metrics.base_rate_threshold)
+
+
+@settings(max_examples=200, deadline=None)
 @given(st.integers(1, 60), st.floats(0.0, 1.0), st.integers(1, 40), st.integers(0, 2**31))
 def test_base_rate_threshold_is_the_published_position(n, rate, distinct, seed):
     rate = float(np.float32(rate))
     position = (1 - rate) * n
     if 0 < round(position) - position < 1e-4:  # within float32 rounding of the next position
         return
-    score = np.random.default_rng(seed).integers(distinct, size=n).astype(np.float32)
-    ours = metrics.base_rate_threshold(jnp.asarray(score), jnp.ones(n), rate)
-    assert float(ours) == published_threshold(score, rate)
+    rng = np.random.default_rng(seed)
+    score, weight = rng.integers(distinct, size=60).astype(np.float32), rng.permutation(np.arange(60) < n)
+    ours = threshold(jnp.asarray(np.where(weight, score, np.nan)), jnp.asarray(weight, jnp.float32), rate)
+    assert float(ours) == published_threshold(score[weight], rate)
 
 
-def test_masked_rows_do_not_move_the_threshold():
-    rng = np.random.default_rng(0)
-    score, weight = rng.normal(size=200).astype(np.float32), (rng.random(200) < 0.6).astype(np.float32)
-    dirty = np.where(weight > 0, score, np.nan)
-    for rate in (0.0, 0.083, 0.31, 0.777, 1.0):
-        expected = published_threshold(score[weight > 0], np.float32(rate))
-        assert float(metrics.base_rate_threshold(jnp.asarray(dirty), jnp.asarray(weight), rate)) == expected
+def test_threshold_on_a_test_set_of_real_size():
+    score = np.random.default_rng(0).normal(size=15_060).astype(np.float32)
+    for positives in (7_508, 2_440, 16):
+        rate = positives / 30_162  # a training base rate; its position is not within rounding of the next
+        expected = published_threshold(score, rate)
+        assert float(threshold(jnp.asarray(score), jnp.ones(15_060), rate)) == expected
 
 
 def test_threshold_under_weights_ignores_their_scale_and_the_order_of_rows():
@@ -59,8 +62,8 @@ def test_threshold_under_weights_ignores_their_scale_and_the_order_of_rows():
     score, weight = rng.integers(8, size=50).astype(np.float32), rng.exponential(size=50).astype(np.float32)
     order = rng.permutation(50)
     for rate in (0.1, 0.35, 0.8):
-        plain = float(metrics.base_rate_threshold(jnp.asarray(score), jnp.asarray(weight), rate))
-        assert plain == float(metrics.base_rate_threshold(jnp.asarray(score[order]), jnp.asarray(4 * weight[order]), rate))
+        plain = float(threshold(jnp.asarray(score), jnp.asarray(weight), rate))
+        assert plain == float(threshold(jnp.asarray(score[order]), jnp.asarray(4 * weight[order]), rate))
         # the weight strictly below the threshold is at most what must not be selected
         assert weight[score < plain].sum() <= (1 - rate) * weight.sum() < weight[score <= plain].sum() + weight.max()
 
@@ -147,7 +150,8 @@ def test_differences_and_ratios_are_fairlearns(levels, weighted):
     rates = metrics.group_rates(*map(jnp.asarray, (decision, label, np.eye(levels, dtype=np.float32)[member], weight)))
     for name in NAMES:
         for kind in ("difference", "ratio"):
-            theirs = getattr(fairlearn, f"{name}_{kind}")(label, decision, sensitive_features=member, sample_weight=weight)
+            oracle = getattr(fairlearn, f"{name}_{kind}")
+            theirs = oracle(label, decision, sensitive_features=member, sample_weight=weight)
             close(getattr(metrics, f"{name}_{kind}")(rates), theirs)
 
 
@@ -213,6 +217,9 @@ SPEC = Spec(
 )
 
 
+evaluate = jax.jit(metrics.evaluate, static_argnums=0)
+
+
 def draw_data(seed=0, n=120):
     rng = np.random.default_rng(seed)
     labels = np.stack([rng.integers(2, size=n), rng.integers(3, size=n), rng.normal(size=n),
@@ -228,7 +235,7 @@ def draw_data(seed=0, n=120):
 
 def test_evaluate_names_every_metric_of_every_kind():
     scores, data = draw_data()
-    out = metrics.evaluate(SPEC, scores, data, metrics.base_rates(SPEC, data))
+    out = evaluate(SPEC, scores, data, metrics.base_rates(SPEC, data))
     for suffix in ("", "@0.5"):
         assert {f"error{suffix}[income]", f"constant_output{suffix}[income]",
                 f"demographic_parity_difference{suffix}[income|race]", f"equalized_odds_difference{suffix}[income|sex]",
@@ -246,7 +253,7 @@ def test_evaluate_names_every_metric_of_every_kind():
 def test_evaluate_against_the_oracles():
     scores, data = draw_data(1)
     base = metrics.base_rates(SPEC, data)
-    out = metrics.evaluate(SPEC, scores, data, base)
+    out = evaluate(SPEC, scores, data, base)
     weight, mask, labels, groups = (np.asarray(a) for a in (data.weight, data.label_mask, data.labels, data.groups))
     score, use = np.asarray(scores), weight * mask[:, 0] > 0
     label = labels[use, 0]
@@ -265,15 +272,12 @@ def test_evaluate_against_the_oracles():
     close(out["error[job]"], np.mean(score[job, 1:4].argmax(1) != labels[job, 1]))
     wage = weight * mask[:, 2] > 0
     close(out["error[wage]"], np.sqrt(np.mean((score[wage, 4] - labels[wage, 2]) ** 2)))
-    gaps = [fairlearn.demographic_parity_difference(label, score[use, 1:4].argmax(1) == c, sensitive_features=groups[use, 2:].argmax(1))
-            for c in range(3)] if (weight > 0).sum() == use.sum() else None
-    assert gaps is None or float(out["demographic_parity_difference[job|race]"]) == pytest.approx(max(gaps))
 
 
 def test_evaluate_worst_class_gap_and_multilabel_error():
     scores, data = draw_data(2)
     data = data._replace(label_mask=jnp.ones_like(data.label_mask), labels=jnp.nan_to_num(data.labels))
-    out = metrics.evaluate(SPEC, scores, data, metrics.base_rates(SPEC, data))
+    out = evaluate(SPEC, scores, data, metrics.base_rates(SPEC, data))
     use = np.asarray(data.weight) > 0
     choice, race = np.asarray(scores)[use, 1:4].argmax(1), np.asarray(data.groups)[use, 2:].argmax(1)
     gaps = [fairlearn.demographic_parity_difference(choice * 0, choice == c, sensitive_features=race) for c in range(3)]
@@ -285,35 +289,39 @@ def test_evaluate_worst_class_gap_and_multilabel_error():
 def test_what_stands_in_masked_rows_does_not_matter():
     scores, data = draw_data(3)
     base = metrics.base_rates(SPEC, data)
-    clean = metrics.evaluate(SPEC, scores, data, base)
+    clean = evaluate(SPEC, scores, data, base)
     off = data.weight == 0
     dirty = data._replace(labels=jnp.where(off[:, None], jnp.nan, data.labels))
-    out = metrics.evaluate(SPEC, jnp.where(off[:, None], jnp.nan, scores), dirty, base)
+    out = evaluate(SPEC, jnp.where(off[:, None], jnp.nan, scores), dirty, base)
     assert {name: float(v) for name, v in out.items()} == {name: float(v) for name, v in clean.items()}
 
 
 def test_nan_scores_give_nan_metrics_of_their_task_only():
     scores, data = draw_data(4)
     base = metrics.base_rates(SPEC, data)
-    row = int(np.flatnonzero(np.asarray(data.weight * data.label_mask[:, 0] * data.groups[:, 0]))[0])
+    row = int(np.flatnonzero(np.asarray(data.weight * data.label_mask[:, 0]))[0])
     for broken in (scores.at[:, 0].set(jnp.nan), scores.at[row, 0].set(jnp.nan)):
-        out = metrics.evaluate(SPEC, broken, data, base)
-        mine = {n: v for n, v in out.items() if "[income" in n and not n.startswith("count")}
-        # one broken row: at 0.5 a rate over rows that do not include it may stand
-        whole = {n: v for n, v in mine.items() if "@0.5" not in n or n in ("error@0.5[income]", "constant_output@0.5[income]")}
-        assert all(np.isnan(v) for v in whole.values())
-        assert all(np.isfinite(v) for n, v in out.items() if "[income" not in n)
-    out = metrics.evaluate(SPEC, scores * jnp.nan, data, base)
+        out = evaluate(SPEC, broken, data, base)
+        mine = [name for name in out if "[income" in name and not name.startswith("count")]
+        # a rate at 0.5 over rows without the broken one may stand; whatever depends on all rows may not
+        assert all(np.isnan(out[name]) for name in mine if "@0.5[income|" not in name)
+        assert all(np.isfinite(value) for name, value in out.items() if "[income" not in name)
+    out = evaluate(SPEC, scores * jnp.nan, data, base)
     assert all(np.isnan(v) for n, v in out.items() if not n.startswith("count"))
 
 
 def test_evaluate_under_jit_and_vmap():
     scores, data = draw_data(5)
     base = metrics.base_rates(SPEC, data)
+    compiled = evaluate(SPEC, scores, data, base)
+    small, columns = Spec(SPEC.tasks[:1], SPEC.attributes), data._replace(labels=data.labels[:, :1],
+                                                                          label_mask=data.label_mask[:, :1])
+    for name, value in metrics.evaluate(small, scores[:, :1], columns, base[:1]).items():
+        np.testing.assert_allclose(value, compiled[name], rtol=1e-5, atol=1e-6, err_msg=name)
     members = jnp.stack([scores, -scores, scores * jnp.nan])
     mapped = jax.jit(jax.vmap(lambda s, d, b: metrics.evaluate(SPEC, s, d, b), (0, None, None)))(members, data, base)
     for i in range(3):
-        for name, value in metrics.evaluate(SPEC, members[i], data, base).items():
+        for name, value in evaluate(SPEC, members[i], data, base).items():
             np.testing.assert_allclose(mapped[name][i], value, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
@@ -357,7 +365,8 @@ def test_relative_interval_is_wide_where_the_denominator_is_noisy():
 def test_row_bootstrap_of_a_share_has_the_binomial_width():
     wrong = jnp.asarray(np.arange(600) % 5 == 0, jnp.float32)
     weight = jnp.ones(600).at[500:].set(0.0)
-    interval = metrics.bootstrap(jax.random.key(0), lambda d, w: {"error": metrics.error(d, d * 0, w)}, wrong, weight, 1000)
+    statistic = lambda d, w: {"error": metrics.error(d, d * 0, w)}  # noqa: E731
+    interval = metrics.bootstrap(jax.random.key(0), statistic, wrong, weight, draws=1000)
     width = float(interval.high["error"] - interval.low["error"])
     assert float(interval.estimate["error"]) == pytest.approx(0.2)
     assert width == pytest.approx(2 * 1.96 * np.sqrt(0.2 * 0.8 / 500), rel=0.1)
@@ -366,8 +375,8 @@ def test_row_bootstrap_of_a_share_has_the_binomial_width():
 def test_row_bootstrap_is_reproducible_and_jits():
     statistic = lambda d, w: metrics.mean_squared_error(d, d * 0, w)  # noqa: E731
     data, weight = jnp.linspace(0.0, 1.0, 40), jnp.ones(40)
-    run = lambda key: metrics.bootstrap(key, statistic, data, weight, draws=20)  # noqa: E731
-    close(run(jax.random.key(1)).low, jax.jit(run)(jax.random.key(1)).low)
+    run = jax.jit(lambda key: metrics.bootstrap(key, statistic, data, weight, draws=20))
+    assert float(run(jax.random.key(1)).low) == float(run(jax.random.key(1)).low)
     assert float(run(jax.random.key(1)).low) != float(run(jax.random.key(2)).low)
 
 

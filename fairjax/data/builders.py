@@ -24,21 +24,15 @@ except ImportError as error:
 
 
 class _Table(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """A named data set as TFDS examples: numeric features and numeric labels as float64, all else as text."""
+    """A named data set as TFDS examples. Every cell is text: TFDS keeps float64 in single precision, text keeps all."""
 
     VERSION = tfds.core.Version("1.0.0")
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "Put the raw files of the data set there; the homepage has them."
     DATASET = ""
-
-    @classmethod
-    def numeric(cls) -> tuple[str, ...]:
-        """Columns stored as numbers."""
-        return NAMED[cls.DATASET].roles.numeric
 
     def _info(self) -> tfds.core.DatasetInfo:
         entry = NAMED[self.DATASET]
-        columns = _columns(self.DATASET)
-        text, value = tfds.features.Text(), tfds.features.Scalar(np.float64)
-        features = {name: value if name in self.numeric() else text for name in columns}
+        features = {name: tfds.features.Text() for name in _columns(self.DATASET)} | {"row": np.int64}
         return tfds.core.DatasetInfo(
             builder=self,
             description=f"{entry.about} ({entry.terms})",
@@ -53,14 +47,12 @@ class _Table(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _generate_examples(self, columns: dict[str, np.ndarray], split: str) -> Iterator[tuple[int, dict]]:
         """``(row, example)`` of a split; the row in the whole table is the key, so that its order can be restored."""
-        numeric = self.numeric()
         for row in np.flatnonzero(columns["split"] == split).tolist():
-            example = {name: columns[name][row] for name in _columns(self.DATASET)}
-            yield row, {k: float(v) if k in numeric else v for k, v in example.items()} | {"row": str(row)}
+            yield row, {name: columns[name][row] for name in _columns(self.DATASET)} | {"row": row}
 
 
 def _columns(dataset: str) -> tuple[str, ...]:
-    """Stored columns: every feature and label, the sensitive columns, and the row of the raw table."""
+    """Stored columns: features, sensitive columns, and the columns of the label rules."""
     roles = NAMED[dataset].roles
     rules = (text.split(": ")[1].split()[0] for text in roles.tasks)
     return tuple(dict.fromkeys((*roles.features, *roles.sensitive, *rules)))

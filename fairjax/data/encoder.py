@@ -275,7 +275,9 @@ def _features(table: Table, roles: Roles, tasks, attributes) -> tuple[list[str],
         never |= set(sensitive)
     for name in (*(roles.features or ()), *roles.numeric, *roles.categorical):
         if name in never and name not in roles.drop:
-            what = f"column {name!r} cannot be a feature of {len(table):,} rows: it is a task, sensitive, weight or split"
+            what = (
+                f"column {name!r} cannot be a feature of {len(table):,} rows: it is a task, sensitive, weight or split"
+            )
             raise complain(table.where, what, "Remove it from the features (use_sensitive allows sensitive ones).")
     extra = sensitive if roles.use_sensitive else []
     names = table.columns if roles.features is None else dict.fromkeys((*roles.features, *extra))

@@ -96,4 +96,6 @@ def _fetched(dataset: str, file: RawFile, data_dir, timeout: float) -> bytes:
         with urlopen(file.url, timeout=timeout) as answer:
             return answer.read()
     except OSError as error:
-        raise DataError(f"{dataset}: {file.url} cannot be read ({error}). {_absent(dataset, file, data_dir)}") from error
+        raise DataError(
+            f"{dataset}: {file.url} cannot be read ({error}). {_absent(dataset, file, data_dir)}"
+        ) from error

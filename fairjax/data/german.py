@@ -79,7 +79,11 @@ def read(paths: list[Path], seed: int = 0) -> dict[str, np.ndarray]:
     columns = dict(read_csv(paths[0], delimiter=" ", header=COLUMNS).columns)
     status = columns.pop("personal_status")
     columns["sex"] = np.where(np.isin(status.astype(str), _FEMALE), "Female", "Male").astype(object)
-    n = len(status)
+    return columns | {"split": draw_split(len(status), seed)}
+
+
+def draw_split(n: int, seed: int) -> np.ndarray:
+    """``[n]`` of train and test, one row in five for test."""
     split = np.full(n, "train", dtype=object)
     split[np.random.RandomState(seed).permutation(n)[: n // 5]] = "test"
-    return columns | {"split": split}
+    return split

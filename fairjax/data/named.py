@@ -164,4 +164,6 @@ def reload(source: dict | None) -> Prepared:
         check_unchanged(rest["path"], rest["sha256"])
         roles = Roles(**rest["roles"])
         return from_table(rest["path"], roles, fractions=tuple(rest["fractions"]), seed=rest["seed"])
-    raise DataError("the rows came from memory and were not kept (source None). Write them to a file and give its path.")
+    raise DataError(
+        "the rows came from memory and were not kept (source None). Write them to a file and give its path."
+    )

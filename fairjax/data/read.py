@@ -76,7 +76,9 @@ class Table:
         if name not in self.columns:
             near = difflib.get_close_matches(name, self.columns, n=3, cutoff=0.5)
             cure = f"Did you mean {listing(near)}?" if near else f"The columns are {listing(list(self.columns), 12)}."
-            raise complain(self.where, f"no column {name!r} among {len(self.columns)} columns, {len(self):,} rows", cure)
+            raise complain(
+                self.where, f"no column {name!r} among {len(self.columns)} columns, {len(self):,} rows", cure
+            )
         return self.columns[name]
 
     def missing(self, name: str) -> np.ndarray:
@@ -139,7 +141,9 @@ def as_table(source, *, delimiter: str = ",", encoding: str = "utf-8", na: tuple
         names = [str(name) for name in source.columns]
         _refuse_repeats("DataFrame", names, len(source))
         return _arrays("DataFrame", names, [source[name].to_numpy() for name in source.columns], na)
-    raise DataError(f"cannot read a table from {type(source).__name__}. Give a CSV path, a DataFrame or a dict of arrays.")
+    raise DataError(
+        f"cannot read a table from {type(source).__name__}. Give a CSV path, a DataFrame or a dict of arrays."
+    )
 
 
 def _arrays(where: str, names: list[str], arrays: list, na: tuple[str, ...]) -> Table:
@@ -210,7 +214,9 @@ def read_csv(
 
 def _index(where: str, names: list[str], name: str, rows: int) -> int:
     if name not in names:
-        raise complain(where, f"no column {name!r} among {len(names)} columns, {rows:,} rows", "Give the original file.")
+        raise complain(
+            where, f"no column {name!r} among {len(names)} columns, {rows:,} rows", "Give the original file."
+        )
     return names.index(name)
 
 
@@ -236,7 +242,9 @@ def _decode(where: str, raw: bytes, encoding: str) -> str:
         cure = "Save it as UTF-8, or name its encoding (latin-1, utf-16, ...)."
         raise complain(where, f"line {line} is not {encoding} (byte {raw[error.start]:#04x})", cure) from error
     except LookupError as error:
-        raise complain(where, f"unknown encoding {encoding!r}", "Name one that Python knows, such as latin-1.") from error
+        raise complain(
+            where, f"unknown encoding {encoding!r}", "Name one that Python knows, such as latin-1."
+        ) from error
 
 
 def _records(where: str, text: str, delimiter: str, comment: str | None) -> tuple[list[int], list[list[str]]]:

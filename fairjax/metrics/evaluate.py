@@ -134,7 +134,7 @@ def _multiclass(task: Task, scores: Array, data: Dataset, blocks: Blocks, base_r
     choice, known = choose(scores), data.weight * data.label_mask[:, 0]
     out = {f"error[{task.name}]": error(choice, data.labels[:, 0], known),
            f"constant_output[{task.name}]": constant_output(choice, known)}
-    chosen_nc = jnp.where(jnp.isnan(choice)[:, None], jnp.nan, jax.nn.one_hot(choice, scores.shape[1]))
+    chosen_nc = jnp.stack([jnp.where(jnp.isnan(choice), jnp.nan, choice == c) for c in range(scores.shape[1])], axis=1)
     return out | _selection_metrics(task, chosen_nc, data, blocks)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fairjax.report.figures import COLOURS, look
+from fairjax.report.figures import COLOURS, SIZES, look
 from fairjax.report.summary import plain
 from fairjax.report.table import write_atomic
 from fairjax.report.view import Panel, Study, column, error_name, gap_names, literal, worst_gap, wrapped
@@ -102,7 +102,7 @@ def _metric_names(study: Study) -> list[str]:
 def _look(study: Study, index: int) -> dict:
     colour, marker = look(index)
     name = study.methods[index]
-    return {"name": name, "label": literal(name), "colour": COLOURS[colour], "symbol": SYMBOLS[marker],
+    return {"name": name, "label": literal(name), "colour": COLOURS[colour], "symbol": SYMBOLS[marker], "size": SIZES[marker],
             "glyph": GLYPHS[marker], "volume": study.volume(study.overall.fronts[name].validation)}
 
 

@@ -76,11 +76,11 @@
       const front = panel.fronts[m], holds = new Set(front.line);
       const faint = Math.min(0.45, Math.max(0.12, 9 / Math.sqrt(panel.runs || 1)));
       clouds.push({ ...pick(rows), type: kind, mode: "markers", meta: m, hoverinfo: "none",
-        marker: { color: method.colour, symbol: method.symbol, size: 6, opacity: faint } });
+        marker: { color: method.colour, symbol: method.symbol, size: 6 * method.size, opacity: faint } });
       lines.push({ ...pick(front.line), type: "scatter", mode: "lines", meta: m, hoverinfo: "skip",
         line: { color: method.colour, width: 2, shape: "hv" } });
       fronts.push({ ...pick(front.chosen), type: "scatter", mode: "markers", meta: m, hoverinfo: "none",
-        marker: { color: method.colour, size: 10, opacity: 1,
+        marker: { color: method.colour, size: 10 * method.size, opacity: 1,
           symbol: front.chosen.map((i) => method.symbol + (holds.has(i) ? "" : "-open")),
           line: { width: front.chosen.map((i) => (holds.has(i) ? 1 : 1.8)),
             color: front.chosen.map((i) => (holds.has(i) ? colour("--card") : method.colour)) } } });
@@ -100,7 +100,8 @@
       shapes: panel.levels ? [{ ...level, x0: 1, x1: 1, yref: "paper", y0: 0, y1: 1 },
         { ...level, y0: 1, y1: 1, xref: "paper", x0: 0, x1: 1 }] : [],
       annotations: panel.runs ? [] : [{ text: "No run to show", showarrow: false, xref: "paper", yref: "paper", x: 0.5, y: 0.5 }],
-      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", margin: { l: 60, r: 16, t: 12, b: 50 },
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", margin: { l: 60, r: 16, t: 32, b: 50 },
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--soft"), activecolor: colour("--accent") },
       font: { color: colour("--ink"), size: 12, family: getComputedStyle(document.body).fontFamily },
       showlegend: false, hovermode: "closest", hoverdistance: 12, dragmode: "zoom",
     };
@@ -118,7 +119,7 @@
     at("plots").append(card);
     plots.push({ div, panel });
     const config = { responsive: true, displaylogo: false, showEditInChartStudio: false,
-      modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+      modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] };
     return Plotly.newPlot(div, traces(panel), layout(panel), config).then(() => {
       const run = (e) => e.points.map((p) => p.customdata).find((i) => i !== undefined && i !== null);
       div.on("plotly_click", (e) => { const i = run(e); if (i !== undefined) select(i); });

@@ -1,0 +1,386 @@
+"""The command line: ``fairjax frontier | train | predict | report | data``.
+
+Exit codes: 0 done, 2 a complaint about what was given (one message, no traceback), 130 stopped by the user.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sys
+from pathlib import Path
+
+try:
+    import click
+except ImportError:  # pragma: no cover
+    sys.exit("fairjax: the command line needs click; install it with: pip install 'fairjax[cli]'")
+
+from fairjax.types import DataError
+
+METHODS = ("single_task", "vanilla", "baseline", "mta_f")
+
+
+class Commands(click.Group):
+    """Turns complaints into one message and exit code 2."""
+
+    def invoke(self, ctx: click.Context):
+        try:
+            return super().invoke(ctx)
+        except (DataError, ImportError) as complaint:
+            click.echo(f"Error: {complaint}", err=True)
+            ctx.exit(2)
+        except KeyboardInterrupt:
+            click.echo("\nStopped. Finished chunks are kept; go on with --resume.", err=True)
+            ctx.exit(130)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="fairjax")
+def main() -> None:
+    """Fair multi-task learning: the whole fairness-accuracy frontier of a table.
+
+    \b
+    fairjax frontier                                   a first picture, on made-up data
+    fairjax frontier --data adult                      a known data set
+    fairjax frontier --data my.csv --task "income > 50000" --task defaulted --sensitive sex
+    """
+
+
+def _several(text: str | None, kind=str) -> tuple | None:
+    return None if text is None else tuple(kind(part.strip()) for part in text.split(",") if part.strip())
+
+
+def data_options(command):
+    """Options that say what the data are and what its columns are for."""
+    options = [
+        click.option("--data", default="synthetic", show_default=True,
+                     help="A named data set (see 'fairjax data list') or a CSV file, .gz too."),
+        click.option("--data-dir", type=click.Path(path_type=Path), help="Where raw files of named data sets lie."),
+        click.option("--form", default="corrected", show_default=True, type=click.Choice(["corrected", "paper"]),
+                     help="Named data sets: statistics from training rows only, or exactly as the paper's code."),
+        click.option("--task", "tasks", multiple=True, metavar="RULE",
+                     help="What to predict, once per task: a column, 'income > 50000', 'income == >50K', "
+                          "'rich: income > 50000', 'job :multiclass'."),
+        click.option("--sensitive", multiple=True, metavar="RULE",
+                     help="Sensitive attribute, once per attribute: a column or a rule such as 'age > 25'."),
+        click.option("--features", metavar="A,B", help="Only these columns are features. Default: all that are left."),
+        click.option("--drop", metavar="A,B", help="Columns that are never features (leaks, identifiers)."),
+        click.option("--numeric", metavar="A,B", help="Features that must be numbers."),
+        click.option("--categorical", metavar="A,B", help="Features that are levels even if they look like numbers."),
+        click.option("--use-sensitive", is_flag=True, help="Sensitive columns are features too."),
+        click.option("--weight-column", help="Column of row weights."),
+        click.option("--split-column", help="Column with train, validation, test. Default: a seeded 60/20/20 split."),
+        click.option("--missing", default="error", type=click.Choice(["error", "impute"]), show_default=True,
+                     help="Empty or non-finite numeric features: refuse, or take the training mean."),
+        click.option("--delimiter", default=",", show_default=True, help="Of the CSV file."),
+        click.option("--encoding", default="utf-8", show_default=True, help="Of the CSV file."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def plan_options(command):
+    """Options that shape a run."""
+    options = [
+        click.option("--epochs", type=click.IntRange(1), help="Passes over the training rows."),
+        click.option("--batch-size", type=click.IntRange(1)),
+        click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="Of Adagrad."),
+        click.option("--trunk", metavar="W,W", help="Widths of the shared layers."),
+        click.option("--head", metavar="W,W", help="Widths of each task's own layers."),
+        click.option("--embedding", type=click.IntRange(1), help="Width of categorical embeddings."),
+        click.option("--notion", type=click.Choice(["rate_gap", "correlation", "mmd", "laplacian_mmd"]),
+                     help="Fairness loss: distance between the groups' scores."),
+        click.option("--condition", type=click.Choice(["fpr", "tpr", "odds", "parity"]),
+                     help="On which rows: negatives (fpr), positives (tpr), both (odds), everyone (parity)."),
+        click.option("--seed", type=click.IntRange(0), default=0, show_default=True,
+                     help="Of the split, the draw of knobs, initialisations and batches."),
+        click.option("--devices", type=click.IntRange(1), help="Virtual devices on a CPU. Default: one per core."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@main.command()
+@data_options
+@click.option("--methods", default=",".join(METHODS), show_default=True,
+              help="Methods to compare. Single-task runs are always made: they are what ARE and ARFG divide by.")
+@click.option("--runs", type=click.IntRange(1), default=64, show_default=True, help="Points (draws of knobs) per method.")
+@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Seeds per point.")
+@plan_options
+@click.option("--lam-max", type=click.FloatRange(0, min_open=True), default=5.0, show_default=True,
+              help="Fairness weights are drawn from [0, this].")
+@click.option("--r", "ratio", metavar="R,R", help="MTA-F's head-to-shared ratio per task. Default: drawn per run.")
+@click.option("--sequence", type=click.Choice(["uniform", "sobol"]), default="uniform", show_default=True)
+@click.option("--keep", type=click.Choice(["metrics", "scores", "params"]), default="metrics", show_default=True,
+              help="What each run leaves behind, in the chunk files under OUT/sweeps.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False),
+              help="Folder for everything. Default: fairjax-runs/NAME, numbered when taken.")
+@click.option("--resume", is_flag=True, help="Go on with the sweep in OUT (or in the newest default folder).")
+def frontier(**options) -> None:
+    """Train every method over draws of its knobs and draw the frontier: PNG, HTML, CSV, JSON."""
+    prepared = prepare(options)
+    plan = make_plan(options, prepared.name, runs=options["runs"], seeds=options["seeds"], lam_max=options["lam_max"],
+                     methods=_methods(options["methods"]), r=_several(options["ratio"], float),
+                     sequence=options["sequence"])
+    out = choose_out(options["out"], prepared.name, options["resume"])
+    use_devices(options["devices"], out)
+    from fairjax.study import study
+
+    keep = () if options["keep"] == "metrics" else (options["keep"],)
+    click.echo(prepared.describe(), err=True)
+    out.mkdir(parents=True, exist_ok=True)
+    with progress_bar() as progress:
+        table, info = study(plan, prepared.spec, prepared.splits, out=out, keep=keep, progress=progress)
+    from fairjax.sweep import write_json
+    info |= {"title": prepared.name, "source": prepared.source, "command": f"fairjax train --like {out} --run {{run}}"}
+    write_json(out / "study.json", info)
+    finish(out, table, info)
+
+
+def finish(out: Path, table: dict, info: dict) -> None:
+    """Write the report and say where it is and what it shows."""
+    from fairjax import report
+    paths = report.write(out, table, info)
+    lost = int(table["diverged"].sum())
+    click.echo(f"{len(table['run'])} runs" + (f", {lost} diverged" if lost else ""))
+    for path in paths:
+        click.echo(f"  {path}")
+
+
+@main.command(name="report")
+@click.argument("out", type=click.Path(path_type=Path, exists=True, file_okay=False))
+def draw_report(out: Path) -> None:
+    """Draw the report of a finished sweep again, from its table."""
+    from fairjax.report import read_table
+    if not (out / "table.csv").exists():
+        raise DataError(f"{out}: no table.csv here. Finish the sweep first: fairjax frontier --out {out} --resume")
+    finish(out, read_table(out / "table.csv"), json.loads((out / "study.json").read_text()))
+
+
+@main.command()
+@data_options
+@click.option("--like", type=click.Path(path_type=Path, file_okay=False), help="Folder of a sweep to take a run from.")
+@click.option("--run", "run_index", type=click.IntRange(0), help="With --like: the run's number in table.csv.")
+@click.option("--method", type=click.Choice(METHODS[1:]), default="mta_f", show_default=True)
+@click.option("--weight", metavar="W,W", help="Task weights. Default: equal.")
+@click.option("--lam", metavar="L,L", help="Fairness weights per task. Default: 1.")
+@click.option("--r", "ratio", metavar="R,R", help="MTA-F's head-to-shared ratio per task. Default: 1.")
+@plan_options
+@click.option("--member-seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("fairjax-model"),
+              show_default=True, help="Folder for model.json, params.npz and predictions.csv.")
+def train(**options) -> None:
+    """Train one point and keep its parameters and predictions."""
+    if (options["out"] / "model.json").exists():
+        raise DataError(f"{options['out']}: holds a trained model already. Choose another folder with --out.")
+    if options["like"]:
+        prepared, plan, method, knobs, seed = point_of(options["like"], options["run_index"])
+    else:
+        prepared = prepare(options)
+        plan, method, seed = make_plan(options, prepared.name), options["method"], options["member_seed"]
+        knobs = given_knobs(plan, prepared.spec, method, options)
+    from fairjax.saved import columns, save, train_one
+
+    saved, scores = train_one(prepared, plan, method, knobs, seed)
+    save(options["out"], saved)
+    write_columns(options["out"] / "predictions.csv", columns(prepared.spec, scores["test"], saved.thresholds))
+    for name, value in saved.metrics.items():
+        if name.startswith(("test.error[", "test.auc[")) or (name.startswith("test.") and "_difference[" in name):
+            click.echo(f"{name:60s} {value:.4f}")
+    click.echo(f"  {options['out'] / 'model.json'}\n  {options['out'] / 'params.npz'}\n"
+               f"  {options['out'] / 'predictions.csv'} (test rows)")
+
+
+@main.command()
+@click.argument("model", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("rows", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=Path("predictions.csv"),
+              show_default=True)
+def predict(model: Path, rows: Path, out: Path) -> None:
+    """Score new ROWS (a CSV with the features' columns) with a trained MODEL folder."""
+    from fairjax.saved import load_saved
+    predictions = load_saved(model).predict(rows)
+    write_columns(out, predictions)
+    click.echo(f"{len(next(iter(predictions.values())))} rows\n  {out}")
+
+
+@main.group()
+def data() -> None:
+    """Named data sets."""
+
+
+@data.command(name="list")
+@click.option("--data-dir", type=click.Path(path_type=Path))
+def list_data(data_dir: Path | None) -> None:
+    """What there is, and whether its raw files are found."""
+    from fairjax.data import NAMED
+    from fairjax.data.files import find_file
+    for name, entry in NAMED.items():
+        try:
+            for file in entry.files:
+                find_file(name, file, data_dir)
+            state = "ready"
+        except DataError:
+            state = f"absent: fairjax data prepare {name}"
+        click.echo(f"{name:10s} {entry.about} ({entry.terms}) - {state}")
+
+
+@data.command(name="prepare")
+@click.argument("name")
+@click.option("--data-dir", type=click.Path(path_type=Path))
+def prepare_data(name: str, data_dir: Path | None) -> None:
+    """Find the raw files of a data set, or fetch them into the cache where there is a network."""
+    from fairjax.data import load
+    from fairjax.data.named import entry_of
+    for path in entry_of(name, "corrected").obtain(data_dir):
+        click.echo(f"  {path}")
+    click.echo(load(name, data_dir=data_dir).describe())
+
+
+# ------------------------------------------------------------------------------------------ from options to values
+
+
+def prepare(options: dict):
+    """The data the options speak of."""
+    from fairjax.data import NAMED, Roles, from_table, load
+    name = options["data"]
+    if name in NAMED:
+        given = [f"--{option}" for option in ("task", "sensitive", "features", "drop", "numeric", "categorical")
+                 if options["tasks" if option == "task" else option]]
+        if given:
+            raise DataError(f"{name} has roles of its own; leave out {', '.join(given)}, or give a CSV file with --data.")
+        return load(name, data_dir=options["data_dir"], form=options["form"], seed=options["seed"])
+    if not (options["tasks"] and options["sensitive"]):
+        if not Path(name).exists():
+            raise DataError(f"{name}: neither a file nor one of the named data sets ({', '.join(NAMED)}).")
+        raise DataError(f"{name}: say what to predict and for whom it should be fair, for example "
+                        f"--task COLUMN --sensitive COLUMN; both may be given several times.")
+    listed = {key: _several(options[key]) or () for key in ("drop", "numeric", "categorical")}
+    roles = Roles(tasks=options["tasks"], sensitive=options["sensitive"], features=_several(options["features"]),
+                  weight=options["weight_column"], split=options["split_column"], missing=options["missing"],
+                  use_sensitive=options["use_sensitive"], delimiter=options["delimiter"], encoding=options["encoding"],
+                  **listed)
+    return from_table(name, roles, seed=options["seed"])
+
+
+def make_plan(options: dict, name: str, **more):
+    """A plan from the options; what is not given comes from the data set's published settings, or the defaults."""
+    from fairjax.study import PAPER, Plan
+    given = {key: options[key] for key in ("epochs", "batch_size", "learning_rate", "embedding", "notion", "condition")}
+    given |= {key: _several(options[key], int) for key in ("trunk", "head")}
+    chosen = {key: value for key, value in given.items() if value is not None}
+    return Plan(**{**PAPER.get(name, {}), **chosen, **more, "seed": options["seed"]})
+
+
+def _methods(text: str) -> tuple[str, ...]:
+    methods = _several(text)
+    for name in methods:
+        if name not in METHODS:
+            raise DataError(f"--methods: {name!r} is not one of {', '.join(METHODS)}.")
+    return methods
+
+
+def given_knobs(plan, spec, method: str, options: dict) -> dict:
+    """Knobs of one point: the recipe's defaults with what was given."""
+    import numpy as np
+
+    from fairjax.study import recipe
+    knobs = {name: np.float32(r.default) for name, r in recipe(plan, spec, method).space.items()}
+    for name, option in (("weight", "weight"), ("lam", "lam"), ("r", "ratio")):
+        values = _several(options[option], float)
+        if values is None:
+            continue
+        if name not in knobs or len(values) not in (1, len(spec.tasks)):
+            raise DataError(f"--{'r' if option == 'ratio' else option}: {method} takes "
+                            f"{len(spec.tasks)} numbers for it, one per task" if name in knobs else
+                            f"--{'r' if option == 'ratio' else option}: {method} has no such knob")
+        knobs[name] = np.broadcast_to(np.float32(values), len(spec.tasks))
+    return knobs
+
+
+def point_of(folder: Path, run: int | None):
+    """Data, plan, method, knobs and seed of a run of a finished sweep."""
+    import numpy as np
+
+    from fairjax.data import reload
+    from fairjax.report import read_table
+    from fairjax.study import Plan, points
+    if not (folder / "study.json").exists() or not (folder / "table.csv").exists():
+        raise DataError(f"{folder}: no finished sweep here (study.json and table.csv). Make one with 'fairjax frontier'.")
+    info, table = json.loads((folder / "study.json").read_text()), read_table(folder / "table.csv")
+    if run is None or run >= len(table["run"]):
+        raise DataError(f"--run: give a number from 0 to {len(table['run']) - 1}, a row of {folder / 'table.csv'}.")
+    method = str(table["method"][run])
+    if method == "single_task":
+        raise DataError(f"--run {run} is a single-task reference, one network per task. Choose a run of another method.")
+    plan, prepared = Plan(**info["plan"]), reload(info["source"])
+    _, knobs, _ = points(plan, prepared.spec, method)
+    point = {name: np.asarray(v)[int(table["point"][run])] for name, v in knobs.items()}
+    return prepared, plan, method, point, int(table["seed"][run])
+
+
+def choose_out(out: Path | None, name: str, resume: bool) -> Path:
+    """The folder of a sweep; refuses one that is taken unless it is to be resumed."""
+    if out is None:
+        base = Path("fairjax-runs")
+        folders = [base / (name if i == 1 else f"{name}-{i}") for i in range(1, 10_000)]
+        free = next(i for i, folder in enumerate(folders) if not folder.exists())
+        return folders[max(free - 1, 0)] if resume else folders[free]
+    if (out / "sweeps").exists() and not resume:
+        raise DataError(f"{out}: holds a sweep already. Go on with --resume, or choose another folder with --out.")
+    return out
+
+
+def use_devices(count: int | None, out: Path) -> None:
+    """One virtual CPU device per core, or as many as the sweep to be resumed had; must come before JAX's first use."""
+    import jax
+    for manifest in sorted(out.glob("sweeps/*/manifest.json")):
+        count = json.loads(manifest.read_text())["devices"]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        jax.config.update("jax_num_cpu_devices", count or cores)
+
+
+class progress_bar:  # noqa: N801 - used as a function
+    """A progress bar with rate and time left, one per method."""
+
+    def __enter__(self):
+        try:
+            from tqdm import tqdm
+        except ImportError as error:
+            raise ImportError("the progress bar needs tqdm; install it with: pip install 'fairjax[cli]'") from error
+        self.make, self.bar, self.method = tqdm, None, None
+        return self.advance
+
+    def advance(self, method: str, done: int, total: int) -> None:
+        """Show that ``done`` of ``total`` runs of a method are finished."""
+        if method != self.method:
+            self.close()
+            self.method, self.bar = method, self.make(total=total, desc=method, unit="run")
+        self.bar.update(done - self.bar.n)
+
+    def close(self) -> None:
+        """Leave the current bar as it is."""
+        if self.bar is not None:
+            self.bar.close()
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+
+def write_columns(file: Path, columns: dict) -> None:
+    """Columns as CSV, whole or not at all."""
+    part = file.with_name(file.name + ".part")
+    with part.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["row", *columns])
+        writer.writerows(zip(range(len(next(iter(columns.values())))), *(c.tolist() for c in columns.values()),
+                             strict=True))
+    os.replace(part, file)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""A trained model on disk, in formats that execute nothing when loaded: JSON for words, npz for arrays.
+
+``model.json`` holds the encoder, the plan, the knobs and the decision thresholds; ``params.npz`` the parameters by key
+path.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from fairjax.data import Encoder, Prepared
+from fairjax.losses import probabilities
+from fairjax.metrics import base_rate_threshold, base_rates
+from fairjax.models import scores as model_scores
+from fairjax.study import Plan, evaluator, recipe
+from fairjax.sweep import sweep, write_json
+from fairjax.types import DataError, PyTree, Spec
+
+
+@dataclasses.dataclass(frozen=True)
+class Saved:
+    """A trained model with what it needs to score new rows."""
+
+    encoder: Encoder
+    plan: Plan
+    method: str
+    knobs: dict[str, np.ndarray]  # each without a leading axis
+    params: PyTree
+    thresholds: tuple[float | None, ...]  # per task, on the score: the base-rate rule on validation rows
+    metrics: dict[str, float]
+
+    def predict(self, source) -> dict[str, np.ndarray]:
+        """Probabilities and decisions for new rows (CSV path, data frame or dict of arrays), columns ``[N]``.
+
+        Binary: ``name`` (probability), ``name decision`` (probability at least one half) and ``name decision at base
+        rate``. Multiclass: a column per class. Regression: the prediction.
+        """
+        data = self.encoder.encode(source)
+        spec = self.encoder.spec
+        model = recipe(self.plan, spec, self.method).build(self.knobs).model
+        return columns(spec, np.asarray(model_scores(model, self.params, data.x)), self.thresholds)
+
+
+def columns(spec: Spec, scores: np.ndarray, thresholds: tuple[float | None, ...]) -> dict[str, np.ndarray]:
+    """Scores ``[N, C]`` as named columns; see :meth:`Saved.predict`."""
+    out = {}
+    for i, (task, prob) in enumerate(zip(spec.tasks, probabilities(spec, scores), strict=True)):
+        if task.kind in ("multiclass", "multilabel"):
+            out |= {f"{task.name}={level}": np.asarray(prob[:, c]) for c, level in enumerate(task.levels)}
+            continue
+        out[task.name] = np.asarray(prob[:, 0])
+        if task.kind == "binary":
+            score = scores[:, spec.score_slice(i).start]
+            out[f"{task.name} decision"] = (score >= 0).astype(int)
+            out[f"{task.name} decision at base rate"] = (score >= thresholds[i]).astype(int)
+    return out
+
+
+def train_one(prepared: Prepared, plan: Plan, method: str, knobs: dict[str, np.ndarray],
+              seed: int) -> tuple[Saved, dict[str, np.ndarray]]:
+    """Train one point with one seed, as a sweep would; also the scores of the validation and test rows.
+
+    Args:
+      prepared: data with its encoder.
+      plan: shapes, notion, optimizer.
+      method: a name of the recipes.
+      knobs: arrays without a leading axis.
+      seed: of the member.
+    """
+    spec, splits = prepared.spec, prepared.splits
+    runs = sweep(recipe(plan, spec, method), plan.static, {k: np.asarray(v)[None] for k, v in knobs.items()}, [seed],
+                 splits, evaluator(spec), root=plan.seed, keep=("params", "scores"), chunk=1,
+                 devices=jax.local_devices()[:1])
+    result = {name: v[0] for name, v in runs.results.items()}
+    rates = base_rates(spec, splits.train)
+    thresholds = tuple(
+        float(base_rate_threshold(result["scores.validation"][:, spec.score_slice(t).start],
+                                  splits.validation.weight * splits.validation.label_mask[:, spec.label_slice(t).start],
+                                  rates[t])) if task.kind == "binary" else None
+        for t, task in enumerate(spec.tasks))
+    flat = {name.removeprefix("params"): v for name, v in result.items() if name.startswith("params")}
+    model = recipe(plan, spec, method).build(knobs).model
+    metrics = {name: float(v) for name, v in result.items() if v.ndim == 0}
+    saved = Saved(prepared.encoder, plan, method, knobs, _filled(model.init, flat), thresholds, metrics)
+    return saved, {name: result[f"scores.{name}"] for name in ("validation", "test")}
+
+
+def save(folder: Path, saved: Saved) -> None:
+    """Write a trained model into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    flat = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree.leaves_with_path(saved.params)}
+    np.savez(folder / "params.npz", **flat)
+    write_json(folder / "model.json", {
+        "format": 1, "encoder": saved.encoder.to_json(), "plan": dataclasses.asdict(saved.plan), "method": saved.method,
+        "knobs": {name: np.asarray(v).tolist() for name, v in saved.knobs.items()}, "thresholds": saved.thresholds,
+        "metrics": saved.metrics})
+
+
+def load_saved(folder: Path) -> Saved:
+    """Read a trained model.
+
+    Raises:
+      DataError: the folder holds none, or its parameters do not fit its description.
+    """
+    file = folder / "model.json"
+    if not file.exists() or not (folder / "params.npz").exists():
+        raise DataError(f"{folder}: no trained model here (model.json and params.npz). Make one with 'fairjax train'.")
+    words = json.loads(file.read_text())
+    with np.load(folder / "params.npz", allow_pickle=False) as arrays:
+        flat = {name: arrays[name] for name in arrays.files}
+    encoder, plan = Encoder.from_json(words["encoder"]), Plan(**words["plan"])
+    knobs = {name: np.float32(v) for name, v in words["knobs"].items()}
+    model = recipe(plan, encoder.spec, words["method"]).build(knobs).model
+    return Saved(encoder, plan, words["method"], knobs, _filled(model.init, flat), tuple(words["thresholds"]),
+                 words["metrics"])
+
+
+def _filled(init, flat: dict[str, np.ndarray]) -> PyTree:
+    """Parameters of the model's shape from arrays by key path."""
+    def leaf(path: tuple, shape: jax.ShapeDtypeStruct) -> np.ndarray:
+        name = jax.tree_util.keystr(path)
+        if name not in flat or flat[name].shape != shape.shape:
+            found = flat[name].shape if name in flat else "nothing"
+            raise DataError(f"params.npz: {name} should be {shape.shape}, found {found}; it belongs to another model.json")
+        return flat[name]
+    return jax.tree_util.tree_map_with_path(leaf, jax.eval_shape(init, jax.random.key(0)))
