@@ -140,34 +140,39 @@ def study(plan: Plan, spec: Spec, splits: Splits, *, out: Path | None = None, ke
       ValueError: when ``out`` holds another study.
     """
     # the reference comes first: an interrupted study then lacks only points
-    order = ["single_task", *(m for m in plan.methods if m != "single_task")]
-    tables, compilations, chunks = [], {}, {}
-    for method in order:
+    done = {}
+    for method in ("single_task", *(m for m in plan.methods if m != "single_task")):
         made, knobs, seeds = points(plan, spec, method)
-        total, done = len(seeds) * len(next(iter(knobs.values()))), 0
+        total, finished = len(seeds) * len(next(iter(knobs.values()))), 0
 
         def advance(count: int, method: str = method, total: int = total) -> None:
-            nonlocal done
-            done += count
+            nonlocal finished
+            finished += count
             if progress:
-                progress(method, done, total)
+                progress(method, finished, total)
 
         advance(0)
-        runs = sweep(made, plan.static, knobs, seeds, splits, evaluator(spec), root=plan.seed, keep=keep,
-                     out=out / "sweeps" / method if out else None, progress=advance)
-        tables.append(_rows(method, runs, spec))
-        compilations[method], chunks[method] = runs.compilations, runs.chunk
-    table = _join(tables)
-    gap = gap_metric(plan, spec)
-    _add_gap(table, gap, spec, plan)
-    reference = _relative(table, gap, spec)
-    info = {"tasks": [t.name for t in spec.tasks], "attributes": [a.name for a in spec.attributes], "gap": gap,
-            "plan": dataclasses.asdict(plan), "single_task": reference, "compilations": compilations, "chunk": chunks,
-            "seeds": {"draw": plan.seed, "members": plan.seeds, "single_task": plan.reference_seeds},
-            "versions": _versions(), "environment": _environment()}
+        done[method] = sweep(made, plan.static, knobs, seeds, splits, evaluator(spec), root=plan.seed, keep=keep,
+                             out=out / "sweeps" / method if out else None, progress=advance)
+    table, info = assemble(plan, spec, done)
     if out:
         write_json(out / "study.json", info)
     return table, info
+
+
+def assemble(plan: Plan, spec: Spec, runs: dict[str, Runs]) -> tuple[dict[str, np.ndarray], dict]:
+    """One tidy table of several methods' runs, ``single_task`` among them, and ``info``; see :func:`study`."""
+    table = _join([_rows(method, r, spec) for method, r in runs.items()])
+    gap = gap_metric(plan, spec)
+    _add_gap(table, gap, spec, plan)
+    reference = _relative(table, gap, spec)
+    return table, {
+        "tasks": [t.name for t in spec.tasks], "attributes": [a.name for a in spec.attributes], "gap": gap,
+        "plan": dataclasses.asdict(plan), "single_task": reference,
+        "compilations": {method: r.compilations for method, r in runs.items()},
+        "chunk": {method: r.chunk for method, r in runs.items()},
+        "seeds": {"draw": plan.seed, "members": plan.seeds, "single_task": plan.reference_seeds},
+        "versions": _versions(), "environment": _environment()}
 
 
 def gap_metric(plan: Plan, spec: Spec) -> str:

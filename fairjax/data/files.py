@@ -90,12 +90,13 @@ def obtain(dataset: str, file: RawFile, data_dir: str | Path | None = None, time
 
 
 def _fetched(dataset: str, file: RawFile, data_dir, timeout: float) -> bytes:
+    from http.client import HTTPException
     from urllib.request import urlopen
 
     try:
         with urlopen(file.url, timeout=timeout) as answer:
             return answer.read()
-    except OSError as error:
+    except (OSError, HTTPException) as error:
         raise DataError(
             f"{dataset}: {file.url} cannot be read ({error}). {_absent(dataset, file, data_dir)}"
         ) from error

@@ -98,16 +98,17 @@ class Table:
 
     def text(self, name: str) -> np.ndarray:
         """``[N]`` text of a column in canonical spelling, the empty string where missing."""
-        cells = self.column(name)
-        words = _each(cells, canonical, object)
-        words[self.missing(name)] = ""
+        cells, missing = self.column(name), self.missing(name)
+        # NaN is not equal to itself, so that it must not be looked up.
+        words = _each(cells if cells.dtype == object else np.where(missing, 0.0, cells), canonical, object)
+        words[missing] = ""
         return words
 
     def spots(self, rows: np.ndarray, name: str | None = None) -> str:
         """Where the marked rows are: ``line 3 ('abc'), line 9 ('-')``."""
         at = np.flatnonzero(rows)[:3]
         word, of = ("line", self.lines) if self.lines is not None else ("row", np.arange(len(self)))
-        cell = (lambda i: f" ({self.columns[name][i]!s:.40})") if name else (lambda i: "")
+        cell = (lambda i: f" ({str(self.columns[name][i])[:40]!r})") if name else (lambda i: "")
         return ", ".join(f"{word} {of[i]}{cell(i)}" for i in at)
 
     def require_numbers(self, name: str, cure: str) -> np.ndarray:

@@ -28,11 +28,11 @@ class Population:
 
     tasks: int = 2
     relatedness: float = 0.5  # correlation of two tasks' scores within a group, in [0, 1)
-    bias: tuple[float, ...] = (0.8, 0.4)  # how much lower B's mean score is, per task; repeated when tasks are more
+    bias: tuple[float, ...] = (1.0, 0.6)  # how much lower B's mean score is, per task; repeated when tasks are more
     group_fraction: float = 0.35  # share of group B
     noise: float = 0.6  # of the label; larger makes every score less certain
-    cut: float = 0.5  # label 1 above it
-    proxy: float = 1.0  # how well the region and one numeric column tell the group
+    cut: float = 0.0  # label 1 above it
+    proxy: float = 1.5  # how well the region and one numeric column tell the group
     label_missing: float = 0.0  # share of labels unknown, per task
     group_missing: float = 0.0  # share of rows of unknown group
 

@@ -48,7 +48,7 @@ def group_rates(decision: Array, label: Array, groups: Array, weight: Array, mas
       Rates with leading axis G.
     """
     # a label without weight counts as missing, so that padding may hold anything
-    mask = jnp.ones_like(weight) if mask is None else mask
+    mask = keep(jnp.ones_like(weight) if mask is None else mask, weight)
     right = jnp.where(jnp.isnan(decision), jnp.nan, decision == keep(label, mask)).astype(jnp.float32)
     selected, count = _rate(decision, groups, weight * everyone(label, mask))
     true_positive, positive = _rate(decision, groups, weight * positives(label, mask))

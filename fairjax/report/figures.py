@@ -80,7 +80,7 @@ def _axes(panels: int, width: float, height: float, entries: int):
     """A figure with ``panels`` axes, at most three side by side, and room below for a legend."""
     from matplotlib.figure import Figure
 
-    columns = min(panels, 3)
+    columns = 2 if panels == 4 else min(panels, 3)
     rows = math.ceil(panels / columns)
     figure = Figure(figsize=(width * columns, height * rows + 0.2 * entries), dpi=150, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.09, h_pad=0.08)

@@ -82,34 +82,38 @@ def payload(study: Study, rows: np.ndarray) -> dict:
     return {
         "methods": [_look(study, i) for i in range(len(study.methods))],
         "runs": {name: table[name][rows] for name in ("run", "point", "seed")} | {"method": study.method[rows]},
-        "knobs": {name.removeprefix("knob."): _short(column(table, name)[rows]) for name in knobs},
-        "metrics": {name: _short(column(table, name)[rows]) for name in _metric_names(study)},
+        "knobs": [(name.removeprefix("knob."), _short(column(table, name)[rows])) for name in knobs],
+        "metrics": [(label, _short(column(table, name)[rows])) for label, name in _metrics(study)],
         "panels": [_panel(p, rows, study) for p in (study.overall, *study.tasks)],
         "command": str(study.info.get("command") or ""),
         "many": MANY,
     }
 
 
-def _metric_names(study: Study) -> list[str]:
+def _metrics(study: Study) -> list[tuple[str, str]]:
+    """What a run's facts are called on the page, and the columns that hold them; table.csv has the others."""
     info = study.info
-    names = [f"{split}.{metric}" for split in ("test", "validation") for metric in ("are", "arfg")]
-    for split in ("test", "validation"):
-        for task in info["tasks"]:
-            names += [error_name(split, task), *gap_names(info, split, task)]
-    return [name for name in names if name in study.table]
+    names = [(f"{m.upper()} ({split})", f"{split}.{m}") for split in ("test", "validation") for m in ("are", "arfg")]
+    for task in info["tasks"]:
+        names.append((f"error, {task} (test)", error_name("test", task)))
+        gaps = zip(info["attributes"], gap_names(info, "test", task), strict=True)
+        names += [(f"gap, {task}, {attribute} (test)", name) for attribute, name in gaps]
+    return [(label, name) for label, name in names if name in study.table]
 
 
 def _look(study: Study, index: int) -> dict:
     colour, marker = look(index)
     name = study.methods[index]
-    return {"name": name, "label": literal(name), "colour": COLOURS[colour], "symbol": SYMBOLS[marker], "size": SIZES[marker],
-            "glyph": GLYPHS[marker], "volume": study.volume(study.overall.fronts[name].validation)}
+    return {"name": name, "label": literal(name), "colour": COLOURS[colour], "symbol": SYMBOLS[marker],
+            "size": SIZES[marker], "glyph": GLYPHS[marker],
+            "volume": study.volume(study.overall.fronts[name].validation)}
 
 
 def _panel(panel: Panel, rows: np.ndarray, study: Study) -> dict:
     shown = np.where(panel.usable[:, None], panel.show, np.nan)[rows]
     return {
-        "key": panel.key, "title": literal(panel.title, 60), "labels": [wrapped(t, 60).split("\n") for t in panel.labels],
+        "key": panel.key, "title": literal(panel.title, 60),
+        "labels": [wrapped(text, 46).split("\n") for text in panel.labels],
         "x": _short(shown[:, 0]), "y": _short(shown[:, 1]), "limits": panel.limits,
         "levels": panel.key == "overall" and study.relative, "runs": panel.usable.sum(), "outside": panel.outside,
         "fronts": [{"chosen": np.searchsorted(rows, f.validation), "line": np.searchsorted(rows, f.line)}
@@ -134,7 +138,8 @@ def _asset(name: str) -> str:
 
 def _lead(study: Study) -> str:
     info, lost = study.info, int(study.diverged.sum())
-    parts = [f"{len(study.method)} runs, {len(study.methods)} methods", f"{lost} diverged" if lost else "none diverged",
+    count = "1 method" if len(study.methods) == 1 else f"{len(study.methods)} methods"
+    parts = [f"{len(study.method)} runs, {count}", f"{lost} diverged" if lost else "none diverged",
              f"tasks: {', '.join(info['tasks']) or 'none'}", f"sensitive: {', '.join(info['attributes']) or 'none'}"]
     return escape(" \N{MIDDLE DOT} ".join(parts))
 
@@ -148,16 +153,16 @@ def _explanation(study: Study) -> str:
     """Five sentences for somebody who sees such a plot for the first time."""
     relative = ("ARE is a run's error divided by the error of a model trained for that task alone, averaged over tasks,"
                 " and ARFG is the same for the gap: 1 is as good as such single-task models, below 1 is better.")
-    plainly = ("The first plot shows the error and the gap averaged over tasks, without reference to single-task models,"
-               " because none were trained.")
+    plainly = ("The first plot shows the error and the gap averaged over tasks, for lack of single-task models to"
+               " compare with.")
     gap = study.info["gap"].replace("_", " ")
     sentences = [
         "Every point is one trained model, a run, with its own knobs and seed.",
-        f"Further left means fewer errors and further down means a smaller gap between groups ({gap}), so the lower left"
-        " corner is where one would like to be.",
+        f"Further left means fewer errors and further down means a smaller gap between groups ({gap}), so the lower"
+        " left corner is where one would like to be.",
         relative if study.relative else plainly,
         "A line is the frontier of a method: its runs were chosen on validation data, as those that no other run of the"
-        " method beats in both directions at once, and are drawn at their test values, where a hollow one does not hold.",
+        " method beats in both directions at once, and are drawn at their test values, where a hollow one is beaten.",
         "The hypervolume of a method is the area between its frontier and a fixed reference point"
         f"{_point(study.reference)}, so larger is better.",
     ]
@@ -208,10 +213,16 @@ def _frontier(study: Study, rows: np.ndarray, fronts: list[np.ndarray]) -> str:
 def _html_table(head: list[str], lines: list, positions=None) -> str:
     """A table whose rows carry, where given, the position of the run that a click on them selects."""
     marks = [""] * len(lines) if positions is None else [f' data-position="{int(p)}" tabindex="0"' for p in positions]
-    header = "".join(f'<th scope="col"><button type="button">{escape(str(name))}</button></th>' for name in head)
+    header = "".join(_head_cell(name) for name in head)
     body = "".join(f"<tr{mark}>" + "".join(_cell(value) for value in line) + "</tr>"
                    for mark, line in zip(marks, lines, strict=True))
     return f'<div class="wide"><table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _head_cell(name: str) -> str:
+    longest = max(map(len, name.split()), default=0)
+    width = min(longest, 18) + 3  # room for a common name; a longer one breaks
+    return f'<th scope="col" style="min-width:{width}ch"><button type="button">{escape(name)}</button></th>'
 
 
 def _cell(value) -> str:

@@ -153,8 +153,6 @@ def worst_gap(table: Table, info: dict, split: str, task: str) -> np.ndarray:
 
 def front_of(points: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Indices ``[K]`` of the non-dominated of ``points[rows]`` (minimising), sorted by the first axis."""
-    if not len(rows):
-        return rows
     kept = rows[np.asarray(nondominated(points[rows]), bool)]
     return kept[np.lexsort((kept, points[kept, 1], points[kept, 0]))]
 
@@ -205,9 +203,9 @@ def unit(info: dict, metric: str) -> str:
 
 def _task_labels(info: dict) -> tuple[str, str]:
     groups = [literal(a, 20) for a in info["attributes"]]
-    between = groups[0] if len(groups) == 1 else f"worst of {', '.join(groups)}" if len(groups) < 4 else (
-        f"worst of {len(groups)} attributes")
-    gap = f"{info['gap'].replace('_', ' ')}, {between}{unit(info, info['gap'])}"
+    named = ", ".join(groups) if len(groups) < 4 else f"{len(groups)} attributes"
+    between = f", {'worst of ' if len(groups) > 1 else ''}{named}" if groups else ""
+    gap = f"{info['gap'].replace('_', ' ')}{between}{unit(info, info['gap'])}"
     return f"Test error{unit(info, 'error')}", f"Test {gap}"
 
 
@@ -280,7 +278,7 @@ def _reference(panel: Panel, info: dict, relative: bool) -> tuple[float, float] 
         return None
     if relative and (points < np.array(RELATIVE_REFERENCE)).all(axis=1).any():
         return RELATIVE_REFERENCE
-    fronts = np.concatenate([panel.show[f.test] for f in panel.fronts.values()])
+    fronts = np.concatenate([panel.show[rows] for f in panel.fronts.values() for rows in (f.validation, f.test)])
     low, high = fronts.min(axis=0), fronts.max(axis=0)
     return tuple(float(v) for v in high + 0.1 * np.where(high > low, high - low, np.maximum(np.abs(high), 1e-3)))
 

@@ -3,8 +3,9 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const at = (id) => document.getElementById(id);
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  // plotly reads a little markup and entities in its texts; an ampersand first, then the brackets
-  const literal = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+  // plotly reads a little markup, entities and %{templates} in its texts; the ampersand has to be first
+  const literal = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;")
+    .replace(/%\{/g, "%&#123;");
   const number = (v) => (v === null || v === undefined ? "\u2013" : String(Number(v.toPrecision(5))));
   const element = (tag, text, name) => {
     const made = document.createElement(tag);
@@ -13,6 +14,7 @@
     return made;
   };
   const webgl = () => { try { return !!document.createElement("canvas").getContext("webgl"); } catch { return false; } };
+  // one kind for all traces: plotly stacks WebGL above SVG, which would bury frontiers under clouds
   const kind = data.runs.run.length > data.many && webgl() ? "scattergl" : "scatter";
   const hidden = new Set();
   const plots = [];
@@ -22,7 +24,7 @@
 
   function facts(into, i) {
     for (const group of [data.knobs, data.metrics]) {
-      for (const [name, values] of Object.entries(group)) {
+      for (const [name, values] of group) {
         const row = element("div", undefined, "fact");
         row.append(element("span", name), element("span", number(values[i])));
         into.append(row);
@@ -74,18 +76,18 @@
     data.methods.forEach((method, m) => {
       const rows = [...data.runs.method.keys()].filter((i) => data.runs.method[i] === m && panel.x[i] !== null);
       const front = panel.fronts[m], holds = new Set(front.line);
-      const faint = Math.min(0.45, Math.max(0.12, 9 / Math.sqrt(panel.runs || 1)));
+      const faint = Math.min(0.45, Math.max(0.06, 9 / Math.sqrt(panel.runs || 1)));
       clouds.push({ ...pick(rows), type: kind, mode: "markers", meta: m, hoverinfo: "none",
-        marker: { color: method.colour, symbol: method.symbol, size: 6 * method.size, opacity: faint } });
-      lines.push({ ...pick(front.line), type: "scatter", mode: "lines", meta: m, hoverinfo: "skip",
+        marker: { color: method.colour, symbol: method.symbol, size: (panel.runs > data.many ? 4 : 6) * method.size, opacity: faint } });
+      lines.push({ ...pick(front.line), type: kind, mode: "lines", meta: m, hoverinfo: "skip",
         line: { color: method.colour, width: 2, shape: "hv" } });
-      fronts.push({ ...pick(front.chosen), type: "scatter", mode: "markers", meta: m, hoverinfo: "none",
+      fronts.push({ ...pick(front.chosen), type: kind, mode: "markers", meta: m, hoverinfo: "none",
         marker: { color: method.colour, size: 10 * method.size, opacity: 1,
           symbol: front.chosen.map((i) => method.symbol + (holds.has(i) ? "" : "-open")),
           line: { width: front.chosen.map((i) => (holds.has(i) ? 1 : 1.8)),
             color: front.chosen.map((i) => (holds.has(i) ? colour("--card") : method.colour)) } } });
     });
-    const ring = { x: [], y: [], type: "scatter", mode: "markers", hoverinfo: "skip",
+    const ring = { x: [], y: [], type: kind, mode: "markers", hoverinfo: "skip",
       marker: { symbol: "circle-open", size: 20, color: colour("--ink"), line: { width: 2.5 } } };
     return [...clouds, ...lines, ...fronts, ring];
   }

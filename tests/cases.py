@@ -1,0 +1,170 @@
+"""Tables of what is tested, small random batches, and float64 brute forces that share no code with the library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from fairjax import notions
+from fairjax.types import Attribute, Columns, Dataset, Spec, Splits, Task
+
+# ------------------------------------------------------------------------------------------------- distances
+
+
+class Case(NamedTuple):
+    """A distance and which laws it claims."""
+
+    name: str
+    distance: Callable
+    absent_is_zero: bool = True  # no value and no gradient while fewer than two groups are there
+    duplicates: bool = True  # duplicating all rows changes nothing
+    many: bool = True  # takes more than two groups
+
+
+DISTANCES = (
+    Case("mmd_gaussian", notions.mmd(notions.gaussian(0.1))),
+    Case("mmd_laplacian", notions.mmd(notions.laplacian(0.1))),
+    Case("gaussian_mmd", notions.gaussian_mmd(0.1)),
+    Case("adjusted_mmd", notions.adjusted_mmd(notions.gaussian(0.1)), duplicates=False),
+    Case("published_mmd", notions.published_mmd(notions.gaussian(0.1)), absent_is_zero=False, many=False),
+    Case("correlation_ratio", notions.correlation_ratio),
+    Case("published_correlation", notions.published_correlation, many=False),
+    Case("rate_gap", notions.rate_gap),
+    Case("sharpened_rate_gap", notions.sharpened_rate_gap(0.4, 0.2)),
+    Case("published_rate_gap", notions.published_rate_gap(0.3), absent_is_zero=False),
+)
+
+
+def rows(seed: int, n: int = 12, groups: int = 2) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Random scores, membership with every group present (at least twice), and uneven weights."""
+    rng = np.random.default_rng(seed)
+    member = rng.permutation(np.arange(n) % groups)
+    prob = rng.uniform(0.02, 0.98, n)
+    return (prob.astype(np.float32), np.eye(groups, dtype=np.float32)[member],
+            rng.uniform(0.2, 2.0, n).astype(np.float32))
+
+
+# --------------------------------------------------------------------------------- float64 brute forces
+
+
+def brute_mmd(kernel: Callable[[float], float]) -> Callable:
+    """Squared MMD by loops over pairs of groups and pairs of rows; mean over pairs of present groups."""
+    def mean(prob, a, b):
+        total = sum(a[i] * b[j] * kernel(prob[i] - prob[j]) for i in range(len(prob)) for j in range(len(prob)))
+        return total / (a.sum() * b.sum())
+
+    def distance(prob, groups, weight):
+        prob, groups, weight = (np.asarray(v, np.float64) for v in (prob, groups, weight))
+        members = [groups[:, g] * weight for g in range(groups.shape[1])]
+        members = [m for m in members if m.sum() > 0]
+        pairs = [mean(prob, a, a) + mean(prob, b, b) - 2 * mean(prob, a, b)
+                 for i, a in enumerate(members) for b in members[:i]]
+        return float(np.mean(pairs)) if pairs else 0.0
+    return distance
+
+
+def brute_gaussian(bandwidth: float) -> Callable:
+    """Kernel ``exp(-d^2 / l^2)``."""
+    return lambda d: np.exp(-(d / bandwidth) ** 2)
+
+
+def brute_gap(prob, groups, weight) -> float:
+    """Largest difference of weighted group means."""
+    prob, groups, weight = (np.asarray(v, np.float64) for v in (prob, groups, weight))
+    rates = []
+    for g in range(groups.shape[1]):
+        inside = (groups[:, g] > 0) & (weight > 0)
+        if inside.any():
+            rates.append(np.average(prob[inside], weights=(weight * groups[:, g])[inside]))
+    return float(max(rates) - min(rates)) if len(rates) > 1 else 0.0
+
+
+def slope(function: Callable, at: np.ndarray, h: float = 1e-6) -> np.ndarray:
+    """Gradient by central differences in float64; ``at`` of any shape."""
+    at = np.asarray(at, np.float64)
+    out = np.zeros_like(at)
+    for i in np.ndindex(*at.shape):
+        up, down = at.copy(), at.copy()
+        up[i] += h
+        down[i] -= h
+        out[i] = (function(up) - function(down)) / (2 * h)
+    return out
+
+
+def brute_select(condition: str, label, mask) -> np.ndarray:
+    """Rows of a condition by loop; ``label`` may be NaN where ``mask`` is 0."""
+    if condition == "everyone":
+        return np.ones(len(label))
+    wanted = {"negatives": 0.0, "positives": 1.0}[condition]
+    return np.array([float(m == 1 and y == wanted) for y, m in zip(label, mask, strict=True)])
+
+
+def brute_exclusive(condition: str, labels, masks, task: int) -> np.ndarray:
+    """Rows that meet the condition on ``task`` and are known not to on every other task."""
+    opposite = {"negatives": "positives", "positives": "negatives"}
+    select = brute_select(condition, labels[:, task], masks[:, task])
+    for t in range(labels.shape[1]):
+        if t != task and condition == "everyone":
+            select = np.zeros(len(labels))
+        elif t != task:
+            select = select * brute_select(opposite[condition], labels[:, t], masks[:, t])
+    return select
+
+
+# ------------------------------------------------------------------------------------------- data sets
+
+
+def tabular_spec(tasks: int = 2, numeric: int = 2, levels: tuple[int, ...] = (3,), groups: int = 2) -> Spec:
+    """Binary tasks, one attribute, a few columns."""
+    return Spec(tuple(Task(f"task{t}") for t in range(tasks)),
+                (Attribute("a", tuple(str(g) for g in range(groups))),),
+                tuple(f"x{i}" for i in range(numeric)), tuple((f"c{j}", n) for j, n in enumerate(levels)))
+
+
+def dataset(spec: Spec, n: int, seed: int, *, missing: float = 0.0, unknown: float = 0.0,
+            weighted: bool = False) -> Dataset:
+    """Random rows of a spec of binary tasks; labels are NaN where missing, unknown demographics are rows of zeros."""
+    rng = np.random.default_rng(seed)
+    tasks, groups = len(spec.tasks), len(spec.attributes[0].levels)
+    x = Columns(rng.normal(size=(n, len(spec.numeric))).astype(np.float32),
+                np.stack([rng.integers(0, k, n) for _, k in spec.categorical], 1).astype(np.int32)
+                if spec.categorical else np.zeros((n, 0), np.int32))
+    labels = (rng.random((n, tasks)) < 0.5).astype(np.float32)
+    mask = (rng.random((n, tasks)) >= missing).astype(np.float32)
+    member = np.eye(groups, dtype=np.float32)[rng.permutation(np.arange(n) % groups)]
+    known = (rng.random(n) >= unknown).astype(np.float32)
+    weight = rng.uniform(0.5, 2.0, n).astype(np.float32) if weighted else np.ones(n, np.float32)
+    return Dataset(x, np.where(mask > 0, labels, np.nan).astype(np.float32), mask, member * known[:, None], weight)
+
+
+def pad(data: Dataset, more: int, fill: float = np.nan) -> Dataset:
+    """Rows of weight 0 at the end, with labels that must not be looked at."""
+    def block(a, value):
+        return np.concatenate([a, np.full((more, *a.shape[1:]), value, a.dtype)])
+    return Dataset(Columns(block(data.x.numeric, 3.0), block(data.x.codes, -1)), block(data.labels, fill),
+                   block(data.label_mask, 0), block(data.groups, 0), block(data.weight, 0))
+
+
+def splits(spec: Spec, n: int = 22, seed: int = 0) -> Splits:
+    """Three random data sets of one spec."""
+    return Splits(dataset(spec, n, seed), dataset(spec, 9, seed + 1), dataset(spec, 11, seed + 2))
+
+
+def tiny_sweep():
+    """What a sweep takes, small: ``(recipe, static, splits, evaluate)``; built alike in every process."""
+    import jax.numpy as jnp
+
+    from fairjax.models import shared_bottom
+    from fairjax.recipes import Setup, mta_f
+    from fairjax.train import Static
+
+    spec = tabular_spec()
+    setup = Setup.paper(spec, shared_bottom(spec, (4,), (3,), 2), notions.Notion(notions.rate_gap, (notions.negatives,)),
+                        0.05, 8)
+
+    def evaluate(scores, data):
+        wrong = (scores["test"] > 0) != (data.test.labels > 0.5)
+        return {"error": jnp.mean(wrong, axis=0), "square": jnp.mean(jnp.square(scores["validation"]))}
+    return mta_f(setup), Static(2, 8), splits(spec), evaluate

@@ -1,0 +1,374 @@
+"""The report of a sweep: files, numbers, and what names from somebody's table can and cannot do to them."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from fairjax import report
+from fairjax.report import read_table, study, write_table
+from fairjax.report.page import MOST, embedded, payload, shown_rows
+from fairjax.report.summary import summarize
+from fairjax.types import DataError
+
+GAP = "false_positive_rate_difference"
+HOSTILE = (
+    "<script>window.pwned=1</script>",
+    "\"><img src=x onerror=\"window.pwned=1\">",
+    "$x$ 'quoted' \\frac{1}{2} $",
+    "</script><script>window.pwned=1</script><!--",
+    "{{script}} %{x} <b>bold</b> &lt;i&gt; <a href='javascript:window.pwned=1'>a</a>",
+    "_line\nbreak, \u2028 comma \u00e9 \u4e2d",
+)
+
+
+def make(methods=("vanilla", "mtaf"), tasks=("income", "occupation"), attributes=("sex",), runs=12, seed=0):
+    """A table that looks like a sweep's, and its description."""
+    rng = np.random.default_rng(seed)
+    n = runs * len(methods)
+    table = {"run": np.arange(n), "method": np.repeat(np.array(methods), runs), "point": np.arange(n) // 2,
+             "seed": np.arange(n) % 2, "diverged": np.arange(n) == 1}
+    table |= {f"knob.lam[{task}]": rng.uniform(0, 5, n).astype(np.float32) for task in tasks}
+    table["knob.learning_rate"] = np.full(n, 0.02)
+    for split in ("validation", "test"):
+        table |= {f"{split}.error[{task}]": rng.uniform(0.1, 0.2, n) for task in tasks}
+        table |= {f"{split}.{GAP}[{task}|{a}]": rng.uniform(0, 0.1, n) for task in tasks for a in attributes}
+        table |= {f"{split}.are": rng.uniform(0.9, 1.2, n), f"{split}.arfg": rng.uniform(0, 1, n)}
+    for name, values in table.items():
+        if name.startswith(("validation", "test")):
+            values[table["diverged"]] = np.nan
+    info = {"tasks": list(tasks), "attributes": list(attributes), "gap": GAP, "title": "Made up", "seeds": [0, 1],
+            "command": "fairjax train --like OUT --run {run}", "environment": {"device": "cpu"}}
+    return table, info
+
+
+def blank(table, *starts):
+    """The table with NaN in every column that begins with one of ``starts``."""
+    return {k: np.full(len(v), np.nan) if k.startswith(starts) else v for k, v in table.items()}
+
+
+def brute_front(points):
+    """Non-dominated rows, straight from the definition."""
+    return [i for i, p in enumerate(points) if not any((q <= p).all() and (q < p).any() for q in points)]
+
+
+# the table
+
+def test_table_comes_back_with_hostile_names(tmp_path):
+    table, _ = make(methods=HOSTILE, tasks=HOSTILE[:3], attributes=HOSTILE[3:])
+    back = read_table(write_table(tmp_path / "t.csv", table))
+    assert list(back) == list(table)
+    for name, values in table.items():
+        assert back[name].dtype.kind == values.dtype.kind, name
+        np.testing.assert_array_equal(back[name].astype(values.dtype), values, err_msg=name)
+
+
+def test_table_bytes_depend_on_numbers_only(tmp_path):
+    table, _ = make()
+    table["test.are"][:3] = [0.1, np.inf, 1e-300]
+    first = write_table(tmp_path / "a.csv", table).read_bytes()
+    assert write_table(tmp_path / "b.csv", read_table(tmp_path / "a.csv")).read_bytes() == first
+    assert write_table(tmp_path / "c.csv", {k: v.copy() for k, v in table.items()}).read_bytes() == first
+    cells = first.decode().splitlines()[1].split(",")
+    assert cells[list(table).index("test.are")] == "0.1"
+    assert float(np.float32(cells[list(table).index("knob.lam[income]")])) == float(table["knob.lam[income]"][0])
+
+
+def test_whole_knobs_are_written_as_floats(tmp_path):
+    write_table(tmp_path / "a.csv", {"run": np.arange(2), "knob.depth": np.array([1, 2])})
+    write_table(tmp_path / "b.csv", {"run": np.arange(2), "knob.depth": np.array([1.0, 2.0])})
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes() == b"run,knob.depth\n0,1.0\n1,2.0\n"
+
+
+@pytest.mark.parametrize(("text", "says"), [
+    ("", "name every column once"),
+    ("run,run\n1,2\n", "name every column once"),
+    ("run,seed\n1,2\n3\n", "row 2 has 1 cells"),
+    ("run,test.are\n1,high\n", "'test.are'"),
+    ("run,diverged\n1,True\n", "'diverged'"),
+])
+def test_broken_table_is_refused(tmp_path, text, says):
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(DataError, match=says):
+        read_table(tmp_path / "t.csv")
+
+
+def test_columns_of_different_length_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="differ in length"):
+        write_table(tmp_path / "t.csv", {"run": np.arange(2), "seed": np.arange(3)})
+    assert not list(tmp_path.iterdir())
+
+
+def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    table, _ = make()
+    path = write_table(tmp_path / "t.csv", table)
+    before = path.read_bytes()
+
+    def refuse(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(OSError, match="disk full"):
+        write_table(path, table | {"test.are": table["test.are"] * 2})
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+# what is selected
+
+def test_frontier_is_selected_on_validation_and_reported_on_test():
+    table, info = make(methods=("only",), runs=30)
+    chosen = summarize(study(table, info))["methods"]["only"]
+    ended = np.flatnonzero(~table["diverged"])
+    for split in ("validation", "test"):
+        points = np.stack([table[f"{split}.are"], table[f"{split}.arfg"]], axis=1)[ended]
+        expected = {int(ended[i]) for i in brute_front(points)}
+        frontier = chosen[f"selected_on_{split}"]["frontier"]
+        assert {row["run"] for row in frontier} == expected
+        assert all(row["test.are"] == table["test.are"][row["run"]] for row in frontier)
+    assert (chosen["runs"], chosen["diverged"]) == (30, 1)
+
+
+def test_hypervolume_by_hand():
+    table, info = make(methods=("only",), runs=4)
+    table["diverged"][:] = False
+    table["validation.are"][:], table["validation.arfg"][:] = [1.0, 1.1, 1.2, 1.2], [0.5, 0.25, 0.5, 0.5]
+    table["test.are"][:], table["test.arfg"][:] = [1.0, 1.125, 0.75, 2.0], [0.5, 0.25, 0.75, 2.0]
+    summary = summarize(study(table, info))
+    only = summary["methods"]["only"]
+    assert summary["axes"]["reference"] == [1.25, 1.0]
+    # two boxes .25 x .5 and .125 x .75 overlapping in .125 x .5; on test a third, .5 x .25, overlaps them in .25 x .25
+    assert only["selected_on_validation"]["hypervolume"] == pytest.approx(0.125 + 0.09375 - 0.0625)
+    assert only["selected_on_test"]["hypervolume"] == pytest.approx(0.15625 + 0.125 - 0.0625)
+
+
+def test_reference_may_be_given_and_otherwise_lies_beyond_every_frontier():
+    table, info = make()
+    assert study(table, info | {"reference": [3, 4]}).reference == (3.0, 4.0)
+    table["test.are"] += 5
+    seen = study(table, info)
+    fronts = seen.overall.fronts.values()
+    points = np.concatenate([seen.overall.show[rows] for front in fronts for rows in (front.validation, front.test)])
+    assert (points < np.array(seen.reference)).all()
+
+
+def test_gap_of_a_task_is_the_worst_over_attributes():
+    table, info = make(attributes=("sex", "race"))
+    sex, race = table[f"test.{GAP}[income|sex]"], table[f"test.{GAP}[income|race]"]
+    sex[2], race[3], race[4] = -0.5, 0.75, np.nan
+    gaps = study(table, info).tasks[0].show[:, 1]
+    assert gaps[2] == 0.5 and gaps[3] == 0.75 and gaps[4] == sex[4]
+    assert any("could not be measured in 1 runs" in note for note in study(table, info).notes)
+
+
+def test_collapsed_runs_do_not_set_the_limits_and_are_counted():
+    table, info = make(runs=40)
+    table["test.error[income]"][5:8] = 50.0
+    panel = study(table, info).tasks[0]
+    assert panel.limits[0][1] < 0.25 and panel.outside == 3
+
+
+def test_method_far_from_the_others_stays_in_view():
+    table, info = make(methods=("a", "b", "c"), runs=40)
+    table["test.error[income]"][:4] = 0.9
+    table = {k: v[3:] if k != "test.error[income]" else np.append(v[3], v[4:]) for k, v in table.items()}
+    table["method"] = np.append("alone", table["method"][1:])
+    assert study(table, info).tasks[0].limits[0][1] > 0.9
+
+
+def test_info_that_lacks_a_part_is_refused():
+    table, info = make()
+    with pytest.raises(ValueError, match="gap"):
+        study(table, {k: v for k, v in info.items() if k != "gap"})
+    with pytest.raises(ValueError, match="seed"):
+        study({k: v for k, v in table.items() if k != "seed"}, info)
+
+
+# the files
+
+def test_write_leaves_the_named_files(tmp_path):
+    table, info = make(methods=("a", "b", "c", "d"))
+    info["single_task"] = {"test.error[income]": 0.15, f"test.{GAP}[income|sex]": 0.05}
+    paths = report.write(tmp_path / "new" / "out", table, info)
+    assert [p.name for p in paths] == ["table.csv", "summary.json", "frontier_tasks.png", "frontier_relative.png",
+                                       "tradeoff.png", "report.html"]
+    assert sorted(p.name for p in (tmp_path / "new" / "out").iterdir()) == sorted(p.name for p in paths)
+    assert all(p.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" for p in paths if p.suffix == ".png")
+    summary = json.loads(paths[1].read_text())
+    assert summary["info"] == info and list(summary["methods"]) == ["a", "b", "c", "d"]
+
+
+def test_same_numbers_same_files(tmp_path):
+    table, info = make()
+    first = report.write(tmp_path / "a", table, info)
+    second = report.write(tmp_path / "b", read_table(first[0]), info)
+    for old, new in zip(first, second, strict=True):
+        if old.suffix in (".csv", ".png"):  # float32 knobs come back as float64 and show more digits in the others
+            assert old.read_bytes() == new.read_bytes(), old.name
+
+
+def test_drawing_leaves_matplotlib_as_it_was(tmp_path):
+    matplotlib = pytest.importorskip("matplotlib")
+    before = dict(matplotlib.rcParams)
+    report.write_figures(tmp_path, study(*make()))
+    assert dict(matplotlib.rcParams) == before
+
+
+EMPTY = {
+    "no single-task baseline": (lambda t: {k: v for k, v in t.items() if not k.endswith(("are", "arfg"))},
+                                "no finite ARE or ARFG"),
+    "baseline of NaN": (lambda t: blank(t, "test.are", "test.arfg"), "no finite ARE or ARFG"),
+    "all diverged": (lambda t: blank(t, "test", "validation") | {"diverged": np.ones(len(t["run"]), bool)},
+                     "runs diverged"),
+    "NaN gap": (lambda t: blank(t, f"test.{GAP}[income"), "for task income: the panel is empty"),
+    "no validation": (lambda t: blank(t, "validation"), "selected on the test set"),
+    "one run": (lambda t: {k: v[-1:] for k, v in t.items()}, "single run"),
+    "no run": (lambda t: {k: v[:0] for k, v in t.items()}, "no runs"),
+}
+
+
+@pytest.mark.parametrize("case", EMPTY)
+def test_what_is_missing_is_said(tmp_path, case):
+    change, says = EMPTY[case]
+    table, info = make()
+    paths = report.write(tmp_path, change(table), info)
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert says in html.unescape(page.split("<main>")[1].split("</header>")[0])
+    assert all(p.stat().st_size for p in paths)
+    json.loads((tmp_path / "summary.json").read_text(), parse_constant=pytest.fail)  # NaN is not JSON
+
+
+def test_one_task_has_no_tradeoff_figure(tmp_path):
+    table, info = make(tasks=("income",))
+    paths = report.write(tmp_path, table, info)
+    assert "tradeoff.png" not in [p.name for p in paths]
+    assert "fewer than two tasks" in (tmp_path / "report.html").read_text("utf-8")
+
+
+def test_no_attribute_no_task(tmp_path):
+    table, info = make()
+    report.write(tmp_path, table, info | {"attributes": []})
+    assert "no sensitive attribute" in (tmp_path / "report.html").read_text("utf-8")
+    report.write(tmp_path, table, info | {"tasks": [], "attributes": []})
+
+
+# the page
+
+def test_embedded_json_cannot_leave_its_element():
+    value = {name: [name] for name in HOSTILE}
+    text = embedded(value)
+    assert not set("<>&\u2028") & set(text)
+    assert json.loads(text) == value
+
+
+def test_a_large_sweep_is_thinned_but_keeps_every_frontier():
+    table, info = make(runs=MOST)
+    seen = study(table, info)
+    rows = shown_rows(seen)
+    assert len(rows) < 1.1 * MOST < len(seen.method)
+    for panel in (seen.overall, *seen.tasks):
+        for front in panel.fronts.values():
+            assert np.isin(front.validation, rows).all()
+    chosen = payload(seen, rows)["panels"][0]["fronts"][0]["chosen"]
+    np.testing.assert_array_equal(rows[chosen], seen.overall.fronts["vanilla"].validation)
+
+
+def test_markup_of_the_page_is_ours_alone(tmp_path):
+    table, info = hostile()
+    page = report.write_page(tmp_path / "report.html", study(table, info)).read_text("utf-8")
+    plain = tmp_path / "plain.html"
+    report.write_page(plain, study(*make(methods=tuple("abcdef"), tasks="stu", attributes="abc")))
+
+    def elements(text):
+        return [text.count(tag) for tag in ("<script", "</script", "<img", "<b>", "<a ")]
+
+    assert elements(page) == elements(plain.read_text("utf-8"))
+    assert "{{script}} %{x} &lt;b&gt;" in page  # a name that looks like a slot of the template stays a name
+    assert not re.findall(r"(?:src|href)=\"?https?:", page.split("<script>")[0] + page.rsplit("<script>", 1)[1])
+
+
+def hostile():
+    """A table and a description whose every name tries something."""
+    table, info = make(methods=HOSTILE, tasks=HOSTILE[:3], attributes=HOSTILE[3:])
+    return table, info | {"title": HOSTILE[1], "selection": HOSTILE[0], "environment": {HOSTILE[3]: HOSTILE[1]},
+                          "command": f"fairjax train --like '{HOSTILE[3]}' --run {{run}}"}
+
+
+PROBE = """<script>
+const wait = setInterval(() => {
+  if (document.body.dataset.ready !== "1") return;
+  clearInterval(wait);
+  const gd = document.getElementById("plot-overall"), task = document.getElementById("plot-task0");
+  const before = document.getElementById("command").textContent;
+  gd.emit("plotly_click", {points: [{customdata: 7}]});
+  const result = {
+    before, command: document.getElementById("command").textContent,
+    copy: !document.getElementById("copy").disabled,
+    ring: gd.data[gd.data.length - 1].x, shown: gd.data[0].type,
+  };
+  gd.emit("plotly_hover", {points: [{customdata: 8}], event: {clientX: 5, clientY: 5}});
+  result.tip = document.getElementById("tip").innerText;
+  const row = document.querySelector("tr[data-position]");
+  if (row) row.click();
+  result.row = row && [Number(row.dataset.position), document.getElementById("command").textContent];
+  const table = document.querySelectorAll("section table")[1];
+  const runs = () => [...table.tBodies[0].rows].map((r) => Number(r.cells[1].textContent));
+  if (table) {
+    table.querySelectorAll("th")[1].click(); result.up = runs();
+    table.querySelectorAll("th")[1].click(); result.down = runs();
+  }
+  document.querySelector("#legend button").click();
+  result.hidden = gd.data.filter((t) => t.visible === false).length;
+  result.ytitle = task.querySelector(".ytitle").textContent;
+  result.pwned = window.pwned === undefined;
+  result.strangers = document.querySelectorAll("img, iframe, object, embed, a[href^=javascript]").length;
+  result.scripts = document.scripts.length;
+  document.body.textContent = "RESULT" + JSON.stringify(result) + "END";
+}, 20);
+</script>"""
+
+
+def browse(page, scratch):
+    """Open a copy of the page, with a probe at its end, in headless Chromium; what the probe found."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no chromium on this machine")
+    text = page.read_text("utf-8")
+    end = text.rindex("</body>")
+    copy = scratch / "probed.html"
+    copy.write_text(text[:end] + PROBE + text[end:], "utf-8")
+    flags = ("--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+             "--disable-component-update --disable-sync --virtual-time-budget=20000 --dump-dom").split()
+    done = subprocess.run([chromium, *flags, f"--user-data-dir={scratch / 'profile'}", copy.as_uri()],
+                          capture_output=True, text=True, timeout=120, check=False)
+    found = re.search(r"RESULT(.*)END", done.stdout, re.DOTALL)
+    assert found, f"the page never became ready: {done.stdout[-500:]!r} {done.stderr[-500:]!r}"
+    return json.loads(html.unescape(found.group(1)))
+
+
+def test_page_in_a_browser_with_hostile_names(tmp_path):
+    table, info = hostile()
+    report.write(tmp_path, table, info)
+    seen = browse(tmp_path / "report.html", tmp_path)
+    assert seen["pwned"] and seen["strangers"] == 0 and seen["scripts"] == 4  # plotly, data, ours, the probe
+    assert seen["before"] == "" and seen["command"] == info["command"].replace("{run}", "7") and seen["copy"]
+    assert seen["ring"] == pytest.approx([table["test.are"][7]], rel=1e-5)
+    assert HOSTILE[0] in seen["tip"] and "run 8" in seen["tip"] and f"{table['test.are'][8]:.4f}"[:5] in seen["tip"]
+    assert seen["row"][1] == info["command"].replace("{run}", str(seen["row"][0]))
+    assert seen["up"] == sorted(seen["up"]) and seen["down"] == seen["up"][::-1] and len(seen["up"]) > 6
+    assert seen["hidden"] == 3  # cloud, line and frontier of the first method
+    assert "</script><script>" in seen["ytitle"] and "%{x}" in seen["ytitle"] and seen["shown"] == "scatter"
+
+
+def test_page_in_a_browser_without_a_frontier(tmp_path):
+    table, info = make()
+    change, _ = EMPTY["all diverged"]
+    report.write_page(tmp_path / "report.html", study(change(table), info))
+    seen = browse(tmp_path / "report.html", tmp_path)
+    assert seen["command"].endswith("--run 7") and seen["row"] is None
