@@ -49,11 +49,10 @@ def rows(seed: int, n: int = 12, groups: int = 2) -> tuple[np.ndarray, np.ndarra
 # --------------------------------------------------------------------------------- float64 brute forces
 
 
-def brute_mmd(kernel: Callable[[float], float]) -> Callable:
-    """Squared MMD by loops over pairs of groups and pairs of rows; mean over pairs of present groups."""
+def brute_mmd(kernel: Callable[[np.ndarray], np.ndarray]) -> Callable:
+    """Squared MMD by a loop over pairs of groups, all pairs of rows; mean over pairs of present groups."""
     def mean(prob, a, b):
-        total = sum(a[i] * b[j] * kernel(prob[i] - prob[j]) for i in range(len(prob)) for j in range(len(prob)))
-        return total / (a.sum() * b.sum())
+        return np.average(kernel(np.subtract.outer(prob, prob)), weights=np.outer(a, b))
 
     def distance(prob, groups, weight):
         prob, groups, weight = (np.asarray(v, np.float64) for v in (prob, groups, weight))

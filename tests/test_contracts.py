@@ -14,13 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from fairjax.gradients import check_rows, route, sum_rows, value_and_rows
-from fairjax.masked import divide, group_mean
+from fairjax.gradients import aggregator, check_rows, route, sum_rows, value_and_rows
+from fairjax.masked import divide
 from fairjax.models import scores as model_scores
 from fairjax.models import shared_bottom
 from fairjax.notions import Notion, everyone, rate_gap
 from fairjax.notions.rates import difference
-from fairjax.objectives import Terms, per_task, weighted
+from fairjax.objectives import Terms, objective, per_task, weighted
 from fairjax.recipes import Setup, vanilla
 from fairjax.sweep import grid, keys, sweep
 from fairjax.train import Static, make_train
@@ -41,8 +41,8 @@ def rows_of(directions, seed=0, n=N):
     x = rng.normal(size=(n, FEATURES))
     x[:, 0] += np.where(member, 1.0, -1.0)
     labels = x @ np.asarray(directions, float).T + 0.3 * rng.normal(size=(n, len(directions))) > 0
-    return Dataset(Columns(jnp.asarray(x, jnp.float32), jnp.zeros((n, 0), jnp.int32)), jnp.asarray(labels, jnp.float32),
-                   jnp.ones(labels.shape), jnp.asarray(np.stack([~member, member], 1), jnp.float32), jnp.ones(n))
+    return jax.tree.map(np.float32, Dataset(Columns(x, np.zeros((n, 0))), labels, np.ones(labels.shape),
+                                            np.stack([~member, member], 1), np.ones(n)))
 
 
 def rate_gaps(scores, splits):
@@ -51,21 +51,26 @@ def rate_gaps(scores, splits):
     return {"gap": jnp.max(rate, axis=1) - jnp.min(rate, axis=1)}
 
 
+def alone(recipe, static, record=None):
+    """One run by itself, ``run(knobs, data)``, with the keys that the sweep gives its members."""
+    train, (key, order_key) = jax.jit(make_train(static, recipe, record)), keys(0, np.array([SEED]))
+    return lambda knobs, data: jax.device_get(train(key[0], order_key, knobs, data))
+
+
 def both(recipe, static, values, data, record=None):
     """All points in one vmapped sweep and each alone: same parameters, different scores; what both roads gave."""
     points = grid(recipe.space, values)
     size = len(next(iter(points.values())))
     swept = sweep(recipe, static, points, [SEED], Splits(data, data, data), rate_gaps, chunk=size,
                   devices=jax.local_devices()[:1], keep=("scores", "params")).results
-    key, order_key = keys(0, np.array([SEED]))
-    train = jax.jit(make_train(static, recipe, record))
-    alone = [train(key[0], order_key, {name: v[i] for name, v in points.items()}, data) for i in range(size)]
-    for i, trained in enumerate(alone):
+    run = alone(recipe, static, record)
+    runs = [run({name: v[i] for name, v in points.items()}, data) for i in range(size)]
+    for i, trained in enumerate(runs):
         for path, leaf in jax.tree.leaves_with_path(trained.state.params):
             np.testing.assert_allclose(swept[f"params{jax.tree_util.keystr(path)}"][i], leaf, atol=2e-4)
     assert not swept["diverged"].any()
     assert np.max(np.abs(swept["scores.test"][0] - swept["scores.test"][-1])) > 1e-2
-    return swept, alone
+    return swept, runs, run
 
 
 # ------------------------------------------------------------------------------------- (a) running counts in memory
@@ -87,19 +92,16 @@ def test_running_counts_see_both_groups_where_a_batch_holds_one_row():
     model = shared_bottom(spec, (4,), ())
     recipe = Recipe("counts", lambda k: Parts(model, soft_counts(model, spec, k["rho"], 3.0),
                                               optax.chain(sum_rows(), optax.sgd(0.05))), {"rho": Range(0.9)})
-    swept, _ = both(recipe, Static(6, 1), {"rho": [0.0, 0.9]}, data)
+    swept, *_ = both(recipe, Static(6, 1), {"rho": [0.0, 0.9]}, data)
     assert swept["gap"][1, 0] < 0.5 * swept["gap"][0, 0]  # without memory one row is one group, and no gap is seen
 
-    trained = make_train(Static(5, N), recipe, lambda state: (state.params, state.memory))(
-        *(k if k.ndim == 0 else k[0] for k in keys(0, np.array([SEED]))), {"rho": 0.9}, data)
-    params, memory = trained.record
-    counts, groups = np.asarray(memory[0]), np.asarray(data.groups)
-    for step in range(1, 5):
-        before = jax.tree.map(lambda leaf, s=step: leaf[s - 1], params)
-        p = 1.0 / (1.0 + np.exp(-np.asarray(model_scores(model, before, data.x))[:, 0]))
-        counts = 0.9 * counts + np.stack([p @ groups, groups.sum(axis=0)])
-        np.testing.assert_allclose(memory[step], counts, rtol=1e-5)
-    np.testing.assert_allclose(counts[1], groups.sum(axis=0) * (1 - 0.9**5) / 0.1, rtol=1e-5)
+    params, memory = alone(recipe, Static(5, N), lambda state: (state.params, state.memory))({"rho": 0.9}, data).record
+    probability = jax.nn.sigmoid(jax.jit(jax.vmap(lambda p: model_scores(model, p, data.x)))(params))[:, :, 0]
+    counts = memory[0]
+    for before, after in zip(np.asarray(probability), memory[1:], strict=False):
+        counts = 0.9 * counts + np.stack([before @ data.groups, data.groups.sum(axis=0)])
+        np.testing.assert_allclose(after, counts, rtol=1e-5)
+    np.testing.assert_allclose(counts[1], data.groups.sum(axis=0) * (1 - 0.9**5) / 0.1, rtol=1e-5)
 
 
 # ------------------------------------------------------------------------------------- (b) an aggregator on the trunk
@@ -141,25 +143,29 @@ def test_pcgrad_on_the_trunk_is_its_vector_form_and_heads_take_the_sum():
     spec, data = spec_of(3), rows_of([[1, 1, 0, 0], [-1, 0, 1, 0], [-1, -1, -1, 0]])
     model = shared_bottom(spec, (4,), ())
     objective = per_task(model, spec)
-    link = lambda k: route({"trunk": pcgrad(3, k["strength"]), "heads": sum_rows()})  # noqa: E731
-    recipe = Recipe("pcgrad", lambda k: Parts(model, objective, optax.chain(link(k), optax.sgd(1.0))),
-                    {"strength": Range(1.0)})
-    record = lambda s: (s.params, optax.tree_utils.tree_get(s.opt_state, "order"))  # noqa: E731
-    _, alone = both(recipe, Static(12, N), {"strength": [0.0, 1.0]}, data, record)
-    flat = lambda tree: np.stack([np.concatenate([np.ravel(a[i]) for a in jax.tree.leaves(tree)])  # noqa: E731
-                                  for i in range(len(jax.tree.leaves(tree)[0]))])
-    conflicts = 0
-    for strength, trained in enumerate(alone):
+
+    def build(k):
+        return Parts(model, objective, optax.chain(route({"trunk": pcgrad(3, k["strength"]), "heads": sum_rows()}),
+                                                   optax.sgd(1.0)))
+
+    def flat(tree, lead):
+        leaves = [np.asarray(leaf).reshape(*leaf.shape[:lead], -1) for leaf in jax.tree.leaves(tree)]
+        return np.concatenate(leaves, axis=-1)
+    recipe = Recipe("pcgrad", build, {"strength": Range(1.0)})
+    _, runs, _ = both(recipe, Static(12, N), {"strength": [0.0, 1.0]}, data,
+                      lambda state: (state.params, optax.tree_utils.tree_get(state.opt_state, "order")))
+    gradients = jax.jit(jax.vmap(value_and_rows(lambda p: objective.apply(p, data, None, ())[0])))
+    for strength, trained in enumerate(runs):
         params, order = trained.record
-        rows = jax.vmap(value_and_rows(lambda p: objective.apply(p, data, None, ())[0]))(params)[1]
+        rows, conflicts = gradients(params)[1], 0
+        trunk, heads = flat(rows["trunk"], 2), flat(rows["heads"], 2)  # [steps, K, parameters]
+        moved = {part: -np.diff(flat(params[part], 1), axis=0) for part in params}
         for step in range(11):
-            got = {part: flat(params[part])[step] - flat(params[part])[step + 1] for part in params}
-            trunk, heads = (flat(jax.tree.map(lambda a, s=step: a[s], rows[part])) for part in ("trunk", "heads"))
-            conflicts += np.min(trunk @ trunk.T) < 0
-            want = projected(trunk, order[step + 1]) if strength else trunk.sum(axis=0)
-            np.testing.assert_allclose(got["trunk"], want, atol=1e-5)
-            np.testing.assert_allclose(got["heads"], heads.sum(axis=0), atol=1e-5)
-    assert conflicts > 5
+            conflicts += np.min(trunk[step] @ trunk[step].T) < 0
+            want = projected(trunk[step], order[step + 1]) if strength else trunk[step].sum(axis=0)
+            np.testing.assert_allclose(moved["trunk"][step], want, atol=1e-5)
+            np.testing.assert_allclose(moved["heads"][step], heads[step].sum(axis=0), atol=1e-5)
+        assert conflicts > 5
 
 
 # ------------------------------------------------------------------------------------- (c) a multiplier as a row link
@@ -189,19 +195,19 @@ def test_a_bounded_multiplier_follows_the_violation_it_reads_from_memory():
         return (terms.accuracy(0), terms.fairness(0)), {"violation": hard}  # trains the soft gap, measures the hard one
 
     def build(k):
-        chain = optax.chain(multiplier(1, 0.5, 0.2, k["bound"]), sum_rows(), optax.sgd(0.5))
+        chain = optax.chain(multiplier(1, 0.5, 0.3, k["bound"]), sum_rows(), optax.sgd(0.5))
         return Parts(model, Objective(("loss", "gap"), lambda: {"violation": jnp.zeros(())}, apply), chain)
     recipe = Recipe("multiplier", build, {"bound": Range(1.0)})
-    record = lambda s: (s.memory["violation"], optax.tree_utils.tree_get(s.opt_state, "mu"))  # noqa: E731
-    swept, alone = both(recipe, Static(60, N), {"bound": [0.0, 0.7]}, data, record)
-    assert swept["gap"][1, 0] < 0.6 * swept["gap"][0, 0]
-    for bound, trained in zip((0.0, 0.7), alone, strict=True):
-        violation, mu = (np.asarray(a) for a in trained.record)
+    swept, runs, _ = both(recipe, Static(60, N), {"bound": [0.0, 1.0]}, data,
+                          lambda state: (state.memory["violation"], optax.tree_utils.tree_get(state.opt_state, "mu")))
+    assert swept["gap"][1, 0] < 0.7 * swept["gap"][0, 0]
+    for bound, trained in zip((0.0, 1.0), runs, strict=True):
+        violation, mu = trained.record
         want = [0.0]
         for v in violation:
-            want.append(min(max(want[-1] + 0.5 * (v - 0.2), 0.0), bound))
+            want.append(min(max(want[-1] + 0.5 * (v - 0.3), 0.0), bound))
         np.testing.assert_allclose(mu, want[1:], atol=1e-6)
-    assert mu.max() == np.float32(0.7) and mu[-1] < 0.7  # it has met its bound, and come back
+    assert mu.max() == 1.0 and 0.0 < mu[-1] < 1.0  # it has met its bound, and come back
 
 
 # ------------------------------------------------------------------------------------- (d) a trunk that branches
@@ -222,8 +228,7 @@ def tie(tasks):
     """Aggregator: copies of one label share the sum of their gradients."""
     def update_fn(updates, state, params=None, *, memory, **extra):
         check_rows(updates, params)
-        shared = lambda g: jax.ops.segment_sum(g[0], memory, tasks)[memory]  # noqa: E731
-        return jax.tree.map(shared, updates), state
+        return jax.tree.map(lambda g: jax.ops.segment_sum(g[0], memory, tasks)[memory], updates), state
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update_fn)
 
 
@@ -237,23 +242,21 @@ def test_copies_stay_tied_until_an_event_splits_some_members_of_a_sweep():
         objective = Objective(inner.rows, lambda: start, lambda p, batch, key, m: (inner.apply(p, batch, key, ())[0], m))
 
         def split(key, block, state, data):
-            g = jax.grad(lambda p: objective.apply(p, data, key, start)[0][0])(state.params)["trunk"]
-            dot = sum(jnp.vdot(a[0], a[1]) for a in jax.tree.leaves(g))  # each copy's gradient is its task's
-            return state._replace(memory=jnp.where((block == 1) & (dot < k["tau"]), jnp.arange(2), state.memory))
-        return Parts(model, objective, optax.chain(route({"trunk": tie(2), "heads": sum_rows()}), optax.adam(0.02)), (split,))
-    recipe, static = Recipe("branch", build, {"tau": Range(0.0)}), Static(4, 16)
+            alike = jnp.corrcoef(model_scores(model, state.params, data.x).T)[0, 1]
+            return state._replace(memory=jnp.where((block == 1) & (alike < k["tau"]), jnp.arange(2), state.memory))
+        return Parts(model, objective, optax.chain(route({"trunk": tie(2), "heads": sum_rows()}), optax.adam(0.05)), (split,))
+    recipe, static = Recipe("branch", build, {"tau": Range(0.0)}), Static(16, 16, block=4)
     opposed, alike = rows_of([[1, 1, 0, 0], [-1, -1, 0, 1]]), rows_of([[1, 1, 0, 0], [1, 1, 0, 0.1]])
-    equal = lambda trained: np.all([np.all(np.asarray(a[:, 0] == a[:, 1]).reshape(4, -1), axis=1)  # noqa: E731
-                                    for a in jax.tree.leaves(trained.record)], axis=0)
-    swept, alone = both(recipe, static, {"tau": [-1e9, 0.0, 1e9]}, opposed, lambda state: state.params["trunk"])
-    assert [equal(t).tolist() for t in alone] == [[True] * 4, [True, True, False, False], [True, True, False, False]]
+    def tied(trained):
+        leaves = jax.tree.leaves(trained.record)  # [blocks, copies, ...]
+        return [all(np.array_equal(leaf[i, 0], leaf[i, 1]) for leaf in leaves) for i in range(4)]
+    swept, runs, run = both(recipe, static, {"tau": [-2.0, 0.0, 2.0]}, opposed, lambda state: state.params["trunk"])
+    assert [tied(r) for r in runs] == [[True] * 4, [True, True, False, False], [True, True, False, False]]
     kernel = swept["params['trunk']['kernel']"]
-    assert [bool(np.all(k[0] == k[1])) for k in kernel] == [True, False, False]
-    key, order_key = keys(0, np.array([SEED]))
-    again = jax.jit(make_train(static, recipe, lambda state: state.params["trunk"]))
-    assert equal(again(key[0], order_key, {"tau": 0.0}, alike)).all()  # the rows decide: these tasks do not conflict
-    plain = vanilla(Setup(spec, shared, None, lambda k: optax.adam(0.02), {}))
-    one = jax.jit(make_train(static, plain))(key[0], order_key, {"weight": jnp.ones(2)}, opposed).state.params
+    assert [np.array_equal(*k) for k in kernel] == [True, False, False]
+    assert tied(run({"tau": np.float32(0.0)}, alike)) == [True] * 4  # the rows decide: these tasks agree
+    plain = vanilla(Setup(spec, shared, None, lambda k: optax.adam(0.05), {}))
+    one = alone(plain, static)({"weight": np.ones(2, np.float32)}, opposed).state.params
     np.testing.assert_allclose(kernel[0][0], one["trunk"]["kernel"], atol=1e-5)  # tied copies are one trunk
 
 
@@ -269,8 +272,8 @@ def backtrack(halvings):
     """Link after an optimizer: the largest of ``1, 1/2, 1/4, ...`` of its step that does not raise the summed losses."""
     def update_fn(updates, state, params=None, *, values, value_fn, **extra):
         sizes = jnp.append(0.5 ** jnp.arange(halvings), 0.0)
-        moved = lambda s: jnp.sum(value_fn(jax.tree.map(lambda p, u: p + s * u, params, updates)))  # noqa: E731
-        size = sizes[jnp.argmax(jax.vmap(moved)(sizes) <= jnp.sum(values))]
+        trial = jax.vmap(lambda s: jnp.sum(value_fn(jax.tree.map(lambda p, u: p + s * u, params, updates))))(sizes)
+        size = sizes[jnp.argmax(trial <= jnp.sum(values))]
         return jax.tree.map(lambda u: size * u, updates), Tried(size, jnp.max(jnp.abs(value_fn(params) - values)))
     return optax.GradientTransformationExtraArgs(lambda params: Tried(jnp.zeros(()), jnp.zeros(())), update_fn)
 
@@ -280,16 +283,17 @@ def test_a_link_tries_steps_with_value_fn_and_never_climbs():
     model = shared_bottom(spec, (4,), ())
 
     def recipe(*link):
-        build = lambda k: Parts(model, per_task(model, spec), optax.chain(sum_rows(), optax.sgd(k["rate"]), *link))  # noqa: E731
+        def build(k):
+            return Parts(model, per_task(model, spec), optax.chain(sum_rows(), optax.sgd(k["rate"]), *link))
         return Recipe("backtrack", build, {"rate": Range(1.0)})
-    rates = {"rate": [0.5, 200.0]}
-    swept, alone = both(recipe(backtrack(16)), Static(12, N), rates, data, lambda s: s.opt_state[-1])
+    swept, (modest, bold), _ = both(recipe(backtrack(16)), Static(12, N), {"rate": [0.5, 200.0]}, data,
+                                    lambda state: state.opt_state[-1])
     total = swept["values"].sum(axis=-1)
     assert np.all(np.diff(total, axis=1) <= 1e-6) and np.all(total[:, -1] < 0.8 * total[:, 0])
-    assert max(float(t.record.mismatch.max()) for t in alone) < 1e-6  # value_fn at the parameters gives the values
-    assert float(alone[0].record.size[0]) == 1.0 and float(alone[1].record.size[0]) < 0.1
-    careless, _ = both(recipe(), Static(12, N), rates, data)
-    assert careless["values"][1].sum(axis=-1).max() > 2 * total[1, 0]
+    assert max(modest.record.mismatch.max(), bold.record.mismatch.max()) < 1e-6  # value_fn gives the values again
+    assert modest.record.size[0] == 1.0 and bold.record.size[0] < 0.1
+    careless = alone(recipe(), Static(2, N))({"rate": 200.0}, data)
+    assert careless.values[1].sum() > 2 * total[1, 0]
 
 
 # ------------------------------------------------------------------------------------- (f) a conditioned model
@@ -323,12 +327,11 @@ def test_one_model_trained_on_drawn_weights_answers_for_the_knob():
             return (Terms(spec, scores, batch).accuracy(0), 40.0 * gap**2), memory
         return Parts(model, Objective(("loss", "gap"), tuple, apply), optax.chain(sum_rows(), optax.adam(0.05)))
     recipe = Recipe("conditioned", build, {"lam": Range(0.5)})
-    swept, alone = both(recipe, Static(100, N), {"lam": [0.0, 1.0]}, data)
+    swept, runs, _ = both(recipe, Static(100, N), {"lam": [0.0, 1.0]}, data)
     for name in (n for n in swept if n.startswith("params")):
         np.testing.assert_array_equal(swept[name][0], swept[name][1])  # one training; only the question differs
+    asked, params = build({"lam": 0.123}).model, runs[0].state.params
     for lam, scores in zip((0.0, 1.0), swept["scores.test"], strict=True):
-        asked = build({"lam": 0.123}).model
-        params = alone[0].state.params
         want = asked.predict(params["heads"], asked.represent(params["trunk"], data.x, condition=lam))
         np.testing.assert_allclose(scores, want, atol=1e-3)
     assert swept["gap"][1, 0] < 0.5 * swept["gap"][0, 0]
@@ -340,43 +343,35 @@ def test_one_model_trained_on_drawn_weights_answers_for_the_knob():
 def joined(first, second):
     """Rows of both, each with its own label columns and its own block of groups; what it lacks is NaN or zero."""
     def beside(a, b, fill):
-        top = jnp.concatenate([a, jnp.full((len(a), b.shape[1]), fill)], axis=1)
-        return jnp.concatenate([top, jnp.concatenate([jnp.full((len(b), a.shape[1]), fill), b], axis=1)])
-    both_x = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first.x, second.x)
-    return Dataset(both_x, beside(first.labels, second.labels, jnp.nan), beside(first.label_mask, second.label_mask, 0.0),
-                   beside(first.groups, second.groups, 0.0), jnp.concatenate([first.weight, second.weight]))
+        return np.block([[a, np.full((len(a), b.shape[1]), fill)], [np.full((len(b), a.shape[1]), fill), b]])
+    x = jax.tree.map(lambda a, b: np.concatenate([a, b]), first.x, second.x)
+    return jax.tree.map(np.float32, Dataset(
+        x, beside(first.labels, second.labels, np.nan), beside(first.label_mask, second.label_mask, 0.0),
+        beside(first.groups, second.groups, 0.0), np.concatenate([first.weight, second.weight])))
 
 
 def test_two_data_sets_with_disjoint_labels_are_one_data_set():
-    other = dataclasses.replace(ATTRIBUTE, name="other")
-    spec = spec_of(2, (ATTRIBUTE, other))
+    spec = spec_of(2, (ATTRIBUTE, dataclasses.replace(ATTRIBUTE, name="other")))
     a, b = rows_of([[0, 1, 1, 0]]), rows_of([[1, 0, 0, 1]], seed=1)
-    data, model = joined(a, b), shared_bottom(spec, (6,), ())
+    data, model, accuracy = joined(a, b), shared_bottom(spec, (6,), ()), aggregator(lambda rows, _: jax.tree.map(
+        lambda g: g[0] + g[1], rows))
 
-    def objective(lam):
-        def apply(params, batch, key, memory):
-            terms = Terms(spec, model_scores(model, params, batch.x), batch)
-            gap = rate_gap(jax.nn.sigmoid(terms.scores[:, 1]), batch.groups[:, spec.group_slice(1)], batch.weight)
-            return (terms.accuracy(0), terms.accuracy(1), lam * gap), memory
-        return Objective(("t0", "t1", "fair b"), tuple, apply)
+    def values(lam):
+        def of(scores, batch):
+            terms = Terms(spec, scores, batch)
+            gap = rate_gap(jax.nn.sigmoid(scores[:, 1]), batch.groups[:, spec.group_slice(1)], batch.weight)
+            return terms.accuracy(0), terms.accuracy(1), lam * gap
+        return objective(model, ("a", "b", "fairness on b"), of)
 
-    recipe = Recipe("joined", lambda k: Parts(model, objective(k["lam"]), optax.chain(
-        route({"trunk": sum_rows(), "heads": accuracy_rows()}), optax.adam(0.05))), {"lam": Range(1.0)})
-    swept, alone = both(recipe, Static(30, 32), {"lam": [0.0, 2.0]}, data)
-    right = lambda t, rows: np.mean((swept["scores.test"][:, rows, t] > 0)  # noqa: E731
-                                    == (data.labels[rows, t] > 0), axis=1)
-    assert np.all(right(0, slice(0, N)) > 0.8) and right(1, slice(N, None))[0] > 0.8
-    gap = [float(rate_gap(jax.nn.sigmoid(s[N:, 1]), b.groups, b.weight)) for s in swept["scores.test"]]
-    assert gap[1] < 0.5 * gap[0]
+    recipe = Recipe("joined", lambda k: Parts(model, values(k["lam"]), optax.chain(
+        route({"trunk": sum_rows(), "heads": accuracy}), optax.adam(0.05))), {"lam": Range(1.0)})
+    swept, runs, _ = both(recipe, Static(30, 32), {"lam": [0.0, 2.0]}, data)
+    of_a, of_b = swept["scores.test"][:, :N, 0], swept["scores.test"][:, N:, 1]
+    assert np.all(np.mean((of_a > 0) == a.labels[:, 0], axis=1) > 0.8) and np.mean((of_b[0] > 0) == b.labels[:, 0]) > 0.8
+    free, held = (float(rate_gap(jax.nn.sigmoid(s), b.groups, b.weight)) for s in of_b)
+    assert held < 0.5 * free
 
-    only_b = data._replace(weight=data.weight.at[:N].set(0.0))
-    gradients = value_and_rows(lambda p: objective(2.0).apply(p, only_b, None, ())[0])(alone[0].state.params)[1]
-    assert not np.any(jax.tree.leaves(gradients["heads"]["t0"]["output"])[1])  # head A feels nothing of rows of B
-    assert all(np.all(np.asarray(leaf) == 0) for leaf in jax.tree.leaves(gradients["heads"]["t0"]))
-    assert np.any(gradients["trunk"]["kernel"][2]) and np.any(gradients["heads"]["t1"]["output"]["kernel"][2])
-
-
-def accuracy_rows():
-    """Aggregator: the sum of the first two rows; fairness, the third, stays with the trunk."""
-    from fairjax.gradients import aggregator
-    return aggregator(lambda rows, _: jax.tree.map(lambda g: g[0] + g[1], rows))
+    only_b = data._replace(weight=data.weight * (np.arange(2 * N) >= N))
+    rows = jax.jit(value_and_rows(lambda p: values(2.0).apply(p, only_b, None, ())[0]))(runs[0].state.params)[1]
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(rows["heads"]["t0"]))  # head A feels nothing of rows of B
+    assert all(np.any(rows["trunk"]["kernel"][k]) for k in (1, 2))

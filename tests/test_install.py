@@ -100,10 +100,10 @@ def test_ott_solves_with_the_newest_jax_and_the_ceiling(tmp_path, version):
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def test_ott_solves_in_the_image_after_a_real_installation(image):
+def test_ott_solves_in_the_image_after_a_real_installation(image):  # last: it changes the image
     pip(image, "install", "--quiet", ".[ot]")
     done = subprocess.run([image, "-c", SINKHORN], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    versions = "import importlib.metadata as m, json; print(json.dumps({n: m.version(n) for n in %r}))" % (list(IMAGE),)
+    versions = f"import importlib.metadata as m, json; print(json.dumps({{n: m.version(n) for n in {list(IMAGE)}}}))"
     shown = subprocess.run([image, "-c", versions], capture_output=True, text=True, check=True)
     assert json.loads(shown.stdout) == IMAGE

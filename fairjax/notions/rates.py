@@ -9,7 +9,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from fairjax.masked import divide, group_mean
+from fairjax.masked import divide, group_mean, keep
 from fairjax.types import Array
 
 
@@ -52,7 +52,7 @@ def rate_gap(prob: Array, groups: Array, weight: Array) -> Array:
 def sharpened_rate_gap(threshold: float = 0.5, temperature: float = 0.1):
     """Rate gap of ``sigmoid((p - threshold) / temperature)``: nearer to the hard gap, harder to game by low confidence."""
     def gap(prob: Array, groups: Array, weight: Array) -> Array:
-        return rate_gap(jax.nn.sigmoid((prob - threshold) / temperature), groups, weight)
+        return rate_gap(jax.nn.sigmoid((keep(prob, weight) - threshold) / temperature), groups, weight)
     return gap
 
 
