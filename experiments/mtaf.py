@@ -59,20 +59,39 @@ class Size:
     reference: int = 20
 
 
+class Runner:
+    """Sweeps on one data set; recipes of one name share their program and chunk size."""
+
+    def __init__(self, plan, prepared):
+        from fairjax.study import evaluator
+        self.plan, self.splits, self.evaluate = plan, prepared.splits, evaluator(prepared.spec)
+        self.programs, self.chunk = {}, None
+
+    def __call__(self, recipe, knobs, seeds):
+        from fairjax.sweep import mapped, member, sweep
+        if recipe.name not in self.programs:
+            self.programs[recipe.name] = mapped(member(recipe, self.plan.static, self.evaluate), jax.local_devices())
+        runs = sweep(recipe, self.plan.static, knobs, seeds, self.splits, self.evaluate, root=self.plan.seed,
+                     chunk=self.chunk, program=self.programs[recipe.name])
+        self.chunk = runs.chunk
+        return runs
+
+
 def run_data(name: str, size: Size, out: Path) -> dict:
     """All stages on one data set."""
     from fairjax import load, report
     from fairjax.study import PAPER, Plan, assemble, points
     prepared = load(name)
     plan = Plan(**PAPER[name], runs=size.points, seeds=size.seeds, reference_seeds=size.reference)
-    spec = prepared.spec
-    single = _sweep(plan, prepared, *points(plan, spec, "single_task"))
+    spec, run = prepared.spec, Runner(plan, prepared)
+    made, knobs, seeds = points(plan, spec, "single_task")
+    single = run(made._replace(name="vanilla"), knobs, seeds)  # the same program as vanilla
     runs, tuned = {"single_task": single}, {}
     for method in METHODS:
-        tuned[method] = tune(plan, prepared, method, single, size)
+        tuned[method] = tune(run, spec, method, single, size)
         made, knobs, seeds = points(plan, spec, method)
         knobs |= {k: np.broadcast_to(np.float32(v), knobs[k].shape) for k, v in tuned[method].items()}
-        runs[method] = _sweep(plan, prepared, made, knobs, seeds)
+        runs[method] = run(made, knobs, seeds)
     table, info = assemble(plan, spec, runs)
     info["title"] = f"MTA-F on {name}: {size.points} points x {size.seeds} seeds per method"
     folder = out / name
@@ -87,27 +106,22 @@ def run_data(name: str, size: Size, out: Path) -> dict:
             "runs": len(table["run"]), "diverged": int(table["diverged"].sum())}
 
 
-def _sweep(plan, prepared, recipe, knobs, seeds):
-    from fairjax.study import evaluator
-    from fairjax.sweep import sweep
-    return sweep(recipe, plan.static, knobs, seeds, prepared.splits, evaluator(prepared.spec), root=plan.seed)
-
-
-def tune(plan, prepared, method: str, single, size: Size) -> dict:
+def tune(run: Runner, spec, method: str, single, size: Size) -> dict:
     """Learning rate (and r) with the best validation hypervolume over the same probes; the default is among them."""
     from fairjax.frontier import hypervolume
     from fairjax.study import assemble, points
-    made, knobs, _ = points(dataclasses.replace(plan, runs=size.probes, seed=plan.seed + 1), prepared.spec, method)
+    plan = run.plan
+    made, knobs, _ = points(dataclasses.replace(plan, runs=size.probes, seed=plan.seed + 1), spec, method)
     rng = np.random.default_rng(plan.seed)
     rates = plan.learning_rate * 4.0 ** rng.uniform(-1, 1, size.configurations)
-    ratios = 10.0 ** rng.uniform(-1, 1, (size.configurations, len(prepared.spec.tasks)))
+    ratios = 10.0 ** rng.uniform(-1, 1, (size.configurations, len(spec.tasks)))
     rates[0], ratios[0] = plan.learning_rate, 1.0
     each = {k: np.concatenate([v] * size.configurations) for k, v in knobs.items()}
     each["learning_rate"] = np.repeat(np.float32(rates), size.probes)
     if "r" in each:
         each["r"] = np.repeat(np.float32(ratios), size.probes, axis=0)
-    probe = _sweep(plan, prepared, made, each, [1_000])
-    table, _ = assemble(plan, prepared.spec, {"single_task": single, method: probe})
+    probe = run(made, each, [1_000])
+    table, _ = assemble(plan, spec, {"single_task": single, method: probe})
     mine = table["method"] == method
     values = np.stack([table["validation.are"][mine], table["validation.arfg"][mine]], axis=1)
     scores = [hypervolume(v[np.isfinite(v).all(axis=1)], REFERENCE)
@@ -162,8 +176,10 @@ def table_1(name: str, size: Size) -> dict:
     plan = Plan(**PAPER[name], runs=1, seeds=size.reference, reference_seeds=size.reference)
     made, knobs, seeds = points(plan, prepared.spec, "vanilla")
     knobs["weight"] = np.full_like(knobs["weight"], 0.5)
-    runs = {"single_task": _sweep(plan, prepared, *points(plan, prepared.spec, "single_task")),
-            "vanilla": _sweep(plan, prepared, made, knobs, seeds)}
+    run = Runner(plan, prepared)
+    single, single_knobs, single_seeds = points(plan, prepared.spec, "single_task")
+    runs = {"single_task": run(single._replace(name="vanilla"), single_knobs, single_seeds),
+            "vanilla": run(made, knobs, seeds)}
     table, info = assemble(plan, prepared.spec, runs)
     names = [f"test.{m}" for t in prepared.spec.tasks for m in
              (f"error[{t.name}]", f"{info['gap']}[{t.name}|{prepared.spec.attributes[0].name}]")]

@@ -18,7 +18,7 @@ from fairjax.metrics import are, arfg, base_rates, denominator
 from fairjax.metrics import evaluate as evaluate_scores
 from fairjax.models import shared_bottom
 from fairjax.recipes import RECIPES, Setup
-from fairjax.sweep import Runs, draw, grid, sweep, write_json
+from fairjax.sweep import Runs, draw, grid, mapped, member, sweep, write_json
 from fairjax.train import Static
 from fairjax.types import Array, Range, Recipe, Spec, Splits
 
@@ -140,24 +140,34 @@ def study(plan: Plan, spec: Spec, splits: Splits, *, out: Path | None = None, ke
       ValueError: when ``out`` holds another study.
     """
     # the reference comes first: an interrupted study then lacks only points
-    done = {}
+    done, programs, evaluate, devices = {}, {}, evaluator(spec), jax.local_devices()
     for method in ("single_task", *(m for m in plan.methods if m != "single_task")):
         made, knobs, seeds = points(plan, spec, method)
-        total, finished = len(seeds) * len(next(iter(knobs.values()))), 0
-
-        def advance(count: int, method: str = method, total: int = total) -> None:
-            nonlocal finished
-            finished += count
-            if progress:
-                progress(method, finished, total)
-
-        advance(0)
-        done[method] = sweep(made, plan.static, knobs, seeds, splits, evaluator(spec), root=plan.seed, keep=keep,
-                             out=out / "sweeps" / method if out else None, progress=advance)
+        kind = "vanilla" if method == "single_task" else method  # the same program, other knobs
+        if kind not in programs:
+            programs[kind] = mapped(member(made, plan.static, evaluate, keep), devices)
+        advance = _counter(progress, method, len(seeds) * len(next(iter(knobs.values()))))
+        done[method] = sweep(made, plan.static, knobs, seeds, splits, evaluate, root=plan.seed, keep=keep,
+                             out=out / "sweeps" / method if out else None, progress=advance, program=programs[kind],
+                             devices=devices)
     table, info = assemble(plan, spec, done)
     if out:
         write_json(out / "study.json", info)
     return table, info
+
+
+def _counter(progress: Callable | None, method: str, total: int) -> Callable[[int], None]:
+    """From counts of finished members to calls of ``progress`` with their sum; the first call says 0."""
+    finished = 0
+
+    def advance(count: int) -> None:
+        nonlocal finished
+        finished += count
+        if progress:
+            progress(method, finished, total)
+
+    advance(0)
+    return advance
 
 
 def assemble(plan: Plan, spec: Spec, runs: dict[str, Runs]) -> tuple[dict[str, np.ndarray], dict]:

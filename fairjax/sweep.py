@@ -160,7 +160,7 @@ def keys(root: int, seeds: np.ndarray) -> tuple[jax.Array, jax.Array]:
 def sweep(recipe: Recipe, static: Static, knobs: dict[str, np.ndarray], seeds: Sequence[int], splits: Splits,
           evaluate: Callable, *, root: int = 0, out: Path | None = None, chunk: int | None = None,
           keep: Sequence[str] = (), devices: Sequence[jax.Device] | None = None,
-          progress: Callable[[int], None] | None = None) -> Runs:
+          progress: Callable[[int], None] | None = None, program: Callable | None = None) -> Runs:
     """Train and evaluate every point with every seed.
 
     Args:
@@ -176,6 +176,8 @@ def sweep(recipe: Recipe, static: Static, knobs: dict[str, np.ndarray], seeds: S
       keep: ``"scores"``, ``"params"`` to bring them back too.
       devices: default all local ones.
       progress: called with the number of members just finished.
+      program: ``mapped(member(recipe, static, evaluate, keep), devices)``, to share one compilation between sweeps of
+        the same recipe (single-task and vanilla, say) at the same chunk size.
 
     Returns:
       :class:`Runs` with M = L * S members.
@@ -186,7 +188,6 @@ def sweep(recipe: Recipe, static: Static, knobs: dict[str, np.ndarray], seeds: S
     devices = list(devices or jax.local_devices())
     points = len(next(iter(knobs.values())))
     point, seed = (a.ravel() for a in np.meshgrid(np.arange(points), np.asarray(seeds), indexing="ij"))
-    run = member(recipe, static, evaluate, keep)
     manifest = _manifest(recipe, static, knobs, seeds, splits, root, keep, devices) if out else {}
     found = _resume(out, manifest) if out else None
     if len(devices) > 1:
@@ -199,7 +200,7 @@ def sweep(recipe: Recipe, static: Static, knobs: dict[str, np.ndarray], seeds: S
         chunk = measure_chunk(recipe, static, knobs, splits, evaluate, len(point), devices)
     if out and found is None:
         write_json(out / "manifest.json", {**manifest, "chunk": chunk})
-    program, size = mapped(run, devices), chunk * len(devices)
+    program, size = program or mapped(member(recipe, static, evaluate, keep), devices), chunk * len(devices)
     results = []
     for first in range(0, len(point), size):
         real = min(size, len(point) - first)

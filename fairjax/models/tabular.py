@@ -13,6 +13,7 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fairjax.types import Array, Columns, Model, PyTree, Spec
 
@@ -29,8 +30,9 @@ class Trunk(nn.Module):
 
     @nn.compact
     def __call__(self, x: Columns) -> Array:
-        tables = [self.param(f"embedding_{j}", self.embedding_init, (n, self.embedding))
-                  for j, n in enumerate(self.levels)]
+        # one table for the levels of all columns: one draw to compile, one leaf to update
+        table = self.param("embedding", self.embedding_init, (sum(self.levels), self.embedding))
+        tables = jnp.split(table, np.cumsum(self.levels)[:-1]) if self.levels else []
         inputs = x.numeric.shape[-1] + len(self.levels) * self.embedding
         kernel = self.param("kernel", self.kernel_init, (inputs, self.widths[0]))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.widths[0],))
@@ -102,13 +104,19 @@ def shared_bottom(spec: Spec, trunk: tuple[int, ...] = (64,), head: tuple[int, .
     levels = tuple(n for _, n in spec.categorical)
     body = Trunk(levels, tuple(trunk), embedding, fold, kernel_init, embedding_init)
     heads = {t.name: Head(tuple(head), t.score_width, kernel_init) for t in spec.tasks}
+    outputs = sorted({t.score_width for t in spec.tasks})
     example = Columns(jnp.zeros((1, len(spec.numeric))), jnp.zeros((1, len(levels)), int))
 
     def init(key: Array) -> PyTree:
-        trunk_key, *head_keys = jax.random.split(key, 1 + len(heads))
+        trunk_key, head_key = jax.random.split(key)
+        params = {"trunk": body.init(trunk_key, example)["params"], "heads": {}}
         z = jnp.zeros((1, trunk[-1]))
-        return {"trunk": body.init(trunk_key, example)["params"],
-                "heads": {name: h.init(k, z)["params"] for (name, h), k in zip(heads.items(), head_keys, strict=True)}}
+        for width in outputs:  # heads of one shape are drawn together, half the work for the compiler
+            alike = [t.name for t in spec.tasks if t.score_width == width]
+            keys = jax.random.split(jax.random.fold_in(head_key, width), len(alike))
+            drawn = jax.vmap(lambda k, h=heads[alike[0]]: h.init(k, z)["params"])(keys)
+            params["heads"] |= {name: jax.tree.map(lambda a, i=i: a[i], drawn) for i, name in enumerate(alike)}
+        return params
 
     def represent(params: PyTree, x: Columns, condition: Array | None = None) -> Array:
         if condition is not None:

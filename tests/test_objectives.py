@@ -1,0 +1,418 @@
+"""Named rows: values against loops over rows, and the identities that define MTA-F."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from cases import (brute_exclusive, brute_gap, brute_gaussian, brute_mmd, brute_select, dataset, pad, slope,
+                   tabular_spec)
+
+from fairjax import notions, objectives
+from fairjax.gradients import route, value_and_rows
+from fairjax.models import scores, shared_bottom
+from fairjax.notions import Notion, everyone, negatives, positives
+from fairjax.objectives import Terms
+from fairjax.recipes import Setup, mta_f
+from fairjax.types import Attribute, Columns, Dataset, Spec, Task
+
+B = 16
+FPR, TPR = Notion(notions.rate_gap, (negatives,)), Notion(notions.rate_gap, (positives,))
+ODDS, PARITY = Notion(notions.rate_gap, (negatives, positives)), Notion(notions.rate_gap, (everyone,))
+MMD = Notion(notions.gaussian_mmd(0.1), (negatives,))
+WEIGHT, LAM, R = (np.array(v, np.float32) for v in ([0.3, 0.7, 0.4], [1.5, 0.8, 2.0], [0.6, 1.7, 0.3]))
+
+
+@functools.cache
+def network(tasks: int):
+    """A small shared-bottom network, its spec and parameters."""
+    spec = tabular_spec(tasks)
+    model = shared_bottom(spec, (5,), (4,), 3)
+    return spec, model, jax.jit(model.init)(jax.random.key(tasks))
+
+
+@functools.cache
+def compiled(method: str, tasks: int = 2, notion: Notion = FPR, scale_trunk: bool = True):
+    """``(params, batch, weight, lam, r) -> values[K], rows`` of a method, compiled once for the file."""
+    spec, model, _ = network(tasks)
+
+    def run(params, batch, weight, lam, r):
+        built = {"mta_f": lambda: objectives.mta_f(model, spec, notion=notion, weight=weight, lam=lam, r=r,
+                                                   scale_trunk=scale_trunk),
+                 "baseline": lambda: objectives.weighted(objectives.per_task(model, spec, notion=notion, lam=lam), weight),
+                 "vanilla": lambda: objectives.weighted(objectives.per_task(model, spec), weight)}[method]()
+        return value_and_rows(lambda p: built.apply(p, batch, None, ())[0])(params)
+    return jax.jit(run)
+
+
+def run(method, batch, weight=WEIGHT, lam=LAM, r=R, tasks=2, **how):
+    """Rows by name: ``{"trunk": (value, gradient), ...}``, or the one pair of a scalar method."""
+    values, rows = compiled(method, tasks, **how)(network(tasks)[2], batch, *(np.float32(v)[:tasks] for v in (weight, lam, r)))
+    pairs = [(values[k], jax.tree.map(lambda a, k=k: a[k], rows)) for k in range(len(values))]
+    return dict(zip(("trunk", "heads"), pairs, strict=True)) if method == "mta_f" else pairs[0]
+
+
+def agree(one, two, rtol=1e-5, atol=1e-6):
+    """Equal values and gradients, leaf by leaf."""
+    assert jax.tree.structure(one) == jax.tree.structure(two)
+    for (path, a), b in zip(jax.tree.leaves_with_path(one), jax.tree.leaves(two), strict=True):
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=atol, err_msg=jax.tree_util.keystr(path))
+
+
+def differ(one, two, by=1e-3):
+    assert max(np.max(np.abs(a - b)) for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True)) > by
+
+
+def combine(*terms):
+    """``sum_i factor_i tree_i`` over (factor, tree)."""
+    return jax.tree.map(lambda *leaves: sum(f * a for (f, _), a in zip(terms, leaves, strict=True)), *(t for _, t in terms))
+
+
+def batch_of(seed=0, tasks=2, **how) -> Dataset:
+    return dataset(network(tasks)[0], B, seed, **how)
+
+
+# ----------------------------------------------------------------------- values against loops over rows
+
+
+def brute_terms(prob, batch: Dataset, conditions, distance, task: int, exclusively=False, reduction="batch") -> float:
+    """A task's fairness loss by loops in float64."""
+    total = 0.0
+    for condition in conditions:
+        select = (brute_exclusive(condition, batch.labels, batch.label_mask, task) if exclusively else
+                  brute_select(condition, batch.labels[:, task], batch.label_mask[:, task]))
+        weight = batch.weight * select * (batch.groups.sum(1) > 0)
+        n = weight.sum() / len(weight) if reduction == "batch" else 1.0
+        total += n * distance(prob[:, task], batch.groups, weight)
+    return total
+
+
+def brute_accuracy(logits, batch: Dataset, task: int, reduction="batch") -> float:
+    """A task's cross-entropy by a loop over rows."""
+    total = mass = 0.0
+    for i in range(len(logits)):
+        if batch.label_mask[i, task]:
+            f, y = float(logits[i, task]), float(batch.labels[i, task])
+            total += batch.weight[i] * -np.log(1 / (1 + np.exp(-f if y == 1 else f)))
+            mass += batch.weight[i]
+    return total / (len(logits) if reduction == "batch" else mass)
+
+
+def brute_rows(logits, batch, conditions, distance, weight, lam, r, reduction="batch"):
+    """The trunk's and the heads' objective from the table of the paper's code."""
+    prob = 1 / (1 + np.exp(-np.asarray(logits, np.float64)))
+    trunk = heads = 0.0
+    for t in range(prob.shape[1]):
+        loss = brute_accuracy(logits, batch, t, reduction)
+        a, e = (brute_terms(prob, batch, conditions, distance, t, which, reduction) for which in (False, True))
+        trunk += weight[t] * (loss + lam[t] * (a - r[t] * e))
+        heads += weight[t] * (loss + lam[t] * r[t] * e)
+    return trunk, heads
+
+
+NOTIONS = {"fpr": (FPR, ("negatives",)), "tpr": (TPR, ("positives",)), "odds": (ODDS, ("negatives", "positives")),
+           "parity": (PARITY, ("everyone",))}
+
+
+@pytest.mark.parametrize("tasks", [1, 2, 3])
+@pytest.mark.parametrize("name", NOTIONS)
+def test_both_rows_are_a_loop_over_rows_and_tasks(name, tasks):
+    notion, conditions = NOTIONS[name]
+    spec, model, params = network(tasks)
+    batch = batch_of(3, tasks, missing=0.2, unknown=0.3, weighted=True)
+    logits = np.asarray(scores(model, params, batch.x)) * 3
+
+    @jax.jit
+    def ours(logits, reduction_free=None):
+        terms = [Terms(spec, logits, batch, notion, reduction) for reduction in ("batch", "mean")]
+        return [objectives.mta_f_rows([t.accuracy(i) for i in range(tasks)], [t.fairness(i) for i in range(tasks)],
+                                      [t.exclusive(i) for i in range(tasks)], WEIGHT, LAM, R) for t in terms]
+    for got, reduction in zip(ours(logits), ("batch", "mean"), strict=True):
+        want = brute_rows(logits, batch, conditions, brute_gap, WEIGHT, LAM, R, reduction)
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+
+
+def test_a_single_task_is_exclusive_to_itself():
+    _, rows = None, run("mta_f", batch_of(tasks=1), tasks=1, r=np.ones(3))
+    agree(rows["heads"], run("baseline", batch_of(tasks=1), tasks=1))
+    agree(rows["trunk"], run("vanilla", batch_of(tasks=1), tasks=1))
+
+
+def test_losses_of_other_kinds_of_task_look_at_everyone():
+    tasks = (Task("b"), Task("m", "multiclass", ("x", "y", "z")), Task("r", "regression"))
+    spec = Spec(tasks, (Attribute("a", ("0", "1")), Attribute("c", ("0", "1"))), ("x0",))
+    rng = np.random.default_rng(0)
+    labels = np.stack([rng.integers(0, 2, B), rng.integers(0, 3, B), rng.normal(size=B)], 1).astype(np.float32)
+    groups = np.concatenate([np.eye(2)[rng.permutation(np.arange(B) % 2)] for _ in range(2)], 1).astype(np.float32)
+    batch = Dataset((), labels, np.ones_like(labels), groups, np.ones(B, np.float32))
+    logits = rng.normal(size=(B, 5)).astype(np.float32)
+    terms = Terms(spec, jnp.asarray(logits), batch, FPR)
+    soft = np.exp(logits[:, 1:4]) / np.exp(logits[:, 1:4]).sum(1, keepdims=True)
+    ones = np.ones(B)
+    blocks = groups[:, :2], groups[:, 2:]
+    np.testing.assert_allclose(terms.fairness(1), sum(brute_gap(soft[:, c], g, ones) for g in blocks for c in range(3)),
+                               rtol=1e-5)
+    np.testing.assert_allclose(terms.fairness(2), sum(brute_gap(logits[:, 4], g, ones) for g in blocks), rtol=1e-5)
+    n = labels[:, 0] == 0
+    prob = 1 / (1 + np.exp(-logits[:, 0]))
+    np.testing.assert_allclose(terms.fairness(0), sum(brute_gap(prob, g, n) for g in blocks) * n.mean(), rtol=1e-5)
+    assert terms.exclusive(1) == 0 and terms.exclusive(2) == 0
+
+
+def test_weighted_adds_named_rows_up():
+    inner = objectives.Objective(("a", "b"), lambda: 5, lambda params, batch, key, memory: ((params, 2 * params), memory + 1))
+    total = objectives.weighted(inner, jnp.array([0.5, 3.0]))
+    assert total.rows == ("total",) and total.init() == 5
+    (value,), memory = total.apply(2.0, None, None, 1)
+    assert value == 0.5 * 2 + 3 * 4 and memory == 2
+
+
+def test_rows_have_names():
+    spec, model, _ = network(2)
+    assert objectives.per_task(model, spec).rows == ("task0", "task1")
+    ones = np.ones(2)
+    assert objectives.mta_f(model, spec, notion=FPR, weight=ones, lam=ones, r=ones).rows == ("trunk", "heads")
+
+
+def test_an_unknown_reduction_is_refused():
+    with pytest.raises(ValueError, match="'batch' or 'mean', got 'sum'"):
+        Terms(network(2)[0], jnp.zeros((B, 2)), batch_of(), FPR, "sum")
+
+
+# --------------------------------------------------------------------------------- identities of MTA-F
+
+
+@pytest.mark.parametrize("tasks", [2, 3])
+@pytest.mark.parametrize("notion", [FPR, ODDS, MMD], ids=["fpr", "odds", "mmd"])
+def test_1_head_and_shared_fairness_add_up_to_the_baselines(notion, tasks):
+    batch = batch_of(1, tasks, missing=0.1, unknown=0.1)
+    baseline, vanilla = run("baseline", batch, tasks=tasks, notion=notion), run("vanilla", batch, tasks=tasks)
+    for r in (R, np.zeros(3), np.full(3, 2.5)):
+        rows = run("mta_f", batch, r=r, tasks=tasks, notion=notion)
+        agree(combine((1, rows["trunk"]), (1, rows["heads"]), (-1, vanilla)), baseline)
+
+
+def test_2_with_identical_labels_heads_are_accuracy_only():
+    batch = batch_of(2)
+    batch = batch._replace(labels=np.repeat(batch.labels[:, :1], 2, axis=1))
+    rows = run("mta_f", batch)
+    agree(rows["heads"], run("vanilla", batch))
+    agree(rows["trunk"], run("baseline", batch))
+    differ(rows["trunk"], rows["heads"])
+
+
+def disjoint(batch: Dataset) -> Dataset:
+    """No row negative on both tasks; some positive on both."""
+    first = batch.labels[:, 0]
+    return batch._replace(labels=np.stack([first, np.where(first == 0, 1, batch.labels[:, 1])], 1))
+
+
+def test_3_with_disjoint_negatives_and_r_1_the_trunk_gets_no_fairness():
+    batch = disjoint(batch_of(4))
+    rows = run("mta_f", batch, r=np.ones(3))
+    agree(rows["trunk"], run("vanilla", batch))
+    agree(rows["heads"], run("baseline", batch))
+    differ(rows["trunk"], rows["heads"])
+
+
+@pytest.mark.parametrize("tasks", [2, 3])
+@pytest.mark.parametrize("notion", [FPR, ODDS], ids=["fpr", "odds"])
+def test_4_with_r_0_fairness_is_in_the_trunk_alone(notion, tasks):
+    batch = batch_of(5, tasks)
+    rows = run("mta_f", batch, r=np.zeros(3), tasks=tasks, notion=notion)
+    agree(rows["heads"], run("vanilla", batch, tasks=tasks))
+    agree(rows["trunk"], run("baseline", batch, tasks=tasks, notion=notion))
+
+
+def test_5_without_lambda_all_methods_coincide():
+    batch = batch_of(6)
+    vanilla = run("vanilla", batch)
+    agree(run("baseline", batch, lam=np.zeros(3)), vanilla)
+    rows = run("mta_f", batch, lam=np.zeros(3))
+    agree(rows["trunk"], vanilla)
+    agree(rows["heads"], vanilla)
+
+
+def test_5_one_task_with_all_the_weight_is_single_task_learning():
+    batch = batch_of(6)
+    value, gradient = run("vanilla", batch, weight=[1, 0])
+    spec, _, _ = network(2)
+    alone = Spec(spec.tasks[:1], spec.attributes, spec.numeric, spec.categorical)
+    model = shared_bottom(alone, (5,), (4,), 3)
+    params = network(2)[2]
+    params = {"trunk": params["trunk"], "heads": {"task0": params["heads"]["task0"]}}
+    single = objectives.per_task(model, alone)
+    only = batch._replace(labels=batch.labels[:, :1], label_mask=batch.label_mask[:, :1])
+    (want,), rows = jax.jit(lambda p: value_and_rows(lambda q: single.apply(q, only, None, ())[0])(p))(params)
+    np.testing.assert_allclose(value, want, rtol=1e-6)
+    agree({"trunk": gradient["trunk"], "heads": {"task0": gradient["heads"]["task0"]}}, jax.tree.map(lambda a: a[0], rows))
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(gradient["heads"]["task1"]))
+
+
+def test_6_what_task_1_wants_does_not_move_head_2():
+    batch = batch_of(7)
+    before = run("mta_f", batch)["heads"][1]["heads"]
+    after = run("mta_f", batch, weight=[0.9, 0.7], lam=[4, 0.8], r=[3, 1.7])["heads"][1]["heads"]
+    agree(after["task1"], before["task1"])
+    differ(after["task0"], before["task0"])
+
+
+def test_6_the_trunk_row_never_reaches_the_heads_nor_the_heads_row_the_trunk():
+    spec, model, params = network(2)
+    _, rows = compiled("mta_f")(params, batch_of(7), WEIGHT[:2], LAM[:2], R[:2])
+    link = route({"trunk": 0, "heads": 1})
+    want, _ = link.update(rows, link.init(params), params)
+    poisoned = {"trunk": jax.tree.map(lambda a: a.at[1].set(jnp.nan), rows["trunk"]),
+                "heads": jax.tree.map(lambda a: a.at[0].set(jnp.nan), rows["heads"])}
+    agree(link.update(poisoned, link.init(params), params)[0], want, rtol=0, atol=0)
+
+
+def test_7_the_shared_part_is_not_the_loss_on_the_common_negatives():
+    spec, model, params = network(2)
+    batch = batch_of(8)
+    logits = scores(model, params, batch.x) * 3
+    prob, terms = 1 / (1 + np.exp(-np.asarray(logits))), Terms(spec, logits, batch, FPR)
+    common = np.all(batch.labels == 0, axis=1)
+    inside = brute_gap(prob[:, 0], batch.groups, common) * common.mean()
+    assert abs(float(terms.fairness(0) - terms.exclusive(0)) - inside) > 1e-2
+
+
+def test_8_a_large_r_makes_the_trunk_less_fair_on_exclusive_rows():
+    batch = disjoint(batch_of(4))
+    vanilla, baseline = run("vanilla", batch), run("baseline", batch)
+    rows = run("mta_f", batch, r=np.full(3, 3.0))
+    assert rows["trunk"][0] < vanilla[0]
+    # F = E here, so what is left for the trunk is (1 - r) F: the baseline's push, reversed and doubled
+    agree(combine((1, rows["trunk"]), (-1, vanilla)), combine((-2, baseline), (2, vanilla)))
+
+
+# ------------------------------------------------------------------------------------- readings and cases
+
+
+def test_with_r_in_the_heads_alone_the_trunk_does_not_know_r():
+    batch = batch_of(9)
+    one, two = (run("mta_f", batch, r=r, scale_trunk=False) for r in (R, 2 * R))
+    agree(one["trunk"], two["trunk"], rtol=0, atol=0)
+    differ(one["heads"], two["heads"])
+    agree(one["heads"], run("mta_f", batch)["heads"])
+    agree(one["trunk"], run("mta_f", batch, r=np.ones(3))["trunk"])
+    both = run("mta_f", batch)
+    differ(both["trunk"], one["trunk"])
+
+
+def test_equalized_odds_adds_the_pair_of_terms_of_both_conditions():
+    batch = batch_of(10)
+    vanilla, fpr, tpr, odds = run("vanilla", batch), *(run("mta_f", batch, notion=n) for n in (FPR, TPR, ODDS))
+    for row in ("trunk", "heads"):
+        agree(odds[row], combine((1, fpr[row]), (1, tpr[row]), (-1, vanilla)))
+
+
+def test_rows_without_demographics_count_for_accuracy_alone():
+    batch = batch_of(11)
+    known = np.arange(B) < 11
+    partial = batch._replace(groups=batch.groups * known[:, None])
+    fewer = batch._replace(weight=batch.weight * known)
+    vanilla = run("vanilla", batch), run("vanilla", fewer)
+    for row in ("trunk", "heads"):
+        ours, theirs = run("mta_f", partial)[row], run("mta_f", fewer)[row]
+        agree(combine((1, ours), (-1, vanilla[0])), combine((1, theirs), (-1, vanilla[1])))
+    differ(*vanilla)
+
+
+def test_without_any_demographics_mta_f_is_vanilla():
+    batch = batch_of(11)
+    batch = batch._replace(groups=0 * batch.groups)
+    rows, vanilla = run("mta_f", batch, notion=MMD), run("vanilla", batch)
+    agree(rows["trunk"], vanilla)
+    agree(rows["heads"], vanilla)
+
+
+@pytest.mark.parametrize("method, notion", [("mta_f", FPR), ("mta_f", MMD), ("baseline", ODDS)])
+def test_padding_is_exact(method, notion):
+    batch = batch_of(12, missing=0.2, unknown=0.2, weighted=True)
+    small = jax.tree.map(lambda a: a[:12], batch)
+    padded = run(method, pad(small, 4), notion=notion)
+    want = jax.tree.map(lambda a: a * 12 / 16, run(method, small, notion=notion))
+    agree(padded, want, rtol=2e-5)
+
+
+def test_nan_labels_under_the_mask_change_nothing():
+    batch = batch_of(13, missing=0.4)
+    assert np.isnan(batch.labels).any()
+    agree(run("mta_f", batch), run("mta_f", batch._replace(labels=np.nan_to_num(batch.labels, nan=1.0))), rtol=0, atol=0)
+
+
+def test_an_empty_batch_is_zero_with_zero_gradient():
+    batch = batch_of(14)
+    nothing = run("mta_f", batch._replace(weight=0 * batch.weight), notion=MMD)
+    agree(nothing, jax.tree.map(jnp.zeros_like, nothing), rtol=0, atol=0)
+
+
+def test_half_precision_parameters_are_finite():
+    spec, _, params = network(2)
+    half = jax.tree.map(lambda p: p.astype(jnp.bfloat16), params)
+    values, rows = compiled("mta_f", notion=MMD)(half, batch_of(), WEIGHT[:2], LAM[:2], R[:2])
+    full, _ = compiled("mta_f", notion=MMD)(params, batch_of(), WEIGHT[:2], LAM[:2], R[:2])
+    np.testing.assert_allclose(values, full, atol=0.05)
+    assert all(np.all(np.isfinite(leaf.astype(jnp.float32))) for leaf in jax.tree.leaves(rows))
+
+
+def test_vmap_over_knobs_is_a_loop():
+    lams, batch, params = np.array([[0.0, 1], [2, 3], [5, 0]], np.float32), batch_of(15), network(2)[2]
+    together = jax.jit(jax.vmap(compiled("mta_f", notion=MMD), (None, None, None, 0, None)))(
+        params, batch, WEIGHT[:2], lams, R[:2])
+    for i, lam in enumerate(lams):
+        agree(jax.tree.map(lambda a, i=i: a[i], together), compiled("mta_f", notion=MMD)(params, batch, WEIGHT[:2], lam, R[:2]))
+
+
+# ----------------------------------------------------------------- one step of the paper's code, in float64
+
+
+def brute_forward(flat: np.ndarray, shapes, x: np.ndarray) -> np.ndarray:
+    """Logits of a trunk of one ReLU layer and linear heads."""
+    parts, at = [], 0
+    for shape in shapes:
+        size = int(np.prod(shape))
+        parts.append(flat[at:at + size].reshape(shape))
+        at += size
+    w, b, *heads = parts
+    z = np.maximum(x @ w + b, 0)
+    return np.stack([z @ v + c for v, c in zip(heads[::2], heads[1::2], strict=True)], 1)
+
+
+@pytest.mark.parametrize("name, notion, distance", [
+    ("gap", FPR, brute_gap), ("mmd", MMD, brute_mmd(brute_gaussian(0.1)))], ids=["gap", "mmd"])
+def test_one_step_is_the_papers_update(name, notion, distance):
+    """Sums over the batch, both gradients at one point by finite differences, Adagrad from 0.1."""
+    spec = tabular_spec(2, 2, ())
+    model, rate, knobs = shared_bottom(spec, (4,), ()), 0.05, {"weight": WEIGHT[:2], "lam": LAM[:2], "r": R[:2]}
+    batch = dataset(spec, B, 21, unknown=0.2)
+    rng = np.random.default_rng(4)
+    shapes = [(2, 4), (4,), (4,), (), (4,), ()]
+    flat = rng.normal(size=sum(int(np.prod(s)) for s in shapes))
+
+    def objective(theta, which):
+        logits = brute_forward(theta, shapes, batch.x.numeric.astype(np.float64))
+        return B * brute_rows(logits, batch, ("negatives",), distance, *knobs.values())[which]
+    trunk = np.arange(flat.size) < 12
+    gradient = np.where(trunk, *(slope(lambda th, k=k: objective(th, k), flat) for k in (0, 1)))
+    want = flat - rate * gradient / np.sqrt(0.1 + gradient**2)
+
+    def tree(v):
+        head = {f"task{t}": {"output": {"kernel": v[12 + 5 * t:16 + 5 * t, None], "bias": v[16 + 5 * t:17 + 5 * t]}}
+                for t in range(2)}
+        return jax.tree.map(jnp.float32, {"trunk": {"kernel": v[:8].reshape(2, 4), "bias": v[8:12]}, "heads": head})
+    recipe = mta_f(Setup.paper(spec, model, notion, rate, B))
+    parts = recipe.build({**knobs, "learning_rate": rate})
+
+    @jax.jit
+    def step(params):
+        _, rows = value_and_rows(lambda p: parts.objective.apply(p, batch, None, ())[0])(params)
+        updates, _ = parts.transform.update(rows, parts.transform.init(params), params)
+        return optax.apply_updates(params, updates)
+    agree(step(tree(flat)), tree(want), rtol=1e-4, atol=2e-5)
+    assert isinstance(batch.x, Columns) and np.max(np.abs(want - flat)) > 0.02
