@@ -18,7 +18,7 @@ from fairjax.metrics import are, arfg, base_rates, denominator
 from fairjax.metrics import evaluate as evaluate_scores
 from fairjax.models import shared_bottom
 from fairjax.recipes import RECIPES, Setup
-from fairjax.sweep import Runs, draw, grid, mapped, member, sweep, write_json
+from fairjax.sweep import Runs, draw, grid, mapped, measure_chunk, member, sweep, write_json
 from fairjax.train import Static
 from fairjax.types import Array, Range, Recipe, Spec, Splits
 
@@ -140,16 +140,22 @@ def study(plan: Plan, spec: Spec, splits: Splits, *, out: Path | None = None, ke
       ValueError: when ``out`` holds another study.
     """
     # the reference comes first: an interrupted study then lacks only points
-    done, programs, evaluate, devices = {}, {}, evaluator(spec), jax.local_devices()
-    for method in ("single_task", *(m for m in plan.methods if m != "single_task")):
-        made, knobs, seeds = points(plan, spec, method)
+    methods = ("single_task", *(m for m in plan.methods if m != "single_task"))
+    todo = {method: points(plan, spec, method) for method in methods}
+    members = {method: len(seeds) * len(next(iter(knobs.values()))) for method, (_, knobs, seeds) in todo.items()}
+    done, programs, chunks, evaluate, devices = {}, {}, {}, evaluator(spec), jax.local_devices()
+    for method, (made, knobs, seeds) in todo.items():
         kind = "vanilla" if method == "single_task" else method  # the same program, other knobs
+        folder = out / "sweeps" / method if out else None
         if kind not in programs:
             programs[kind] = mapped(member(made, plan.static, evaluate, keep), devices)
-        advance = _counter(progress, method, len(seeds) * len(next(iter(knobs.values()))))
-        done[method] = sweep(made, plan.static, knobs, seeds, splits, evaluate, root=plan.seed, keep=keep,
-                             out=out / "sweeps" / method if out else None, progress=advance, program=programs[kind],
-                             devices=devices)
+        if kind not in chunks and not (folder and (folder / "manifest.json").exists()):
+            largest = max(members[method], members.get(kind, 0))
+            chunks[kind] = measure_chunk(made, plan.static, knobs, splits, largest, devices)
+        done[method] = sweep(made, plan.static, knobs, seeds, splits, evaluate, root=plan.seed, keep=keep, out=folder,
+                             progress=_counter(progress, method, members[method]), program=programs[kind],
+                             devices=devices, chunk=chunks.get(kind))
+        chunks[kind] = done[method].chunk
     table, info = assemble(plan, spec, done)
     if out:
         write_json(out / "study.json", info)

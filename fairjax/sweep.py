@@ -197,7 +197,7 @@ def sweep(recipe: Recipe, static: Static, knobs: dict[str, np.ndarray], seeds: S
     if found is not None:
         chunk = found
     elif chunk is None:
-        chunk = measure_chunk(recipe, static, knobs, splits, evaluate, len(point), devices)
+        chunk = measure_chunk(recipe, static, knobs, splits, len(point), devices)
     if out and found is None:
         write_json(out / "manifest.json", {**manifest, "chunk": chunk})
     program, size = program or mapped(member(recipe, static, evaluate, keep), devices), chunk * len(devices)
@@ -222,7 +222,7 @@ def sweep(recipe: Recipe, static: Static, knobs: dict[str, np.ndarray], seeds: S
                 program._cache_size(), chunk)
 
 
-def measure_chunk(recipe: Recipe, static: Static, knobs: dict, splits: Splits, evaluate: Callable, members: int,
+def measure_chunk(recipe: Recipe, static: Static, knobs: dict, splits: Splits, members: int,
                   devices: Sequence[jax.Device]) -> int:
     """Members per device and call with the best rate in a short trial: a few steps of training on the first rows.
 

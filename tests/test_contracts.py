@@ -296,6 +296,18 @@ def test_a_link_tries_steps_with_value_fn_and_never_climbs():
     assert np.all(modest.record.size == 1.0) and bold.record.size[0] < 0.1 and bold.record.full[0] > 2 * total[1, 0]
 
 
+def test_a_routed_link_asks_value_fn_about_its_own_subtree():
+    params = {"trunk": {"w": jnp.array([1.0, 2.0])}, "heads": {"w": jnp.array([3.0])}}
+
+    def value_fn(p):
+        return jnp.stack([jnp.sum(p["trunk"]["w"] ** 2) * p["heads"]["w"][0], p["heads"]["w"][0]])
+    link = route({"trunk": optax.chain(sum_rows(), optax.sgd(0.1), backtrack(4)), "heads": sum_rows()})
+    rows = jax.jit(jax.jacrev(value_fn))(params)
+    _, state = link.update(rows, link.init(params), params, values=value_fn(params), value_fn=value_fn)
+    tried = optax.tree_utils.tree_get(state, "full")
+    np.testing.assert_allclose(tried, 3.0 * (0.4**2 + 0.8**2) + 3.0, rtol=1e-5)  # the head stays, the trunk goes 0.6 g
+
+
 # ------------------------------------------------------------------------------------- (f) a conditioned model
 
 

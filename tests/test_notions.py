@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import (DISTANCES, brute_exclusive, brute_gap, brute_gaussian, brute_mmd, brute_select, rows, slope)
+from cases import (DISTANCES, brute_exclusive, brute_gap, brute_gaussian, brute_mmd, brute_select, quick, rows, slope)
 
 from fairjax import notions
 from fairjax.notions import conditions
@@ -23,7 +23,7 @@ zero_when_absent = pytest.mark.parametrize("name", [c.name for c in DISTANCES if
 @functools.cache
 def compiled(name: str):
     """Value and gradient of a distance, compiled once per shape for the whole file."""
-    return jax.jit(jax.value_and_grad(NAMED[name].distance))
+    return quick(jax.value_and_grad(NAMED[name].distance))
 
 
 # ------------------------------------------------------------------------------------------------- golden
@@ -54,13 +54,13 @@ GOLDEN = {  # scale, value, gradient: of the published code (times n = 6) and of
 @pytest.mark.parametrize("name", GOLDEN)
 def test_golden_values_and_gradients(name):
     distance, scale, value, gradient = GOLDEN[name]
-    got, slopes = jax.jit(jax.value_and_grad(lambda p: scale * distance(p, GROUPS, ONES)))(PROB)
+    got, slopes = quick(jax.value_and_grad(lambda p: scale * distance(p, GROUPS, ONES)))(PROB)
     np.testing.assert_allclose(got, value, rtol=0, atol=1e-5)
     np.testing.assert_allclose(slopes, gradient, rtol=0, atol=1e-4)
 
 
 def test_correlation_ratio_is_the_published_correlation_without_its_epsilon():
-    got, slopes = jax.jit(jax.value_and_grad(lambda p: 6 * notions.correlation_ratio(p, GROUPS, ONES)))(PROB)
+    got, slopes = quick(jax.value_and_grad(lambda p: 6 * notions.correlation_ratio(p, GROUPS, ONES)))(PROB)
     factor = 1 + 1e-6 / (np.std(PROB, dtype=np.float64) * 0.5)  # what 1e-6 beside std(p) std(a) takes away
     np.testing.assert_allclose(got, 0.2914602 * factor, rtol=0, atol=2e-6)
     np.testing.assert_allclose(slopes, np.array(CORRELATION) * factor, rtol=0, atol=1e-4)
@@ -69,18 +69,18 @@ def test_correlation_ratio_is_the_published_correlation_without_its_epsilon():
 @pytest.mark.parametrize("kernel, value", [(notions.gaussian(0.1), 0.2143127), (notions.laplacian(0.1), 0.2546014)],
                          ids=["gaussian", "laplacian"])
 def test_one_group_is_a_repulsion_in_the_published_form_and_nothing_in_ours(kernel, value):
-    got, slopes = jax.jit(jax.value_and_grad(notions.published_mmd(kernel)))(PROB, ONE_GROUP, ONES)
+    got, slopes = quick(jax.value_and_grad(notions.published_mmd(kernel)))(PROB, ONE_GROUP, ONES)
     np.testing.assert_allclose(got, value, rtol=0, atol=1e-5)
     assert np.max(np.abs(slopes)) > 1e-2
-    ours, none = jax.jit(jax.value_and_grad(notions.mmd(kernel)))(PROB, ONE_GROUP, ONES)
+    ours, none = quick(jax.value_and_grad(notions.mmd(kernel)))(PROB, ONE_GROUP, ONES)
     assert ours == 0 and not np.any(none)
 
 
 def test_published_rate_gap_counts_a_missing_group_as_rate_zero():
-    gap = jax.jit(notions.published_rate_gap(0.3))
+    gap = quick(notions.published_rate_gap(0.3))
     assert gap(PROB, ONE_GROUP, ONES) == pytest.approx(4 / 6)
     np.testing.assert_allclose(gap(PROB, GROUPS, ONES), brute_gap(PROB > 0.3, GROUPS, ONES), atol=1e-6)
-    assert not np.any(jax.grad(gap)(PROB, GROUPS, ONES))
+    assert not np.any(jax.grad(notions.published_rate_gap(0.3))(PROB, GROUPS, ONES))
 
 
 # --------------------------------------------------------------------------------- the Fourier form of MMD
@@ -90,10 +90,10 @@ BANDWIDTHS = (0.05, 0.1, 0.3, 1.0)
 
 @functools.cache
 def fourier(bandwidth: float):
-    return jax.jit(jax.value_and_grad(notions.gaussian_mmd(bandwidth)))
+    return quick(jax.value_and_grad(notions.gaussian_mmd(bandwidth)))
 
 
-@jax.jit
+@quick
 def over_pairs(prob, member, weight, bandwidth):
     return jax.value_and_grad(notions.mmd(notions.gaussian(bandwidth)))(prob, member, weight)
 
@@ -116,7 +116,7 @@ def test_gaussian_mmd_takes_a_traced_bandwidth():
 
     def traced(p, bandwidth):
         return notions.gaussian_mmd(bandwidth, smallest=0.05)(p, member, weight)
-    values, slopes = jax.jit(jax.vmap(jax.value_and_grad(traced), (None, 0)))(prob, jnp.array(BANDWIDTHS))
+    values, slopes = quick(jax.vmap(jax.value_and_grad(traced), (None, 0)))(prob, jnp.array(BANDWIDTHS))
     for i, bandwidth in enumerate(BANDWIDTHS):
         brute = functools.partial(brute_mmd(brute_gaussian(bandwidth)), groups=member, weight=weight)
         np.testing.assert_allclose(values[i], brute(prob), rtol=1e-5, atol=1e-6)
@@ -125,7 +125,7 @@ def test_gaussian_mmd_takes_a_traced_bandwidth():
 
 def test_a_bandwidth_below_the_smallest_is_nan_not_wrong():
     prob, member, weight = rows(7)
-    distance = jax.jit(lambda b: notions.gaussian_mmd(b, smallest=0.1)(prob, member, weight))
+    distance = quick(lambda b: notions.gaussian_mmd(b, smallest=0.1)(prob, member, weight))
     assert np.isnan(distance(0.05)) and np.isfinite(distance(0.1))
 
 
@@ -141,7 +141,7 @@ def test_a_difference_far_below_float_resolution_of_the_kernel_means_is_not_lost
     member = np.repeat(np.eye(2, dtype=np.float32), 20, axis=0)
     want = brute_mmd(brute_gaussian(0.1))(prob, member, np.ones(40))
     assert want < 1e-6
-    got = jax.jit(notions.gaussian_mmd(0.1))(prob, member, np.ones(40, np.float32))
+    got = quick(notions.gaussian_mmd(0.1))(prob, member, np.ones(40, np.float32))
     np.testing.assert_allclose(got, want, rtol=1e-2)
 
 
@@ -301,7 +301,7 @@ def test_zero_value_and_gradient_with_fewer_than_two_groups(name, how):
 
 
 def test_a_batch_of_one_row_is_zero():
-    @jax.jit
+    @quick
     def together(*one):
         return [jax.value_and_grad(case.distance)(*one) for case in DISTANCES if case.absent_is_zero]
     for value, slopes in together(*(v[:1] for v in rows(5))):
@@ -368,7 +368,7 @@ def test_half_precision_is_finite(name):
 def test_jit_is_eager_and_vmap_is_a_loop(name):
     batches = [rows(seed) for seed in (20, 21, 22)]
     stacked = [np.stack(v) for v in zip(*batches, strict=True)]
-    values, slopes = jax.jit(jax.vmap(jax.value_and_grad(NAMED[name].distance)))(*stacked)
+    values, slopes = quick(jax.vmap(jax.value_and_grad(NAMED[name].distance)))(*stacked)
     for i, one in enumerate(batches):
         value, slopes_i = compiled(name)(*one)
         np.testing.assert_allclose(values[i], value, rtol=1e-5, atol=1e-7)

@@ -79,7 +79,8 @@ def route(to: dict[str, optax.GradientTransformation | int],
       label: from a parameter's key path (as ``jax.tree_util`` gives it) to a label; default the top-level key.
 
     Returns:
-      An ``optax.partition`` with one aggregator per label; put it first in the chain.
+      An ``optax.partition`` with one aggregator per label; put it first in the chain. An aggregator in it sees its own
+      subtree alone, and asks ``value_fn`` about that subtree; the other parameters stay where they are.
     """
     def top(path: tuple) -> str:
         entry = path[0]
@@ -89,7 +90,21 @@ def route(to: dict[str, optax.GradientTransformation | int],
         return jax.tree_util.tree_map_with_path(lambda path, _: (label or top)(path), params)
 
     parts = {name: take_row(how) if isinstance(how, int) else how for name, how in to.items()}
-    return optax.partition(parts, labels)
+    partition = optax.partition(parts, labels)
+
+    def update_fn(updates: PyTree, state: PyTree, params: PyTree | None = None, **extra_args):
+        if "value_fn" in extra_args:
+            extra_args["value_fn"] = _completed(extra_args["value_fn"], params)
+        return partition.update(updates, state, params, **extra_args)
+
+    return optax.GradientTransformationExtraArgs(partition.init, update_fn)
+
+
+def _completed(value_fn: Callable, params: PyTree) -> Callable:
+    """``value_fn`` of a subtree as ``optax.partition`` shows it: what is masked is taken from ``params``."""
+    def masked(leaf) -> bool:
+        return isinstance(leaf, optax.MaskedNode)
+    return lambda part: value_fn(jax.tree.map(lambda a, full: full if masked(a) else a, part, params, is_leaf=masked))
 
 
 def summed_adagrad(learning_rate: Array | float, batch_size: int = 1) -> optax.GradientTransformation:

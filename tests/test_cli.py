@@ -1,0 +1,180 @@
+"""The command line: a first picture, one run again, new rows, and one message for bad input."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip("click")
+from click.testing import CliRunner  # noqa: E402
+
+from fairjax.cli import main  # noqa: E402
+
+ROLES = ["--task", "rich: income > 50", "--task", "loan", "--sensitive", "sex"]
+SMALL = ["--runs", "3", "--epochs", "2", "--batch-size", "64", "--trunk", "4", "--head", "3", "--devices", "1"]
+
+
+def table(rows: int = 240) -> dict[str, list]:
+    rng = np.random.default_rng(0)
+    sex = rng.choice(["f", "m"], rows)
+    income = np.round(50 + 20 * rng.normal(size=rows) + 5 * (sex == "m"), 2)
+    return {"age": rng.integers(18, 80, rows).tolist(), "job": rng.choice(["<b>x</b>", 'a "quoted" one', "y"], rows).tolist(),
+            "sex": sex.tolist(), "income": income.tolist(), "loan": (rng.random(rows) < 0.4).astype(int).tolist()}
+
+
+def write(path, columns: dict[str, list], *, header=None, encoding="utf-8"):
+    with open(path, "w", newline="", encoding=encoding) as stream:
+        writer = csv.writer(stream)
+        writer.writerow(header or columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+    return str(path)
+
+
+def fairjax(*arguments: str, cwd) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", "fairjax.cli", *map(str, arguments)], cwd=cwd, capture_output=True,
+                          text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """A small sweep on a table of one's own, made by the command line."""
+    folder = tmp_path_factory.mktemp("cli")
+    path = write(folder / "people.csv", table())
+    done = fairjax("frontier", "--data", path, *ROLES, *SMALL, "--out", "out", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder, path
+
+
+def test_frontier_leaves_table_figures_page_and_summary(swept):
+    folder, _ = swept
+    names = {p.name for p in (folder / "out").iterdir()}
+    assert {"table.csv", "report.html", "summary.json", "study.json", "frontier_tasks.png",
+            "frontier_relative.png", "tradeoff.png"} <= names
+    with open(folder / "out" / "table.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [r["method"] for r in rows] == ["single_task"] * 10 + ["vanilla"] * 3 + ["baseline"] * 3 + ["mta_f"] * 3
+    assert all(0 <= float(r["test.error[rich]"]) <= 1 for r in rows)
+    assert json.loads((folder / "out" / "study.json").read_text())["compilations"] == {
+        "single_task": 1, "vanilla": 1, "baseline": 1, "mta_f": 1}
+
+
+def test_a_run_is_trained_again_and_scores_new_rows(swept):
+    folder, path = swept
+    again = fairjax("train", "--like", "out", "--run", "17", "--out", "model", cwd=folder)
+    assert again.returncode == 0, again.stderr
+    with open(folder / "out" / "table.csv", newline="") as stream:
+        row = list(csv.DictReader(stream))[17]
+    metrics = json.loads((folder / "model" / "model.json").read_text())["metrics"]
+    for name in ("test.error[rich]", "test.loss[loan]", "test.auc[rich]"):
+        assert metrics[name] == pytest.approx(float(row[name]), abs=1e-5)
+    new = write(folder / "new.csv", {"age": [20, 30, 99], "job": ["y", "never seen", "<b>x</b>"]})
+    scored = fairjax("predict", "model", new, "--out", "new-predictions.csv", cwd=folder)
+    assert scored.returncode == 0, scored.stderr
+    with open(folder / "new-predictions.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 3 and all(0 < float(r["rich"]) < 1 and r["loan decision"] in "01" for r in rows)
+
+
+def test_the_report_is_drawn_again_and_equal(swept):
+    folder, _ = swept
+    before = (folder / "out" / "table.csv").read_bytes()
+    assert fairjax("report", "out", cwd=folder).returncode == 0
+    assert (folder / "out" / "table.csv").read_bytes() == before
+
+
+def test_killed_sweeps_go_on_and_end_with_the_same_table(swept):
+    """Killed over and over at random moments, a sweep leaves the table of the undisturbed one, byte for byte."""
+    folder, path = swept
+    command = ["frontier", "--data", path, *ROLES, *SMALL, "--out", "killed", "--resume"]
+    rng, kills = random.Random(0), 0
+    for _ in range(3):
+        process = subprocess.Popen([sys.executable, "-m", "fairjax.cli", *command], cwd=folder, stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.DEVNULL, start_new_session=True)
+        time.sleep(rng.uniform(3.0, 20.0))
+        kills += process.poll() is None
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert fairjax(*command, cwd=folder).returncode == 0
+    assert kills > 0
+    assert (folder / "killed" / "table.csv").read_bytes() == (folder / "out" / "table.csv").read_bytes()
+
+
+def test_a_taken_folder_is_refused(swept):
+    folder, path = swept
+    done = CliRunner().invoke(main, ["frontier", "--data", path, *ROLES, *SMALL, "--out", str(folder / "out")])
+    assert done.exit_code == 2 and "--resume" in done.output
+
+
+# ------------------------------------------------------------------------------------------------------ bad input
+
+
+def changed(**columns):
+    made = table()
+    for name, change in columns.items():
+        made[name] = change(made[name])
+    return made
+
+
+def some(value, count=3):
+    return lambda column: [value] * count + column[count:]
+
+
+BAD = {
+    "missing file": (None, ROLES, ["people.csv", "neither a file"]),
+    "empty file": ("", ROLES, ["people.csv", "empty"]),
+    "ragged rows": ("age,sex,loan\n1,f,0\n2,m\n", ["--task", "loan", "--sensitive", "sex"], ["people.csv", "3", "2"]),
+    "unknown column": (table(), ["--task", "loan", "--sensitive", "sex"], ["loan", "loan"]),
+    "duplicate column": ("age,sex,age,loan\n1,f,2,0\n2,m,3,1\n", ["--task", "loan", "--sensitive", "sex"], ["'age'"]),
+    "constant label": (changed(loan=lambda c: [1] * len(c)), ROLES, ["loan", "240"]),
+    "rule that matches nothing": (table(), ["--task", "income > 5000", "--sensitive", "sex"], ["income > 5000", "240"]),
+    "not numeric": (changed(age=some("old", 2)), [*ROLES, "--numeric", "age"], ["age", "2", "old"]),
+    "NaN features": (changed(age=some("nan", 4)), ROLES, ["age", "4", "impute"]),
+    "infinite features": (changed(age=some("inf", 4)), ROLES, ["age", "4", "impute"]),
+    "task without labels": (changed(loan=lambda c: [""] * len(c)), ROLES, ["loan", "240"]),
+    "group without rows in a split": (changed(sex=some("rare", 1)), ROLES, ["sex", "rare"]),
+    "split column with one value": ({**table(), "part": ["train"] * 240}, [*ROLES, "--split-column", "part"],
+                                    ["part", "train", "240"]),
+    "wrong encoding": (b"age,sex,loan\n1,f\xff\xfe,0\n2,m,1\n", ["--task", "loan", "--sensitive", "sex"],
+                       ["people.csv", "utf-8", "encoding"]),
+    "sensitive column is a task": (table(), ["--task", "loan", "--sensitive", "loan"], ["loan"]),
+    "no roles": (table(), [], ["--task", "--sensitive"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+@pytest.mark.parametrize("command", ["frontier", "train"])
+def test_bad_input_is_one_message_and_exit_code_2(case, command, tmp_path):
+    content, roles, words = BAD[case]
+    path = tmp_path / "people.csv"
+    if isinstance(content, dict):
+        write(path, content)
+    elif content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    done = CliRunner().invoke(main, [command, "--data", str(path), *roles, "--out", str(tmp_path / "out")])
+    assert done.exit_code == 2, done.output
+    assert done.output.startswith("Error: ") and "Traceback" not in done.output
+    for word in words:
+        assert word in done.output, done.output
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("arguments, word", [
+    (["frontier", "--methods", "mtaf"], "mta_f"), (["frontier", "--data", "adult", "--task", "x"], "--task"),
+    (["frontier", "--data", "nowhere.csv"], "nowhere.csv"), (["predict", "nomodel", "rows.csv"], "no trained model"),
+    (["train", "--like", "nosweep", "--run", "1"], "no finished sweep"), (["frontier", "--runs", "0"], "--runs"),
+    (["train", "--lam", "1,2,3"], "--lam")])
+def test_bad_arguments_say_what_is_there(arguments, word, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 2 and word in done.output, done.output
+    assert not list(tmp_path.iterdir())
