@@ -92,7 +92,7 @@ def objective(model: Model, rows: Sequence[str], values) -> Objective:
         del key
         scores = model.predict(params["heads"], model.represent(params["trunk"], batch.x))
         return tuple(values(scores, batch)), memory
-    return Objective(tuple(rows), tuple, apply)
+    return Objective(tuple(rows), lambda key, data: (), apply)
 
 
 def per_task(model: Model, spec: Spec, *, notion: Notion | None = None, lam: Array | None = None,

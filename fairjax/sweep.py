@@ -110,16 +110,18 @@ def _place(r: Range, u: np.ndarray, count: int) -> np.ndarray:
 # ---------------------------------------------------------------------------------------------------- the program
 
 
-def member(recipe: Recipe, static: Static, evaluate: Callable, keep: Sequence[str] = ()) -> Callable:
+def member(recipe: Recipe, static: Static, evaluate: Callable, keep: Sequence[str] = (),
+           record: Callable | None = None) -> Callable:
     """One run with its evaluation: ``(key, order_key, knobs, splits) -> dict of arrays``.
 
     ``evaluate({"validation": scores, "test": scores}, splits)`` gives named metrics. The dict also holds ``diverged``
-    (some parameter or loss is not finite) and ``values`` ``[blocks, K]``; ``keep`` may name ``scores`` and ``params``.
+    (some parameter or loss is not finite) and ``values`` ``[blocks, K]``; ``keep`` may name ``scores`` and ``params``; what
+    ``record`` says of the state after every block comes back as ``record...``.
     """
-    train = make_train(static, recipe)
+    train = make_train(static, recipe, record)
 
     def run(key, order_key, knobs: PyTree, splits: Splits) -> dict[str, jax.Array]:
-        trained = train(key, order_key, knobs, splits.train)
+        trained = train(key, order_key, knobs, splits)
         params, model = trained.state.params, recipe.build(knobs).model
         scores = {name: model_scores(model, params, getattr(splits, name).x) for name in ("validation", "test")}
         finite = [jnp.all(jnp.isfinite(leaf)) for leaf in (*jax.tree.leaves(params), trained.values[-1])]
@@ -127,10 +129,14 @@ def member(recipe: Recipe, static: Static, evaluate: Callable, keep: Sequence[st
         if "scores" in keep:
             out.update({f"scores.{name}": s for name, s in scores.items()})
         if "params" in keep:
-            out.update({f"params{jax.tree_util.keystr(p)}": leaf for p, leaf in jax.tree.leaves_with_path(params)})
-        return out
+            out |= _named("params", params)
+        return out | _named("record", trained.record)
 
     return run
+
+
+def _named(prefix: str, tree: PyTree) -> dict[str, jax.Array]:
+    return {f"{prefix}{jax.tree_util.keystr(path)}": leaf for path, leaf in jax.tree.leaves_with_path(tree)}
 
 
 def mapped(run: Callable, devices: Sequence[jax.Device]) -> Callable:
@@ -160,7 +166,8 @@ def keys(root: int, seeds: np.ndarray) -> tuple[jax.Array, jax.Array]:
 def sweep(recipe: Recipe, static: Static, knobs: dict[str, np.ndarray], seeds: Sequence[int], splits: Splits,
           evaluate: Callable, *, root: int = 0, out: Path | None = None, chunk: int | None = None,
           keep: Sequence[str] = (), devices: Sequence[jax.Device] | None = None,
-          progress: Callable[[int], None] | None = None, program: Callable | None = None) -> Runs:
+          record: Callable | None = None, progress: Callable[[int], None] | None = None,
+          program: Callable | None = None) -> Runs:
     """Train and evaluate every point with every seed.
 
     Args:
@@ -175,6 +182,7 @@ def sweep(recipe: Recipe, static: Static, knobs: dict[str, np.ndarray], seeds: S
       chunk: members per device and call; measured when None.
       keep: ``"scores"``, ``"params"`` to bring them back too.
       devices: default all local ones.
+      record: see :func:`member`.
       progress: called with the number of members just finished.
       program: ``mapped(member(recipe, static, evaluate, keep), devices)``, to share one compilation between sweeps of
         the same recipe (single-task and vanilla, say) at the same chunk size.
@@ -200,7 +208,7 @@ def sweep(recipe: Recipe, static: Static, knobs: dict[str, np.ndarray], seeds: S
         chunk = measure_chunk(recipe, static, knobs, splits, len(point), devices)
     if out and found is None:
         write_json(out / "manifest.json", {**manifest, "chunk": chunk})
-    program, size = program or mapped(member(recipe, static, evaluate, keep), devices), chunk * len(devices)
+    program, size = program or mapped(member(recipe, static, evaluate, keep, record), devices), chunk * len(devices)
     results = []
     for first in range(0, len(point), size):
         real = min(size, len(point) - first)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from fairjax.gradients import value_and_rows
-from fairjax.types import Array, Dataset, Parts, PyTree, Recipe
+from fairjax.types import Array, Dataset, Parts, PyTree, Recipe, Splits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,30 +63,32 @@ def make_train(static: Static, recipe: Recipe, record: Callable[[State], PyTree]
     Returns:
       ``train(key, order_key, knobs, data) -> Trained``, pure. ``key`` is the member's own; ``order_key`` fixes the order
       of minibatches: leave it unmapped under ``vmap`` and every member sees the same batches, gathered once. ``data`` is
-      the training :class:`Dataset`.
+      the training :class:`Dataset`, or :class:`Splits` when events look at validation rows; events are given it as it is.
     """
-    def train(key: Array, order_key: Array, knobs: PyTree, data: Dataset) -> Trained:
+    def train(key: Array, order_key: Array, knobs: PyTree, data: Dataset | Splits) -> Trained:
         parts = recipe.build(knobs)
+        rows = data.train if isinstance(data, Splits) else data
         run_key, event_key, init_key = jax.random.split(key, 3)
 
         def block(state: State, index: Array) -> tuple[State, tuple[Array, PyTree]]:
-            order = _orders(order_key, index, static, data.weight.shape[0])
-            state, values = jax.lax.scan(lambda s, rows: _step(parts, run_key, s, _take(data, rows)), state, order)
+            order = _orders(order_key, index, static, rows.weight.shape[0])
+            state, values = jax.lax.scan(lambda s, i: _step(parts, run_key, s, _take(rows, i)), state, order)
             for i, event in enumerate(parts.events):
                 state = event(jax.random.fold_in(jax.random.fold_in(event_key, index), i), index, state, data)
             return state, (jnp.mean(values, axis=0), record(state) if record else ())
 
         blocks = jnp.arange(static.epochs // static.block)
-        state, (values, recorded) = jax.lax.scan(block, start(parts, init_key), blocks)
+        state, (values, recorded) = jax.lax.scan(block, start(parts, init_key, rows), blocks)
         return Trained(state, values, recorded)
 
     return train
 
 
-def start(parts: Parts, key: Array) -> State:
-    """The state before the first step."""
+def start(parts: Parts, key: Array, data: Dataset) -> State:
+    """The state before the first step on training data."""
     params = parts.model.init(key)
-    return State(params, parts.transform.init(params), parts.objective.init(), jnp.zeros((), jnp.int32))
+    memory = parts.objective.init(jax.random.fold_in(key, 1), data)
+    return State(params, parts.transform.init(params), memory, jnp.zeros((), jnp.int32))
 
 
 def _orders(key: Array, block: Array, static: Static, n: int) -> Array:
@@ -118,6 +120,6 @@ def _step(parts: Parts, key: Array, state: State, batch: Dataset) -> tuple[State
 
     (values, memory), rows = value_and_rows(losses, has_aux=True)(state.params)
     updates, opt_state = optax.with_extra_args_support(parts.transform).update(
-        rows, state.opt_state, state.params, values=values, key=link_key, memory=memory,
+        rows, state.opt_state, state.params, values=values, key=link_key, memory=memory, batch=batch,
         value_fn=lambda params: jnp.stack(list(losses(params)[0])))
     return State(optax.apply_updates(state.params, updates), opt_state, memory, state.step + 1), values

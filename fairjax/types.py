@@ -128,12 +128,12 @@ class Model(NamedTuple):
 class Objective(NamedTuple):
     """Named losses of a batch, with memory for those that keep running counts (``()`` for the others).
 
-    ``apply(params, batch, key, memory) -> (values, memory)``; ``values`` holds K scalars in the order of ``rows``.
+    ``init(key, data) -> memory`` sees the training data, for priors and shapes. ``apply(params, batch, key, memory) -> (values, memory)``; ``values`` holds K scalars in the order of ``rows``.
     A tuple of scalars keeps the rows' gradients apart at no cost; an array ``[K]`` works too.
     """
 
     rows: tuple[str, ...]
-    init: Callable[[], PyTree]
+    init: Callable[[Array, Dataset], PyTree]
     apply: Callable[..., tuple[Any, PyTree]]
 
 
@@ -143,7 +143,7 @@ class Parts(NamedTuple):
     model: Model
     objective: Objective
     transform: optax.GradientTransformationExtraArgs
-    events: tuple[Callable[..., Any], ...] = ()  # (key, block, state, data) -> state, between scan blocks
+    events: tuple[Callable[..., Any], ...] = ()  # (key, block, state, data) -> state
 
 
 class Range(NamedTuple):

@@ -130,10 +130,10 @@ def some(value, count=3):
 
 
 BAD = {
-    "missing file": (None, ROLES, ["people.csv", "neither a file"]),
+    "missing file": (None, ROLES, ["people.csv", "no such file"]),
     "empty file": ("", ROLES, ["people.csv", "empty"]),
     "ragged rows": ("age,sex,loan\n1,f,0\n2,m\n", ["--task", "loan", "--sensitive", "sex"], ["people.csv", "3", "2"]),
-    "unknown column": (table(), ["--task", "loan", "--sensitive", "sex"], ["loan", "loan"]),
+    "unknown column": (table(), ["--task", "loans", "--sensitive", "sex"], ["loans", "loan"]),
     "duplicate column": ("age,sex,age,loan\n1,f,2,0\n2,m,3,1\n", ["--task", "loan", "--sensitive", "sex"], ["'age'"]),
     "constant label": (changed(loan=lambda c: [1] * len(c)), ROLES, ["loan", "240"]),
     "rule that matches nothing": (table(), ["--task", "income > 5000", "--sensitive", "sex"], ["income > 5000", "240"]),

@@ -84,7 +84,7 @@ def soft_counts(model, spec, rho, lam):
         counts = rho * memory + jnp.stack([jax.nn.sigmoid(scores[:, 0]) @ member, jnp.sum(member, axis=0)])
         gap = difference(divide(counts[0], counts[1]), counts[1])
         return (Terms(spec, scores, batch).accuracy(0), lam * gap / (1.0 - rho)), counts
-    return Objective(("loss", "gap"), lambda: jnp.zeros((2, 2)), apply)
+    return Objective(("loss", "gap"), lambda key, data: jnp.zeros((2, 2)), apply)
 
 
 def test_running_counts_see_both_groups_where_a_batch_holds_one_row():
@@ -196,7 +196,7 @@ def test_a_bounded_multiplier_follows_the_violation_it_reads_from_memory():
 
     def build(k):
         chain = optax.chain(multiplier(1, 0.5, 0.3, k["bound"]), sum_rows(), optax.sgd(0.5))
-        return Parts(model, Objective(("loss", "gap"), lambda: {"violation": jnp.zeros(())}, apply), chain)
+        return Parts(model, Objective(("loss", "gap"), lambda key, data: {"violation": jnp.zeros(())}, apply), chain)
     recipe = Recipe("multiplier", build, {"bound": Range(1.0)})
     swept, runs, _ = both(recipe, Static(60, N), {"bound": [0.0, 1.0]}, data,
                           lambda state: (state.memory["violation"], optax.tree_utils.tree_get(state.opt_state, "mu")))
@@ -239,7 +239,7 @@ def test_copies_stay_tied_until_an_event_splits_some_members_of_a_sweep():
 
     def build(k):
         inner = weighted(per_task(model, spec), jnp.ones(2))
-        losses = inner._replace(init=lambda: start, apply=lambda p, batch, key, labels: (
+        losses = inner._replace(init=lambda key, data: start, apply=lambda p, batch, key, labels: (
             inner.apply(p, batch, key, ())[0], labels))
 
         def split(key, block, state, data):
@@ -337,7 +337,7 @@ def test_one_model_trained_on_drawn_weights_answers_for_the_knob():
             signed = batch.groups @ jnp.array([1.0, -1.0]) / (batch.groups @ share)
             gap = jnp.mean(lam * signed * jax.nn.sigmoid(scores[:, 0]))  # rows weighted by their own lam
             return (Terms(spec, scores, batch).accuracy(0), 40.0 * gap**2), memory
-        return Parts(model, Objective(("loss", "gap"), tuple, apply), optax.chain(sum_rows(), optax.adam(0.05)))
+        return Parts(model, Objective(("loss", "gap"), lambda key, data: (), apply), optax.chain(sum_rows(), optax.adam(0.05)))
     recipe = Recipe("conditioned", build, {"lam": Range(0.5)})
     swept, runs, _ = both(recipe, Static(100, N), {"lam": [0.0, 1.0]}, data)
     for name in (n for n in swept if n.startswith("params")):

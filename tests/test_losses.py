@@ -9,8 +9,7 @@ import pytest
 from scipy.special import expit, log_softmax, softmax
 from sklearn.metrics import log_loss, mean_squared_error
 
-from fairjax.losses import (probabilities, row_losses, sigmoid_cross_entropy, softmax_cross_entropy,
-                            squared_error)
+from fairjax.losses import probabilities, row_losses, sigmoid_cross_entropy, softmax_cross_entropy, squared_error
 from fairjax.types import Attribute, Spec, Task
 
 BINARY, NUMBER = Task("b"), Task("r", "regression")

@@ -66,7 +66,7 @@ def test_folded_and_plain_are_the_same_function_with_the_same_gradients(name):
 
     @quick
     def both(params, x):
-        return [jax.value_and_grad(lambda p: (jnp.sum(probe * (s := scores(m, p, x))), s), has_aux=True)(params)
+        return [jax.value_and_grad(lambda p, m=m: (jnp.sum(probe * (s := scores(m, p, x))), s), has_aux=True)(params)
                 for m in models]
     ((_, folded), folded_grads), ((_, plain), plain_grads) = both(params, x)
     np.testing.assert_allclose(folded, brute_forward(spec, params, x, len(SHAPES[name][2]), len(SHAPES[name][3])),

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import (DISTANCES, brute_exclusive, brute_gap, brute_gaussian, brute_mmd, brute_select, quick, rows, slope)
+from cases import DISTANCES, brute_exclusive, brute_gap, brute_gaussian, brute_mmd, brute_select, quick, rows, slope
 
 from fairjax import notions
 from fairjax.notions import conditions

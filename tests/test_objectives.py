@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from cases import (brute_exclusive, brute_gap, brute_gaussian, brute_mmd, brute_select, dataset, pad, quick,
-                   slope, tabular_spec)
+from cases import brute_exclusive, brute_gap, brute_gaussian, brute_mmd, brute_select, dataset, pad, quick, slope, tabular_spec
 
 from fairjax import notions, objectives
 from fairjax.gradients import route, value_and_rows
@@ -174,7 +173,7 @@ def test_losses_of_other_kinds_of_task_look_at_everyone():
 
 
 def test_weighted_adds_named_rows_up():
-    inner = objectives.Objective(("a", "b"), lambda: 5, lambda params, batch, key, memory: ((params, 2 * params), memory + 1))
+    inner = objectives.Objective(("a", "b"), lambda key, data: 5, lambda params, batch, key, memory: ((params, 2 * params), memory + 1))
     total = objectives.weighted(inner, jnp.array([0.5, 3.0]))
     assert total.rows == ("total",) and total.init() == 5
     (value,), memory = total.apply(2.0, None, None, 1)

@@ -40,7 +40,7 @@ def spy(events=(), link=None, traces: list | None = None) -> Recipe:
                   "counts": memory["counts"].at[at].set(counts), "draw": memory["draw"].at[at].set(jax.random.uniform(key))}
         return (jnp.sum(batch.weight) * params["trunk"], params["heads"] ** 2), memory
 
-    def fresh():
+    def fresh(key, data):
         return {"at": jnp.zeros((), int), "rows": jnp.zeros((STEPS, B), int), "counts": jnp.zeros((STEPS, 3, B)),
                 "draw": jnp.zeros(STEPS), "seen": jnp.zeros(2), "event": jnp.zeros(2)}
 
@@ -110,8 +110,8 @@ def test_a_run_is_a_loop_over_batches_without_padding():
     spec = tabular_spec(1, 2, ())
     data = dataset(spec, N, 3, unknown=0.2)
     first = np.array([0.3, -0.2])
-    model = Model(lambda key: {"trunk": {"w": jnp.asarray(first, jnp.float32)}, "heads": {}}, lambda trunk, x: x.numeric @ trunk["w"],
-                  lambda heads, z: z[:, None])
+    model = Model(lambda key: {"trunk": {"w": jnp.asarray(first, jnp.float32)}, "heads": {}},
+                  lambda trunk, x: x.numeric @ trunk["w"], lambda heads, z: z[:, None])
     rate, lam = 0.3, 1.5
     recipe = baseline(Setup.paper(spec, model, notions.Notion(notions.rate_gap, (notions.negatives,)), rate, B))
     knobs = {"weight": jnp.ones(1), "lam": jnp.array([lam]), "learning_rate": jnp.float32(rate)}
