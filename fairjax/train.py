@@ -63,7 +63,7 @@ def make_train(static: Static, recipe: Recipe, record: Callable[[State], PyTree]
     Returns:
       ``train(key, order_key, knobs, data) -> Trained``, pure. ``key`` is the member's own; ``order_key`` fixes the order
       of minibatches: leave it unmapped under ``vmap`` and every member sees the same batches, gathered once. ``data`` is
-      the training :class:`Dataset`, or :class:`Splits` when events look at validation rows; events are given it as it is.
+      the training :class:`Dataset`, or :class:`Splits` for events that look at validation rows: events get it as it is.
     """
     def train(key: Array, order_key: Array, knobs: PyTree, data: Dataset | Splits) -> Trained:
         parts = recipe.build(knobs)

@@ -54,7 +54,7 @@ def rate_gaps(scores, splits):
 def alone(recipe, static, record=None):
     """One run by itself, ``run(knobs, data)``, with the keys that the sweep gives its members."""
     train, (key, order_key) = jax.jit(make_train(static, recipe, record)), keys(0, np.array([SEED]))
-    return lambda knobs, data: jax.device_get(train(key[0], order_key, knobs, data))
+    return lambda knobs, data: jax.device_get(train(key[0], order_key, knobs, Splits(data, data, data)))
 
 
 def both(recipe, static, values, data, record=None):
@@ -243,7 +243,7 @@ def test_copies_stay_tied_until_an_event_splits_some_members_of_a_sweep():
             inner.apply(p, batch, key, ())[0], labels))
 
         def split(key, block, state, data):
-            alike = jnp.corrcoef(model_scores(model, state.params, data.x).T)[0, 1]
+            alike = jnp.corrcoef(model_scores(model, state.params, data.train.x).T)[0, 1]
             return state._replace(memory=jnp.where((block == 1) & (alike < k["tau"]), jnp.arange(2), state.memory))
         tx = optax.chain(route({"trunk": tie(2), "heads": sum_rows()}), optax.adam(0.05))
         return Parts(model, losses, tx, (split,))

@@ -17,7 +17,7 @@ from fairjax.models import scores, shared_bottom
 from fairjax.notions import Notion, everyone, negatives, positives
 from fairjax.objectives import Terms
 from fairjax.recipes import Setup, mta_f
-from fairjax.types import Attribute, Columns, Dataset, Spec, Task
+from fairjax.types import Attribute, Columns, Dataset, Objective, Spec, Task
 
 B = 16
 FPR, TPR = Notion(notions.rate_gap, (negatives,)), Notion(notions.rate_gap, (positives,))
@@ -173,9 +173,11 @@ def test_losses_of_other_kinds_of_task_look_at_everyone():
 
 
 def test_weighted_adds_named_rows_up():
-    inner = objectives.Objective(("a", "b"), lambda key, data: 5, lambda params, batch, key, memory: ((params, 2 * params), memory + 1))
+    def apply(params, batch, key, memory):
+        return (params, 2 * params), memory + 1
+    inner = Objective(("a", "b"), lambda key, data: data, apply)
     total = objectives.weighted(inner, jnp.array([0.5, 3.0]))
-    assert total.rows == ("total",) and total.init() == 5
+    assert total.rows == ("total",) and total.init(None, 5) == 5
     (value,), memory = total.apply(2.0, None, None, 1)
     assert value == 0.5 * 2 + 3 * 4 and memory == 2
 

@@ -16,7 +16,7 @@ from fairjax.gradients import sum_rows
 from fairjax.models import shared_bottom
 from fairjax.recipes import Setup, baseline
 from fairjax.train import Static, Trained, make_train
-from fairjax.types import Dataset, Model, Objective, Parts, Recipe
+from fairjax.types import Dataset, Model, Objective, Parts, Recipe, Splits
 
 N, B = 10, 4
 STATIC = Static(epochs=4, batch_size=B, block=2)
@@ -42,7 +42,8 @@ def spy(events=(), link=None, traces: list | None = None) -> Recipe:
 
     def fresh(key, data):
         return {"at": jnp.zeros((), int), "rows": jnp.zeros((STEPS, B), int), "counts": jnp.zeros((STEPS, 3, B)),
-                "draw": jnp.zeros(STEPS), "seen": jnp.zeros(2), "event": jnp.zeros(2)}
+                "draw": jnp.zeros(STEPS), "seen": jnp.zeros(2), "event": jnp.zeros(2),
+                "begin": jnp.stack([jax.random.uniform(key), jnp.sum(data.weight)])}
 
     def build(knobs):
         model = Model(lambda key: {"trunk": jax.random.normal(key), "heads": jnp.ones(())}, None, None)
@@ -87,6 +88,12 @@ def test_members_share_the_order_and_nothing_else():
     assert np.all(memory["draw"][0] != memory["draw"][1]) and len(set(np.asarray(memory["draw"][0]))) == STEPS
     trunk = spied().state.params["trunk"]
     assert trunk[0] != trunk[1]
+
+
+def test_memory_starts_from_the_members_key_and_the_training_rows():
+    begin = spied().state.memory["begin"]
+    assert begin[0, 0] != begin[1, 0]
+    np.testing.assert_array_equal(begin[:, 1], N)
 
 
 def test_another_order_key_is_another_order():
@@ -158,11 +165,22 @@ def test_events_stand_between_blocks_and_may_change_the_state():
     np.testing.assert_array_equal(memory["rows"], spied().state.memory["rows"][0])
 
 
+def test_events_see_all_splits_when_they_are_given():
+    def look(key, block, state, data):
+        return state._replace(memory={**state.memory, "seen": state.memory["seen"] + jnp.sum(data.validation.weight)})
+    train = quick(make_train(STATIC, spy((look,))))
+    small = jax.tree.map(lambda a: a[:3], numbered())
+    state = train(KEYS[0], jax.random.key(9), KNOBS, Splits(numbered(), small, small)).state
+    np.testing.assert_array_equal(state.memory["seen"], 2 * 3)
+    np.testing.assert_array_equal(state.memory["rows"], spied().state.memory["rows"][0])  # trained on the training rows
+
+
 def test_links_are_told_values_key_memory_and_a_value_function():
     def init(params):
         return {"gap": jnp.zeros(()), "at": jnp.zeros((), int), "draw": jnp.zeros(())}
 
-    def update(rows, state, params, *, values, key, memory, value_fn):
+    def update(rows, state, params, *, values, key, memory, value_fn, batch):
+        assert batch.weight.shape == (B,)
         updates = jax.tree.map(lambda r: -0.1 * jnp.sum(r, axis=0), rows)
         return updates, {"gap": state["gap"] + jnp.sum(jnp.abs(value_fn(params) - values)), "at": memory["at"],
                          "draw": state["draw"] + jax.random.uniform(key)}
