@@ -128,7 +128,8 @@ class Model(NamedTuple):
 class Objective(NamedTuple):
     """Named losses of a batch, with memory for those that keep running counts (``()`` for the others).
 
-    ``init(key, data) -> memory`` sees the training data, for priors and shapes. ``apply(params, batch, key, memory) -> (values, memory)``; ``values`` holds K scalars in the order of ``rows``.
+    ``init(key, data) -> memory`` sees the training data, for priors and shapes.
+    ``apply(params, batch, key, memory) -> (values, memory)``; ``values`` holds K scalars in the order of ``rows``.
     A tuple of scalars keeps the rows' gradients apart at no cost; an array ``[K]`` works too.
     """
 
