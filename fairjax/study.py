@@ -91,7 +91,10 @@ PAPER = {
 def recipe(plan: Plan, spec: Spec, method: str) -> Recipe:
     """A method of a plan, with the plan's bounds on its knobs."""
     conditions, _ = CONDITIONS[plan.condition]
-    notion = notions.Notion(DISTANCES[plan.notion](plan.bandwidth), conditions)
+    # the fast form of the MMD is for probabilities; predictions of a regression leave [0, 1]
+    numbers = plan.notion == "mmd" and any(t.kind == "regression" for t in spec.tasks)
+    distance = notions.mmd(notions.gaussian(plan.bandwidth)) if numbers else DISTANCES[plan.notion](plan.bandwidth)
+    notion = notions.Notion(distance, conditions)
     model = shared_bottom(spec, plan.trunk, plan.head, plan.embedding)
     setup = Setup.paper(spec, model, notion, plan.learning_rate, plan.batch_size)._replace(reduction=plan.reduction)
     options = {"scale_trunk": plan.scale_trunk} if method == "mta_f" else {}

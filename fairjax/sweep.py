@@ -114,9 +114,9 @@ def member(recipe: Recipe, static: Static, evaluate: Callable, keep: Sequence[st
            record: Callable | None = None) -> Callable:
     """One run with its evaluation: ``(key, order_key, knobs, splits) -> dict of arrays``.
 
-    ``evaluate({"validation": scores, "test": scores}, splits)`` gives named metrics. The dict also holds ``diverged``
-    (some parameter or loss is not finite) and ``values`` ``[blocks, K]``; ``keep`` may name ``scores`` and ``params``; what
-    ``record`` says of the state after every block comes back as ``record...``.
+    ``evaluate({"validation": scores, "test": scores}, splits)`` gives named metrics. The dict also holds ``diverged`` (a
+    parameter or loss is not finite, or the last losses are ten times the first) and ``values`` ``[blocks, K]``. ``keep``
+    may name ``scores`` and ``params``; what ``record`` says of the state after every block comes back as ``record...``.
     """
     train = make_train(static, recipe, record)
 
@@ -124,7 +124,8 @@ def member(recipe: Recipe, static: Static, evaluate: Callable, keep: Sequence[st
         trained = train(key, order_key, knobs, splits)
         params, model = trained.state.params, recipe.build(knobs).model
         scores = {name: model_scores(model, params, getattr(splits, name).x) for name in ("validation", "test")}
-        finite = [jnp.all(jnp.isfinite(leaf)) for leaf in (*jax.tree.leaves(params), trained.values[-1])]
+        finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(params)]
+        finite.append(jnp.all(trained.values[-1] <= 10.0 * jnp.max(jnp.abs(trained.first))))  # False for NaN
         out = {**evaluate(scores, splits), "diverged": ~jnp.all(jnp.stack(finite)), "values": trained.values}
         if "scores" in keep:
             out.update({f"scores.{name}": s for name, s in scores.items()})
@@ -203,21 +204,28 @@ def sweep(recipe: Recipe, static: Static, knobs: dict[str, np.ndarray], seeds: S
     else:
         splits = jax.device_put(splits, devices[0])
     if found is not None:
-        chunk = found
+        chunk = found["chunk"]
     elif chunk is None:
         chunk = measure_chunk(recipe, static, knobs, splits, len(point), devices)
-    if out and found is None:
-        write_json(out / "manifest.json", {**manifest, "chunk": chunk})
     program, size = program or mapped(member(recipe, static, evaluate, keep, record), devices), chunk * len(devices)
+
+    def arguments(first: int) -> tuple:
+        index = np.minimum(np.arange(first, first + size), len(point) - 1)  # the last chunk repeats its last member
+        return *keys(root, seed[index]), {name: jnp.asarray(v[point[index]]) for name, v in knobs.items()}, splits
+
+    if out:
+        # the lowered program knows what no setting says: the model, the notion, the metrics, the code itself
+        manifest |= {"chunk": chunk, "program": _digest(program.lower(*arguments(0)).as_text().encode())}
+        if found is None:
+            write_json(out / "manifest.json", manifest)
+        else:
+            _same(out, manifest, found)
     results = []
     for first in range(0, len(point), size):
         real = min(size, len(point) - first)
         file = out / f"chunk-{first:07d}.npz" if out else None
         if file is None or not file.exists():
-            index = np.minimum(np.arange(first, first + size), len(point) - 1)  # the last chunk repeats its last member
-            member_keys, order_key = keys(root, seed[index])
-            batch = {name: jnp.asarray(v[point[index]]) for name, v in knobs.items()}
-            done = {name: np.asarray(v)[:real] for name, v in program(member_keys, order_key, batch, splits).items()}
+            done = {name: np.asarray(v)[:real] for name, v in program(*arguments(first)).items()}
             if file is not None:
                 _write_chunk(file, done)
         else:
@@ -277,6 +285,10 @@ def fingerprint(tree: PyTree) -> str:
     return digest.hexdigest()[:16]
 
 
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
 def write_json(file: Path, content: dict) -> None:
     """Write JSON whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -292,18 +304,22 @@ def _manifest(recipe, static, knobs, seeds, splits, root, keep, devices) -> dict
             "platform": devices[0].platform, "jax": jax.__version__}
 
 
-def _resume(out: Path, manifest: dict) -> int | None:
-    """The chunk size of the sweep in ``out``, None when there is none, an error when it is another sweep."""
+def _resume(out: Path, manifest: dict) -> dict | None:
+    """The manifest of the sweep in ``out``, None when there is none, an error when it is another sweep."""
     file = out / "manifest.json"
     if not file.exists():
         return None
     found = json.loads(file.read_text())
+    _same(out, manifest, found)
+    return found
+
+
+def _same(out: Path, manifest: dict, found: dict) -> None:
     different = [f"{name} is {value!r} now and {found.get(name)!r} there" for name, value in manifest.items()
                  if found.get(name) != value]
     if different:
-        raise DataError(f"{file} belongs to another sweep: {'; '.join(different)}. Choose another folder, or go on with "
-                         "the same settings.")
-    return found["chunk"]
+        raise DataError(f"{out}: holds another sweep: {'; '.join(different)}. Choose another folder, or go on with the "
+                        "same settings.")
 
 
 def _write_chunk(file: Path, arrays: dict[str, np.ndarray]) -> None:

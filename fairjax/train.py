@@ -48,6 +48,7 @@ class Trained(NamedTuple):
     """What a run gives: its last state, and per block the mean of every row's value and what ``record`` returned."""
 
     state: State
+    first: Array  # [K], values at the first step
     values: Array  # [blocks, K]
     record: PyTree  # leaves [blocks, ...]
 
@@ -70,16 +71,16 @@ def make_train(static: Static, recipe: Recipe, record: Callable[[State], PyTree]
         rows = data.train if isinstance(data, Splits) else data
         run_key, event_key, init_key = jax.random.split(key, 3)
 
-        def block(state: State, index: Array) -> tuple[State, tuple[Array, PyTree]]:
+        def block(state: State, index: Array) -> tuple[State, tuple[Array, Array, PyTree]]:
             order = _orders(order_key, index, static, rows.weight.shape[0])
             state, values = jax.lax.scan(lambda s, i: _step(parts, run_key, s, _take(rows, i)), state, order)
             for i, event in enumerate(parts.events):
                 state = event(jax.random.fold_in(jax.random.fold_in(event_key, index), i), index, state, data)
-            return state, (jnp.mean(values, axis=0), record(state) if record else ())
+            return state, (values[0], jnp.mean(values, axis=0), record(state) if record else ())
 
         blocks = jnp.arange(static.epochs // static.block)
-        state, (values, recorded) = jax.lax.scan(block, start(parts, init_key, rows), blocks)
-        return Trained(state, values, recorded)
+        state, (first, values, recorded) = jax.lax.scan(block, start(parts, init_key, rows), blocks)
+        return Trained(state, first[0], values, recorded)
 
     return train
 

@@ -50,7 +50,12 @@ def exclusive(condition, label: Array, mask: Array, task: int) -> Array:
 
     Returns:
       ``select[N]``.
+
+    Raises:
+      ValueError: for a condition whose opposite is not known.
     """
+    if condition not in _OPPOSITE:
+        raise ValueError(f"exclusive knows the opposite of {', '.join(c.__name__ for c in _OPPOSITE)}, not of {condition}")
     opposite = _OPPOSITE[condition]
     select = condition(label[:, task], mask[:, task])
     for other in range(label.shape[1]):

@@ -64,7 +64,8 @@ def gaussian_mmd(bandwidth: Array | float, smallest: float | None = None):
         ``1/smallest``. A bandwidth below it gives NaN rather than a wrong number.
 
     Returns:
-      ``distance(prob[N], groups[N, G], weight[N]) -> scalar``.
+      ``distance(prob[N], groups[N, G], weight[N]) -> scalar``, differentiable in ``prob`` alone; NaN for a score outside
+      [0, 1], where the series does not hold.
 
     Raises:
       ValueError: when ``smallest`` is missing and the bandwidth is not a plain number.
@@ -98,7 +99,7 @@ def _fourier_value_and_slope(terms: int, prob: Array, groups: Array, weight: Arr
                              bandwidth: Array) -> tuple[Array, Array]:
     """The squared MMD and its gradient in ``prob``, ``[N]``."""
     # rows of another condition stay in, under weight 0: tasks' conditions then share one set of harmonics
-    void = jnp.isnan(prob)
+    void = ~((prob > -1e-3) & (prob < 1.0 + 1e-3))  # NaN too
     poison = jnp.where(jnp.any(void & (weight > 0)), jnp.nan, 0.0)
     period = 1.0 + _REACH * bandwidth
     m = jnp.arange(1, terms + 1, dtype=prob.dtype)
@@ -128,16 +129,19 @@ def _harmonics(angle: Array, terms: int) -> Array:
 
 
 def published_mmd(kernel: Callable[[Array], Array]):
-    """The MMD as coded by Wang et al. (2021): counts plus 1e-8, and the self-kernel when one group is missing."""
+    """The MMD as coded by Wang et al. (2021): two groups, and the self-kernel when one of them is missing."""
     def distance(prob: Array, groups: Array, weight: Array) -> Array:
+        if groups.shape[1] != 2:
+            raise ValueError(f"published_mmd is defined for two groups, got {groups.shape[1]}; use mmd or gaussian_mmd")
         mean_gh, _ = _kernel_means(kernel, prob, groups, weight)
         return mean_gh[0, 0] + mean_gh[1, 1] - 2.0 * mean_gh[0, 1]
     return distance
 
 
 def adjusted_mmd(kernel: Callable[[Array], Array]):
-    """MinDiff's adjusted MMD: ``MMD^2 / (V_1 + V_0 + 0.01)``, no gradient through the denominator; two groups.
+    """MinDiff's adjusted MMD: ``MMD^2 / (V_1 + V_0 + 0.01)``, no gradient through the denominator.
 
+    For two groups; with more, the mean over pairs is divided by the sum of all ``V_g``.
     ``V_g = (1 - E_gg k) * mean(w^2) / (n_g mean(w)^2)`` within group g (model-remediation 0.1.6 and later).
     """
     def distance(prob: Array, groups: Array, weight: Array) -> Array:
