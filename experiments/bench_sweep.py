@@ -172,7 +172,7 @@ def peer_step(model, optimizer, notion, batch, knobs):
     for p, g in zip((*shared, *own), gradients, strict=True):
         p.grad = g
     optimizer.step()
-    return float(trunk), float(heads)
+    return trunk.item(), heads.item()
 
 
 def peer_setup(args):

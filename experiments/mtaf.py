@@ -98,7 +98,7 @@ def run_data(name: str, size: Size, out: Path) -> dict:
     folder.mkdir(parents=True, exist_ok=True)
     for file in report.write(folder, table, info):
         if file.suffix == ".html":
-            file.unlink()  # five megabytes of drawing library; 'fairjax report' makes it again
+            file.unlink()  # five megabytes of drawing library: not for a repository
     return {"tuned": {m: {k: np.asarray(v).tolist() for k, v in t.items()} for m, t in tuned.items()},
             "single_task": info["single_task"], "table_1": table_1(name, size),
             "table_3_4": {m: operating_point(table, spec, m) for m in METHODS},
