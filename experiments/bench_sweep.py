@@ -1,289 +1,298 @@
 """Model-epochs per second of a sweep, against the same training in eager PyTorch, one process per core, in one run.
 
     python experiments/bench_sweep.py                    # MTA-F with the soft rate gap
-    python experiments/bench_sweep.py --notion mmd       # with the MMD (PyTorch: over all pairs, as published)
+    python experiments/bench_sweep.py --notion mmd       # with the MMD; PyTorch's over pairs of rows, as published
 
-Same network, losses, optimizer (Adagrad), batch size and Adult-shaped data; ``load("adult")`` where its files are found,
-random rows of its shape elsewhere. Before anything is timed, the two must agree on the two losses of the first batch and on
-every parameter after one step. The ceiling is a large float32 matrix product on all cores, measured in the same run.
-The last line is ``ratio=... floor_share=...``: our rate over PyTorch's, and our flops per second over the ceiling's.
+Same network, losses, optimizer, batch size and data: Adult where its files are found, else random rows of its shape,
+with the settings of the MTA-F code. First both sides start from the same parameters and must agree on the first losses,
+on every gradient, and on the losses five steps later. Our time includes the evaluation of every run, theirs is training
+alone, in the fastest eager form that was found (fused Adagrad, MMD group by group). The ceiling is a large float32
+matrix product on all cores. The last line is ``ratio=... floor_share=...``: our rate over PyTorch's, and our flops per
+second over the ceiling's.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import importlib.util
 import multiprocessing
 import os
 import resource
-import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 
+SPAWN = multiprocessing.get_context("spawn")
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-LEVELS = (9, 16, 7, 15, 5, 42)
+ROWS, NUMERIC, LEVELS = 32_561, 4, (9, 16, 7, 15, 5, 42)  # the shape of Adult
+# of the comparison and of the timed peer; they differ per task, so that a swap would show
+KNOBS = {"weight": (0.7, 0.3), "lam": (1.0, 2.0), "r": (0.5, 2.0), "learning_rate": 0.02}
 
 
-def data():
-    """Spec and training rows: Adult, or random rows of its shape."""
+def data() -> tuple:
+    """Name, spec and splits: Adult in the paper's form, or random rows of its shape."""
     from fairjax import Attribute, Columns, DataError, Dataset, Spec, Splits, Task, load
     try:
         prepared = load("adult", form="paper", validation=0.0)
-        return prepared.spec, prepared.splits
+        return "Adult", prepared.spec, prepared.splits
     except DataError:
         rng = np.random.default_rng(0)
-        codes = np.stack([rng.integers(n, size=32_561) for n in LEVELS], axis=1).astype(np.int32)
-        numeric = rng.normal(size=(32_561, 4)).astype(np.float32)
-        labels = (rng.random((32_561, 2)) < [0.24, 0.08]).astype(np.float32)
-        groups = np.eye(2, dtype=np.float32)[(rng.random(32_561) < 0.33).astype(int)]
-        rows = Dataset(Columns(numeric, codes), labels, np.ones_like(labels), groups, np.ones(32_561, np.float32))
-        spec = Spec((Task("income"), Task("capital_gain")), (Attribute("sex", ("Male", "Female")),), tuple("abcd"),
-                    tuple((str(n), n) for n in LEVELS))
-        return spec, Splits(rows, rows, rows)
+        x = Columns(rng.normal(size=(ROWS, NUMERIC)).astype("f4"), rng.integers(LEVELS, size=(ROWS, 6), dtype="i4"))
+        labels = (rng.random((ROWS, 2)) < [0.24, 0.08]).astype("f4")
+        groups = np.eye(2, dtype="f4")[(rng.random(ROWS) < 0.33).astype(int)]
+        rows = Dataset(x, labels, np.ones_like(labels), groups, np.ones(ROWS, "f4"))
+        spec = Spec((Task("income"), Task("capital_gain")), (Attribute("sex", ("Male", "Female")),),
+                    tuple(f"n{i}" for i in range(NUMERIC)), tuple((f"c{i}", n) for i, n in enumerate(LEVELS)))
+        return "random rows of Adult's shape", spec, Splits(rows, rows, rows)
 
 
 def plan_of(args):
-    """The MTA-F code's settings for Adult."""
+    """The settings of the MTA-F code on Adult."""
     from fairjax.study import PAPER, Plan
-    return Plan(**{**PAPER["adult"], "notion": args.notion, "epochs": args.epochs, "runs": args.runs,
-                   "batch_size": args.batch_size})
-
-
-# ------------------------------------------------------------------------------------------------------- ours
+    return Plan(**PAPER["adult"] | {k: getattr(args, k) for k in ("notion", "epochs", "runs", "batch_size")})
 
 
 def ours(args) -> dict:
-    """Rate, compilations, peak memory and flops of a sweep; training and evaluation as every sweep does it."""
+    """Rate, compilations, peak memory and flops of a sweep, trained and evaluated as every sweep is."""
     import jax
     jax.config.update("jax_num_cpu_devices", CORES)
     from fairjax.study import evaluator, points
     from fairjax.sweep import mapped, measure_chunk, member, sweep
-    spec, splits = data()
-    plan = plan_of(args)
-    made, knobs, seeds = points(plan, spec, "mta_f")
-    devices, evaluate = jax.local_devices(), evaluator(spec)
+    (name, spec, splits), plan, devices = data(), plan_of(args), jax.local_devices()
+    (made, knobs, seeds), evaluate = points(plan, spec, args.method), evaluator(spec)
     chunk = args.chunk or measure_chunk(made, plan.static, knobs, splits, args.runs, devices)
     program = mapped(member(made, plan.static, evaluate), devices)
-    size = chunk * len(devices)
-    warm = {k: v[np.arange(size) % args.runs] for k, v in knobs.items()}
-    sweep(made, plan.static, warm, seeds, splits, evaluate, chunk=chunk, program=program)  # compiles
+    first = {k: v[np.arange(chunk * len(devices)) % args.runs] for k, v in knobs.items()}
+    sweep(made, plan.static, first, seeds, splits, evaluate, chunk=chunk, program=program)  # compiles
     begin = time.perf_counter()
     runs = sweep(made, plan.static, knobs, seeds, splits, evaluate, chunk=chunk, program=program)
     seconds = time.perf_counter() - begin
-    return {"rate": args.runs * plan.epochs / seconds, "seconds": seconds, "chunk": chunk,
-            "compilations": runs.compilations, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-            "flops_per_step": step_flops(made, knobs, splits.train, plan.batch_size), "ceiling": ceiling()}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    steps = -(-splits.train.weight.shape[0] // plan.batch_size)
+    return {"rate": args.runs * plan.epochs / seconds, "seconds": seconds, "chunk": chunk, "devices": len(devices),
+            "data": name, "steps": steps, "compilations": runs.compilations, "peak_mb": peak, "jax": jax.__version__,
+            "diverged": int(runs.results["diverged"].sum()), "ceiling": ceiling(devices),
+            "flops": xla_flops(made, knobs, splits.train, plan.batch_size), "by_hand": hand_flops(plan, spec)}
 
 
-def step_flops(made, knobs: dict, rows, batch_size: int) -> float:
-    """Flops of one member's step, as XLA counts them."""
+def step_of(parts):
+    """One step outside the scan: ``(params, state, batch) -> (params, state, values, rows)``."""
     import jax
+    import optax
 
     from fairjax.gradients import value_and_rows
+
+    def step(params, state, batch):
+        (values, _), rows = value_and_rows(parts.objective.apply, has_aux=True)(params, batch, jax.random.key(0), ())
+        updates, state = parts.transform.update(rows, state, params)
+        return optax.apply_updates(params, updates), state, values, rows
+
+    return jax.jit(step)
+
+
+def xla_flops(made, knobs: dict, rows, batch_size: int) -> float:
+    """Flops of one member's step, as XLA counts them in what it compiled."""
+    import jax
     parts = made.build({k: v[0] for k, v in knobs.items()})
     params = parts.model.init(jax.random.key(0))
     batch = jax.tree.map(lambda a: a[:batch_size], rows)
-
-    def step(params, state, batch):
-        (_, _), gradients = value_and_rows(parts.objective.apply, has_aux=True)(params, batch, jax.random.key(0), ())
-        return parts.transform.update(gradients, state, params)
-
-    cost = jax.jit(step).lower(params, parts.transform.init(params), batch).compile().cost_analysis()
-    return float((cost[0] if isinstance(cost, list) else cost)["flops"])
+    step = jax.jit(lambda *a: step_of(parts)(*a)[:2])  # gradient rows are no result of a training step
+    return float(step.lower(params, parts.transform.init(params), batch).compile().cost_analysis()["flops"])
 
 
-def ceiling(size: int = 1536, repeats: int = 6) -> float:
-    """Flops per second of one large product per device, all devices at once."""
+def hand_flops(plan, spec) -> float:
+    """Matrix products of a step: each layer forward, and backward to its input and to its parameters."""
+    (width,), (hidden,), batch = plan.trunk, plan.head, plan.batch_size
+    levels = sum(n for _, n in spec.categorical)
+    fold = 3 * levels * plan.embedding * width
+    first = 2 * batch * (len(spec.numeric) + levels) * width  # nothing goes back to the one-hot rows
+    heads = 3 * len(spec.tasks) * batch * (width * hidden + hidden)
+    return 2.0 * (fold + first + heads)
+
+
+def ceiling(devices, repeats: int = 8) -> float:
+    """Flops per second of one large product per device, all devices at once; the best of a few."""
     import jax
-    products = jax.jit(jax.shard_map(lambda a: a @ a[0], mesh=jax.sharding.Mesh(np.array(jax.local_devices()), ("d",)),
-                                     in_specs=jax.sharding.PartitionSpec("d"), out_specs=jax.sharding.PartitionSpec("d")))
-    a = np.random.default_rng(0).normal(size=(CORES, size, size)).astype(np.float32)
-    a = jax.block_until_ready(jax.device_put(a, jax.sharding.NamedSharding(
-        jax.sharding.Mesh(np.array(jax.local_devices()), ("d",)), jax.sharding.PartitionSpec("d"))))
-    jax.block_until_ready(products(a))
-    times = []
-    for _ in range(repeats):
+    size = 1536 if devices[0].platform == "cpu" else 8192
+    mesh, each = jax.sharding.Mesh(np.asarray(devices), ("d",)), jax.sharding.PartitionSpec("d")
+    product = jax.jit(jax.shard_map(lambda a: a @ a, mesh=mesh, in_specs=each, out_specs=each))
+    a, times = np.random.default_rng(0).normal(size=(len(devices), size, size)).astype(np.float32), []
+    a = jax.device_put(a, jax.sharding.NamedSharding(mesh, each))
+    for _ in range(repeats):  # the first compiles
         begin = time.perf_counter()
-        jax.block_until_ready(products(a))
+        product(a).block_until_ready()
         times.append(time.perf_counter() - begin)
-    return CORES * 2.0 * size**3 / min(times)
+    return len(devices) * 2.0 * size**3 / min(times)
 
 
-# ------------------------------------------------------------------------------------------------------- the peer
+def in_peer_order(tree: dict, spec) -> list[np.ndarray]:
+    """Leaves of a tree like fairjax's parameters, in the order and layout of the PyTorch network's ``parameters()``."""
+    trunk = tree["trunk"]
+    tables = np.split(np.asarray(trunk["embedding"]), np.cumsum([n for _, n in spec.categorical])[:-1])
+    layers = [trunk, *(tree["heads"][t.name][layer] for t in spec.tasks for layer in ("dense_0", "output"))]
+    return [*tables, *(np.asarray(a) for layer in layers for a in (layer["kernel"].T, layer["bias"]))]
 
 
-def peer_model(params: dict, spec):
-    """The network in PyTorch with the given fairjax parameters; trunk parameters first, then the heads'."""
+def network(spec, plan):
+    """The shared-bottom network as a PyTorch user writes it."""
+    from torch import cat, nn, relu
+    inputs, (width,), (hidden,) = len(spec.numeric) + plan.embedding * len(spec.categorical), plan.trunk, plan.head
+
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.tables = nn.ModuleList(nn.Embedding(n, plan.embedding) for _, n in spec.categorical)
+            self.first = nn.Linear(inputs, width)
+            heads = (nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, 1)) for _ in spec.tasks)
+            self.heads = nn.ModuleList(heads)
+
+        def forward(self, numeric, codes):
+            found = [table(codes[:, j]) for j, table in enumerate(self.tables)]
+            z = relu(self.first(cat([numeric, *found], dim=1)))
+            return [head(z)[:, 0] for head in self.heads]
+
+    return Network()
+
+
+def peer_distance(notion: str, p, a, select):
+    """Rate gap or squared MMD (Gaussian, 0.1, all pairs) of the selected rows, times their number; 0 for one group."""
     import torch
-    trunk, heads = params["trunk"], [params["heads"][t.name] for t in spec.tasks]
-    tensor = lambda a: torch.tensor(np.array(a), requires_grad=True)  # noqa: E731
-    tables = [tensor(t) for t in np.split(np.asarray(trunk["embedding"]), np.cumsum([n for _, n in spec.categorical])[:-1])]
-    shared = [*tables, tensor(trunk["kernel"]), tensor(trunk["bias"])]
-    own = [tensor(h[layer][part]) for h in heads for layer in ("dense_0", "output") for part in ("kernel", "bias")]
-
-    def forward(numeric, codes):
-        found = [torch.nn.functional.embedding(codes[:, j], table) for j, table in enumerate(tables)]
-        z = torch.relu(torch.cat([numeric, *found], dim=1) @ shared[-2] + shared[-1])
-        each = [own[4 * t:4 * t + 4] for t in range(2)]
-        return torch.cat([torch.relu(z @ k + b) @ k2 + b2 for k, b, k2, b2 in each], dim=1)
-
-    return shared, own, forward
+    p, a = p[select], a[select]
+    one, zero = p[a > 0], p[a == 0]
+    if len(one) == 0 or len(zero) == 0:
+        return 0.0
+    if notion == "rate_gap":
+        return (one.mean() - zero.mean()).abs() * len(p)
+    means = [torch.exp(-torch.square((u[:, None] - v[None, :]) / 0.1)).mean()
+             for u, v in ((one, one), (zero, zero), (one, zero))]
+    return (means[0] + means[1] - 2 * means[2]) * len(p)
 
 
-def peer_distance(notion: str):
-    """The soft gap, or the MMD over all pairs, on selected rows; times their share of the batch."""
-    import torch
-
-    def gap(p, a, select):
-        one, zero = select * a, select * (1 - a)
-        if notion == "rate_gap":
-            value = ((p * one).sum() / one.sum() - (p * zero).sum() / zero.sum()).abs()
-        else:
-            p = p[select > 0]
-            g1, g0 = p[a[select > 0] > 0], p[a[select > 0] == 0]
-            mean = lambda x, y: torch.exp(-((x[:, None] - y[None]) / 0.1) ** 2).mean()  # noqa: E731
-            value = mean(g1, g1) + mean(g0, g0) - 2 * mean(g1, g0)
-        return value * select.sum() / len(a)
-    return gap
-
-
-def peer_losses(notion: str, scores, y, a, weight, lam, r):
-    """MTA-F's two objectives."""
-    import torch
-    gap, trunk, heads = peer_distance(notion), 0.0, 0.0
-    for t in range(2):
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(scores[:, t], y[:, t])
-        p, negative = torch.sigmoid(scores[:, t]), 1 - y[:, t]
-        moved = r[t] * gap(p, a, negative * y[:, 1 - t])
-        trunk = trunk + weight[t] * (loss + lam[t] * (gap(p, a, negative) - moved))
-        heads = heads + weight[t] * (loss + lam[t] * moved)
+def peer_losses(args, logits, y, a):
+    """MTA-F's losses for trunk and heads; for Baseline the first is the whole loss."""
+    from torch.nn import functional
+    trunk = heads = moved = 0.0
+    for t, (weight, lam, r) in enumerate(zip(KNOBS["weight"], KNOBS["lam"], KNOBS["r"], strict=True)):
+        loss = functional.binary_cross_entropy_with_logits(logits[t], y[:, t], reduction="sum")
+        p, negative = logits[t].sigmoid(), y[:, t] == 0
+        fair = peer_distance(args.notion, p, a, negative)
+        if args.method == "mta_f":
+            moved = r * peer_distance(args.notion, p, a, negative & (y[:, 1 - t] == 1))
+        trunk = trunk + weight * (loss + lam * (fair - moved)) / args.batch_size
+        heads = heads + weight * (loss + lam * moved) / args.batch_size
     return trunk, heads
 
 
-def peer_step(model, optimizer, notion, batch, knobs):
-    """One eager step: each objective's gradient for its own parameters."""
+def peer_step(args, net, optimizer, batch):
+    """One eager step: every loss's gradient for its own parameters."""
     import torch
-    shared, own, forward = model
-    numeric, codes, y, a = batch
-    trunk, heads = peer_losses(notion, forward(numeric, codes), y, a, *knobs)
-    gradients = [*torch.autograd.grad(trunk, shared, retain_graph=True), *torch.autograd.grad(heads, own)]
-    for p, g in zip((*shared, *own), gradients, strict=True):
+    numeric, codes, *labels_and_group = batch
+    trunk, heads = peer_losses(args, net(numeric, codes), *labels_and_group)
+    if args.method == "mta_f":
+        shared = [*net.tables.parameters(), *net.first.parameters()]
+        gradients = [*torch.autograd.grad(trunk, shared, retain_graph=True),
+                     *torch.autograd.grad(heads, list(net.heads.parameters()))]
+    else:
+        gradients = torch.autograd.grad(trunk, list(net.parameters()))
+    for p, g in zip(net.parameters(), gradients, strict=True):
         p.grad = g
     optimizer.step()
-    return trunk.item(), heads.item()
+    return trunk, heads
 
 
-def peer_setup(args):
-    """Model, optimizer, tensors and knobs."""
+def peer_setup(args) -> tuple:
+    """Network, optimizer and the training rows as tensors, on one thread."""
+    import torch
+    torch.set_num_threads(1)
+    _, spec, (rows, *_) = data()
+    net = network(spec, plan_of(args))
+    optimizer = torch.optim.Adagrad(net.parameters(), lr=KNOBS["learning_rate"], eps=0.0, fused=True,
+                                    initial_accumulator_value=0.1 / args.batch_size**2)
+    tensors = [torch.tensor(np.asarray(a)) for a in (rows.x.numeric, rows.x.codes, rows.labels, rows.groups[:, 1])]
+    return net, optimizer, tensors, spec, rows
+
+
+def check(args) -> dict:
+    """Both sides from the same parameters: losses, all gradients, losses five steps later; raises if they differ."""
     import jax
     import torch
 
     from fairjax.study import recipe
-    spec, splits = data()
-    knobs = ((0.5, 0.5), (1.0, 1.0), (1.0, 1.0))
-    named = dict(zip(("weight", "lam", "r"), map(np.float32, knobs), strict=True)) | {"learning_rate": np.float32(0.02)}
-    made = recipe(plan_of(args), spec, "mta_f")
-    params = jax.device_get(made.build(named).model.init(jax.random.key(0)))
-    model = peer_model(params, spec)
-    optimizer = torch.optim.Adagrad([*model[0], *model[1]], lr=0.02, initial_accumulator_value=0.1 / args.batch_size**2,
-                                    eps=0.0)
-    rows = splits.train
-    tensors = (torch.tensor(rows.x.numeric), torch.tensor(rows.x.codes).long(), torch.tensor(rows.labels),
-               torch.tensor(rows.groups[:, 1]))
-    return model, optimizer, tensors, knobs, (made, named, params, rows)
+    net, optimizer, tensors, spec, rows = peer_setup(args)
+    parts = recipe(plan_of(args), spec, args.method).build({k: np.float32(v) for k, v in KNOBS.items()})
+    params = parts.model.init(jax.random.key(0))
+    with torch.no_grad():
+        for p, a in zip(net.parameters(), in_peer_order(params, spec), strict=True):
+            p.copy_(torch.tensor(a))
+    state, step, difference = parts.transform.init(params), step_of(parts), []
+    for i in range(6):
+        here = slice(i * args.batch_size, (i + 1) * args.batch_size)
+        theirs = [v.item() for v in peer_step(args, net, optimizer, [t[here] for t in tensors])]
+        params, state, values, gradients = step(params, state, jax.tree.map(lambda a, s=here: a[s], rows))
+        difference.append(float(np.max(np.abs(np.asarray(values) - theirs[:len(values)]))))
+        np.testing.assert_array_less(difference[-1], 1e-3 if i else 1e-4, err_msg=f"losses at step {i + 1}")
+        if i == 0:
+            routed = {to: jax.tree.map(lambda g, k=k: g[k], gradients[to]) for to, k in (("trunk", 0), ("heads", -1))}
+            for p, g in zip(net.parameters(), in_peer_order(routed, spec), strict=True):
+                np.testing.assert_allclose(p.grad.numpy(), g, rtol=0, atol=1e-4 * np.abs(g).max())
+    return {"first": difference[0], "later": difference[-1], "torch": torch.__version__}
 
 
-def agree(args) -> None:
-    """Both sides give the same losses on the first batch and the same parameters after one step."""
-    import jax
-
-    from fairjax.gradients import value_and_rows
-    model, optimizer, tensors, knobs, (made, named, params, rows) = peer_setup(args)
-    first = [t[:args.batch_size] for t in tensors]
-    peer = peer_step(model, optimizer, args.notion, first, knobs)
-    parts = made.build(named)
-    batch = jax.tree.map(lambda a: a[:args.batch_size], rows)
-    (values, _), gradients = value_and_rows(parts.objective.apply, has_aux=True)(params, batch, jax.random.key(0), ())
-    updates, _ = parts.transform.update(gradients, parts.transform.init(params), params)
-    np.testing.assert_allclose(values, peer, rtol=1e-4)
-    stepped = jax.tree.map(lambda p, u: np.asarray(p + u), params, updates)
-    np.testing.assert_allclose(stepped["trunk"]["kernel"], model[0][-2].detach().numpy(), atol=2e-3)
-    last = stepped["heads"][data()[0].tasks[1].name]["output"]["kernel"]
-    np.testing.assert_allclose(last, model[1][-2].detach().numpy(), atol=2e-3)
-
-
-def peer_worker(args, barrier, results) -> None:
-    """One process on one thread: a warm-up of three steps, then ``peer_epochs`` epochs."""
+def peer_worker(args, barrier) -> float:
+    """One process on one thread: three steps to warm up, then all processes time their epochs at once."""
     import torch
-    torch.set_num_threads(1)
-    model, optimizer, tensors, knobs, _ = peer_setup(args)
-    n = len(tensors[0])
+    net, optimizer, tensors, *_ = peer_setup(args)
     for _ in range(3):
-        peer_step(model, optimizer, args.notion, [t[:args.batch_size] for t in tensors], knobs)
-    barrier.wait(timeout=300)
+        peer_step(args, net, optimizer, [t[:args.batch_size] for t in tensors])
+    barrier.wait()
     begin = time.perf_counter()
     for _ in range(args.peer_epochs):
-        order = torch.randperm(n)
-        for i in range(0, n, args.batch_size):
-            peer_step(model, optimizer, args.notion, [t[order[i:i + args.batch_size]] for t in tensors], knobs)
-    results.put(args.peer_epochs / (time.perf_counter() - begin))
+        for rows in torch.randperm(len(tensors[0])).split(args.batch_size):
+            peer_step(args, net, optimizer, [t[rows] for t in tensors])
+    return args.peer_epochs / (time.perf_counter() - begin)
 
 
 def peer(args) -> float:
     """Model-epochs per second of one process per core, all at once."""
-    context = multiprocessing.get_context("spawn")
-    barrier, results = context.Barrier(CORES), context.Queue()
-    workers = [context.Process(target=peer_worker, args=(args, barrier, results)) for _ in range(CORES)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-        if worker.exitcode:
-            barrier.abort()
-            sys.exit(f"bench_sweep: a PyTorch process ended with {worker.exitcode}")
-    rates = [results.get() for _ in workers]
-    return sum(rates)
+    with SPAWN.Manager() as manager, ProcessPoolExecutor(CORES, mp_context=SPAWN) as pool:
+        barrier = manager.Barrier(CORES, timeout=300)
+        return sum(pool.map(peer_worker, [args] * CORES, [barrier] * CORES))
 
 
-def alone(args, runs: int) -> dict:
-    """Our side in a process of its own, so that its memory is its own."""
-    command = [sys.executable, __file__, "--part", "ours", "--runs", str(runs), "--epochs", str(args.epochs), "--notion",
-               args.notion, "--chunk", str(args.chunk), "--batch-size", str(args.batch_size)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
+def alone(part, args, **changed) -> dict:
+    """A part in a process of its own, so that its memory and its devices are its own."""
+    with ProcessPoolExecutor(1, mp_context=SPAWN) as pool:
+        return pool.submit(part, argparse.Namespace(**{**vars(args), **changed})).result()
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--method", choices=("mta_f", "baseline"), default="mta_f")
     parser.add_argument("--notion", choices=("rate_gap", "mmd"), default="rate_gap")
-    parser.add_argument("--runs", type=int, default=256)
+    parser.add_argument("--runs", type=int, default=256, help="memory is measured at a quarter of them too")
     parser.add_argument("--epochs", type=int, default=40)
-    parser.add_argument("--batch-size", type=int, default=512, help="512 in the paper, 1024 in its code")
+    parser.add_argument("--batch-size", type=int, default=512, help="1024 in the paper's code, 512 in its text")
     parser.add_argument("--peer-epochs", type=int, default=4)
     parser.add_argument("--chunk", type=int, default=0, help="members per device; 0 measures")
-    parser.add_argument("--part", choices=("ours",), help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.part == "ours":
-        print(json.dumps(ours(args)))
-        return
-    try:
-        import torch  # noqa: F401
-    except ImportError:
-        sys.exit("bench_sweep needs torch for the comparison: pip install a CPU build of torch, then '.[bench]'")
-    agree(args)
-    few, many = alone(args, max(args.runs // 4, 1)), alone(args, args.runs)
-    theirs = peer(args)
-    steps = -(-32_561 // args.batch_size)
-    used = many["flops_per_step"] * steps * many["rate"]
-    print(f"fairjax   {many['rate']:8.1f} model-epochs/s  ({args.runs} runs x {args.epochs} epochs in {many['seconds']:.0f} s, "
-          f"{CORES} devices x {many['chunk']} members, {many['compilations']} compilation)")
-    print(f"PyTorch   {theirs:8.1f} model-epochs/s  (eager, {CORES} processes of one thread)")
-    print(f"memory    {few['peak_mb']:.0f} MB peak for {max(args.runs // 4, 1)} runs, {many['peak_mb']:.0f} MB for {args.runs}")
-    print(f"flops     {many['flops_per_step'] / 1e6:.1f} M per step and member; ceiling {many['ceiling'] / 1e9:.0f} GFLOP/s")
-    print(f"ratio={many['rate'] / theirs:.2f} floor_share={used / many['ceiling']:.3f}")
+    if importlib.util.find_spec("torch") is None:
+        sys.exit("bench_sweep compares with PyTorch, which is missing: pip install 'fairjax[bench]'")
+    agreed, many, fewer = alone(check, args), alone(ours, args), max(args.runs // 4, 1)
+    few, theirs = alone(ours, args, runs=fewer, chunk=many["chunk"]), peer(args)
+    share = many["flops"] * many["steps"] * many["rate"] / many["ceiling"]
+    print(f"""settings  {args.method}, {args.notion}, batch {args.batch_size}, {many["data"]}; {args.runs} runs x \
+{args.epochs} epochs, {many["devices"]} devices x {many["chunk"]} members
+agreed    losses to {agreed["first"]:.0e} at the first step, {agreed["later"]:.0e} at the sixth
+fairjax   {many["rate"]:.2f} model-epochs/s, jax {many["jax"]}: {many["seconds"]:.1f} s, {many["diverged"]} diverged
+PyTorch   {theirs:.2f} model-epochs/s, torch {agreed["torch"]}: eager, {CORES} processes of one thread
+sweep     {many["compilations"]} compilation; peak memory {few["peak_mb"]:.0f} MB with {fewer} runs, \
+{many["peak_mb"]:.0f} MB with {args.runs}
+flops     {many["flops"] / 1e6:.2f} M per step by XLA, {many["by_hand"] / 1e6:.2f} M by hand (products alone); \
+{many["ceiling"] / 1e9:.0f} G per second at the ceiling
+ratio={many["rate"] / theirs:.2f} floor_share={share:.3f}""")
 
 
 if __name__ == "__main__":
