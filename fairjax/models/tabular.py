@@ -6,6 +6,9 @@ then per task through a head of ReLU layers and a linear output.
 The embedding lookup is *folded* into the first layer: with a one-hot row ``e``, ``(e @ table) @ kernel`` is
 ``e @ (table @ kernel)``, the same function and the same gradients. The one-hot design does not depend on the
 parameters, so under ``vmap`` over members it is made once, and the first layer of all members becomes one product.
+
+Inside, activations are feature-major, ``[features, B]``: the gradient of a kernel is then a product of two arrays that
+both lie contiguous along the rows they are summed over, which on a CPU is two to three times faster.
 """
 
 from __future__ import annotations
@@ -18,8 +21,20 @@ import numpy as np
 from fairjax.types import Array, Columns, Model, PyTree, Spec
 
 
+class Dense(nn.Module):
+    """``kernel.T @ x + bias`` on feature-major rows: ``[inputs, B] -> [width, B]``."""
+
+    width: int
+    kernel_init: nn.initializers.Initializer
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        kernel = self.param("kernel", self.kernel_init, (x.shape[0], self.width))
+        return kernel.T @ x + self.param("bias", nn.initializers.zeros_init(), (self.width,))[:, None]
+
+
 class Trunk(nn.Module):
-    """Embeddings and shared layers: ``Columns`` of B rows -> ``[B, widths[-1]]``."""
+    """Embeddings and shared layers: ``Columns`` of B rows -> ``[widths[-1], B]``."""
 
     levels: tuple[int, ...]
     widths: tuple[int, ...]
@@ -37,9 +52,9 @@ class Trunk(nn.Module):
         kernel = self.param("kernel", self.kernel_init, (inputs, self.widths[0]))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.widths[0],))
         first = _folded if self.fold else _looked_up
-        z = nn.relu(first(x, tables, kernel) + bias[None])
+        z = nn.relu(first(x, tables, kernel) + bias[:, None])
         for i, width in enumerate(self.widths[1:], start=1):
-            z = nn.relu(nn.Dense(width, kernel_init=self.kernel_init, name=f"dense_{i}")(z))
+            z = nn.relu(Dense(width, self.kernel_init, name=f"dense_{i}")(z))
         return z
 
 
@@ -47,22 +62,22 @@ def _folded(x: Columns, tables: list[Array], kernel: Array) -> Array:
     """First layer as one product of the one-hot design with the folded kernel."""
     p = x.numeric.shape[-1]
     blocks = [kernel[:p]]
-    onehot = [x.numeric.astype(kernel.dtype)]
+    onehot = [x.numeric.astype(kernel.dtype).T]
     for j, table in enumerate(tables):
         n, d = table.shape
         blocks.append(table @ kernel[p + j * d:p + (j + 1) * d])
-        onehot.append(jax.nn.one_hot(x.codes[:, j], n, dtype=kernel.dtype))  # a level unseen (-1) is a row of zeros
-    return jnp.concatenate(onehot, axis=1) @ jnp.concatenate(blocks)
+        onehot.append(jax.nn.one_hot(x.codes[:, j], n, dtype=kernel.dtype, axis=0))  # a level unseen (-1) is all zeros
+    return jnp.concatenate(blocks).T @ jnp.concatenate(onehot)
 
 
 def _looked_up(x: Columns, tables: list[Array], kernel: Array) -> Array:
     """First layer as written in a textbook: look the embeddings up, concatenate, multiply."""
     found = [jnp.where(x.codes[:, j:j + 1] >= 0, table[x.codes[:, j]], 0.0) for j, table in enumerate(tables)]
-    return jnp.concatenate([x.numeric.astype(kernel.dtype), *found], axis=1) @ kernel
+    return (jnp.concatenate([x.numeric.astype(kernel.dtype), *found], axis=1) @ kernel).T
 
 
 class Head(nn.Module):
-    """The part of one task: ``[B, D] -> [B, outputs]``."""
+    """The part of one task: ``[D, B] -> [outputs, B]``."""
 
     widths: tuple[int, ...]
     outputs: int
@@ -71,8 +86,8 @@ class Head(nn.Module):
     @nn.compact
     def __call__(self, z: Array) -> Array:
         for i, width in enumerate(self.widths):
-            z = nn.relu(nn.Dense(width, kernel_init=self.kernel_init, name=f"dense_{i}")(z))
-        return nn.Dense(self.outputs, kernel_init=self.kernel_init, name="output")(z)
+            z = nn.relu(Dense(width, self.kernel_init, name=f"dense_{i}")(z))
+        return Dense(self.outputs, self.kernel_init, name="output")(z)
 
 
 def shared_bottom(spec: Spec, trunk: tuple[int, ...] = (64,), head: tuple[int, ...] = (32,), embedding: int = 10, *,
@@ -110,7 +125,7 @@ def shared_bottom(spec: Spec, trunk: tuple[int, ...] = (64,), head: tuple[int, .
     def init(key: Array) -> PyTree:
         trunk_key, head_key = jax.random.split(key)
         params = {"trunk": body.init(trunk_key, example)["params"], "heads": {}}
-        z = jnp.zeros((1, trunk[-1]))
+        z = jnp.zeros((trunk[-1], 1))
         for width in outputs:  # heads of one shape are drawn together, half the work for the compiler
             alike = [t.name for t in spec.tasks if t.score_width == width]
             keys = jax.random.split(jax.random.fold_in(head_key, width), len(alike))
@@ -121,10 +136,11 @@ def shared_bottom(spec: Spec, trunk: tuple[int, ...] = (64,), head: tuple[int, .
     def represent(params: PyTree, x: Columns, condition: Array | None = None) -> Array:
         if condition is not None:
             raise ValueError("shared_bottom takes no condition; use a conditioned model")
-        return body.apply({"params": params}, x)
+        return body.apply({"params": params}, x).T
 
     def predict(params: PyTree, z: Array) -> Array:
-        return jnp.concatenate([h.apply({"params": params[name]}, z) for name, h in heads.items()], axis=1)
+        z = z.T  # once, so that the heads' gradients meet in this layout
+        return jnp.concatenate([h.apply({"params": params[name]}, z) for name, h in heads.items()]).T
 
     return Model(init, represent, predict)
 
