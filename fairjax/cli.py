@@ -6,6 +6,7 @@ Exit codes: 0 done, 2 a complaint about what was given (one message, no tracebac
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import sys
@@ -134,7 +135,7 @@ def frontier(**options) -> None:
     out.mkdir(parents=True, exist_ok=True)
     with progress_bar() as progress:
         table, info = study(plan, prepared.spec, prepared.splits, out=out, keep=keep, progress=progress)
-    from fairjax.sweep import write_json
+    from fairjax.disk import write_json
     info |= {"title": prepared.name, "source": prepared.source, "command": f"fairjax train --like {out} --run {{run}}"}
     write_json(out / "study.json", info)
     finish(out, table, info)
@@ -373,13 +374,12 @@ class progress_bar:  # noqa: N801 - used as a function
 
 def write_columns(file: Path, columns: dict) -> None:
     """Columns as CSV, whole or not at all."""
-    part = file.with_name(file.name + ".part")
-    with part.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["row", *columns])
-        writer.writerows(zip(range(len(next(iter(columns.values())))), *(c.tolist() for c in columns.values()),
-                             strict=True))
-    os.replace(part, file)
+    from fairjax.disk import write
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["row", *columns])
+    writer.writerows(zip(range(len(next(iter(columns.values())))), *(c.tolist() for c in columns.values()), strict=True))
+    write(file, text.getvalue().encode())
 
 
 if __name__ == "__main__":

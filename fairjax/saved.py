@@ -14,11 +14,12 @@ import jax
 import numpy as np
 
 from fairjax.data import Encoder, Prepared
+from fairjax.disk import read_arrays, write_arrays, write_json
 from fairjax.losses import probabilities
 from fairjax.metrics import base_rate_threshold, base_rates
 from fairjax.models import scores as model_scores
 from fairjax.study import Plan, evaluator, recipe
-from fairjax.sweep import sweep, write_json
+from fairjax.sweep import sweep
 from fairjax.types import DataError, PyTree, Spec
 
 
@@ -53,7 +54,7 @@ def columns(spec: Spec, scores: np.ndarray, thresholds: tuple[float | None, ...]
         if task.kind in ("multiclass", "multilabel"):
             out |= {f"{task.name}={level}": np.asarray(prob[:, c]) for c, level in enumerate(task.levels)}
             continue
-        out[task.name] = np.asarray(prob[:, 0])
+        out[task.name] = np.asarray(task.in_units(prob[:, 0]))
         if task.kind == "binary":
             score = scores[:, spec.score_slice(i).start]
             out[f"{task.name} decision"] = (score >= 0).astype(int)
@@ -92,9 +93,8 @@ def train_one(prepared: Prepared, plan: Plan, method: str, knobs: dict[str, np.n
 
 def save(folder: Path, saved: Saved) -> None:
     """Write a trained model into a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
     flat = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree.leaves_with_path(saved.params)}
-    np.savez(folder / "params.npz", **flat)
+    write_arrays(folder / "params.npz", flat)
     write_json(folder / "model.json", {
         "format": 1, "encoder": saved.encoder.to_json(), "plan": dataclasses.asdict(saved.plan), "method": saved.method,
         "knobs": {name: np.asarray(v).tolist() for name, v in saved.knobs.items()}, "thresholds": saved.thresholds,
@@ -111,8 +111,7 @@ def load_saved(folder: Path) -> Saved:
     if not file.exists() or not (folder / "params.npz").exists():
         raise DataError(f"{folder}: no trained model here (model.json and params.npz). Make one with 'fairjax train'.")
     words = json.loads(file.read_text())
-    with np.load(folder / "params.npz", allow_pickle=False) as arrays:
-        flat = {name: arrays[name] for name in arrays.files}
+    flat = read_arrays(folder / "params.npz")
     encoder, plan = Encoder.from_json(words["encoder"]), Plan(**words["plan"])
     knobs = {name: np.float32(v) for name, v in words["knobs"].items()}
     model = recipe(plan, encoder.spec, words["method"]).build(knobs).model

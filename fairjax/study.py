@@ -18,7 +18,7 @@ from fairjax.metrics import are, arfg, base_rates, denominator
 from fairjax.metrics import evaluate as evaluate_scores
 from fairjax.models import shared_bottom
 from fairjax.recipes import RECIPES, Setup
-from fairjax.sweep import Runs, draw, grid, mapped, measure_chunk, member, sweep, write_json
+from fairjax.sweep import Runs, draw, grid, mapped, measure_chunk, member, sweep
 from fairjax.train import Static
 from fairjax.types import Array, Range, Recipe, Spec, Splits
 
@@ -132,7 +132,7 @@ def study(plan: Plan, spec: Spec, splits: Splits, *, out: Path | None = None, ke
       plan: what to run.
       spec: what the columns mean.
       splits: the data.
-      out: folder for finished chunks (under ``sweeps/``) and the plan; a study found there goes on.
+      out: folder for finished chunks (under ``sweeps/``); a study found there goes on.
       keep: ``"scores"`` or ``"params"``, kept in the chunk files.
       progress: called with method, members done, members in all.
 
@@ -159,10 +159,7 @@ def study(plan: Plan, spec: Spec, splits: Splits, *, out: Path | None = None, ke
                              progress=_counter(progress, method, members[method]), program=programs[kind],
                              devices=devices, chunk=chunks.get(kind))
         chunks[kind] = done[method].chunk
-    table, info = assemble(plan, spec, done)
-    if out:
-        write_json(out / "study.json", info)
-    return table, info
+    return assemble(plan, spec, done)
 
 
 def _counter(progress: Callable | None, method: str, total: int) -> Callable[[int], None]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from fairjax.disk import read_arrays, write_arrays, write_json
 from fairjax.models import scores as model_scores
 from fairjax.train import Static, make_train
 from fairjax.types import DataError, PyTree, Range, Recipe, Splits
@@ -227,9 +227,9 @@ def sweep(recipe: Recipe, static: Static, knobs: dict[str, np.ndarray], seeds: S
         if file is None or not file.exists():
             done = {name: np.asarray(v)[:real] for name, v in program(*arguments(first)).items()}
             if file is not None:
-                _write_chunk(file, done)
+                write_arrays(file, done)
         else:
-            done = _read_chunk(file)
+            done = read_arrays(file)
         results.append(done)
         if progress:
             progress(real)
@@ -289,14 +289,6 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def write_json(file: Path, content: dict) -> None:
-    """Write JSON whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(file.name + ".part")
-    part.write_text(json.dumps(content, indent=1))
-    os.replace(part, file)
-
-
 def _manifest(recipe, static, knobs, seeds, splits, root, keep, devices) -> dict:
     return {"recipe": recipe.name, "epochs": static.epochs, "batch_size": static.batch_size, "block": static.block,
             "points": len(next(iter(knobs.values()))), "knobs": fingerprint(knobs), "seeds": [int(s) for s in seeds],
@@ -320,17 +312,3 @@ def _same(out: Path, manifest: dict, found: dict) -> None:
     if different:
         raise DataError(f"{out}: holds another sweep: {'; '.join(different)}. Choose another folder, or go on with the "
                         "same settings.")
-
-
-def _write_chunk(file: Path, arrays: dict[str, np.ndarray]) -> None:
-    part = file.with_name(file.name + ".part")
-    with part.open("wb") as stream:
-        np.savez(stream, **arrays)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(part, file)
-
-
-def _read_chunk(file: Path) -> dict[str, np.ndarray]:
-    with np.load(file, allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}

@@ -56,15 +56,25 @@ class Splits(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """One thing to predict. ``levels`` are class names (multiclass) or column names (multilabel)."""
+    """One thing to predict. ``levels`` are class names (multiclass) or column names (multilabel).
+
+    Labels and scores of a regression are standardised, ``(value - mean) / deviation``; metrics and predictions are in
+    the units of the value.
+    """
 
     name: str
     kind: str = "binary"
     levels: tuple[str, ...] = ()
+    mean: float = 0.0
+    deviation: float = 1.0
 
     def __post_init__(self):
         if self.kind not in KINDS:
             raise ValueError(f"task {self.name!r}: kind {self.kind!r} is not one of {', '.join(KINDS)}")
+
+    def in_units(self, standardised: Array) -> Array:
+        """Labels or scores of a regression in the units of its column; others as they are."""
+        return self.mean + self.deviation * standardised
 
     @property
     def label_width(self) -> int:

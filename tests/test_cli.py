@@ -17,7 +17,7 @@ import pytest
 pytest.importorskip("click")
 from click.testing import CliRunner  # noqa: E402
 
-from fairjax.cli import main  # noqa: E402
+from fairjax.cli import METHODS, main  # noqa: E402
 
 ROLES = ["--task", "rich: income > 50", "--task", "loan", "--sensitive", "sex"]
 SMALL = ["--runs", "3", "--epochs", "2", "--batch-size", "64", "--trunk", "4", "--head", "3", "--devices", "1"]
@@ -82,6 +82,41 @@ def test_a_run_is_trained_again_and_scores_new_rows(swept):
     with open(folder / "new-predictions.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == 3 and all(0 < float(r["rich"]) < 1 and r["loan decision"] in "01" for r in rows)
+
+
+def test_the_choices_are_what_there_is():
+    from fairjax.recipes import RECIPES
+    from fairjax.study import CONDITIONS, DISTANCES
+    choices = {option.name: option.type.choices for option in main.commands["train"].params if hasattr(option.type, "choices")}
+    assert list(choices["notion"]) == list(DISTANCES) and list(choices["condition"]) == list(CONDITIONS)
+    assert METHODS == tuple(RECIPES) and tuple(choices["method"]) == METHODS[1:]
+
+
+def test_tasks_of_every_kind_with_labels_and_groups_missing(tmp_path):
+    """A number, classes and a yes or no, two attributes, the MMD; a wage comes out in the units it went in."""
+    columns, rng = table(), np.random.default_rng(1)
+    rows = len(columns["sex"])
+    signal = np.array([s == "m" for s in columns["sex"]]) + rng.normal(size=rows)
+    columns |= {"skill": signal.tolist(), "wage": (40_000 + 5_000 * signal).tolist(),
+                "grade": np.select([signal < 0, signal < 1], ["low", "middle"], "high").tolist(),
+                "race": rng.choice(["a", "b", "c", ""], rows).tolist(),
+                "loan": ["" if rng.random() < 0.3 else v for v in columns["loan"]]}
+    path = write(tmp_path / "kinds.csv", columns)
+    done = fairjax("frontier", "--data", path, "--task", "loan", "--task", "wage", "--task", "grade", "--sensitive", "sex",
+                   "--sensitive", "race", *SMALL, "--epochs", "30", "--notion", "mmd", "--out", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with open(tmp_path / "out" / "table.csv", newline="") as stream:
+        runs = list(csv.DictReader(stream))
+    assert not any(int(r["diverged"]) for r in runs)
+    deviation = 5_000 * signal.std()
+    for r in runs:
+        assert deviation / 20 < float(r["test.error[wage]"]) < 1.2 * deviation
+        assert 35_000 < float(r["test.mean_prediction[wage|sex=f]"]) < 46_000
+        assert all(np.isfinite(float(r[f"test.gap[{t}|{a}]"])) for t in ("loan", "wage", "grade") for a in ("sex", "race"))
+    assert fairjax("train", "--like", "out", "--run", len(runs) - 1, "--out", "model", cwd=tmp_path).returncode == 0
+    with open(tmp_path / "model" / "predictions.csv", newline="") as stream:
+        wages = [float(r["wage"]) for r in csv.DictReader(stream)]
+    assert 35_000 < np.mean(wages) < 46_000
 
 
 def test_the_report_is_drawn_again_and_equal(swept):

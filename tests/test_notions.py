@@ -140,6 +140,19 @@ def test_a_bandwidth_that_is_no_number_needs_the_smallest():
         notions.gaussian_mmd(jnp.float32(0.1))
 
 
+@pytest.mark.parametrize("score", (-0.01, 1.01))
+def test_gaussian_mmd_of_a_score_that_is_no_probability_is_nan_where_it_counts(score):
+    prob, groups, weight = jnp.asarray([0.2, 0.4, score]), jnp.eye(2)[jnp.asarray([0, 1, 1])], jnp.ones(3)
+    distance = notions.gaussian_mmd(0.1)
+    assert np.isnan(distance(prob, groups, weight))
+    assert np.isfinite(distance(prob, groups, weight.at[2].set(0.0)))
+
+
+def test_the_published_mmd_refuses_three_groups():
+    with pytest.raises(ValueError, match="two groups, got 3"):
+        notions.published_mmd(notions.gaussian(0.1))(jnp.ones(3), jnp.eye(3), jnp.ones(3))
+
+
 def test_a_difference_far_below_float_resolution_of_the_kernel_means_is_not_lost():
     rng = np.random.default_rng(0)
     half = rng.uniform(size=20)
@@ -423,3 +436,8 @@ def test_exclusive_negatives_of_one_task_are_exclusive_positives_of_the_other():
     labels, mask = map(jnp.asarray, label_table(2))
     np.testing.assert_array_equal(notions.exclusive(conditions.negatives, labels, mask, 0),
                                   notions.exclusive(conditions.positives, labels, mask, 1))
+
+
+def test_exclusive_needs_a_condition_with_an_opposite():
+    with pytest.raises(ValueError, match="opposite of negatives, positives, everyone"):
+        conditions.exclusive(conditions.nobody, jnp.ones((2, 2)), jnp.ones((2, 2)), 0)

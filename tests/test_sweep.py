@@ -13,6 +13,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import optax
 import pytest
 import scipy.stats
 from cases import dataset, quick, tabular_spec, tiny_sweep
@@ -123,7 +124,7 @@ def test_one_compilation_serves_all_chunks_and_the_ragged_last(finished):
     runs, folder = finished
     assert runs.compilations == 1 and runs.chunk == CHUNK
     assert sorted(f.name for f in folder.glob("*.npz")) == ["chunk-0000000.npz", "chunk-0000003.npz", "chunk-0000006.npz"]
-    assert not list(folder.glob("*.part"))
+    assert not list(folder.glob("*.tmp")) and not list(folder.glob(".*"))
 
 
 def test_members_are_points_times_seeds(finished):
@@ -206,7 +207,7 @@ def test_missing_chunks_are_computed_again_and_nothing_else(program, finished, t
     runs, folder = finished
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     (tmp_path / "chunk-0000003.npz").unlink()
-    (tmp_path / "chunk-0000006.npz.part").write_bytes(b"half a file")
+    (tmp_path / ".chunk-0000006.npz.1.tmp").write_bytes(b"half a file")
     kept = (tmp_path / "chunk-0000000.npz").stat().st_mtime_ns
     again = run(program, out=tmp_path, chunk=None)  # the chunk size comes from the folder
     identical(again, runs)
@@ -232,6 +233,32 @@ OTHER = {"seeds": {"seeds": (0, 8)}, "points": {"knobs": {k: v[:3] for k, v in a
 def test_another_sweep_in_the_same_folder_is_refused(finished, field):
     with pytest.raises(ValueError, match=rf"another sweep: .*{field} is .* now and .* there.*another folder"):
         run(out=finished[1], **OTHER[field])
+
+
+def test_the_same_settings_with_another_model_are_refused(finished):
+    """What no setting names (model, notion, metrics, code) is in the compiled program."""
+    recipe = arguments()[0]
+
+    def build(knobs):
+        parts = recipe.build(knobs)
+        return parts._replace(model=parts.model._replace(predict=lambda p, z: 2.0 * parts.model.predict(p, z)))
+
+    with pytest.raises(ValueError, match="another sweep: program is"):
+        run(out=finished[1], recipe=recipe._replace(build=build))
+
+
+def test_losses_that_grow_tenfold_are_flagged_though_finite():
+    recipe, static, knobs, _, data, evaluate = arguments()
+
+    def build(knobs):
+        parts = recipe.build(knobs)
+        return parts._replace(transform=optax.chain(parts.transform, optax.scale(knobs["factor"])))
+
+    factor = np.float32([1.0, -50.0])
+    made = recipe._replace(build=build)
+    out = run(recipe=made, knobs={**{k: v[:2] for k, v in knobs.items()}, "factor": factor}, seeds=(0,))
+    assert np.isfinite(out.results["values"]).all()
+    np.testing.assert_array_equal(out.results["diverged"], [False, True])
 
 
 SCRIPT = """

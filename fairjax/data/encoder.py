@@ -1,6 +1,7 @@
 """The encoder: what was learned from training rows, kept so that new rows become arrays in the same way.
 
-Numeric feature: ``(x - mean) / deviation``; categorical feature: index of its level, -1 for a level never seen.
+Numeric feature and label of a regression: ``(x - mean) / deviation``; categorical feature: index of its level, -1 for
+a level never seen.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Encoder:
     def spec(self) -> Spec:
         """What the encoded columns mean."""
         return Spec(
-            tuple(Task(t.name, t.kind, t.levels if t.kind == "multiclass" else ()) for t in self.tasks),
+            tuple(Task(t.name, t.kind, t.levels if t.kind == "multiclass" else (), t.mean, t.deviation) for t in self.tasks),
             tuple(Attribute(a.name, a.levels) for a in self.attributes),
             tuple(scale.name for scale in self.numeric),
             tuple((codes.name, len(codes.levels)) for codes in self.categorical),
@@ -155,7 +156,7 @@ def read_label(rule: Rule, table: Table) -> tuple[np.ndarray, np.ndarray]:
     if rule.kind == "regression":
         value = table.require_numbers(rule.column, f"Task {rule.name!r} is a regression: correct the cells.")
         _refuse_labels(rule, table, known & ~np.isfinite(value))
-        return value, known
+        return (value - rule.mean) / rule.deviation, known
     index = _index(table.text(rule.column), rule.levels)
     _refuse_labels(rule, table, known & (index < 0))
     return index.astype(np.float64), known
@@ -198,14 +199,14 @@ def fit(table: Table, roles: Roles, train: np.ndarray) -> Encoder:
     numeric, categorical = _features(table, roles, tasks, attributes)
     return Encoder(
         roles,
-        tuple(_fit_task(rule, table, roles) for rule in tasks),
+        tuple(_fit_task(rule, table, roles, rows) for rule in tasks),
         tuple(_fit_attribute(rule, table, roles) for rule in attributes),
         tuple(_fit_scale(name, table, roles, rows) for name in numeric),
         tuple(_fit_codes(name, table, roles, rows) for name in categorical),
     )
 
 
-def _fit_task(rule: Rule, table: Table, roles: Roles) -> Rule:
+def _fit_task(rule: Rule, table: Table, roles: Roles, rows: np.ndarray) -> Rule:
     known = ~table.missing(rule.column)
     if not known.any():
         what = f"task {rule.name!r}: column {rule.column!r} has 0 labels in {len(table):,} rows"
@@ -228,7 +229,11 @@ def _fit_task(rule: Rule, table: Table, roles: Roles) -> Rule:
     if kind == "binary" and len(levels) != 2:
         what = f"task {rule.name!r} is binary, but column {rule.column!r} holds {len(levels):,} values"
         raise complain(table.where, f"{what} in {len(table):,} rows", f"Cut it by a rule: {rule.column} > 0.")
-    return rule._replace(kind=kind, levels=() if kind == "regression" else levels)
+    if kind != "regression":
+        return rule._replace(kind=kind, levels=levels)
+    value, seen = read_label(rule._replace(kind=kind), table)
+    value = value[rows][seen[rows]]  # none at all is refused when the splits are checked
+    return rule._replace(kind=kind, **(_moments(value) if len(value) else {}))
 
 
 def _checked(rule: Rule, table: Table, kind: str, allowed: tuple[str, ...]) -> str:
@@ -307,9 +312,13 @@ def _fit_scale(name: str, table: Table, roles: Roles, rows: np.ndarray) -> Scale
     if not len(value):
         what = f"column {name!r}: 0 numbers in {len(rows):,} training rows"
         raise complain(table.where, what, "Drop the column.")
-    # A constant column has no deviation, though rounding would give it one.
+    return Scale(name, **_moments(value))
+
+
+def _moments(value: np.ndarray) -> dict[str, float]:
+    """Mean and deviation; a constant column has no deviation, though rounding would give it one."""
     deviation = float(value.std(ddof=1)) if value.max() > value.min() else 1.0
-    return Scale(name, float(value.mean()), deviation)
+    return {"mean": float(value.mean()), "deviation": deviation}
 
 
 def _fit_codes(name: str, table: Table, roles: Roles, rows: np.ndarray) -> Codes:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from fairjax.disk import write
 from fairjax.types import DataError
 
 
@@ -81,12 +82,7 @@ def obtain(dataset: str, file: RawFile, data_dir: str | Path | None = None, time
     if hashlib.sha256(content).hexdigest() != file.sha256:
         what = f"{dataset}: {file.url} gave {len(content):,} bytes that are not the known {file.name!r}"
         raise DataError(f"{what}. {_absent(dataset, file, data_dir)}")
-    path = roots(data_dir)[0] / dataset / file.name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_bytes(content)
-    os.replace(part, path)
-    return path
+    return write(roots(data_dir)[0] / dataset / file.name, content)
 
 
 def _fetched(dataset: str, file: RawFile, data_dir, timeout: float) -> bytes:

@@ -66,6 +66,8 @@ class Rule(NamedTuple):
     value: str = ""
     kind: str = ""
     levels: tuple[str, ...] = ()
+    mean: float = 0.0  # of a regression
+    deviation: float = 1.0
 
 
 def parse_rules(texts: tuple[str, ...], table: Table, what: str) -> tuple[Rule, ...]:

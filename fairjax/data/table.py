@@ -60,7 +60,7 @@ def _known(data: Dataset, task: int, group: int | None, spec: Spec) -> str:
         known &= data.groups[:, group] > 0
     if spec.tasks[task].kind == "multiclass" or not known.any():
         return f"{known.sum():,}"
-    return f"{known.sum():,} ({data.labels[known, task].mean():.4f})"
+    return f"{known.sum():,} ({spec.tasks[task].in_units(data.labels[known, task].mean()):.4f})"
 
 
 def from_table(

@@ -3,8 +3,8 @@
 Names are ``metric[task]``, ``metric[task|attribute]`` and ``metric[task|attribute=level]``. Without a suffix decisions
 are made at the base-rate threshold of :mod:`fairjax.metrics.thresholds` (the papers' rule), with ``@0.5`` at
 probability one half. Multiclass tasks choose the largest score and multilabel tasks use one half, both unsuffixed.
-``error`` is the share of wrong decisions, for regression the root mean squared error, for multilabel tasks the mean
-over labels.
+``error`` is the share of wrong decisions, for regression the root mean squared error in the units of the column, for
+multilabel tasks the mean over labels.
 """
 
 from __future__ import annotations
@@ -114,8 +114,8 @@ def _table(name: str, pair: str, attribute: Attribute, rate_g: Array) -> Metrics
 
 def _regression(task: Task, scores: Array, data: Dataset, blocks: Blocks, base_rate: Array) -> Metrics:
     del base_rate
-    prediction, known = scores[:, 0], data.weight * data.label_mask[:, 0]
-    out = {f"error[{task.name}]": root_mean_squared_error(prediction, data.labels[:, 0], known),
+    prediction, known = task.in_units(scores[:, 0]), data.weight * data.label_mask[:, 0]
+    out = {f"error[{task.name}]": root_mean_squared_error(prediction, task.in_units(data.labels[:, 0]), known),
            f"constant_output[{task.name}]": constant_output(prediction, known)}
     mean_g, mass_g = group_mean(prediction, data.groups, data.weight)
     mean_g = jnp.where(mass_g > 0, mean_g, jnp.nan)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fairjax.report.table import write_atomic
+from fairjax.disk import write
 from fairjax.report.view import (
     Panel,
     Study,
@@ -63,7 +63,7 @@ def write_figures(out: Path, study: Study) -> list[Path]:
     drawn |= {"frontier_relative.png": _draw_overall}
     drawn |= {"tradeoff.png": _draw_tradeoff} if len(study.tasks) > 1 else {}
     with matplotlib.rc_context(STYLE):  # a user's own style must not break labels; restored on leaving
-        return [write_atomic(out / name, _png(draw(study))) for name, draw in drawn.items()]
+        return [write(out / name, _png(draw(study))) for name, draw in drawn.items()]
 
 
 def _png(figure) -> bytes:

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from fairjax.disk import write
 from fairjax.report.figures import COLOURS, SIZES, look
 from fairjax.report.summary import plain
-from fairjax.report.table import write_atomic
 from fairjax.report.view import Panel, Study, column, error_name, gap_names, literal, worst_gap, wrapped
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "pentagon")
@@ -48,7 +48,7 @@ def write_page(path: Path, study: Study) -> Path:
              "methods": _methods(study), "frontiers": _frontiers(study, rows), "environment": _environment(study.info)}
     pieces = re.split(r"\{\{(\w+)\}\}", _asset("page.html"))  # text, slot, text, ...: a value is never read as a slot
     page = "".join(slots[piece] if i % 2 else piece for i, piece in enumerate(pieces))
-    return write_atomic(path, page.encode("utf-8"))
+    return write(path, page.encode("utf-8"))
 
 
 def title(study: Study) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fairjax.report.table import write_atomic
+from fairjax.disk import write
 from fairjax.report.view import Study
 
 
@@ -53,7 +53,7 @@ def summarize(study: Study) -> dict:
 def write_summary(path: Path, study: Study) -> Path:
     """Write :func:`summarize` as JSON."""
     text = json.dumps(summarize(study), indent=1, ensure_ascii=False, allow_nan=False)
-    return write_atomic(path, (text + "\n").encode("utf-8"))
+    return write(path, (text + "\n").encode("utf-8"))
 
 
 def _method(study: Study, index: int, name: str) -> dict:

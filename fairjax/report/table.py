@@ -7,30 +7,16 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from pathlib import Path
 
 import numpy as np
 
+from fairjax.disk import write
 from fairjax.types import DataError
 
 WHOLE = ("run", "point", "seed")  # integer columns
 TEXT = ("method",)
 TRUTH = ("diverged",)
-
-
-def write_atomic(path: Path, content: bytes) -> Path:
-    """Put ``content`` at ``path`` in one step: a reader sees the old file or the new one, never a part."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with scratch.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
-    return path
 
 
 def write_table(path: Path, table: dict[str, np.ndarray]) -> Path:
@@ -46,7 +32,7 @@ def write_table(path: Path, table: dict[str, np.ndarray]) -> Path:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(table)
     writer.writerows(zip(*(_cells(name, values) for name, values in table.items()), strict=True))
-    return write_atomic(path, text.getvalue().encode("utf-8"))
+    return write(path, text.getvalue().encode("utf-8"))
 
 
 def read_table(path: Path) -> dict[str, np.ndarray]:
