@@ -2,5 +2,9 @@
 
 from fairjax.gradients.links import aggregator, check_rows, route, sum_rows, summed_adagrad, take_row
 from fairjax.gradients.rows import value_and_rows
+from fairjax.gradients.rules import *  # noqa: F403 - the family, by the names of its own list
+from fairjax.gradients.rules import __all__ as _rules
+from fairjax.gradients.task_space import LinkState, Rule, link, link_states
 
-__all__ = ["aggregator", "check_rows", "summed_adagrad", "route", "sum_rows", "take_row", "value_and_rows"]
+__all__ = ["LinkState", "Rule", "aggregator", "check_rows", "link", "link_states", "route", "sum_rows", "summed_adagrad",
+           "take_row", "value_and_rows", *_rules]

@@ -16,15 +16,15 @@ import optax
 from fairjax.types import Array, PyTree
 
 
-def check_rows(rows: PyTree, params: PyTree | None) -> int:
+def check_rows(rows: PyTree, params: PyTree | None, expected: int | None = None) -> int:
     """The number of rows K, or an error that says what is wrong with their shape.
 
     Raises:
-      ValueError: without ``params``, or when a leaf is not ``[K, *shape of its parameter]``.
+      ValueError: without ``params``, when a leaf is not ``[K, *shape of its parameter]``, or when K is not ``expected``.
     """
     if params is None:
         raise ValueError("an aggregator needs params: call tx.update(rows, state, params)")
-    count = None
+    count = expected
     for (path, row), param in zip(jax.tree.leaves_with_path(rows), jax.tree.leaves(params), strict=True):
         if row.shape[1:] != jnp.shape(param) or row.ndim != jnp.ndim(param) + 1:
             raise ValueError(
@@ -32,7 +32,8 @@ def check_rows(rows: PyTree, params: PyTree | None) -> int:
                 "per loss along a leading axis, as value_and_rows gives. Updates of the parameters' own shape mean that "
                 "the rows were summed, or that another transformation stands before the aggregator; it must come first.")
         if count is not None and row.shape[0] != count:
-            raise ValueError(f"rows{jax.tree_util.keystr(path)} has {row.shape[0]} rows, other leaves have {count}")
+            other = f"the aggregator was made for {count}" if count == expected else f"other leaves have {count}"
+            raise ValueError(f"rows{jax.tree_util.keystr(path)} has {row.shape[0]} rows, {other}")
         count = row.shape[0]
     return count or 0
 

@@ -1,0 +1,51 @@
+"""Rows in task space: the Gram matrix of K gradients, and the sum that weights make of them.
+
+Rows are a pytree whose leaves are ``[K, ...]``. Whatever the rows are in, products are accumulated in float32 or better;
+no leaf is ever copied into one long vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from fairjax.masked import divide
+from fairjax.types import Array
+
+
+def gram(leaves: Sequence[Array]) -> Array:
+    """``G_ij = <g_i, g_j>`` summed over leaves ``[K, ...]``; ``[K, K]`` in float32, or float64 for float64 rows."""
+    total = 0.0
+    for g in leaves:
+        flat = g.reshape(g.shape[0], -1)
+        total = total + jnp.einsum("ip,jp->ij", flat, flat, precision=jax.lax.Precision.HIGHEST,
+                                   preferred_element_type=jnp.promote_types(g.dtype, jnp.float32))
+    return total
+
+
+def combine(weights: Array, rows: Array) -> Array:
+    """``sum_k w_k g_k`` for one leaf ``[K, ...]``, in its own dtype; a row of weight 0 may hold anything, NaN too."""
+    out = jnp.promote_types(rows.dtype, jnp.float32)
+    shape = (-1, *([1] * (rows.ndim - 1)))
+    kept = jnp.where((weights != 0).reshape(shape), rows, 0)
+    return jnp.tensordot(weights.astype(out), kept.astype(out), 1, precision=jax.lax.Precision.HIGHEST).astype(rows.dtype)
+
+
+def cosines(gram: Array) -> Array:
+    """``cos(g_i, g_j)``, ``[K, K]``; 0 where a row is zero."""
+    norm = jnp.sqrt(jnp.diagonal(gram))
+    return divide(divide(gram, norm[:, None]), norm[None, :])
+
+
+def normalised(gram: Array) -> tuple[Array, Array]:
+    """``(G / s, s)`` with the largest squared norm s, so that a rule sees numbers of order one; s is 1 when all are 0."""
+    largest = jnp.max(jnp.diagonal(gram))
+    scale = jnp.where(largest > 0, largest, 1.0)
+    return gram / scale, scale
+
+
+def present(gram: Array) -> Array:
+    """Which rows are there, ``[K]`` bool: not zero (a task without labels in a batch), not quarantined."""
+    return jnp.diagonal(gram) > 0
