@@ -19,7 +19,11 @@ except ImportError:  # pragma: no cover
 
 from fairjax.types import DataError
 
-METHODS = ("single_task", "vanilla", "baseline", "mta_f")
+PLAIN = ("single_task", "vanilla", "baseline", "mta_f")
+# a link sees one row per task, with _split one for its accuracy and one for its fairness
+LINKS = ("aligned_mtl", "cagrad", "config", "dualproj", "dwa", "famo", "graddrop", "gradnorm", "gradvac", "imtl_g", "imtl_l",
+         "mgda", "mgda_ub", "nash_mtl", "pcgrad", "random_weighting", "uncertainty", "upgrad")
+METHODS = (*PLAIN, *sorted(("fairness_surgery", *LINKS, *(f"{name}_split" for name in LINKS))))
 
 
 class Commands(click.Group):
@@ -106,8 +110,11 @@ def plan_options(command):
 
 @main.command()
 @data_options
-@click.option("--methods", default=",".join(METHODS), show_default=True,
-              help="Methods to compare. Single-task runs are always made: they are what ARE and ARFG divide by.")
+@click.option("--methods", default=",".join(PLAIN), show_default=True, metavar="M,M",
+              help="Methods to compare: those of the default, fairness_surgery, or any gradient link - "
+                   f"{', '.join(LINKS)} - which sees one row per task, or, with _split at its name, accuracy and fairness "
+                   "as rows of their own. 'links' stands for all links. Single-task runs are always made: they are "
+                   "what ARE and ARFG divide by.")
 @click.option("--runs", type=click.IntRange(1), default=64, show_default=True, help="Points (draws of knobs) per method.")
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Seeds per point.")
 @plan_options
@@ -165,7 +172,8 @@ def draw_report(out: Path) -> None:
 @data_options
 @click.option("--like", type=click.Path(path_type=Path, file_okay=False), help="Folder of a sweep to take a run from.")
 @click.option("--run", "run_index", type=click.IntRange(0), help="With --like: the run's number in table.csv.")
-@click.option("--method", type=click.Choice(METHODS[1:]), default="mta_f", show_default=True)
+@click.option("--method", type=click.Choice(METHODS[1:]), default="mta_f", show_default=True, metavar="METHOD",
+              help="As in 'fairjax frontier --methods'.")
 @click.option("--weight", metavar="W,W", help="Task weights. Default: equal.")
 @click.option("--lam", metavar="L,L", help="Fairness weights per task. Default: 1.")
 @click.option("--r", "ratio", metavar="R,R", help="MTA-F's head-to-shared ratio per task. Default: 1.")
@@ -277,7 +285,7 @@ def make_plan(options: dict, name: str, **more):
 
 
 def _methods(text: str) -> tuple[str, ...]:
-    methods = _several(text)
+    methods = tuple(dict.fromkeys(name for given in _several(text) for name in (LINKS if given == "links" else (given,))))
     for name in methods:
         if name not in METHODS:
             raise DataError(f"--methods: {name!r} is not one of {', '.join(METHODS)}.")

@@ -96,24 +96,32 @@ def objective(model: Model, rows: Sequence[str], values) -> Objective:
 
 
 def per_task(model: Model, spec: Spec, *, notion: Notion | None = None, lam: Array | None = None,
-             reduction: str = "batch") -> Objective:
-    """One row per task: ``L_t + lam_t F_t``, or ``L_t`` alone without a notion.
+             weight: Array | None = None, split: bool = False, reduction: str = "batch") -> Objective:
+    """One row per task: ``w_t (L_t + lam_t F_t)``, or ``w_t L_t`` alone without a notion.
 
     Args:
       model: scores the batch.
       spec: names tasks and attributes.
       notion: the fairness notion; None leaves fairness out.
       lam: ``[T]``, needed with a notion.
+      weight: ``[T]``; default 1.
+      split: accuracy and fairness as rows of their own, ``w_t L_t`` for all tasks, then ``w_t lam_t F_t`` for all.
       reduction: see the module.
 
     Returns:
-      An objective with T rows named after the tasks.
+      An objective with T rows named after the tasks, or 2T, the later ones named ``fairness of task``.
     """
+    names = [t.name for t in spec.tasks]
+
     def values(scores: Array, batch: Dataset) -> list[Array]:
         terms = Terms(spec, scores, batch, notion, reduction)
-        tasks = range(len(spec.tasks))
-        return [terms.accuracy(t) + (0.0 if notion is None else lam[t] * terms.fairness(t)) for t in tasks]
-    return objective(model, [t.name for t in spec.tasks], values)
+        w, tasks = [1.0] * len(names) if weight is None else weight, range(len(names))
+        loss = [w[t] * terms.accuracy(t) for t in tasks]
+        if notion is None:
+            return loss
+        fair = [w[t] * lam[t] * terms.fairness(t) for t in tasks]
+        return loss + fair if split else [a + b for a, b in zip(loss, fair, strict=True)]
+    return objective(model, names + [f"fairness of {name}" for name in names] * split, values)
 
 
 def weighted(inner: Objective, weight: Array) -> Objective:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fairjax.gradients import value_and_rows
+from fairjax.gradients import check_chain, value_and_rows
 from fairjax.types import Array, Dataset, Parts, PyTree, Recipe, Splits
 
 
@@ -45,42 +45,58 @@ class State(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """What a run gives: its last state, and per block the mean of every row's value and what ``record`` returned."""
+    """What a run gives: its last state, and per block the mean of every row's value and what ``record`` returned; per step,
+    what ``watch`` did."""
 
     state: State
     first: Array  # [K], values at the first step
     values: Array  # [blocks, K]
     record: PyTree  # leaves [blocks, ...]
+    watched: PyTree  # leaves [steps, ...]
 
 
-def make_train(static: Static, recipe: Recipe, record: Callable[[State], PyTree] | None = None) -> Callable[..., Trained]:
+def make_train(static: Static, recipe: Recipe, record: Callable[[State], PyTree] | None = None,
+               watch: Callable[[State], PyTree] | None = None) -> Callable[..., Trained]:
     """Build a training run.
 
     Args:
       static: shapes.
       recipe: builds model, objective, transformation and events from the knobs, inside the trace.
-      record: what to keep of the state after every block (diagnostics in the optimizer's state, say).
+      record: what to keep of the state after every block.
+      watch: what to keep of the state after every step: a link's weights and cosines, say, of
+        ``link_states(state.opt_state)``.
 
     Returns:
       ``train(key, order_key, knobs, data) -> Trained``, pure. ``key`` is the member's own; ``order_key`` fixes the order
       of minibatches: leave it unmapped under ``vmap`` and every member sees the same batches, gathered once. ``data`` is
       the training :class:`Dataset`, or :class:`Splits` for events that look at validation rows: events get it as it is.
+
+    Raises:
+      ValueError: when traced, for a chain that does not begin with what turns the objective's rows into one update.
     """
     def train(key: Array, order_key: Array, knobs: PyTree, data: Dataset | Splits) -> Trained:
         parts = recipe.build(knobs)
         rows = data.train if isinstance(data, Splits) else data
         run_key, event_key, init_key = jax.random.split(key, 3)
 
-        def block(state: State, index: Array) -> tuple[State, tuple[Array, Array, PyTree]]:
+        def step(state: State, index: Array) -> tuple[State, tuple[Array, PyTree]]:
+            state, values = _step(parts, run_key, state, _take(rows, index))
+            return state, (values, watch(state) if watch else ())
+
+        def block(state: State, index: Array) -> tuple[State, tuple[Array, Array, PyTree, PyTree]]:
             order = _orders(order_key, index, static, rows.weight.shape[0])
-            state, values = jax.lax.scan(lambda s, i: _step(parts, run_key, s, _take(rows, i)), state, order)
+            state, (values, watched) = jax.lax.scan(step, state, order)
             for i, event in enumerate(parts.events):
                 state = event(jax.random.fold_in(jax.random.fold_in(event_key, index), i), index, state, data)
-            return state, (values[0], jnp.mean(values, axis=0), record(state) if record else ())
+            return state, (values[0], jnp.mean(values, axis=0), record(state) if record else (), watched)
 
         blocks = jnp.arange(static.epochs // static.block)
-        state, (first, values, recorded) = jax.lax.scan(block, start(parts, init_key, rows), blocks)
-        return Trained(state, first[0], values, recorded)
+        state = start(parts, init_key, rows)
+        check_chain(parts.transform, state.opt_state, state.params, len(parts.objective.rows), memory=state.memory,
+                    batch=_take(rows, jnp.zeros(static.batch_size, int)))
+        state, (first, values, recorded, watched) = jax.lax.scan(block, state, blocks)
+        watched = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), watched)
+        return Trained(state, first[0], values, recorded, watched)
 
     return train
 

@@ -63,16 +63,16 @@ class Learned(NamedTuple):
     optimizer: PyTree
 
 
-def _learned(start: float, learning_rate) -> tuple:
-    """``init`` and ``learn(gradient, memory)`` of numbers that descend by Adam."""
-    adam = optax.adam(learning_rate)
+def learned(start: float, learning_rate, decay=0.0) -> tuple:
+    """``init`` and ``learn(gradient, memory)`` of numbers that descend by Adam, with an L2 penalty ``decay``."""
+    adam = optax.chain(optax.add_decayed_weights(decay), optax.adam(learning_rate))
 
     def init(rows: int) -> Learned:
         number = jnp.full(rows, start)
         return Learned(number, adam.init(number))
 
     def learn(gradient: Array, memory: Learned) -> Learned:
-        updates, state = adam.update(gradient, memory.optimizer)
+        updates, state = adam.update(gradient, memory.optimizer, memory.number)
         return Learned(memory.number + updates, state)
 
     return init, learn
@@ -89,7 +89,7 @@ def uncertainty(*, learning_rate=0.025, start=-0.5) -> Rule:
     Reference:
       Kendall, Gal, Cipolla: Multi-task learning using uncertainty to weigh losses, CVPR 2018.
     """
-    init, learn = _learned(start, learning_rate)
+    init, learn = learned(start, learning_rate)
 
     def weights(gram, values, memory: Learned, key):
         w = 0.5 * jnp.exp(-memory.number)
@@ -109,7 +109,7 @@ def imtl_l(*, learning_rate=0.025) -> Rule:
     Reference:
       Liu et al.: Towards impartial multi-task learning, ICLR 2021.
     """
-    init, learn = _learned(0.0, learning_rate)
+    init, learn = learned(0.0, learning_rate)
 
     def weights(gram, values, memory: Learned, key):
         w = jnp.exp(memory.number)
@@ -141,7 +141,7 @@ def gradnorm(*, alpha=1.5, learning_rate=0.025) -> Rule:
     Reference:
       Chen, Badrinarayanan, Lee, Rabinovich: GradNorm, ICML 2018.
     """
-    init_weights, learn = _learned(1.0, learning_rate)
+    init_weights, learn = learned(1.0, learning_rate)
 
     def init(rows: int) -> Norms:
         return Norms(init_weights(rows), jnp.zeros(rows))
@@ -150,10 +150,10 @@ def gradnorm(*, alpha=1.5, learning_rate=0.025) -> Rule:
         here, w = present(gram), memory.weights.number
         first = jnp.where((memory.first == 0) & here, values, memory.first)
         gradient = gradnorm_gradient(gram, values, w, first, alpha)
-        learned = learn(gradient, memory.weights)
-        number = jnp.maximum(learned.number, 1e-3)
-        learned = learned._replace(number=number * number.shape[0] / jnp.sum(number))
-        return w.astype(gram.dtype), Norms(learned, first), jnp.zeros(())
+        after = learn(gradient, memory.weights)
+        number = jnp.maximum(after.number, 1e-3)
+        after = after._replace(number=number * number.shape[0] / jnp.sum(number))
+        return w.astype(gram.dtype), Norms(after, first), jnp.zeros(())
 
     return Rule(init, weights, needs_values=True)
 
