@@ -6,6 +6,7 @@ no leaf is ever copied into one long vector.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -27,10 +28,10 @@ def gram(leaves: Sequence[Array]) -> Array:
 
 def combine(weights: Array, rows: Array) -> Array:
     """``sum_k w_k g_k`` for one leaf ``[K, ...]``, in its own dtype; a row of weight 0 may hold anything, NaN too."""
-    out = jnp.promote_types(rows.dtype, jnp.float32)
-    shape = (-1, *([1] * (rows.ndim - 1)))
-    kept = jnp.where((weights != 0).reshape(shape), rows, 0)
-    return jnp.tensordot(weights.astype(out), kept.astype(out), 1, precision=jax.lax.Precision.HIGHEST).astype(rows.dtype)
+    kind = jnp.promote_types(rows.dtype, jnp.float32)
+    # row by row: one pass over memory, where a select before a product would copy all rows
+    parts = [jnp.where(weights[k] != 0, weights[k].astype(kind) * rows[k].astype(kind), 0) for k in range(rows.shape[0])]
+    return functools.reduce(jnp.add, parts).astype(rows.dtype)
 
 
 def cosines(gram: Array) -> Array:

@@ -93,8 +93,8 @@ def link(rule: Rule, rows: int, *, per: str | Callable[[tuple], str] = "tree",
         del extra
         check_rows(updates, params, rows)
         if rule.needs_values and values is None:
-            raise ValueError("this aggregator weighs losses: call tx.update(rows, state, params, values=losses), with the "
-                             f"{rows} losses as an array (flax's TrainState and nnx.Optimizer may pass it on, or not)")
+            raise ValueError(f"this aggregator weighs losses: call tx.update(rows, state, params, values=losses), {rows} "
+                             "losses in an array; nnx.Optimizer.update passes values= on, TrainState.apply_gradients does not")
         (paths, leaves), groups = _with_paths(updates), groups_of(updates)
         if not leaves:
             return updates, state._replace(count=state.count + 1)
