@@ -12,12 +12,12 @@ import jax.numpy as jnp
 
 from fairjax.types import Array
 
-STEPS = 24
+STEPS = 24  # twice that where Newton steps are cut by a search
 
 
-def interior_point(derivatives: Callable[[Array], tuple[Array, Array]], lower: Array, free: Array, *,
-                   simplex: bool, quadratic: bool = True) -> tuple[Array, Array]:
-    """``min f(x)`` with ``x >= lower`` and, on the simplex, ``sum x = 1``; f convex.
+def interior_point(derivatives: Callable[[Array], tuple[Array, Array]], lower: Array, free: Array,
+                   simplex: Array | None = None, quadratic: bool = True) -> tuple[Array, Array]:
+    """``min f(x)`` with ``x >= lower`` and, with a simplex, ``sum x = 1`` over its entries; f convex.
 
     Primal-dual Newton steps towards ``s z = mu / 10`` with ``s = x - lower``, each cut to stay inside.
 
@@ -25,7 +25,7 @@ def interior_point(derivatives: Callable[[Array], tuple[Array, Array]], lower: A
       derivatives: ``x[K] -> (gradient[K], Hessian[K, K])``, of order one.
       lower: ``[K]``.
       free: ``[K]`` bool; the other entries are left out of the problem and are ``lower`` in the answer.
-      simplex: whether the free entries add up to one.
+      simplex: ``[K]`` bool, which free entries add up to one; None for no such condition.
       quadratic: whether f is; if not, each step is cut by a search too.
 
     Returns:
@@ -33,6 +33,8 @@ def interior_point(derivatives: Callable[[Array], tuple[Array, Array]], lower: A
     """
     count, kind = lower.shape[0], jnp.result_type(lower, jnp.float32)
     one, size = free.astype(kind), jnp.maximum(jnp.sum(free), 1)
+    summed = jnp.zeros(count, bool) if simplex is None else simplex & free
+    some, plus = jnp.any(summed), summed.astype(kind)
     tiny = jnp.finfo(kind).eps ** (1.0 if kind == jnp.float64 else 1.2)
     pairs, eye = free[:, None] & free[None, :], jnp.eye(count, dtype=kind)
 
@@ -44,12 +46,9 @@ def interior_point(derivatives: Callable[[Array], tuple[Array, Array]], lower: A
         aim = 0.1 * mu
         matrix = jnp.where(pairs, hessian, 0.0) + eye * jnp.where(free, z / s, 1.0)
         right = jnp.where(free, aim / s - gradient, 0.0)
-        if simplex:
-            move, along = jnp.linalg.solve(matrix, jnp.stack([right, one], axis=1)).T
-            new = (1.0 - jnp.sum(one * x) - jnp.sum(move)) / jnp.where(jnp.any(free), jnp.sum(along), 1.0)
-            move = move + new * along
-        else:
-            move, new = jnp.linalg.solve(matrix, right[:, None])[:, 0], y
+        move, along = jnp.linalg.solve(matrix, jnp.stack([right, plus], axis=1)).T
+        new = jnp.where(some, (1.0 - plus @ (x + move)) / jnp.where(some, plus @ along, 1.0), 0.0)
+        move = move + new * along
         turn = jnp.where(free, aim / s - z - z / s * move, 0.0)
         room = jnp.minimum(_room(s, move), _room(z, turn))
         if quadratic:
@@ -60,7 +59,7 @@ def interior_point(derivatives: Callable[[Array], tuple[Array, Array]], lower: A
             def error(share):
                 go = share * room
                 g, _ = derivatives(x + go * move)
-                slack = g - z - go * turn - (y + go * (new - y) if simplex else 0.0)
+                slack = g - z - go * turn - (y + go * (new - y)) * plus
                 centred = (s + go * move) * (z + go * turn) - aim
                 return jnp.sum(jnp.where(free, slack**2 + centred**2, 0.0))
             errors = jax.vmap(error)(shares)
@@ -69,10 +68,11 @@ def interior_point(derivatives: Callable[[Array], tuple[Array, Array]], lower: A
         # where, not a product: what is not gone may be NaN
         return tuple(jnp.where(go > 0, a + go * d, a) for a, d in ((x, move), (z, turn), (y, new - y)))
 
-    start = (jnp.where(free, 1.0 / size if simplex else lower + 1.0, lower).astype(kind), one, jnp.zeros((), kind))
-    x, z, y = jax.lax.fori_loop(0, STEPS, step, start)
+    even = 1.0 / jnp.maximum(jnp.sum(summed), 1)
+    start = (jnp.where(summed, even, jnp.where(free, lower + 1.0, lower)).astype(kind), one, jnp.zeros((), kind))
+    x, z, y = jax.lax.fori_loop(0, STEPS if quadratic else 2 * STEPS, step, start)
     gradient, _ = derivatives(x)
-    gap = jnp.abs(gradient - z - (y if simplex else 0.0)) + jnp.abs((x - lower) * z)
+    gap = jnp.abs(gradient - z - y * plus) + jnp.abs((x - lower) * z)
     return jnp.where(free, x, lower), jnp.max(jnp.where(free, gap, 0.0))
 
 
@@ -83,12 +83,19 @@ def _room(inside: Array, move: Array) -> Array:
 
 def min_norm(gram: Array, free: Array) -> tuple[Array, Array]:
     """``argmin_w w' G w`` on the simplex over the free rows, and the residual; G of order one."""
-    return interior_point(lambda w: (gram @ w, gram), jnp.zeros(gram.shape[0], gram.dtype), free, simplex=True)
+    return interior_point(lambda w: (gram @ w, gram), jnp.zeros(gram.shape[0], gram.dtype), free, free)
 
 
 def project_on_cone(gram: Array, weights: Array, free: Array) -> tuple[Array, Array]:
     """``argmin_v v' G v`` with ``v >= weights``: weights of the projection of ``J' weights`` onto ``{u: J u >= 0}``."""
-    return interior_point(lambda v: (gram @ v, gram), weights, free, simplex=False)
+    # in unit rows, x = v ||g||, and with a bound of order one, rows of all lengths are equally well solved
+    length = jnp.where(free, jnp.sqrt(jnp.diagonal(gram)), 1.0)
+    unit = gram / length[:, None] / length[None, :]
+    lower = weights * length
+    largest = jnp.max(jnp.abs(jnp.where(free, lower, 0.0)))
+    size = jnp.where(largest > 0, largest, 1.0)
+    x, residual = interior_point(lambda x: (unit @ x, unit), lower / size, free)
+    return x * (size / length), residual
 
 
 def pseudo_inverse(gram: Array, power: float = -1.0) -> tuple[Array, Array]:

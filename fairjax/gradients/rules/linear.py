@@ -35,7 +35,8 @@ def imtl_g() -> Rule:
 def nash_mtl(*, max_norm=1.0, ridge=1e-8) -> Rule:
     """Nash-MTL: the bargaining solution, ``G a = 1 / a`` with ``a > 0``, as the minimum of ``a' G a / 2 - sum log a``.
 
-    Solved by damped Newton steps; the minimum is unique for a positive definite G.
+    Solved by damped Newton steps; the minimum is unique for a positive definite G. At a Pareto-stationary point (more rows
+    than parameters, say) there is none, and the residual is large.
 
     Args:
       max_norm: u is cut to this length; infinity leaves it.
@@ -57,7 +58,7 @@ def nash_mtl(*, max_norm=1.0, ridge=1e-8) -> Rule:
             move = jnp.linalg.solve(unit_rows + jnp.diag(1.0 / b**2), gradient)
             return b - move / (1.0 + jnp.sqrt(jnp.maximum(gradient @ move, 0.0)))
 
-        b = jax.lax.fori_loop(0, 30, step, jnp.ones(rows, gram.dtype))
+        b = jax.lax.fori_loop(0, 40, step, jnp.ones(rows, gram.dtype))
         residual = jnp.max(jnp.where(free, jnp.abs(unit_rows @ b * b - 1.0), 0.0))
         a = jnp.where(free, b / norm, 0.0) / jnp.sqrt(scale)
         length = jnp.sqrt(jnp.maximum(a @ unit @ a, 0.0)) * jnp.sqrt(scale)

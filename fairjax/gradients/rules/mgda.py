@@ -62,15 +62,21 @@ def cagrad(*, c=0.5, rescale: int = 1) -> Rule:
         mean = free.astype(gram.dtype) / jnp.maximum(jnp.sum(free), 1)
         to_mean = unit @ mean
         length = jnp.sqrt(jnp.maximum(mean @ to_mean, 0.0))
-        eps = jnp.finfo(unit.dtype).eps
+        reach = c * length
 
-        def derivatives(w):
+        def derivatives(x):
+            """Of ``<g_w, g_0> + reach (||g_w||^2 / n + n) / 2`` in ``x = (w, n)``, which is least at ``n = ||g_w||``."""
+            w, n = x[:-1], x[-1]
             at = unit @ w
-            norm = jnp.sqrt(jnp.maximum(w @ at, 0.0) + eps)
-            gradient = to_mean + c * length * at / norm
-            return gradient, c * length * (unit / norm - jnp.outer(at, at) / norm**3)
+            ratio = w @ at / n**2
+            across = -reach * at / n**2
+            hessian = jnp.block([[reach * unit / n, across[:, None]], [across[None], (reach * ratio / n)[None, None]]])
+            return jnp.append(to_mean + reach * at / n, 0.5 * reach * (1.0 - ratio)), hessian
 
-        w, residual = interior_point(derivatives, jnp.zeros_like(mean), free, simplex=True, quadratic=False)
+        every = jnp.append(free, jnp.any(free))
+        x, residual = interior_point(derivatives, jnp.zeros_like(mean, shape=every.shape), every,
+                                     jnp.append(free, False), quadratic=False)
+        w = x[:-1]
         norm = jnp.sqrt(jnp.maximum(w @ unit @ w, 0.0))
         # at a Pareto-stationary point the direction is gone, and only the mean row is left
         u = mean + jnp.where(norm > 1e-4, c * length * divide(w, norm), 0.0)
