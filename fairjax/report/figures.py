@@ -105,7 +105,9 @@ def _draw_tasks(study: Study):
 def _draw_overall(study: Study):
     figure, (ax,) = _axes(1, 6.2, 4.4, len(study.methods) + 2)
     _draw_panel(ax, study, study.overall)
-    entries = [(_entry(i), _summary(study, i)) for i in range(len(study.methods))]
+    volume = [study.volume(study.overall.fronts[name].validation) or 0.0 for name in study.methods]
+    best_first = sorted(range(len(study.methods)), key=lambda i: -volume[i])
+    entries = [(_entry(i), _summary(study, i)) for i in best_first]
     level = _draw_level(ax, study.overall.limits) if study.relative else None
     entries += [(level, "level of single-task models")] if level else []
     _legend(figure, entries + _hollow([study.overall]), 1)
