@@ -15,6 +15,15 @@ from fairjax.types import Attribute, Columns, Dataset, Spec, Splits, Task
 # the same program, compiled in half the time: tests compile much and run little
 quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
+
+def double():
+    """Context in which arrays may be float64."""
+    if hasattr(jax, "enable_x64"):
+        return jax.enable_x64(True)
+    from jax.experimental import enable_x64
+    return enable_x64()
+
+
 # ------------------------------------------------------------------------------------------------- distances
 
 

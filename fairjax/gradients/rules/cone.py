@@ -27,7 +27,8 @@ def upgrad(*, preference=None, ridge=1e-4) -> Rule:
 
     Args:
       preference: weight of each row, ``[K]``; default ``1 / K``.
-      ridge: added to the Gram matrix over its trace; 0 for the exact projection.
+      ridge: added to the Gram matrix over its trace, as in the authors' code; a row whose squared length is below it, relative
+        to all, is hardly heard. 0 for the exact projection.
 
     Reference:
       Quinton, Rey: Jacobian descent for multi-objective optimization, 2024.

@@ -51,7 +51,8 @@ def nash_mtl(*, max_norm=1.0, ridge=1e-8) -> Rule:
         least = jnp.maximum(jnp.asarray(ridge, gram.dtype), 4 * jnp.finfo(gram.dtype).eps)
         norm = jnp.where(free, jnp.sqrt(jnp.diagonal(unit)), 1.0)
         # in unit rows, b = a ||g||: C b = 1 / b
-        unit_rows = cosines(unit) + least * jnp.eye(rows, dtype=gram.dtype) + jnp.diag(jnp.where(free, 0.0, 1.0))
+        angles = cosines(unit)
+        unit_rows = angles + least * jnp.eye(rows, dtype=gram.dtype) + jnp.diag(jnp.where(free, 0.0, 1.0))
 
         def step(_, b):
             gradient = unit_rows @ b - 1.0 / b
@@ -59,7 +60,7 @@ def nash_mtl(*, max_norm=1.0, ridge=1e-8) -> Rule:
             return b - move / (1.0 + jnp.sqrt(jnp.maximum(gradient @ move, 0.0)))
 
         b = jax.lax.fori_loop(0, 40, step, jnp.ones(rows, gram.dtype))
-        residual = jnp.max(jnp.where(free, jnp.abs(unit_rows @ b * b - 1.0), 0.0))
+        residual = jnp.max(jnp.where(free, jnp.abs(angles @ b * b - 1.0), 0.0))
         a = jnp.where(free, b / norm, 0.0) / jnp.sqrt(scale)
         length = jnp.sqrt(jnp.maximum(a @ unit @ a, 0.0)) * jnp.sqrt(scale)
         return a * jnp.where(length > max_norm, max_norm / jnp.where(length > 0, length, 1.0), 1.0), memory, residual
