@@ -11,7 +11,7 @@ _WHERE = {
     "types": ["Array", "Attribute", "Columns", "DataError", "Dataset", "Model", "Objective", "Parts", "Post", "Range",
               "Recipe", "Spec", "Splits", "Task"],
     "data": ["Encoder", "Prepared", "Roles", "from_table", "load", "synthetic"],
-    "models": ["scores", "shared_bottom"],
+    "models": ["from_equinox", "from_linen", "from_nnx", "scores", "shared_bottom"],
     "notions": ["Notion", "correlation_ratio", "everyone", "exclusive", "gaussian", "gaussian_mmd", "laplacian", "mmd",
                 "negatives", "positives", "rate_gap", "sharpened_rate_gap"],
     "objectives": ["mta_f_rows", "objective", "per_task", "weighted"],

@@ -1,0 +1,444 @@
+"""Every link against one table of demands: transformations, number formats, chains, other people's train states, guards."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from cases import quick
+
+from fairjax import gradients
+from fairjax.gradients import LinkState, link, link_states, value_and_rows
+
+K = 3
+
+
+class Case(NamedTuple):
+    """A link, and one of its constants with values to sweep."""
+
+    make: Callable[..., optax.GradientTransformationExtraArgs]
+    constant: str | None = None
+    values: tuple = ()
+    needs: tuple[str, ...] = ()
+    one_row: float | None = 1.0  # u / g for K = 1 and a row of length 1; None where the loss decides
+
+
+def famo(rows, **how):
+    return gradients.famo(rows, optax.identity(), **how)
+
+
+given = functools.partial(gradients.weighted_rows, weights=jnp.asarray([0.5, 0.3, 0.2]))
+by_loss = functools.partial(gradients.mgda, normalise="loss+")
+paced = functools.partial(gradients.dwa, every=2)
+CASES = {
+    "sum_rows": Case(lambda rows: gradients.sum_rows()),
+    "take_row": Case(lambda rows: gradients.take_row(0)),
+    "mean_rows": Case(gradients.mean_rows),
+    "weighted_rows": Case(given, "weights", (jnp.ones(K), jnp.arange(K) * 1.0), one_row=None),
+    "random_weighting": Case(gradients.random_weighting, "seed", (3, 4)),
+    "dwa": Case(paced, "temperature", (1.0, 4.0), ("values",)),
+    "uncertainty": Case(gradients.uncertainty, "learning_rate", (0.01, 0.1), ("values",), None),
+    "imtl_l": Case(gradients.imtl_l, "learning_rate", (0.01, 0.1), ("values",)),
+    "gradnorm": Case(gradients.gradnorm, "alpha", (0.5, 2.0), ("values",)),
+    "pcgrad": Case(gradients.pcgrad, "seed", (0, 1)),
+    "pcgrad_ascending": Case(functools.partial(gradients.pcgrad, ascending=True)),
+    "gradvac": Case(gradients.gradvac, "beta", (0.01, 0.5)),
+    "mgda": Case(gradients.mgda),
+    "mgda_loss": Case(by_loss, needs=("values",)),
+    "cagrad": Case(gradients.cagrad, "c", (0.2, 0.9), one_row=1.2),
+    "imtl_g": Case(gradients.imtl_g),
+    "nash_mtl": Case(gradients.nash_mtl, "max_norm", (0.1, 2.0)),
+    "aligned_mtl": Case(gradients.aligned_mtl),
+    "upgrad": Case(gradients.upgrad, "ridge", (1e-3, 1e-5)),
+    "dualproj": Case(gradients.dualproj, "ridge", (1e-3, 1e-5)),
+    "config": Case(gradients.config),
+    "graddrop": Case(gradients.graddrop, "leak", (0.1, 0.6)),
+    "famo": Case(famo, "max_norm", (0.1, 1.0), ("values", "value_fn")),
+}
+every = pytest.mark.parametrize("name", CASES)
+PARAMS = {"trunk": {"w": jnp.asarray([[0.3, -0.2], [0.1, 0.7], [-0.4, 0.2]]), "b": jnp.zeros(2)},
+          "heads": [jnp.asarray([0.5, -1.0]), jnp.asarray([1.0, 2.0]), jnp.asarray([-0.7, 0.1])]}
+X = jnp.asarray(np.random.default_rng(0).normal(size=(5, 3)), jnp.float32)
+
+
+def losses(params):
+    """Three losses that pull the trunk apart; the first two fight."""
+    z = jnp.tanh(X @ params["trunk"]["w"] + params["trunk"]["b"])
+    a, b, c = (z @ head for head in params["heads"])
+    return jnp.mean((a - 1.0) ** 2), jnp.mean((b + 2.0) ** 2), 0.2 * jnp.mean((c - X[:, 0]) ** 2)
+
+
+VALUES, ROWS = jax.jit(value_and_rows(losses))(PARAMS)
+
+
+def step(tx, rows=ROWS, state=None, params=PARAMS, **extra):
+    """``tx.update`` with all that a link may ask for, and things that none knows."""
+    told = {"values": VALUES, "value_fn": lambda p: jnp.stack(losses(p)), "batch": X, "grad": 7, **extra}
+    return tx.update(rows, tx.init(params) if state is None else state, params, **told)
+
+
+def same(one, two, **how):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(np.asarray(a, float), np.asarray(b, float),
+                                                         **{"rtol": 2e-4, "atol": 1e-5, **how}), one, two)
+
+
+def constants(tree):
+    """Without keys and counts, which are compared exactly elsewhere."""
+    return [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+
+
+# ---------------------------------------------------------------------------------------------------- transformations
+
+
+@every
+def test_compiled_is_eager_and_is_compiled_once(name):
+    tx = CASES[name].make(K)
+    eager, compiled = step(tx), jax.jit(lambda rows, state, params, values: step(tx, rows, state, params, values=values))
+    state = tx.init(PARAMS)
+    update, after = compiled(ROWS, state, PARAMS, VALUES)
+    same(update, eager[0])
+    same(constants(after), constants(eager[1]))
+    assert jax.tree.map(lambda u: (u.shape, u.dtype), update) == jax.tree.map(lambda p: (p.shape, p.dtype), PARAMS)
+    again, _ = compiled(jax.tree.map(lambda g: 2 * g, ROWS), after, PARAMS, 2 * VALUES)
+    assert compiled._cache_size() == 1
+    assert all(np.isfinite(u).all() for u in jax.tree.leaves(again))
+    assert jax.tree.map(lambda a: (a.shape, a.dtype), jax.tree.map(jnp.asarray, after)) == jax.tree.map(
+        lambda a: (a.shape, a.dtype), jax.tree.map(jnp.asarray, state))
+
+
+@every
+def test_a_scan_is_a_loop(name):
+    tx = CASES[name].make(K)
+    turns = jnp.asarray([1.0, -0.5, 2.0, 0.3])
+
+    def go(state, turn):
+        update, state = step(tx, jax.tree.map(lambda g: g.at[0].multiply(turn), ROWS), state, values=VALUES * (1 + turn**2))
+        return state, update
+    scanned_state, scanned = quick(lambda s: jax.lax.scan(go, s, turns))(tx.init(PARAMS))
+    state, one = tx.init(PARAMS), quick(go)
+    for i, turn in enumerate(turns):
+        state, update = one(state, turn)
+        same(update, jax.tree.map(lambda u, i=i: u[i], scanned))
+    same(constants(state), constants(scanned_state))
+
+
+@pytest.mark.parametrize("name", [n for n, case in CASES.items() if case.constant])
+def test_mapped_over_a_constant_is_a_loop(name):
+    case = CASES[name]
+
+    def run(value):
+        tx = case.make(K, **{case.constant: value})
+        state = tx.init(PARAMS)
+        for _ in range(6):  # long enough for those that learn
+            update, state = step(tx, state=state, values=VALUES * (1.0 + state_count(state) * jnp.arange(K)))
+        return update
+    mapped = quick(jax.vmap(run))(jnp.stack([jnp.asarray(v) for v in case.values]))
+    alone = [quick(lambda v=v: run(v))() for v in case.values]
+    same(mapped, jax.tree.map(lambda *u: jnp.stack(u), *alone))
+    if name not in ("upgrad", "dualproj", "pcgrad", "gradnorm"):  # a ridge this small, an order, a sign may change nothing
+        gap = max(float(jnp.max(jnp.abs(a - b))) for a, b in zip(*map(jax.tree.leaves, alone), strict=True))
+        assert gap > 1e-6
+
+
+def state_count(state):
+    return link_states(state)[0].count.astype(jnp.float32)
+
+
+@every
+def test_rows_in_bfloat16(name):
+    half = jax.tree.map(lambda g: g.astype(jnp.bfloat16), ROWS)
+    params = jax.tree.map(lambda p: p.astype(jnp.bfloat16), PARAMS)
+    tx = CASES[name].make(K)
+    update, state = quick(lambda: step(tx, half, None, params, value_fn=lambda p: VALUES))()
+    assert {u.dtype for u in jax.tree.leaves(update)} == {jnp.dtype(jnp.bfloat16)}
+    for told in link_states(state):
+        assert told.weights.dtype == jnp.float32 and told.cosines.dtype == jnp.float32
+    full, _ = quick(lambda: step(tx, jax.tree.map(lambda g: g.astype(jnp.float32), half), value_fn=lambda p: VALUES))()
+    if name != "graddrop":  # draws other numbers for another format
+        same(update, full, rtol=0.02, atol=0.02)
+
+
+@every
+def test_states_are_told_apart_and_hold_what_they_say(name):
+    tx = CASES[name].make(K)
+    _, state = step(tx)
+    assert all(isinstance(leaf, (jax.Array, np.ndarray)) for leaf in jax.tree.leaves(state))
+    for told in link_states(state):
+        flat = np.concatenate([np.asarray(g, float).reshape(K, -1) for g in jax.tree.leaves(ROWS)], axis=1)
+        unit = flat / np.linalg.norm(flat, axis=1, keepdims=True)
+        same(told.cosines, unit @ unit.T)
+        assert int(told.conflicts) == np.sum(np.triu(unit @ unit.T < 0, 1)) and int(told.count) == 1
+        assert told.weights.shape == (K,) and int(told.quarantined) == 0 and np.isfinite(told.residual)
+
+
+# ---------------------------------------------------------------------------------------------------- chains
+
+REST = {
+    "adam": lambda: optax.adam(1e-2),
+    "adamw": lambda: optax.adamw(1e-2, weight_decay=0.1),
+    "clip": lambda: optax.chain(optax.clip_by_global_norm(0.1), optax.sgd(0.1)),
+    "ema": lambda: optax.chain(optax.ema(0.9), optax.sgd(0.1)),
+    "schedule_free": lambda: optax.contrib.schedule_free(optax.sgd(0.1), 0.1),
+    "inject": lambda: optax.inject_hyperparams(optax.adam)(learning_rate=1e-2),
+}
+
+
+@every
+def test_first_in_a_chain(name):
+    """Two steps of a chain are two steps of the link, each handed to the rest."""
+    tx = CASES[name].make(K)
+    chains = {kind: optax.chain(tx, rest()) for kind, rest in REST.items()}
+    chains["partition"] = optax.chain(
+        optax.partition({"all": tx}, jax.tree.map(lambda p: "all", PARAMS)), optax.adam(1e-2))
+    rests = {kind: optax.with_extra_args_support(rest()) for kind, rest in REST.items()}
+
+    @quick
+    def both():
+        out = {}
+        state, hand = tx.init(PARAMS), {kind: rest.init(PARAMS) for kind, rest in rests.items()}
+        chained = {kind: chain.init(PARAMS) for kind, chain in chains.items()}
+        for _ in range(2):
+            update, state = step(tx, state=state)
+            for kind in chains:
+                got, chained[kind] = step(chains[kind], state=chained[kind])
+                out[kind] = [got]
+            for kind, rest in rests.items():
+                want, hand[kind] = rest.update(update, hand[kind], PARAMS)
+                out[kind].append(want)
+        return out
+    out = both()
+    out["partition"].append(out["adam"][1])
+    for got, want in out.values():
+        same(got, want)
+        assert max(np.max(np.abs(u)) for u in jax.tree.leaves(got)) > 0
+
+
+@every
+def test_routed_by_subtree(name):
+    """In ``route`` a link sees its own subtree alone; heads get the sum."""
+    tx = gradients.route({"trunk": CASES[name].make(K), "heads": gradients.sum_rows()})
+    update, _ = quick(lambda: step(tx))()
+    same(update["heads"], jax.tree.map(lambda g: jnp.sum(g, axis=0), ROWS["heads"]))
+    alone = CASES[name].make(K)
+
+    def of_trunk(part):
+        return jnp.stack(losses({**PARAMS, "trunk": part["trunk"]}))
+    own, _ = quick(lambda: step(alone, {"trunk": ROWS["trunk"]}, None, {"trunk": PARAMS["trunk"]}, value_fn=of_trunk))()
+    if name != "graddrop":  # its draws go by the number of a leaf
+        same(update["trunk"], own["trunk"])
+
+
+@every
+def test_in_a_linen_train_state(name):
+    from flax.training.train_state import TrainState
+    case = CASES[name]
+    tx = optax.chain(case.make(K), optax.sgd(0.1))
+    state = TrainState.create(apply_fn=None, params=PARAMS, tx=tx)
+    if case.needs:
+        with pytest.raises(ValueError, match="values=|value_fn="):
+            state.apply_gradients(grads=ROWS)
+        return
+    after = jax.jit(lambda s: s.apply_gradients(grads=ROWS))(state)
+    assert int(after.step) == 1
+    same(after.params, optax.apply_updates(PARAMS, step(tx)[0]))
+
+
+@every
+def test_in_an_nnx_optimizer(name):
+    from flax import nnx
+
+    class Net(nnx.Module):
+        def __init__(self):
+            self.w, self.b = nnx.Param(PARAMS["trunk"]["w"]), nnx.Param(PARAMS["trunk"]["b"])
+            self.one, self.two, self.three = (nnx.Param(head) for head in PARAMS["heads"])
+
+        def __call__(self):
+            return losses({"trunk": {"w": self.w[...], "b": self.b[...]},
+                           "heads": [self.one[...], self.two[...], self.three[...]]})
+    net = Net()
+    optimizer = nnx.Optimizer(net, optax.chain(CASES[name].make(K), optax.sgd(0.1)), wrt=nnx.Param)
+
+    @nnx.jit
+    def train(net, optimizer):
+        graph, params, rest = nnx.split(net, nnx.Param, ...)
+        values, rows = value_and_rows(lambda p: nnx.merge(graph, p, rest)())(params)
+        optimizer.update(net, rows, values=values, value_fn=lambda p: jnp.stack(nnx.merge(graph, nnx.state(p), rest)()))
+        return values
+    same(train(net, optimizer), VALUES)
+    want = optax.apply_updates(PARAMS, step(optax.chain(CASES[name].make(K), optax.sgd(0.1)))[0])
+    if name != "graddrop":
+        same([net.b[...], net.w[...], net.one[...]], [want["trunk"]["b"], want["trunk"]["w"], want["heads"][0]], atol=1e-4)
+
+
+@every
+def test_on_an_equinox_module(name):
+    eqx = pytest.importorskip("equinox", reason="modules of equinox are checked with pip install equinox")
+
+    class Net(eqx.Module):
+        trunk: dict
+        heads: list
+        title: str = "not an array"
+    net = Net(PARAMS["trunk"], PARAMS["heads"])
+    params, static = eqx.partition(net, eqx.is_inexact_array)
+    tx = optax.chain(CASES[name].make(K), optax.sgd(0.1))
+
+    def of(p):
+        whole = eqx.combine(p, static)
+        return losses({"trunk": whole.trunk, "heads": whole.heads})
+
+    @eqx.filter_jit
+    def train(params):
+        values, rows = value_and_rows(of)(params)
+        updates, _ = tx.update(rows, tx.init(params), params, values=values, value_fn=lambda p: jnp.stack(of(p)))
+        return eqx.apply_updates(params, updates)
+    after = train(params)
+    want = optax.apply_updates(PARAMS, step(tx)[0])
+    assert eqx.combine(after, static).title == "not an array"
+    if name != "graddrop":
+        same([after.trunk, after.heads], [want["trunk"], want["heads"]], atol=1e-4)
+
+
+# ---------------------------------------------------------------------------------------------------- guards
+
+
+@every
+def test_a_row_that_is_not_finite_is_left_out_and_counted(name):
+    """As if it were zero: the other rows go on; a row taken or summed by name is what it is."""
+    if name in ("sum_rows", "take_row"):
+        return
+    tx = CASES[name].make(K)
+    where = {"trunk": {"w": (1, 0, 1), "b": (1, 0)}}
+    for bad in (jnp.nan, jnp.inf):
+        broken = {**ROWS, "trunk": {"w": ROWS["trunk"]["w"].at[where["trunk"]["w"]].set(bad), "b": ROWS["trunk"]["b"]}}
+        update, state = quick(lambda broken=broken: step(tx, broken, values=VALUES.at[1].set(jnp.nan)))()
+        assert all(np.isfinite(u).all() for u in jax.tree.leaves(update))
+        told, = link_states(state)
+        assert int(told.quarantined) == 1 and float(told.weights[1]) == 0
+        assert all(np.isfinite(leaf).all() for leaf in constants(told))
+        if name in ("graddrop", "famo", "random_weighting"):
+            continue
+        zero, _ = quick(lambda: step(tx, jax.tree.map(lambda g: g.at[1].set(0), ROWS), values=VALUES.at[1].set(0)))()
+        same(update, zero)
+
+
+@every
+def test_rows_of_zeros(name):
+    tx = CASES[name].make(K)
+    update, state = quick(lambda: step(tx, jax.tree.map(jnp.zeros_like, ROWS), values=jnp.zeros(K)))()
+    same(update, jax.tree.map(jnp.zeros_like, PARAMS), rtol=0, atol=0)
+    assert all(np.isfinite(leaf).all() for leaf in constants(state))
+
+
+@every
+def test_one_row(name):
+    if name in ("weighted_rows",):  # three weights are given
+        return
+    row = {"w": jnp.asarray([[0.6, -0.8]])}
+    params = {"w": jnp.zeros(2)}
+    update, _ = step(CASES[name].make(1), row, None, params, values=jnp.ones(1), value_fn=lambda p: jnp.ones(1))
+    want = CASES[name].one_row
+    if name == "uncertainty":
+        want = 0.5 * np.exp(0.5)
+    same(update["w"], want * row["w"][0])
+
+
+def wrong_rows(rows):
+    return [
+        (jax.tree.map(lambda g: g[0], rows), r"\['heads'\]\[0\] has shape \(2,\), expected \(K, \*\(2,\)\).*must come first"),
+        (jax.tree.map(lambda g: g[:2], rows), "has 2 rows, the aggregator was made for 3"),
+        ({**rows, "heads": [rows["heads"][0], rows["heads"][1][:2], rows["heads"][2]]}, "has 2 rows"),
+    ]
+
+
+@every
+def test_rows_of_another_shape_are_told(name):
+    tx = CASES[name].make(K)
+    for i, (rows, says) in enumerate(wrong_rows(ROWS)):
+        if i == 1 and name in ("sum_rows", "take_row"):
+            continue  # made for any number
+        with pytest.raises(ValueError, match=says):
+            step(tx, rows)
+    with pytest.raises(ValueError, match="an aggregator needs params: call tx.update"):
+        tx.update(ROWS, tx.init(PARAMS), values=VALUES, value_fn=lambda p: VALUES)
+
+
+@every
+def test_adam_before_the_link_is_told_when_asked(name):
+    wrong = optax.chain(optax.scale_by_adam(), CASES[name].make(K))
+    with pytest.raises(ValueError, match="The aggregator must come first"):
+        gradients.checked(wrong, rows=K).init(PARAMS)
+    right = gradients.checked(optax.chain(CASES[name].make(K), optax.scale_by_adam()), rows=K)
+    assert jax.tree.structure(right.init(PARAMS)) is not None
+
+
+@pytest.mark.parametrize("name", [n for n, case in CASES.items() if case.needs])
+def test_links_that_need_losses_say_so(name):
+    tx = CASES[name].make(K)
+    with pytest.raises(ValueError, match=r"values=losses\), 3 losses in an array|famo needs value_fn="):
+        tx.update(ROWS, tx.init(PARAMS), PARAMS)
+
+
+# ---------------------------------------------------------------------------------------------------- granularity
+
+
+@pytest.mark.parametrize("name", ["pcgrad_ascending", "mgda", "cagrad", "upgrad", "dwa", "gradnorm"])
+def test_leaf_by_leaf_is_each_leaf_alone(name):
+    tx, alone = CASES[name].make(K, per="leaf"), CASES[name].make(K)
+    update, state = quick(lambda: step(tx))()
+    assert state.cosines.shape == (5, K, K) and state.conflicts.shape == (5,)
+    for i, (leaf, param, got) in enumerate(zip(*map(jax.tree.leaves, (ROWS, PARAMS, update)), strict=True)):
+        want, told = quick(lambda leaf=leaf, param=param: step(alone, [leaf], None, [param]))()
+        same(got, want[0])
+        same(state.weights[i], told.weights)
+
+
+def test_groups_of_leaves_by_a_function_of_the_path():
+    def layer(path):
+        return "trunk" if path[0].key == "trunk" else "heads"
+    update, state = step(gradients.mgda(K, per=layer))
+    assert state.weights.shape == (2, K)
+    for part in ("trunk", "heads"):
+        same(update[part], step(gradients.mgda(K), ROWS[part], None, PARAMS[part])[0])
+
+
+def test_conflicts_may_be_measured_on_some_leaves():
+    def on_trunk(path):
+        return path[0].key == "trunk"
+    update, state = step(gradients.mgda(K, measure=on_trunk))
+    _, told = step(gradients.mgda(K), ROWS["trunk"], None, PARAMS["trunk"])
+    same(state.weights, told.weights)
+    same(update["heads"][1], told.weights[1] * ROWS["heads"][1][1])
+    with pytest.raises(ValueError, match="measure leaves out every leaf of a group"):
+        step(gradients.mgda(K, per="leaf", measure=on_trunk))
+
+
+def test_a_rule_of_ones_own():
+    """Weights by inverse length, in three lines."""
+    def weights(gram, values, memory, key):
+        return 1.0 / jnp.sqrt(jnp.diagonal(gram)), memory + 1, jnp.zeros(())
+    tx = link(gradients.Rule(lambda rows: jnp.zeros(()), weights), K)
+    update, state = jax.jit(lambda: step(tx))()
+    flat = np.concatenate([np.asarray(g, float).reshape(K, -1) for g in jax.tree.leaves(ROWS)], axis=1)
+    unit = (flat / np.linalg.norm(flat, axis=1, keepdims=True)).sum(axis=0)
+    same(np.concatenate([np.ravel(u) for u in jax.tree.leaves(update)]), unit)
+    assert isinstance(state, LinkState) and float(state.memory) == 1.0
+
+
+def test_a_key_given_overrides_the_seed():
+    tx = gradients.random_weighting(K)
+    one, two = (step(tx, key=jax.random.key(i))[1].weights for i in (0, 1))
+    assert np.max(np.abs(one - two)) > 1e-3
+    same(one, step(tx, key=jax.random.key(0))[1].weights, rtol=0, atol=0)
+    _, first = step(tx)
+    assert np.max(np.abs(first.weights - step(tx, state=first)[1].weights)) > 1e-3  # another draw at every update
+
+
+def test_every_link_of_the_family_is_in_the_table():
+    from fairjax.gradients import rules
+    assert set(rules.__all__) - {"fairness_gives_way"} <= set(CASES)
