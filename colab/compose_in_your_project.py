@@ -52,7 +52,7 @@ from flax import nnx
 from IPython.display import Image
 
 import fairjax
-from fairjax.report.conflicts import conflict_shares, write_conflicts
+from fairjax.report import conflict_shares, write_conflicts
 
 # %% [markdown]
 # ## Two tasks that pull apart

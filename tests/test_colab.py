@@ -5,6 +5,7 @@ After a change of a script: ``jupytext --to ipynb colab/NAME.py``.
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,7 @@ def test_notebook_holds_no_outputs(script):
 
 
 @each
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")  # of its client
 def test_notebook_runs(script, tmp_path, monkeypatch):
     *_, nbclient, nbformat, kernelspec, jupyter_client = needs(
         "matplotlib", "equinox", "ipykernel", "nbclient", "nbformat", "ipykernel.kernelspec", "jupyter_client")
@@ -62,3 +64,5 @@ def test_notebook_runs(script, tmp_path, monkeypatch):
     assert [p.name for p in room.iterdir() if p.suffix == ".png"], "the picture of conflicts was not written"
     shown = [out for c in code for out in c.outputs if "image/png" in out.get("data", {})]
     assert len(shown) == 3
+    del notebook, kernel
+    gc.collect()  # its sockets are told here, and not to another test

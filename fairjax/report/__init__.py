@@ -10,13 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
+from fairjax.report.conflicts import conflict_shares, write_conflicts
 from fairjax.report.figures import write_figures
 from fairjax.report.page import write_page
 from fairjax.report.summary import summarize, write_summary
 from fairjax.report.table import read_table, write_table
 from fairjax.report.view import study
 
-__all__ = ["read_table", "summarize", "write", "write_figures", "write_page", "write_summary", "write_table"]
+__all__ = ["conflict_shares", "read_table", "summarize", "write", "write_conflicts", "write_figures", "write_page",
+           "write_summary", "write_table"]
 
 
 def write(out: Path, table: dict[str, np.ndarray], info: dict) -> list[Path]:

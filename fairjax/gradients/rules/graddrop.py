@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from fairjax.gradients.gram import add_rows
 from fairjax.gradients.rules.constant import weighted_rows
 from fairjax.gradients.task_space import LinkState, link
 from fairjax.masked import divide
@@ -41,9 +42,9 @@ def graddrop(rows: int, *, leak=0.0, seed: Array | int = 0) -> optax.GradientTra
 
 
 def _drop(g: Array, key: Array, leak) -> Array:
-    rows = g.astype(jnp.promote_types(g.dtype, jnp.float32))
-    purity = 0.5 * (1.0 + divide(jnp.sum(rows, axis=0), jnp.sum(jnp.abs(rows), axis=0)))
-    positive = purity > jax.random.uniform(key, g.shape[1:], rows.dtype)
-    stays = jnp.where(positive[None], rows > 0, rows < 0)
-    part = jnp.broadcast_to(jnp.asarray(leak, rows.dtype), g.shape[:1]).reshape(-1, *([1] * (g.ndim - 1)))
-    return jnp.sum(jnp.where(stays, rows, part * rows), axis=0).astype(g.dtype)
+    kind = jnp.promote_types(g.dtype, jnp.float32)
+    rows = [row.astype(kind) for row in g]
+    purity = 0.5 * (1.0 + divide(add_rows(rows), add_rows([jnp.abs(row) for row in rows])))
+    positive = purity > jax.random.uniform(key, g.shape[1:], kind)
+    leak = jnp.broadcast_to(jnp.asarray(leak, kind), (len(rows),))
+    return add_rows([jnp.where(positive == (row > 0), row, leak[k] * row) for k, row in enumerate(rows)]).astype(g.dtype)

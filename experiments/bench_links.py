@@ -1,0 +1,536 @@
+"""Links against a plain sum of the rows and against TorchJD, in one run, on the CPU in float32.
+
+    python experiments/bench_links.py            # the whole grid
+    python experiments/bench_links.py --quick    # few rows, few parameters, under a minute
+
+1. Aggregation alone: every link on given rows, against ``sum_rows`` and against TorchJD's aggregator of the same name on
+   the same Jacobian, which must give the same update where nothing is drawn.
+2. PCGrad in Gram coordinates against the same algorithm on the vectors.
+3. ``value_and_rows`` by its modes: time and memory, each in a process of its own.
+4. A training step with PCGrad against the gradients of its K losses alone.
+5. The same training step by TorchJD.
+
+Both sides take turns, so that other load on the machine hits both; each time is the best of several after a first call
+that is not counted. Without torchjd its columns stay empty. Written: ``links.csv`` (part 1, every cell) and ``links.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import functools
+import importlib.metadata
+import importlib.util
+import io
+import math
+import multiprocessing
+import os
+import platform
+import re
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from fairjax import disk, gradients
+
+HERE = Path(__file__).resolve().parent
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+BLOCK = 10_000  # columns that are drawn; more parameters repeat them
+SHARES = (50, 25, 20, 4, 1)  # percent of the parameters in each leaf
+# what the constants must be for both sides to compute the same
+GIVEN = {"weighted_rows": {"weights": 1.0}, "dwa": {"every": 100}, "cagrad": {"rescale": 0}}
+DRAWN = ("random_weighting", "graddrop")  # never the same update on both sides
+ORDERED = ("pcgrad", "gradvac")  # the same for two rows, where there is one order
+APPROXIMATE = ("mgda", "nash_mtl")  # TorchJD stops its own iteration early
+IN_OUT = 64, 4  # inputs of the network, outputs of a head
+
+
+def peers(rows: int) -> dict[str, Callable]:
+    """TorchJD's aggregators by our names; none when torchjd is not installed."""
+    if importlib.util.find_spec("torchjd") is None:
+        return {}
+    from torchjd import aggregation as a
+    return {"mean_rows": a.Mean(), "weighted_rows": a.Sum(), "random_weighting": a.Random(), "upgrad": a.UPGrad(),
+            "dualproj": a.DualProj(), "mgda": a.MGDA(), "cagrad": a.CAGrad(c=0.5), "imtl_g": a.IMTLG(), "config": a.ConFIG(),
+            "nash_mtl": a.NashMTL(n_tasks=rows), "aligned_mtl": a.AlignedMTL(), "pcgrad": a.PCGrad(),
+            "gradvac": a.GradVac(beta=0.01), "graddrop": a.GradDrop()}
+
+
+def links(rows: int) -> dict[str, optax.GradientTransformationExtraArgs]:
+    """Every link of the family by name."""
+    names = [name for name in gradients.rules.__all__ if name not in ("fairness_gives_way", "famo")]
+    made = {name: getattr(gradients, name)(rows, **GIVEN.get(name, {})) for name in names}
+    return made | {"famo": gradients.famo(rows, optax.identity())}
+
+
+def timed(call: Callable) -> float:
+    """Seconds of one call; the call must wait for its result."""
+    begin = time.perf_counter()
+    call()
+    return time.perf_counter() - begin
+
+
+def race(calls: dict[str, Callable], rounds: int, slice_s: float = 0.01) -> dict[str, float]:
+    """Best seconds of each call; they take turns, a few calls at a time."""
+    best = {name: math.inf for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            spent, count = 0.0, 0
+            while count < 2 or spent < slice_s:
+                took = timed(call)
+                best[name], spent, count = min(best[name], took), spent + took, count + 1
+                if took > 1.0:
+                    break
+    return best
+
+
+def block(rows: int, seed: int = 0) -> np.ndarray:
+    """``[K, BLOCK]`` float64: correlated rows, of which many conflict."""
+    rng = np.random.default_rng(seed)
+    mix = np.eye(rows) + 0.5 * rng.normal(size=(rows, rows)) / np.sqrt(rows)
+    return mix @ rng.normal(size=(rows, BLOCK))
+
+
+def leaves_of(matrix: np.ndarray) -> list[jax.Array]:
+    """The columns of a Jacobian as a handful of leaves ``[K, ...]``, three of them matrices."""
+    ends = np.cumsum(SHARES)[:-1] * (matrix.shape[1] // 100)
+    parts = np.split(matrix, ends, axis=1)
+    return [jnp.asarray(p.reshape(len(p), 50, -1) if i < 3 else p) for i, p in enumerate(parts)]
+
+
+def flat(update: list[jax.Array]) -> np.ndarray:
+    """The leaves of an update as one vector."""
+    return np.concatenate([np.asarray(u).ravel() for u in update])
+
+
+def difference(one: np.ndarray, other: np.ndarray) -> float:
+    """Largest difference relative to the largest entry."""
+    return float(np.max(np.abs(one - other)) / np.max(np.abs(other)))
+
+
+def bandwidth(size: int = 64_000_000) -> float:
+    """Bytes per second of ``a + 1`` on a long vector: what is read and what is written."""
+    add, a = jax.jit(lambda a: a + 1), jnp.zeros(size, jnp.float32)
+    return 8 * size / min(timed(lambda: add(a).block_until_ready()) for _ in range(5))
+
+
+def aggregation(counts, sizes, rounds: int, limit: float) -> list[dict]:
+    """Part 1: a dictionary per link and cell."""
+    found, pace = [], {}
+    for rows in counts:
+        for size in sizes:
+            if rows * size * 4 > 2e9:
+                print(f"  K={rows} P={size:.0e}: skipped, the rows take {rows * size * 4 / 1e9:.1f} GB", flush=True)
+                continue
+            matrix = np.tile(block(rows).astype("f4"), (1, size // BLOCK))
+            leaves, values = leaves_of(matrix), jnp.linspace(0.5, 1.5, rows)
+            params, theirs = [jnp.zeros(g.shape[1:]) for g in leaves], peers(rows)
+            plain, none = jax.jit(lambda r, p: gradients.sum_rows().update(r, optax.EmptyState(), p)[0]), []
+            total = functools.partial(lambda f, *a: jax.block_until_ready(f(*a)), plain, leaves, params)
+            total()
+            if theirs:
+                import torch
+                jacobian = torch.from_numpy(matrix)
+            for name, tx in links(rows).items():
+                step = jax.jit(lambda r, s, p, v, tx=tx: tx.update(r, s, p, values=v, value_fn=lambda _: v))
+                given = leaves, tx.init(params), params, values
+                mine = functools.partial(lambda f, *a: jax.block_until_ready(f(*a)), step, *given)
+                begin = time.perf_counter()
+                update, _ = mine()
+                row = {"link": name, "rows": rows, "parameters": size, "first_call_s": time.perf_counter() - begin}
+                calls = {"sum": total, "ours": mine}
+                peer, slow = theirs.get(name), pace.get((name, rows), 0.0)
+                if peer and slow > limit:
+                    none.append(f"{name} ({slow:.0f} s expected)")
+                elif peer:
+                    pace[name, rows] = 10 * timed(lambda: row.update(update=peer(jacobian)))  # noqa: B023
+                    other = row.pop("update").numpy()
+                    if name not in DRAWN and (rows == 2 or name not in ORDERED):
+                        row["difference"] = difference(flat(update), other)
+                    calls["torchjd"] = functools.partial(peer, jacobian)
+                best = race(calls, rounds)
+                found.append(row | {f"{k}_s": v for k, v in best.items()})
+            some = [r for r in found if r["rows"] == rows and r["parameters"] == size]
+            ratio = [r["torchjd_s"] / r["ours_s"] for r in some if "torchjd_s" in r]
+            print(f"  K={rows} P={size:.0e}: sum {min(r['sum_s'] for r in some) * 1e3:.3f} ms; links "
+                  f"{min(r['ours_s'] / r['sum_s'] for r in some):.1f} to {max(r['ours_s'] / r['sum_s'] for r in some):.1f} sums"
+                  + (f"; TorchJD takes {min(ratio):.1f} to {max(ratio):.1f} times as long" if ratio else "")
+                  + (f"; TorchJD skipped: {', '.join(none)}" if none else ""), flush=True)
+    return found
+
+
+def vector_pcgrad(leaves: list[jax.Array]) -> list[jax.Array]:
+    """PCGrad on the vectors, j ascending: for each j an inner product and a subtraction for every row, then the sum."""
+    rows = leaves[0].shape[0]
+    flat_leaves = [g.reshape(rows, -1) for g in leaves]
+    high = {"precision": jax.lax.Precision.HIGHEST}
+    squared = sum(jnp.einsum("ip,ip->i", g, g, **high) for g in flat_leaves)
+
+    def step(j, moved):
+        inner = sum(jnp.einsum("ip,p->i", m, g[j], **high) for m, g in zip(moved, flat_leaves, strict=True))
+        take = jnp.where((inner < 0) & (jnp.arange(rows) != j), inner / squared[j], 0.0)
+        return [m - take[:, None] * g[j] for m, g in zip(moved, flat_leaves, strict=True)]
+
+    moved = jax.lax.fori_loop(0, rows, step, flat_leaves)
+    return [jnp.sum(m, axis=0).reshape(g.shape[1:]) for m, g in zip(moved, leaves, strict=True)]
+
+
+def gram_pcgrad(leaves: list[jax.Array]) -> list[jax.Array]:
+    """The same through the Gram matrix, by the link."""
+    tx, params = gradients.pcgrad(leaves[0].shape[0], ascending=True), [jnp.zeros(g.shape[1:], g.dtype) for g in leaves]
+    return tx.update(leaves, tx.init(params), params)[0]
+
+
+def forms(counts, sizes, rounds: int, limit: float) -> list[dict]:
+    """Part 2: a dictionary per cell, differences in float32 and float64 and times in float32."""
+    found = []
+    for rows in counts:
+        by_vector, by_gram, slow = jax.jit(vector_pcgrad), jax.jit(gram_pcgrad), 0.0
+        for size in sizes:
+            row = {"rows": rows, "parameters": size}
+            if rows * size * 4 > 2e9 or slow > limit:
+                why = f"{slow:.0f} s expected" if slow > limit else "over 2 GB"
+                print(f"  K={rows} P={size:.0e}: skipped, {why}", flush=True)
+                continue
+            for kind in ("f4", "f8"):
+                if rows * size * int(kind[1]) > 2e9:
+                    continue
+                with jax.enable_x64(kind == "f8"):
+                    leaves = leaves_of(np.tile(block(rows).astype(kind), (1, size // BLOCK)))
+                    one, other = (jax.block_until_ready(f(leaves)) for f in (by_vector, by_gram))
+                    row[f"difference_{kind}"] = difference(flat(other), flat(one))
+                    if kind == "f4":
+                        best = race({"vector": lambda x=leaves: jax.block_until_ready(by_vector(x)),  # noqa: B023
+                                     "gram": lambda x=leaves: jax.block_until_ready(by_gram(x))}, rounds)  # noqa: B023
+                    del leaves, one, other
+            slow = 10 * best["vector"]
+            found.append(row | {f"{k}_s": v for k, v in best.items()})
+            print(f"  K={rows} P={size:.0e}: {best['vector'] / best['gram']:.1f} times as fast as on vectors, difference "
+                  + ", ".join(f"{row[k]:.1e} ({k[-2:]})" for k in row if k.startswith("diff")), flush=True)
+    return found
+
+
+def network(rows: int, width: int, batch: int, seed: int = 0) -> tuple[dict, tuple]:
+    """Parameters of a trunk of two hidden layers with K linear heads, and a batch."""
+    rng, (inputs, outputs) = np.random.default_rng(seed), IN_OUT
+
+    def layer(*shape):
+        scale = np.sqrt(2.0 / shape[-2])
+        return {"kernel": (scale * rng.normal(size=shape)).astype("f4"), "bias": np.zeros((*shape[:-2], shape[-1]), "f4")}
+
+    params = {"first": layer(inputs, width), "second": layer(width, width),
+              "heads": {f"{k:02}": layer(width, outputs) for k in range(rows)}}
+    x = rng.normal(size=(batch, inputs)).astype("f4")
+    return jax.tree.map(jnp.asarray, params), (x, rng.normal(size=(rows, batch, outputs)).astype("f4"))
+
+
+def losses(params: dict, x, targets) -> tuple:
+    """K mean squared errors."""
+    for name in ("first", "second"):
+        x = jax.nn.relu(x @ params[name]["kernel"] + params[name]["bias"])
+    return tuple(jnp.mean((x @ h["kernel"] + h["bias"] - targets[k]) ** 2) for k, h in enumerate(params["heads"].values()))
+
+
+def high_water(reset: bool = False) -> int:
+    """Peak resident bytes of this process, since the last reset; 0 where the system does not tell."""
+    try:
+        if reset:
+            Path("/proc/self/clear_refs").write_text("5")
+        return 1024 * int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text()).group(1))
+    except (OSError, AttributeError):
+        return 0
+
+
+def one_mode(rows: int, width: int, batch: int, mode: str, chunk: int) -> dict:
+    """Part 3 in a process of its own: time and memory of the rows of one network."""
+    params, data = network(rows, width, batch)
+    begin = time.perf_counter()
+    made = jax.jit(gradients.value_and_rows(losses, mode=mode, chunk=chunk)).lower(params, *data).compile()
+    compile_s, memory, before = time.perf_counter() - begin, made.memory_analysis(), high_water(reset=True)
+    seconds = [timed(lambda: jax.block_until_ready(made(params, *data))) for _ in range(4)]
+    return {"rows": rows, "mode": mode if mode != "map" else f"map, chunk {chunk}", "compile_s": compile_s,
+            "seconds": min(seconds), "temporary_bytes": memory.temp_size_in_bytes, "rows_bytes": memory.output_size_in_bytes,
+            "resident_bytes": high_water() - before}
+
+
+def modes(counts, width: int, batch: int) -> list[dict]:
+    """Part 3."""
+    found = []
+    for rows in counts:
+        for mode, chunk in (("unroll", 1), ("vmap", 1), ("map", 1), ("map", 4)):
+            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+                found.append(pool.submit(one_mode, rows, width, batch, mode, chunk).result())
+            r = found[-1]
+            print(f"  K={rows} {r['mode']}: {r['seconds'] * 1e3:.0f} ms, {r['temporary_bytes'] / 1e6:.0f} MB beside rows of "
+                  f"{r['rows_bytes'] / 1e6:.0f} MB, {r['resident_bytes'] / 1e6:.0f} MB resident", flush=True)
+    return found
+
+
+def torch_step(params: dict, data: tuple, aggregate, chunk: int | None) -> tuple[Callable, Callable]:
+    """A training step by TorchJD of the same network, and what gives its parameters in our order."""
+    import torch
+    from torchjd.autojac import backward, jac_to_grad
+
+    def linear(layer):
+        made = torch.nn.Linear(*layer["kernel"].shape)
+        with torch.no_grad():
+            made.weight.copy_(torch.tensor(np.asarray(layer["kernel"]).T))
+            made.bias.copy_(torch.tensor(np.asarray(layer["bias"])))
+        return made
+
+    layers = [linear(params["first"]), linear(params["second"])]
+    trunk = torch.nn.Sequential(layers[0], torch.nn.ReLU(), layers[1], torch.nn.ReLU())
+    heads = torch.nn.ModuleList(linear(h) for h in params["heads"].values())
+    free = [*trunk.parameters(), *heads.parameters()]
+    optimizer, (x, targets) = torch.optim.SGD(free, lr=0.01), (torch.from_numpy(d) for d in data)
+
+    def step():
+        z = trunk(x)
+        values = [((head(z) - t) ** 2).mean() for head, t in zip(heads, targets, strict=True)]
+        backward(values, parallel_chunk_size=chunk)
+        jac_to_grad(free, aggregate)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    def state():
+        def layer(made):
+            return {"bias": made.bias.detach().numpy(), "kernel": made.weight.detach().numpy().T}
+        return {"first": layer(layers[0]), "heads": {k: layer(h) for k, h in zip(params["heads"], heads, strict=True)},
+                "second": layer(layers[1])}
+
+    return step, state
+
+
+def training(rows: int, width: int, batch: int, rounds: int) -> dict:
+    """Parts 4 and 5: seconds of steps, of gradients alone and of TorchJD's steps, all in turn."""
+    params, data = network(rows, width, batch)
+    pull = gradients.value_and_rows(losses)
+    calls = {"rows returned": jax.jit(pull),
+             "rows summed": jax.jit(lambda p, *d: jax.tree.map(lambda g: g.sum(0), pull(p, *d)[1])),
+             "one gradient of the sum": jax.jit(jax.value_and_grad(lambda p, *d: sum(losses(p, *d))))}
+    runs = {k: (lambda f=f: jax.block_until_ready(f(params, *data))) for k, f in calls.items()}
+    after = {}
+    for name in ("sum_rows", "pcgrad", "upgrad"):
+        link = gradients.sum_rows() if name == "sum_rows" else getattr(gradients, name)(rows)
+        tx = optax.chain(link, optax.sgd(0.01))
+
+        def step(p, s, *d, tx=tx):
+            _, r = pull(p, *d)
+            updates, s = tx.update(r, s, p)
+            return optax.apply_updates(p, updates), s
+
+        made, state = jax.jit(step), tx.init(params)
+        runs[f"step with {name}"] = lambda f=made, s=state: jax.block_until_ready(f(params, s, *data))
+        after[name] = runs[f"step with {name}"]()[0]
+    found = {"rows": rows, "batch": batch, "parameters": sum(a.size for a in jax.tree.leaves(params))}
+    for name in ("pcgrad", "upgrad"):
+        for chunk in (None, 1):
+            if peer := peers(rows).get(name):
+                label = f"TorchJD with {name}" + (", one row at a time" if chunk else "")
+                runs[label], told = torch_step(params, data, peer, chunk)
+                runs[label]()
+                if name == "upgrad" and chunk is None:
+                    one, other = (flat(jax.tree.leaves(jax.tree.map(lambda a, b: jnp.asarray(a) - b, t, params)))
+                                  for t in (after[name], told()))
+                    found["step_difference"] = difference(one, other)
+    for call in runs.values():
+        call()
+    best = race(runs, rounds, slice_s=0.1)
+    for name, seconds in best.items():
+        print(f"  {name}: {seconds * 1e3:.2f} ms", flush=True)
+    return found | {"seconds": best}
+
+
+def table(head: list[str], lines: list[list]) -> str:
+    """Markdown; numbers with three digits."""
+    def shown(cell) -> str:
+        return "" if cell is None else f"{cell:.3g}" if isinstance(cell, float) else str(cell)
+    rows = [head, ["---"] * len(head), *lines]
+    return "\n".join("| " + " | ".join(map(shown, row)) + " |" for row in rows) + "\n"
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="few rows, few parameters")
+    parser.add_argument("--rounds", type=int, default=5, help="how often calls take turns")
+    parser.add_argument("--limit", type=float, default=20.0, help="seconds above which a peer's cell is left out")
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "links")
+    args = parser.parse_args()
+    begin = time.perf_counter()
+    versions = {name: importlib.metadata.version(name) for name in ("jax", "torch", "torchjd")
+                if importlib.util.find_spec(name) is not None}
+    if "torch" in versions:
+        import torch
+        torch.set_num_threads(CORES)
+    counts, sizes = ((2, 8), (10_000, 100_000)) if args.quick else ((2, 8, 40), (10_000, 100_000, 1_000_000, 10_000_000))
+    width, batch = (300, 64) if args.quick else (900, 256)
+    speed = bandwidth()
+    told = ", ".join(f"{k} {v}" for k, v in versions.items()) + f"; {platform.system()}, Python {platform.python_version()}, " \
+        f"{CORES} cores, {speed / 1e9:.1f} GB per second"
+    print(f"{told}\n1. aggregation of given rows", flush=True)
+    one = aggregation(counts, sizes, args.rounds, args.limit)
+    print("2. PCGrad in Gram coordinates against vectors", flush=True)
+    two = forms(counts, sizes, args.rounds, args.limit)
+    print("3. rows by mode", flush=True)
+    three = modes(counts[1:], width, batch)
+    print("4., 5. a training step", flush=True)
+    four = training(8, width, batch, args.rounds)
+    seconds = four["seconds"]
+    cost = {name: seconds["step with pcgrad"] / seconds[name] for name in ("rows returned", "rows summed")}
+
+    largest = {rows: max(r["parameters"] for r in one if r["rows"] == rows) for rows in counts}
+    links_at = [[r["link"], r["rows"], f"{r['parameters']:.0e}", 1e3 * r["ours_s"], r["ours_s"] / r["sum_s"],
+                 r["torchjd_s"] / r["ours_s"] if "torchjd_s" in r else None, r.get("difference")]
+                for r in one if r["parameters"] in (10_000, largest[r["rows"]])]
+    text = "\n".join([
+        f"`python experiments/bench_links.py`: {told}. A plain sum reads K P numbers and writes P.\n",
+        table(["link", "K", "P", "ms", "times a plain sum", "TorchJD / ours", "difference"], links_at),
+        "PCGrad, vectors against Gram coordinates:\n",
+        table(["K", "P", "vectors, ms", "Gram, ms", "ratio", "difference f32", "difference f64"],
+              [[r["rows"], f"{r['parameters']:.0e}", 1e3 * r["vector_s"], 1e3 * r["gram_s"], r["vector_s"] / r["gram_s"],
+                r["difference_f4"], r.get("difference_f8")] for r in two]),
+        f"Rows of an MLP of width {width}, batch {batch}, by mode:\n",
+        table(["K", "mode", "ms", "compile, s", "MB beside the rows", "MB of rows", "MB resident"],
+              [[r["rows"], r["mode"], 1e3 * r["seconds"], r["compile_s"], r["temporary_bytes"] / 1e6, r["rows_bytes"] / 1e6,
+                r["resident_bytes"] / 1e6] for r in three]),
+        f"A training step, K = 8, {four['parameters']:,} parameters, batch {batch}; with PCGrad "
+        f"{cost['rows returned']:.2f} times the rows returned and {cost['rows summed']:.2f} times the rows summed:\n",
+        table(["what", "ms"], [[name, 1e3 * s] for name, s in seconds.items()])])
+    print(text + f"{time.perf_counter() - begin:.0f} s")
+    held = io.StringIO()
+    writer = csv.DictWriter(held, list(dict.fromkeys(k for r in one for k in r)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(one)
+    disk.write(args.out / "links.csv", held.getvalue().encode())
+    disk.write(args.out / "links.md", text.encode())
+
+
+if __name__ == "__main__":
+    main()
+
+
+def versions() -> dict:
+    """The machine and what runs on it."""
+    name = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").is_file():
+        name = re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text() + "\nmodel name: " + name).group(1)
+    def version(package: str) -> str:
+        return importlib.metadata.version(package) if importlib.util.find_spec(package) else "not installed"
+    return {"processor": name, "cores": CORES, "python": platform.python_version(), "load": os.getloadavg(),
+            **{package: version(package) for package in ("jax", "optax", "torch", "torchjd")}}
+
+
+def table(head: list[str], rows: list[list]) -> str:
+    """A table in markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(c) for c in line) + " |" for line in lines)
+
+
+def times(seconds: float) -> str:
+    """Milliseconds with three digits."""
+    return f"{seconds * 1e3:.3g}" if seconds < 1 else f"{seconds * 1e3:.0f}"
+
+
+def markdown(told: dict) -> str:
+    """The tables of all parts."""
+    m, parts = told["machine"], []
+    for rows in sorted({r["rows"] for r in told["links"]}):
+        some = [r for r in told["links"] if r["rows"] == rows]
+        sizes = sorted({r["parameters"] for r in some})
+        at = {(r["link"], r["parameters"]): r for r in some}
+        total = [times(min(r["sum_s"] for r in some if r["parameters"] == p)) for p in sizes]
+        floor = [times(4 * p * (rows + 1) / told["bytes_per_s"]) for p in sizes]
+        body = [["bandwidth floor", *floor, ""], ["sum of rows", *total, ""]]
+        for name in sorted({r["link"] for r in some}):
+            cells = [at[name, p] for p in sizes]
+            off = [r["difference"] for r in cells if "difference" in r]
+            body.append([name, *(f"{times(r['ours_s'])} ({r['ours_s'] / r['sum_s']:.1f}; "
+                                 + (f"{r['torchjd_s'] / r['ours_s']:.1f}" if "torchjd_s" in r else "-") + ")" for r in cells),
+                         f"{max(off):.0e}" if off else ""])
+        parts.append(f"K = {rows}\n\n" + table(["link", *(f"P = {p:.0e}" for p in sizes), "difference"], body))
+    forms_body = [[r["rows"], f"{r['parameters']:.0e}", times(r["gram_s"]), times(r["vector_s"]),
+                   f"{r['vector_s'] / r['gram_s']:.1f}", f"{r['difference_f4']:.1e}",
+                   f"{r['difference_f8']:.1e}" if "difference_f8" in r else "-"] for r in told["forms"]]
+    modes_body = [[r["rows"], r["mode"], times(r["seconds"]), f"{r['compile_s']:.1f}", *(f"{r[k] / 1e6:.0f}" for k in (
+        "rows_bytes", "temporary_bytes", "resident_bytes"))] for r in told["modes"]]
+    t = told["training"]
+    s = t["seconds"]
+    train_body = [[name, times(v), f"{v / s['rows returned']:.2f}", f"{v / s['rows summed']:.2f}"] for name, v in s.items()]
+    return f"""# Links, measured
+
+{m["processor"]}, {m["cores"]} cores; jax {m["jax"]}, optax {m["optax"]}, torch {m["torch"]}, torchjd {m["torchjd"]}; float32,
+{told["bytes_per_s"] / 1e9:.1f} GB per second of reading and writing.
+
+## Aggregation alone
+
+Milliseconds (times of the sum of rows; TorchJD's time over ours), and the largest difference to TorchJD's update, relative to
+the largest entry. The bandwidth floor is one reading of the rows. TorchJD stops the iterations of MGDA and Nash-MTL early.
+
+{(chr(10) * 2).join(parts)}
+
+## PCGrad through the Gram matrix and on the vectors
+
+{table(["K", "P", "Gram, ms", "vectors, ms", "ratio", "difference, float32", "float64"], forms_body)}
+
+## Modes of value_and_rows
+
+A network of {told["modes_shape"]["width"]} wide layers, batch {told["modes_shape"]["batch"]}; megabytes of the rows, of XLA's
+temporaries beside them, and of growth of the resident set.
+
+{table(["K", "mode", "ms", "compiling, s", "rows", "temporary", "resident"], modes_body)}
+
+## A training step
+
+K = {t["rows"]}, {t["parameters"]:,} parameters, batch {t["batch"]}, SGD; the last columns are times of the K gradients alone.
+
+{table(["what", "ms", "of rows returned", "of rows summed"], train_body)}
+"""
+
+
+def csv(rows: list[dict]) -> str:
+    """Part 1 as comma-separated values."""
+    names = ["link", "rows", "parameters", "ours_s", "sum_s", "torchjd_s", "difference", "first_call_s"]
+    return "\n".join(",".join(f"{r.get(n, ''):.6g}" if isinstance(r.get(n), float) else str(r.get(n, "")) for n in names)
+                     for r in [dict(zip(names, names, strict=True)), *rows]) + "\n"
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "links")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each side")
+    parser.add_argument("--limit", type=float, default=4.0, help="seconds of one call beyond which a larger size is left out")
+    args = parser.parse_args()
+    if importlib.util.find_spec("torch"):
+        import torch
+        torch.set_num_threads(CORES)
+    counts, sizes = ((2, 8), (10_000, 100_000)) if args.quick else ((2, 8, 40), (10_000, 100_000, 1_000_000, 10_000_000))
+    shape = {"width": 256, "batch": 256} if args.quick else {"width": 512, "batch": 1024}
+    begin, told = time.perf_counter(), {"machine": versions(), "bytes_per_s": bandwidth(), "modes_shape": shape}
+
+    def part(name: str, measure: Callable) -> None:
+        print(f"{name} ({time.perf_counter() - begin:.0f} s)", flush=True)
+        told[name] = measure()
+
+    part("modes", lambda: modes((8,) if args.quick else (8, 40), **shape))
+    part("training", lambda: training(8, 960, 256, 5 * args.rounds))
+    part("forms", lambda: forms(counts, sizes, args.rounds, args.limit))
+    part("links", lambda: aggregation(counts, sizes, args.rounds, args.limit))
+    told["seconds"], told["load_after"] = time.perf_counter() - begin, os.getloadavg()
+    text = markdown(told)
+    disk.write_json(args.out / "links.json", told)
+    disk.write(args.out / "links.csv", csv(told["links"]).encode())
+    disk.write(args.out / "links.md", text.encode())
+    print(text + f"\n{told['seconds']:.0f} s, written to {args.out}")
+
+
+if __name__ == "__main__":
+    main()
