@@ -575,6 +575,16 @@ def test_impossible_constants_are_refused(make, says):
 # ------------------------------------------------------------------------------------------------ Gram matrix and sums
 
 
+@pytest.mark.parametrize("columns", [32 * 2048, 32 * 2048 + 5])
+def test_gram_of_long_rows_is_taken_piece_by_piece(columns):
+    rows = np.random.default_rng(4).normal(size=(2, 3, columns)).astype(np.float32)
+    rows[1, 2, -1] = np.nan
+    got = jax.jit(jax.vmap(lambda g: gram([g])))(rows)
+    exact = rows.astype(float)
+    np.testing.assert_allclose(got[0], exact[0] @ exact[0].T, rtol=1e-4, atol=0.05)
+    np.testing.assert_array_equal(np.isnan(got[1]), [[False, False, True], [False, False, True], [True, True, True]])
+
+
 @pytest.mark.parametrize("kind", [jnp.float32, jnp.bfloat16, jnp.float16])
 def test_gram_and_sum_are_accumulated_in_float32(kind):
     rng = np.random.default_rng(2)

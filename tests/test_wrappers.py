@@ -56,7 +56,7 @@ def test_every_mode_gives_the_gradients_one_by_one(mode):
     assert aux == 7
 
 
-@pytest.mark.parametrize("count, mode", [(2, "unroll"), (8, "unroll"), (9, "vmap")])
+@pytest.mark.parametrize("count, mode", [(2, "unroll"), (8, "unroll"), (9, "map")])
 def test_the_mode_follows_from_the_number_of_rows(count, mode):
     assert rows_mode(count) == mode
     text = str(jax.make_jaxpr(value_and_rows(lambda p: [jnp.sum(jnp.sin(k * p)) for k in range(count)]))(jnp.ones(3)))

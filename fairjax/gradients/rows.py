@@ -1,8 +1,9 @@
 """Per-row gradients: a pytree like the parameters with a leading K axis, one gradient per loss.
 
 How they are made is a choice of cost. ``"unroll"`` takes each gradient by itself: what a route does not select is never
-computed, at the price of compiling K backward passes. ``"vmap"`` runs one backward pass for all rows at once: compiled
-once, K times the memory. ``"map"`` runs it for ``chunk`` rows at a time: least memory.
+computed, and no row goes through another's head, at the price of compiling K backward passes. ``"map"`` compiles one
+backward pass and runs it for ``chunk`` rows at a time: least memory. ``"vmap"`` runs it for all rows at once: K times the
+memory, and every row goes through every head, which ``experiments/bench_links.py`` shows on networks with many heads.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ MODES = ("auto", "unroll", "vmap", "map")
 
 
 def rows_mode(count: int) -> str:
-    """What ``mode="auto"`` is for K rows: ``"unroll"`` up to eight, where it is fastest, then ``"vmap"``."""
-    return "unroll" if count <= 8 else "vmap"
+    """What ``mode="auto"`` is for K rows: ``"unroll"`` up to eight, where it is soon compiled, then ``"map"``."""
+    return "unroll" if count <= 8 else "map"
 
 
 def value_and_rows(losses: Callable, has_aux: bool = False, *, mode: str = "auto", chunk: int = 1) -> Callable:
