@@ -47,7 +47,6 @@ SHARES = (50, 25, 20, 4, 1)  # percent of the parameters in each leaf
 GIVEN = {"weighted_rows": {"weights": 1.0}, "dwa": {"every": 100}, "cagrad": {"rescale": 0}}
 DRAWN = ("random_weighting", "graddrop")  # never the same update on both sides
 ORDERED = ("pcgrad", "gradvac")  # the same for two rows, where there is one order
-APPROXIMATE = ("mgda", "nash_mtl")  # TorchJD stops its own iteration early
 IN_OUT = 64, 4  # inputs of the network, outputs of a head
 
 
@@ -110,8 +109,9 @@ def flat(update: list[jax.Array]) -> np.ndarray:
 
 
 def difference(one: np.ndarray, other: np.ndarray) -> float:
-    """Largest difference relative to the largest entry."""
-    return float(np.max(np.abs(one - other)) / np.max(np.abs(other)))
+    """Largest difference relative to the largest entry of the other; infinite where that is 0 and this is not."""
+    off, largest = float(np.max(np.abs(one - other))), float(np.max(np.abs(other)))
+    return off / largest if largest > 0 else math.inf if off > 0 else 0.0
 
 
 def bandwidth(size: int = 64_000_000) -> float:

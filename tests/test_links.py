@@ -83,6 +83,17 @@ def step(tx, rows=ROWS, state=None, params=PARAMS, **extra):
     return tx.update(rows, tx.init(params) if state is None else state, params, **told)
 
 
+@functools.lru_cache
+def compiled(name):
+    tx = CASES[name].make(K)
+    return jax.jit(lambda rows, state, params, values: step(tx, rows, state, params, values=values))
+
+
+def once(name, rows=ROWS, state=None, params=PARAMS, values=VALUES):
+    """One update by the link of this name, compiled once for all tests."""
+    return compiled(name)(rows, CASES[name].make(K).init(params) if state is None else state, params, values)
+
+
 def same(one, two, **how):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(np.asarray(a, float), np.asarray(b, float),
                                                          **{"rtol": 2e-4, "atol": 1e-5, **how}), one, two)
@@ -99,17 +110,32 @@ def constants(tree):
 @every
 def test_compiled_is_eager_and_is_compiled_once(name):
     tx = CASES[name].make(K)
-    eager, compiled = step(tx), jax.jit(lambda rows, state, params, values: step(tx, rows, state, params, values=values))
-    state = tx.init(PARAMS)
-    update, after = compiled(ROWS, state, PARAMS, VALUES)
+    eager, state = step(tx), tx.init(PARAMS)
+    update, after = once(name, state=state)
+    known = compiled(name)._cache_size()
     same(update, eager[0])
     same(constants(after), constants(eager[1]))
     assert jax.tree.map(lambda u: (u.shape, u.dtype), update) == jax.tree.map(lambda p: (p.shape, p.dtype), PARAMS)
-    again, _ = compiled(jax.tree.map(lambda g: 2 * g, ROWS), after, PARAMS, 2 * VALUES)
-    assert compiled._cache_size() == 1
+    again, _ = once(name, jax.tree.map(lambda g: 2 * g, ROWS), after, values=2 * VALUES)
+    assert compiled(name)._cache_size() == known
     assert all(np.isfinite(u).all() for u in jax.tree.leaves(again))
     assert jax.tree.map(lambda a: (a.shape, a.dtype), jax.tree.map(jnp.asarray, after)) == jax.tree.map(
         lambda a: (a.shape, a.dtype), jax.tree.map(jnp.asarray, state))
+
+
+@every
+def test_inside_a_shard_map(name):
+    """Where each device has members of its own, as in a sweep spread over devices."""
+    tx, members = CASES[name].make(K), jax.sharding.PartitionSpec("members")
+    mesh = jax.sharding.Mesh(np.asarray(jax.devices()[:1]), ("members",))
+
+    def one(rows, state, params):
+        return tx.update(rows, state, params, values=jnp.stack(losses(params)), value_fn=lambda p: jnp.stack(losses(p)))
+    at = ROWS, tx.init(PARAMS), PARAMS
+    shared = jax.shard_map(jax.vmap(one), mesh=mesh, in_specs=members, out_specs=members)
+    update, state = quick(shared)(*jax.tree.map(lambda a: jnp.asarray(a)[None], at))
+    same(jax.tree.map(lambda u: u[0], update), once(name)[0])
+    assert jax.tree.structure(state) == jax.tree.structure(at[1])
 
 
 @every
@@ -117,13 +143,13 @@ def test_a_scan_is_a_loop(name):
     tx = CASES[name].make(K)
     turns = jnp.asarray([1.0, -0.5, 2.0, 0.3])
 
-    def go(state, turn):
-        update, state = step(tx, jax.tree.map(lambda g: g.at[0].multiply(turn), ROWS), state, values=VALUES * (1 + turn**2))
-        return state, update
-    scanned_state, scanned = quick(lambda s: jax.lax.scan(go, s, turns))(tx.init(PARAMS))
-    state, one = tx.init(PARAMS), quick(go)
+    def turned(turn):
+        return jax.tree.map(lambda g: g.at[0].multiply(turn), ROWS)
+    scanned_state, scanned = quick(lambda s: jax.lax.scan(
+        lambda s, turn: step(tx, turned(turn), s, values=VALUES * (1 + turn**2))[::-1], s, turns))(tx.init(PARAMS))
+    state = tx.init(PARAMS)
     for i, turn in enumerate(turns):
-        state, update = one(state, turn)
+        update, state = once(name, turned(turn), state, values=VALUES * (1 + turn**2))
         same(update, jax.tree.map(lambda u, i=i: u[i], scanned))
     same(constants(state), constants(scanned_state))
 
@@ -134,40 +160,34 @@ def test_mapped_over_a_constant_is_a_loop(name):
 
     def run(value):
         tx = case.make(K, **{case.constant: value})
-        state = tx.init(PARAMS)
-        for _ in range(6):  # long enough for those that learn
-            update, state = step(tx, state=state, values=VALUES * (1.0 + state_count(state) * jnp.arange(K)))
-        return update
-    mapped = quick(jax.vmap(run))(jnp.stack([jnp.asarray(v) for v in case.values]))
-    alone = [quick(lambda v=v: run(v))() for v in case.values]
+
+        def go(state, count):
+            return step(tx, state=state, values=VALUES * (1.0 + count * jnp.arange(K)))[::-1]
+        return jax.tree.map(lambda u: u[-1], jax.lax.scan(go, tx.init(PARAMS), jnp.arange(6.0))[1])  # some learn slowly
+    values, one = jnp.stack([jnp.asarray(v) for v in case.values]), quick(run)
+    mapped, alone = quick(jax.vmap(run))(values), [one(v) for v in values]
     same(mapped, jax.tree.map(lambda *u: jnp.stack(u), *alone))
     if name not in ("upgrad", "dualproj", "pcgrad", "gradnorm"):  # a ridge this small, an order, a sign may change nothing
         gap = max(float(jnp.max(jnp.abs(a - b))) for a, b in zip(*map(jax.tree.leaves, alone), strict=True))
         assert gap > 1e-6
 
 
-def state_count(state):
-    return link_states(state)[0].count.astype(jnp.float32)
-
-
 @every
 def test_rows_in_bfloat16(name):
     half = jax.tree.map(lambda g: g.astype(jnp.bfloat16), ROWS)
     params = jax.tree.map(lambda p: p.astype(jnp.bfloat16), PARAMS)
-    tx = CASES[name].make(K)
-    update, state = quick(lambda: step(tx, half, None, params, value_fn=lambda p: VALUES))()
+    update, state = once(name, half, params=params)
     assert {u.dtype for u in jax.tree.leaves(update)} == {jnp.dtype(jnp.bfloat16)}
     for told in link_states(state):
         assert told.weights.dtype == jnp.float32 and told.cosines.dtype == jnp.float32
-    full, _ = quick(lambda: step(tx, jax.tree.map(lambda g: g.astype(jnp.float32), half), value_fn=lambda p: VALUES))()
+    full, _ = once(name, jax.tree.map(lambda g: g.astype(jnp.float32), half))
     if name != "graddrop":  # draws other numbers for another format
         same(update, full, rtol=0.02, atol=0.02)
 
 
 @every
 def test_states_are_told_apart_and_hold_what_they_say(name):
-    tx = CASES[name].make(K)
-    _, state = step(tx)
+    _, state = once(name)
     assert all(isinstance(leaf, (jax.Array, np.ndarray)) for leaf in jax.tree.leaves(state))
     for told in link_states(state):
         flat = np.concatenate([np.asarray(g, float).reshape(K, -1) for g in jax.tree.leaves(ROWS)], axis=1)
@@ -199,24 +219,22 @@ def test_first_in_a_chain(name):
     rests = {kind: optax.with_extra_args_support(rest()) for kind, rest in REST.items()}
 
     @quick
-    def both():
-        out = {}
-        state, hand = tx.init(PARAMS), {kind: rest.init(PARAMS) for kind, rest in rests.items()}
-        chained = {kind: chain.init(PARAMS) for kind, chain in chains.items()}
-        for _ in range(2):
-            update, state = step(tx, state=state)
-            for kind in chains:
-                got, chained[kind] = step(chains[kind], state=chained[kind])
-                out[kind] = [got]
-            for kind, rest in rests.items():
-                want, hand[kind] = rest.update(update, hand[kind], PARAMS)
-                out[kind].append(want)
-        return out
-    out = both()
-    out["partition"].append(out["adam"][1])
-    for got, want in out.values():
-        same(got, want)
-        assert max(np.max(np.abs(u)) for u in jax.tree.leaves(got)) > 0
+    def both(chained, state, hand):
+        update, state = step(tx, state=state)
+        got, want = {}, {}
+        for kind, chain in chains.items():
+            got[kind], chained[kind] = step(chain, state=chained[kind])
+        for kind, rest in rests.items():
+            want[kind], hand[kind] = rest.update(update, hand[kind], PARAMS)
+        return (got, want), (chained, state, hand)
+
+    held = {kind: chain.init(PARAMS) for kind, chain in chains.items()}, tx.init(PARAMS), \
+        {kind: rest.init(PARAMS) for kind, rest in rests.items()}
+    for _ in range(2):
+        (got, want), held = both(*held)
+    for kind, update in got.items():
+        same(update, want["adam" if kind == "partition" else kind])
+        assert max(np.max(np.abs(u)) for u in jax.tree.leaves(update)) > 0
 
 
 @every
@@ -234,6 +252,56 @@ def test_routed_by_subtree(name):
         same(update["trunk"], own["trunk"])
 
 
+def nnx_state():
+    from flax import nnx
+
+    class Net(nnx.Module):
+        def __init__(self):
+            self.body, self.head = nnx.Linear(3, 2, rngs=nnx.Rngs(0)), nnx.Linear(2, 1, rngs=nnx.Rngs(1))
+    return nnx.state(Net(), nnx.Param)
+
+
+def equinox_module():
+    eqx = pytest.importorskip("equinox", reason="modules of equinox are checked with pip install equinox")
+
+    class Net(eqx.Module):
+        body: eqx.nn.Linear
+        head: eqx.nn.Linear
+    one, two = jax.random.split(jax.random.key(0))
+    return eqx.filter(Net(eqx.nn.Linear(3, 2, key=one), eqx.nn.Linear(2, 1, key=two)), eqx.is_inexact_array)
+
+
+def linen_params():
+    import flax.linen as nn
+
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(1, name="head")(nn.Dense(2, name="body")(x))
+    return Net().init(jax.random.key(0), X)["params"]
+
+
+def plain_params():
+    return {"body": [jnp.ones(2)], "head": jnp.ones(3)}
+
+
+@pytest.mark.parametrize("make", [nnx_state, equinox_module, linen_params, plain_params])
+@pytest.mark.parametrize("label", [None, lambda path: "body" if "body" in jax.tree_util.keystr(path) else "head"])
+def test_routes_by_the_path_on_any_tree(make, label):
+    params = make()
+    rows = jax.tree.map(lambda p: jnp.stack([jnp.full(p.shape, k) for k in (1.0, 10.0)]), params)
+    tx = optax.chain(gradients.route({"body": 1, "head": gradients.sum_rows()}, label), optax.scale(2.0))
+    update, _ = jax.jit(tx.update)(rows, tx.init(params), params)
+    found = jax.tree.leaves_with_path(update)
+    assert len(found) >= 2 and jax.tree.structure(update) == jax.tree.structure(params)
+    for path, leaf in found:
+        np.testing.assert_array_equal(leaf, 20.0 if "body" in jax.tree_util.keystr(path) else 22.0)
+
+
+def after_sgd(name):
+    return jax.tree.map(lambda p, u: p - 0.1 * u, PARAMS, once(name)[0])
+
+
 @every
 def test_in_a_linen_train_state(name):
     from flax.training.train_state import TrainState
@@ -244,9 +312,9 @@ def test_in_a_linen_train_state(name):
         with pytest.raises(ValueError, match="values=|value_fn="):
             state.apply_gradients(grads=ROWS)
         return
-    after = jax.jit(lambda s: s.apply_gradients(grads=ROWS))(state)
+    after = quick(lambda s: s.apply_gradients(grads=ROWS))(state)
     assert int(after.step) == 1
-    same(after.params, optax.apply_updates(PARAMS, step(tx)[0]))
+    same(after.params, after_sgd(name))
 
 
 @every
@@ -271,7 +339,7 @@ def test_in_an_nnx_optimizer(name):
         optimizer.update(net, rows, values=values, value_fn=lambda p: jnp.stack(nnx.merge(graph, nnx.state(p), rest)()))
         return values
     same(train(net, optimizer), VALUES)
-    want = optax.apply_updates(PARAMS, step(optax.chain(CASES[name].make(K), optax.sgd(0.1)))[0])
+    want = after_sgd(name)
     if name != "graddrop":
         same([net.b[...], net.w[...], net.one[...]], [want["trunk"]["b"], want["trunk"]["w"], want["heads"][0]], atol=1e-4)
 
@@ -298,7 +366,7 @@ def test_on_an_equinox_module(name):
         updates, _ = tx.update(rows, tx.init(params), params, values=values, value_fn=lambda p: jnp.stack(of(p)))
         return eqx.apply_updates(params, updates)
     after = train(params)
-    want = optax.apply_updates(PARAMS, step(tx)[0])
+    want = after_sgd(name)
     assert eqx.combine(after, static).title == "not an array"
     if name != "graddrop":
         same([after.trunk, after.heads], [want["trunk"], want["heads"]], atol=1e-4)
@@ -312,25 +380,23 @@ def test_a_row_that_is_not_finite_is_left_out_and_counted(name):
     """As if it were zero: the other rows go on; a row taken or summed by name is what it is."""
     if name in ("sum_rows", "take_row"):
         return
-    tx = CASES[name].make(K)
     where = {"trunk": {"w": (1, 0, 1), "b": (1, 0)}}
     for bad in (jnp.nan, jnp.inf):
         broken = {**ROWS, "trunk": {"w": ROWS["trunk"]["w"].at[where["trunk"]["w"]].set(bad), "b": ROWS["trunk"]["b"]}}
-        update, state = quick(lambda broken=broken: step(tx, broken, values=VALUES.at[1].set(jnp.nan)))()
+        update, state = once(name, broken, values=VALUES.at[1].set(jnp.nan))
         assert all(np.isfinite(u).all() for u in jax.tree.leaves(update))
         told, = link_states(state)
         assert int(told.quarantined) == 1 and float(told.weights[1]) == 0
         assert all(np.isfinite(leaf).all() for leaf in constants(told))
         if name in ("graddrop", "famo", "random_weighting"):
             continue
-        zero, _ = quick(lambda: step(tx, jax.tree.map(lambda g: g.at[1].set(0), ROWS), values=VALUES.at[1].set(0)))()
+        zero, _ = once(name, jax.tree.map(lambda g: g.at[1].set(0), ROWS), values=VALUES.at[1].set(0))
         same(update, zero)
 
 
 @every
 def test_rows_of_zeros(name):
-    tx = CASES[name].make(K)
-    update, state = quick(lambda: step(tx, jax.tree.map(jnp.zeros_like, ROWS), values=jnp.zeros(K)))()
+    update, state = once(name, jax.tree.map(jnp.zeros_like, ROWS), values=jnp.zeros(K))
     same(update, jax.tree.map(jnp.zeros_like, PARAMS), rtol=0, atol=0)
     assert all(np.isfinite(leaf).all() for leaf in constants(state))
 
@@ -387,7 +453,7 @@ def test_links_that_need_losses_say_so(name):
 # ---------------------------------------------------------------------------------------------------- granularity
 
 
-@pytest.mark.parametrize("name", ["pcgrad_ascending", "mgda", "cagrad", "upgrad", "dwa", "gradnorm"])
+@pytest.mark.parametrize("name", ["pcgrad_ascending", "mgda", "upgrad", "dwa", "gradnorm"])
 def test_leaf_by_leaf_is_each_leaf_alone(name):
     tx, alone = CASES[name].make(K, per="leaf"), CASES[name].make(K)
     update, state = quick(lambda: step(tx))()

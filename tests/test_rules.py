@@ -78,11 +78,13 @@ def solver(name: str):
 
 def weights_of(name: str, jacobians: np.ndarray, precise: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """Weights ``[N, K]`` and residuals in float64, or in float32, for ``[N, K, P]``."""
+    count = len(jacobians)
+    some = jacobians[np.arange(max(8, count)) % count]  # so that few numbers of matrices are compiled
     with double():
-        grams = jnp.asarray(jacobians @ jacobians.swapaxes(1, 2), jnp.float64 if precise else jnp.float32)
+        grams = jnp.asarray(some @ some.swapaxes(1, 2), jnp.float64 if precise else jnp.float32)
         w, residual = solver(name)(grams)
         assert w.dtype == grams.dtype
-    return np.asarray(w, float), np.asarray(residual, float)
+    return np.asarray(w, float)[:count], np.asarray(residual, float)[:count]
 
 
 def steady(name: str, jacobians: np.ndarray) -> np.ndarray:
@@ -170,7 +172,7 @@ def test_pcgrad_descending_differs():
 
 # ------------------------------------------------------------------------------------------------ laws
 
-SHAPES = ((2, 3), (4, 3), (5, 11), (9, 6))
+SHAPES = ((2, 3), (4, 11), (9, 6))
 KINDS = ("free", "strong", "weak", "none")
 
 
@@ -236,7 +238,7 @@ def test_finite_at_every_scale_and_homogeneous(name, of, exponent):
 
 @pytest.mark.parametrize("name", CASES)
 def test_zeros_give_zero(name):
-    for k in (1, 2, 5):
+    for k in (1, 2, 4):
         for precise in (True, False):
             w, residual = weights_of(name, np.zeros((1, k, 3)), precise)
             assert np.isfinite(w).all() and residual[0] == 0
@@ -293,6 +295,21 @@ def test_stays_where_strongly_stationary(name, of):
     """No direction but 0 hurts nobody."""
     j = jacobians(*of)
     assert np.linalg.norm(sums(weights_of(name, j)[0], j), axis=1).max() < 1e-3 * longest(j).max()
+
+
+@pytest.mark.parametrize("name", ["upgrad", "dualproj", "aligned_mtl"])
+def test_preferences(name):
+    """All the preference on one row: UPGrad and DualProj project that row. UPGrad and Aligned-MTL are linear in it."""
+    j, p = jacobians("none", (4, 6), 4, 7)[0], np.array([0.1, 0.2, 0.3, 0.4])
+    with double():
+        g = jnp.asarray(j @ j.T)
+        options = {} if name == "aligned_mtl" else {"ridge": 0.0}
+        made = np.asarray(quick(jax.vmap(lambda e: getattr(gradients, name).rule(preference=e, **options).weights(
+            g, None, (), None)[0]))(jnp.asarray([*np.eye(4), p])))
+        projected = np.asarray(projections(g[None])[0])
+    if name != "aligned_mtl":
+        np.testing.assert_allclose(made[:4], projected, atol=1e-9)
+    assert (np.abs(made[4] - p @ made[:4]).max() < 1e-6) == (name != "dualproj")
 
 
 @law
@@ -534,6 +551,9 @@ def test_learned_weights_descend_their_loss(name, loss):
 def test_gradnorm_gradient_and_bounds():
     np.testing.assert_allclose(gradnorm_gradient(jnp.diag(jnp.asarray([4.0, 1, 16])), jnp.asarray([0.8, 0.5, 0.9]),
                                                  jnp.ones(3), jnp.ones(3), 1.5), [-2.0, -1.0, 4.0])
+    for alpha, sign in ((0.5, -1.0), (1.5, 1.0)):  # the target 1.25 * 0.8^alpha is above and below the norm, 1
+        slope = gradnorm_gradient(jnp.diag(jnp.asarray([1.0, 2.25])), jnp.asarray([0.8, 1.2]), jnp.ones(2), jnp.ones(2), alpha)
+        assert slope[0] == sign
     rule = gradients.gradnorm.rule(alpha=0.0, learning_rate=0.02)
     step = jax.jit(lambda m: rule.weights(jnp.diag(jnp.asarray([1.0, 9.0])), jnp.ones(2), m, None)[:2])
     memory = rule.init(2)
@@ -615,12 +635,16 @@ PEER_RULES = {"UPGrad": gradients.upgrad.rule(), "DualProj": gradients.dualproj.
               "CAGrad": gradients.cagrad.rule(rescale=0), "NashMTL": gradients.nash_mtl.rule()}
 
 
+@functools.lru_cache
+def peer_solver(name: str):
+    rule = PEER_RULES.get(name, CASES[PEER[name]].rule)
+    return quick(jax.vmap(lambda g: rule.weights(g, None, (), jax.random.key(0))))
+
+
 def compare(name: str, rows: np.ndarray, theirs: np.ndarray, rank: int) -> None:
     """Ours in float64 against TorchJD's updates, ``[N, P]``, and where the two may differ."""
-    rule = PEER_RULES.get(name, CASES[PEER[name]].rule)
     with double():
-        w, _, residual = quick(jax.vmap(lambda g: rule.weights(g, None, (), jax.random.key(0))))(
-            jnp.asarray(rows @ rows.swapaxes(1, 2)))
+        w, _, residual = peer_solver(name)(jnp.asarray(rows @ rows.swapaxes(1, 2)))
         w, residual = np.asarray(w), np.asarray(residual)
     k, scale = rows.shape[1], longest(rows)[:, None]
     ours = sums(w, rows)

@@ -36,11 +36,14 @@ def _products(flat: Array) -> Array:
 
 
 def _in_pieces(flat: Array) -> Array:
-    pieces = flat.shape[1] // CHUNK
+    """As :func:`_products`, CHUNK columns at a time; the last piece overlaps, since a slice for the rest copies all rows."""
+    columns = flat.shape[1]
 
     def add(i, total):
-        return total + _products(jax.lax.dynamic_slice_in_dim(flat, i * CHUNK, CHUNK, axis=1))
-    return jax.lax.fori_loop(0, pieces, add, _products(flat[:, pieces * CHUNK:]))
+        begin = jnp.minimum(i * CHUNK, columns - CHUNK)
+        piece = jax.lax.dynamic_slice_in_dim(flat, begin, CHUNK, axis=1)
+        return total + _products(jnp.where(begin + jnp.arange(CHUNK) >= i * CHUNK, piece, 0))
+    return jax.lax.fori_loop(0, -(-columns // CHUNK), add, jnp.zeros_like(_products(flat[:, :1])))
 
 
 def add_rows(rows: Sequence[Array]) -> Array:

@@ -53,7 +53,7 @@ def interior_point(gram: Array, lower: Array, free: Array, share: Array | None =
         return tuple(jnp.where(fine, a + go * d, a) for a, d in ((x, move), (z, turn), (y, more)))
 
     start = lower + one if share is None else one / jnp.where(some, jnp.sum(plus), 1.0)
-    x, z, y = jax.lax.fori_loop(0, STEPS, step, (start.astype(kind), one, jnp.zeros((), kind)))
+    x, z, y = jax.lax.fori_loop(0, STEPS, step, (start.astype(kind), one, jnp.zeros_like(gram[0, 0])))
     gap = jnp.abs(gram @ x - z - y * plus) + jnp.abs((x - lower) * z)
     return jnp.where(free, x, lower), jnp.max(jnp.where(free, gap, 0.0))
 
@@ -146,7 +146,7 @@ def min_with_norm(gram: Array, linear: Array, reach: Array, free: Array) -> tupl
 
     w = one / jnp.maximum(size - 1, 1)
     n = 1.0 + jnp.sqrt(jnp.maximum(w @ g @ w, 0.0))
-    nothing = jnp.zeros((), kind)
+    nothing = jnp.zeros_like(g[0, 0])
     at = (w, n, one, jnp.zeros_like(w), nothing + 1.0, nothing)
     _, (w, _, z, a, _, y), least = jax.lax.fori_loop(0, STEPS, step, (at, at, error(*at)))
     w, _, _ = jax.lax.fori_loop(0, 3, polish, (w, z, y))

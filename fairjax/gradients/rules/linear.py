@@ -59,7 +59,7 @@ def nash_mtl(*, max_norm=1.0, ridge=1e-8) -> Rule:
             move = jnp.linalg.solve(unit_rows + jnp.diag(1.0 / b**2), gradient)
             return b - move / (1.0 + jnp.sqrt(jnp.maximum(gradient @ move, 0.0)))
 
-        b = jax.lax.fori_loop(0, 40, step, jnp.ones(rows, gram.dtype))
+        b = jax.lax.fori_loop(0, 40, step, jnp.ones_like(norm))
         residual = jnp.max(jnp.where(free, jnp.abs(angles @ b * b - 1.0), 0.0))
         a = jnp.where(free, b / norm, 0.0) / jnp.sqrt(scale)
         length = jnp.sqrt(jnp.maximum(a @ unit @ a, 0.0)) * jnp.sqrt(scale)

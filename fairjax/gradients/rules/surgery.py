@@ -32,7 +32,7 @@ def pcgrad(*, ascending: bool = False, against=None, mean: bool = False) -> Rule
     def weights(gram, values, memory, key):
         unit, _ = normalised(gram)
         order = _order(gram.shape[0], key, ascending)
-        c, _ = _project(unit, order, _others(gram.shape[0], against), jnp.zeros_like(gram), None)
+        c, _ = _project(unit, order, _others(gram.shape[0], against), 0.0, None)
         return jnp.sum(c, axis=0) / (gram.shape[0] if mean else 1), memory, jnp.zeros(())
 
     return Rule(lambda rows: (), weights)
@@ -85,7 +85,7 @@ def _order(rows: int, key: Array, ascending: bool) -> Array:
     return index if ascending else jax.random.permutation(key, index, axis=1, independent=True)
 
 
-def _project(gram: Array, order: Array, against: np.ndarray, phi: Array, beta) -> tuple[Array, Array]:
+def _project(gram: Array, order: Array, against: np.ndarray, phi: Array | float, beta) -> tuple[Array, Array]:
     """Coordinates ``C[K, K]`` of the projected rows, and phi after them; all rows at once, K steps."""
     rows, here, squared = gram.shape[0], jnp.arange(gram.shape[0]), jnp.diagonal(gram)
     allowed = jnp.asarray(against)
@@ -109,4 +109,5 @@ def _project(gram: Array, order: Array, against: np.ndarray, phi: Array, beta) -
             phi = phi.at[here, j].set(jnp.where(looks, (1.0 - beta) * goal + beta * rho, goal))
         return c.at[here, j].add(add), phi
 
-    return jax.lax.fori_loop(0, rows, step, (jnp.eye(rows, dtype=gram.dtype), phi), unroll=rows <= 8)
+    nothing = jnp.zeros_like(gram)  # what a loop carries must vary over devices as the rows do
+    return jax.lax.fori_loop(0, rows, step, (jnp.eye(rows, dtype=gram.dtype) + nothing, phi + nothing), unroll=rows <= 8)
