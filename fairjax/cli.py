@@ -181,6 +181,8 @@ def draw_report(out: Path) -> None:
 @click.option("--member-seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("fairjax-model"),
               show_default=True, help="Folder for model.json, params.npz and predictions.csv.")
+@click.option("--conflicts", is_flag=True, help="Train once more and draw how much the method's rows of gradients were in "
+                                               "each other's way: conflicts.png.")
 def train(**options) -> None:
     """Train one point and keep its parameters and predictions."""
     if (options["out"] / "model.json").exists():
@@ -191,8 +193,9 @@ def train(**options) -> None:
         prepared = prepare(options)
         plan, method, seed = make_plan(options, prepared.name), options["method"], options["member_seed"]
         knobs = given_knobs(plan, prepared.spec, method, options)
-    from fairjax.saved import columns, save, train_one
+    from fairjax.saved import columns, conflicts_of, save, train_one
 
+    seen = conflicts_of(prepared, plan, method, knobs, seed) if options["conflicts"] else None
     saved, scores = train_one(prepared, plan, method, knobs, seed)
     save(options["out"], saved)
     write_columns(options["out"] / "predictions.csv", columns(prepared.spec, scores["test"], saved.thresholds))
@@ -201,6 +204,9 @@ def train(**options) -> None:
             click.echo(f"{name:60s} {value:.4f}")
     click.echo(f"  {options['out'] / 'model.json'}\n  {options['out'] / 'params.npz'}\n"
                f"  {options['out'] / 'predictions.csv'} (test rows)")
+    if seen:
+        from fairjax.report import write_conflicts
+        click.echo(f"  {write_conflicts(options['out'] / 'conflicts.png', *seen, epochs=plan.epochs)}")
 
 
 @main.command()

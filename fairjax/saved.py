@@ -12,15 +12,18 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import optax
 
 from fairjax.data import Encoder, Prepared
 from fairjax.disk import read_arrays, write_arrays, write_json
+from fairjax.gradients import link_states, observe
 from fairjax.losses import probabilities
 from fairjax.metrics import base_rate_threshold, base_rates
 from fairjax.models import scores as model_scores
 from fairjax.study import Plan, evaluator, recipe
-from fairjax.sweep import sweep
-from fairjax.types import DataError, PyTree, Spec
+from fairjax.sweep import keys, sweep
+from fairjax.train import make_train
+from fairjax.types import DataError, Parts, PyTree, Spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +92,39 @@ def train_one(prepared: Prepared, plan: Plan, method: str, knobs: dict[str, np.n
     metrics = {name: float(v) for name, v in result.items() if v.ndim == 0}
     saved = Saved(prepared.encoder, plan, method, knobs, _filled(model.init, flat), thresholds, metrics)
     return saved, {name: result[f"scores.{name}"] for name in ("validation", "test")}
+
+
+def conflicts_of(prepared: Prepared, plan: Plan, method: str, knobs: dict[str, np.ndarray],
+                 seed: int) -> tuple[np.ndarray, tuple[str, ...], tuple[str, ...]]:
+    """Cosines between a method's rows of gradients at every step of the run that :func:`train_one` makes.
+
+    Returns:
+      Cosines ``[steps, M, K, K]`` layer by layer, and the names of the K rows and the M layers, for
+      :func:`fairjax.report.write_conflicts`. A layer that only one row reaches (of a task's own head) is left out.
+
+    Raises:
+      DataError: the method makes one loss of all tasks, so that there are no rows.
+    """
+    made = recipe(plan, prepared.spec, method)
+    parts = made.build(knobs)
+    rows, shapes = parts.objective.rows, jax.eval_shape(parts.model.init, jax.random.key(0))
+    if len(rows) < 2:
+        raise DataError(f"--conflicts: {method} takes one gradient of all its losses, so there are none to be in conflict. "
+                        "Choose a method with one per task, such as pcgrad, or per task and loss, such as pcgrad_split.")
+
+    def layer(path: tuple) -> str:
+        return jax.tree_util.keystr(path[:-1], simple=True, separator="/")
+
+    def build(knobs: PyTree) -> Parts:
+        parts = made.build(knobs)
+        return parts._replace(transform=optax.chain(observe(len(rows), per=layer), parts.transform))
+    train = make_train(plan.static, made._replace(build=build), watch=lambda state: link_states(state.opt_state)[0].cosines)
+    (key,), order_key = keys(plan.seed, np.asarray([seed]))
+    cosines = np.asarray(jax.jit(train)(key, order_key, knobs, prepared.splits.train).watched)
+    layers = tuple(dict.fromkeys(layer(path) for path, _ in jax.tree.leaves_with_path(shapes)))
+    one, two = np.triu_indices(len(rows), 1)
+    shared = np.any(cosines[:, :, one, two], axis=(0, 2))
+    return cosines[:, shared], rows, tuple(name for name, kept in zip(layers, shared, strict=True) if kept)
 
 
 def save(folder: Path, saved: Saved) -> None:

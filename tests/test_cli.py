@@ -121,6 +121,39 @@ def test_tasks_of_every_kind_with_labels_and_groups_missing(tmp_path):
     assert 35_000 < np.mean(wages) < 46_000
 
 
+def test_conflicts_of_a_run_are_drawn(swept):
+    folder, path = swept
+    common = ["train", "--data", path, *ROLES, *(a for a in SMALL if a not in ("--runs", "3", "--devices", "1")), "3"]
+    done = fairjax(*common, "--method", "pcgrad_split", "--conflicts", "--out", "seen", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "conflicts.png" in done.stdout and (folder / "seen" / "conflicts.png").read_bytes()[:4] == b"\x89PNG"
+    refused = fairjax(*common, "--method", "baseline", "--conflicts", "--out", "unseen", cwd=folder)
+    assert refused.returncode == 2 and "baseline takes one gradient of all its losses" in refused.stderr
+    assert not (folder / "unseen").exists()
+
+
+def test_conflicts_by_layer_are_those_of_the_rows(tmp_path):
+    """Each layer's cosines stand in the order of its name, and heads that one row alone reaches are left out."""
+    import dataclasses
+
+    from fairjax import data
+    from fairjax.saved import conflicts_of
+    from fairjax.study import Plan
+    prepared = data.from_table(write(tmp_path / "t.csv", table()), data.Roles(tasks=("rich: income > 50", "loan"),
+                                                                            sensitive=("sex",)))
+    plan = Plan(epochs=2, batch_size=64, trunk=(4,), head=(3,))
+    knobs = {"weight": np.float32([0.5, 0.5]), "lam": np.float32([1.0, 1.0]), "learning_rate": np.float32(0.1)}
+    cosines, rows, layers = conflicts_of(prepared, plan, "pcgrad", knobs, 0)
+    steps = 2 * -(-len(prepared.splits.train.weight) // 64)
+    assert rows == ("rich", "loan") and set(layers) == {"trunk"} and cosines.shape == (steps, 1, 2, 2)
+    assert np.allclose(cosines[:, :, 0, 0], 1, atol=1e-5)
+    apart, rows, layers = conflicts_of(prepared, dataclasses.replace(plan, epochs=1), "pcgrad_split", knobs, 0)
+    assert len(rows) == 4 and len(layers) == 5 and apart.shape == (steps // 2, 5, 4, 4)
+    for i, name in enumerate(layers):
+        reached = np.abs(np.diagonal(apart[:, i], axis1=1, axis2=2)).max(axis=0) > 0
+        assert reached.tolist() == ([True] * 4 if name == "trunk" else ["rich" in name, "loan" in name] * 2), name
+
+
 def test_the_report_is_drawn_again_and_equal(swept):
     folder, _ = swept
     before = (folder / "out" / "table.csv").read_bytes()
@@ -133,10 +166,16 @@ def test_killed_sweeps_go_on_and_end_with_the_same_table(swept):
     folder, path = swept
     command = ["frontier", "--data", path, *ROLES, *SMALL, "--out", "killed", "--resume"]
     rng, kills = random.Random(0), 0
+
+    def files():
+        return sum(1 for _ in (folder / "killed").rglob("*.npz"))
     for _ in range(3):
         process = subprocess.Popen([sys.executable, "-m", "fairjax.cli", *command], cwd=folder, stdout=subprocess.DEVNULL,
                                    stderr=subprocess.DEVNULL, start_new_session=True, env=ENV)
-        time.sleep(rng.uniform(3.0, 15.0))
+        known = files()
+        while process.poll() is None and files() == known:  # at least one chunk further
+            time.sleep(0.05)
+        time.sleep(rng.uniform(0.0, 3.0))
         kills += process.poll() is None
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)

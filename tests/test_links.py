@@ -151,7 +151,7 @@ def test_a_scan_is_a_loop(name):
     for i, turn in enumerate(turns):
         update, state = once(name, turned(turn), state, values=VALUES * (1 + turn**2))
         same(update, jax.tree.map(lambda u, i=i: u[i], scanned))
-    same(constants(state), constants(scanned_state))
+    same(constants(state), constants(scanned_state), atol=1e-4)  # a solver's residual is what rounding leaves
 
 
 @pytest.mark.parametrize("name", [n for n, case in CASES.items() if case.constant])

@@ -204,6 +204,17 @@ def test_write_leaves_the_named_files(tmp_path):
     assert summary["info"] == info and list(summary["methods"]) == ["a", "b", "c", "d"]
 
 
+@pytest.mark.parametrize("empty", [False, True])
+def test_many_methods_have_a_picture_each(tmp_path, empty):
+    pytest.importorskip("matplotlib")
+    table, info = make(methods=(*HOSTILE, "last"), runs=4)
+    table = blank(table, "test", "validation") if empty else table
+    few = {k: v[:24] for k, v in table.items()}
+    assert "frontier_methods.png" not in [p.name for p in report.write_figures(tmp_path, study(few, info))]
+    path = report.write_figures(tmp_path, study(table, info))[-1]
+    assert path.name == "frontier_methods.png" and path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
 def test_same_numbers_same_files(tmp_path):
     table, info = make()
     first = report.write(tmp_path / "a", table, info)

@@ -83,7 +83,7 @@ def write_conflicts(path: Path, cosines: Array, rows: Sequence[str], layers: Seq
         import matplotlib
     except ImportError as error:
         raise ImportError("figures need matplotlib: pip install 'fairjax[plot]'") from error
-    rows = [literal(name, 20) for name in rows]
+    rows = [literal(name, 28) for name in rows]
     layers = [literal(name, 40) for name in layers or range(parts)]
     with matplotlib.rc_context(STYLE):
         return write(Path(path), _png(_draw(given, rows, layers, epochs)))

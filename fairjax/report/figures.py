@@ -37,6 +37,7 @@ STYLE = {"text.usetex": False, "font.family": ["DejaVu Sans"], "font.size": 9.0,
          "ytick.labelsize": 8.0, "axes.edgecolor": "0.3", "text.color": "0.1", "axes.facecolor": "white",
          "figure.facecolor": "white", "savefig.facecolor": "white"}
 GREY = "0.35"
+TOLD_APART = 6  # methods in one picture
 
 
 def look(index: int) -> tuple[int, int]:
@@ -51,7 +52,8 @@ def write_figures(out: Path, study: Study) -> list[Path]:
       out: an existing folder.
       study: what to draw; empty panels say so.
     Returns:
-      Paths of ``frontier_tasks.png``, ``frontier_relative.png`` and, with two tasks or more, ``tradeoff.png``.
+      Paths of ``frontier_tasks.png``, ``frontier_relative.png``, with two tasks or more ``tradeoff.png``, and with more
+      methods than one picture tells apart ``frontier_methods.png``.
     Raises:
       ImportError: matplotlib is missing.
     """
@@ -62,6 +64,7 @@ def write_figures(out: Path, study: Study) -> list[Path]:
     drawn = {"frontier_tasks.png": _draw_tasks} if study.tasks else {}
     drawn |= {"frontier_relative.png": _draw_overall}
     drawn |= {"tradeoff.png": _draw_tradeoff} if len(study.tasks) > 1 else {}
+    drawn |= {"frontier_methods.png": _draw_methods} if len(study.methods) > TOLD_APART else {}
     with matplotlib.rc_context(STYLE):  # a user's own style must not break labels; restored on leaving
         return [write(out / name, _png(draw(study))) for name, draw in drawn.items()]
 
@@ -105,12 +108,39 @@ def _draw_tasks(study: Study):
 def _draw_overall(study: Study):
     figure, (ax,) = _axes(1, 6.2, 4.4, len(study.methods) + 2)
     _draw_panel(ax, study, study.overall)
-    volume = [study.volume(study.overall.fronts[name].validation) or 0.0 for name in study.methods]
-    best_first = sorted(range(len(study.methods)), key=lambda i: -volume[i])
-    entries = [(_entry(i), _summary(study, i)) for i in best_first]
+    entries = [(_entry(i), _summary(study, i)) for i in _best_first(study)]
     level = _draw_level(ax, study.overall.limits) if study.relative else None
     entries += [(level, "level of single-task models")] if level else []
     _legend(figure, entries + _hollow([study.overall]), 1)
+    return figure
+
+
+def _best_first(study: Study) -> list[int]:
+    volume = [study.volume(study.overall.fronts[name].validation) or 0.0 for name in study.methods]
+    return sorted(range(len(study.methods)), key=lambda i: -volume[i])
+
+
+def _draw_methods(study: Study):
+    """The overall frontier once per method, best first, over the runs of all methods in grey."""
+    from matplotlib.figure import Figure
+
+    panel, methods, columns = study.overall, _best_first(study), 5
+    rows = math.ceil(len(methods) / columns)
+    figure = Figure(figsize=(2.3 * columns, 2.1 * rows + 0.4), dpi=150, layout="constrained")
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for spare in axes[len(methods):]:
+        spare.set_axis_off()
+    for ax in axes[max(len(methods) - columns, 0):len(methods)]:
+        ax.tick_params(labelbottom=True)
+    for ax, i in zip(axes, methods, strict=False):
+        ax.plot(*panel.show[panel.usable].T, ls="", marker="o", ms=1.8, color="0.82", mew=0, zorder=0)
+        _draw_method(ax, study, panel, i)
+        _finish(ax, "", ("", ""), panel.limits, int(panel.usable.sum()))
+        volume = study.volume(panel.fronts[study.methods[i]].validation)
+        ax.set_title(literal(study.methods[i], 24) + ("" if volume is None else f"\nhypervolume {volume:.4g}"),
+                     fontsize=8.5).set_parse_math(False)
+    for write_label, label in zip((figure.supxlabel, figure.supylabel), panel.labels, strict=True):
+        write_label(wrapped(label, 90), fontsize=9).set_parse_math(False)
     return figure
 
 
@@ -138,11 +168,16 @@ def _draw_tradeoff(study: Study):
 def _draw_panel(ax, study: Study, panel: Panel) -> None:
     """Runs, and per method the frontier: filled where it holds on test, hollow where only validation chose it."""
     _clouds(ax, study, panel.show, panel.usable)
-    for i, front in enumerate(panel.fronts.values()):
-        ax.plot(*panel.show[front.line].T, drawstyle="steps-post", color=COLOURS[look(i)[0]], lw=1.5, zorder=3)
-        _marks(ax, panel.show[np.setdiff1d(front.validation, front.line)], i, filled=False)
-        _marks(ax, panel.show[front.line], i)
+    for i in range(len(study.methods)):
+        _draw_method(ax, study, panel, i)
     _finish(ax, panel.title, panel.labels, panel.limits, int(panel.usable.sum()), panel.outside)
+
+
+def _draw_method(ax, study: Study, panel: Panel, index: int) -> None:
+    front = panel.fronts[study.methods[index]]
+    ax.plot(*panel.show[front.line].T, drawstyle="steps-post", color=COLOURS[look(index)[0]], lw=1.5, zorder=3)
+    _marks(ax, panel.show[np.setdiff1d(front.validation, front.line)], index, filled=False)
+    _marks(ax, panel.show[front.line], index)
 
 
 def _clouds(ax, study: Study, points: np.ndarray, usable: np.ndarray) -> None:
