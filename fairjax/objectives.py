@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from fairjax.losses import probabilities, row_losses
 from fairjax.masked import divide, keep
-from fairjax.notions import Notion, everyone, exclusive, nobody
+from fairjax.notions import Notion, everyone, exclusive, fits, negatives, nobody, positives
 from fairjax.types import Array, Dataset, Model, Objective, PyTree, Spec
 
 
@@ -27,15 +27,18 @@ class Terms:
       spec: names the columns.
       scores: ``[B, C]``.
       batch: the rows.
-      notion: the fairness notion, or None where only accuracy is asked for.
+      notion: the fairness notion; a sequence has one per task, None for a task without; None where only accuracy is
+        asked for.
       reduction: ``"batch"`` or ``"mean"``.
     """
 
-    def __init__(self, spec: Spec, scores: Array, batch: Dataset, notion: Notion | None = None,
+    def __init__(self, spec: Spec, scores: Array, batch: Dataset, notion: Notion | Sequence[Notion | None] | None = None,
                  reduction: str = "batch"):
         if reduction not in ("batch", "mean"):
             raise ValueError(f"reduction must be 'batch' or 'mean', got {reduction!r}")
-        self.spec, self.scores, self.batch, self.notion, self.reduction = spec, scores, batch, notion, reduction
+        self.spec, self.scores, self.batch, self.reduction = spec, scores, batch, reduction
+        self.notions = (notion,) * len(spec.tasks) if notion is None or isinstance(notion, Notion) else tuple(notion)
+        _check(spec, self.notions)
         self._binary = [i for i, t in enumerate(spec.tasks) if t.kind == "binary"]
         self._columns = [spec.label_slice(i).start for i in self._binary]
 
@@ -52,38 +55,61 @@ class Terms:
         return self._reduce(jnp.sum(weight * keep(loss, weight)), jnp.sum(weight))
 
     def fairness(self, t: int) -> Array:
-        """``F_t``: the notion on task t, added up over its conditions and over attributes."""
-        return self._distance(t, lambda condition: condition(*self._label(t)))
+        """``F_t``: the notion on task t, added up over its conditions and over attributes; 0 for a task without one."""
+        return self._distance(t, lambda condition: condition(*self._labels(t)))
 
     def exclusive(self, t: int) -> Array:
         """``E_t``: the notion on the rows exclusive to task t."""
         if t not in self._binary:
-            only = len(self.spec.tasks) == 1
-            return self._distance(t, lambda condition: (everyone if only else nobody)(*self._label(t)))
+            only = everyone if len(self.spec.tasks) == 1 else nobody
+            return self._distance(t, lambda condition: only(*self._labels(t)))
         labels, mask = self.batch.labels[:, self._columns], self.batch.label_mask[:, self._columns]
-        return self._distance(t, lambda condition: exclusive(condition, labels, mask, self._binary.index(t)))
+        return self._distance(t, lambda condition: exclusive(condition, labels, mask, self._binary.index(t))[:, None])
 
-    def _label(self, t: int) -> tuple[Array, Array]:
-        column = self.spec.label_slice(t).start
-        return self.batch.labels[:, column], self.batch.label_mask[:, column]
+    def _labels(self, t: int) -> tuple[Array, Array]:
+        """Labels and mask, a column per score column: of several classes each against the rest."""
+        task, y = self.spec.tasks[t], self.spec.label_slice(t)
+        label, mask = self.batch.labels[:, y], self.batch.label_mask[:, y]
+        if task.kind == "multiclass":
+            label = (label == jnp.arange(len(task.levels))).astype(jnp.float32)
+            mask = jnp.broadcast_to(mask, label.shape)
+        return label, mask
 
     def _distance(self, t: int, select) -> Array:
-        conditions = self.notion.conditions if t in self._binary else (everyone,)
-        prob = probabilities(self.spec, self.scores)[t]
-        total = jnp.zeros((), jnp.float32)
-        for a in range(len(self.spec.attributes)):
+        notion, total = self.notions[t], jnp.zeros((), jnp.float32)
+        if notion is None:
+            return total
+        prob, label = probabilities(self.spec, self.scores)[t], self._labels(t)[0]
+
+        def distance(prob: Array, groups: Array, weight: Array, label: Array) -> Array:
+            value = notion.distance(prob, groups, weight, *([label] if notion.labelled else []))
+            return self._scale(value, weight, groups)
+
+        for a in range(len(self.spec.attributes)) if notion.attributes is None else notion.attributes:
             groups = self.batch.groups[:, self.spec.group_slice(a)]
-            for condition in conditions:
-                weight = self.batch.weight * select(condition)
-                for column in range(prob.shape[1]):
-                    value = self.notion.distance(prob[:, column], groups, weight)
-                    total = total + self._scale(value, weight, groups)
+            for condition in notion.conditions:
+                weight = self.batch.weight[:, None] * select(condition)
+                total = total + notion.over(distance, prob, groups, weight, label)
         return total
 
     def _scale(self, value: Array, weight: Array, groups: Array) -> Array:
         if self.reduction == "mean":
             return value
-        return value * jnp.sum(weight * jnp.sum(groups, axis=1)) / self.batch.weight.shape[0]
+        return value * jnp.sum(weight * jnp.sum(groups, axis=1)) / weight.shape[0]
+
+
+def _check(spec: Spec, notions: tuple[Notion | None, ...]) -> None:
+    """Refuse a notion for a task of a kind that it is not for."""
+    if len(notions) != len(spec.tasks):
+        raise ValueError(f"{len(notions)} notions for {len(spec.tasks)} tasks; give one for all, or one (or None) per task")
+    for task, notion in zip(spec.tasks, notions, strict=True):
+        if notion is None:
+            continue
+        on_label = [c.__name__ for c in notion.conditions if c in (negatives, positives)] * (task.kind == "regression")
+        if task.kind not in notion.kinds or on_label:
+            why = f"a notion on {' and '.join(on_label)}" if on_label else f"a notion for {', '.join(notion.kinds)} tasks"
+            raise ValueError(f"task {task.name!r} is of kind {task.kind}, but was given {why}. For this kind there are "
+                             f"{', '.join(fits(task.kind))} (fairjax.notions.named), and any distance on everyone")
 
 
 def objective(model: Model, rows: Sequence[str], values) -> Objective:
@@ -95,14 +121,14 @@ def objective(model: Model, rows: Sequence[str], values) -> Objective:
     return Objective(tuple(rows), lambda key, data: (), apply)
 
 
-def per_task(model: Model, spec: Spec, *, notion: Notion | None = None, lam: Array | None = None,
+def per_task(model: Model, spec: Spec, *, notion: Notion | Sequence[Notion | None] | None = None, lam: Array | None = None,
              weight: Array | None = None, split: bool = False, reduction: str = "batch") -> Objective:
     """One row per task: ``w_t (L_t + lam_t F_t)``, or ``w_t L_t`` alone without a notion.
 
     Args:
       model: scores the batch.
       spec: names tasks and attributes.
-      notion: the fairness notion; None leaves fairness out.
+      notion: the fairness notion, one per task where they differ (None for a task without); None leaves fairness out.
       lam: ``[T]``, needed with a notion.
       weight: ``[T]``; default 1.
       split: accuracy and fairness as rows of their own, ``w_t L_t`` for all tasks, then ``w_t lam_t F_t`` for all.
@@ -160,8 +186,8 @@ def mta_f_rows(loss: Sequence[Array], fairness: Sequence[Array], exclusive: Sequ
     return trunk, heads
 
 
-def mta_f(model: Model, spec: Spec, *, notion: Notion, weight: Array, lam: Array, r: Array, scale_trunk: bool = True,
-          reduction: str = "batch") -> Objective:
+def mta_f(model: Model, spec: Spec, *, notion: Notion | Sequence[Notion | None], weight: Array, lam: Array, r: Array,
+          scale_trunk: bool = True, reduction: str = "batch") -> Objective:
     """MTA-F as an objective with the rows ``trunk`` and ``heads``; see :func:`mta_f_rows`.
 
     Equal opportunity by false positives is a notion on ``negatives``, by true positives on ``positives``, equalized odds

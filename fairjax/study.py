@@ -88,13 +88,17 @@ PAPER = {
 }
 
 
+def _notion(plan: Plan, kind: str) -> notions.Notion:
+    """The plan's notion for a task of a kind: on the rows of its condition if the task is binary, else on everyone."""
+    distance = DISTANCES[plan.notion](plan.bandwidth)
+    if kind == "regression" and plan.notion == "mmd":  # its fast form is for probabilities
+        distance = notions.mmd(notions.gaussian(plan.bandwidth))
+    return notions.Notion(distance, CONDITIONS[plan.condition][0] if kind == "binary" else (notions.everyone,))
+
+
 def recipe(plan: Plan, spec: Spec, method: str) -> Recipe:
     """A method of a plan, with the plan's bounds on its knobs."""
-    conditions, _ = CONDITIONS[plan.condition]
-    # the fast form of the MMD is for probabilities; predictions of a regression leave [0, 1]
-    numbers = plan.notion == "mmd" and any(t.kind == "regression" for t in spec.tasks)
-    distance = notions.mmd(notions.gaussian(plan.bandwidth)) if numbers else DISTANCES[plan.notion](plan.bandwidth)
-    notion = notions.Notion(distance, conditions)
+    notion = tuple(_notion(plan, task.kind) for task in spec.tasks)
     model = shared_bottom(spec, plan.trunk, plan.head, plan.embedding)
     setup = Setup.paper(spec, model, notion, plan.learning_rate, plan.batch_size)._replace(reduction=plan.reduction)
     options = {"scale_trunk": plan.scale_trunk} if method == "mta_f" else {}

@@ -19,7 +19,7 @@ from fairjax.masked import divide
 from fairjax.models import scores as model_scores
 from fairjax.models import shared_bottom
 from fairjax.notions import Notion, everyone, rate_gap
-from fairjax.notions.rates import difference
+from fairjax.notions.gaps import difference
 from fairjax.objectives import Terms, objective, per_task, weighted
 from fairjax.recipes import Setup, vanilla
 from fairjax.sweep import grid, keys, sweep

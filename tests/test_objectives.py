@@ -150,7 +150,7 @@ def test_a_single_task_is_exclusive_to_itself():
     agree(got["trunk"], got["vanilla"])
 
 
-def test_losses_of_other_kinds_of_task_look_at_everyone():
+def test_tasks_of_every_kind_have_notions_of_their_own():
     tasks = (Task("b"), Task("m", "multiclass", ("x", "y", "z")), Task("r", "regression"))
     spec = Spec(tasks, (Attribute("a", ("0", "1")), Attribute("c", ("0", "1"))), ("x0",))
     rng = np.random.default_rng(0)
@@ -158,8 +158,9 @@ def test_losses_of_other_kinds_of_task_look_at_everyone():
     groups = np.concatenate([np.eye(2)[rng.permutation(np.arange(B) % 2)] for _ in range(2)], 1).astype(np.float32)
     batch = Dataset((), labels, np.ones_like(labels), groups, np.ones(B, np.float32))
     logits = rng.normal(size=(B, 5)).astype(np.float32)
+    wide = notions.Notion(notions.rate_gap, (everyone,))
     terms = quick(lambda f: [[t.fairness(i) for i in range(3)] + [t.exclusive(1), t.exclusive(2)]
-                             for t in [Terms(spec, f, batch, FPR)]][0])(logits)
+                             for t in [Terms(spec, f, batch, (FPR, wide, wide))]][0])(logits)
     soft = np.exp(logits[:, 1:4]) / np.exp(logits[:, 1:4]).sum(1, keepdims=True)
     ones = np.ones(B)
     blocks = groups[:, :2], groups[:, 2:]
@@ -170,6 +171,16 @@ def test_losses_of_other_kinds_of_task_look_at_everyone():
     prob = 1 / (1 + np.exp(-logits[:, 0]))
     np.testing.assert_allclose(terms[0], sum(brute_gap(prob, g, n) for g in blocks) * n.mean(), rtol=1e-5)
     assert terms[3] == 0 and terms[4] == 0
+    second, none = quick(lambda f: [[t.fairness(1), t.fairness(0)] for t in [
+        Terms(spec, f, batch, (None, FPR._replace(attributes=(1,), over=notions.worst), wide), "mean")]][0])(logits)
+    assert none == 0  # of several classes each against the rest
+    np.testing.assert_allclose(second, max(brute_gap(soft[:, c], blocks[1], labels[:, 1] != c) for c in range(3)), rtol=1e-5)
+    with pytest.raises(ValueError, match=r"'r' is of kind regression, but was given a notion on negatives.*mean_residual"):
+        Terms(spec, logits, batch, FPR)
+    with pytest.raises(ValueError, match=r"'b' is of kind binary, .* for regression tasks.*equal_opportunity.*auc_parity"):
+        Terms(spec, logits, batch, notions.named("mean_residual_parity"))
+    with pytest.raises(ValueError, match="2 notions for 3 tasks"):
+        Terms(spec, logits, batch, (FPR, None))
 
 
 def test_weighted_adds_named_rows_up():

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from fairjax.masked import group_mean, keep
 from fairjax.notions.conditions import everyone, negatives, positives
-from fairjax.notions.rates import difference, ratio
+from fairjax.notions.gaps import difference, ratio
 from fairjax.types import Array
 
 

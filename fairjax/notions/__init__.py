@@ -1,7 +1,8 @@
-"""Fairness notions: a distance between groups, on chosen rows.
+"""Fairness notions: a distance between groups, on chosen rows, for chosen tasks and attributes.
 
 A *distance* is ``(prob[N], groups[N, G], weight[N]) -> scalar`` for one attribute: zero when the groups agree, zero with
-zero gradient when fewer than two groups are present. A *condition* chooses the rows. A :class:`Notion` is both.
+zero gradient when fewer than two groups are present. A *condition* chooses the rows. A :class:`Notion` is both. A
+distance is a gap between the values of a statistic (:func:`named`), or compares distributions (``mmd``).
 """
 
 from __future__ import annotations
@@ -9,25 +10,108 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from fairjax.notions.conditions import everyone, exclusive, negatives, nobody, positives
+import jax.numpy as jnp
+
+from fairjax.notions import gaps, statistics
+from fairjax.notions.conditions import everyone, exclusive, known, negatives, nobody, positives
 from fairjax.notions.correlation import correlation_ratio, published_correlation
+from fairjax.notions.gaps import difference, ratio
 from fairjax.notions.mmd import adjusted_mmd, gaussian, gaussian_mmd, laplacian, mmd, published_mmd
-from fairjax.notions.rates import difference, published_rate_gap, rate_gap, ratio, sharpened_rate_gap
-from fairjax.types import Array
+from fairjax.notions.rates import published_rate_gap, rate_gap, sharpened_rate_gap
+from fairjax.notions.statistics import CLASSES, NUMBERS, Statistic, parity
+from fairjax.types import KINDS, Array
+
+Distance = Callable[..., Array]
+
+
+def macro(distance: Distance, prob: Array, groups: Array, weight: Array, label: Array) -> Array:
+    """The mean over columns (classes, labels) of their distances; ``prob``, ``weight`` and ``label`` are ``[N, U]``."""
+    return jnp.mean(_each(distance, prob, groups, weight, label))
+
+
+def worst(distance: Distance, prob: Array, groups: Array, weight: Array, label: Array) -> Array:
+    """The largest of the columns' distances."""
+    return jnp.max(_each(distance, prob, groups, weight, label))
+
+
+def added(distance: Distance, prob: Array, groups: Array, weight: Array, label: Array) -> Array:
+    """The sum of the columns' distances."""
+    return jnp.sum(_each(distance, prob, groups, weight, label))
+
+
+def micro(distance: Distance, prob: Array, groups: Array, weight: Array, label: Array) -> Array:
+    """One distance of all columns together: every row counts once per column."""
+    one = [jnp.ravel(a) for a in (prob, weight, label)]
+    return distance(one[0], jnp.repeat(groups, prob.shape[1], axis=0), *one[1:])
+
+
+def _each(distance: Distance, prob: Array, groups: Array, weight: Array, label: Array) -> Array:
+    return jnp.stack([distance(prob[:, u], groups, weight[:, u], label[:, u]) for u in range(prob.shape[1])])
 
 
 class Notion(NamedTuple):
-    """A distance between groups, added up over conditioning sets.
+    """A distance between groups, added up over conditioning sets and attributes.
 
     ``Notion(rate_gap, (negatives,))`` is equal opportunity by false positive rates (MTA-F's notion),
     ``(positives,)`` by true positive rates, ``(negatives, positives)`` equalized odds, ``(everyone,)`` demographic parity.
-    Conditions on the label ask for binary tasks; on other kinds of task a notion looks at everyone.
     """
 
-    distance: Callable[[Array, Array, Array], Array]
+    distance: Distance  # (prob, groups, weight), and label where ``labelled``
     conditions: tuple[Callable[[Array, Array], Array], ...]
+    kinds: tuple[str, ...] = KINDS  # of tasks it is for
+    labelled: bool = False  # whether the distance reads labels
+    over: Callable[..., Array] = added  # of a task with several classes or labels
+    attributes: tuple[int, ...] | None = None  # which of the spec's; None for all
 
 
-__all__ = ["Notion", "adjusted_mmd", "correlation_ratio", "difference", "everyone", "exclusive", "gaussian",
-           "gaussian_mmd", "laplacian", "mmd", "negatives", "nobody", "positives", "published_correlation",
-           "published_mmd", "published_rate_gap", "rate_gap", "ratio", "sharpened_rate_gap"]
+# name -> statistic and the rows it is taken on
+TABLE = {
+    "demographic_parity": (statistics.selection_rate, (everyone,)),
+    "equal_opportunity": (statistics.selection_rate, (positives,)),
+    "predictive_equality": (statistics.selection_rate, (negatives,)),
+    "equalized_odds": (statistics.selection_rate, (negatives, positives)),
+    "predictive_parity": (statistics.precision, (known,)),
+    "accuracy_parity": (statistics.accuracy, (known,)),
+    "treatment_equality": (statistics.treatment, (known,)),
+    "f_score_parity": (statistics.f_score, (known,)),
+    "auc_parity": (statistics.pairwise_auc(), (known,)),
+    "calibration_in_the_large": (statistics.calibration_in_the_large, (known,)),
+    "calibration": (statistics.calibration_error(), (known,)),
+    "log_loss_parity": (statistics.log_loss, (known,)),
+    "mean_prediction_parity": (statistics.mean_prediction, (everyone,)),
+    "mean_residual_parity": (statistics.mean_residual, (known,)),
+    "squared_loss_parity": (statistics.squared_loss, (known,)),
+    "absolute_loss_parity": (statistics.absolute_loss, (known,)),
+    "correlation_parity": (statistics.correlation, (known,)),
+    "concordance_parity": (statistics.concordance, (known,)),
+}
+
+
+def named(name: str, gap: Callable[..., Array] = difference, over: Callable[..., Array] = macro,
+          attributes: tuple[int, ...] | None = None) -> Notion:
+    """A notion of the table by name.
+
+    Args:
+      name: a key of ``TABLE``.
+      gap: of :mod:`fairjax.notions.gaps`.
+      over: how classes or labels count, :func:`macro`, :func:`micro`, :func:`worst` or :func:`added`.
+      attributes: which ones; all by default.
+
+    Raises:
+      ValueError: for a name that is not there.
+    """
+    if name not in TABLE:
+        raise ValueError(f"{name!r} is not a notion of the table: {', '.join(TABLE)}")
+    statistic, conditions = TABLE[name]
+    return Notion(parity(statistic, gap), conditions, statistic.kinds, statistic.labelled, over, attributes)
+
+
+def fits(kind: str) -> tuple[str, ...]:
+    """Names of the table's notions for a kind of task."""
+    return tuple(name for name, (statistic, _) in TABLE.items() if kind in statistic.kinds)
+
+
+__all__ = ["CLASSES", "NUMBERS", "TABLE", "Notion", "Statistic", "added", "adjusted_mmd", "correlation_ratio", "difference",
+           "everyone", "exclusive", "fits", "gaps", "gaussian", "gaussian_mmd", "known", "laplacian", "macro", "micro",
+           "mmd", "named", "negatives", "nobody", "parity", "positives", "published_correlation", "published_mmd",
+           "published_rate_gap", "rate_gap", "ratio", "sharpened_rate_gap", "statistics", "worst"]

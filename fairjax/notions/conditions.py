@@ -17,6 +17,12 @@ def everyone(label: Array, mask: Array) -> Array:
     return jnp.ones_like(mask)
 
 
+def known(label: Array, mask: Array) -> Array:
+    """Rows whose label is known."""
+    del label
+    return mask
+
+
 def negatives(label: Array, mask: Array) -> Array:
     """Rows known to be negative (rates of false positives)."""
     return mask * (1.0 - keep(label, mask))

@@ -9,30 +9,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from fairjax.masked import divide, group_mean, keep
+from fairjax.masked import group_mean, keep
+from fairjax.notions.gaps import difference
 from fairjax.types import Array
-
-
-def difference(rate: Array, mass: Array) -> Array:
-    """``max_g rate_g - min_g rate_g`` over groups with mass; 0 with gradient 0 when fewer than two are present.
-
-    For two groups the absolute difference. More groups: the largest pairwise difference, as in fairlearn.
-    """
-    present = mass > 0
-    top = jnp.max(jnp.where(present, rate, -jnp.inf))
-    low = jnp.min(jnp.where(present, rate, jnp.inf))
-    # infinities of an empty set must not meet in a subtraction
-    two = jnp.sum(present) >= 2
-    return jnp.where(two, jnp.where(two, top, 0.0) - jnp.where(two, low, 0.0), 0.0)
-
-
-def ratio(rate: Array, mass: Array) -> Array:
-    """``min_g rate_g / max_g rate_g`` over groups with mass; 1 when fewer than two are present or all rates are 0."""
-    present = mass > 0
-    top = jnp.max(jnp.where(present, rate, 0.0))
-    low = jnp.min(jnp.where(present, rate, jnp.inf))
-    two = (jnp.sum(present) >= 2) & (top > 0)
-    return jnp.where(two, divide(jnp.where(two, low, 0.0), top), 1.0)
 
 
 def rate_gap(prob: Array, groups: Array, weight: Array) -> Array:

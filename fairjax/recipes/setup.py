@@ -21,13 +21,14 @@ class Setup(NamedTuple):
 
     spec: Spec
     model: Model
-    notion: Callable[[PyTree], Notion]
+    notion: Callable[[PyTree], Notion | tuple[Notion | None, ...]]  # for all tasks, or one per task
     optimizer: Callable[[PyTree], optax.GradientTransformation]
     knobs: dict[str, Range]  # knobs read by notion and optimizer
     reduction: str = "batch"
 
     @staticmethod
-    def paper(spec: Spec, model: Model, notion: Notion, learning_rate: float, batch_size: int) -> Setup:
+    def paper(spec: Spec, model: Model, notion: Notion | tuple[Notion | None, ...], learning_rate: float,
+              batch_size: int) -> Setup:
         """The setup of the MTA-F code: Adagrad on losses summed over the batch, learning rate as the only shared knob."""
         return Setup(spec, model, lambda knobs: notion, lambda knobs: summed_adagrad(knobs["learning_rate"], batch_size),
                      {"learning_rate": Range(learning_rate)})

@@ -1,0 +1,198 @@
+r"""Differential fairness: the largest log-ratio between groups of the rates at which outcomes are given.
+
+``epsilon = max over outcomes of (max_g log theta_g - min_g log theta_g)``, 0 for exact parity; 0.2231 = -log 0.8 is where
+the four-fifths rule ends. All of it works on counts ``joint[G, Y, K]``: how much weight of group g with true label y was
+given outcome k. Two estimators, which are not the same number and are named apart:
+
+* in training (:func:`running`, :func:`epsilon`): probabilities are counted, counts run over minibatches, rates are
+  smoothed by a concentration;
+* in evaluation (:func:`evaluated_epsilon`): decisions are counted, and 1 is added to every count.
+
+Conditions on the label (``odds``) compare true positive rates and false positive rates, each class against the rest.
+
+References:
+  Foulds, Islam, Keya, Pan: An intersectional definition of fairness, ICDE 2020 (differential fairness, the running
+  estimator). Aguirre, Dredze: Transferring fairness using multi-task learning with limited demographic information, 2023
+  (epsilon-DEO). Of its released code: the counts' scale, starting point and smoothing, and the sum of both rates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fairjax.masked import divide, keep
+from fairjax.types import Array
+
+
+def count(prob: Array, label: Array, groups: Array, weight: Array) -> Array:
+    """``joint_gyk = sum_i w_i m_ig 1[y_i = y] p_ik``: probabilities, or decisions, by group and true label.
+
+    Args:
+      prob: ``[N, K]``, rows that add up to 1; of a binary task ``(1 - p, p)``.
+      label: ``[N, Y]`` one-hot true labels; a single column of ones where labels do not matter (parity).
+      groups: membership ``[N, G]``; rows of zeros (unknown) count nowhere.
+      weight: ``[N]``, 0 where a label is missing.
+
+    Returns:
+      ``[G, Y, K]``.
+    """
+    some = weight[:, None]
+    return jnp.einsum("n,ng,ny,nk->gyk", weight, groups, keep(label, some), keep(prob, some),
+                      precision=jax.lax.Precision.HIGHEST)
+
+
+def two(prob: Array) -> Array:
+    """Outcomes or labels of a binary task ``[N]`` as columns for no and yes, ``[N, 2]``."""
+    return jnp.stack([1.0 - prob, prob], axis=-1)
+
+
+class Rates(NamedTuple):
+    """Numerators and denominators of the rates that are compared, ``[G, R]`` each."""
+
+    above: Array
+    below: Array
+
+
+def parity_rates(joint: Array) -> Rates:
+    """Every outcome's rate, whatever the label: epsilon-DF."""
+    total = jnp.sum(joint, axis=1)
+    return Rates(total, jnp.broadcast_to(jnp.sum(total, axis=1, keepdims=True), total.shape))
+
+
+def true_positive_rates(joint: Array) -> Rates:
+    """Of each class the rate among those who belong to it; of two classes that of the second, the positive one."""
+    pair = _chosen(joint)
+    return Rates(jnp.stack([joint[:, k, k] for k in pair], 1), jnp.stack([jnp.sum(joint[:, k], axis=1) for k in pair], 1))
+
+
+def false_positive_rates(joint: Array) -> Rates:
+    """Of each class the rate among those who do not belong to it; of two classes that of the second."""
+    pair = _chosen(joint)
+    return Rates(jnp.stack([jnp.sum(joint[:, :, k], axis=1) - joint[:, k, k] for k in pair], 1),
+                 jnp.stack([jnp.sum(joint, axis=(1, 2)) - jnp.sum(joint[:, k], axis=1) for k in pair], 1))
+
+
+def _chosen(joint: Array) -> range:
+    if joint.shape[1] != joint.shape[2] or joint.shape[1] < 2:
+        raise ValueError(f"counts have shape {joint.shape}, expected [G, K, K] with two classes or more: conditions on the "
+                         "label need as many labels as outcomes")
+    return range(1 if joint.shape[1] == 2 else 0, joint.shape[1])
+
+
+parity = (parity_rates,)
+opportunity = (true_positive_rates,)
+odds = (true_positive_rates, false_positive_rates)
+
+
+def epsilon(joint: Array, rates: tuple[Callable[[Array], Rates], ...] = odds, concentration: Array | float = 0.1,
+            together: Callable[[Array], Array] = jnp.sum, temperature: float = 0.0) -> Array:
+    """The training estimator: smoothed rates ``theta = (above + c / K) / (below + c)`` of soft counts.
+
+    Args:
+      joint: ``[G, Y, K]``, of :func:`count` or :func:`running`. A group without any count is left out.
+      rates: :data:`parity`, :data:`opportunity` or :data:`odds`.
+      concentration: c, spread over the K outcomes.
+      together: of the epsilons of several rates, ``jnp.sum`` (the code's) or ``jnp.max`` (the definition, label by label).
+      temperature: 0 for the largest log-ratio, whose gradient reaches two groups of one class; above, a smooth maximum.
+
+    Returns:
+      A scalar, not negative; 0 with fewer than two groups.
+    """
+    share = concentration / joint.shape[2]
+    mass = jnp.sum(joint, axis=(1, 2))
+    return together(jnp.stack([_range(jnp.log(above + share) - jnp.log(below + concentration), mass, temperature)
+                               for above, below in (rate(joint) for rate in rates)]))
+
+
+def evaluated_epsilon(joint: Array, rates: tuple[Callable[[Array], Rates], ...] = odds,
+                      together: Callable[[Array], Array] = jnp.sum) -> Array:
+    """The evaluation estimator, for counts of decisions: 1 is added to every count of a label and to every cell.
+
+    Of K classes ``TPR = (TP + 1) / (P + 1)`` and ``FPR = (FP + K - 1) / (N + K - 1)``. Arguments and result as in
+    :func:`epsilon`; parity has :func:`differential_fairness`, whose smoothing is another.
+    """
+    if parity_rates in rates:
+        raise ValueError("evaluated_epsilon compares rates given the label; for parity there is differential_fairness")
+    mass = jnp.sum(joint, axis=(1, 2))
+
+    def one(rate: Callable[[Array], Rates]) -> Array:
+        above, below = rate(joint)
+        more = jnp.asarray(joint.shape[2] - 1.0 if rate is false_positive_rates else 1.0)
+        return _range(jnp.log(above + more) - jnp.log(below + more), mass, 0.0)
+    return together(jnp.stack([one(rate) for rate in rates]))
+
+
+def differential_fairness(outcome: Array, groups: Array, weight: Array, concentration: Array | float = 1.0) -> Array:
+    """Smoothed empirical epsilon-DF of outcomes ``[N, K]`` (of labels, decisions or probabilities): AIF360's metric."""
+    everybody = jnp.ones((outcome.shape[0], 1), outcome.dtype)
+    return epsilon(count(outcome, everybody, groups, weight), parity, concentration)
+
+
+def bias_amplification(decision: Array, label: Array, groups: Array, weight: Array,
+                       concentration: Array | float = 1.0) -> Array:
+    """Epsilon-DF of decisions ``[N, K]`` less that of labels: how much unfairness was added to that of the data."""
+    return (differential_fairness(decision, groups, weight, concentration)
+            - differential_fairness(label, groups, weight, concentration))
+
+
+def _range(log_rate: Array, mass: Array, temperature: float) -> Array:
+    """Largest difference between present groups of ``log_rate[G, R]``, over all R."""
+    present = (mass > 0)[:, None]
+    some = jnp.sum(mass > 0) >= 2
+    if temperature:
+        over = jnp.where(some & present, log_rate / temperature, -jnp.inf)
+        under = jnp.where(some & present, -log_rate / temperature, -jnp.inf)
+
+        def soft(x: Array) -> Array:  # no more than the maximum, and equal values give it
+            x = jnp.where(some, x, 0.0)
+            return jax.nn.logsumexp(x, axis=0) - jnp.log(jnp.maximum(jnp.sum(mass > 0), 1))
+        apart = temperature * (soft(over) + soft(under))
+        return jnp.where(some, temperature * jax.nn.logsumexp(apart / temperature)
+                         - temperature * jnp.log(apart.shape[0]), 0.0)
+    top = jnp.max(jnp.where(present, log_rate, -jnp.inf), axis=0)
+    low = jnp.min(jnp.where(present, log_rate, jnp.inf), axis=0)
+    return jnp.max(jnp.where(some, jnp.where(some, top, 0.0) - jnp.where(some, low, 0.0), 0.0))
+
+
+# ---------------------------------------------------------------------------------------------------- running counts
+
+
+def start(size: Array | float, batch: Array | float, groups: Array, labels: int, outcomes: int) -> Array:
+    """Counts before the first batch: ``N / b`` of every label in every group that there is, spread evenly over outcomes.
+
+    All rates are equal, so epsilon starts at 0; counts grow to the data's scale within about ``1 / rho`` steps.
+
+    Args:
+      size: N, weight of the training rows.
+      batch: b, weight of a batch.
+      groups: which groups there are ``[G]``, as weight or 0/1.
+      labels: Y.
+      outcomes: K.
+    """
+    there = (groups > 0).astype(jnp.float32)
+    return there[:, None, None] * jnp.full((labels, outcomes), 1.0 / outcomes) * divide(jnp.asarray(size, jnp.float32),
+                                                                                     jnp.asarray(batch, jnp.float32))
+
+
+def running(old: Array, batch: Array, size: Array | float, rows: Array | float, rho: Array | float = 0.1,
+            axis: str | None = None) -> Array:
+    """``(1 - rho) old + rho (N / b) batch``, without gradient through what is old.
+
+    The gradient of a prediction carries ``rho N / b``: another rho or batch size is another strength of the penalty.
+
+    Args:
+      old: counts ``[G, Y, K]`` so far.
+      batch: counts of this batch.
+      size: N, weight of the training rows.
+      rows: b, weight of this batch's rows, whatever a full batch has.
+      rho: how fast what is old is forgotten.
+      axis: name of a mapped axis over devices, whose counts and rows are added up first.
+    """
+    if axis is not None:
+        batch, rows = jax.lax.psum((batch, rows), axis)
+    return (1.0 - rho) * jax.lax.stop_gradient(old) + rho * divide(jnp.asarray(size, batch.dtype),
+                                                                  jnp.asarray(rows, batch.dtype)) * batch
