@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from fairjax.notions import gaps, statistics
+from fairjax.notions import differential, gaps, statistics
 from fairjax.notions.conditions import everyone, exclusive, known, negatives, nobody, positives
 from fairjax.notions.correlation import correlation_ratio, published_correlation
 from fairjax.notions.gaps import difference, ratio
@@ -111,7 +111,8 @@ def fits(kind: str) -> tuple[str, ...]:
     return tuple(name for name, (statistic, _) in TABLE.items() if kind in statistic.kinds)
 
 
-__all__ = ["CLASSES", "NUMBERS", "TABLE", "Notion", "Statistic", "added", "adjusted_mmd", "correlation_ratio", "difference",
-           "everyone", "exclusive", "fits", "gaps", "gaussian", "gaussian_mmd", "known", "laplacian", "macro", "micro",
-           "mmd", "named", "negatives", "nobody", "parity", "positives", "published_correlation", "published_mmd",
-           "published_rate_gap", "rate_gap", "ratio", "sharpened_rate_gap", "statistics", "worst"]
+__all__ = ["CLASSES", "NUMBERS", "TABLE", "Notion", "Statistic", "added", "adjusted_mmd", "correlation_ratio",
+           "difference", "differential", "everyone", "exclusive", "fits", "gaps", "gaussian", "gaussian_mmd", "known",
+           "laplacian", "macro", "micro", "mmd", "named", "negatives", "nobody", "parity", "positives",
+           "published_correlation", "published_mmd", "published_rate_gap", "rate_gap", "ratio", "sharpened_rate_gap",
+           "statistics", "worst"]

@@ -1,0 +1,10 @@
+"""Named rows: losses of a batch built from supervised losses and fairness notions, one file per family."""
+
+from __future__ import annotations
+
+from fairjax.objectives.differential import Counted, Differential, crossed, differentially_fair
+from fairjax.objectives.mta_f import mta_f, mta_f_rows
+from fairjax.objectives.rows import Terms, objective, per_task, weighted
+
+__all__ = ["Counted", "Differential", "Terms", "crossed", "differentially_fair", "mta_f", "mta_f_rows", "objective", "per_task",
+           "weighted"]

@@ -1,0 +1,133 @@
+"""Differential fairness as a penalty on chosen tasks: fairness is learned where demographics are known, and transferred."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fairjax.losses import probabilities
+from fairjax.notions import differential as diff
+from fairjax.notions import fits
+from fairjax.objectives.rows import Terms
+from fairjax.types import Array, Dataset, Model, Objective, PyTree, Spec
+
+
+class Differential(NamedTuple):
+    """A penalty ``max(0, epsilon - target)`` on one task, over the groups of some attributes, crossed when several.
+
+    Of a multilabel task the label with the largest epsilon counts. See :mod:`fairjax.notions.differential`.
+    """
+
+    task: int
+    attributes: tuple[int, ...]
+    rates: tuple[Callable, ...] = diff.odds
+    target: Array | float = 0.0
+    concentration: Array | float = 0.1
+    rho: Array | float = 0.1
+    burn_in: int = 0  # steps without a penalty, in which nothing is counted
+    together: Callable[[Array], Array] = jnp.sum
+    temperature: float = 0.0
+
+
+class Counted(NamedTuple):
+    """What a penalty remembers: it is part of the training state."""
+
+    joint: Array  # [U, G, Y, K], U labels of a multilabel task, else 1
+    size: Array  # [], weight of the training rows that count
+    steps: Array  # [], that had such rows
+
+
+def differentially_fair(model: Model, spec: Spec, penalties: Sequence[Differential], *, lam: Array, batch_size: int,
+                        weight: Array | None = None, reduction: str = "batch") -> Objective:
+    """One row per task, ``w_t (L_t + lam_t max(0, epsilon_t - target))``, with soft counts that run over minibatches.
+
+    A task without a penalty has none: the way from the fairness of one task to that of another is the trunk alone. Rows
+    without demographics, or without the task's label, count for no epsilon.
+
+    Args:
+      model: scores the batch.
+      spec: names tasks and attributes.
+      penalties: which tasks, over which attributes.
+      lam: ``[T]``; at 0 this is :func:`per_task` to the last bit.
+      batch_size: rows of a full batch, for the scale at which counts start.
+      weight: ``[T]``; default 1.
+      reduction: of the accuracy losses; see the module.
+
+    Raises:
+      ValueError: for a penalty on a regression.
+
+    Reference:
+      Aguirre, Dredze: Transferring fairness using multi-task learning with limited demographic information, 2023; Foulds,
+      Islam, Keya, Pan: An intersectional definition of fairness, ICDE 2020.
+    """
+    for penalty in penalties:
+        if spec.tasks[penalty.task].kind == "regression":
+            raise ValueError(f"task {spec.tasks[penalty.task].name!r} is a regression: differential fairness compares rates of "
+                             f"outcomes. For this kind there are {', '.join(fits('regression'))} (fairjax.notions.named)")
+
+    def init(key: Array, data: Dataset) -> tuple[Counted, ...]:
+        del key
+        made = []
+        for penalty in penalties:
+            label, weight_un = _outcomes(spec, penalty, None, data)[1:]
+            groups, size = crossed(spec, data.groups, penalty.attributes), jnp.max(jnp.sum(weight_un, axis=1))
+            task = spec.tasks[penalty.task]
+            outcomes = len(task.levels) if task.kind == "multiclass" else 2
+            joint = diff.start(size, batch_size, jnp.sum(groups, axis=0), label.shape[2], outcomes)
+            made.append(Counted(jnp.broadcast_to(joint, (len(label), *joint.shape)), size, jnp.zeros((), jnp.int32)))
+        return tuple(made)
+
+    def apply(params: PyTree, batch: Dataset, key: Array, memory: tuple[Counted, ...]) -> tuple[tuple[Array, ...], PyTree]:
+        del key
+        scores = model.predict(params["heads"], model.represent(params["trunk"], batch.x))
+        terms, after = Terms(spec, scores, batch, None, reduction), []
+        values = [terms.accuracy(t) for t in range(len(spec.tasks))]
+        for penalty, old in zip(penalties, memory, strict=True):
+            value, new = _penalty(spec, penalty, scores, batch, old)
+            values[penalty.task] = values[penalty.task] + lam[penalty.task] * value
+            after.append(new)
+        return tuple(values if weight is None else [w * v for w, v in zip(weight, values, strict=True)]), tuple(after)
+
+    return Objective(tuple(t.name for t in spec.tasks), init, apply)
+
+
+def crossed(spec: Spec, groups: Array, attributes: Sequence[int]) -> Array:
+    """Membership in every combination of levels ``[N, G1 * G2 * ...]``, the last attribute fastest; 0 where one is unknown."""
+    out = groups[:, spec.group_slice(attributes[0])]
+    for a in attributes[1:]:
+        out = (out[:, :, None] * groups[:, None, spec.group_slice(a)]).reshape(out.shape[0], -1)
+    return out
+
+
+def _outcomes(spec: Spec, penalty: Differential, scores: Array | None, batch: Dataset) -> tuple[Array | None, Array, Array]:
+    """Probabilities ``[U, N, K]`` (None without scores), one-hot labels ``[U, N, Y]`` and weights ``[U, N]``."""
+    t, task = penalty.task, spec.tasks[penalty.task]
+    y = spec.label_slice(t)
+    label, mask = batch.labels[:, y].T, batch.label_mask[:, y].T
+    prob = None if scores is None else probabilities(spec, scores)[t]
+    if task.kind == "multiclass":
+        label = (label[:, :, None] == jnp.arange(len(task.levels))).astype(jnp.float32)
+        prob = None if prob is None else prob[None]
+    else:
+        label = diff.two(label)
+        prob = None if prob is None else diff.two(prob.T)
+    if diff.parity_rates in penalty.rates:
+        return prob, jnp.ones((*label.shape[:2], 1)), jnp.broadcast_to(batch.weight, label.shape[:2])
+    return prob, label, mask * batch.weight
+
+
+def _penalty(spec: Spec, penalty: Differential, scores: Array, batch: Dataset, old: Counted) -> tuple[Array, Counted]:
+    prob, label, weight = _outcomes(spec, penalty, scores, batch)
+    groups = crossed(spec, batch.groups, penalty.attributes)
+    rows = jnp.max(jnp.sum(weight, axis=1))
+    now = jax.vmap(diff.count, (0, 0, None, 0))(prob, label, groups, weight)
+    joint = diff.running(old.joint, now, old.size, rows, penalty.rho)
+    each = jax.vmap(lambda j: diff.epsilon(j, penalty.rates, penalty.concentration, penalty.together,
+                                                   penalty.temperature))(joint)
+    counts = (rows > 0) & (old.steps >= penalty.burn_in)  # a batch of other tasks' rows leaves the counts alone
+    value = jnp.where(counts, jax.nn.relu(jnp.max(each) - penalty.target), 0.0)
+    return value, Counted(jax.lax.stop_gradient(jnp.where(counts, joint, old.joint)), old.size,
+                          old.steps + (rows > 0).astype(jnp.int32))

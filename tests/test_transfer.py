@@ -1,0 +1,174 @@
+"""Differential fairness as a penalty on one task: what it reaches, what it leaves alone, and what it remembers."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from cases import dataset, quick, tabular_spec
+
+from fairjax.gradients import sum_rows, value_and_rows
+from fairjax.models import scores, shared_bottom
+from fairjax.notions import differential as df
+from fairjax.objectives import Differential, crossed, differentially_fair, per_task
+from fairjax.train import Static, make_train
+from fairjax.types import Attribute, Dataset, Parts, Recipe, Spec, Task
+
+A, B, SIZE = 0, 1, 32
+SPEC = tabular_spec(2)
+MODEL = shared_bottom(SPEC, (5,), (4,), 3)
+DATA = dataset(SPEC, SIZE, 0, missing=0.2, unknown=0.2)
+
+
+@functools.cache
+def params():
+    return jax.jit(MODEL.init)(jax.random.key(0))
+
+
+def fair_on_b(lam, **how):
+    return differentially_fair(MODEL, SPEC, [Differential(B, (0,), **how)], lam=lam, batch_size=SIZE)
+
+
+@quick
+def after_a_step(params, batch, lam, memory):
+    return value_and_rows(lambda p: fair_on_b(lam).apply(p, batch, None, memory), has_aux=True)(params)
+
+
+def memory_of(objective, data=DATA):
+    return objective.init(jax.random.key(1), data)
+
+
+LAM = np.float32([5.0, 5.0])
+
+
+def test_the_penalty_on_b_reaches_trunk_and_head_b_and_never_head_a():
+    memory = memory_of(fair_on_b(LAM))
+    (with_it, _), rows = after_a_step(params(), DATA, LAM, memory)
+    (without, _), plain = after_a_step(params(), DATA, 0 * LAM, memory)
+    assert with_it[A] == without[A] and with_it[B] > without[B]
+    of_penalty = jax.tree.map(lambda a, b: np.asarray(a - b)[B], rows, plain)
+    for path, leaf in jax.tree.leaves_with_path(of_penalty):
+        name = jax.tree_util.keystr(path)
+        assert (np.abs(leaf).max() == 0) == ("task0" in name), name
+    assert all((leaf == 0).all() for leaf in jax.tree.leaves(jax.tree.map(lambda a, b: np.asarray(a - b)[A], rows, plain)))
+
+
+def test_lambda_zero_is_multi_task_learning_to_the_last_bit():
+    def trained(make):
+        recipe = Recipe("it", lambda knobs: Parts(MODEL, make(knobs["lam"]), optax.chain(sum_rows(), optax.adagrad(0.1))), {})
+        return jax.jit(make_train(Static(3, 8), recipe))(jax.random.key(0), jax.random.key(1), {"lam": 0 * LAM}, DATA)
+    one, other = trained(fair_on_b), trained(lambda lam: per_task(MODEL, SPEC))
+    jax.tree.map(np.testing.assert_array_equal, one.state.params, other.state.params)
+    counted, = one.state.memory
+    assert int(counted.steps) == 12 and counted.joint.shape == (1, 2, 2, 2)
+    fair = jax.jit(make_train(Static(3, 8), Recipe("it", lambda knobs: Parts(
+        MODEL, fair_on_b(knobs["lam"]), optax.chain(sum_rows(), optax.adagrad(0.1))), {})))(
+        jax.random.key(0), jax.random.key(1), {"lam": LAM}, DATA)
+    assert max(np.abs(a - b).max() for a, b in zip(*(jax.tree.leaves(t.state.params) for t in (one, fair)), strict=True)) > 1e-3
+
+
+def test_counts_are_those_of_the_batch_run_over_the_old_ones():
+    memory = memory_of(fair_on_b(LAM))
+    (values, after), _ = after_a_step(params(), DATA, LAM, memory)
+    prob = jax.nn.sigmoid(scores(MODEL, params(), DATA.x)[:, B])
+    weight = DATA.label_mask[:, B] * DATA.weight
+    size = weight.sum()
+    start = df.start(size, SIZE, np.ones(2), 2, 2)
+    joint = df.running(start, df.count(df.two(prob), df.two(DATA.labels[:, B]), DATA.groups, weight), size, size)
+    np.testing.assert_allclose(after[0].joint[0], joint, rtol=1e-5)
+    plain = after_a_step(params(), DATA, 0 * LAM, memory)[0][0]
+    np.testing.assert_allclose(values[B] - plain[B], 5 * df.epsilon(joint), rtol=1e-4)
+
+
+def test_a_batch_without_rows_of_b_and_the_burn_in_leave_counts_alone():
+    only_a = DATA._replace(label_mask=DATA.label_mask * np.float32([1, 0]), labels=DATA.labels * np.float32([1, np.nan]))
+    memory = memory_of(fair_on_b(LAM))
+    (values, after), rows = after_a_step(params(), only_a, LAM, memory)
+    jax.tree.map(np.testing.assert_array_equal, after, memory)
+    assert values[B] == 0 and all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(rows))
+    cold = fair_on_b(LAM, burn_in=2)
+    steps = quick(lambda p, m: cold.apply(p, DATA, None, m))
+    one, first = steps(params(), memory_of(cold))
+    two, second = steps(params(), first)
+    three, third = steps(params(), second)
+    assert one[B] == two[B] < three[B] and int(third[0].steps) == 3
+    np.testing.assert_array_equal(second[0].joint, memory[0].joint)
+    assert not np.array_equal(third[0].joint, second[0].joint)
+
+
+def test_rows_of_unknown_demographics_count_nowhere_but_for_accuracy():
+    memory = memory_of(fair_on_b(LAM))
+    unknown = DATA.groups.sum(1) == 0
+    assert unknown.any()
+    flipped = DATA._replace(labels=np.where(unknown[:, None], 1 - DATA.labels, DATA.labels))
+    (one, counts), _ = after_a_step(params(), DATA, LAM, memory)
+    (other, same), _ = after_a_step(params(), flipped, LAM, memory)
+    np.testing.assert_array_equal(counts[0].joint, same[0].joint)
+    assert one[B] != other[B]
+
+
+def test_a_target_above_epsilon_leaves_no_gradient():
+    memory = memory_of(fair_on_b(LAM))
+    easy = fair_on_b(LAM, target=50.0)
+    _, rows = quick(lambda p: value_and_rows(lambda q: easy.apply(q, DATA, None, memory), has_aux=True)(p))(params())
+    _, plain = after_a_step(params(), DATA, 0 * LAM, memory)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), rows, plain)
+
+
+def test_crossed_attributes_are_pairs_of_levels():
+    spec = Spec((Task("t"),), (Attribute("a", ("0", "1")), Attribute("b", ("x", "y", "z"))))
+    groups = np.float32([[1, 0, 0, 1, 0], [0, 1, 0, 0, 1], [0, 1, 0, 0, 0], [0, 0, 1, 0, 0]])
+    np.testing.assert_array_equal(crossed(spec, groups, (0, 1)), [[0, 1, 0, 0, 0, 0], [0, 0, 0, 0, 0, 1], [0] * 6, [0] * 6])
+    np.testing.assert_array_equal(crossed(spec, groups, (1,)), groups[:, 2:])
+
+
+@pytest.mark.parametrize("rates", [df.odds, df.opportunity, df.parity], ids=["odds", "opportunity", "parity"])
+@pytest.mark.parametrize("kind, levels", [("binary", ()), ("multiclass", ("x", "y", "z")), ("multilabel", ("u", "v"))])
+def test_every_kind_of_class_and_two_axes(kind, levels, rates):
+    """The epsilon of crossed groups from the objective is that of a loop over labels, by hand from the scores."""
+    task = Task("t", kind, levels)
+    spec = Spec((task, Task("other")), (Attribute("a", ("0", "1")), Attribute("b", ("0", "1"))), ("x0", "x1"))
+    rng = np.random.default_rng(0)
+    n, width = 40, task.label_width
+    own = rng.integers(0, len(levels) if kind == "multiclass" else 2, (n, width))
+    labels = np.concatenate([own, rng.integers(0, 2, (n, 1))], 1).astype(np.float32)
+    groups = np.concatenate([np.eye(2)[rng.permutation(np.arange(n) % 2)] for _ in range(2)], 1).astype(np.float32)
+    model = shared_bottom(spec, (4,), (3,), 2)
+    x = dataset(tabular_spec(levels=()), n, 0).x
+    data = Dataset(x, labels, np.ones_like(labels), groups, np.ones(n, np.float32))
+    p = jax.jit(model.init)(jax.random.key(2))
+    made = differentially_fair(model, spec, [Differential(0, (0, 1), rates, rho=1.0)], lam=np.float32([1, 0]), batch_size=n)
+    memory = made.init(jax.random.key(0), data)
+    values, after = quick(lambda p: made.apply(p, data, None, memory))(p)
+    plain = quick(lambda p: per_task(model, spec).apply(p, data, None, ())[0])(p)
+    logits = np.asarray(scores(model, p, x))[:, spec.score_slice(0)]
+    group = crossed(spec, groups, (0, 1))
+
+    def one(prob, label):
+        y = np.ones((n, 1), np.float32) if rates is df.parity else label
+        return float(df.epsilon(df.count(prob, y, group, np.ones(n, np.float32)), rates))
+    if kind == "multiclass":
+        want = one(np.asarray(jax.nn.softmax(logits)), np.eye(3, dtype=np.float32)[own[:, 0]])
+    else:
+        want = max(one(np.asarray(df.two(jax.nn.sigmoid(logits[:, u]))), np.eye(2, dtype=np.float32)[own[:, u]])
+                   for u in range(width))
+    np.testing.assert_allclose(values[0] - plain[0], want, rtol=1e-3, atol=1e-5)
+    assert want > 0 and after[0].joint.shape[1] == 4
+
+
+def test_a_regression_has_no_epsilon():
+    spec = Spec((Task("wage", "regression"),), (Attribute("a", ("0", "1")),), ("x0",))
+    with pytest.raises(ValueError, match="'wage' is a regression: .*mean_residual_parity"):
+        differentially_fair(MODEL, spec, [Differential(0, (0,))], lam=LAM, batch_size=8)
+
+
+def test_mapped_over_lambda_is_a_loop():
+    memory = memory_of(fair_on_b(LAM))
+    lams = np.float32([[0, 0], [1, 2], [0, 9]])
+    mapped = quick(jax.vmap(lambda lam: fair_on_b(lam).apply(params(), DATA, None, memory)[0][B]))(lams)
+    alone = [fair_on_b(lam).apply(params(), DATA, None, memory)[0][B] for lam in lams]
+    np.testing.assert_allclose(mapped, jnp.stack(alone), rtol=1e-5)
