@@ -19,7 +19,7 @@ except ImportError:  # pragma: no cover
 
 from fairjax.types import DataError
 
-PLAIN = ("single_task", "vanilla", "baseline", "mta_f")
+PLAIN = ("single_task", "vanilla", "baseline", "mta_f", "differential")
 # a link sees one row per task, with _split one for its accuracy and one for its fairness
 LINKS = ("aligned_mtl", "cagrad", "config", "dualproj", "dwa", "famo", "graddrop", "gradnorm", "gradvac", "imtl_g", "imtl_l",
          "mgda", "mgda_ub", "nash_mtl", "pcgrad", "random_weighting", "uncertainty", "upgrad")

@@ -9,14 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from cases import dataset, quick, tabular_spec
+from cases import dataset, quick, splits, tabular_spec
 
+from fairjax.data import Part, dealt
 from fairjax.gradients import sum_rows, value_and_rows
 from fairjax.models import scores, shared_bottom
 from fairjax.notions import differential as df
 from fairjax.objectives import Differential, crossed, differentially_fair, per_task
+from fairjax.recipes import Setup, differential
+from fairjax.sweep import sweep
 from fairjax.train import Static, make_train
-from fairjax.types import Attribute, Dataset, Parts, Recipe, Spec, Task
+from fairjax.types import Attribute, DataError, Dataset, Parts, Recipe, Spec, Task
 
 A, B, SIZE = 0, 1, 32
 SPEC = tabular_spec(2)
@@ -172,3 +175,48 @@ def test_mapped_over_lambda_is_a_loop():
     mapped = quick(jax.vmap(lambda lam: fair_on_b(lam).apply(params(), DATA, None, memory)[0][B]))(lams)
     alone = [fair_on_b(lam).apply(params(), DATA, None, memory)[0][B] for lam in lams]
     np.testing.assert_allclose(mapped, jnp.stack(alone), rtol=1e-5)
+
+
+# ---------------------------------------------------------------------------------------------------- partial knowledge
+
+
+def test_rows_are_dealt_to_parts_that_know_less():
+    spec = tabular_spec(2)
+    whole = splits(spec, 400)
+    parts = (Part(("task0",), share=3.0), Part(("task1",), ("a",)))
+    got = dealt(whole, spec, parts, seed=1)
+    train, mask = got.train, got.train.label_mask > 0
+    assert mask.sum(1).max() == 1 and mask.sum(0).tolist() == [300, 100]
+    np.testing.assert_array_equal(np.isnan(train.labels), ~mask)
+    np.testing.assert_array_equal(train.labels[mask], whole.train.labels[mask])
+    np.testing.assert_array_equal(train.groups, whole.train.groups * mask[:, 1:])
+    jax.tree.map(np.testing.assert_array_equal, got.test, whole.test)
+    jax.tree.map(np.testing.assert_array_equal, got, dealt(whole, spec, parts, seed=1))
+    assert (got.train.label_mask != dealt(whole, spec, parts, seed=2).train.label_mask).any()
+    with pytest.raises(DataError, match="knows attribute 'sex', but there are a"):
+        dealt(whole, spec, (Part(("task0",), ("sex",)),))
+
+
+def test_one_sweep_over_lambda_lowers_epsilon_where_demographics_are_known():
+    """Scores that follow the group: as lam grows, the epsilon of training rows falls, in one compiled program."""
+    spec, rng = tabular_spec(2, numeric=2, levels=()), np.random.default_rng(0)
+    whole = splits(spec, 400)
+    second = whole.train.groups[:, 1]
+    x = np.stack([2.0 * second + rng.normal(size=400), rng.normal(size=400)], 1).astype(np.float32)
+    labels = (x.sum(1, keepdims=True) + rng.normal(size=(400, 2)) > 1).astype(np.float32)
+    whole = whole._replace(train=whole.train._replace(x=whole.train.x._replace(numeric=x), labels=labels))
+    data = dealt(whole, spec, (Part(("task0",)), Part(("task1",), ("a",))))
+    setup = Setup.paper(spec, shared_bottom(spec, (8,), (4,), 2), None, 0.1, 64)
+
+    def evaluate(scores, given):
+        prob, rows = jax.nn.sigmoid(scores["validation"]), given.validation
+        of_b = df.differential_fairness(df.two(prob[:, B]), rows.groups, rows.weight)
+        return {"epsilon": of_b, "spread": jnp.std(prob[:, B])}
+    knobs = {"lam": np.float32([[0, 0], [0, 1], [0, 10]]), "weight": np.full((3, 2), 0.5, np.float32),
+             "learning_rate": np.full(3, 0.1, np.float32)}
+    runs = sweep(differential(setup, [Differential(B, (0,), df.parity)]), Static(30, 64), knobs, [0, 1],
+                 data._replace(validation=whole.train), evaluate, chunk=6, devices=jax.local_devices()[:1])
+    assert runs.compilations == 1
+    found = runs.results["epsilon"].reshape(3, 2).mean(axis=1)
+    assert found[0] > found[1] > found[2] and found[2] < 0.5 * found[0], found
+    assert (runs.results["spread"] > 0.01).all()

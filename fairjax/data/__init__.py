@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fairjax.data.encoder import Encoder
 from fairjax.data.named import NAMED, load, reload
+from fairjax.data.partial import Part, dealt
 from fairjax.data.roles import Roles
 from fairjax.data.synthetic import Population, synthetic
 from fairjax.data.table import Prepared, from_table
@@ -13,9 +14,11 @@ __all__ = [
     "NAMED",
     "DataError",
     "Encoder",
+    "Part",
     "Population",
     "Prepared",
     "Roles",
+    "dealt",
     "from_table",
     "load",
     "reload",

@@ -25,13 +25,14 @@ class Setup(NamedTuple):
     optimizer: Callable[[PyTree], optax.GradientTransformation]
     knobs: dict[str, Range]  # knobs read by notion and optimizer
     reduction: str = "batch"
+    batch_size: int = 512  # at whose scale running counts start
 
     @staticmethod
     def paper(spec: Spec, model: Model, notion: Notion | tuple[Notion | None, ...], learning_rate: float,
               batch_size: int) -> Setup:
         """The setup of the MTA-F code: Adagrad on losses summed over the batch, learning rate as the only shared knob."""
         return Setup(spec, model, lambda knobs: notion, lambda knobs: summed_adagrad(knobs["learning_rate"], batch_size),
-                     {"learning_rate": Range(learning_rate)})
+                     {"learning_rate": Range(learning_rate)}, batch_size=batch_size)
 
 
 def weight_range(spec: Spec) -> Range:

@@ -1,0 +1,38 @@
+"""Differential fairness learned where demographics are known, and carried to other tasks by the trunk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import optax
+
+from fairjax.gradients import sum_rows
+from fairjax.objectives import Differential, differentially_fair, weighted
+from fairjax.recipes.setup import Setup, lam_range, weight_range
+from fairjax.types import Parts, PyTree, Recipe
+
+
+def differential(setup: Setup, penalties: Sequence[Differential] | None = None) -> Recipe:
+    """``sum_t w_t (L_t + lam_t max(0, epsilon_t))``, epsilon of equalized odds from soft counts that run over minibatches.
+
+    Knobs: ``weight`` and ``lam`` per task; a task without a penalty has no use for its lam. With the weight on one task this
+    is the single-task method; with a penalty on one of two tasks, multi-task fairness transfer; with penalties over one
+    attribute each, its intersectional form.
+
+    Args:
+      setup: model, optimizer; the notion is not used.
+      penalties: default one on every task of classes, over all attributes crossed.
+
+    Reference:
+      Aguirre, Dredze: Transferring fairness using multi-task learning with limited demographic information, 2023.
+    """
+    spec = setup.spec
+    if penalties is None:
+        every = tuple(range(len(spec.attributes)))
+        penalties = [Differential(t, every) for t, task in enumerate(spec.tasks) if task.kind != "regression"]
+
+    def build(knobs: PyTree) -> Parts:
+        rows = differentially_fair(setup.model, spec, penalties, lam=knobs["lam"], batch_size=setup.batch_size,
+                                   reduction=setup.reduction)
+        return Parts(setup.model, weighted(rows, knobs["weight"]), optax.chain(sum_rows(), setup.optimizer(knobs)))
+    return Recipe("differential", build, {"weight": weight_range(spec), "lam": lam_range(spec), **setup.knobs})
