@@ -19,11 +19,11 @@ except ImportError:  # pragma: no cover
 
 from fairjax.types import DataError
 
-PLAIN = ("single_task", "vanilla", "baseline", "mta_f", "differential")
+PLAIN = ("single_task", "vanilla", "baseline", "mta_f")
 # a link sees one row per task, with _split one for its accuracy and one for its fairness
 LINKS = ("aligned_mtl", "cagrad", "config", "dualproj", "dwa", "famo", "graddrop", "gradnorm", "gradvac", "imtl_g", "imtl_l",
          "mgda", "mgda_ub", "nash_mtl", "pcgrad", "random_weighting", "uncertainty", "upgrad")
-METHODS = (*PLAIN, *sorted(("fairness_surgery", *LINKS, *(f"{name}_split" for name in LINKS))))
+METHODS = (*PLAIN, "differential", *sorted(("fairness_surgery", *LINKS, *(f"{name}_split" for name in LINKS))))
 
 
 class Commands(click.Group):
@@ -180,7 +180,7 @@ def draw_report(out: Path) -> None:
 @plan_options
 @click.option("--member-seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("fairjax-model"),
-              show_default=True, help="Folder for model.json, params.npz and predictions.csv.")
+              show_default=True, help="Folder for model.json, params.npz, predictions.csv and groups.csv.")
 @click.option("--conflicts", is_flag=True, help="Train once more and draw how much the method's rows of gradients were in "
                                                "each other's way: conflicts.png.")
 def train(**options) -> None:
@@ -199,11 +199,20 @@ def train(**options) -> None:
     saved, scores = train_one(prepared, plan, method, knobs, seed)
     save(options["out"], saved)
     write_columns(options["out"] / "predictions.csv", columns(prepared.spec, scores["test"], saved.thresholds))
+    import numpy as np
+
+    from fairjax.metrics import group_table
+    table = group_table(prepared.spec, scores["test"], prepared.splits.test, np.random.default_rng(plan.seed),
+                        thresholds=saved.thresholds, minimum=10.0)
+    write_columns(options["out"] / "groups.csv", table.columns)
     for name, value in saved.metrics.items():
         if name.startswith(("test.error[", "test.auc[")) or (name.startswith("test.") and "_difference[" in name):
             click.echo(f"{name:60s} {value:.4f}")
     click.echo(f"  {options['out'] / 'model.json'}\n  {options['out'] / 'params.npz'}\n"
-               f"  {options['out'] / 'predictions.csv'} (test rows)")
+               f"  {options['out'] / 'predictions.csv'} (test rows)\n"
+               f"  {options['out'] / 'groups.csv'} (every statistic in every group, with 95 % intervals)")
+    for group, count in table.left_out.items():
+        click.echo(f"{group} is left out of groups.csv: {count:g} test rows")
     if seen:
         from fairjax.report import write_conflicts
         click.echo(f"  {write_conflicts(options['out'] / 'conflicts.png', *seen, epochs=plan.epochs)}")

@@ -128,6 +128,11 @@ def test_conflicts_of_a_run_are_drawn(swept):
     assert done.returncode == 0, done.stderr
     assert "conflicts.png" in done.stdout and (folder / "seen" / "conflicts.png").read_bytes()[:4] == b"\x89PNG"
     refused = fairjax(*common, "--method", "baseline", "--conflicts", "--out", "unseen", cwd=folder)
+    with open(folder / "seen" / "groups.csv", newline="") as stream:
+        groups = list(csv.DictReader(stream))
+    assert {(r["task"], r["group"]) for r in groups} == {(t, g) for t in ("rich", "loan") for g in (
+        "overall", "f", "m", "difference")}
+    assert all(float(r["low"]) <= float(r["value"]) + 1e-6 for r in groups if r["statistic"] == "selection_rate")
     assert refused.returncode == 2 and "baseline takes one gradient of all its losses" in refused.stderr
     assert not (folder / "unseen").exists()
 

@@ -25,12 +25,15 @@ class Statistic(NamedTuple):
     """``of(prob[N], label[N], groups[N, G], weight[N]) -> (value[G], mass[G])``, mass 0 where a group has no value.
 
     ``kinds``: of tasks it fits. ``labelled``: whether it reads labels; the weight must then be 0 where they are missing.
+    ``above(prob, label)`` and ``below(prob, label)``: row by row, of one that is a fraction of sums.
     """
 
     name: str
     of: Callable[[Array, Array, Array, Array], tuple[Array, Array]]
     kinds: tuple[str, ...] = CLASSES
     labelled: bool = True
+    above: Callable[[Array, Array], Array] | None = None
+    below: Callable[[Array, Array], Array] | None = None
 
 
 def fraction(name: str, above: Callable[[Array, Array], Array], below: Callable[[Array, Array], Array],
@@ -41,7 +44,7 @@ def fraction(name: str, above: Callable[[Array, Array], Array], below: Callable[
         y = keep(label, weight) if labelled else jnp.zeros_like(p)
         mass_g = (weight * below(p, y)) @ groups
         return divide((weight * above(p, y)) @ groups, mass_g), mass_g
-    return Statistic(name, of, kinds, labelled)
+    return Statistic(name, of, kinds, labelled, above, below)
 
 
 def _one(p: Array, y: Array) -> Array:
