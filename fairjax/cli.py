@@ -95,7 +95,7 @@ def plan_options(command):
         click.option("--trunk", metavar="W,W", help="Widths of the shared layers."),
         click.option("--head", metavar="W,W", help="Widths of each task's own layers."),
         click.option("--embedding", type=click.IntRange(1), help="Width of categorical embeddings."),
-        click.option("--notion", type=click.Choice(["rate_gap", "correlation", "mmd", "laplacian_mmd"]),
+        click.option("--notion", type=click.Choice(["rate_gap", "correlation", "mmd", "laplacian_mmd", "wasserstein"]),
                      help="Fairness loss: distance between the groups' scores."),
         click.option("--condition", type=click.Choice(["fpr", "tpr", "odds", "parity"]),
                      help="On which rows: negatives (fpr), positives (tpr), both (odds), everyone (parity)."),

@@ -27,6 +27,7 @@ DISTANCES = {
     "correlation": lambda bandwidth: notions.correlation_ratio,
     "mmd": lambda bandwidth: notions.gaussian_mmd(bandwidth),
     "laplacian_mmd": lambda bandwidth: notions.mmd(notions.laplacian(bandwidth)),
+    "wasserstein": lambda bandwidth: notions.wasserstein,
 }
 # rows a notion looks at, and the metric that measures the same gap on decisions
 CONDITIONS = {

@@ -48,6 +48,9 @@ DISTANCES = (
     Case("rate_gap", notions.rate_gap),
     Case("sharpened_rate_gap", notions.sharpened_rate_gap(0.4, 0.2)),
     Case("published_rate_gap", notions.published_rate_gap(0.3), absent_is_zero=False),
+    Case("kolmogorov_smirnov", notions.kolmogorov_smirnov),
+    Case("soft_kolmogorov_smirnov", notions.soft_kolmogorov_smirnov(np.linspace(0.1, 0.9, 9), 0.05)),
+    Case("wasserstein", notions.wasserstein),
 )
 
 

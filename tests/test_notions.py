@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 from cases import DISTANCES, brute_exclusive, brute_gap, brute_gaussian, brute_mmd, brute_select, quick, rows, slope
 
 from fairjax import notions
@@ -187,7 +188,30 @@ def brute_sharpened(prob, groups, weight):
     return brute_gap(1 / (1 + np.exp(-(np.asarray(prob, np.float64) - 0.4) / 0.2)), groups, weight)
 
 
-BRUTE = {"mmd_gaussian": brute_mmd(brute_gaussian(0.1)), "mmd_laplacian": brute_mmd(lambda d: np.exp(-np.abs(d) / 0.1)),
+def brute_pairs(of):
+    """A distance of two weighted samples, for every pair of groups."""
+    def each(prob, groups, weight):
+        prob, groups, weight = (np.asarray(v, np.float64) for v in (prob, groups, weight))
+        return [of(prob[a], weight[a], prob[b], weight[b]) for a, b in itertools.combinations((groups > 0).T & (weight > 0), 2)]
+    return each
+
+
+def brute_wasserstein(*batch):
+    return np.mean(brute_pairs(lambda p, v, q, w: scipy.stats.wasserstein_distance(p, q, v, w))(*batch))
+
+
+def brute_ks(*batch):
+    return max(brute_pairs(lambda p, v, q, w: max(abs(v[p <= t].sum() / v.sum() - w[q <= t].sum() / w.sum())
+                                                  for t in np.concatenate([p, q])))(*batch))
+
+
+def brute_soft_ks(prob, groups, weight):
+    return max(brute_gap(1 / (1 + np.exp(-(np.asarray(prob, np.float64) - t) / 0.05)), groups, weight)
+               for t in np.linspace(0.1, 0.9, 9))
+
+
+BRUTE = {"wasserstein": brute_wasserstein, "kolmogorov_smirnov": brute_ks, "soft_kolmogorov_smirnov": brute_soft_ks,
+         "mmd_gaussian": brute_mmd(brute_gaussian(0.1)), "mmd_laplacian": brute_mmd(lambda d: np.exp(-np.abs(d) / 0.1)),
          "gaussian_mmd": brute_mmd(brute_gaussian(0.1)), "published_mmd": brute_mmd(brute_gaussian(0.1)),
          "correlation_ratio": brute_correlation_ratio, "published_correlation": brute_correlation,
          "rate_gap": brute_gap, "sharpened_rate_gap": brute_sharpened}

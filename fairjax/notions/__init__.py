@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from fairjax.notions import differential, gaps, statistics
 from fairjax.notions.conditions import everyone, exclusive, known, negatives, nobody, positives
 from fairjax.notions.correlation import correlation_ratio, published_correlation
+from fairjax.notions.distribution import kolmogorov_smirnov, soft_kolmogorov_smirnov, wasserstein
 from fairjax.notions.gaps import difference, ratio
 from fairjax.notions.mmd import adjusted_mmd, gaussian, gaussian_mmd, laplacian, mmd, published_mmd
 from fairjax.notions.rates import published_rate_gap, rate_gap, sharpened_rate_gap
@@ -113,6 +114,6 @@ def fits(kind: str) -> tuple[str, ...]:
 
 __all__ = ["CLASSES", "NUMBERS", "TABLE", "Notion", "Statistic", "added", "adjusted_mmd", "correlation_ratio",
            "difference", "differential", "everyone", "exclusive", "fits", "gaps", "gaussian", "gaussian_mmd", "known",
-           "laplacian", "macro", "micro", "mmd", "named", "negatives", "nobody", "parity", "positives",
-           "published_correlation", "published_mmd", "published_rate_gap", "rate_gap", "ratio", "sharpened_rate_gap",
-           "statistics", "worst"]
+           "kolmogorov_smirnov", "laplacian", "macro", "micro", "mmd", "named", "negatives", "nobody", "parity",
+           "positives", "published_correlation", "published_mmd", "published_rate_gap", "rate_gap", "ratio",
+           "sharpened_rate_gap", "soft_kolmogorov_smirnov", "statistics", "wasserstein", "worst"]
