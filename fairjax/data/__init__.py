@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fairjax.data.encoder import Encoder
+from fairjax.data.join import join
 from fairjax.data.named import NAMED, load, reload
 from fairjax.data.partial import Part, dealt
 from fairjax.data.roles import Roles
@@ -20,6 +21,7 @@ __all__ = [
     "Roles",
     "dealt",
     "from_table",
+    "join",
     "load",
     "reload",
     "synthetic",

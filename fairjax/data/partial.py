@@ -22,7 +22,7 @@ def dealt(splits: Splits, spec: Spec, parts: Sequence[Part], seed: int = 0) -> S
     """Training and validation rows dealt to parts at random, each left with what its part knows; test rows keep everything.
 
     For studies of partial knowledge: ``(Part(("income",)), Part(("capital_gain",), ("sex",)))`` makes two data sets of one
-    table, of which only the second has demographics. What is not known is masked (labels are NaN, membership is 0).
+    table, of which only the second has demographics. What is not known is masked, and 0.
 
     Raises:
       DataError: a part names a task or an attribute that is not there.
@@ -42,7 +42,7 @@ def dealt(splits: Splits, spec: Spec, parts: Sequence[Part], seed: int = 0) -> S
         # in proportion, as evenly as whole rows can be
         of = rng.permutation(np.searchsorted(np.cumsum(shares) / shares.sum(), (np.arange(count) + 0.5) / count))
         known = np.asarray(data.label_mask) * labels[of]
-        return data._replace(labels=np.where(known > 0, data.labels, np.nan).astype(np.float32), label_mask=known,
+        return data._replace(labels=np.where(known > 0, data.labels, 0).astype(np.float32), label_mask=known,
                              groups=np.asarray(data.groups) * groups[of])
 
     return splits._replace(train=deal(splits.train), validation=deal(splits.validation))
