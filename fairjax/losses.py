@@ -59,3 +59,13 @@ def probabilities(spec: Spec, scores: Array) -> list[Array]:
             "regression": lambda f: f}
     scores = scores.astype(jnp.float32)
     return [link[t.kind](scores[:, spec.score_slice(i)]) for i, t in enumerate(spec.tasks)]
+
+
+def against_rest(spec: Spec, t: int, labels: Array, mask: Array) -> tuple[Array, Array]:
+    """Labels and mask of a task, ``[B, c]`` with a column per score column: of several classes each against the rest."""
+    task, y = spec.tasks[t], spec.label_slice(t)
+    label, known = labels[:, y], mask[:, y]
+    if task.kind == "multiclass":
+        label = (label == jnp.arange(len(task.levels))).astype(jnp.float32)
+        known = jnp.broadcast_to(known, label.shape)
+    return label, known

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fairjax.losses import probabilities
+from fairjax.losses import against_rest, probabilities
 from fairjax.masked import keep
 from fairjax.notions import everyone, known, negatives, positives, statistics
 from fairjax.objectives import crossed
@@ -121,7 +121,7 @@ def _columns(spec: Spec, scores: np.ndarray, data: Dataset, thresholds) -> tuple
     names, made = [], []
     scores = jnp.where(jnp.asarray(data.weight)[:, None] > 0, scores, 0.0)
     for t, task in enumerate(spec.tasks):
-        prob, label, mask = probabilities(spec, scores)[t], *_labels(spec, t, data)
+        prob, (label, mask) = probabilities(spec, scores)[t], against_rest(spec, t, data.labels, data.label_mask)
         decision = _decide(task, scores[:, spec.score_slice(t)], None if thresholds is None else thresholds[t])
         if task.kind == "regression":
             prob, label = task.in_units(prob), task.in_units(label)
@@ -134,15 +134,6 @@ def _columns(spec: Spec, scores: np.ndarray, data: Dataset, thresholds) -> tuple
                 made.append(jnp.stack([w * statistic.above(p, y), w * statistic.below(p, y), w], axis=1))
                 names.append((shown, name))
     return names, jnp.stack(made, axis=1)
-
-
-def _labels(spec: Spec, t: int, data: Dataset) -> tuple[Array, Array]:
-    task, y = spec.tasks[t], spec.label_slice(t)
-    label, mask = jnp.asarray(data.labels)[:, y], jnp.asarray(data.label_mask)[:, y]
-    if task.kind == "multiclass":
-        label = (label == jnp.arange(len(task.levels))).astype(jnp.float32)
-        mask = jnp.broadcast_to(mask, label.shape)
-    return label, mask
 
 
 def _decide(task: Task, scores: Array, threshold: float | None) -> Array:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fairjax.losses import probabilities
+from fairjax.losses import against_rest, probabilities
 from fairjax.notions import differential as diff
 from fairjax.notions import fits
 from fairjax.objectives.rows import Terms
@@ -104,16 +104,12 @@ def crossed(spec: Spec, groups: Array, attributes: Sequence[int]) -> Array:
 
 def _outcomes(spec: Spec, penalty: Differential, scores: Array | None, batch: Dataset) -> tuple[Array | None, Array, Array]:
     """Probabilities ``[U, N, K]`` (None without scores), one-hot labels ``[U, N, Y]`` and weights ``[U, N]``."""
-    t, task = penalty.task, spec.tasks[penalty.task]
-    y = spec.label_slice(t)
-    label, mask = batch.labels[:, y].T, batch.label_mask[:, y].T
-    prob = None if scores is None else probabilities(spec, scores)[t]
-    if task.kind == "multiclass":
-        label = (label[:, :, None] == jnp.arange(len(task.levels))).astype(jnp.float32)
-        prob = None if prob is None else prob[None]
+    label, mask = against_rest(spec, penalty.task, batch.labels, batch.label_mask)
+    prob = None if scores is None else probabilities(spec, scores)[penalty.task]
+    if spec.tasks[penalty.task].kind == "multiclass":  # one question with many answers
+        label, mask, prob = label[None], mask[None, :, 0], None if prob is None else prob[None]
     else:
-        label = diff.two(label)
-        prob = None if prob is None else diff.two(prob.T)
+        label, mask, prob = diff.two(label.T), mask.T, None if prob is None else diff.two(prob.T)
     if diff.parity_rates in penalty.rates:
         return prob, jnp.ones((*label.shape[:2], 1)), jnp.broadcast_to(batch.weight, label.shape[:2])
     return prob, label, mask * batch.weight

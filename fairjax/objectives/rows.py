@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 
-from fairjax.losses import probabilities, row_losses
+from fairjax.losses import against_rest, probabilities, row_losses
 from fairjax.masked import divide, keep
 from fairjax.notions import Notion, everyone, exclusive, fits, negatives, nobody, positives
 from fairjax.types import Array, Dataset, Model, Objective, PyTree, Spec
@@ -67,13 +67,7 @@ class Terms:
         return self._distance(t, lambda condition: exclusive(condition, labels, mask, self._binary.index(t))[:, None])
 
     def _labels(self, t: int) -> tuple[Array, Array]:
-        """Labels and mask, a column per score column: of several classes each against the rest."""
-        task, y = self.spec.tasks[t], self.spec.label_slice(t)
-        label, mask = self.batch.labels[:, y], self.batch.label_mask[:, y]
-        if task.kind == "multiclass":
-            label = (label == jnp.arange(len(task.levels))).astype(jnp.float32)
-            mask = jnp.broadcast_to(mask, label.shape)
-        return label, mask
+        return against_rest(self.spec, t, self.batch.labels, self.batch.label_mask)
 
     def _distance(self, t: int, select) -> Array:
         notion, total = self.notions[t], jnp.zeros((), jnp.float32)
