@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -11,9 +10,6 @@ import numpy as np
 
 from fairjax import notions
 from fairjax.types import Attribute, Columns, Dataset, Spec, Splits, Task
-
-# the same program, compiled in half the time: tests compile much and run little
-quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def double():

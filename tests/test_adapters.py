@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from cases import dataset, quick, tabular_spec
+from cases import dataset, tabular_spec
 from flax import nnx
 
 import fairjax
@@ -89,7 +89,7 @@ def test_a_model_trains_and_sweeps_with_a_link(name):
     knobs = {"weight": np.full((3, 2), 0.5, "f4"), "lam": np.ones((3, 2), "f4"),
              "learning_rate": np.float32([0.0, 0.1, 0.5])}
     keys = jax.vmap(jax.random.key)(np.zeros(3, np.uint32))
-    out = quick(jax.vmap(train, in_axes=(0, 0, 0, None)))(keys, keys, knobs, DATA)
+    out = jax.jit(jax.vmap(train, in_axes=(0, 0, 0, None)))(keys, keys, knobs, DATA)
     first, *others = (jax.tree.map(lambda a, i=i: a[i], out.state.params) for i in range(3))
     for moved in others:
         for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(moved), strict=True):

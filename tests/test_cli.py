@@ -21,8 +21,6 @@ from fairjax.cli import METHODS, main  # noqa: E402
 
 ROLES = ["--task", "rich: income > 50", "--task", "loan", "--sensitive", "sex"]
 SMALL = ["--runs", "3", "--epochs", "2", "--batch-size", "64", "--trunk", "4", "--head", "3", "--devices", "1"]
-# compiled in two thirds of the time; the README's commands, which another test runs, are compiled as users' are
-ENV = {**os.environ, "XLA_FLAGS": os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"}
 
 
 def table(rows: int = 240) -> dict[str, list]:
@@ -43,7 +41,7 @@ def write(path, columns: dict[str, list], *, header=None, encoding="utf-8"):
 
 def fairjax(*arguments: str, cwd) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-m", "fairjax.cli", *map(str, arguments)], cwd=cwd, capture_output=True,
-                          text=True, timeout=300, env=ENV)
+                          text=True, timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +174,7 @@ def test_killed_sweeps_go_on_and_end_with_the_same_table(swept):
         return sum(1 for _ in (folder / "killed").rglob("*.npz"))
     for _ in range(3):
         process = subprocess.Popen([sys.executable, "-m", "fairjax.cli", *command], cwd=folder, stdout=subprocess.DEVNULL,
-                                   stderr=subprocess.DEVNULL, start_new_session=True, env=ENV)
+                                   stderr=subprocess.DEVNULL, start_new_session=True)
         known = files()
         while process.poll() is None and files() == known:  # at least one chunk further
             time.sleep(0.05)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import double, quick, slope
+from cases import double, slope
 
 from fairjax.notions import differential as df
 
@@ -110,9 +110,9 @@ def test_laws(kind):
 def test_a_coarser_partition_never_has_a_larger_epsilon():
     rng = np.random.default_rng(2)
     tables = rng.dirichlet(np.ones(3), (300, 2, 4, 1)) * rng.integers(5, 200, (300, 2, 4, 1, 1))  # two attributes crossed
-    fine = quick(jax.vmap(lambda t: df.epsilon(t, df.parity, 0.0)))(tables.reshape(300, 8, 1, 3))
+    fine = jax.jit(jax.vmap(lambda t: df.epsilon(t, df.parity, 0.0)))(tables.reshape(300, 8, 1, 3))
     for axis in (1, 2):
-        coarse = quick(jax.vmap(lambda t: df.epsilon(t, df.parity, 0.0)))(tables.sum(axis=axis))
+        coarse = jax.jit(jax.vmap(lambda t: df.epsilon(t, df.parity, 0.0)))(tables.sum(axis=axis))
         assert (coarse <= fine + 1e-5).all()
 
 
@@ -192,5 +192,5 @@ def test_compiled_and_mapped_over_its_constants():
     prob, label, member, weight = batch(8)
     joint = df.count(prob, label, member, weight)
     c = jnp.asarray([0.0, 0.1, 1.0])
-    mapped = quick(jax.vmap(lambda c: df.epsilon(joint, df.odds, c)))(c)
+    mapped = jax.jit(jax.vmap(lambda c: df.epsilon(joint, df.odds, c)))(c)
     np.testing.assert_allclose(mapped, [df.epsilon(joint, df.odds, float(x)) for x in c], rtol=1e-5)

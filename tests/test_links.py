@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from cases import quick
 
 from fairjax import gradients
 from fairjax.gradients import LinkState, link, link_states, value_and_rows
@@ -133,7 +132,7 @@ def test_inside_a_shard_map(name):
         return tx.update(rows, state, params, values=jnp.stack(losses(params)), value_fn=lambda p: jnp.stack(losses(p)))
     at = ROWS, tx.init(PARAMS), PARAMS
     shared = jax.shard_map(jax.vmap(one), mesh=mesh, in_specs=members, out_specs=members)
-    update, state = quick(shared)(*jax.tree.map(lambda a: jnp.asarray(a)[None], at))
+    update, state = jax.jit(shared)(*jax.tree.map(lambda a: jnp.asarray(a)[None], at))
     same(jax.tree.map(lambda u: u[0], update), once(name)[0])
     assert jax.tree.structure(state) == jax.tree.structure(at[1])
 
@@ -145,7 +144,7 @@ def test_a_scan_is_a_loop(name):
 
     def turned(turn):
         return jax.tree.map(lambda g: g.at[0].multiply(turn), ROWS)
-    scanned_state, scanned = quick(lambda s: jax.lax.scan(
+    scanned_state, scanned = jax.jit(lambda s: jax.lax.scan(
         lambda s, turn: step(tx, turned(turn), s, values=VALUES * (1 + turn**2))[::-1], s, turns))(tx.init(PARAMS))
     state = tx.init(PARAMS)
     for i, turn in enumerate(turns):
@@ -164,8 +163,8 @@ def test_mapped_over_a_constant_is_a_loop(name):
         def go(state, count):
             return step(tx, state=state, values=VALUES * (1.0 + count * jnp.arange(K)))[::-1]
         return jax.tree.map(lambda u: u[-1], jax.lax.scan(go, tx.init(PARAMS), jnp.arange(6.0))[1])  # some learn slowly
-    values, one = jnp.stack([jnp.asarray(v) for v in case.values]), quick(run)
-    mapped, alone = quick(jax.vmap(run))(values), [one(v) for v in values]
+    values, one = jnp.stack([jnp.asarray(v) for v in case.values]), jax.jit(run)
+    mapped, alone = jax.jit(jax.vmap(run))(values), [one(v) for v in values]
     same(mapped, jax.tree.map(lambda *u: jnp.stack(u), *alone))
     if name not in ("upgrad", "dualproj", "pcgrad", "gradnorm"):  # a ridge this small, an order, a sign may change nothing
         gap = max(float(jnp.max(jnp.abs(a - b))) for a, b in zip(*map(jax.tree.leaves, alone), strict=True))
@@ -218,7 +217,7 @@ def test_first_in_a_chain(name):
         optax.partition({"all": tx}, jax.tree.map(lambda p: "all", PARAMS)), optax.adam(1e-2))
     rests = {kind: optax.with_extra_args_support(rest()) for kind, rest in REST.items()}
 
-    @quick
+    @jax.jit
     def both(chained, state, hand):
         update, state = step(tx, state=state)
         got, want = {}, {}
@@ -241,13 +240,13 @@ def test_first_in_a_chain(name):
 def test_routed_by_subtree(name):
     """In ``route`` a link sees its own subtree alone; heads get the sum."""
     tx = gradients.route({"trunk": CASES[name].make(K), "heads": gradients.sum_rows()})
-    update, _ = quick(lambda: step(tx))()
+    update, _ = jax.jit(lambda: step(tx))()
     same(update["heads"], jax.tree.map(lambda g: jnp.sum(g, axis=0), ROWS["heads"]))
     alone = CASES[name].make(K)
 
     def of_trunk(part):
         return jnp.stack(losses({**PARAMS, "trunk": part["trunk"]}))
-    own, _ = quick(lambda: step(alone, {"trunk": ROWS["trunk"]}, None, {"trunk": PARAMS["trunk"]}, value_fn=of_trunk))()
+    own, _ = jax.jit(lambda: step(alone, {"trunk": ROWS["trunk"]}, None, {"trunk": PARAMS["trunk"]}, value_fn=of_trunk))()
     if name != "graddrop":  # its draws go by the number of a leaf
         same(update["trunk"], own["trunk"])
 
@@ -312,7 +311,7 @@ def test_in_a_linen_train_state(name):
         with pytest.raises(ValueError, match="values=|value_fn="):
             state.apply_gradients(grads=ROWS)
         return
-    after = quick(lambda s: s.apply_gradients(grads=ROWS))(state)
+    after = jax.jit(lambda s: s.apply_gradients(grads=ROWS))(state)
     assert int(after.step) == 1
     same(after.params, after_sgd(name))
 
@@ -456,10 +455,10 @@ def test_links_that_need_losses_say_so(name):
 @pytest.mark.parametrize("name", ["pcgrad_ascending", "mgda", "upgrad", "dwa", "gradnorm"])
 def test_leaf_by_leaf_is_each_leaf_alone(name):
     tx, alone = CASES[name].make(K, per="leaf"), CASES[name].make(K)
-    update, state = quick(lambda: step(tx))()
+    update, state = jax.jit(lambda: step(tx))()
     assert state.cosines.shape == (5, K, K) and state.conflicts.shape == (5,)
     for i, (leaf, param, got) in enumerate(zip(*map(jax.tree.leaves, (ROWS, PARAMS, update)), strict=True)):
-        want, told = quick(lambda leaf=leaf, param=param: step(alone, [leaf], None, [param]))()
+        want, told = jax.jit(lambda leaf=leaf, param=param: step(alone, [leaf], None, [param]))()
         same(got, want[0])
         same(state.weights[i], told.weights)
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from cases import dataset, quick, tabular_spec
+from cases import dataset, tabular_spec
 
 from fairjax.models import scores, shared_bottom
 from fairjax.types import Attribute, Columns, Spec, Task
@@ -64,7 +64,7 @@ def test_folded_and_plain_are_the_same_function_with_the_same_gradients(name):
     spec, models, params, x = setting(name)
     probe = np.random.default_rng(2).normal(size=(9, 2)).astype(np.float32)
 
-    @quick
+    @jax.jit
     def both(params, x):
         return [jax.value_and_grad(lambda p, m=m: (jnp.sum(probe * (s := scores(m, p, x))), s), has_aux=True)(params)
                 for m in models]
@@ -81,7 +81,7 @@ def test_an_unseen_level_is_a_zero_embedding_and_leaves_its_table_alone():
     spec, models, params, x = setting("mixed")
     x = Columns(x.numeric, np.full_like(x.codes, -1))
     for model in models:
-        got, grads = quick(jax.value_and_grad(lambda p, model=model: jnp.sum(scores(model, p, x))))(params)
+        got, grads = jax.jit(jax.value_and_grad(lambda p, model=model: jnp.sum(scores(model, p, x))))(params)
         zero = {k: 0 * v if k.startswith("embedding") else v for k, v in params["trunk"].items()}
         np.testing.assert_allclose(got, brute_forward(spec, {**params, "trunk": zero}, x, 1, 1).sum(), rtol=1e-4)
         assert not np.any(grads["trunk"]["embedding"])
@@ -92,7 +92,7 @@ def test_scores_have_the_columns_of_the_spec_in_order():
              Task("r", "regression"))
     spec = Spec(tasks, (Attribute("a", ("0", "1")),), ("x0",))
     model = shared_bottom(spec, (4,), ())
-    params = quick(model.init)(jax.random.key(0))
+    params = jax.jit(model.init)(jax.random.key(0))
     assert set(params) == {"trunk", "heads"} and set(params["heads"]) == {"b", "m", "l", "r"}
     x = Columns(np.ones((5, 1), np.float32), np.zeros((5, 0), np.int32))
     base = scores(model, params, x)
@@ -105,7 +105,7 @@ def test_scores_have_the_columns_of_the_spec_in_order():
 
 def test_initialisation_is_the_papers():
     spec = tabular_spec(2, 30, (3000, 5))
-    params = quick(shared_bottom(spec, (64, 50), (32,), 40).init)(jax.random.key(1))
+    params = jax.jit(shared_bottom(spec, (64, 50), (32,), 40).init)(jax.random.key(1))
     table = np.asarray(params["trunk"]["embedding"])
     deviation = 40**-0.5
     assert np.max(np.abs(table)) <= 2 * deviation
@@ -123,7 +123,7 @@ def test_initialisation_is_the_papers():
 
 def test_heads_and_keys_start_differently():
     model = shared_bottom(tabular_spec(), (4,), (3,), 2)
-    one, two = (quick(model.init)(jax.random.key(k)) for k in (0, 1))
+    one, two = (jax.jit(model.init)(jax.random.key(k)) for k in (0, 1))
     assert np.any(one["trunk"]["kernel"] != two["trunk"]["kernel"])
     assert np.any(one["heads"]["task0"]["output"]["kernel"] != one["heads"]["task1"]["output"]["kernel"])
 
@@ -147,7 +147,7 @@ def test_refusals():
 def test_vmap_over_members_is_a_loop():
     _, (model, _), params, x = setting("mixed")
     many = jax.tree.map(lambda a: np.stack([a, -a, 2 * a]), params)
-    run = quick(lambda p: scores(model, p, x))
-    together = quick(jax.vmap(lambda p: scores(model, p, x)))(many)
+    run = jax.jit(lambda p: scores(model, p, x))
+    together = jax.jit(jax.vmap(lambda p: scores(model, p, x)))(many)
     for i in range(3):
         np.testing.assert_allclose(together[i], run(jax.tree.map(lambda a, i=i: a[i], many)), rtol=1e-5, atol=1e-4)

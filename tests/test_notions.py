@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from cases import DISTANCES, brute_exclusive, brute_gap, brute_gaussian, brute_mmd, brute_select, quick, rows, slope
+from cases import DISTANCES, brute_exclusive, brute_gap, brute_gaussian, brute_mmd, brute_select, rows, slope
 
 from fairjax import notions
 from fairjax.notions import conditions
@@ -21,7 +21,7 @@ every = pytest.mark.parametrize("name", NAMED)
 zero_when_absent = pytest.mark.parametrize("name", [c.name for c in DISTANCES if c.absent_is_zero])
 
 
-@quick
+@jax.jit
 def everything(prob, member, weight):
     """Value and gradient of all distances that take so many groups: one program per shape for the whole file."""
     return {case.name: jax.value_and_grad(case.distance)(prob, member, weight)
@@ -61,13 +61,13 @@ GOLDEN = {  # scale, value, gradient: of the published code (times n = 6) and of
 @pytest.mark.parametrize("name", GOLDEN)
 def test_golden_values_and_gradients(name):
     distance, scale, value, gradient = GOLDEN[name]
-    got, slopes = quick(jax.value_and_grad(lambda p: scale * distance(p, GROUPS, ONES)))(PROB)
+    got, slopes = jax.jit(jax.value_and_grad(lambda p: scale * distance(p, GROUPS, ONES)))(PROB)
     np.testing.assert_allclose(got, value, rtol=0, atol=1e-5)
     np.testing.assert_allclose(slopes, gradient, rtol=0, atol=1e-4)
 
 
 def test_correlation_ratio_is_the_published_correlation_without_its_epsilon():
-    got, slopes = quick(jax.value_and_grad(lambda p: 6 * notions.correlation_ratio(p, GROUPS, ONES)))(PROB)
+    got, slopes = jax.jit(jax.value_and_grad(lambda p: 6 * notions.correlation_ratio(p, GROUPS, ONES)))(PROB)
     factor = 1 + 1e-6 / (np.std(PROB, dtype=np.float64) * 0.5)  # what 1e-6 beside std(p) std(a) takes away
     np.testing.assert_allclose(got, 0.2914602 * factor, rtol=0, atol=2e-6)
     np.testing.assert_allclose(slopes, np.array(CORRELATION) * factor, rtol=0, atol=1e-4)
@@ -76,15 +76,15 @@ def test_correlation_ratio_is_the_published_correlation_without_its_epsilon():
 @pytest.mark.parametrize("kernel, value", [(notions.gaussian(0.1), 0.2143127), (notions.laplacian(0.1), 0.2546014)],
                          ids=["gaussian", "laplacian"])
 def test_one_group_is_a_repulsion_in_the_published_form_and_nothing_in_ours(kernel, value):
-    got, slopes = quick(jax.value_and_grad(notions.published_mmd(kernel)))(PROB, ONE_GROUP, ONES)
+    got, slopes = jax.jit(jax.value_and_grad(notions.published_mmd(kernel)))(PROB, ONE_GROUP, ONES)
     np.testing.assert_allclose(got, value, rtol=0, atol=1e-5)
     assert np.max(np.abs(slopes)) > 1e-2
-    ours, none = quick(jax.value_and_grad(notions.mmd(kernel)))(PROB, ONE_GROUP, ONES)
+    ours, none = jax.jit(jax.value_and_grad(notions.mmd(kernel)))(PROB, ONE_GROUP, ONES)
     assert ours == 0 and not np.any(none)
 
 
 def test_published_rate_gap_counts_a_missing_group_as_rate_zero():
-    gap = quick(notions.published_rate_gap(0.3))
+    gap = jax.jit(notions.published_rate_gap(0.3))
     assert gap(PROB, ONE_GROUP, ONES) == pytest.approx(4 / 6)
     np.testing.assert_allclose(gap(PROB, GROUPS, ONES), brute_gap(PROB > 0.3, GROUPS, ONES), atol=1e-6)
     assert not np.any(jax.grad(notions.published_rate_gap(0.3))(PROB, GROUPS, ONES))
@@ -97,10 +97,10 @@ BANDWIDTHS = (0.05, 0.1, 0.3, 1.0)
 
 @functools.cache
 def fourier(bandwidth: float):
-    return quick(jax.value_and_grad(notions.gaussian_mmd(bandwidth)))
+    return jax.jit(jax.value_and_grad(notions.gaussian_mmd(bandwidth)))
 
 
-@quick
+@jax.jit
 def over_pairs(prob, member, weight, bandwidth):
     return jax.value_and_grad(notions.mmd(notions.gaussian(bandwidth)))(prob, member, weight)
 
@@ -123,7 +123,7 @@ def test_gaussian_mmd_takes_a_traced_bandwidth():
 
     def traced(p, bandwidth):
         return notions.gaussian_mmd(bandwidth, smallest=0.05)(p, member, weight)
-    values, slopes = quick(jax.vmap(jax.value_and_grad(traced), (None, 0)))(prob, jnp.array(BANDWIDTHS))
+    values, slopes = jax.jit(jax.vmap(jax.value_and_grad(traced), (None, 0)))(prob, jnp.array(BANDWIDTHS))
     for i, bandwidth in enumerate(BANDWIDTHS):
         brute = functools.partial(brute_mmd(brute_gaussian(bandwidth)), groups=member, weight=weight)
         np.testing.assert_allclose(values[i], brute(prob), rtol=1e-5, atol=1e-6)
@@ -132,7 +132,7 @@ def test_gaussian_mmd_takes_a_traced_bandwidth():
 
 def test_a_bandwidth_below_the_smallest_is_nan_not_wrong():
     prob, member, weight = rows(7)
-    distance = quick(lambda b: notions.gaussian_mmd(b, smallest=0.1)(prob, member, weight))
+    distance = jax.jit(lambda b: notions.gaussian_mmd(b, smallest=0.1)(prob, member, weight))
     assert np.isnan(distance(0.05)) and np.isfinite(distance(0.1))
 
 
@@ -161,7 +161,7 @@ def test_a_difference_far_below_float_resolution_of_the_kernel_means_is_not_lost
     member = np.repeat(np.eye(2, dtype=np.float32), 20, axis=0)
     want = brute_mmd(brute_gaussian(0.1))(prob, member, np.ones(40))
     assert want < 1e-6
-    got = quick(notions.gaussian_mmd(0.1))(prob, member, np.ones(40, np.float32))
+    got = jax.jit(notions.gaussian_mmd(0.1))(prob, member, np.ones(40, np.float32))
     np.testing.assert_allclose(got, want, rtol=1e-2)
 
 
@@ -410,7 +410,7 @@ BATCHES = [rows(seed) for seed in (20, 21, 22)]
 
 @functools.cache
 def over_batches():
-    return quick(jax.vmap(everything.__wrapped__))(*(np.stack(v) for v in zip(*BATCHES, strict=True)))
+    return jax.jit(jax.vmap(everything.__wrapped__))(*(np.stack(v) for v in zip(*BATCHES, strict=True)))
 
 
 @every

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from cases import brute_exclusive, brute_gap, brute_gaussian, brute_mmd, brute_select, dataset, pad, quick, slope, tabular_spec
+from cases import brute_exclusive, brute_gap, brute_gaussian, brute_mmd, brute_select, dataset, pad, slope, tabular_spec
 
 from fairjax import notions, objectives
 from fairjax.gradients import route, value_and_rows
@@ -55,7 +55,7 @@ def program(tasks: int = 2, notion: Notion = FPR, scale_trunk: bool = True):
 @functools.cache
 def compiled(*how, **also):
     """A program, compiled once for the file."""
-    return quick(program(*how, **also))
+    return jax.jit(program(*how, **also))
 
 
 def run(batch, weight=WEIGHT, lam=LAM, r=R, tasks=2, **how):
@@ -132,7 +132,7 @@ def test_both_rows_are_a_loop_over_rows_and_tasks(tasks):
     batch = batch_of(3, tasks, missing=0.2, unknown=0.3, weighted=True)
     logits = np.asarray(scores(model, params, batch.x)) * 3
 
-    @quick
+    @jax.jit
     def ours(logits):
         def rows(notion, reduction):
             terms = Terms(spec, logits, batch, notion, reduction)
@@ -159,7 +159,7 @@ def test_tasks_of_every_kind_have_notions_of_their_own():
     batch = Dataset((), labels, np.ones_like(labels), groups, np.ones(B, np.float32))
     logits = rng.normal(size=(B, 5)).astype(np.float32)
     wide = notions.Notion(notions.rate_gap, (everyone,))
-    terms = quick(lambda f: [[t.fairness(i) for i in range(3)] + [t.exclusive(1), t.exclusive(2)]
+    terms = jax.jit(lambda f: [[t.fairness(i) for i in range(3)] + [t.exclusive(1), t.exclusive(2)]
                              for t in [Terms(spec, f, batch, (FPR, wide, wide))]][0])(logits)
     soft = np.exp(logits[:, 1:4]) / np.exp(logits[:, 1:4]).sum(1, keepdims=True)
     ones = np.ones(B)
@@ -171,7 +171,7 @@ def test_tasks_of_every_kind_have_notions_of_their_own():
     prob = 1 / (1 + np.exp(-logits[:, 0]))
     np.testing.assert_allclose(terms[0], sum(brute_gap(prob, g, n) for g in blocks) * n.mean(), rtol=1e-5)
     assert terms[3] == 0 and terms[4] == 0
-    second, none = quick(lambda f: [[t.fairness(1), t.fairness(0)] for t in [
+    second, none = jax.jit(lambda f: [[t.fairness(1), t.fairness(0)] for t in [
         Terms(spec, f, batch, (None, FPR._replace(attributes=(1,), over=notions.worst), wide), "mean")]][0])(logits)
     assert none == 0  # of several classes each against the rest
     np.testing.assert_allclose(second, max(brute_gap(soft[:, c], blocks[1], labels[:, 1] != c) for c in range(3)), rtol=1e-5)
@@ -260,7 +260,7 @@ def test_5_one_task_with_all_the_weight_is_single_task_learning():
     single = objectives.per_task(shared_bottom(alone, (5,), (4,), 3), alone)
     only = batch._replace(labels=batch.labels[:, :1], label_mask=batch.label_mask[:, :1])
     params = {"trunk": params["trunk"], "heads": {"task0": params["heads"]["task0"]}}
-    want, wanted = quick(jax.value_and_grad(lambda p: single.apply(p, only, None, ())[0][0]))(params)
+    want, wanted = jax.jit(jax.value_and_grad(lambda p: single.apply(p, only, None, ())[0][0]))(params)
     np.testing.assert_allclose(value, want, rtol=1e-6)
     agree({"trunk": gradient["trunk"], "heads": {"task0": gradient["heads"]["task0"]}}, wanted)
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(gradient["heads"]["task1"]))
@@ -368,7 +368,7 @@ def test_half_precision_parameters_are_finite():
 
 def test_vmap_over_knobs_is_a_loop():
     lams, batch, params = np.array([[0.0, 1], [2, 3], [5, 0]], np.float32), batch_of(15), network(2)[2]
-    together = quick(jax.vmap(program(notion=FPR), (None, None, None, 0, None)))(params, batch, WEIGHT[:2], lams, R[:2])
+    together = jax.jit(jax.vmap(program(notion=FPR), (None, None, None, 0, None)))(params, batch, WEIGHT[:2], lams, R[:2])
     for i, lam in enumerate(lams):
         agree(jax.tree.map(lambda a, i=i: a[i], together), compiled(tasks=2)(params, batch, WEIGHT[:2], lam, R[:2]))
 
@@ -414,7 +414,7 @@ def test_one_step_is_the_papers_update(name, notion, distance):
     recipe = mta_f(Setup.paper(spec, model, notion, rate, B))
     parts = recipe.build({**knobs, "learning_rate": rate})
 
-    @quick
+    @jax.jit
     def step(params):
         _, rows = value_and_rows(lambda p: parts.objective.apply(p, batch, None, ())[0])(params)
         updates, _ = parts.transform.update(rows, parts.transform.init(params), params)

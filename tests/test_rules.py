@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import double, quick
+from cases import double
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -73,7 +73,7 @@ def solver(name: str):
     def one(g):
         w, _, residual = rule.weights(g, None, rule.init(g.shape[0]), jax.random.key(0))
         return w, residual
-    return quick(jax.vmap(one))
+    return jax.jit(jax.vmap(one))
 
 
 def weights_of(name: str, jacobians: np.ndarray, precise: bool = True) -> tuple[np.ndarray, np.ndarray]:
@@ -304,7 +304,7 @@ def test_preferences(name):
     with double():
         g = jnp.asarray(j @ j.T)
         options = {} if name == "aligned_mtl" else {"ridge": 0.0}
-        made = np.asarray(quick(jax.vmap(lambda e: getattr(gradients, name).rule(preference=e, **options).weights(
+        made = np.asarray(jax.jit(jax.vmap(lambda e: getattr(gradients, name).rule(preference=e, **options).weights(
             g, None, (), None)[0]))(jnp.asarray([*np.eye(4), p])))
         projected = np.asarray(projections(g[None])[0])
     if name != "aligned_mtl":
@@ -327,7 +327,7 @@ def test_mgda_meets_the_conditions_of_a_minimum(of):
         assert residual.max() < tolerance
 
 
-@quick
+@jax.jit
 @jax.vmap
 def projections(g):
     """DualProj's weights for each row by itself, ``[K, K]``."""
@@ -391,7 +391,7 @@ def test_cagrad_goes_where_the_least_product_is_largest(c, of):
 @functools.lru_cache
 def cagrad_solver(c: float):
     rule = gradients.cagrad.rule(c=c, rescale=0)
-    return quick(jax.vmap(lambda g: rule.weights(g, None, (), None)[0]))
+    return jax.jit(jax.vmap(lambda g: rule.weights(g, None, (), None)[0]))
 
 
 @law
@@ -638,7 +638,7 @@ PEER_RULES = {"UPGrad": gradients.upgrad.rule(), "DualProj": gradients.dualproj.
 @functools.lru_cache
 def peer_solver(name: str):
     rule = PEER_RULES.get(name, CASES[PEER[name]].rule)
-    return quick(jax.vmap(lambda g: rule.weights(g, None, (), jax.random.key(0))))
+    return jax.jit(jax.vmap(lambda g: rule.weights(g, None, (), jax.random.key(0))))
 
 
 def compare(name: str, rows: np.ndarray, theirs: np.ndarray, rank: int) -> None:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import sklearn.metrics as sk
-from cases import double, quick
+from cases import double
 
 from fairjax import notions
 from fairjax.notions import gaps, statistics
@@ -126,7 +126,7 @@ def test_what_stands_under_a_mask_is_not_looked_at(name):
 def parities(name):
     """Value and gradient of a statistic under every gap, compiled once per shape."""
     distances = {gap: notions.parity(STATISTICS[name], of) for gap, of in GAPS.items()}
-    return quick(lambda *batch: {gap: jax.value_and_grad(d)(*batch) for gap, d in distances.items()})
+    return jax.jit(lambda *batch: {gap: jax.value_and_grad(d)(*batch) for gap, d in distances.items()})
 
 
 @every
@@ -170,7 +170,7 @@ def test_gaps_by_hand():
     assert gaps.bounded(-1.0)(value, 0 * mass) == 0
     sharp = gaps.log_sum_exp(1e-3)(value, mass, overall)
     assert 0.19 < sharp <= 0.2
-    orders = quick(jax.vmap(lambda o: gaps.norm(o)(value, mass, overall)))(jnp.asarray([1.0, 2.0, 30.0]))
+    orders = jax.jit(jax.vmap(lambda o: gaps.norm(o)(value, mass, overall)))(jnp.asarray([1.0, 2.0, 30.0]))
     np.testing.assert_allclose(orders, [0.75, np.hypot(0.5, 0.25), 0.5], rtol=1e-4)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import optax
 import pytest
 import scipy.stats
-from cases import dataset, quick, tabular_spec, tiny_sweep
+from cases import dataset, tabular_spec, tiny_sweep
 
 from fairjax.sweep import Runs, draw, fingerprint, grid, mapped, measure_chunk, member, sweep
 from fairjax.sweep import keys as member_keys
@@ -147,7 +147,7 @@ def test_results_have_one_entry_per_member(finished):
 def test_a_member_is_the_run_by_itself(finished):
     runs, _ = finished
     recipe, static, knobs, _, data, evaluate = arguments()
-    alone = quick(member(recipe, static, evaluate, KEEP))
+    alone = jax.jit(member(recipe, static, evaluate, KEEP))
     each, order = member_keys(0, runs.seed)
     for m in range(8):
         single = alone(each[m], order, {k: v[runs.point[m]] for k, v in knobs.items()}, data)

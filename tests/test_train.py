@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from cases import brute_gap, dataset, quick, slope, tabular_spec
+from cases import brute_gap, dataset, slope, tabular_spec
 
 from fairjax import notions
 from fairjax.gradients import sum_rows
@@ -60,7 +60,7 @@ KNOBS = {"rate": jnp.float32(0.1)}
 def spied() -> Trained:
     """Two members with their own keys and one order."""
     train = make_train(STATIC, spy())
-    return quick(jax.vmap(train, (0, None, None, None)))(KEYS, jax.random.key(9), KNOBS, numbered())
+    return jax.jit(jax.vmap(train, (0, None, None, None)))(KEYS, jax.random.key(9), KNOBS, numbered())
 
 
 # ------------------------------------------------------------------------------------------------- order
@@ -97,7 +97,7 @@ def test_memory_starts_from_the_members_key_and_the_training_rows():
 
 
 def test_another_order_key_is_another_order():
-    other = quick(make_train(STATIC, spy()))(KEYS[0], jax.random.key(10), KNOBS, numbered())
+    other = jax.jit(make_train(STATIC, spy()))(KEYS[0], jax.random.key(10), KNOBS, numbered())
     assert np.any(other.state.memory["rows"] != spied().state.memory["rows"][0])
 
 
@@ -122,7 +122,7 @@ def test_a_run_is_a_loop_over_batches_without_padding():
     rate, lam = 0.3, 1.5
     recipe = baseline(Setup.paper(spec, model, notions.Notion(notions.rate_gap, (notions.negatives,)), rate, B))
     knobs = {"weight": jnp.ones(1), "lam": jnp.array([lam]), "learning_rate": jnp.float32(rate)}
-    trained = quick(make_train(STATIC, recipe))(KEYS[0], jax.random.key(9), knobs, data)
+    trained = jax.jit(make_train(STATIC, recipe))(KEYS[0], jax.random.key(9), knobs, data)
 
     def total(w, rows):
         prob = 1 / (1 + np.exp(-data.x.numeric[rows].astype(float) @ w))
@@ -155,7 +155,7 @@ def remember(key, block, state, data):
 
 def test_events_stand_between_blocks_and_may_change_the_state():
     train = make_train(STATIC, spy((remember,)), record=lambda state: {"heads": state.params["heads"], "step": state.step})
-    trained = quick(train)(KEYS[0], jax.random.key(9), KNOBS, numbered())
+    trained = jax.jit(train)(KEYS[0], jax.random.key(9), KNOBS, numbered())
     memory = trained.state.memory
     np.testing.assert_array_equal(memory["seen"], [6, 12])  # the steps of the objective's own count
     draws = np.asarray(memory["event"]) - N
@@ -168,7 +168,7 @@ def test_events_stand_between_blocks_and_may_change_the_state():
 def test_events_see_all_splits_when_they_are_given():
     def look(key, block, state, data):
         return state._replace(memory={**state.memory, "seen": state.memory["seen"] + jnp.sum(data.validation.weight)})
-    train = quick(make_train(STATIC, spy((look,))))
+    train = jax.jit(make_train(STATIC, spy((look,))))
     small = jax.tree.map(lambda a: a[:3], numbered())
     state = train(KEYS[0], jax.random.key(9), KNOBS, Splits(numbered(), small, small)).state
     np.testing.assert_array_equal(state.memory["seen"], 2 * 3)
@@ -185,7 +185,7 @@ def test_links_are_told_values_key_memory_and_a_value_function():
         return updates, {"gap": state["gap"] + jnp.sum(jnp.abs(value_fn(params) - values)), "at": memory["at"],
                          "draw": state["draw"] + jax.random.uniform(key)}
     link = optax.GradientTransformationExtraArgs(init, update)
-    state = quick(make_train(STATIC, spy(link=link)))(KEYS[0], jax.random.key(9), KNOBS, numbered()).state
+    state = jax.jit(make_train(STATIC, spy(link=link)))(KEYS[0], jax.random.key(9), KNOBS, numbered()).state
     assert state.opt_state["gap"] == 0 and state.opt_state["at"] == STEPS
     draw = float(state.opt_state["draw"])
     assert 0 < draw < STEPS and draw % 1 != 0
@@ -197,7 +197,7 @@ def test_links_are_told_values_key_memory_and_a_value_function():
 
 def test_one_trace_serves_all_steps_and_all_calls():
     traces: list = []
-    train = quick(make_train(STATIC, spy(traces=traces)))
+    train = jax.jit(make_train(STATIC, spy(traces=traces)))
     train(KEYS[0], jax.random.key(9), KNOBS, numbered())
     once = len(traces)
     train(KEYS[1], jax.random.key(8), {"rate": jnp.float32(0.2)}, numbered())
@@ -218,7 +218,7 @@ def test_half_precision_parameters_train():
     half = model._replace(init=lambda key: jax.tree.map(lambda p: p.astype(jnp.bfloat16), model.init(key)))
     setup = Setup.paper(spec, half, notions.Notion(notions.rate_gap, (notions.negatives,)), 0.05, B)
     knobs = {"weight": jnp.full(2, 0.5), "lam": jnp.ones(2), "learning_rate": jnp.float32(0.05)}
-    trained = quick(make_train(Static(1, B), baseline(setup)))(KEYS[0], KEYS[1], knobs, dataset(spec, N, 0))
+    trained = jax.jit(make_train(Static(1, B), baseline(setup)))(KEYS[0], KEYS[1], knobs, dataset(spec, N, 0))
     leaves = jax.tree.leaves(trained.state.params)
     assert {leaf.dtype for leaf in leaves} == {jnp.dtype(jnp.bfloat16)}
     assert all(np.all(np.isfinite(leaf.astype(jnp.float32))) for leaf in leaves)

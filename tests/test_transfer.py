@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from cases import dataset, quick, splits, tabular_spec
+from cases import dataset, splits, tabular_spec
 
 from fairjax.data import Part, dealt
 from fairjax.gradients import sum_rows, value_and_rows
@@ -36,7 +36,7 @@ def fair_on_b(lam, **how):
     return differentially_fair(MODEL, SPEC, [Differential(B, (0,), **how)], lam=lam, batch_size=SIZE)
 
 
-@quick
+@jax.jit
 def after_a_step(params, batch, lam, memory):
     return value_and_rows(lambda p: fair_on_b(lam).apply(p, batch, None, memory), has_aux=True)(params)
 
@@ -94,7 +94,7 @@ def test_a_batch_without_rows_of_b_and_the_burn_in_leave_counts_alone():
     jax.tree.map(np.testing.assert_array_equal, after, memory)
     assert values[B] == 0 and all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(rows))
     cold = fair_on_b(LAM, burn_in=2)
-    steps = quick(lambda p, m: cold.apply(p, DATA, None, m))
+    steps = jax.jit(lambda p, m: cold.apply(p, DATA, None, m))
     one, first = steps(params(), memory_of(cold))
     two, second = steps(params(), first)
     three, third = steps(params(), second)
@@ -117,7 +117,7 @@ def test_rows_of_unknown_demographics_count_nowhere_but_for_accuracy():
 def test_a_target_above_epsilon_leaves_no_gradient():
     memory = memory_of(fair_on_b(LAM))
     easy = fair_on_b(LAM, target=50.0)
-    _, rows = quick(lambda p: value_and_rows(lambda q: easy.apply(q, DATA, None, memory), has_aux=True)(p))(params())
+    _, rows = jax.jit(lambda p: value_and_rows(lambda q: easy.apply(q, DATA, None, memory), has_aux=True)(p))(params())
     _, plain = after_a_step(params(), DATA, 0 * LAM, memory)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), rows, plain)
 
@@ -146,8 +146,8 @@ def test_every_kind_of_class_and_two_axes(kind, levels, rates):
     p = jax.jit(model.init)(jax.random.key(2))
     made = differentially_fair(model, spec, [Differential(0, (0, 1), rates, rho=1.0)], lam=np.float32([1, 0]), batch_size=n)
     memory = made.init(jax.random.key(0), data)
-    values, after = quick(lambda p: made.apply(p, data, None, memory))(p)
-    plain = quick(lambda p: per_task(model, spec).apply(p, data, None, ())[0])(p)
+    values, after = jax.jit(lambda p: made.apply(p, data, None, memory))(p)
+    plain = jax.jit(lambda p: per_task(model, spec).apply(p, data, None, ())[0])(p)
     logits = np.asarray(scores(model, p, x))[:, spec.score_slice(0)]
     group = crossed(spec, groups, (0, 1))
 
@@ -172,7 +172,7 @@ def test_a_regression_has_no_epsilon():
 def test_mapped_over_lambda_is_a_loop():
     memory = memory_of(fair_on_b(LAM))
     lams = np.float32([[0, 0], [1, 2], [0, 9]])
-    mapped = quick(jax.vmap(lambda lam: fair_on_b(lam).apply(params(), DATA, None, memory)[0][B]))(lams)
+    mapped = jax.jit(jax.vmap(lambda lam: fair_on_b(lam).apply(params(), DATA, None, memory)[0][B]))(lams)
     alone = [fair_on_b(lam).apply(params(), DATA, None, memory)[0][B] for lam in lams]
     np.testing.assert_allclose(mapped, jnp.stack(alone), rtol=1e-5)
 
