@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,11 +23,7 @@ A, B, SIZE = 0, 1, 32
 SPEC = tabular_spec(2)
 MODEL = shared_bottom(SPEC, (5,), (4,), 3)
 DATA = dataset(SPEC, SIZE, 0, missing=0.2, unknown=0.2)
-
-
-@functools.cache
-def params():
-    return jax.jit(MODEL.init)(jax.random.key(0))
+PARAMS = jax.jit(MODEL.init)(jax.random.key(0))
 
 
 def fair_on_b(lam, **how):
@@ -50,8 +44,8 @@ LAM = np.float32([5.0, 5.0])
 
 def test_the_penalty_on_b_reaches_trunk_and_head_b_and_never_head_a():
     memory = memory_of(fair_on_b(LAM))
-    (with_it, _), rows = after_a_step(params(), DATA, LAM, memory)
-    (without, _), plain = after_a_step(params(), DATA, 0 * LAM, memory)
+    (with_it, _), rows = after_a_step(PARAMS, DATA, LAM, memory)
+    (without, _), plain = after_a_step(PARAMS, DATA, 0 * LAM, memory)
     assert with_it[A] == without[A] and with_it[B] > without[B]
     of_penalty = jax.tree.map(lambda a, b: np.asarray(a - b)[B], rows, plain)
     for path, leaf in jax.tree.leaves_with_path(of_penalty):
@@ -76,28 +70,28 @@ def test_lambda_zero_is_multi_task_learning_to_the_last_bit():
 
 def test_counts_are_those_of_the_batch_run_over_the_old_ones():
     memory = memory_of(fair_on_b(LAM))
-    (values, after), _ = after_a_step(params(), DATA, LAM, memory)
-    prob = jax.nn.sigmoid(scores(MODEL, params(), DATA.x)[:, B])
+    (values, after), _ = after_a_step(PARAMS, DATA, LAM, memory)
+    prob = jax.nn.sigmoid(scores(MODEL, PARAMS, DATA.x)[:, B])
     weight = DATA.label_mask[:, B] * DATA.weight
     size = weight.sum()
     start = df.start(size, SIZE, np.ones(2), 2, 2)
     joint = df.running(start, df.count(df.two(prob), df.two(DATA.labels[:, B]), DATA.groups, weight), size, size)
     np.testing.assert_allclose(after[0].joint[0], joint, rtol=1e-5)
-    plain = after_a_step(params(), DATA, 0 * LAM, memory)[0][0]
+    plain = after_a_step(PARAMS, DATA, 0 * LAM, memory)[0][0]
     np.testing.assert_allclose(values[B] - plain[B], 5 * df.epsilon(joint), rtol=1e-4)
 
 
 def test_a_batch_without_rows_of_b_and_the_burn_in_leave_counts_alone():
     only_a = DATA._replace(label_mask=DATA.label_mask * np.float32([1, 0]), labels=DATA.labels * np.float32([1, np.nan]))
     memory = memory_of(fair_on_b(LAM))
-    (values, after), rows = after_a_step(params(), only_a, LAM, memory)
+    (values, after), rows = after_a_step(PARAMS, only_a, LAM, memory)
     jax.tree.map(np.testing.assert_array_equal, after, memory)
     assert values[B] == 0 and all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(rows))
     cold = fair_on_b(LAM, burn_in=2)
     steps = jax.jit(lambda p, m: cold.apply(p, DATA, None, m))
-    one, first = steps(params(), memory_of(cold))
-    two, second = steps(params(), first)
-    three, third = steps(params(), second)
+    one, first = steps(PARAMS, memory_of(cold))
+    two, second = steps(PARAMS, first)
+    three, third = steps(PARAMS, second)
     assert one[B] == two[B] < three[B] and int(third[0].steps) == 3
     np.testing.assert_array_equal(second[0].joint, memory[0].joint)
     assert not np.array_equal(third[0].joint, second[0].joint)
@@ -108,8 +102,8 @@ def test_rows_of_unknown_demographics_count_nowhere_but_for_accuracy():
     unknown = DATA.groups.sum(1) == 0
     assert unknown.any()
     flipped = DATA._replace(labels=np.where(unknown[:, None], 1 - DATA.labels, DATA.labels))
-    (one, counts), _ = after_a_step(params(), DATA, LAM, memory)
-    (other, same), _ = after_a_step(params(), flipped, LAM, memory)
+    (one, counts), _ = after_a_step(PARAMS, DATA, LAM, memory)
+    (other, same), _ = after_a_step(PARAMS, flipped, LAM, memory)
     np.testing.assert_array_equal(counts[0].joint, same[0].joint)
     assert one[B] != other[B]
 
@@ -117,8 +111,8 @@ def test_rows_of_unknown_demographics_count_nowhere_but_for_accuracy():
 def test_a_target_above_epsilon_leaves_no_gradient():
     memory = memory_of(fair_on_b(LAM))
     easy = fair_on_b(LAM, target=50.0)
-    _, rows = jax.jit(lambda p: value_and_rows(lambda q: easy.apply(q, DATA, None, memory), has_aux=True)(p))(params())
-    _, plain = after_a_step(params(), DATA, 0 * LAM, memory)
+    _, rows = jax.jit(lambda p: value_and_rows(lambda q: easy.apply(q, DATA, None, memory), has_aux=True)(p))(PARAMS)
+    _, plain = after_a_step(PARAMS, DATA, 0 * LAM, memory)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), rows, plain)
 
 
@@ -172,8 +166,8 @@ def test_a_regression_has_no_epsilon():
 def test_mapped_over_lambda_is_a_loop():
     memory = memory_of(fair_on_b(LAM))
     lams = np.float32([[0, 0], [1, 2], [0, 9]])
-    mapped = jax.jit(jax.vmap(lambda lam: fair_on_b(lam).apply(params(), DATA, None, memory)[0][B]))(lams)
-    alone = [fair_on_b(lam).apply(params(), DATA, None, memory)[0][B] for lam in lams]
+    mapped = jax.jit(jax.vmap(lambda lam: fair_on_b(lam).apply(PARAMS, DATA, None, memory)[0][B]))(lams)
+    alone = [fair_on_b(lam).apply(PARAMS, DATA, None, memory)[0][B] for lam in lams]
     np.testing.assert_allclose(mapped, jnp.stack(alone), rtol=1e-5)
 
 
