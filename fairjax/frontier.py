@@ -223,6 +223,35 @@ def knee(points: np.ndarray) -> int:
     return int(index[np.argmin(np.round(scaled.sum(axis=1), 12))])
 
 
+def select(rule: str, error: np.ndarray, *, auxiliary: np.ndarray | None = None,
+           target: np.ndarray | None = None) -> int:
+    """Which of L models to take, by what is known of validation rows.
+
+    ``"utility"``: the lowest error of the target task; needs its labels alone. ``"pareto_aux"`` and ``"pareto_target"``: the
+    :func:`knee` of error against the unfairness of the auxiliary task, or of the target itself; they need the demographics of
+    that task's validation rows.
+
+    Args:
+      rule: one of the three.
+      error: ``[L]`` of the target task.
+      auxiliary: ``[L]`` unfairness of the auxiliary task.
+      target: ``[L]`` unfairness of the target task.
+
+    Returns:
+      Position of the model; the first one in a tie.
+
+    Raises:
+      ValueError: another rule, or what it needs is missing.
+    """
+    needed = {"utility": np.zeros(len(error)), "pareto_aux": auxiliary, "pareto_target": target}
+    if rule not in needed:
+        raise ValueError(f"rule {rule!r} is not one of {', '.join(needed)}")
+    if needed[rule] is None:
+        task = rule.removeprefix("pareto_").replace("aux", "auxiliary")
+        raise ValueError(f"{rule} looks at the unfairness of the {task} task on validation rows: give {task}=")
+    return knee(np.stack([error, needed[rule]], axis=1))
+
+
 def midpoint(points: np.ndarray) -> int:
     """The front point whose first objective is nearest to the middle of the *front's* interval of it.
 

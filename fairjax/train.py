@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from fairjax.gradients import check_chain, value_and_rows
+from fairjax.samplers import Batches, shuffled, steps_per_block, train_rows
 from fairjax.types import Array, Dataset, Parts, PyTree, Recipe, Splits
 
 
@@ -67,33 +68,36 @@ def make_train(static: Static, recipe: Recipe, record: Callable[[State], PyTree]
         ``link_states(state.opt_state)``.
 
     Returns:
-      ``train(key, order_key, knobs, data) -> Trained``, pure. ``key`` is the member's own; ``order_key`` fixes the order
-      of minibatches: leave it unmapped under ``vmap`` and every member sees the same batches, gathered once. ``data`` is
-      the training :class:`Dataset`, or :class:`Splits` for events that look at validation rows: events get it as it is.
+      ``train(key, order_key, knobs, data, state=None) -> Trained``, pure. ``key`` is the member's own; ``order_key`` fixes the
+      order of minibatches: leave it unmapped under ``vmap`` and every member sees the same batches, gathered once. ``data``
+      is the training :class:`Dataset`, or :class:`Splits` for events and samplers that look at validation rows: they get it
+      as it is. ``state``, of an earlier run with the same arguments, is gone on from for as many epochs again: two runs of
+      half the length then give what one gives, bit for bit.
 
     Raises:
       ValueError: when traced, for a chain that does not begin with what turns the objective's rows into one update.
     """
-    def train(key: Array, order_key: Array, knobs: PyTree, data: Dataset | Splits) -> Trained:
-        parts = recipe.build(knobs)
-        rows = data.train if isinstance(data, Splits) else data
+    def train(key: Array, order_key: Array, knobs: PyTree, data: Dataset | Splits, state: State | None = None) -> Trained:
+        parts, rows = recipe.build(knobs), train_rows(data)
+        sampler = parts.sampler or shuffled
         run_key, event_key, init_key = jax.random.split(key, 3)
 
-        def step(state: State, index: Array) -> tuple[State, tuple[Array, PyTree]]:
-            state, values = _step(parts, run_key, state, _take(rows, index))
+        def step(state: State, now: Batches) -> tuple[State, tuple[Array, PyTree]]:
+            state, values = _step(parts, run_key, state, _take(rows, now))
             return state, (values, watch(state) if watch else ())
 
         def block(state: State, index: Array) -> tuple[State, tuple[Array, Array, PyTree, PyTree]]:
-            order = _orders(order_key, index, static, rows.weight.shape[0])
-            state, (values, watched) = jax.lax.scan(step, state, order)
+            batches = sampler(static, order_key, index, state, data)
+            state, (values, watched) = jax.lax.scan(step, state, batches)
             for i, event in enumerate(parts.events):
                 state = event(jax.random.fold_in(jax.random.fold_in(event_key, index), i), index, state, data)
             return state, (values[0], jnp.mean(values, axis=0), record(state) if record else (), watched)
 
-        blocks = jnp.arange(static.epochs // static.block)
-        state = start(parts, init_key, rows)
+        state = start(parts, init_key, rows) if state is None else state
+        blocks = state.step // steps_per_block(static, len(rows.weight)) + jnp.arange(static.epochs // static.block)
+        first = Batches(jnp.zeros(static.batch_size, int), jnp.ones(rows.labels.shape[1]))
         check_chain(parts.transform, state.opt_state, state.params, len(parts.objective.rows), memory=state.memory,
-                    batch=_take(rows, jnp.zeros(static.batch_size, int)))
+                    batch=_take(rows, first))
         state, (first, values, recorded, watched) = jax.lax.scan(block, state, blocks)
         watched = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), watched)
         return Trained(state, first[0], values, recorded, watched)
@@ -108,25 +112,12 @@ def start(parts: Parts, key: Array, data: Dataset) -> State:
     return State(params, parts.transform.init(params), memory, jnp.zeros((), jnp.int32))
 
 
-def _orders(key: Array, block: Array, static: Static, n: int) -> Array:
-    """Row indices ``[steps, batch]`` of one block, every epoch shuffled anew; ``n`` stands for padding."""
-    steps = -(-n // static.batch_size)
-    padding = jnp.full(steps * static.batch_size - n, n)
-
-    def epoch(i: Array) -> Array:
-        order = jax.random.permutation(jax.random.fold_in(key, block * static.block + i), n)
-        return jnp.concatenate([order, padding]).reshape(steps, static.batch_size)
-
-    # lax.map, not vmap: a sort of one epoch at a time
-    return jax.lax.map(epoch, jnp.arange(static.block)).reshape(-1, static.batch_size)
-
-
-def _take(data: Dataset, rows: Array) -> Dataset:
+def _take(data: Dataset, now: Batches) -> Dataset:
     """A batch; a padded row repeats the last one with weight 0, no demographics and no labels."""
-    batch = jax.tree.map(lambda a: jnp.take(a, rows, axis=0, mode="clip"), data)
-    real = (rows < data.weight.shape[0]).astype(batch.weight.dtype)
+    batch = jax.tree.map(lambda a: jnp.take(a, now.rows, axis=0, mode="clip"), data)
+    real = (now.rows < data.weight.shape[0]).astype(batch.weight.dtype)
     return batch._replace(weight=batch.weight * real, groups=batch.groups * real[:, None],
-                          label_mask=batch.label_mask * real[:, None])
+                          label_mask=batch.label_mask * real[:, None] * now.labels)
 
 
 def _step(parts: Parts, key: Array, state: State, batch: Dataset) -> tuple[State, Array]:

@@ -155,6 +155,7 @@ class Parts(NamedTuple):
     objective: Objective
     transform: optax.GradientTransformationExtraArgs
     events: tuple[Callable[..., Any], ...] = ()  # (key, block, state, data) -> state
+    sampler: Callable[..., Any] | None = None  # of fairjax.samplers; None for shuffled rows
 
 
 class Range(NamedTuple):

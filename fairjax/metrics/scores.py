@@ -43,6 +43,18 @@ def multiclass_error(scores: Array, label: Array, weight: Array) -> Array:
     return error(choose(scores), label, weight)
 
 
+def macro_f1(outcome: Array, label: Array, weight: Array) -> Array:
+    """Mean over K classes of ``2 sum w o_k y_k / sum w (o_k + y_k)``; a class that neither occurs nor is chosen has 0.
+
+    Args:
+      outcome: decisions ``[N, K]`` one-hot, NaN gives NaN.
+      label: ``[N, K]`` one-hot, anything where the weight is 0.
+      weight: ``[N]``.
+    """
+    some = weight[:, None]
+    return jnp.mean(divide(2 * weighted_sum(outcome * label, some), weighted_sum(outcome + label, some)))
+
+
 def auc(score: Array, label: Array, weight: Array) -> Array:
     """Area under the ROC curve: ``P(s_i > s_j) + P(s_i = s_j) / 2`` for a positive i and a negative j.
 

@@ -42,7 +42,7 @@ class Counted(NamedTuple):
 
 def differentially_fair(model: Model, spec: Spec, penalties: Sequence[Differential], *, lam: Array, batch_size: int,
                         weight: Array | None = None, reduction: str = "batch") -> Objective:
-    """One row per task, ``w_t (L_t + lam_t max(0, epsilon_t - target))``, with soft counts that run over minibatches.
+    """One row per task, ``w_t (L_t + sum_p lam_p max(0, epsilon_p - target_p))`` over its penalties p, soft counts running on.
 
     A task without a penalty has none: the way from the fairness of one task to that of another is the trunk alone. Rows
     without demographics, or without the task's label, count for no epsilon.
@@ -51,7 +51,7 @@ def differentially_fair(model: Model, spec: Spec, penalties: Sequence[Differenti
       model: scores the batch.
       spec: names tasks and attributes.
       penalties: which tasks, over which attributes.
-      lam: ``[T]``; at 0 this is :func:`per_task` to the last bit.
+      lam: a number per penalty; at 0 this is :func:`per_task` to the last bit.
       batch_size: rows of a full batch, for the scale at which counts start.
       weight: ``[T]``; default 1.
       reduction: of the accuracy losses; see the module.
@@ -85,9 +85,9 @@ def differentially_fair(model: Model, spec: Spec, penalties: Sequence[Differenti
         scores = model.predict(params["heads"], model.represent(params["trunk"], batch.x))
         terms, after = Terms(spec, scores, batch, None, reduction), []
         values = [terms.accuracy(t) for t in range(len(spec.tasks))]
-        for penalty, old in zip(penalties, memory, strict=True):
+        for p, (penalty, old) in enumerate(zip(penalties, memory, strict=True)):
             value, new = _penalty(spec, penalty, scores, batch, old)
-            values[penalty.task] = values[penalty.task] + lam[penalty.task] * value
+            values[penalty.task] = values[penalty.task] + lam[p] * value
             after.append(new)
         return tuple(values if weight is None else [w * v for w, v in zip(weight, values, strict=True)]), tuple(after)
 

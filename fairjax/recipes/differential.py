@@ -32,7 +32,8 @@ def differential(setup: Setup, penalties: Sequence[Differential] | None = None) 
         penalties = [Differential(t, every) for t, task in enumerate(spec.tasks) if task.kind != "regression"]
 
     def build(knobs: PyTree) -> Parts:
-        rows = differentially_fair(setup.model, spec, penalties, lam=knobs["lam"], batch_size=setup.batch_size,
+        lam = [knobs["lam"][p.task] for p in penalties]
+        rows = differentially_fair(setup.model, spec, penalties, lam=lam, batch_size=setup.batch_size,
                                    reduction=setup.reduction)
         return Parts(setup.model, weighted(rows, knobs["weight"]), optax.chain(sum_rows(), setup.optimizer(knobs)))
     return Recipe("differential", build, {"weight": weight_range(spec), "lam": lam_range(spec), **setup.knobs})

@@ -1,0 +1,205 @@
+"""Fairness transfer between a target task and an auxiliary task: the variants of the paper by name, and BLIND.
+
+All variants that are one weighted sum of losses are points of one recipe, :func:`transfer`, so that a whole table of them
+is one sweep; :func:`settings` gives their knobs. :func:`sequential` and :func:`blind` are programs of their own.
+
+========== ======================= ============================================ ===================================
+name       losses                  penalty                                      demographics needed
+========== ======================= ============================================ ===================================
+stl_base   target                  none                                         none
+stl_fair   target                  on the target                                all of the target
+mtl_base   target and auxiliary    none                                         none
+mtl_fair   target and auxiliary    on the auxiliary                             of the auxiliary
+stl_inter  target                  on the target, attributes crossed            all of the target
+mtl_inter  target and auxiliary    one attribute on the target, the other on    one attribute of each
+                                   the auxiliary
+sequential auxiliary, then target  on the auxiliary, in the first stage         of the auxiliary
+blind      target                  none; what an auxiliary model finds easy to  none
+                                   foresee counts less
+========== ======================= ============================================ ===================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from fairjax import samplers
+from fairjax.gradients import sum_rows
+from fairjax.losses import row_losses, sigmoid_cross_entropy
+from fairjax.masked import weighted_mean
+from fairjax.objectives import Differential, differentially_fair, weighted
+from fairjax.recipes.setup import Setup, weight_range
+from fairjax.train import State
+from fairjax.types import Array, Dataset, Model, Objective, Parts, PyTree, Range, Recipe, Spec
+
+VARIANTS = ("stl_base", "stl_fair", "mtl_base", "mtl_fair", "stl_inter", "mtl_inter")
+
+
+def transfer(setup: Setup, penalties: Sequence[Differential]) -> Recipe:
+    """``sum_t w_t L_t + sum_p lam_p w_t(p) max(0, epsilon_p)``; batches hold the tasks of positive weight alike.
+
+    Knobs: ``weight [T]`` and ``lam``, one per penalty; :func:`settings` has those of the variants.
+
+    Args:
+      setup: model, optimizer; the notion is not used.
+      penalties: every one that some variant in the sweep asks for.
+
+    Reference:
+      Aguirre, Dredze: Transferring fairness using multi-task learning with limited demographic information, 2023.
+    """
+    def build(knobs: PyTree) -> Parts:
+        rows = differentially_fair(setup.model, setup.spec, penalties, lam=knobs["lam"], batch_size=setup.batch_size,
+                                   reduction=setup.reduction)
+        return Parts(setup.model, weighted(rows, knobs["weight"]), optax.chain(sum_rows(), setup.optimizer(knobs)),
+                     sampler=samplers.balanced(setup.spec, knobs["weight"]))
+    return Recipe("transfer", build, {"weight": weight_range(setup.spec), "lam": _lam(penalties), **setup.knobs})
+
+
+def _lam(penalties: Sequence[Differential]) -> Range:
+    return Range(np.zeros(len(penalties)), 0.0, 5.0)
+
+
+def settings(variant: str, spec: Spec, penalties: Sequence[Differential], target: int, auxiliary: int | None = None, *,
+             lam: float = 1.0, attributes: tuple[int, ...] = (0,)) -> dict[str, np.ndarray]:
+    """Knobs ``weight`` and ``lam`` of a variant, for :func:`transfer` with these penalties.
+
+    Args:
+      variant: one of ``VARIANTS``.
+      spec: names the tasks.
+      penalties: of the recipe.
+      target: the task that is to become fairer.
+      auxiliary: the other task, of the ``mtl_`` variants.
+      lam: strength.
+      attributes: which ones; ``mtl_inter`` penalises the target on the first and the auxiliary on the rest.
+
+    Raises:
+      ValueError: an unknown variant, no auxiliary task where one is needed, or a penalty that is not among those given.
+    """
+    if variant not in VARIANTS:
+        raise ValueError(f"variant {variant!r} is not one of {', '.join(VARIANTS)}; sequential and blind are recipes")
+    if variant.startswith("mtl") and auxiliary is None:
+        raise ValueError(f"{variant} learns two tasks: give auxiliary=")
+    wanted = {"stl_fair": [(target, attributes)], "stl_inter": [(target, attributes)], "mtl_fair": [(auxiliary, attributes)],
+              "mtl_inter": [(target, attributes[:1]), (auxiliary, attributes[1:])]}.get(variant, [])
+    there = [(p.task, p.attributes) for p in penalties]
+    for one in wanted:
+        if one not in there:
+            given = ", ".join(f"Differential{p}" for p in there) or "none"
+            raise ValueError(f"{variant} needs Differential{one}, a penalty on task {spec.tasks[one[0]].name!r} over "
+                             f"attributes {one[1]}; the recipe was given {given}")
+    weight = np.zeros(len(spec.tasks), np.float32)
+    weight[[target] if variant.startswith("stl") else [target, auxiliary]] = 1.0
+    return {"weight": weight, "lam": np.float32([lam * (p in wanted) for p in there])}
+
+
+def sequential(setup: Setup, penalties: Sequence[Differential]) -> Recipe:
+    """Fair on one task first, then another task alone from there: what of the fairness is left after fine-tuning.
+
+    Knobs: ``weight`` and ``lam`` of the first stage, ``then [T]``, the weights of the second, which has no penalty, and
+    ``until``, after how many blocks of training it begins, with a fresh optimizer.
+
+    Reference:
+      Aguirre, Dredze, 2023, which compares with intermediate-task training (Phang, Fevry, Bowman, 2018).
+    """
+    def build(knobs: PyTree) -> Parts:
+        def rows(strength: Array) -> Objective:
+            return differentially_fair(setup.model, setup.spec, penalties, lam=strength * knobs["lam"],
+                                       batch_size=setup.batch_size, reduction=setup.reduction)
+
+        def apply(params: PyTree, batch: Dataset, key: Array, memory: tuple) -> tuple[tuple[Array, ...], PyTree]:
+            second, counts = memory
+            made = weighted(rows(1.0 - second), jnp.where(second, knobs["then"], knobs["weight"]))
+            values, counts = made.apply(params, batch, key, counts)
+            return values, (second, counts)
+
+        made = Objective(("total",), lambda key, data: (jnp.zeros((), bool), rows(jnp.ones(())).init(key, data)), apply)
+        chain = optax.chain(sum_rows(), setup.optimizer(knobs))
+
+        def stage(key: Array, block: Array, state: State, data: PyTree) -> State:
+            now = block + 1 == knobs["until"]
+            fresh = jax.tree.map(lambda a, b: jnp.where(now, a, b), chain.init(state.params), state.opt_state)
+            return state._replace(opt_state=fresh, memory=(state.memory[0] | now, state.memory[1]))
+
+        return Parts(setup.model, made, chain, (stage,), _staged(setup.spec, knobs))
+    space = {"weight": weight_range(setup.spec), "lam": _lam(penalties), "then": weight_range(setup.spec),
+             "until": Range(1.0), **setup.knobs}
+    return Recipe("sequential", build, space)
+
+
+def _staged(spec: Spec, knobs: PyTree):
+    """Rows of the first stage's tasks, then of the second's."""
+    def sample(static, key: Array, block: Array, state: State, data: PyTree) -> samplers.Batches:
+        weight = jnp.where(block < knobs["until"], knobs["weight"], knobs["then"])
+        return samplers.balanced(spec, weight)(static, key, block, state, data)
+    return sample
+
+
+def blind(setup: Setup, width: int) -> Recipe:
+    """BLIND: rows whose success or failure an auxiliary model foresees count less; no demographics anywhere.
+
+    ``sum_t w_t mean_i stop(1 - q_ti)^gamma l_ti``, with ``q_ti`` the probability that a linear model of the representation
+    gives to what happens: that the network decides task t right on row i, or that it does not. The auxiliary model learns
+    beside it, by cross-entropy, and moves nothing but itself. For binary tasks.
+
+    Knobs: ``weight [T]``; ``gamma``, 0 for no effect.
+
+    Args:
+      setup: model, optimizer; the notion is not used.
+      width: of the model's representation ``[B, width]``.
+
+    Raises:
+      ValueError: a task that is not binary.
+
+    Reference:
+      Orgad, Belinkov: BLIND, bias removal with no demographics, ACL 2023. Its weights are those of the debiased focal loss
+      of Karimi Mahabadi, Belinkov, Henderson, ACL 2020.
+    """
+    spec = setup.spec
+    for task in spec.tasks:
+        if task.kind != "binary":
+            raise ValueError(f"blind foresees right and wrong decisions of binary tasks; {task.name!r} is of kind {task.kind}")
+
+    def build(knobs: PyTree) -> Parts:
+        model = _with_detector(setup.model, width, len(spec.tasks))
+
+        def apply(params: PyTree, batch: Dataset, key: Array, memory: tuple) -> tuple[tuple[Array, ...], tuple]:
+            del key
+            z = model.represent(params["trunk"], batch.x)
+            scores, foreseen = model.predict(params["heads"], z), _foreseen(params["heads"]["success"], z)
+            total = jnp.zeros(())
+            for t in range(len(spec.tasks)):
+                y = spec.label_slice(t)
+                loss, known = row_losses(spec.tasks[t], scores[:, spec.score_slice(t)], batch.labels[:, y],
+                                         batch.label_mask[:, y])
+                weight = known * batch.weight
+                right = jax.lax.stop_gradient((scores[:, t] >= 0) == (batch.labels[:, y.start] > 0.5)).astype(jnp.float32)
+                surprise = 1.0 - jnp.exp(-sigmoid_cross_entropy(foreseen[:, t], right))
+                counts = jax.lax.stop_gradient(surprise) ** knobs["gamma"]
+                total = total + knobs["weight"][t] * (
+                    weighted_mean(counts * loss, weight)
+                    + weighted_mean(sigmoid_cross_entropy(foreseen[:, t], right), weight))
+            return (total,), memory
+
+        return Parts(model, Objective(("total",), lambda key, data: (), apply),
+                     optax.chain(sum_rows(), setup.optimizer(knobs)), sampler=samplers.balanced(spec, knobs["weight"]))
+    return Recipe("blind", build, {"weight": weight_range(spec), "gamma": Range(2.0, 0.0, 4.0), **setup.knobs})
+
+
+def _foreseen(detector: PyTree, z: Array) -> Array:
+    """Log-odds that each task's decision is right ``[B, T]``; nothing flows back into the representation."""
+    return jax.lax.stop_gradient(z) @ detector["kernel"] + detector["bias"]
+
+
+def _with_detector(model: Model, width: int, tasks: int) -> Model:
+    """The model with a linear auxiliary model of its representation ``[B, D]`` beside the heads."""
+    def init(key: Array) -> PyTree:
+        params = model.init(key)
+        # at zero every success is a toss-up, and all rows count alike
+        success = {"kernel": jnp.zeros((width, tasks)), "bias": jnp.zeros(tasks)}
+        return params | {"heads": params["heads"] | {"success": success}}
+    return model._replace(init=init)

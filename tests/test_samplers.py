@@ -1,0 +1,144 @@
+"""Samplers against counting in numpy: who is in a batch, how often, and in which order."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from cases import dataset, tabular_spec
+
+from fairjax import samplers
+from fairjax.gradients import sum_rows
+from fairjax.models import shared_bottom
+from fairjax.notions import differential as df
+from fairjax.objectives import Differential, differentially_fair, objective
+from fairjax.train import State, Static, make_train
+from fairjax.types import Parts, Recipe, Splits
+
+SPEC = tabular_spec(3)
+N, STATIC = 60, Static(4, 8, 2)
+POOLS = {0: np.arange(0, 40), 1: np.arange(40, 55), 2: np.arange(55, 58)}  # two rows know nothing
+
+
+def disjoint():
+    data = dataset(SPEC, N, 0)
+    mask = np.zeros((N, 3), np.float32)
+    for t, rows in POOLS.items():
+        mask[rows, t] = 1.0
+    return data._replace(label_mask=mask, labels=np.where(mask > 0, data.labels, np.nan), weight=np.ones(N, np.float32))
+
+
+DATA = disjoint()
+STEPS = 2 * 8  # two epochs of eight batches
+
+
+def taken(sampler, block=0, state=None, data=DATA, key=0):
+    made = jax.jit(lambda k, b: sampler(STATIC, k, b, state, data))(jax.random.key(key), block)
+    return jax.tree.map(np.asarray, made)
+
+
+def task_of(rows):
+    return np.select([np.isin(rows, POOLS[t]) for t in POOLS], list(POOLS), -1)
+
+
+def test_shuffled_passes_over_all_rows_every_epoch():
+    got = taken(samplers.shuffled)
+    assert got.rows.shape == (STEPS, 8) and (got.labels == 1).all()
+    for epoch in got.rows.reshape(2, -1):
+        np.testing.assert_array_equal(np.sort(epoch), [*range(N), *[N] * 4])
+    assert (taken(samplers.shuffled, 1).rows != got.rows).any()
+
+
+@pytest.mark.parametrize("weight, counts", [(None, (3, 3, 2)), ((1.0, 0.0, 2.0), (4, 0, 4)), ((0.0, 1.0, 0.0), (0, 8, 0))])
+def test_balanced_batches_hold_every_task_alike(weight, counts):
+    got = taken(samplers.balanced(SPEC, None if weight is None else jnp.float32(weight)))
+    tasks = task_of(got.rows)
+    for t, count in enumerate(counts):
+        assert ((tasks == t).sum(axis=1) == count).all()
+        mine = got.rows[tasks == t]
+        whole = len(mine) // len(POOLS[t]) * len(POOLS[t])  # passes through the pool, each without repetition
+        for one in mine[:whole].reshape(-1, len(POOLS[t])):
+            np.testing.assert_array_equal(np.sort(one), POOLS[t])
+
+
+def test_alternating_takes_the_tasks_in_turn_and_goes_on_in_the_next_block():
+    both = [taken(samplers.alternating(SPEC), block) for block in (0, 1)]
+    order = np.concatenate([task_of(b.rows) for b in both])
+    assert (order == (np.arange(2 * STEPS) % 3)[:, None]).all()
+    np.testing.assert_array_equal(both[0].labels, np.eye(3)[np.arange(STEPS) % 3])
+
+
+def test_proportional_draws_a_task_as_often_as_it_has_rows():
+    tasks = np.concatenate([task_of(taken(samplers.proportional(SPEC), block).rows)[:, 0] for block in range(40)])
+    share = np.bincount(tasks, minlength=3) / len(tasks)
+    want = np.array([40, 15, 3]) / 58
+    assert np.abs(share - want).max() < 4 * np.sqrt(want * (1 - want) / len(tasks)).max()
+
+
+def test_dynamic_begins_in_proportion_and_then_draws_what_lags_behind():
+    splits = Splits(DATA, DATA, DATA)
+    sampler = samplers.dynamic(SPEC, lambda params, rows: params, temperature=0.1)
+
+    def share(step, score):
+        state = State(jnp.float32(score), (), (), jnp.int32(step))
+        tasks = [task_of(taken(sampler, block, state, splits).rows)[:, 0] for block in range(40)]
+        return np.bincount(np.concatenate(tasks), minlength=3) / (40 * STEPS)
+    np.testing.assert_allclose(share(0, [0.9, 0.5, 0.9]), np.array([40, 15, 3]) / 58, atol=0.08)
+    worth = np.exp((np.mean([0.9, 0.7, 0.9]) - np.array([0.9, 0.7, 0.9])) / 0.1)
+    np.testing.assert_allclose(share(16, [0.9, 0.7, 0.9]), worth / worth.sum(), atol=0.08)
+    with pytest.raises(ValueError, match="looks at validation rows: give train all Splits"):
+        taken(sampler, 0, State((), (), (), jnp.int32(0)), DATA)
+
+
+@pytest.mark.parametrize("make", [samplers.balanced, samplers.alternating, samplers.proportional])
+def test_a_task_without_rows_is_padding_or_never_drawn(make):
+    mask = np.array(DATA.label_mask)
+    mask[:, 2] = 0
+    rows = taken(make(SPEC), data=DATA._replace(label_mask=mask)).rows
+    tasks = task_of(rows)
+    assert not (tasks == 2).any() and ((tasks >= 0) | (rows == N)).all()
+    if make is samplers.alternating:
+        assert (rows[2::3] == N).all()
+    else:
+        assert (rows < N).all()
+
+
+def test_labels_of_other_tasks_do_not_count_in_a_step_of_one_task():
+    """Rows that know every label: a step of one task must not move the others."""
+    whole = dataset(SPEC, N, 0)
+
+    def build(knobs):
+        model = shared_bottom(SPEC, (4,), (), 2)
+        known = objective(model, ("known",), lambda scores, batch: (jnp.sum(scores) * 0 + jnp.sum(batch.label_mask[:, 1]),))
+        return Parts(model, known, optax.chain(sum_rows(), optax.sgd(0.0)), sampler=samplers.alternating(SPEC))
+    train = make_train(Static(3, 8, 3), Recipe("it", build, {}))
+    values = jax.jit(train)(jax.random.key(0), jax.random.key(1), {}, whole).values
+    per_step = np.asarray(whole.label_mask[:, 1]).mean() * 8
+    assert 0.2 * per_step < values[0, 0] < 0.45 * per_step  # a third of the steps
+
+
+@pytest.mark.parametrize("sampler", [None, samplers.balanced(SPEC), samplers.proportional(SPEC)])
+def test_a_run_gone_on_with_is_the_run_that_never_stopped(sampler):
+    """Parameters, optimizer, running counts and step: two halves equal the whole bit for bit."""
+    model = shared_bottom(SPEC, (4,), (), 2)
+
+    def build(knobs):
+        fair = differentially_fair(model, SPEC, [Differential(1, (0,), df.parity, burn_in=5)], lam=knobs["lam"], batch_size=8)
+        return Parts(model, fair, optax.chain(sum_rows(), optax.adam(0.01)), sampler=sampler)
+    recipe, keys, knobs = Recipe("it", build, {}), (jax.random.key(0), jax.random.key(1)), {"lam": jnp.ones(1)}
+    whole = jax.jit(make_train(Static(4, 8, 2), recipe))(*keys, knobs, DATA)
+    half = jax.jit(make_train(Static(2, 8, 2), recipe))
+    first = half(*keys, knobs, DATA)
+    second = half(*keys, knobs, DATA, first.state)
+    jax.tree.map(np.testing.assert_array_equal, second.state, whole.state)
+    np.testing.assert_array_equal(np.concatenate([first.values, second.values]), whole.values)
+    counted, = whole.state.memory
+    assert int(counted.steps) > 5 and not np.array_equal(counted.joint, first.state.memory[0].joint)
+    afresh = half(*keys, knobs, DATA, first.state._replace(memory=model_memory(recipe, knobs)))
+    assert not np.array_equal(afresh.state.memory[0].joint, counted.joint)
+
+
+def model_memory(recipe, knobs):
+    return recipe.build(knobs).objective.init(jax.random.key(0), DATA)
