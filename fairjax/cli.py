@@ -272,11 +272,12 @@ def prepare(options: dict):
     from fairjax.data import NAMED, Roles, from_table, load
     name = options["data"]
     if name in NAMED:
-        given = [f"--{option}" for option in ("task", "sensitive", "features", "drop", "numeric", "categorical")
+        given = [f"--{option}" for option in ("task", "features", "drop", "numeric", "categorical")
                  if options["tasks" if option == "task" else option]]
         if given:
             raise DataError(f"{name} has roles of its own; leave out {', '.join(given)}, or give a CSV file with --data.")
-        return load(name, data_dir=options["data_dir"], form=options["form"], seed=options["seed"])
+        return load(name, data_dir=options["data_dir"], form=options["form"], seed=options["seed"],
+                    sensitive=options["sensitive"] or None)
     if not (options["tasks"] and options["sensitive"]):
         if not Path(name).exists():
             raise DataError(f"{name}: neither a file nor one of the named data sets ({', '.join(NAMED)}).")

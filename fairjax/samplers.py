@@ -57,17 +57,12 @@ def shuffled(static: Any, key: Array, block: Array, state: PyTree, data: Dataset
     return Batches(rows, jnp.ones((len(rows), known.shape[1])))
 
 
-def balanced(spec: Spec, weight: Array | None = None) -> Sampler:
-    """Every batch holds as many rows of each task as of any other (one more of some, where the batch cannot be divided).
-
-    Args:
-      spec: names the tasks.
-      weight: ``[T]``; tasks of weight 0 are not drawn. It may be a knob; batches are then every member's own.
-    """
+def balanced(spec: Spec) -> Sampler:
+    """Every batch holds as many rows of each task as of any other (one more of some, where the batch cannot be divided)."""
     def sample(static: Any, key: Array, block: Array, state: PyTree, data: Dataset | Splits) -> Batches:
         del state
         known = train_rows(data).label_mask
-        pools = _pools(spec, data, weight)
+        pools = _pools(spec, data)
         steps, size = steps_per_block(static, known.shape[0]), static.batch_size
         there = jnp.sum(pools, axis=1) > 0
         first = jnp.argsort(~there, stable=True)  # tasks with rows before those without
@@ -132,12 +127,11 @@ def _one_task(spec: Spec, chances: Callable[..., Array]) -> Sampler:
     return sample
 
 
-def _pools(spec: Spec, data: Dataset | Splits, weight: Array | None = None) -> Array:
+def _pools(spec: Spec, data: Dataset | Splits) -> Array:
     """1 where a row has a label of a task, ``[T, N]``."""
     rows = train_rows(data)
     pools = jnp.stack([jnp.max(rows.label_mask[:, spec.label_slice(t)], axis=1) for t in range(len(spec.tasks))])
-    pools = (pools * rows.weight > 0).astype(jnp.float32)
-    return pools if weight is None else pools * (weight > 0)[:, None]
+    return (pools * rows.weight > 0).astype(jnp.float32)
 
 
 def _shares(pools: Array) -> Array:

@@ -91,21 +91,31 @@ def test_demographics_of_the_target_are_not_looked_at_by_mtl_fair():
     same(run(recipe, one), run(recipe, one, hidden))
 
 
+def test_penalties_out_of_reach_of_the_heads_leave_them_to_the_losses():
+    """One step: with no reach the heads move as without a penalty, and the trunk as with one."""
+    recipe, step = transfer(SETUP, PENALTIES), Static(1, 60)
+    none, full, out = (run(recipe, knobs("mtl_fair", lam=lam, reach=reach), static=step).params
+                       for lam, reach in ((0.0, 1.0), (5.0, 1.0), (5.0, 0.0)))
+    same(out["heads"], none["heads"])
+    same(out["trunk"], full["trunk"])
+    assert apart(out["trunk"], none["trunk"]) > 1e-3 and apart(full["heads"], none["heads"]) > 1e-3
+
+
 def test_sequential_is_two_runs_one_after_the_other():
     recipe = sequential(SETUP, PENALTIES[1:])
-    given = {"weight": np.float32([0, 1]), "then": np.float32([1, 0]), "lam": np.float32([2.0]), "until": np.float32(2)}
+    given = {"reach": np.float32(1), "weight": np.float32([0, 1]), "then": np.float32([1, 0]), "lam": np.float32([2.0]), "until": np.float32(2)}
     whole = run(recipe, given, static=Static(4, 16))
     half = jax.jit(make_train(Static(2, 16), recipe))
     first = half(jax.random.key(0), jax.random.key(1), given | RATE, DATA).state
     assert bool(first.memory[0])
     same(first.opt_state, recipe.build(given | RATE).transform.init(first.params))  # begins anew
     alone = transfer(SETUP, ())
-    stl = {"weight": np.float32([1, 0]), "lam": np.zeros(0, np.float32)}
+    stl = {"weight": np.float32([1, 0]), "lam": np.zeros(0, np.float32), "reach": given["reach"]}
     second = jax.jit(make_train(Static(2, 16), alone))(jax.random.key(0), jax.random.key(1), stl | RATE, DATA,
                                                        first._replace(memory=()))
     same(whole.params, jax.tree.map(np.asarray, second.state.params))
-    before = jax.tree.map(np.asarray, run(transfer(SETUP, PENALTIES[1:]), {"weight": np.float32([0, 1]), "lam": given["lam"]},
-                                          static=Static(2, 16)))
+    one_stage = {name: given[name] for name in ("weight", "lam", "reach")}
+    before = run(transfer(SETUP, PENALTIES[1:]), one_stage, static=Static(2, 16))
     same(before.params, jax.tree.map(np.asarray, first.params))
     same(whole.params["heads"]["task1"], before.params["heads"]["task1"])  # the second stage leaves head B alone
 

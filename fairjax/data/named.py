@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fairjax.data import adult, compas, german, lsac
+from fairjax.data import acs, adult, compas, german, lsac
 from fairjax.data.files import RawFile, find_file, obtain
 from fairjax.data.read import Table, listing
 from fairjax.data.roles import Roles
@@ -71,6 +71,14 @@ _NAMED = (
         compas.read,
         compas.ROLES,
     ),
+    Named(
+        "acs",
+        "60,000 people; income, work, cover, commute, move; by sex and race",
+        "public use (US Census)",
+        acs.FILES,
+        acs.read,
+        acs.ROLES,
+    ),
 )
 NAMED: dict[str, Named] = {entry.name: entry for entry in _NAMED}
 
@@ -82,6 +90,7 @@ def load(
     form: str = "corrected",
     seed: int = 0,
     validation: float = 0.2,
+    sensitive: Sequence[str] | None = None,
 ) -> Prepared:
     """A named data set, read from its raw files.
 
@@ -96,15 +105,24 @@ def load(
         seed: of the validation split (and of what else is drawn).
         validation: share of the training rows that is carved out; 0 trains on all of them and validates on the test
             data, as the paper does.
+        sensitive: columns or rules in place of the data set's own sensitive attributes.
 
     Raises:
         DataError: unknown name or form, or a raw file is absent; says which, from where, goes where.
     """
     entry = entry_of(name, form)
     if not entry.files:
+        if sensitive:
+            raise DataError(f"{name}: it is made with one attribute, {synthetic().spec.attributes[0].name}. Leave sensitive out.")
         made = synthetic(seed=seed)
         return dataclasses.replace(made, source=_source(name, data_dir, form, seed, validation))
-    return from_raw(entry, [find_file(name, file, data_dir) for file in entry.files], data_dir, form, seed, validation)
+    if sensitive:
+        entry = dataclasses.replace(entry, roles=dataclasses.replace(entry.roles, sensitive=tuple(sensitive)))
+    found = [find_file(name, file, data_dir) for file in entry.files]
+    prepared = from_raw(entry, found, data_dir, form, seed, validation)
+    if sensitive:
+        prepared = dataclasses.replace(prepared, source=prepared.source | {"sensitive": list(sensitive)})
+    return prepared
 
 
 def entry_of(name: str, form: str) -> Named:

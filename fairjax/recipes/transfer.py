@@ -29,7 +29,7 @@ import numpy as np
 import optax
 
 from fairjax import samplers
-from fairjax.gradients import sum_rows
+from fairjax.gradients import route, sum_rows
 from fairjax.losses import row_losses, sigmoid_cross_entropy
 from fairjax.masked import weighted_mean
 from fairjax.objectives import Differential, differentially_fair, weighted
@@ -41,9 +41,12 @@ VARIANTS = ("stl_base", "stl_fair", "mtl_base", "mtl_fair", "stl_inter", "mtl_in
 
 
 def transfer(setup: Setup, penalties: Sequence[Differential]) -> Recipe:
-    """``sum_t w_t L_t + sum_p lam_p w_t(p) max(0, epsilon_p)``; batches hold the tasks of positive weight alike.
+    """``sum_t w_t L_t + sum_p lam_p w_t(p) max(0, epsilon_p)``, every batch with as many rows of each task.
 
-    Knobs: ``weight [T]`` and ``lam``, one per penalty; :func:`settings` has those of the variants.
+    Knobs: ``weight [T]`` and ``lam``, one per penalty; :func:`settings` has those of the variants. ``reach`` says how much of
+    the penalties reaches the heads: at 1, as published, the auxiliary head may take the fairness upon itself and leave the
+    trunk as it is; at 0 only the trunk can lower them. All members see the same batches, so that a task learns from the
+    same rows in every variant, whatever is learned beside it.
 
     Args:
       setup: model, optimizer; the notion is not used.
@@ -51,22 +54,41 @@ def transfer(setup: Setup, penalties: Sequence[Differential]) -> Recipe:
 
     Reference:
       Aguirre, Dredze: Transferring fairness using multi-task learning with limited demographic information, 2023.
+      ``reach`` is ours.
     """
     def build(knobs: PyTree) -> Parts:
-        rows = differentially_fair(setup.model, setup.spec, penalties, lam=knobs["lam"], batch_size=setup.batch_size,
-                                   reduction=setup.reduction)
-        return Parts(setup.model, weighted(rows, knobs["weight"]), optax.chain(sum_rows(), setup.optimizer(knobs)),
-                     sampler=samplers.balanced(setup.spec, knobs["weight"]))
-    return Recipe("transfer", build, {"weight": weight_range(setup.spec), "lam": _lam(penalties), **setup.knobs})
+        return _parts(setup, _rows(setup, penalties, knobs, knobs["weight"]), knobs)
+    return Recipe("transfer", build, _space(setup, penalties))
 
 
-def _lam(penalties: Sequence[Differential]) -> Range:
-    return Range(np.zeros(len(penalties)), 0.0, 5.0)
+def _rows(setup: Setup, penalties: Sequence[Differential], knobs: PyTree, weight: Array, on: Array | float = 1.0) -> Objective:
+    """Two rows, what the trunk descends and what the heads descend; ``on`` scales all penalties."""
+    def row(lam: Array) -> Objective:
+        return weighted(differentially_fair(setup.model, setup.spec, penalties, lam=lam, batch_size=setup.batch_size,
+                                            reduction=setup.reduction), weight)
+
+    trunk, heads = row(on * knobs["lam"]), row(on * knobs["reach"] * knobs["lam"])
+
+    def apply(params: PyTree, batch: Dataset, key: Array, memory: PyTree) -> tuple[tuple[Array, ...], PyTree]:
+        (one,), after = trunk.apply(params, batch, key, memory)
+        (other,), _ = heads.apply(params, batch, key, memory)
+        return (one, other), after
+    return Objective(("trunk", "heads"), trunk.init, apply)
+
+
+def _parts(setup: Setup, rows: Objective, knobs: PyTree) -> Parts:
+    return Parts(setup.model, rows, optax.chain(route({"trunk": 0, "heads": 1}), setup.optimizer(knobs)),
+                 sampler=samplers.balanced(setup.spec))
+
+
+def _space(setup: Setup, penalties: Sequence[Differential]) -> dict[str, Range]:
+    return {"weight": weight_range(setup.spec), "lam": Range(np.zeros(len(penalties)), 0.0, 5.0), "reach": Range(1.0, 0.0, 1.0),
+            **setup.knobs}
 
 
 def settings(variant: str, spec: Spec, penalties: Sequence[Differential], target: int, auxiliary: int | None = None, *,
-             lam: float = 1.0, attributes: tuple[int, ...] = (0,)) -> dict[str, np.ndarray]:
-    """Knobs ``weight`` and ``lam`` of a variant, for :func:`transfer` with these penalties.
+             lam: float = 1.0, reach: float = 1.0, attributes: tuple[int, ...] = (0,)) -> dict[str, np.ndarray]:
+    """Knobs ``weight``, ``lam`` and ``reach`` of a variant, for :func:`transfer` with these penalties.
 
     Args:
       variant: one of ``VARIANTS``.
@@ -75,6 +97,7 @@ def settings(variant: str, spec: Spec, penalties: Sequence[Differential], target
       target: the task that is to become fairer.
       auxiliary: the other task, of the ``mtl_`` variants.
       lam: strength.
+      reach: how much of the penalty reaches the heads.
       attributes: which ones; ``mtl_inter`` penalises the target on the first and the auxiliary on the rest.
 
     Raises:
@@ -94,49 +117,37 @@ def settings(variant: str, spec: Spec, penalties: Sequence[Differential], target
                              f"attributes {one[1]}; the recipe was given {given}")
     weight = np.zeros(len(spec.tasks), np.float32)
     weight[[target] if variant.startswith("stl") else [target, auxiliary]] = 1.0
-    return {"weight": weight, "lam": np.float32([lam * (p in wanted) for p in there])}
+    return {"weight": weight, "lam": np.float32([lam * (p in wanted) for p in there]), "reach": np.float32(reach)}
 
 
 def sequential(setup: Setup, penalties: Sequence[Differential]) -> Recipe:
     """Fair on one task first, then another task alone from there: what of the fairness is left after fine-tuning.
 
-    Knobs: ``weight`` and ``lam`` of the first stage, ``then [T]``, the weights of the second, which has no penalty, and
+    Knobs: ``weight``, ``lam`` and ``reach`` of the first stage, ``then [T]``, the weights of the second, which has no penalty, and
     ``until``, after how many blocks of training it begins, with a fresh optimizer.
 
     Reference:
       Aguirre, Dredze, 2023, which compares with intermediate-task training (Phang, Fevry, Bowman, 2018).
     """
     def build(knobs: PyTree) -> Parts:
-        def rows(strength: Array) -> Objective:
-            return differentially_fair(setup.model, setup.spec, penalties, lam=strength * knobs["lam"],
-                                       batch_size=setup.batch_size, reduction=setup.reduction)
+        first = _rows(setup, penalties, knobs, knobs["weight"])
 
         def apply(params: PyTree, batch: Dataset, key: Array, memory: tuple) -> tuple[tuple[Array, ...], PyTree]:
             second, counts = memory
-            made = weighted(rows(1.0 - second), jnp.where(second, knobs["then"], knobs["weight"]))
-            values, counts = made.apply(params, batch, key, counts)
+            weight = jnp.where(second, knobs["then"], knobs["weight"])
+            values, counts = _rows(setup, penalties, knobs, weight, 1.0 - second).apply(params, batch, key, counts)
             return values, (second, counts)
 
-        made = Objective(("total",), lambda key, data: (jnp.zeros((), bool), rows(jnp.ones(())).init(key, data)), apply)
-        chain = optax.chain(sum_rows(), setup.optimizer(knobs))
+        made = first._replace(init=lambda key, data: (jnp.zeros((), bool), first.init(key, data)), apply=apply)
+        parts = _parts(setup, made, knobs)
 
         def stage(key: Array, block: Array, state: State, data: PyTree) -> State:
             now = block + 1 == knobs["until"]
-            fresh = jax.tree.map(lambda a, b: jnp.where(now, a, b), chain.init(state.params), state.opt_state)
+            fresh = jax.tree.map(lambda a, b: jnp.where(now, a, b), parts.transform.init(state.params), state.opt_state)
             return state._replace(opt_state=fresh, memory=(state.memory[0] | now, state.memory[1]))
 
-        return Parts(setup.model, made, chain, (stage,), _staged(setup.spec, knobs))
-    space = {"weight": weight_range(setup.spec), "lam": _lam(penalties), "then": weight_range(setup.spec),
-             "until": Range(1.0), **setup.knobs}
-    return Recipe("sequential", build, space)
-
-
-def _staged(spec: Spec, knobs: PyTree):
-    """Rows of the first stage's tasks, then of the second's."""
-    def sample(static, key: Array, block: Array, state: State, data: PyTree) -> samplers.Batches:
-        weight = jnp.where(block < knobs["until"], knobs["weight"], knobs["then"])
-        return samplers.balanced(spec, weight)(static, key, block, state, data)
-    return sample
+        return parts._replace(events=(stage,))
+    return Recipe("sequential", build, {**_space(setup, penalties), "then": weight_range(setup.spec), "until": Range(1.0)})
 
 
 def blind(setup: Setup, width: int) -> Recipe:
@@ -186,7 +197,7 @@ def blind(setup: Setup, width: int) -> Recipe:
             return (total,), memory
 
         return Parts(model, Objective(("total",), lambda key, data: (), apply),
-                     optax.chain(sum_rows(), setup.optimizer(knobs)), sampler=samplers.balanced(spec, knobs["weight"]))
+                     optax.chain(sum_rows(), setup.optimizer(knobs)), sampler=samplers.balanced(spec))
     return Recipe("blind", build, {"weight": weight_range(spec), "gamma": Range(2.0, 0.0, 4.0), **setup.knobs})
 
 
