@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "types": ["Array", "Attribute", "Columns", "DataError", "Dataset", "Model", "Objective", "Parts", "Post", "Range",
-              "Recipe", "Spec", "Splits", "Task"],
+              "Recipe", "Sentences", "Spec", "Splits", "Task"],
     "data": ["Encoder", "Prepared", "Roles", "from_table", "load", "synthetic"],
     "models": ["from_equinox", "from_linen", "from_nnx", "scores", "shared_bottom"],
     "notions": ["Notion", "correlation_ratio", "everyone", "exclusive", "gaussian", "gaussian_mmd", "laplacian", "mmd",

@@ -32,6 +32,12 @@ class Columns(NamedTuple):
     codes: Array  # [N, Q] int32, level index per categorical column; -1 is a level unseen in training
 
 
+class Sentences(NamedTuple):
+    """Texts as token ids: the ``x`` of a :class:`Dataset` that was read from a column of tokens."""
+
+    tokens: Array  # [N, L] int32, 0 is padding
+
+
 class Dataset(NamedTuple):
     """Rows of data. All arrays, all traced; a jitted function takes it as an argument and never closes over it.
 
@@ -39,7 +45,7 @@ class Dataset(NamedTuple):
     padding, ``weight`` 0.
     """
 
-    x: PyTree  # any pytree of arrays with leading N; Columns for tables
+    x: PyTree  # any pytree of arrays with leading N; Columns for tables, Sentences for texts
     labels: Array  # [N, Y] float32; 0/1, class index, or a number; undefined where the mask is 0 (NaN allowed)
     label_mask: Array  # [N, Y] float32, 1 where the label is known
     groups: Array  # [N, G] float32 membership, all attributes side by side
@@ -103,6 +109,7 @@ class Spec:
     attributes: tuple[Attribute, ...]
     numeric: tuple[str, ...] = ()  # names of Columns.numeric
     categorical: tuple[tuple[str, int], ...] = ()  # (name, number of levels) of Columns.codes
+    words: int = 0  # rows of the embedding table of Sentences.tokens, padding included; 0 for tables
 
     def label_slice(self, task: int) -> slice:
         """Columns of ``labels`` that belong to a task."""
