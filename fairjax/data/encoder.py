@@ -1,7 +1,7 @@
 """The encoder: what was learned from training rows, kept so that new rows become arrays in the same way.
 
 Numeric feature and label of a regression: ``(x - mean) / deviation``; categorical feature: index of its level, -1 for
-a level never seen.
+a level never seen. A text: ids of its words.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import numpy as np
 
 from fairjax.data.read import Table, as_table, complain, listing
 from fairjax.data.roles import Roles, Rule, holds, levels_of, parse_rules
-from fairjax.types import Attribute, Columns, DataError, Dataset, Spec, Task
+from fairjax.data.words import Vocabulary, learn, size, word_ids
+from fairjax.types import Attribute, Columns, DataError, Dataset, Sentences, Spec, Task
 
 _MOST_GROUPS = 20  # levels of a sensitive column beyond which a cut is meant
 _MOST_CLASSES = 20  # distinct numbers beyond which a label is a regression
@@ -44,6 +45,7 @@ class Encoder:
     attributes: tuple[Rule, ...]
     numeric: tuple[Scale, ...]
     categorical: tuple[Codes, ...]
+    vocabularies: tuple[Vocabulary, ...] = ()
 
     @property
     def spec(self) -> Spec:
@@ -53,6 +55,7 @@ class Encoder:
             tuple(Attribute(a.name, a.levels) for a in self.attributes),
             tuple(scale.name for scale in self.numeric),
             tuple((codes.name, len(codes.levels)) for codes in self.categorical),
+            size(self.vocabularies),
         )
 
     def encode(self, source, labels: bool = False) -> Dataset:
@@ -67,12 +70,14 @@ class Encoder:
             weight is 1 without the weight column.
 
         Raises:
-            DataError: a feature column is absent, is not numeric, or is NaN or infinite without ``impute``.
+            DataError: a feature column is absent, is not numeric, or is NaN or infinite without ``impute``; a text's
+                language was never seen in training.
         """
         roles = self.roles
         table = as_table(source, delimiter=roles.delimiter, encoding=roles.encoding, na=roles.na_values)
         label, mask = self._labels(table) if labels else np.zeros((2, len(table), len(self.tasks)), np.float32)
-        return Dataset(self._columns(table), label, mask, self._groups(table), self._weight(table))
+        x = self._columns(table) if roles.text is None else Sentences(word_ids(table, roles, self.vocabularies))
+        return Dataset(x, label, mask, self._groups(table), self._weight(table))
 
     def _columns(self, table: Table) -> Columns:
         numeric = np.zeros((len(table), len(self.numeric)), np.float32)
@@ -124,7 +129,7 @@ class Encoder:
             raise DataError(f"encoder: not the JSON of an encoder ({error}). Give the file that was saved.") from error
 
 
-_PARTS = {"tasks": Rule, "attributes": Rule, "numeric": Scale, "categorical": Codes}
+_PARTS = {"tasks": Rule, "attributes": Rule, "numeric": Scale, "categorical": Codes, "vocabularies": Vocabulary}
 
 
 def _tupled(value):
@@ -195,6 +200,9 @@ def fit(table: Table, roles: Roles, train: np.ndarray) -> Encoder:
         if rule.column in {task.column for task in tasks}:
             what = f"column {rule.column!r} is sensitive and also a task ({len(table):,} rows)"
             raise complain(table.where, what, "Predict it or protect it: remove it from one of the two.")
+    if roles.language is not None and roles.text is None:
+        what = f"language {roles.language!r} without a text ({len(table):,} rows)"
+        raise complain(table.where, what, "Name the column of tokens as text.")
     rows = np.arange(len(table)) if roles.standardise == "all" else train
     numeric, categorical = _features(table, roles, tasks, attributes)
     return Encoder(
@@ -203,6 +211,7 @@ def fit(table: Table, roles: Roles, train: np.ndarray) -> Encoder:
         tuple(_fit_attribute(rule, table, roles) for rule in attributes),
         tuple(_fit_scale(name, table, roles, rows) for name in numeric),
         tuple(_fit_codes(name, table, roles, rows) for name in categorical),
+        () if roles.text is None else learn(table, roles, rows),
     )
 
 
@@ -272,18 +281,21 @@ def _fit_attribute(rule: Rule, table: Table, roles: Roles) -> Rule:
 
 def _features(table: Table, roles: Roles, tasks, attributes) -> tuple[list[str], list[str]]:
     """Names of numeric and categorical features, in the order of ``features`` or of the table."""
-    for name in (*roles.drop, *roles.numeric, *roles.categorical, *(roles.features or ())):
+    features = roles.features or ()
+    given = (*features, *roles.numeric, *roles.categorical, *([roles.text] if roles.text is not None else ()))
+    for name in (*roles.drop, *given):
         table.column(name)
     never = {t.column for t in tasks} | set(roles.drop) | ({roles.weight, roles.split} - {None})
     sensitive = [a.column for a in attributes]
     if not roles.use_sensitive:
         never |= set(sensitive)
-    for name in (*(roles.features or ()), *roles.numeric, *roles.categorical):
-        if name in never and name not in roles.drop:
-            what = (
-                f"column {name!r} cannot be a feature of {len(table):,} rows: it is a task, sensitive, weight or split"
-            )
-            raise complain(table.where, what, "Remove it from the features (use_sensitive allows sensitive ones).")
+    for name in given:
+        if name in never and (name not in roles.drop or name == roles.text):
+            what = f"column {name!r} cannot be a feature of {len(table):,} rows: it is a task, sensitive, weight or split"
+            raise complain(table.where, what + (", or dropped" if name in roles.drop else ""),
+                           "Remove it from the features (use_sensitive allows sensitive ones).")
+    if roles.text is not None:
+        return [], []
     extra = sensitive if roles.use_sensitive else []
     names = table.columns if roles.features is None else dict.fromkeys((*roles.features, *extra))
     names = [name for name in names if name not in never]

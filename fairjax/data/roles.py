@@ -38,8 +38,12 @@ class Roles:
     weight: str | None = None
     split: str | None = None  # column of train, validation, test; without validation it is carved from train
     use_sensitive: bool = False
-    standardise: str = "train"  # rows that give means, deviations and levels; "all" is the papers' form
+    standardise: str = "train"  # rows that give means, deviations, levels and words; "all" is the papers' form
     missing: str = "error"  # or "impute": NaN, infinite and empty numeric features become the training mean
+    text: str | None = None  # a column of tokens with blanks between them; it is then the only feature
+    language: str | None = None  # with text: a column, whose every level has a vocabulary of its own
+    length: int = 40  # tokens of a text that are kept, the first ones
+    minimum: int = 2  # a token that training rows hold less often is unknown
     kinds: dict[str, str] = dataclasses.field(default_factory=dict)  # task name -> kind
     levels: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)  # name -> order of its levels
     na_values: tuple[str, ...] = NA
@@ -55,6 +59,13 @@ class Roles:
         for field, allowed in (("standardise", ("train", "all")), ("missing", ("error", "impute"))):
             if getattr(self, field) not in allowed:
                 raise DataError(f"roles: {field} is {getattr(self, field)!r}. Give one of {listing(allowed)}.")
+        for field in ("length", "minimum"):
+            if getattr(self, field) < 1:
+                raise DataError(f"roles: {field} is {getattr(self, field)}. Give one token or more.")
+        others = [field for field in ("features", "numeric", "categorical", "use_sensitive") if getattr(self, field)]
+        if self.text is not None and others:
+            what = f"roles: {listing(others)} beside text {self.text!r}"
+            raise DataError(f"{what}. Leave them out: the text is the only feature.")
 
 
 class Rule(NamedTuple):

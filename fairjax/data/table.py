@@ -34,6 +34,8 @@ class Prepared:
     def describe(self) -> str:
         """Rows, known labels and label means per task, group and split, as text."""
         counts = [f"{len(self.spec.numeric)} numeric and {len(self.spec.categorical)} categorical features"]
+        if self.spec.words:
+            counts = [f"{self.encoder.roles.length} tokens, words: {', '.join(map(_counted, self.encoder.vocabularies))}"]
         counts += [f"tasks: {', '.join(_says(rule) for rule in self.encoder.tasks)}"]
         head = ("", *SPLITS)
         rows = [head, ("rows", *(f"{len(split.weight):,}" for split in self.splits))]
@@ -44,6 +46,11 @@ class Prepared:
         widths = [max(len(row[i]) for row in rows) for i in range(4)]
         lines = [row[0].ljust(widths[0]) + "".join("  " + row[i].rjust(widths[i]) for i in (1, 2, 3)) for row in rows]
         return "\n".join([f"{self.name}: {counts[0]}; {counts[1]}", *(line.rstrip() for line in lines)])
+
+
+def _counted(vocabulary) -> str:
+    """A vocabulary's size, with its language if there are several."""
+    return f"{vocabulary.language} {len(vocabulary.words):,}".strip()
 
 
 def _says(rule) -> str:
