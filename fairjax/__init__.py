@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 _WHERE = {
     "types": ["Array", "Attribute", "Columns", "DataError", "Dataset", "Model", "Objective", "Parts", "Post", "Range",
               "Recipe", "Sentences", "Spec", "Splits", "Task"],
-    "data": ["Encoder", "Prepared", "Roles", "from_table", "load", "synthetic"],
+    "data": ["Encoder", "Prepared", "Roles", "from_sentences", "from_table", "load", "synthetic", "token_column"],
     "models": ["from_equinox", "from_linen", "from_nnx", "scores", "shared_bottom"],
     "notions": ["Notion", "correlation_ratio", "everyone", "exclusive", "gaussian", "gaussian_mmd", "laplacian", "mmd",
                 "negatives", "positives", "rate_gap", "sharpened_rate_gap"],

@@ -7,6 +7,7 @@ from fairjax.data.join import join
 from fairjax.data.named import NAMED, load, reload
 from fairjax.data.partial import Part, dealt
 from fairjax.data.roles import Roles
+from fairjax.data.sentences import from_sentences, token_column
 from fairjax.data.synthetic import Population, synthetic
 from fairjax.data.table import Prepared, from_table
 from fairjax.types import DataError
@@ -20,9 +21,11 @@ __all__ = [
     "Prepared",
     "Roles",
     "dealt",
+    "from_sentences",
     "from_table",
     "join",
     "load",
     "reload",
     "synthetic",
+    "token_column",
 ]
