@@ -249,7 +249,7 @@ def list_data(data_dir: Path | None) -> None:
             state = "ready"
         except DataError:
             state = f"absent: fairjax data prepare {name}"
-        click.echo(f"{name:10s} {entry.about} ({entry.terms}) - {state}")
+        click.echo(f"{name:18s} {entry.about} ({entry.terms}) - {state}")
 
 
 @data.command(name="prepare")

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fairjax.data import acs, adult, compas, german, lsac
+from fairjax.data import acs, adult, compas, german, lsac, multilingual_hate
 from fairjax.data.files import RawFile, find_file, obtain
 from fairjax.data.read import Table, listing
 from fairjax.data.roles import Roles
@@ -78,6 +78,14 @@ _NAMED = (
         acs.FILES,
         acs.read,
         acs.ROLES,
+    ),
+    Named(
+        "multilingual_hate",
+        "48,237 tweets as token ids; hate in five languages; by gender, age and ethnicity",
+        "Apache-2.0",
+        multilingual_hate.FILES,
+        multilingual_hate.read,
+        multilingual_hate.ROLES,
     ),
 )
 NAMED: dict[str, Named] = {entry.name: entry for entry in _NAMED}
