@@ -11,7 +11,7 @@ _WHERE = {
     "types": ["Array", "Attribute", "Columns", "DataError", "Dataset", "Model", "Objective", "Parts", "Post", "Range",
               "Recipe", "Sentences", "Spec", "Splits", "Task"],
     "data": ["Encoder", "Prepared", "Roles", "from_sentences", "from_table", "load", "synthetic", "token_column"],
-    "models": ["from_equinox", "from_linen", "from_nnx", "scores", "shared_bottom"],
+    "models": ["from_equinox", "from_linen", "from_nnx", "network", "scores", "shared_bottom", "text_encoder"],
     "notions": ["Notion", "correlation_ratio", "everyone", "exclusive", "gaussian", "gaussian_mmd", "laplacian", "mmd",
                 "negatives", "positives", "rate_gap", "sharpened_rate_gap"],
     "objectives": ["mta_f_rows", "objective", "per_task", "weighted"],

@@ -16,7 +16,7 @@ import numpy as np
 from fairjax import notions
 from fairjax.metrics import are, arfg, base_rates, denominator
 from fairjax.metrics import evaluate as evaluate_scores
-from fairjax.models import shared_bottom
+from fairjax.models import network
 from fairjax.recipes import RECIPES, Setup
 from fairjax.sweep import Runs, draw, grid, mapped, measure_chunk, member, sweep
 from fairjax.train import Static
@@ -100,7 +100,7 @@ def _notion(plan: Plan, kind: str) -> notions.Notion:
 def recipe(plan: Plan, spec: Spec, method: str) -> Recipe:
     """A method of a plan, with the plan's bounds on its knobs."""
     notion = tuple(_notion(plan, task.kind) for task in spec.tasks)
-    model = shared_bottom(spec, plan.trunk, plan.head, plan.embedding)
+    model = network(spec, plan.trunk, plan.head, plan.embedding)
     setup = Setup.paper(spec, model, notion, plan.learning_rate, plan.batch_size)._replace(reduction=plan.reduction)
     options = {"scale_trunk": plan.scale_trunk} if method == "mta_f" else {}
     made = RECIPES[method](setup, **options)

@@ -2,5 +2,6 @@
 
 from fairjax.models.adapters import from_equinox, from_linen, from_nnx
 from fairjax.models.tabular import scores, shared_bottom
+from fairjax.models.text import network, text_encoder
 
-__all__ = ["from_equinox", "from_linen", "from_nnx", "scores", "shared_bottom"]
+__all__ = ["from_equinox", "from_linen", "from_nnx", "network", "scores", "shared_bottom", "text_encoder"]

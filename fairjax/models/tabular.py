@@ -13,6 +13,8 @@ both lie contiguous along the rows they are summed over, which on a CPU is two t
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -90,6 +92,27 @@ class Head(nn.Module):
         return Dense(self.outputs, self.kernel_init, name="output")(z)
 
 
+def heads_of(spec: Spec, features: int, widths: tuple[int, ...], kernel_init: nn.initializers.Initializer
+             ) -> tuple[Callable[[Array], PyTree], Callable[[PyTree, Array], Array]]:
+    """One head per task: ``init(key)`` gives a subtree per task, ``predict(params, z)`` scores ``[B, C]`` of ``[B, D]``."""
+    heads = {t.name: Head(widths, t.score_width, kernel_init) for t in spec.tasks}
+
+    def init(key: Array) -> PyTree:
+        params, z = {}, jnp.zeros((features, 1))
+        for width in sorted({t.score_width for t in spec.tasks}):  # drawn together by shape: half the work to compile
+            alike = [t.name for t in spec.tasks if t.score_width == width]
+            keys = jax.random.split(jax.random.fold_in(key, width), len(alike))
+            drawn = jax.vmap(lambda k, h=heads[alike[0]]: h.init(k, z)["params"])(keys)
+            params |= {name: jax.tree.map(lambda a, i=i: a[i], drawn) for i, name in enumerate(alike)}
+        return params
+
+    def predict(params: PyTree, z: Array) -> Array:
+        z = z.T  # once, so that the heads' gradients meet in this layout
+        return jnp.concatenate([h.apply({"params": params[name]}, z) for name, h in heads.items()]).T
+
+    return init, predict
+
+
 def shared_bottom(spec: Spec, trunk: tuple[int, ...] = (64,), head: tuple[int, ...] = (32,), embedding: int = 10, *,
                   fold: bool = True, kernel_init: nn.initializers.Initializer | None = None,
                   embedding_init: nn.initializers.Initializer | None = None) -> Model:
@@ -118,29 +141,17 @@ def shared_bottom(spec: Spec, trunk: tuple[int, ...] = (64,), head: tuple[int, .
     embedding_init = embedding_init or nn.initializers.truncated_normal(stddev=embedding**-0.5)
     levels = tuple(n for _, n in spec.categorical)
     body = Trunk(levels, tuple(trunk), embedding, fold, kernel_init, embedding_init)
-    heads = {t.name: Head(tuple(head), t.score_width, kernel_init) for t in spec.tasks}
-    outputs = sorted({t.score_width for t in spec.tasks})
+    init_heads, predict = heads_of(spec, trunk[-1], tuple(head), kernel_init)
     example = Columns(jnp.zeros((1, len(spec.numeric))), jnp.zeros((1, len(levels)), int))
 
     def init(key: Array) -> PyTree:
         trunk_key, head_key = jax.random.split(key)
-        params = {"trunk": body.init(trunk_key, example)["params"], "heads": {}}
-        z = jnp.zeros((trunk[-1], 1))
-        for width in outputs:  # heads of one shape are drawn together, half the work for the compiler
-            alike = [t.name for t in spec.tasks if t.score_width == width]
-            keys = jax.random.split(jax.random.fold_in(head_key, width), len(alike))
-            drawn = jax.vmap(lambda k, h=heads[alike[0]]: h.init(k, z)["params"])(keys)
-            params["heads"] |= {name: jax.tree.map(lambda a, i=i: a[i], drawn) for i, name in enumerate(alike)}
-        return params
+        return {"trunk": body.init(trunk_key, example)["params"], "heads": init_heads(head_key)}
 
     def represent(params: PyTree, x: Columns, condition: Array | None = None) -> Array:
         if condition is not None:
             raise ValueError("shared_bottom takes no condition; use a conditioned model")
         return body.apply({"params": params}, x).T
-
-    def predict(params: PyTree, z: Array) -> Array:
-        z = z.T  # once, so that the heads' gradients meet in this layout
-        return jnp.concatenate([h.apply({"params": params[name]}, z) for name, h in heads.items()]).T
 
     return Model(init, represent, predict)
 
