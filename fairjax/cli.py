@@ -73,6 +73,11 @@ def data_options(command):
         click.option("--drop", metavar="A,B", help="Columns that are never features (leaks, identifiers)."),
         click.option("--numeric", metavar="A,B", help="Features that must be numbers."),
         click.option("--categorical", metavar="A,B", help="Features that are levels even if they look like numbers."),
+        click.option("--text", metavar="COLUMN", help="A column of tokens with blanks between them; the only feature then."),
+        click.option("--language", metavar="COLUMN", help="With --text: every one of its levels has a vocabulary of its own."),
+        click.option("--length", type=click.IntRange(1), default=40, show_default=True, help="Tokens of a text that are kept."),
+        click.option("--minimum", type=click.IntRange(1), default=2, show_default=True,
+                     help="A token that training rows hold less often is unknown."),
         click.option("--use-sensitive", is_flag=True, help="Sensitive columns are features too."),
         click.option("--weight-column", help="Column of row weights."),
         click.option("--split-column", help="Column with train, validation, test. Default: a seeded 60/20/20 split."),
@@ -92,9 +97,9 @@ def plan_options(command):
         click.option("--epochs", type=click.IntRange(1), help="Passes over the training rows."),
         click.option("--batch-size", type=click.IntRange(1)),
         click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="Of Adagrad."),
-        click.option("--trunk", metavar="W,W", help="Widths of the shared layers."),
+        click.option("--trunk", metavar="W,W", help="Widths of the shared layers; of a text, of its convolutions."),
         click.option("--head", metavar="W,W", help="Widths of each task's own layers."),
-        click.option("--embedding", type=click.IntRange(1), help="Width of categorical embeddings."),
+        click.option("--embedding", type=click.IntRange(1), help="Width of the embeddings of categories or words."),
         click.option("--notion", type=click.Choice(["rate_gap", "correlation", "mmd", "laplacian_mmd", "wasserstein"]),
                      help="Fairness loss: distance between the groups' scores."),
         click.option("--condition", type=click.Choice(["fpr", "tpr", "odds", "parity"]),
@@ -272,7 +277,7 @@ def prepare(options: dict):
     from fairjax.data import NAMED, Roles, from_table, load
     name = options["data"]
     if name in NAMED:
-        given = [f"--{option}" for option in ("task", "features", "drop", "numeric", "categorical")
+        given = [f"--{option}" for option in ("task", "features", "drop", "numeric", "categorical", "text", "language")
                  if options["tasks" if option == "task" else option]]
         if given:
             raise DataError(f"{name} has roles of its own; leave out {', '.join(given)}, or give a CSV file with --data.")
@@ -287,7 +292,7 @@ def prepare(options: dict):
     roles = Roles(tasks=options["tasks"], sensitive=options["sensitive"], features=_several(options["features"]),
                   weight=options["weight_column"], split=options["split_column"], missing=options["missing"],
                   use_sensitive=options["use_sensitive"], delimiter=options["delimiter"], encoding=options["encoding"],
-                  **listed)
+                  **{key: options[key] for key in ("text", "language", "length", "minimum")}, **listed)
     return from_table(name, roles, seed=options["seed"])
 
 

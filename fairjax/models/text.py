@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from fairjax.models.tabular import Dense, heads_of, shared_bottom
-from fairjax.types import Array, Model, PyTree, Sentences, Spec
+from fairjax.types import Array, DataError, Model, PyTree, Sentences, Spec
 
 _ROWS = 1024  # at a time: windows of a whole validation set, times members, would fill the memory
 
@@ -130,10 +130,10 @@ def network(spec: Spec, trunk: tuple[int, ...], head: tuple[int, ...], embedding
       embedding: dimension of embeddings.
 
     Raises:
-      ValueError: for texts, when widths of the trunk differ.
+      DataError: for texts, when widths of the trunk differ.
     """
     if not spec.words:
         return shared_bottom(spec, trunk, head, embedding)
     if len(set(trunk)) != 1:
-        raise ValueError(f"trunk {trunk}: the convolutions of a text encoder have one width; repeat it, as in (64, 64)")
+        raise DataError(f"trunk {trunk}: the convolutions of a text have one width. Repeat it, as in (64, 64), or give one.")
     return text_encoder(spec, embedding=embedding, width=trunk[0], layers=len(trunk), head=head)
