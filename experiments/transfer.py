@@ -298,3 +298,28 @@ def write_rows(path: Path, rows: list[dict]) -> None:
         writer = csv.DictWriter(stream, names, restval="")
         writer.writeheader()
         writer.writerows({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+
+
+def main() -> None:
+    """Run the experiment."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tables", nargs="+", default=list(TABLES), choices=list(TABLES))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="very few steps and rows")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    args = parser.parse_args()
+    import os
+    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+    args.out.mkdir(parents=True, exist_ok=True)
+    for name in args.tables:
+        print(name, flush=True)
+        bench = Bench(TABLES[name], args.quick)
+        rows = transfer_table(bench, 2 if args.quick else args.seeds, extras=len(bench.table.axes) == 1)
+        write_rows(args.out / f"{name}_runs.csv", rows)
+        lines = summary(rows)
+        write_rows(args.out / f"{name}.csv", lines)
+        print(verdict(lines), flush=True)
+
+
+if __name__ == "__main__":
+    main()
