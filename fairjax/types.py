@@ -48,7 +48,7 @@ class Dataset(NamedTuple):
     x: PyTree  # any pytree of arrays with leading N; Columns for tables, Sentences for texts
     labels: Array  # [N, Y] float32; 0/1, class index, or a number; undefined where the mask is 0 (NaN allowed)
     label_mask: Array  # [N, Y] float32, 1 where the label is known
-    groups: Array  # [N, G] float32 membership, all attributes side by side
+    groups: Array  # [N, G] float32 membership, all attributes side by side; of a number whether it is known, and its value
     weight: Array  # [N] float32
 
 
@@ -95,10 +95,29 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class Attribute:
-    """A sensitive attribute: one block of ``groups``, a column per level."""
+    """A sensitive attribute: one block of ``groups``, a column per level.
+
+    Of a number there are no levels and two columns, ``(known, value * known)``, the value standardised: a row of which
+    nothing is known is a block of zeros here too.
+    """
 
     name: str
     levels: tuple[str, ...]
+    number: bool = False
+    mean: float = 0.0
+    deviation: float = 1.0
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the block's columns: ``name=level``, of a number ``name known`` and ``name value``."""
+        if self.number:
+            return f"{self.name} known", f"{self.name} value"
+        return tuple(f"{self.name}={level}" for level in self.levels)
+
+    @property
+    def width(self) -> int:
+        """Columns of the block."""
+        return len(self.columns)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,12 +140,12 @@ class Spec:
 
     def group_slice(self, attribute: int) -> slice:
         """Columns of ``groups`` that belong to an attribute."""
-        return _block([len(a.levels) for a in self.attributes], attribute)
+        return _block([a.width for a in self.attributes], attribute)
 
     @property
     def group_names(self) -> tuple[str, ...]:
-        """``attribute=level`` for every column of ``groups``."""
-        return tuple(f"{a.name}={level}" for a in self.attributes for level in a.levels)
+        """A name for every column of ``groups``, see :class:`Attribute`."""
+        return tuple(name for a in self.attributes for name in a.columns)
 
 
 def _block(widths: list[int], index: int) -> slice:

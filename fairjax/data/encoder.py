@@ -52,7 +52,7 @@ class Encoder:
         """What the encoded columns mean."""
         return Spec(
             tuple(Task(t.name, t.kind, t.levels if t.kind == "multiclass" else (), t.mean, t.deviation) for t in self.tasks),
-            tuple(Attribute(a.name, a.levels) for a in self.attributes),
+            tuple(Attribute(a.name, a.levels, a.kind == "number", a.mean, a.deviation) for a in self.attributes),
             tuple(scale.name for scale in self.numeric),
             tuple((codes.name, len(codes.levels)) for codes in self.categorical),
             size(self.vocabularies),
@@ -97,8 +97,8 @@ class Encoder:
 
     def _groups(self, table: Table) -> np.ndarray:
         blocks = [
-            read_groups(rule, table) if rule.column in table else np.zeros((len(table), len(rule.levels)), np.float32)
-            for rule in self.attributes
+            read_groups(rule, table) if rule.column in table else np.zeros((len(table), attribute.width), np.float32)
+            for rule, attribute in zip(self.attributes, self.spec.attributes, strict=True)
         ]
         return np.concatenate(blocks, 1)
 
@@ -175,7 +175,10 @@ def _refuse_labels(rule: Rule, table: Table, bad: np.ndarray) -> None:
 
 
 def read_groups(rule: Rule, table: Table) -> np.ndarray:
-    """``[N, levels]`` membership of a fitted sensitive rule; a zero row where the group is unknown."""
+    """``[N, levels]`` membership of a fitted sensitive rule, of a number ``[N, 2]``; a zero row where it is unknown."""
+    if rule.kind == "number":
+        value, known = _sensitive_number(rule, table)
+        return np.stack([known, np.where(known, (value - rule.mean) / rule.deviation, 0.0)], 1).astype(np.float32)
     if rule.op:
         truth, known = holds(rule, table)
         return (np.stack([~truth, truth], 1) & known[:, None]).astype(np.float32)
@@ -208,7 +211,7 @@ def fit(table: Table, roles: Roles, train: np.ndarray) -> Encoder:
     return Encoder(
         roles,
         tuple(_fit_task(rule, table, roles, rows) for rule in tasks),
-        tuple(_fit_attribute(rule, table, roles) for rule in attributes),
+        tuple(_fit_attribute(rule, table, roles, rows) for rule in attributes),
         tuple(_fit_scale(name, table, roles, rows) for name in numeric),
         tuple(_fit_codes(name, table, roles, rows) for name in categorical),
         () if roles.text is None else learn(table, roles, rows),
@@ -264,7 +267,9 @@ def _kind(rule: Rule, table: Table, levels: tuple[str, ...]) -> str:
     return "multiclass" if text else "regression"
 
 
-def _fit_attribute(rule: Rule, table: Table, roles: Roles) -> Rule:
+def _fit_attribute(rule: Rule, table: Table, roles: Roles, rows: np.ndarray) -> Rule:
+    if rule.kind == "number":
+        return _fit_number(rule, table, rows)
     if rule.op:
         truth, known = holds(rule, table)
         levels = tuple(level for level, there in (("no", ~truth & known), ("yes", truth)) if there.any())
@@ -275,8 +280,31 @@ def _fit_attribute(rule: Rule, table: Table, roles: Roles) -> Rule:
         raise complain(table.where, what, "Give a column, or a rule such as 'age > 25', that makes two groups or more.")
     if len(levels) > _MOST_GROUPS:
         what = f"sensitive column {rule.column!r} has {len(levels):,} different values in {len(table):,} rows"
-        raise complain(table.where, what, f"Cut it into groups by a rule: '{rule.column} > 25', or merge its levels.")
+        cure = f"Cut it into groups by a rule: '{rule.column} > 25', merge its levels, or keep a number whole: "
+        raise complain(table.where, what, f"{cure}'{rule.column} :number'.")
     return rule._replace(kind="group", levels=levels)
+
+
+def _fit_number(rule: Rule, table: Table, rows: np.ndarray) -> Rule:
+    if rule.op:
+        what = f"sensitive rule '{rule.column} {rule.op} {rule.value} :number' on {len(table):,} rows makes groups, no number"
+        raise complain(table.where, what, f"Give '{rule.column} :number', or the rule without ':number'.")
+    value, known = _sensitive_number(rule, table)
+    value = value[rows][known[rows]]
+    if not len(value) or value.min() == value.max():
+        what = f"sensitive column {rule.column!r} has {min(len(value), 1)} value in {len(value):,} known training rows"
+        raise complain(table.where, what, "Nothing can depend on a constant: give a column with two values or more.")
+    return rule._replace(**_moments(value))
+
+
+def _sensitive_number(rule: Rule, table: Table) -> tuple[np.ndarray, np.ndarray]:
+    """``(value [N] float64, known [N] bool)`` of a sensitive number; raises DataError at text and at infinity."""
+    cure = "Correct them, name them in na_values, or leave out ':number' if they are groups."
+    value, known = table.require_numbers(rule.column, cure), ~table.missing(rule.column)
+    if (bad := known & ~np.isfinite(value)).any():
+        what = f"column {rule.column!r}: {bad.sum():,} of {len(table):,} cells are not finite, {table.spots(bad, rule.column)}"
+        raise complain(table.where, what, cure)
+    return value, known
 
 
 def _features(table: Table, roles: Roles, tasks, attributes) -> tuple[list[str], list[str]]:

@@ -35,7 +35,7 @@ def dealt(splits: Splits, spec: Spec, parts: Sequence[Part], seed: int = 0) -> S
                     raise DataError(f"a part knows {what} {name!r}, but there are {', '.join(there)}")
     rng, shares = np.random.default_rng(seed), np.array([p.share for p in parts], float)
     labels = np.float32([sum(([t.name in p.tasks] * t.label_width for t in spec.tasks), []) for p in parts])
-    groups = np.float32([sum(([a.name in p.attributes] * len(a.levels) for a in spec.attributes), []) for p in parts])
+    groups = np.float32([sum(([a.name in p.attributes] * a.width for a in spec.attributes), []) for p in parts])
 
     def deal(data: Dataset) -> Dataset:
         count = len(data.weight)

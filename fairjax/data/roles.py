@@ -1,6 +1,7 @@
 """Roles: which column is a task, a sensitive attribute, a feature; and the small text form of a rule.
 
-``income``, ``income > 50000``, ``income == >50K``, ``rich: income > 50000`` (named), ``job :multiclass`` (kind).
+``income``, ``income > 50000``, ``income == >50K``, ``rich: income > 50000`` (named), ``job :multiclass`` (kind),
+``age :number`` (a sensitive attribute that is a number, not groups).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from fairjax.types import DataError
 
 _KINDS = ("binary", "multiclass", "regression")
 _RULE = re.compile(r"^(.*?)\s*(==|!=|>=|<=|=|>|<)\s*(.*)$", re.DOTALL)
-_HINT = re.compile(rf"^(.*?)\s*:\s*({'|'.join(_KINDS)})$", re.DOTALL)
+_HINT = re.compile(rf"^(.*?)\s*:\s*({'|'.join((*_KINDS, 'number'))})$", re.DOTALL)
 _NAMED = re.compile(r"^([^:<>=!]+?)\s*:\s*(.+)$", re.DOTALL)
 _COMPARE = {">": np.greater, "<": np.less, ">=": np.greater_equal, "<=": np.less_equal}
 
@@ -30,7 +31,7 @@ class Roles:
     """
 
     tasks: tuple[str, ...]  # rules, see the module's first lines
-    sensitive: tuple[str, ...]  # columns, or rules such as ``age > 25``; one attribute each
+    sensitive: tuple[str, ...]  # columns, rules such as ``age > 25``, or numbers, ``age :number``; one attribute each
     features: tuple[str, ...] | None = None  # the only features, in this order; None: every column left
     drop: tuple[str, ...] = ()  # declared leaks
     numeric: tuple[str, ...] = ()  # features that must be numbers
@@ -77,7 +78,7 @@ class Rule(NamedTuple):
     value: str = ""
     kind: str = ""
     levels: tuple[str, ...] = ()
-    mean: float = 0.0  # of a regression
+    mean: float = 0.0  # of a regression, or of a sensitive number
     deviation: float = 1.0
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from fairjax.data.encoder import Encoder, fit
 from fairjax.data.read import Table, as_table, complain, listing
 from fairjax.data.roles import Roles
-from fairjax.types import DataError, Dataset, Spec, Splits
+from fairjax.types import Attribute, DataError, Dataset, Spec, Splits
 
 SPLITS = ("train", "validation", "test")
 _SPELLINGS = {"train": 0, "training": 0, "validation": 1, "valid": 1, "val": 1, "dev": 1, "test": 2, "testing": 2}
@@ -32,17 +32,20 @@ class Prepared:
     source: dict | None = None
 
     def describe(self) -> str:
-        """Rows, known labels and label means per task, group and split, as text."""
+        """Rows, known labels and label means per task, group and split, and means of sensitive numbers, as text."""
         counts = [f"{len(self.spec.numeric)} numeric and {len(self.spec.categorical)} categorical features"]
         if self.spec.words:
             counts = [f"{self.encoder.roles.length} tokens, words: {', '.join(map(_counted, self.encoder.vocabularies))}"]
         counts += [f"tasks: {', '.join(_says(rule) for rule in self.encoder.tasks)}"]
         head = ("", *SPLITS)
         rows = [head, ("rows", *(f"{len(split.weight):,}" for split in self.splits))]
+        rows += [(f"{a.name} (number)", *(_mean(s, a, self.spec.group_slice(i)) for s in self.splits))
+                 for i, a in enumerate(self.spec.attributes) if a.number]
+        columns = [(a, name) for a in self.spec.attributes for name in a.columns]
         for task, words in enumerate(self.spec.tasks):
             rows.append((f"{words.name} ({words.kind})", *(_known(s, task, None, self.spec) for s in self.splits)))
-            for group, name in enumerate(self.spec.group_names):
-                rows.append((f"  {name}", *(_known(s, task, group, self.spec) for s in self.splits)))
+            rows += [(f"  {name}", *(_known(s, task, group, self.spec) for s in self.splits))
+                     for group, (attribute, name) in enumerate(columns) if not attribute.number]
         widths = [max(len(row[i]) for row in rows) for i in range(4)]
         lines = [row[0].ljust(widths[0]) + "".join("  " + row[i].rjust(widths[i]) for i in (1, 2, 3)) for row in rows]
         return "\n".join([f"{self.name}: {counts[0]}; {counts[1]}", *(line.rstrip() for line in lines)])
@@ -58,6 +61,14 @@ def _says(rule) -> str:
     if rule.op:
         return f"{rule.name} (1: {rule.column} {rule.op} {rule.value})"
     return f"{rule.name} (1: {rule.column} == {rule.levels[1]})" if rule.kind == "binary" else rule.name
+
+
+def _mean(data: Dataset, attribute: Attribute, block: slice) -> str:
+    """``rows (mean)`` of a sensitive number, in the units of its column."""
+    known, value = data.groups[:, block].T
+    if not known.any():
+        return "0"
+    return f"{int(known.sum()):,} ({attribute.mean + attribute.deviation * value[known > 0].mean():.4f})"
 
 
 def _known(data: Dataset, task: int, group: int | None, spec: Spec) -> str:
@@ -183,7 +194,7 @@ def _split_column(table: Table, name: str) -> list[np.ndarray]:
 
 
 def _refuse_thin(where: str, split: str, data: Dataset, spec: Spec) -> None:
-    """Every task has labels, every training label varies, every group has rows."""
+    """Every task has labels, every training label varies, every group has rows, every sensitive number is known somewhere."""
     n = len(data.weight)
     for i, task in enumerate(spec.tasks):
         label = data.labels[data.label_mask[:, i] > 0, i]
@@ -193,9 +204,13 @@ def _refuse_thin(where: str, split: str, data: Dataset, spec: Spec) -> None:
         if split == "train" and label.min() == label.max():
             what = f"task {task.name!r}: its label is constant ({label[0]:g}) in the {len(label):,} labelled train rows"
             raise complain(where, what, "Split otherwise, or change the rule.")
-    for name, members in zip(spec.group_names, data.groups.sum(0), strict=True):
-        if not members:
-            what = f"group {name!r} has 0 of the {n:,} {split} rows"
+    for i, attribute in enumerate(spec.attributes):
+        members = data.groups[:, spec.group_slice(i)].sum(0)
+        if attribute.number and not members[0]:
+            what = f"sensitive number {attribute.name!r} is known in 0 of the {n:,} {split} rows"
+            raise complain(where, what, "Split otherwise (another seed or larger fractions).")
+        for name in [] if attribute.number else np.array(attribute.columns)[members == 0]:
+            what = f"group {str(name)!r} has 0 of the {n:,} {split} rows"
             raise complain(where, what, "Split otherwise (another seed or larger fractions), or merge the group.")
 
 
