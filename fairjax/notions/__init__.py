@@ -2,7 +2,8 @@
 
 A *distance* is ``(prob[N], groups[N, G], weight[N]) -> scalar`` for one attribute: zero when the groups agree, zero with
 zero gradient when fewer than two groups are present. A *condition* chooses the rows. A :class:`Notion` is both. A
-distance is a gap between the values of a statistic (:func:`named`), or compares distributions (``mmd``).
+distance is a gap between the values of a statistic (:func:`named`), or compares distributions (``mmd``). Of an attribute
+that is a number it is dependence (``pearson``, ``hsic``).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 
 from fairjax.notions import differential, gaps, statistics
 from fairjax.notions.conditions import everyone, exclusive, known, negatives, nobody, positives
+from fairjax.notions.continuous import hsic, pearson
 from fairjax.notions.correlation import correlation_ratio, published_correlation
 from fairjax.notions.distribution import kolmogorov_smirnov, soft_kolmogorov_smirnov, wasserstein
 from fairjax.notions.gaps import difference, ratio
@@ -62,7 +64,8 @@ class Notion(NamedTuple):
     kinds: tuple[str, ...] = KINDS  # of tasks it is for
     labelled: bool = False  # whether the distance reads labels
     over: Callable[..., Array] = added  # of a task with several classes or labels
-    attributes: tuple[int, ...] | None = None  # which of the spec's; None for all
+    attributes: tuple[int, ...] | None = None  # which of the spec's; None for all of its sort
+    numbers: bool = False  # its sort: attributes that are numbers, or those with levels
 
 
 # name -> statistic and the rows it is taken on
@@ -113,7 +116,7 @@ def fits(kind: str) -> tuple[str, ...]:
 
 
 __all__ = ["CLASSES", "NUMBERS", "TABLE", "Notion", "Statistic", "added", "adjusted_mmd", "correlation_ratio",
-           "difference", "differential", "everyone", "exclusive", "fits", "gaps", "gaussian", "gaussian_mmd", "known",
-           "kolmogorov_smirnov", "laplacian", "macro", "micro", "mmd", "named", "negatives", "nobody", "parity",
-           "positives", "published_correlation", "published_mmd", "published_rate_gap", "rate_gap", "ratio",
+           "difference", "differential", "everyone", "exclusive", "fits", "gaps", "gaussian", "gaussian_mmd", "hsic",
+           "known", "kolmogorov_smirnov", "laplacian", "macro", "micro", "mmd", "named", "negatives", "nobody", "parity",
+           "pearson", "positives", "published_correlation", "published_mmd", "published_rate_gap", "rate_gap", "ratio",
            "sharpened_rate_gap", "soft_kolmogorov_smirnov", "statistics", "wasserstein", "worst"]

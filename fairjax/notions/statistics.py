@@ -115,7 +115,7 @@ def _moments(prob: Array, label: Array, groups: Array, weight: Array) -> tuple[A
     mass_g = jnp.sum(member, axis=0)
     share = divide(member, mass_g[None])
     mean_p, mean_y = p @ share, y @ share
-    off_p, off_y = p[:, None] - mean_p, y[:, None] - mean_y
+    off_p, off_y = p[:, None] - mean_p[None], y[:, None] - mean_y[None]
     var_p, var_y = jnp.sum(share * off_p**2, axis=0), jnp.sum(share * off_y**2, axis=0)
     return mass_g, mean_p, mean_y, var_p, var_y, jnp.sum(share * off_p * off_y, axis=0)
 

@@ -57,7 +57,7 @@ def differentially_fair(model: Model, spec: Spec, penalties: Sequence[Differenti
       reduction: of the accuracy losses; see the module.
 
     Raises:
-      ValueError: for a penalty on a regression.
+      ValueError: for a penalty on a regression, over no attribute, or over one that is a number.
 
     Reference:
       Aguirre, Dredze: Transferring fairness using multi-task learning with limited demographic information, 2023; Foulds,
@@ -67,6 +67,7 @@ def differentially_fair(model: Model, spec: Spec, penalties: Sequence[Differenti
         if spec.tasks[penalty.task].kind == "regression":
             raise ValueError(f"task {spec.tasks[penalty.task].name!r} is a regression: differential fairness compares rates of "
                              f"outcomes. For this kind there are {', '.join(fits('regression'))} (fairjax.notions.named)")
+        _refuse_numbers(spec, penalty.attributes)
 
     def init(key: Array, data: Dataset) -> tuple[Counted, ...]:
         del key
@@ -95,11 +96,24 @@ def differentially_fair(model: Model, spec: Spec, penalties: Sequence[Differenti
 
 
 def crossed(spec: Spec, groups: Array, attributes: Sequence[int]) -> Array:
-    """Membership in every combination of levels ``[N, G1 * G2 * ...]``, the last attribute fastest; 0 where one is unknown."""
+    """Membership in every combination of levels ``[N, G1 * G2 * ...]``, the last attribute fastest; 0 where one is unknown.
+
+    Raises:
+      ValueError: for no attribute, or one that is a number and has no levels.
+    """
+    _refuse_numbers(spec, attributes)
     out = groups[:, spec.group_slice(attributes[0])]
     for a in attributes[1:]:
         out = (out[:, :, None] * groups[:, None, spec.group_slice(a)]).reshape(out.shape[0], -1)
     return out
+
+
+def _refuse_numbers(spec: Spec, attributes: Sequence[int]) -> None:
+    numbers = [spec.attributes[a].name for a in attributes if spec.attributes[a].number]
+    if numbers or not attributes:
+        which = f"attribute {numbers[0]!r} is a number" if numbers else "no attribute was given"
+        raise ValueError(f"groups are crossings of levels, but {which}. Name attributes with levels; a rule such as 'age > 25' "
+                         f"makes them of a number")
 
 
 def _outcomes(spec: Spec, penalty: Differential, scores: Array | None, batch: Dataset) -> tuple[Array | None, Array, Array]:

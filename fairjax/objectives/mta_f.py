@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 
-from fairjax.notions import Notion
-from fairjax.objectives.rows import Terms, objective
+from fairjax.objectives.rows import Notions, Terms, objective
 from fairjax.types import Array, Dataset, Model, Objective, Spec
 
 
@@ -39,7 +38,7 @@ def mta_f_rows(loss: Sequence[Array], fairness: Sequence[Array], exclusive: Sequ
     return trunk, heads
 
 
-def mta_f(model: Model, spec: Spec, *, notion: Notion | Sequence[Notion | None], weight: Array, lam: Array, r: Array,
+def mta_f(model: Model, spec: Spec, *, notion: Notions, weight: Array, lam: Array, r: Array,
           scale_trunk: bool = True, reduction: str = "batch") -> Objective:
     """MTA-F as an objective with the rows ``trunk`` and ``heads``; see :func:`mta_f_rows`.
 

@@ -19,6 +19,11 @@ from fairjax.masked import divide, keep
 from fairjax.notions import Notion, everyone, exclusive, fits, negatives, nobody, positives
 from fairjax.types import Array, Dataset, Model, Objective, PyTree, Spec
 
+# one for all tasks, or per task one, several whose distances are added up, or None
+Notions = Notion | Sequence[Notion | Sequence[Notion] | None]
+_SORTS = ("attributes with levels (any distance between groups)",
+          "attributes that are numbers (pearson and hsic, with numbers=True in the notion)")
+
 
 class Terms:
     """Losses of one batch per task; each is computed when it is asked for.
@@ -27,17 +32,17 @@ class Terms:
       spec: names the columns.
       scores: ``[B, C]``.
       batch: the rows.
-      notion: the fairness notion; a sequence has one per task, None for a task without; None where only accuracy is
-        asked for.
+      notion: the fairness notion; a sequence has one per task, or several (as of attributes with levels and of numbers),
+        None for a task without; None where only accuracy is asked for.
       reduction: ``"batch"`` or ``"mean"``.
     """
 
-    def __init__(self, spec: Spec, scores: Array, batch: Dataset, notion: Notion | Sequence[Notion | None] | None = None,
-                 reduction: str = "batch"):
+    def __init__(self, spec: Spec, scores: Array, batch: Dataset, notion: Notions | None = None, reduction: str = "batch"):
         if reduction not in ("batch", "mean"):
             raise ValueError(f"reduction must be 'batch' or 'mean', got {reduction!r}")
         self.spec, self.scores, self.batch, self.reduction = spec, scores, batch, reduction
-        self.notions = (notion,) * len(spec.tasks) if notion is None or isinstance(notion, Notion) else tuple(notion)
+        given = [notion] * len(spec.tasks) if notion is None or isinstance(notion, Notion) else notion
+        self.notions = [[] if n is None else [n] if isinstance(n, Notion) else list(n) for n in given]
         _check(spec, self.notions)
         self._binary = [i for i, t in enumerate(spec.tasks) if t.kind == "binary"]
         self._columns = [spec.label_slice(i).start for i in self._binary]
@@ -70,40 +75,47 @@ class Terms:
         return against_rest(self.spec, t, self.batch.labels, self.batch.label_mask)
 
     def _distance(self, t: int, select) -> Array:
-        notion, total = self.notions[t], jnp.zeros((), jnp.float32)
-        if notion is None:
-            return total
-        prob, label = probabilities(self.spec, self.scores)[t], self._labels(t)[0]
+        return sum((self._of_notion(t, notion, select) for notion in self.notions[t]), start=jnp.zeros((), jnp.float32))
+
+    def _of_notion(self, t: int, notion: Notion, select) -> Array:
+        prob, label, total = probabilities(self.spec, self.scores)[t], self._labels(t)[0], jnp.zeros((), jnp.float32)
 
         def distance(prob: Array, groups: Array, weight: Array, label: Array) -> Array:
             value = notion.distance(prob, groups, weight, *([label] if notion.labelled else []))
-            return self._scale(value, weight, groups)
+            return self._scale(value, weight, groups[:, 0] if notion.numbers else jnp.sum(groups, axis=1))
 
-        for a in range(len(self.spec.attributes)) if notion.attributes is None else notion.attributes:
+        for a in _attributes(self.spec, notion):
             groups = self.batch.groups[:, self.spec.group_slice(a)]
             for condition in notion.conditions:
                 weight = self.batch.weight[:, None] * select(condition)
                 total = total + notion.over(distance, prob, groups, weight, label)
         return total
 
-    def _scale(self, value: Array, weight: Array, groups: Array) -> Array:
-        if self.reduction == "mean":
-            return value
-        return value * jnp.sum(weight * jnp.sum(groups, axis=1)) / weight.shape[0]
+    def _scale(self, value: Array, weight: Array, known: Array) -> Array:
+        return value if self.reduction == "mean" else value * jnp.sum(weight * known) / weight.shape[0]
 
 
-def _check(spec: Spec, notions: tuple[Notion | None, ...]) -> None:
-    """Refuse a notion for a task of a kind that it is not for."""
+def _attributes(spec: Spec, notion: Notion) -> list[int]:
+    """Which of the spec's attributes a notion looks at."""
+    mine = [i for i, a in enumerate(spec.attributes) if a.number == notion.numbers]
+    return mine if notion.attributes is None else list(notion.attributes)
+
+
+def _check(spec: Spec, notions: list[list[Notion]]) -> None:
+    """Refuse a notion for a task of a kind, or for attributes of a sort, that it is not for."""
     if len(notions) != len(spec.tasks):
         raise ValueError(f"{len(notions)} notions for {len(spec.tasks)} tasks; give one for all, or one (or None) per task")
-    for task, notion in zip(spec.tasks, notions, strict=True):
-        if notion is None:
-            continue
+    for task, notion in [(task, n) for task, several in zip(spec.tasks, notions, strict=True) for n in several]:
         on_label = [c.__name__ for c in notion.conditions if c in (negatives, positives)] * (task.kind == "regression")
         if task.kind not in notion.kinds or on_label:
             why = f"a notion on {' and '.join(on_label)}" if on_label else f"a notion for {', '.join(notion.kinds)} tasks"
             raise ValueError(f"task {task.name!r} is of kind {task.kind}, but was given {why}. For this kind there are "
                              f"{', '.join(fits(task.kind))} (fairjax.notions.named), and any distance on everyone")
+        wrong = [spec.attributes[a].name for a in _attributes(spec, notion) if spec.attributes[a].number != notion.numbers]
+        if wrong or not _attributes(spec, notion):
+            which = f"attribute {wrong[0]!r} is none" if wrong else f"there is none among {len(spec.attributes)} attributes"
+            raise ValueError(f"task {task.name!r} was given a notion for {_SORTS[notion.numbers]}, but {which}. Give one for "
+                             f"{_SORTS[not notion.numbers]}")
 
 
 def objective(model: Model, rows: Sequence[str], values) -> Objective:
@@ -115,14 +127,15 @@ def objective(model: Model, rows: Sequence[str], values) -> Objective:
     return Objective(tuple(rows), lambda key, data: (), apply)
 
 
-def per_task(model: Model, spec: Spec, *, notion: Notion | Sequence[Notion | None] | None = None, lam: Array | None = None,
+def per_task(model: Model, spec: Spec, *, notion: Notions | None = None, lam: Array | None = None,
              weight: Array | None = None, split: bool = False, reduction: str = "batch") -> Objective:
     """One row per task: ``w_t (L_t + lam_t F_t)``, or ``w_t L_t`` alone without a notion.
 
     Args:
       model: scores the batch.
       spec: names tasks and attributes.
-      notion: the fairness notion, one per task where they differ (None for a task without); None leaves fairness out.
+      notion: the fairness notion, one per task where they differ (or several, or None), as of :class:`Terms`; None leaves
+        fairness out.
       lam: ``[T]``, needed with a notion.
       weight: ``[T]``; default 1.
       split: accuracy and fairness as rows of their own, ``w_t L_t`` for all tasks, then ``w_t lam_t F_t`` for all.

@@ -9,7 +9,7 @@ import optax
 from fairjax.gradients import sum_rows
 from fairjax.objectives import Differential, differentially_fair, weighted
 from fairjax.recipes.setup import Setup, lam_range, weight_range
-from fairjax.types import Parts, PyTree, Recipe
+from fairjax.types import DataError, Parts, PyTree, Recipe
 
 
 def differential(setup: Setup, penalties: Sequence[Differential] | None = None) -> Recipe:
@@ -21,14 +21,20 @@ def differential(setup: Setup, penalties: Sequence[Differential] | None = None) 
 
     Args:
       setup: model, optimizer; the notion is not used.
-      penalties: default one on every task of classes, over all attributes crossed.
+      penalties: default one on every task of classes, over all attributes with levels crossed.
+
+    Raises:
+      DataError: no attribute has levels.
 
     Reference:
       Aguirre, Dredze: Transferring fairness using multi-task learning with limited demographic information, 2023.
     """
     spec = setup.spec
     if penalties is None:
-        every = tuple(range(len(spec.attributes)))
+        every = tuple(i for i, a in enumerate(spec.attributes) if not a.number)
+        if not every:
+            raise DataError(f"differential fairness compares groups, but {', '.join(a.name for a in spec.attributes)} has no "
+                            f"levels. Cut it by a rule such as 'age > 25', or choose another method.")
         penalties = [Differential(t, every) for t, task in enumerate(spec.tasks) if task.kind != "regression"]
 
     def build(knobs: PyTree) -> Parts:

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from fairjax.gradients import summed_adagrad
-from fairjax.notions import Notion
+from fairjax.objectives.rows import Notions
 from fairjax.types import Model, PyTree, Range, Spec
 
 
@@ -21,14 +21,14 @@ class Setup(NamedTuple):
 
     spec: Spec
     model: Model
-    notion: Callable[[PyTree], Notion | tuple[Notion | None, ...]]  # for all tasks, or one per task
+    notion: Callable[[PyTree], Notions]  # for all tasks, or per task
     optimizer: Callable[[PyTree], optax.GradientTransformation]
     knobs: dict[str, Range]  # knobs read by notion and optimizer
     reduction: str = "batch"
     batch_size: int = 512  # at whose scale running counts start
 
     @staticmethod
-    def paper(spec: Spec, model: Model, notion: Notion | tuple[Notion | None, ...], learning_rate: float,
+    def paper(spec: Spec, model: Model, notion: Notions, learning_rate: float,
               batch_size: int) -> Setup:
         """The setup of the MTA-F code: Adagrad on losses summed over the batch, learning rate as the only shared knob."""
         return Setup(spec, model, lambda knobs: notion, lambda knobs: summed_adagrad(knobs["learning_rate"], batch_size),
