@@ -48,7 +48,8 @@ class GroupTable(NamedTuple):
 
     ``columns``: ``task``, ``attribute`` (crossed ones joined by " & "), ``group`` (a level, ``overall`` or ``difference``),
     ``statistic``, ``count`` (weight of rows that its denominator rests on, before decisions), ``value``, ``low``, ``high``.
-    ``left_out``: groups with fewer rows than asked for, with their counts; they are in no difference either.
+    ``left_out``: groups with fewer rows than asked for, with their counts; they are in no difference either. Attributes that
+    are numbers have no groups, and are listed there too.
     """
 
     columns: dict[str, np.ndarray]
@@ -84,7 +85,7 @@ def group_table(spec: Spec, scores: Array, data: Dataset, rng: np.random.Generat
       level: coverage of the percentile intervals. A difference between groups is biased upwards where there is none.
 
     Raises:
-      ValueError: for scores of another width, a score that is NaN, or an attribute that is not there.
+      ValueError: for scores of another width, a score that is NaN, or a crossed attribute that is not there or is a number.
     """
     scores = np.asarray(scores, np.float32)
     weight = np.asarray(data.weight, np.float32)
@@ -145,7 +146,9 @@ def _decide(task: Task, scores: Array, threshold: float | None) -> Array:
 def _blocks(spec: Spec, data: Dataset, cross, minimum: float) -> tuple[list[tuple[str, list[str], np.ndarray]], dict]:
     """Per attribute or crossing: its name, its levels and membership ``[N, G]`` of those with enough rows; and the others."""
     where, blocks, left_out = {a.name: i for i, a in enumerate(spec.attributes)}, [], {}
-    for names in [(a.name,) for a in spec.attributes] + [tuple(c) for c in cross]:
+    left_out |= {f"{a.name} (a number)": float(np.asarray(data.weight) @ np.asarray(data.groups[:, spec.group_slice(i).start]))
+                 for i, a in enumerate(spec.attributes) if a.number}
+    for names in [(a.name,) for a in spec.attributes if not a.number] + [tuple(c) for c in cross]:
         if lacking := [name for name in names if name not in where]:
             raise ValueError(f"group_table: attribute {lacking[0]!r} is not one of {', '.join(where)}")
         member = np.asarray(crossed(spec, jnp.asarray(data.groups), [where[name] for name in names]))

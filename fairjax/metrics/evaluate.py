@@ -5,6 +5,11 @@ are made at the base-rate threshold of :mod:`fairjax.metrics.thresholds` (the pa
 probability one half. Multiclass tasks choose the largest score and multilabel tasks use one half, both unsuffixed.
 ``error`` is the share of wrong decisions, for regression the root mean squared error in the units of the column, for
 multilabel tasks the mean over labels.
+
+Of an attribute that is a number there are no groups, but ``correlation[task|attribute]``: the absolute Pearson correlation
+of decisions (predictions of a regression; the largest over classes or labels) with it; of a binary task also
+``correlation_given_positive``, ``correlation_given_negative`` (on rows of that label) and ``correlation_given_label``, the
+larger of the two.
 """
 
 from __future__ import annotations
@@ -18,6 +23,7 @@ from fairjax.metrics import group
 from fairjax.metrics.ranking import area_under_curve, rank, threshold_at_rate
 from fairjax.metrics.scores import choose, error, mean, root_mean_squared_error
 from fairjax.metrics.thresholds import constant_output, decide, fixed
+from fairjax.notions.conditions import negatives, positives
 from fairjax.types import Array, Attribute, Dataset, Spec, Task
 
 DIFFERENCES = {
@@ -26,6 +32,7 @@ DIFFERENCES = {
     "false_positive_rate_difference": group.false_positive_rate_difference,
     "equalized_odds_difference": group.equalized_odds_difference,
 }
+GIVEN = {"positive": positives, "negative": negatives}
 TABLES = ("selection_rate", "true_positive_rate", "false_positive_rate", "accuracy")
 
 Blocks = list[tuple[Attribute, slice]]
@@ -90,9 +97,25 @@ def _binary(task: Task, scores: Array, data: Dataset, blocks: Blocks, base_rate:
         out[f"error{suffix}[{task.name}]"] = error(decision, label, known)
         out[f"constant_output{suffix}[{task.name}]"] = constant_output(decision, known)
         rates = group.group_rates(decision, label, data.groups, data.weight, mask)
+        given = {f"_given_{name}": data.weight * rows(label, mask) for name, rows in GIVEN.items()}
         for attribute, block in blocks:
-            out |= _rate_metrics(task.name, attribute, suffix, group.of_attribute(rates, block))
+            if attribute.number:
+                out |= _correlations(task.name, attribute, suffix, decision[:, None], data.groups[:, block], data.weight, given)
+            else:
+                out |= _rate_metrics(task.name, attribute, suffix, group.of_attribute(rates, block))
     return out
+
+
+def _correlations(task: str, attribute: Attribute, suffix: str, value_nc: Array, groups: Array, weight: Array,
+                  given: dict[str, Array]) -> Metrics:
+    """Correlations of values with a number, the largest over classes: on all rows, and on those given."""
+    pair, found = f"{task}|{attribute.name}", {}
+    for name, rows in {"": weight, **given}.items():
+        found[name] = jnp.max(jax.vmap(group.attribute_correlation, (1, None, None))(value_nc, groups, rows))
+    if given:
+        found["_given_label"] = jnp.max(jnp.stack([found[name] for name in given]))
+    counted = {} if suffix else {f"count[{pair}]": jnp.sum(weight * groups[:, 0])}
+    return counted | {f"correlation{name}{suffix}[{pair}]": value for name, value in found.items()}
 
 
 def _rate_metrics(task: str, attribute: Attribute, suffix: str, rates: group.Rates) -> Metrics:
@@ -120,6 +143,9 @@ def _regression(task: Task, scores: Array, data: Dataset, blocks: Blocks, base_r
     mean_g, mass_g = group_mean(prediction, data.groups, data.weight)
     mean_g = jnp.where(mass_g > 0, mean_g, jnp.nan)
     for attribute, block in blocks:
+        if attribute.number:
+            out |= _correlations(task.name, attribute, "", scores, data.groups[:, block], data.weight, {})
+            continue
         pair, rate, mass = f"{task.name}|{attribute.name}", mean_g[block], mass_g[block]
         out[f"mean_prediction_difference[{pair}]"] = group.rate_difference(rate, mass)
         out |= _table("mean_prediction", pair, attribute, rate)
@@ -151,11 +177,14 @@ def _multilabel(task: Task, scores: Array, data: Dataset, blocks: Blocks, base_r
 
 
 def _selection_metrics(task: Task, chosen_nc: Array, data: Dataset, blocks: Blocks) -> Metrics:
-    """Demographic parity as the worst class: the largest difference of selection rates over classes."""
+    """Demographic parity as the worst class: the largest difference of selection rates, or correlation, over classes."""
     rate_cg, mass_cg = jax.vmap(group_mean, (1, None, None))(chosen_nc, data.groups, data.weight)
     rate_cg = jnp.where(mass_cg > 0, rate_cg, jnp.nan)
     out: Metrics = {}
     for attribute, block in blocks:
+        if attribute.number:
+            out |= _correlations(task.name, attribute, "", chosen_nc, data.groups[:, block], data.weight, {})
+            continue
         pair = f"{task.name}|{attribute.name}"
         gap_c = jax.vmap(group.rate_difference)(rate_cg[:, block], mass_cg[:, block])
         out[f"demographic_parity_difference[{pair}]"] = jnp.max(gap_c)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from fairjax.masked import group_mean, keep
 from fairjax.notions.conditions import everyone, negatives, positives
+from fairjax.notions.continuous import pearson
 from fairjax.notions.gaps import difference, ratio
 from fairjax.types import Array
 
@@ -87,6 +88,22 @@ def signed_gap(rate: Array) -> Array:
     if rate.shape[-1] != 2:
         raise ValueError(f"signed gap: expected the rates of 2 groups, got {rate.shape[-1]}; pass one attribute")
     return rate[..., 1] - rate[..., 0]
+
+
+def attribute_correlation(value: Array, groups: Array, weight: Array) -> Array:
+    """Absolute Pearson correlation of decisions or predictions with an attribute that is a number.
+
+    Args:
+      value: ``[N]``; NaN gives NaN.
+      groups: the attribute's block ``[N, 2]``, known and value.
+      weight: ``[N]``, 0 for padding and outside the rows looked at.
+
+    Returns:
+      A scalar in [0, 1]; 0 where ``value`` is constant, as a gap between groups is; NaN where the attribute does not vary.
+    """
+    inside = weight * groups[:, 0] > 0
+    low, high = jnp.min(jnp.where(inside, groups[:, 1], jnp.inf)), jnp.max(jnp.where(inside, groups[:, 1], -jnp.inf))
+    return jnp.where(low < high, pearson(value, groups, weight), jnp.nan)
 
 
 def _measurable(rate: Array, mass: Array) -> Array:
