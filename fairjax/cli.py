@@ -68,7 +68,8 @@ def data_options(command):
                      help="What to predict, once per task: a column, 'income > 50000', 'income == >50K', "
                           "'rich: income > 50000', 'job :multiclass'."),
         click.option("--sensitive", multiple=True, metavar="RULE",
-                     help="Sensitive attribute, once per attribute: a column or a rule such as 'age > 25'."),
+                     help="Sensitive attribute, once per attribute: a column, a rule such as 'age > 25', or 'age :number' "
+                          "for the number itself."),
         click.option("--features", metavar="A,B", help="Only these columns are features. Default: all that are left."),
         click.option("--drop", metavar="A,B", help="Columns that are never features (leaks, identifiers)."),
         click.option("--numeric", metavar="A,B", help="Features that must be numbers."),
@@ -211,7 +212,8 @@ def train(**options) -> None:
                         thresholds=saved.thresholds, minimum=10.0)
     write_columns(options["out"] / "groups.csv", table.columns)
     for name, value in saved.metrics.items():
-        if name.startswith(("test.error[", "test.auc[")) or (name.startswith("test.") and "_difference[" in name):
+        if name.startswith(("test.error[", "test.auc[", "test.correlation")) or (
+                name.startswith("test.") and "_difference[" in name):
             click.echo(f"{name:60s} {value:.4f}")
     click.echo(f"  {options['out'] / 'model.json'}\n  {options['out'] / 'params.npz'}\n"
                f"  {options['out'] / 'predictions.csv'} (test rows)\n"

@@ -36,6 +36,10 @@ CONDITIONS = {
     "odds": ((notions.negatives, notions.positives), "equalized_odds_difference"),
     "parity": ((notions.everyone,), "demographic_parity_difference"),
 }
+# the same for an attribute that is a number: where groups are compared by MMD, HSIC, of which that is a special case
+DEPENDENCE = {"mmd": notions.hsic, "laplacian_mmd": notions.hsic}  # else the correlation
+CORRELATIONS = {"fpr": "correlation_given_negative", "tpr": "correlation_given_positive", "odds": "correlation_given_label",
+                "parity": "correlation"}
 SPLITS = ("validation", "test")
 
 
@@ -89,17 +93,23 @@ PAPER = {
 }
 
 
-def _notion(plan: Plan, kind: str) -> notions.Notion:
-    """The plan's notion for a task of a kind: on the rows of its condition if the task is binary, else on everyone."""
+def _notions(plan: Plan, spec: Spec, kind: str) -> tuple[notions.Notion, ...]:
+    """The plan's notion for a task of a kind, on the rows of its condition if the task is binary, else on everyone.
+
+    One for attributes with levels, one for numbers, where the data has such.
+    """
     distance = DISTANCES[plan.notion](plan.bandwidth)
     if kind == "regression" and plan.notion == "mmd":  # its fast form is for probabilities
         distance = notions.mmd(notions.gaussian(plan.bandwidth))
-    return notions.Notion(distance, CONDITIONS[plan.condition][0] if kind == "binary" else (notions.everyone,))
+    dependence = DEPENDENCE[plan.notion](plan.bandwidth) if plan.notion in DEPENDENCE else notions.pearson
+    rows = CONDITIONS[plan.condition][0] if kind == "binary" else (notions.everyone,)
+    return tuple(notions.Notion(dependence if number else distance, rows, numbers=number)
+                 for number in sorted({a.number for a in spec.attributes}))
 
 
 def recipe(plan: Plan, spec: Spec, method: str) -> Recipe:
     """A method of a plan, with the plan's bounds on its knobs."""
-    notion = tuple(_notion(plan, task.kind) for task in spec.tasks)
+    notion = tuple(_notions(plan, spec, task.kind) for task in spec.tasks)
     model = network(spec, plan.trunk, plan.head, plan.embedding)
     setup = Setup.paper(spec, model, notion, plan.learning_rate, plan.batch_size)._replace(reduction=plan.reduction)
     options = {"scale_trunk": plan.scale_trunk} if method == "mta_f" else {}
@@ -197,8 +207,17 @@ def assemble(plan: Plan, spec: Spec, runs: dict[str, Runs]) -> tuple[dict[str, n
 
 
 def gap_metric(plan: Plan, spec: Spec) -> str:
-    """The hard metric of the plan's condition; ``gap`` when tasks of other kinds than binary have theirs beside it."""
-    return CONDITIONS[plan.condition][1] if all(t.kind == "binary" for t in spec.tasks) else "gap"
+    """The hard metric of the plan's condition; ``gap`` when tasks of other kinds or attributes of two sorts have their own."""
+    every = {_gap_metric(plan, t.kind, a.number) for t in spec.tasks for a in spec.attributes}
+    return every.pop() if len(every) == 1 and all(t.kind == "binary" for t in spec.tasks) else "gap"
+
+
+def _gap_metric(plan: Plan, kind: str, number: bool) -> str:
+    """The hard metric of a task of a kind and an attribute with levels or that is a number."""
+    if number:
+        return CORRELATIONS[plan.condition] if kind == "binary" else "correlation"
+    own = {"binary": CONDITIONS[plan.condition][1], "regression": "mean_prediction_difference"}
+    return own.get(kind, "demographic_parity_difference")
 
 
 def _rows(method: str, runs: Runs, spec: Spec) -> dict[str, np.ndarray]:
@@ -235,14 +254,13 @@ def _join(tables: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 
 def _add_gap(table: dict[str, np.ndarray], gap: str, spec: Spec, plan: Plan) -> None:
-    """With tasks of several kinds, a ``gap`` column per task that repeats the metric that fits its kind."""
+    """With tasks or attributes of several sorts, a ``gap`` column per task and attribute that repeats the metric that fits."""
     if gap != "gap":
         return
-    own = {"binary": CONDITIONS[plan.condition][1], "regression": "mean_prediction_difference"}
     for split in SPLITS:
         for t in spec.tasks:
             for a in spec.attributes:
-                metric = own.get(t.kind, "demographic_parity_difference")
+                metric = _gap_metric(plan, t.kind, a.number)
                 table[f"{split}.gap[{t.name}|{a.name}]"] = table[f"{split}.{metric}[{t.name}|{a.name}]"]
 
 

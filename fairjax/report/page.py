@@ -158,7 +158,7 @@ def _explanation(study: Study) -> str:
     gap = study.info["gap"].replace("_", " ")
     sentences = [
         "Every point is one trained model, a run, with its own knobs and seed.",
-        f"Further left means fewer errors and further down means a smaller gap between groups ({gap}), so the lower"
+        f"Further left means fewer errors and further down means a smaller gap ({gap}), so the lower"
         " left corner is where one would like to be.",
         relative if study.relative else plainly,
         "A line is the frontier of a method: its runs were chosen on validation data, as those that no other run of the"

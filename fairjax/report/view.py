@@ -196,7 +196,8 @@ def _overall_pair(table: Table, info: dict, split: str, relative: bool) -> np.nd
 
 def unit(info: dict, metric: str) -> str:
     """Unit of a metric for an axis label, in brackets, or nothing where none is known."""
-    known = {"error": "fraction of rows", info["gap"]: "0 to 1" if info["gap"].endswith("_difference") else ""}
+    bounded = info["gap"].endswith("_difference") or info["gap"].startswith("correlation")
+    known = {"error": "fraction of rows", info["gap"]: "0 to 1" if bounded else ""}
     text = info.get("units", {}).get(metric, known.get(metric, ""))
     return f" ({text})".replace(" ", NBSP).replace(NBSP, " ", 1) if text else ""  # a line never ends inside a unit
 
