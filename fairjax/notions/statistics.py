@@ -122,8 +122,8 @@ def _moments(prob: Array, label: Array, groups: Array, weight: Array) -> tuple[A
 
 def _correlation(prob: Array, label: Array, groups: Array, weight: Array) -> tuple[Array, Array]:
     mass_g, _, _, var_p, var_y, both = _moments(prob, label, groups, weight)
-    some = (var_p > 1e-12) & (var_y > 1e-12)
-    return divide(both, jnp.sqrt(jnp.where(some, var_p * var_y, 1.0))) * some, mass_g * some
+    some = ~((var_p <= 1e-12) | (var_y <= 1e-12))  # a NaN stays one
+    return jnp.where(some, both, 0.0) / jnp.sqrt(jnp.where(some, var_p * var_y, 1.0)), mass_g * some
 
 
 def _concordance(prob: Array, label: Array, groups: Array, weight: Array) -> tuple[Array, Array]:
