@@ -336,6 +336,11 @@ def test_knowledge_of_a_number_may_be_dealt():
     assert number.any() and not train.groups[number, :2].any() and not train.groups[~number, 3].any()
 
 
+def test_a_column_called_number_may_be_named():
+    data = from_table(people() | {"number": np.arange(300) % 3}, Roles(tasks="score: number", sensitive="sex", drop="age"))
+    assert data.spec.tasks[0].name == "score" and data.spec.tasks[0].kind == "regression"
+
+
 SPLIT = {"split": np.array(["train"] * 150 + ["validation"] * 50 + ["test"] * 100)}
 BAD = {
     "text": ({"age": ["old"] * 300}, "age :number", r"column 'age': 300 of 300 cells are not numbers.*':number'"),

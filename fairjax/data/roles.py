@@ -114,6 +114,8 @@ def _parse(text: str, table: Table) -> tuple[str, Rule]:
     if text in table:
         return "", Rule(text, text)
     hint = _HINT.match(text)
+    if hint and hint[2] in table and hint[1] not in table:
+        hint = None  # 'score: number' names a column that is called so
     body, kind = hint.groups() if hint else (text, "")
     named = None if body in table else _NAMED.match(body)
     given, body = named.groups() if named else ("", body)
