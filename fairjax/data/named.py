@@ -9,7 +9,7 @@ from pathlib import Path
 from fairjax.data import acs, adult, compas, german, lsac, multilingual_hate
 from fairjax.data.files import RawFile, find_file, obtain
 from fairjax.data.read import Table, listing
-from fairjax.data.roles import Roles
+from fairjax.data.roles import Roles, parse_rules
 from fairjax.data.synthetic import synthetic
 from fairjax.data.table import Prepared, check_unchanged, from_table, prepare
 from fairjax.types import DataError
@@ -151,6 +151,12 @@ def from_raw(entry: Named, paths: list[Path], data_dir, form: str, seed: int, va
 def from_columns(entry: Named, columns: dict, data_dir, form: str, seed: int, validation: float) -> Prepared:
     """A named data set from the columns that its ``read`` gave, wherever they were kept since."""
     roles = dataclasses.replace(entry.roles, standardise="all" if form == "paper" else "train")
+    if roles.features and not roles.use_sensitive:  # sensitive attributes may be others than the data set's own
+        sensitive = {rule.column for rule in parse_rules(roles.sensitive, Table(entry.name, columns, na=roles.na_values),
+                                                         "sensitive")}
+        kept = {field: tuple(n for n in getattr(roles, field) if n not in sensitive)
+                for field in ("features", "numeric", "categorical")}
+        roles = dataclasses.replace(roles, **kept)
     if not 0 <= validation < 1:
         raise DataError(f"{entry.name}: validation is {validation}. Give a share of the training rows, 0 to below 1.")
     whole = 1.0 if roles.split else 0.8

@@ -21,7 +21,7 @@ blind      target                  none; what an auxiliary model finds easy to  
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -41,33 +41,44 @@ VARIANTS = ("stl_base", "stl_fair", "mtl_base", "mtl_fair", "stl_inter", "mtl_in
 
 
 def transfer(setup: Setup, penalties: Sequence[Differential]) -> Recipe:
-    """``sum_t w_t L_t + sum_p lam_p w_t(p) max(0, epsilon_p)``, every batch with as many rows of each task.
+    """``sum_t w_t (L_t + sum_p lam_p max(0, epsilon_p))``; see :func:`penalised`.
 
-    Knobs: ``weight [T]`` and ``lam``, one per penalty; :func:`settings` has those of the variants. ``reach`` says how much of
-    the penalties reaches the heads: at 1, as published, the auxiliary head may take the fairness upon itself and leave the
-    trunk as it is; at 0 only the trunk can lower them. All members see the same batches, so that a task learns from the
+    Args:
+      setup: model, optimizer; the notion is not used.
+      penalties: every one that some variant in the sweep asks for; :func:`settings` has the knobs of the variants.
+
+    Reference:
+      Aguirre, Dredze: Transferring fairness using multi-task learning with limited demographic information, 2023.
+    """
+    return penalised(setup, _differential(setup, penalties), len(penalties))._replace(name="transfer")
+
+
+def penalised(setup: Setup, rows: Callable[[Array], Objective], count: int) -> Recipe:
+    """Losses of tasks with penalties on some of them, every batch with as many rows of each task.
+
+    Knobs: ``weight [T]``, ``lam [count]`` and ``reach``, how much of the penalties reaches the heads. At 1, as published, the
+    head of a penalised task may take the fairness upon itself and leave the trunk as it is; at 0 only the trunk can
+    lower the penalty, and other tasks share what it finds. All members see the same batches, so that a task learns from the
     same rows in every variant, whatever is learned beside it.
 
     Args:
       setup: model, optimizer; the notion is not used.
-      penalties: every one that some variant in the sweep asks for.
-
-    Reference:
-      Aguirre, Dredze: Transferring fairness using multi-task learning with limited demographic information, 2023.
-      ``reach`` is ours.
+      rows: ``lam -> Objective`` with a row per task, such as :func:`fairjax.objectives.per_task` with a notion.
+      count: how many strengths that takes.
     """
     def build(knobs: PyTree) -> Parts:
-        return _parts(setup, _rows(setup, penalties, knobs, knobs["weight"]), knobs)
-    return Recipe("transfer", build, _space(setup, penalties))
+        return _parts(setup, _reaching(rows, knobs, knobs["weight"]), knobs)
+    return Recipe("penalised", build, _space(setup, count))
 
 
-def _rows(setup: Setup, penalties: Sequence[Differential], knobs: PyTree, weight: Array, on: Array | float = 1.0) -> Objective:
+def _differential(setup: Setup, penalties: Sequence[Differential]) -> Callable[[Array], Objective]:
+    return lambda lam: differentially_fair(setup.model, setup.spec, penalties, lam=lam, batch_size=setup.batch_size,
+                                           reduction=setup.reduction)
+
+
+def _reaching(rows: Callable[[Array], Objective], knobs: PyTree, weight: Array, on: Array | float = 1.0) -> Objective:
     """Two rows, what the trunk descends and what the heads descend; ``on`` scales all penalties."""
-    def row(lam: Array) -> Objective:
-        return weighted(differentially_fair(setup.model, setup.spec, penalties, lam=lam, batch_size=setup.batch_size,
-                                            reduction=setup.reduction), weight)
-
-    trunk, heads = row(on * knobs["lam"]), row(on * knobs["reach"] * knobs["lam"])
+    trunk, heads = (weighted(rows(on * reach * knobs["lam"]), weight) for reach in (1.0, knobs["reach"]))
 
     def apply(params: PyTree, batch: Dataset, key: Array, memory: PyTree) -> tuple[tuple[Array, ...], PyTree]:
         (one,), after = trunk.apply(params, batch, key, memory)
@@ -81,8 +92,8 @@ def _parts(setup: Setup, rows: Objective, knobs: PyTree) -> Parts:
                  sampler=samplers.balanced(setup.spec))
 
 
-def _space(setup: Setup, penalties: Sequence[Differential]) -> dict[str, Range]:
-    return {"weight": weight_range(setup.spec), "lam": Range(np.zeros(len(penalties)), 0.0, 5.0), "reach": Range(1.0, 0.0, 1.0),
+def _space(setup: Setup, count: int) -> dict[str, Range]:
+    return {"weight": weight_range(setup.spec), "lam": Range(np.zeros(count), 0.0, 5.0), "reach": Range(1.0, 0.0, 1.0),
             **setup.knobs}
 
 
@@ -130,12 +141,13 @@ def sequential(setup: Setup, penalties: Sequence[Differential]) -> Recipe:
       Aguirre, Dredze, 2023, which compares with intermediate-task training (Phang, Fevry, Bowman, 2018).
     """
     def build(knobs: PyTree) -> Parts:
-        first = _rows(setup, penalties, knobs, knobs["weight"])
+        rows = _differential(setup, penalties)
+        first = _reaching(rows, knobs, knobs["weight"])
 
         def apply(params: PyTree, batch: Dataset, key: Array, memory: tuple) -> tuple[tuple[Array, ...], PyTree]:
             second, counts = memory
             weight = jnp.where(second, knobs["then"], knobs["weight"])
-            values, counts = _rows(setup, penalties, knobs, weight, 1.0 - second).apply(params, batch, key, counts)
+            values, counts = _reaching(rows, knobs, weight, 1.0 - second).apply(params, batch, key, counts)
             return values, (second, counts)
 
         made = first._replace(init=lambda key, data: (jnp.zeros((), bool), first.init(key, data)), apply=apply)
@@ -147,7 +159,7 @@ def sequential(setup: Setup, penalties: Sequence[Differential]) -> Recipe:
             return state._replace(opt_state=fresh, memory=(state.memory[0] | now, state.memory[1]))
 
         return parts._replace(events=(stage,))
-    return Recipe("sequential", build, {**_space(setup, penalties), "then": weight_range(setup.spec), "until": Range(1.0)})
+    return Recipe("sequential", build, {**_space(setup, len(penalties)), "then": weight_range(setup.spec), "until": Range(1.0)})
 
 
 def blind(setup: Setup, width: int) -> Recipe:
