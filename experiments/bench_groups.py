@@ -2,7 +2,7 @@
 
     python experiments/bench_groups.py
 
-Ours has eleven statistics, MetricFrame the six of them that it has in common. MetricFrame's time is linear in its resamples
+Ours has thirteen statistics, MetricFrame six of them. MetricFrame's time is linear in its resamples
 (two numbers of them are measured, and the rest is drawn on that line), since two hundred would take most of an hour.
 """
 

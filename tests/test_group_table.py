@@ -80,6 +80,51 @@ def test_classes_one_against_the_rest_and_numbers_in_their_units():
         np.testing.assert_allclose(got["value"], np.average(want, weights=w), rtol=1e-3)
 
 
+def calibration(label, prob, weight):
+    """Sizes of what is promised too much or too little, bin by bin."""
+    inside = [(prob >= b / 10) & ((prob < (b + 1) / 10) | (b == 9)) for b in range(10)]
+    return sum(abs(np.sum((weight * (prob - label))[rows])) for rows in inside) / weight.sum()
+
+
+def test_areas_and_calibration_in_groups_and_in_a_resample_are_scikit_learns_and_a_loop():
+    """Scores with many ties, labels missing; the ends of an interval of one resample are that resample's value."""
+    kinds = (Task("t"), Task("m", "multiclass", ("u", "v", "w")), Task("l", "multilabel", ("p", "q")))
+    spec, scores, data = case(6, kinds)
+    labels = np.concatenate([data.labels[:, :2], np.random.default_rng(6).integers(0, 2, (N, 2))], 1).astype(np.float32)
+    scores[:, [0, 4, 5]] = np.round(2 * scores[:, [0, 4, 5]]) / 2
+    known = np.arange(N) >= 20
+    data = data._replace(labels=np.where(known[:, None], labels, np.nan), label_mask=np.outer(known, np.ones(4, np.float32)))
+    table = group_table(spec, scores, data, np.random.default_rng(7), draws=1, cross=[("a", "b")])
+    counts = np.random.default_rng(7).poisson(1.0, (8, N))[0]
+    soft = np.exp(scores[:, 1:4].astype(float)) / np.exp(scores[:, 1:4].astype(float)).sum(1, keepdims=True)
+    sigmoid = 1 / (1 + np.exp(-scores.astype(float)))
+    columns = {"t": (scores[:, 0], sigmoid[:, 0], labels[:, 0]), "m=v": (soft[:, 1], soft[:, 1], labels[:, 1] == 1),
+               "l=q": (scores[:, 5], sigmoid[:, 5], labels[:, 3])}
+    groups = {("", "overall"): known, ("a", "y"): known & (data.groups[:, 1] > 0),
+              ("a & b", "x & 1"): known & (data.groups[:, 0] * data.groups[:, 4] > 0)}
+    for task, (score, prob, label) in columns.items():
+        for (attribute, group), rows in groups.items():
+            for name, of in (("auc", lambda w, r=rows, y=label, s=score: sk.roc_auc_score(y[r], s[r], sample_weight=w[r])),
+                             ("calibration_error", lambda w, r=rows, y=label, p=prob: calibration(y[r], p[r], w[r]))):
+                got = entry(table, task=task, attribute=attribute, group=group, statistic=name)
+                want = of(data.weight), of(data.weight * counts), of(data.weight * counts)
+                np.testing.assert_allclose([got["value"], got["low"], got["high"]], want, rtol=2e-5, err_msg=f"{name} {task}")
+                np.testing.assert_allclose(got["count"], data.weight[rows].sum(), rtol=1e-5)
+    each = [entry(table, task="t", attribute="a", group=g, statistic="auc")["value"] for g in "xyz"]
+    difference = entry(table, task="t", attribute="a", group="difference", statistic="auc")
+    assert difference["value"] == pytest.approx(max(each) - min(each))
+
+
+def test_a_group_of_one_label_has_no_area():
+    spec, scores, data = case(7)
+    labels = np.where(data.groups[:, [0]] > 0, 1.0, data.labels).astype(np.float32)
+    table = group_table(spec, scores, data._replace(labels=labels), np.random.default_rng(0), draws=5)
+    assert all(np.isnan(entry(table, task="t", attribute="a", group="x", statistic="auc")[k]) for k in ("value", "low", "high"))
+    others = [entry(table, task="t", attribute="a", group=g, statistic="auc")["value"] for g in "yz"]
+    difference = entry(table, task="t", attribute="a", group="difference", statistic="auc")
+    assert difference["value"] == pytest.approx(abs(others[0] - others[1])) and np.isfinite(difference["high"])
+
+
 def test_what_is_missing_counts_nowhere():
     spec = tabular_spec(2)
     data, rng = dataset(spec, N, 3, missing=0.3, unknown=0.2), np.random.default_rng(3)

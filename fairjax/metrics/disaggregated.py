@@ -1,7 +1,9 @@
 """Disaggregated tables: every statistic of every task in every group, and in crossed groups, with counts and intervals.
 
-In: scores and a data set. Out: a tidy :class:`GroupTable` on the host. All statistics are fractions of sums over rows, so
-all of them, in all groups and in a few resamples at a time, are one matrix product.
+In: scores and a data set. Out: a tidy :class:`GroupTable` on the host. All statistics but one are made of sums over rows,
+so all of them, in all groups and in a few resamples at a time, are one matrix product. Areas under the curve are cumulative
+sums over rows that are put in order once, exact in every resample; a row is in one group of an attribute, so their cost
+does not grow with groups.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from fairjax.notions import everyone, known, negatives, positives, statistics
 from fairjax.objectives import crossed
 from fairjax.types import Array, Dataset, Spec, Task
 
+BINS = 10  # of the calibration error, of equal width
 # name -> statistic, rows, and whether it looks at probabilities; everything else looks at decisions
 OF_CLASSES = {
     "selection_rate": (statistics.selection_rate, everyone, False),
@@ -40,6 +43,7 @@ OF_NUMBERS = {
     "mean_absolute_error": (statistics.absolute_loss, known, True),
     "mean_squared_error": (statistics.squared_loss, known, True),
 }
+BINNED, AREA = "calibration_error", "auc"  # of classes too, after the others
 OVERALL, TOGETHER = "overall", 8  # resamples in one product
 
 
@@ -95,46 +99,114 @@ def group_table(spec: Spec, scores: Array, data: Dataset, rng: np.random.Generat
     if np.isnan(scores[weight > 0]).any():
         raise ValueError(f"group_table: {int(np.isnan(scores[weight > 0]).any(axis=1).sum())} rows have a score that is NaN")
     blocks, left_out = _blocks(spec, data, cross, minimum)
-    member = jnp.asarray(np.concatenate([b for _, _, b in blocks] + [np.ones((len(weight), 1), np.float32)], axis=1))
-    names, made = _columns(spec, scores, data, thresholds)
-    sums = jax.jit(_sums)
-    total = np.asarray(sums(jnp.ones((1, len(weight))), member, made))[0]
-    drawn = [] if rng is None else [
-        np.asarray(sums(jnp.asarray(rng.poisson(1.0, (TOGETHER, len(weight))), jnp.float32), member, made))
-        for _ in range(-(-draws // TOGETHER))]
-    value, low, high = _values(total), None, None
-    if drawn:
-        many = _values(np.concatenate(drawn)[:draws])
+    member = np.concatenate([b for _, _, b in blocks] + [np.ones((len(weight), 1), np.float32)], axis=1)
+    parts, columns, ordered = _columns(spec, scores, data, thresholds)
+    ranks = [[_rank(*one, member[:, g]) for one in ordered] for g in range(member.shape[1])]
+    sums, inside = jax.jit(_sums), jnp.asarray(member)
+
+    def values(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        made = sums(jnp.asarray(counts, jnp.float32), inside, columns)  # on its way while the host does the areas
+        areas = _areas(np.ascontiguousarray(counts.T, np.float32), ranks)
+        return _values(np.asarray(made), areas, parts)
+    (value,), (count,) = values(np.ones((1, len(weight))))
+    low = high = many = None
+    if rng is not None:
+        many = np.concatenate([values(rng.poisson(1.0, (TOGETHER, len(weight))))[0] for _ in range(-(-draws // TOGETHER))])
+        many = many[:draws]
         low, high = _ends(many, level)
-    return GroupTable(_tidy(names, blocks, total[..., 2], value, low, high, many if drawn else None, level), left_out)
+    return GroupTable(_tidy([part[:2] for part in parts], blocks, count, value, low, high, many, level), left_out)
 
 
 def _sums(counts: Array, member: Array, columns: Array) -> Array:
-    """``[b, G, U, 3]``: above, below and rows of every column U in every group and resample."""
+    """``[b, G, M]``: every column's sum in every group and resample."""
     b, n = counts.shape
     weights = (counts.T[:, :, None] * member[:, None, :]).reshape(n, -1)
-    return jnp.matmul(weights.T, columns.reshape(n, -1), precision=jax.lax.Precision.HIGHEST).reshape(
-        b, member.shape[1], *columns.shape[1:])
+    return jnp.matmul(weights.T, columns, precision=jax.lax.Precision.HIGHEST).reshape(b, member.shape[1], -1)
 
 
-def _columns(spec: Spec, scores: np.ndarray, data: Dataset, thresholds) -> tuple[list[tuple[str, str]], Array]:
-    """Names (task, statistic) and per row what its fraction has above, below, and the row's weight: ``[N, U, 3]``."""
-    names, made = [], []
+class _Part(NamedTuple):
+    """A statistic of a task (or a class of it), and which columns its sums are; without ``above`` it is an area."""
+
+    task: str
+    statistic: str
+    above: tuple[int, ...]  # of several, sizes are added up
+    below: int
+    count: int  # weight of its rows
+
+
+def _columns(spec: Spec, scores: np.ndarray, data: Dataset, thresholds) -> tuple[list[_Part], Array, list[tuple]]:
+    """The statistics, the columns ``[N, M]`` that they add up, and what areas put in order: score, label, weight ``[N]``."""
+    parts, made, ordered = [], [], []
+
+    def put(*columns: Array) -> tuple[int, ...]:
+        made.extend(columns)
+        return tuple(range(len(made) - len(columns), len(made)))
     scores = jnp.where(jnp.asarray(data.weight)[:, None] > 0, scores, 0.0)
     for t, task in enumerate(spec.tasks):
         prob, (label, mask) = probabilities(spec, scores)[t], against_rest(spec, t, data.labels, data.label_mask)
-        decision = _decide(task, scores[:, spec.score_slice(t)], None if thresholds is None else thresholds[t])
-        if task.kind == "regression":
+        score, numbers = scores[:, spec.score_slice(t)], task.kind == "regression"
+        decision = _decide(task, score, None if thresholds is None else thresholds[t])
+        if numbers:
             prob, label = task.in_units(prob), task.in_units(label)
         for u in range(prob.shape[1]):
             shown = task.name if prob.shape[1] == 1 else f"{task.name}={task.levels[u]}"
-            for name, (statistic, condition, soft) in (OF_NUMBERS if task.kind == "regression" else OF_CLASSES).items():
-                w = data.weight * condition(keep(label[:, u], mask[:, u]), mask[:, u])
-                p = keep(prob[:, u] if soft else decision[:, u], w)
-                y = keep(label[:, u], w) if statistic.labelled else jnp.zeros_like(p)
-                made.append(jnp.stack([w * statistic.above(p, y), w * statistic.below(p, y), w], axis=1))
-                names.append((shown, name))
-    return names, jnp.stack(made, axis=1)
+            column = prob[:, u], decision[:, u], label[:, u], mask[:, u], data.weight
+            parts += _fractions(shown, OF_NUMBERS if numbers else OF_CLASSES, put, *column)
+            if not numbers:
+                weight = data.weight * mask[:, u]
+                p, y = keep(prob[:, u], weight), keep(label[:, u], weight)
+                (rows,), off = put(weight), statistics.in_bins(p, BINS) * (weight * (p - y))[:, None]
+                parts += [_Part(shown, BINNED, put(*off.T), rows, rows), _Part(shown, AREA, (), rows, rows)]
+                # of several classes the scores of two rows are not comparable, their probabilities are
+                ordered.append(tuple(map(np.asarray, (p if task.kind == "multiclass" else score[:, u], y, weight))))
+    return parts, jnp.stack(made, axis=1), ordered
+
+
+def _fractions(shown: str, table: dict, put, prob: Array, decision: Array, label: Array, mask: Array,
+               weight: Array) -> list[_Part]:
+    """The table's statistics of one column of scores; ``put`` takes columns and says where they are."""
+    rows, parts = {}, []
+    for name, (statistic, condition, soft) in table.items():
+        w = weight * condition(keep(label, mask), mask)
+        p = keep(prob if soft else decision, w)
+        y = keep(label, w) if statistic.labelled else jnp.zeros_like(p)
+        if condition not in rows:
+            (rows[condition],) = put(w)
+        below = rows[condition] if statistic.below is statistics.one else put(w * statistic.below(p, y))[0]
+        parts.append(_Part(shown, name, put(w * statistic.above(p, y)), below, rows[condition]))
+    return parts
+
+
+class _Ranked(NamedTuple):
+    """Rows of a group in order of their scores, positives and negatives apart."""
+
+    up: np.ndarray  # [P] rows of label 1
+    down: np.ndarray  # [M] rows of label 0
+    up_weight: np.ndarray  # [P, 1]
+    down_weight: np.ndarray  # [M, 1]
+    beaten: np.ndarray  # [P] how many negatives score less than a positive
+    tied: np.ndarray | None  # [P] and how many not more; None if no score is shared
+
+
+def _rank(score: np.ndarray, label: np.ndarray, weight: np.ndarray, member: np.ndarray) -> _Ranked:
+    weight = weight.astype(float) * member
+    up, down = (rows[np.argsort(score[rows])] for rows in (np.flatnonzero((weight > 0) & (label == y)) for y in (1, 0)))
+    beaten, tied = (np.searchsorted(score[down], score[up], side) for side in ("left", "right"))
+    return _Ranked(up, down, weight[up, None], weight[down, None], beaten, None if (beaten == tied).all() else tied)
+
+
+def _areas(counts: np.ndarray, ranks: list[list[_Ranked]]) -> np.ndarray:
+    """``P(s_i > s_j) + P(s_i = s_j) / 2`` of positives i and negatives j, ``[b, G, U]``, in resamples ``counts[N, b]``."""
+    def one(r: _Ranked) -> np.ndarray:
+        won = np.zeros((len(r.down) + 1, counts.shape[1]))
+        np.cumsum(counts[r.down] * r.down_weight, axis=0, out=won[1:])
+        up = counts[r.up] * r.up_weight
+        beaten = won[r.beaten] if r.tied is None else 0.5 * (won[r.beaten] + won[r.tied])
+        pairs = up.sum(axis=0) * won[-1]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(pairs > 0, np.einsum("nb,nb->b", up, beaten) / pairs, np.nan)
+    return np.stack([np.stack([one(r) for r in of_group], -1) if of_group else np.zeros((counts.shape[1], 0))
+                     for of_group in ranks], axis=1)
 
 
 def _decide(task: Task, scores: Array, threshold: float | None) -> Array:
@@ -160,9 +232,15 @@ def _blocks(spec: Spec, data: Dataset, cross, minimum: float) -> tuple[list[tupl
     return blocks, left_out
 
 
-def _values(sums: np.ndarray) -> np.ndarray:
+def _values(sums: np.ndarray, areas: np.ndarray, parts: list[_Part]) -> tuple[np.ndarray, np.ndarray]:
+    """Values ``[b, G, S]`` of all statistics, NaN without a denominator, and the weight of the rows of each."""
+    above = np.stack([sums[..., part.above[0]] if len(part.above) == 1 else np.abs(sums[..., list(part.above)]).sum(-1)
+                      for part in parts], -1)
+    below = sums[..., [part.below for part in parts]]
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(sums[..., 1] > 0, sums[..., 0] / sums[..., 1], np.nan)
+        value = np.where(below > 0, above / below, np.nan)
+    value[..., [not part.above for part in parts]] = areas
+    return value, sums[..., [part.count for part in parts]]
 
 
 def _ends(drawn: np.ndarray, level: float) -> np.ndarray:

@@ -47,26 +47,27 @@ def fraction(name: str, above: Callable[[Array, Array], Array], below: Callable[
     return Statistic(name, of, kinds, labelled, above, below)
 
 
-def _one(p: Array, y: Array) -> Array:
+def one(p: Array, y: Array) -> Array:
+    """What is below where every row counts alike."""
     del y
     return jnp.ones_like(p)
 
 
-selection_rate = fraction("selection_rate", lambda p, y: p, _one, labelled=False)
-rejection_rate = fraction("rejection_rate", lambda p, y: 1 - p, _one, labelled=False)
+selection_rate = fraction("selection_rate", lambda p, y: p, one, labelled=False)
+rejection_rate = fraction("rejection_rate", lambda p, y: 1 - p, one, labelled=False)
 precision = fraction("precision", lambda p, y: p * y, lambda p, y: p)
 false_omission_rate = fraction("false_omission_rate", lambda p, y: (1 - p) * y, lambda p, y: 1 - p)
-accuracy = fraction("accuracy", lambda p, y: p * y + (1 - p) * (1 - y), _one)
-zero_one_loss = fraction("zero_one_loss", lambda p, y: p * (1 - y) + (1 - p) * y, _one)
+accuracy = fraction("accuracy", lambda p, y: p * y + (1 - p) * (1 - y), one)
+zero_one_loss = fraction("zero_one_loss", lambda p, y: p * (1 - y) + (1 - p) * y, one)
 f_score = fraction("f_score", lambda p, y: 2 * p * y, lambda p, y: p + y)
 # false negatives per false positive
 treatment = fraction("treatment", lambda p, y: (1 - p) * y, lambda p, y: p * (1 - y))
 # above 0 where more is promised than happens
-calibration_in_the_large = fraction("calibration_in_the_large", lambda p, y: p - y, _one)
-mean_prediction = fraction("mean_prediction", lambda p, y: p, _one, NUMBERS, labelled=False)
-mean_residual = fraction("mean_residual", lambda p, y: p - y, _one, NUMBERS)
-squared_loss = fraction("squared_loss", lambda p, y: jnp.square(p - y), _one, (*CLASSES, *NUMBERS))
-absolute_loss = fraction("absolute_loss", lambda p, y: jnp.abs(p - y), _one, (*CLASSES, *NUMBERS))
+calibration_in_the_large = fraction("calibration_in_the_large", lambda p, y: p - y, one)
+mean_prediction = fraction("mean_prediction", lambda p, y: p, one, NUMBERS, labelled=False)
+mean_residual = fraction("mean_residual", lambda p, y: p - y, one, NUMBERS)
+squared_loss = fraction("squared_loss", lambda p, y: jnp.square(p - y), one, (*CLASSES, *NUMBERS))
+absolute_loss = fraction("absolute_loss", lambda p, y: jnp.abs(p - y), one, (*CLASSES, *NUMBERS))
 
 
 def _nats(p: Array, y: Array) -> Array:
@@ -74,7 +75,12 @@ def _nats(p: Array, y: Array) -> Array:
     return -xlogy(y, p) - xlogy(1 - y, 1 - p)
 
 
-log_loss = fraction("log_loss", _nats, _one)
+log_loss = fraction("log_loss", _nats, one)
+
+
+def in_bins(prob: Array, bins: int) -> Array:
+    """Which of ``bins`` bins of equal width probabilities ``[N]`` fall into, one-hot ``[N, bins]``; 1 is in the last."""
+    return jax.nn.one_hot(jnp.clip((prob * bins).astype(jnp.int32), 0, bins - 1), bins)
 
 
 def calibration_error(bins: int = 10) -> Statistic:
@@ -86,8 +92,7 @@ def calibration_error(bins: int = 10) -> Statistic:
     def of(prob: Array, label: Array, groups: Array, weight: Array) -> tuple[Array, Array]:
         p, y = keep(prob, weight), keep(label, weight)
         member = groups * weight[:, None]
-        inside = jax.nn.one_hot(jnp.clip((p * bins).astype(jnp.int32), 0, bins - 1), bins, dtype=member.dtype)
-        off_bg = jnp.einsum("nb,ng->bg", inside * (p - y)[:, None], member)
+        off_bg = jnp.einsum("nb,ng->bg", in_bins(p, bins).astype(member.dtype) * (p - y)[:, None], member)
         mass_g = jnp.sum(member, axis=0)
         return divide(jnp.sum(jnp.abs(off_bg), axis=0), mass_g), mass_g
     return Statistic("calibration_error", of)
