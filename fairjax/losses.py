@@ -66,6 +66,6 @@ def against_rest(spec: Spec, t: int, labels: Array, mask: Array) -> tuple[Array,
     task, y = spec.tasks[t], spec.label_slice(t)
     label, known = labels[:, y], mask[:, y]
     if task.kind == "multiclass":
-        label = (label == jnp.arange(len(task.levels))).astype(jnp.float32)
+        label = (label == jnp.arange(len(task.levels))[None]).astype(jnp.float32)
         known = jnp.broadcast_to(known, label.shape)
     return label, known

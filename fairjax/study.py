@@ -94,17 +94,21 @@ PAPER = {
 
 
 def _notions(plan: Plan, spec: Spec, kind: str) -> tuple[notions.Notion, ...]:
-    """The plan's notion for a task of a kind, on the rows of its condition if the task is binary, else on everyone.
+    """The plan's notion for a task of a kind: on the rows of its condition, of several classes each against the rest; for
+    numbers, which have no positives, on everyone.
 
-    One for attributes with levels, one for numbers, where the data has such.
+    One for attributes with levels, one for numbers, where the data has such; of classes that one looks at everyone.
     """
     distance = DISTANCES[plan.notion](plan.bandwidth)
     if kind == "regression" and plan.notion == "mmd":  # its fast form is for probabilities
         distance = notions.mmd(notions.gaussian(plan.bandwidth))
     dependence = DEPENDENCE[plan.notion](plan.bandwidth) if plan.notion in DEPENDENCE else notions.pearson
-    rows = CONDITIONS[plan.condition][0] if kind == "binary" else (notions.everyone,)
-    return tuple(notions.Notion(dependence if number else distance, rows, numbers=number)
-                 for number in sorted({a.number for a in spec.attributes}))
+
+    def made(number: bool) -> notions.Notion:
+        conditional = kind == "binary" if number else kind in notions.CLASSES
+        rows = CONDITIONS[plan.condition][0] if conditional else (notions.everyone,)
+        return notions.Notion(dependence if number else distance, rows, numbers=number)
+    return tuple(made(number) for number in sorted({a.number for a in spec.attributes}))
 
 
 def recipe(plan: Plan, spec: Spec, method: str) -> Recipe:
@@ -207,17 +211,16 @@ def assemble(plan: Plan, spec: Spec, runs: dict[str, Runs]) -> tuple[dict[str, n
 
 
 def gap_metric(plan: Plan, spec: Spec) -> str:
-    """The hard metric of the plan's condition; ``gap`` when tasks of other kinds or attributes of two sorts have their own."""
+    """The hard metric of the plan's condition; ``gap`` when a regression or attributes of two sorts have their own beside it."""
     every = {_gap_metric(plan, t.kind, a.number) for t in spec.tasks for a in spec.attributes}
-    return every.pop() if len(every) == 1 and all(t.kind == "binary" for t in spec.tasks) else "gap"
+    return every.pop() if len(every) == 1 and all(t.kind in notions.CLASSES for t in spec.tasks) else "gap"
 
 
 def _gap_metric(plan: Plan, kind: str, number: bool) -> str:
     """The hard metric of a task of a kind and an attribute with levels or that is a number."""
     if number:
         return CORRELATIONS[plan.condition] if kind == "binary" else "correlation"
-    own = {"binary": CONDITIONS[plan.condition][1], "regression": "mean_prediction_difference"}
-    return own.get(kind, "demographic_parity_difference")
+    return CONDITIONS[plan.condition][1] if kind in notions.CLASSES else "mean_prediction_difference"
 
 
 def _rows(method: str, runs: Runs, spec: Spec) -> dict[str, np.ndarray]:

@@ -92,6 +92,17 @@ def test_the_choices_are_what_there_is():
     assert METHODS == tuple(RECIPES) and tuple(choices["method"]) == METHODS[1:]
 
 
+def test_the_gap_is_that_of_the_condition_unless_a_task_is_a_number():
+    from fairjax.study import Plan, gap_metric
+    from fairjax.types import Attribute, Spec, Task
+    tasks = (Task("b"), Task("m", "multiclass", ("u", "v")), Task("l", "multilabel", ("p",)))
+    attributes = (Attribute("a", ("x", "y")),)
+    for condition, name in (("fpr", "false_positive_rate"), ("tpr", "true_positive_rate"), ("odds", "equalized_odds"),
+                            ("parity", "demographic_parity")):
+        assert gap_metric(Plan(condition=condition), Spec(tasks, attributes)) == f"{name}_difference"
+        assert gap_metric(Plan(condition=condition), Spec((*tasks, Task("r", "regression")), attributes)) == "gap"
+
+
 def test_tasks_of_every_kind_with_labels_and_groups_missing(tmp_path):
     """A number, classes and a yes or no, two attributes, the MMD; a wage comes out in the units it went in."""
     columns, rng = table(), np.random.default_rng(1)
@@ -113,6 +124,8 @@ def test_tasks_of_every_kind_with_labels_and_groups_missing(tmp_path):
         assert deviation / 20 < float(r["test.error[wage]"]) < 1.2 * deviation
         assert 35_000 < float(r["test.mean_prediction[wage|sex=f]"]) < 46_000
         assert all(np.isfinite(float(r[f"test.gap[{t}|{a}]"])) for t in ("loan", "wage", "grade") for a in ("sex", "race"))
+        for task, metric in (("loan", "false_positive_rate"), ("wage", "mean_prediction"), ("grade", "false_positive_rate")):
+            assert r[f"test.gap[{task}|race]"] == r[f"test.{metric}_difference[{task}|race]"]
     assert fairjax("train", "--like", "out", "--run", len(runs) - 1, "--out", "model", cwd=tmp_path).returncode == 0
     with open(tmp_path / "model" / "predictions.csv", newline="") as stream:
         wages = [float(r["wage"]) for r in csv.DictReader(stream)]

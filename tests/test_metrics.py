@@ -286,6 +286,41 @@ def test_evaluate_worst_class_gap_and_multilabel_error():
     close(out["error[tags]"], sklearn.metrics.hamming_loss(np.asarray(data.labels)[use, 3:] > 0, tags))
 
 
+@pytest.mark.parametrize("task, first, labels", [("job", 1, (1, 1, 1)), ("tags", 5, (3, 4))])
+def test_rates_given_the_label_are_fairlearns_in_the_worst_class(task, first, labels):
+    scores, data = (jax.tree.map(np.asarray, made) for made in draw_data(1))
+    out = evaluate(SPEC, scores, data, metrics.base_rates(SPEC, data))
+    worst = {}
+    for c, column in enumerate(labels):
+        use = data.weight * data.label_mask[:, column] > 0
+        chosen = scores[use, 1:4].argmax(1) == c if task == "job" else scores[use, first + c] >= 0
+        label, race = data.labels[use, column] == (c if task == "job" else 1), data.groups[use, 2:].argmax(1)
+        for name in ("true_positive_rate", "false_positive_rate", "equalized_odds"):
+            theirs = getattr(fairlearn, f"{name}_difference")(label, chosen, sensitive_features=race)
+            worst[name] = max(theirs, worst.get(name, 0.0))
+    for name, theirs in worst.items():
+        close(out[f"{name}_difference[{task}|race]"], theirs)
+
+
+def test_a_class_that_only_one_group_has_is_left_out_of_the_worst():
+    scores, data = draw_data(6)
+    sex, job = np.asarray(data.groups)[:, 1] > 0, np.asarray(data.labels)[:, 1]
+    rare = data._replace(labels=data.labels.at[:, 1].set(jnp.where((job == 2) & ~sex, 0.0, job)))
+    out = evaluate(SPEC, scores, rare, metrics.base_rates(SPEC, rare))
+    use = np.asarray(data.weight * data.label_mask[:, 1] * data.groups[:, :2].sum(1)) > 0
+    choice, job = np.asarray(scores)[use, 1:4].argmax(1), np.asarray(rare.labels)[use, 1]
+    theirs = [fairlearn.true_positive_rate_difference(job == c, choice == c, sensitive_features=sex[use]) for c in range(3)]
+    close(out["true_positive_rate_difference[job|sex]"], max(theirs[:2]))
+    assert not np.isclose(max(theirs), max(theirs[:2]))  # to fairlearn women have a rate of 0 where no woman is
+    alone = data._replace(groups=data.groups.at[:, 0].set(0.0))  # one group only: nothing to compare
+    out = evaluate(SPEC, scores, alone, metrics.base_rates(SPEC, alone))
+    for name in ("demographic_parity", "true_positive_rate", "false_positive_rate", "equalized_odds"):
+        assert np.isnan(out[f"{name}_difference[job|sex]"]) and np.isfinite(out[f"{name}_difference[job|race]"])
+    row = int(np.flatnonzero(np.asarray(data.weight * data.label_mask[:, 1]))[0])
+    broken = evaluate(SPEC, scores.at[row, 2].set(jnp.nan), data, metrics.base_rates(SPEC, data))
+    assert all(np.isnan(broken[f"{name}_difference[job|race]"]) for name in ("demographic_parity", "equalized_odds"))
+
+
 def test_what_stands_in_masked_rows_does_not_matter():
     scores, data = draw_data(3)
     base = metrics.base_rates(SPEC, data)

@@ -150,6 +150,17 @@ def test_a_single_task_is_exclusive_to_itself():
     agree(got["trunk"], got["vanilla"])
 
 
+def test_a_single_task_of_classes_is_exclusive_to_itself_on_the_notions_rows():
+    spec = Spec((Task("m", "multiclass", ("x", "y", "z")),), (Attribute("a", ("0", "1")),))
+    rng = np.random.default_rng(0)
+    label, member = rng.integers(0, 3, B), np.eye(2, dtype=np.float32)[rng.permutation(np.arange(B) % 2)]
+    ones, logits = np.ones((B, 1), np.float32), rng.normal(size=(B, 3)).astype(np.float32)
+    terms = Terms(spec, logits, Dataset((), label[:, None].astype(np.float32), ones, member, ones[:, 0]), FPR, "mean")
+    soft = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    want = sum(brute_gap(soft[:, c], member, label != c) for c in range(3))
+    np.testing.assert_allclose([terms.fairness(0), terms.exclusive(0)], [want, want], rtol=1e-5)
+
+
 def test_tasks_of_every_kind_have_notions_of_their_own():
     tasks = (Task("b"), Task("m", "multiclass", ("x", "y", "z")), Task("r", "regression"))
     spec = Spec(tasks, (Attribute("a", ("0", "1")), Attribute("c", ("0", "1"))), ("x0",))

@@ -4,7 +4,11 @@ Names are ``metric[task]``, ``metric[task|attribute]`` and ``metric[task|attribu
 are made at the base-rate threshold of :mod:`fairjax.metrics.thresholds` (the papers' rule), with ``@0.5`` at
 probability one half. Multiclass tasks choose the largest score and multilabel tasks use one half, both unsuffixed.
 ``error`` is the share of wrong decisions, for regression the root mean squared error in the units of the column, for
-multilabel tasks the mean over labels.
+multilabel tasks the mean over labels. Differences of multiclass and multilabel tasks are those of the worst class or
+label, each against the rest, as decided; one whose rate fewer than two groups have is left out (its rates given the label,
+where it is rare), and the difference is NaN where none is left. Equalized odds is the larger of both worst ones. Of
+the rates that they compare only selection rates are told, as ``selection_rate[task=class|attribute=level]``; of one run
+:func:`fairjax.metrics.group_table` has all.
 
 Of an attribute that is a number there are no groups, but ``correlation[task|attribute]``: the absolute Pearson correlation
 of decisions (predictions of a regression; the largest over classes or labels) with it; of a binary task also
@@ -17,7 +21,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from fairjax.losses import row_losses
+from fairjax.losses import against_rest, row_losses
 from fairjax.masked import group_mean, keep
 from fairjax.metrics import group
 from fairjax.metrics.ranking import area_under_curve, rank, threshold_at_rate
@@ -160,8 +164,9 @@ def _multiclass(task: Task, scores: Array, data: Dataset, blocks: Blocks, base_r
     choice, known = choose(scores), data.weight * data.label_mask[:, 0]
     out = {f"error[{task.name}]": error(choice, data.labels[:, 0], known),
            f"constant_output[{task.name}]": constant_output(choice, known)}
-    chosen_nc = jnp.stack([jnp.where(jnp.isnan(choice), jnp.nan, choice == c) for c in range(scores.shape[1])], axis=1)
-    return out | _selection_metrics(task, chosen_nc, data, blocks)
+    classes = jnp.arange(scores.shape[1], dtype=jnp.float32)[None]
+    chosen_nc = jnp.where(jnp.isnan(choice)[:, None], jnp.nan, choice[:, None] == classes)
+    return out | _class_metrics(task, chosen_nc, data, blocks)
 
 
 def _multilabel(task: Task, scores: Array, data: Dataset, blocks: Blocks, base_rate: Array) -> Metrics:
@@ -173,25 +178,36 @@ def _multilabel(task: Task, scores: Array, data: Dataset, blocks: Blocks, base_r
     # a label nobody knows leaves the mean of the others alone
     seen_c = (jnp.sum(known_nc, axis=0) > 0).astype(jnp.float32)
     out = {f"error[{task.name}]": mean(wrong_c, seen_c), f"constant_output[{task.name}]": mean(constant_c, seen_c)}
-    return out | _selection_metrics(task, chosen_nc, data, blocks)
+    return out | _class_metrics(task, chosen_nc, data, blocks)
 
 
-def _selection_metrics(task: Task, chosen_nc: Array, data: Dataset, blocks: Blocks) -> Metrics:
-    """Demographic parity as the worst class: the largest difference of selection rates, or correlation, over classes."""
-    rate_cg, mass_cg = jax.vmap(group_mean, (1, None, None))(chosen_nc, data.groups, data.weight)
-    rate_cg = jnp.where(mass_cg > 0, rate_cg, jnp.nan)
+def _class_metrics(task: Task, chosen_nc: Array, data: Dataset, blocks: Blocks) -> Metrics:
+    """Rates of every class against the rest, and their differences between groups in the worst class."""
+    label_nc, mask_nc = against_rest(Spec((task,), ()), 0, data.labels, data.label_mask)
+    rates_cg = jax.vmap(group.group_rates, (1, 1, None, None, 1))(chosen_nc, label_nc, data.groups, data.weight, mask_nc)
     out: Metrics = {}
     for attribute, block in blocks:
         if attribute.number:
             out |= _correlations(task.name, attribute, "", chosen_nc, data.groups[:, block], data.weight, {})
             continue
-        pair = f"{task.name}|{attribute.name}"
-        gap_c = jax.vmap(group.rate_difference)(rate_cg[:, block], mass_cg[:, block])
-        out[f"demographic_parity_difference[{pair}]"] = jnp.max(gap_c)
-        out |= _table("count", pair, attribute, mass_cg[0, block])
+        pair, rates = f"{task.name}|{attribute.name}", jax.tree.map(lambda r, b=block: r[:, b], rates_cg)
+        selected, true, false = (_worst(rate, mass) for rate, mass in (
+            (rates.selection_rate, rates.count), (rates.true_positive_rate, rates.positives),
+            (rates.false_positive_rate, rates.negatives)))
+        out |= {f"demographic_parity_difference[{pair}]": selected, f"true_positive_rate_difference[{pair}]": true,
+                f"false_positive_rate_difference[{pair}]": false,
+                f"equalized_odds_difference[{pair}]": jnp.maximum(true, false)}
+        out |= _table("count", pair, attribute, rates.count[0])
         for c, level in enumerate(task.levels):
-            out |= _table("selection_rate", f"{task.name}={level}|{attribute.name}", attribute, rate_cg[c, block])
+            out |= _table("selection_rate", f"{task.name}={level}|{attribute.name}", attribute, rates.selection_rate[c])
     return out
+
+
+def _worst(rate_cg: Array, mass_cg: Array) -> Array:
+    """Largest difference over the classes that have a rate in two groups; NaN without one, or where a rate is broken."""
+    known_c = jnp.sum(mass_cg > 0, axis=1) >= 2
+    gap_c = jax.vmap(group.rate_difference)(rate_cg, mass_cg)
+    return jnp.where(jnp.any(known_c), jnp.max(jnp.where(known_c, gap_c, -jnp.inf)), jnp.nan)
 
 
 _KINDS = {"binary": _binary, "regression": _regression, "multiclass": _multiclass, "multilabel": _multilabel}

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from fairjax.losses import against_rest, probabilities, row_losses
 from fairjax.masked import divide, keep
-from fairjax.notions import Notion, everyone, exclusive, fits, negatives, nobody, positives
+from fairjax.notions import Notion, exclusive, fits, negatives, nobody, positives
 from fairjax.types import Array, Dataset, Model, Objective, PyTree, Spec
 
 # one for all tasks, or per task one, several whose distances are added up, or None
@@ -65,9 +65,10 @@ class Terms:
 
     def exclusive(self, t: int) -> Array:
         """``E_t``: the notion on the rows exclusive to task t."""
+        if len(self.spec.tasks) == 1:
+            return self.fairness(t)
         if t not in self._binary:
-            only = everyone if len(self.spec.tasks) == 1 else nobody
-            return self._distance(t, lambda condition: only(*self._labels(t)))
+            return self._distance(t, lambda condition: nobody(*self._labels(t)))
         labels, mask = self.batch.labels[:, self._columns], self.batch.label_mask[:, self._columns]
         return self._distance(t, lambda condition: exclusive(condition, labels, mask, self._binary.index(t))[:, None])
 
