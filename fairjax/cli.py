@@ -150,14 +150,34 @@ def frontier(**options) -> None:
         table, info = study(plan, prepared.spec, prepared.splits, out=out, keep=keep, progress=progress)
     from fairjax.disk import write_json
     info |= {"title": prepared.name, "source": prepared.source, "command": f"fairjax train --like {out} --run {{run}}"}
+    groups = groups_of_knee(out, prepared, plan, table, info)
     write_json(out / "study.json", info)
-    finish(out, table, info)
+    finish(out, table, info, groups)
 
 
-def finish(out: Path, table: dict, info: dict) -> None:
+def groups_of_knee(out: Path, prepared, plan, table: dict, info: dict):
+    """The group table of the run at the frontier's knee, from scores that were kept or by training it again.
+
+    ``info["groups"]`` then says which run that is. None, and nothing there, where no run is on a frontier.
+    """
+    from fairjax.report import knee_run
+    from fairjax.saved import MINIMUM, groups_of, kept_scores, train_one
+    run = knee_run(table, info)
+    if run is None:
+        return None
+    method, knobs, seed = point_in(plan, prepared.spec, table, run)
+    click.echo(f"groups of run {run} ({method}), at the knee of the frontier", err=True)
+    member = int((table["method"][:run] == method).sum())
+    scores = kept_scores(out / "sweeps" / method, member) or train_one(prepared, plan, method, knobs, seed)[1]
+    groups = groups_of(prepared, plan, scores)
+    info["groups"] = {"run": run, "method": method, "minimum": MINIMUM, "left_out": groups.left_out}
+    return groups
+
+
+def finish(out: Path, table: dict, info: dict, groups=None) -> None:
     """Write the report and say where it is and what it shows."""
     from fairjax import report
-    paths = report.write(out, table, info)
+    paths = report.write(out, table, info, groups)
     lost = int(table["diverged"].sum())
     click.echo(f"{len(table['run'])} runs" + (f", {lost} diverged" if lost else ""))
     for path in paths:
@@ -167,11 +187,15 @@ def finish(out: Path, table: dict, info: dict) -> None:
 @main.command(name="report")
 @click.argument("out", type=click.Path(path_type=Path, exists=True, file_okay=False))
 def draw_report(out: Path) -> None:
-    """Draw the report of a finished sweep again, from its table."""
+    """Draw the report of a finished sweep again, from its tables."""
+    from fairjax.metrics import GroupTable
     from fairjax.report import read_table
     if not (out / "table.csv").exists():
         raise DataError(f"{out}: no table.csv here. Finish the sweep first: fairjax frontier --out {out} --resume")
-    finish(out, read_table(out / "table.csv"), json.loads((out / "study.json").read_text()))
+    info, groups = json.loads((out / "study.json").read_text()), None
+    if "groups" in info and (out / "groups.csv").exists():
+        groups = GroupTable(read_table(out / "groups.csv"), info["groups"]["left_out"])
+    finish(out, read_table(out / "table.csv"), info, groups)
 
 
 @main.command()
@@ -199,18 +223,15 @@ def train(**options) -> None:
         prepared = prepare(options)
         plan, method, seed = make_plan(options, prepared.name), options["method"], options["member_seed"]
         knobs = given_knobs(plan, prepared.spec, method, options)
-    from fairjax.saved import columns, conflicts_of, save, train_one
+    from fairjax.report import write_table
+    from fairjax.saved import columns, conflicts_of, groups_of, save, train_one
 
     seen = conflicts_of(prepared, plan, method, knobs, seed) if options["conflicts"] else None
     saved, scores = train_one(prepared, plan, method, knobs, seed)
     save(options["out"], saved)
     write_columns(options["out"] / "predictions.csv", columns(prepared.spec, scores["test"], saved.thresholds))
-    import numpy as np
-
-    from fairjax.metrics import group_table
-    table = group_table(prepared.spec, scores["test"], prepared.splits.test, np.random.default_rng(plan.seed),
-                        thresholds=saved.thresholds, minimum=10.0)
-    write_columns(options["out"] / "groups.csv", table.columns)
+    table = groups_of(prepared, plan, scores)
+    write_table(options["out"] / "groups.csv", table.columns)
     for name, value in saved.metrics.items():
         if name.startswith(("test.error[", "test.auc[", "test.correlation")) or (
                 name.startswith("test.") and "_difference[" in name):
@@ -335,23 +356,28 @@ def given_knobs(plan, spec, method: str, options: dict) -> dict:
 
 def point_of(folder: Path, run: int | None):
     """Data, plan, method, knobs and seed of a run of a finished sweep."""
-    import numpy as np
-
     from fairjax.data import reload
     from fairjax.report import read_table
-    from fairjax.study import Plan, points
+    from fairjax.study import Plan
     if not (folder / "study.json").exists() or not (folder / "table.csv").exists():
         raise DataError(f"{folder}: no finished sweep here (study.json and table.csv). Make one with 'fairjax frontier'.")
     info, table = json.loads((folder / "study.json").read_text()), read_table(folder / "table.csv")
     if run is None or run >= len(table["run"]):
         raise DataError(f"--run: give a number from 0 to {len(table['run']) - 1}, a row of {folder / 'table.csv'}.")
-    method = str(table["method"][run])
-    if method == "single_task":
+    if table["method"][run] == "single_task":
         raise DataError(f"--run {run} is a single-task reference, one network per task. Choose a run of another method.")
     plan, prepared = Plan(**info["plan"]), reload(info["source"])
-    _, knobs, _ = points(plan, prepared.spec, method)
-    point = {name: np.asarray(v)[int(table["point"][run])] for name, v in knobs.items()}
-    return prepared, plan, method, point, int(table["seed"][run])
+    return prepared, plan, *point_in(plan, prepared.spec, table, run)
+
+
+def point_in(plan, spec, table: dict, run: int):
+    """Method, knobs and seed of a run of a table."""
+    import numpy as np
+
+    from fairjax.study import points
+    method = str(table["method"][run])
+    _, knobs, _ = points(plan, spec, method)
+    return method, {name: np.asarray(v)[int(table["point"][run])] for name, v in knobs.items()}, int(table["seed"][run])
 
 
 def choose_out(out: Path | None, name: str, resume: bool) -> Path:

@@ -18,12 +18,14 @@ from fairjax.data import Encoder, Prepared
 from fairjax.disk import read_arrays, write_arrays, write_json
 from fairjax.gradients import link_states, observe
 from fairjax.losses import probabilities
-from fairjax.metrics import base_rate_threshold, base_rates
+from fairjax.metrics import GroupTable, base_rate_threshold, base_rates, group_table
 from fairjax.models import scores as model_scores
 from fairjax.study import Plan, evaluator, recipe
 from fairjax.sweep import keys, sweep
 from fairjax.train import make_train
 from fairjax.types import DataError, Parts, PyTree, Spec
+
+MINIMUM = 10.0  # weight of a group that has statistics of its own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,17 +83,36 @@ def train_one(prepared: Prepared, plan: Plan, method: str, knobs: dict[str, np.n
                  splits, evaluator(spec), root=plan.seed, keep=("params", "scores"), chunk=1,
                  devices=jax.local_devices()[:1])
     result = {name: v[0] for name, v in runs.results.items()}
-    rates = base_rates(spec, splits.train)
-    thresholds = tuple(
-        float(base_rate_threshold(result["scores.validation"][:, spec.score_slice(t).start],
-                                  splits.validation.weight * splits.validation.label_mask[:, spec.label_slice(t).start],
-                                  rates[t])) if task.kind == "binary" else None
-        for t, task in enumerate(spec.tasks))
     flat = {name.removeprefix("params"): v for name, v in result.items() if name.startswith("params")}
     model = recipe(plan, spec, method).build(knobs).model
     metrics = {name: float(v) for name, v in result.items() if v.ndim == 0}
+    thresholds = thresholds_of(prepared, result["scores.validation"])
     saved = Saved(prepared.encoder, plan, method, knobs, _filled(model.init, flat), thresholds, metrics)
     return saved, {name: result[f"scores.{name}"] for name in ("validation", "test")}
+
+
+def thresholds_of(prepared: Prepared, scores: np.ndarray) -> tuple[float | None, ...]:
+    """Where each binary task's scores ``[N, C]`` of validation rows select the base rate of its training labels."""
+    spec, rows, rates = prepared.spec, prepared.splits.validation, base_rates(prepared.spec, prepared.splits.train)
+    return tuple(float(base_rate_threshold(scores[:, spec.score_slice(t).start],
+                                           rows.weight * rows.label_mask[:, spec.label_slice(t).start], rates[t]))
+                 if task.kind == "binary" else None for t, task in enumerate(spec.tasks))
+
+
+def groups_of(prepared: Prepared, plan: Plan, scores: dict[str, np.ndarray]) -> GroupTable:
+    """Every statistic in every group of the test rows, decided at base rates; groups of less than ``MINIMUM`` are left out."""
+    return group_table(prepared.spec, scores["test"], prepared.splits.test, np.random.default_rng(plan.seed),
+                       thresholds=thresholds_of(prepared, scores["validation"]), minimum=MINIMUM)
+
+
+def kept_scores(folder: Path, member: int) -> dict[str, np.ndarray] | None:
+    """Scores of the validation and test rows that a method's sweep in ``folder`` kept of a member; None if it kept none."""
+    files = {int(file.stem.removeprefix("chunk-")): file for file in folder.glob("chunk-*.npz")}
+    first = max((f for f in files if f <= member), default=None)
+    held = {} if first is None else read_arrays(files[first])
+    if "scores.test" not in held:
+        return None
+    return {name: held[f"scores.{name}"][member - first] for name in ("validation", "test")}
 
 
 def conflicts_of(prepared: Prepared, plan: Plan, method: str, knobs: dict[str, np.ndarray],

@@ -57,7 +57,7 @@ def swept(tmp_path_factory):
 def test_frontier_leaves_table_figures_page_and_summary(swept):
     folder, _ = swept
     names = {p.name for p in (folder / "out").iterdir()}
-    assert {"table.csv", "report.html", "summary.json", "study.json", "frontier_tasks.png",
+    assert {"table.csv", "report.html", "summary.json", "study.json", "groups.csv", "frontier_tasks.png",
             "frontier_relative.png", "tradeoff.png"} <= names
     with open(folder / "out" / "table.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))
@@ -69,10 +69,13 @@ def test_frontier_leaves_table_figures_page_and_summary(swept):
 
 def test_a_run_is_trained_again_and_scores_new_rows(swept):
     folder, path = swept
-    again = fairjax("train", "--like", "out", "--run", "17", "--out", "model", cwd=folder)
+    chosen = json.loads((folder / "out" / "study.json").read_text())["groups"]
+    again = fairjax("train", "--like", "out", "--run", chosen["run"], "--out", "model", cwd=folder)
     assert again.returncode == 0, again.stderr
     with open(folder / "out" / "table.csv", newline="") as stream:
-        row = list(csv.DictReader(stream))[17]
+        row = list(csv.DictReader(stream))[chosen["run"]]
+    assert row["method"] == chosen["method"] != "single_task"
+    assert (folder / "model" / "groups.csv").read_bytes() == (folder / "out" / "groups.csv").read_bytes()
     metrics = json.loads((folder / "model" / "model.json").read_text())["metrics"]
     for name in ("test.error[rich]", "test.loss[loan]", "test.auc[rich]"):
         assert metrics[name] == pytest.approx(float(row[name]), abs=1e-5)
@@ -172,9 +175,27 @@ def test_conflicts_by_layer_are_those_of_the_rows(tmp_path):
 
 def test_the_report_is_drawn_again_and_equal(swept):
     folder, _ = swept
-    before = (folder / "out" / "table.csv").read_bytes()
+    files = [folder / "out" / name for name in ("table.csv", "groups.csv")]
+    before = [file.read_bytes() for file in files]
+    (folder / "out" / "report.html").unlink()
     assert fairjax("report", "out", cwd=folder).returncode == 0
-    assert (folder / "out" / "table.csv").read_bytes() == before
+    assert [file.read_bytes() for file in files] == before
+    run = json.loads((folder / "out" / "study.json").read_text())["groups"]["run"]
+    assert f"<h2>Groups: run {run} (" in (folder / "out" / "report.html").read_text("utf-8")
+
+
+def test_scores_that_a_sweep_kept_are_those_of_the_member(tmp_path):
+    from fairjax.disk import write_arrays
+    from fairjax.saved import kept_scores
+    scores = np.arange(24.0).reshape(4, 3, 2)
+    for first, last in ((0, 3), (3, 4)):
+        held = scores[first:last]
+        write_arrays(tmp_path / f"chunk-{first:07d}.npz", {"scores.validation": -held, "scores.test": held})
+    for member in range(4):
+        kept = kept_scores(tmp_path, member)
+        assert (kept["test"] == scores[member]).all() and (kept["validation"] == -scores[member]).all()
+    write_arrays(tmp_path / "chunk-0000003.npz", {"test.error[t]": scores[:1, 0, 0]})
+    assert kept_scores(tmp_path, 3) is None and kept_scores(tmp_path / "nothing", 0) is None
 
 
 def test_killed_sweeps_go_on_and_end_with_the_same_table(swept):
@@ -198,7 +219,8 @@ def test_killed_sweeps_go_on_and_end_with_the_same_table(swept):
         process.wait()
     assert fairjax(*command, cwd=folder).returncode == 0
     assert kills > 0
-    assert (folder / "killed" / "table.csv").read_bytes() == (folder / "out" / "table.csv").read_bytes()
+    for name in ("table.csv", "groups.csv"):
+        assert (folder / "killed" / name).read_bytes() == (folder / "out" / name).read_bytes()
 
 
 def test_a_taken_folder_is_refused(swept):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from fairjax import report
+from fairjax.metrics import GroupTable
 from fairjax.report import read_table, study, write_table
 from fairjax.report.page import MOST, embedded, payload, shown_rows
 from fairjax.report.summary import summarize
@@ -269,6 +270,68 @@ def test_no_attribute_no_task(tmp_path):
     report.write(tmp_path, table, info | {"tasks": [], "attributes": []})
 
 
+# the groups of one run
+
+def group_rows(task="income", attribute="sex", levels=("F", "M")):
+    """The columns of a group table: two statistics, values that say where they are from."""
+    rows = [("", "overall"), *((attribute, level) for level in levels), (attribute, "difference")]
+    rows = [(task, *row, name) for row in rows for name in ("log_loss", "selection_rate")]
+    columns = dict(zip(("task", "attribute", "group", "statistic"), map(np.array, zip(*rows, strict=True)), strict=True))
+    value = np.arange(len(rows)) / 100
+    return columns | {"count": 1000.0 + np.arange(len(rows)), "value": value, "low": value - 0.005, "high": value + 0.005}
+
+
+def cells(page):
+    """Texts of the group tables, row by row, with the intervals behind their values."""
+    section = page.split("<section><h2>Groups")[1].split("</section>")[0]
+    return [[html.unescape(re.sub("<[^>]+>", "|", cell)).strip("|") for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)]
+            for row in re.findall(r"<tr.*?</tr>", section)]
+
+
+def test_groups_of_a_run_stand_in_the_page_and_come_back(tmp_path):
+    table, info = make()
+    info["groups"] = {"run": 7, "method": "mtaf", "minimum": 10.0, "left_out": {"sex=<other>": 3.0}}
+    groups = GroupTable(group_rows(levels=("F", "difference")), info["groups"]["left_out"])  # a level of an awkward name
+    paths = report.write(tmp_path, table, info, groups)
+    assert "groups.csv" in [p.name for p in paths]
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert "<h2>Groups: run 7 (mtaf)</h2>" in page and "less than 10 are left out: sex=&lt;other&gt; (3)." in page
+    assert cells(page) == [
+        ["group", "rows", "selection rate", "log loss"],
+        ["everyone", "1,001", "0.010|0.005 \u2013 0.015", "0.000|\u22120.005 \u2013 0.005"], ["sex"],
+        ["F", "1,003", "0.030|0.025 \u2013 0.035", "0.020|0.015 \u2013 0.025"],
+        ["difference", "1,005", "0.050|0.045 \u2013 0.055", "0.040|0.035 \u2013 0.045"],
+        ["difference", "1,007", "0.070|0.065 \u2013 0.075", "0.060|0.055 \u2013 0.065"]]
+    back = read_table(tmp_path / "groups.csv")
+    for name, values in groups.columns.items():
+        np.testing.assert_array_equal(back[name], values, err_msg=name)
+    report.write(tmp_path / "plain", table, make()[1])
+    assert "<h2>Groups" not in (tmp_path / "plain" / "report.html").read_text("utf-8")
+    assert not (tmp_path / "plain" / "groups.csv").exists()
+
+
+def test_groups_without_intervals_or_numbers_and_large_ones(tmp_path):
+    columns = group_rows() | {"value": np.array([np.nan, 12345.6, 55.55, -3.2, 0, 1, 2, 3])}
+    columns |= {"low": np.full(8, np.nan), "high": np.full(8, np.nan)}
+    page = report.write_page(tmp_path / "p.html", study(*make()), GroupTable(columns, {})).read_text("utf-8")
+    assert [row[2:] for row in cells(page)[1:4]] == [["12,346", "\u2013"], [], ["\u22123.200", "55.5"]]
+    assert "Small type" not in page
+
+
+def test_the_chosen_run_is_the_knee_of_all_methods_selected_on_validation():
+    table, info = make(methods=("single_task", "a", "b"), runs=10)
+    table["validation.are"][:], table["validation.arfg"][:] = 1.5, 1.5
+    table["validation.are"][[3, 12, 17, 25]] = [0.1, 1.0, 1.1, 1.2]
+    table["validation.arfg"][[3, 12, 17, 25]] = [0.1, 1.0, 0.55, 0.5]  # the first is of single tasks, the third bulges most
+    table["run"] = table["run"] + 100
+    assert report.knee_run(table, info) == 117
+    table["diverged"][17] = True
+    assert report.knee_run(table, info) in (112, 125)
+    assert report.knee_run(*make(methods=("single_task",))) is None
+    for case in ("all diverged", "no validation", "no run"):
+        assert report.knee_run(EMPTY[case][0](table), info) is None, case
+
+
 # the page
 
 def test_embedded_json_cannot_leave_its_element():
@@ -292,9 +355,12 @@ def test_a_large_sweep_is_thinned_but_keeps_every_frontier():
 
 def test_markup_of_the_page_is_ours_alone(tmp_path):
     table, info = hostile()
-    page = report.write_page(tmp_path / "report.html", study(table, info)).read_text("utf-8")
+    info["groups"] = {"run": 7, "method": HOSTILE[3], "minimum": 1.0}
+    groups = GroupTable(group_rows(HOSTILE[0], HOSTILE[3], (HOSTILE[1], HOSTILE[4])), {HOSTILE[1]: 1.0})
+    page = report.write_page(tmp_path / "report.html", study(table, info), groups).read_text("utf-8")
     plain = tmp_path / "plain.html"
-    report.write_page(plain, study(*make(methods=tuple("abcdef"), tasks="stu", attributes="abc")))
+    report.write_page(plain, study(*make(methods=tuple("abcdef"), tasks="stu", attributes="abc")),
+                      GroupTable(group_rows(), {}))
 
     def elements(text):
         return [text.count(tag) for tag in ("<script", "</script", "<img", "<b>", "<a ")]
@@ -365,7 +431,8 @@ def browse(page, scratch):
 
 def test_page_in_a_browser_with_hostile_names(tmp_path):
     table, info = hostile()
-    report.write(tmp_path, table, info)
+    groups = GroupTable(group_rows(HOSTILE[0], HOSTILE[3], (HOSTILE[1], HOSTILE[4])), {HOSTILE[1]: 1.0})
+    report.write(tmp_path, table, info, groups)
     seen = browse(tmp_path / "report.html", tmp_path)
     assert seen["pwned"] and seen["strangers"] == 0 and seen["scripts"] == 4  # plotly, data, ours, the probe
     assert seen["before"] == "" and seen["command"] == info["command"].replace("{run}", "7") and seen["copy"]

@@ -17,7 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from fairjax.disk import write
+from fairjax.metrics import GroupTable
 from fairjax.report.figures import COLOURS, SIZES, look
+from fairjax.report.groups import groups_section
 from fairjax.report.summary import plain
 from fairjax.report.view import Panel, Study, column, error_name, gap_names, literal, worst_gap, wrapped
 
@@ -31,8 +33,8 @@ POLICY = ("default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-s
           "img-src data: blob:; worker-src blob:; font-src data:; base-uri 'none'; form-action 'none'")
 
 
-def write_page(path: Path, study: Study) -> Path:
-    """Write the page of a study.
+def write_page(path: Path, study: Study, groups: GroupTable | None = None) -> Path:
+    """Write the page of a study, with the groups of one of its runs where given.
 
     Raises:
       ImportError: plotly is missing.
@@ -45,7 +47,8 @@ def write_page(path: Path, study: Study) -> Path:
     slots = {"policy": POLICY, "title": escape(title(study)), "style": _asset("page.css"), "script": _asset("page.js"),
              "plotly": get_plotlyjs(), "data": embedded(payload(study, rows)), "lead": _lead(study),
              "notes": _notes([*study.notes, *_thinned(study, rows)]), "explanation": _explanation(study),
-             "methods": _methods(study), "frontiers": _frontiers(study, rows), "environment": _environment(study.info)}
+             "methods": _methods(study), "frontiers": _frontiers(study, rows), "environment": _environment(study.info),
+             "groups": groups_section(groups, study.info.get("groups", {}))}
     pieces = re.split(r"\{\{(\w+)\}\}", _asset("page.html"))  # text, slot, text, ...: a value is never read as a slot
     page = "".join(slots[piece] if i % 2 else piece for i, piece in enumerate(pieces))
     return write(path, page.encode("utf-8"))
@@ -240,7 +243,7 @@ def _number(value) -> str:
 def _environment(info: dict) -> str:
     """What was run where, as a definition list."""
     known = ["environment", "versions", "seeds", "single_task"]
-    rest = sorted(set(info) - {*known, "title", "command", "selection", "tasks", "attributes"})
+    rest = sorted(set(info) - {*known, "title", "command", "selection", "tasks", "attributes", "groups"})
     items = []
     for name in [n for n in (*known, *rest) if n in info]:
         value = plain(info[name])

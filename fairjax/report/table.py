@@ -1,4 +1,4 @@
-"""The tidy table on disk: one row per run, the same bytes for the same numbers.
+"""Tidy tables on disk, of runs and of one run's groups: the same bytes for the same numbers.
 
 In: ``dict`` of columns ``[N]``. Out: CSV text whose floats are the shortest that read back to the same number.
 """
@@ -15,7 +15,7 @@ from fairjax.disk import write
 from fairjax.types import DataError
 
 WHOLE = ("run", "point", "seed")  # integer columns
-TEXT = ("method",)
+TEXT = ("method", "task", "attribute", "group", "statistic")
 TRUTH = ("diverged",)
 
 

@@ -12,7 +12,7 @@ import textwrap
 
 import numpy as np
 
-from fairjax.frontier import hypervolume, nondominated
+from fairjax.frontier import hypervolume, knee, nondominated
 
 Table = dict[str, np.ndarray]
 NEEDED = ("run", "method", "point", "seed", "diverged")
@@ -161,6 +161,18 @@ def literal(text: str, width: int = SHORT) -> str:
     """One line of at most ``width`` characters: white space collapsed, unprintable characters shown as a box."""
     line = "".join(c if c.isprintable() else "\N{WHITE SQUARE}" for c in " ".join(str(text).split()))
     return line if len(line) <= width else line[: width - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def knee_run(table: Table, info: dict) -> int | None:
+    """The run that stands for a study: the knee of the frontier of all its methods, selected on validation.
+
+    Single-task runs are not asked: they are a network per task. None where no other run ended with finite metrics.
+    """
+    seen = study(table, info)
+    asked = seen.overall.usable & (np.array([str(m) for m in table["method"]]) != "single_task")
+    if seen.overall.select is seen.overall.show or not asked.any():
+        return None
+    return int(table["run"][knee(np.where(asked[:, None], seen.overall.select, np.nan))])
 
 
 def _check(table: Table, info: dict) -> None:

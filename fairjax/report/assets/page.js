@@ -164,7 +164,7 @@
 
   function listen() {
     at("copy").addEventListener("click", copy);
-    for (const head of document.querySelectorAll("th")) head.addEventListener("click", () => sort(head));
+    for (const head of document.querySelectorAll("table:not(.groups) th")) head.addEventListener("click", () => sort(head));
     for (const row of document.querySelectorAll("tr[data-position]")) {
       const choose = () => select(Number(row.dataset.position));
       row.addEventListener("click", choose);
