@@ -211,7 +211,7 @@ def assemble(plan: Plan, spec: Spec, runs: dict[str, Runs]) -> tuple[dict[str, n
 
 
 def gap_metric(plan: Plan, spec: Spec) -> str:
-    """The hard metric of the plan's condition; ``gap`` when a regression or attributes of two sorts have their own beside it."""
+    """The hard metric of the plan's condition; ``gap`` when a regression or attributes of two sorts have their own."""
     every = {_gap_metric(plan, t.kind, a.number) for t in spec.tasks for a in spec.attributes}
     return every.pop() if len(every) == 1 and all(t.kind in notions.CLASSES for t in spec.tasks) else "gap"
 

@@ -103,7 +103,8 @@ def test_penalties_out_of_reach_of_the_heads_leave_them_to_the_losses():
 
 def test_sequential_is_two_runs_one_after_the_other():
     recipe = sequential(SETUP, PENALTIES[1:])
-    given = {"reach": np.float32(1), "weight": np.float32([0, 1]), "then": np.float32([1, 0]), "lam": np.float32([2.0]), "until": np.float32(2)}
+    given = {"weight": np.float32([0, 1]), "lam": np.float32([2.0]), "reach": np.float32(1), "then": np.float32([1, 0]),
+             "until": np.float32(2)}
     whole = run(recipe, given, static=Static(4, 16))
     half = jax.jit(make_train(Static(2, 16), recipe))
     first = half(jax.random.key(0), jax.random.key(1), given | RATE, DATA).state

@@ -121,7 +121,7 @@ def load(
     entry = entry_of(name, form)
     if not entry.files:
         if sensitive:
-            raise DataError(f"{name}: it is made with one attribute, {synthetic().spec.attributes[0].name}. Leave sensitive out.")
+            raise DataError(f"{name}: its one attribute is {synthetic().spec.attributes[0].name}. Leave sensitive out.")
         made = synthetic(seed=seed)
         return dataclasses.replace(made, source=_source(name, data_dir, form, seed, validation))
     if sensitive:

@@ -10,5 +10,5 @@ from fairjax.recipes.transfer import VARIANTS, blind, penalised, sequential, set
 RECIPES = {"single_task": single_task, "vanilla": vanilla, "baseline": baseline, "mta_f": mta_f,
            "differential": differential, **AGGREGATED}
 
-__all__ = ["AGGREGATED", "RECIPES", "VARIANTS", "Setup", "baseline", "blind", "differential", "mta_f", "penalised", "sequential",
-           "settings", "single_task", "transfer", "vanilla"]
+__all__ = ["AGGREGATED", "RECIPES", "VARIANTS", "Setup", "baseline", "blind", "differential", "mta_f", "penalised",
+           "sequential", "settings", "single_task", "transfer", "vanilla"]

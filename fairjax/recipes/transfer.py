@@ -134,8 +134,8 @@ def settings(variant: str, spec: Spec, penalties: Sequence[Differential], target
 def sequential(setup: Setup, penalties: Sequence[Differential]) -> Recipe:
     """Fair on one task first, then another task alone from there: what of the fairness is left after fine-tuning.
 
-    Knobs: ``weight``, ``lam`` and ``reach`` of the first stage, ``then [T]``, the weights of the second, which has no penalty, and
-    ``until``, after how many blocks of training it begins, with a fresh optimizer.
+    Knobs: ``weight``, ``lam`` and ``reach`` of the first stage, ``then [T]``, the weights of the second, which has no penalty,
+    and ``until``, after how many blocks of training it begins, with a fresh optimizer.
 
     Reference:
       Aguirre, Dredze, 2023, which compares with intermediate-task training (Phang, Fevry, Bowman, 2018).
