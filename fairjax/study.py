@@ -268,7 +268,10 @@ def _add_gap(table: dict[str, np.ndarray], gap: str, spec: Spec, plan: Plan) -> 
 
 
 def _relative(table: dict[str, np.ndarray], gap: str, spec: Spec) -> dict:
-    """Add ARE and ARFG per split; return the single-task denominators with their spread."""
+    """Add ARE and ARFG per split; return the single-task denominators with their spread.
+
+    A task in whose rows no demographics are known has no gap; ARFG is then the mean over the others.
+    """
     reference = {}
     single = (table["method"] == "single_task") & ~table["diverged"]
     for split in SPLITS:
@@ -276,7 +279,9 @@ def _relative(table: dict[str, np.ndarray], gap: str, spec: Spec) -> dict:
         gaps = np.stack([np.max([table[f"{split}.{gap}[{t.name}|{a.name}]"] for a in spec.attributes], axis=0)
                          for t in spec.tasks], axis=1)
         e, g = denominator(errors[single]), denominator(gaps[single])
-        table[f"{split}.are"], table[f"{split}.arfg"] = are(errors, e.mean), arfg(gaps, g.mean)
+        known = ~np.isnan(gaps).all(axis=0)
+        table[f"{split}.are"] = are(errors, e.mean)
+        table[f"{split}.arfg"] = arfg(gaps[:, known], g.mean[known]) if known.any() else np.full(len(gaps), np.nan)
         reference[split] = {
             t.name: {"error": float(e.mean[i]), "error_deviation": float(e.deviation[i]), "gap": float(g.mean[i]),
                      "gap_deviation": float(g.deviation[i]), "gap_is_noisy": bool(g.noisy[i]), "runs": e.runs}

@@ -101,6 +101,33 @@ def test_lsac_split_is_that_of_scikit_learn(n):
     np.testing.assert_array_equal(ours[1], test)
 
 
+ACS = {"income": (34_450, 0.599), "employed": (51_239, 0.605), "coverage": (15_309, 0.322), "commute": (25_541, 0.576),
+       "moved": (11_265, 0.200)}
+
+
+def test_acs_tasks_are_known_where_their_filter_lets_people_through(data_dir):
+    data = load("acs", data_dir=data_dir)
+    mask, labels = (np.concatenate([getattr(s, field) for s in data.splits]) for field in ("label_mask", "labels"))
+    assert [t.name for t in data.spec.tasks] == list(ACS)
+    for t, (rows, share) in enumerate(ACS.values()):
+        assert int(mask[:, t].sum()) == rows
+        assert abs(labels[mask[:, t] > 0, t].mean() - share) < 6e-4
+    assert (mask.max(1) == 1).all() and (data.splits.train.groups.sum(1) == 2).all()
+
+
+def test_other_sensitive_attributes_are_no_features(data_dir):
+    own = load("lsac", data_dir=data_dir)
+    other = load("lsac", data_dir=data_dir, sensitive=("race", "old: birth_year < 60"))
+    assert other.spec.attributes[0].levels == ("Black", "Other", "White") and other.spec.attributes[1].name == "old"
+    features = {*other.spec.numeric, *(name for name, _ in other.spec.categorical)}
+    assert features == {*own.spec.numeric, *(name for name, _ in own.spec.categorical)} - {"race", "birth_year"}
+    again = reload(json.loads(json.dumps(other.source)))
+    assert again.spec == other.spec
+    np.testing.assert_array_equal(again.splits.train.groups, other.splits.train.groups)
+    with pytest.raises(DataError, match="synthetic: its one attribute is .*Leave sensitive out"):
+        load("synthetic", sensitive=("sex",))
+
+
 def test_compas_passes_the_filter_and_keeps_no_names(data_dir, tmp_path):
     data = load("compas", data_dir=data_dir)
     groups = sum(split.groups.sum(0) for split in data.splits)

@@ -113,7 +113,7 @@ def load(
         seed: of the validation split (and of what else is drawn).
         validation: share of the training rows that is carved out; 0 trains on all of them and validates on the test
             data, as the paper does.
-        sensitive: columns or rules in place of the data set's own sensitive attributes.
+        sensitive: columns or rules in place of the data set's own sensitive attributes; their columns are then no features.
 
     Raises:
         DataError: unknown name or form, or a raw file is absent; says which, from where, goes where.
@@ -125,7 +125,8 @@ def load(
         made = synthetic(seed=seed)
         return dataclasses.replace(made, source=_source(name, data_dir, form, seed, validation))
     if sensitive:
-        entry = dataclasses.replace(entry, roles=dataclasses.replace(entry.roles, sensitive=tuple(sensitive)))
+        roles = dataclasses.replace(entry.roles, sensitive=tuple(sensitive), use_sensitive=False)
+        entry = dataclasses.replace(entry, roles=roles)
     found = [find_file(name, file, data_dir) for file in entry.files]
     prepared = from_raw(entry, found, data_dir, form, seed, validation)
     if sensitive:

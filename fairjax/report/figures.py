@@ -203,7 +203,7 @@ def _finish(ax, title: str, labels: tuple[str, str], limits, runs: int, outside:
     texts = [ax.set_title(literal(title, 44)), ax.set_xlabel(wrapped(labels[0], 52) + count),
              ax.set_ylabel(wrapped(labels[1], 44))]
     if not runs:
-        texts.append(ax.text(0.5, 0.5, "no run to show", transform=ax.transAxes, ha="center", color=GREY))
+        texts.append(ax.text(0.5, 0.5, "no run to show, or no gap to measure", transform=ax.transAxes, ha="center", color=GREY))
     for text in texts:
         text.set_parse_math(False)  # a dollar sign in a name is a dollar sign
     ax.set_xlim(*limits[0])
