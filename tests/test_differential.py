@@ -179,18 +179,6 @@ def test_unknown_groups_and_missing_labels_count_nowhere():
     assert np.isfinite(slopes).all() and (slopes[:9] == 0).all()
 
 
-def test_counts_of_devices_are_added_before_logs():
-    prob, label, member, weight = batch(7)
-    old = df.start(600.0, 60.0, np.ones(3), 2, 2)
-
-    def one(p, y, m, w):
-        return df.epsilon(df.running(old, df.count(p, y, m, w), 600.0, jnp.sum(w), 0.1, axis="devices"))
-    halves = [a.reshape(2, 30, *a.shape[1:]) for a in (prob, label, member, weight)]
-    apart = jax.vmap(one, axis_name="devices")(*halves)
-    whole = df.epsilon(df.running(old, df.count(prob, label, member, weight), 600.0, weight.sum(), 0.1))
-    np.testing.assert_allclose(apart, [whole, whole], rtol=1e-5)
-
-
 def test_compiled_and_mapped_over_its_constants():
     prob, label, member, weight = batch(8)
     joint = df.count(prob, label, member, weight)

@@ -97,6 +97,23 @@ def test_a_batch_without_rows_of_b_and_the_burn_in_leave_counts_alone():
     assert not np.array_equal(third[0].joint, second[0].joint)
 
 
+def test_counts_of_devices_are_added_before_logs():
+    """Halves of a batch on two devices have the counts, and so the epsilon, of the whole."""
+    memory = memory_of(fair_on_b(LAM))
+    halves = jax.tree.map(lambda a: np.asarray(a).reshape(2, SIZE // 2, *a.shape[1:]), DATA)
+
+    def penalty(batch, axis):
+        made = [differentially_fair(MODEL, SPEC, [Differential(B, (0,))], lam=lam, batch_size=SIZE, axis=axis)
+                for lam in (LAM, 0 * LAM)]
+        (with_it, after), (without, _) = (m.apply(PARAMS, batch, None, memory) for m in made)
+        return with_it[B] - without[B], after[0].joint
+    whole, counts = jax.jit(lambda b: penalty(b, None))(DATA)
+    apart, both = jax.jit(jax.vmap(lambda b: penalty(b, "devices"), axis_name="devices"))(halves)
+    np.testing.assert_allclose(apart, [whole, whole], rtol=1e-4)
+    np.testing.assert_allclose(both, [counts, counts], rtol=1e-5)
+    assert whole > 0.01
+
+
 def test_rows_of_unknown_demographics_count_nowhere_but_for_accuracy():
     memory = memory_of(fair_on_b(LAM))
     unknown = DATA.groups.sum(1) == 0

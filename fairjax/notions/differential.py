@@ -178,11 +178,11 @@ def start(size: Array | float, batch: Array | float, groups: Array, labels: int,
                                                                                      jnp.asarray(batch, jnp.float32))
 
 
-def running(old: Array, batch: Array, size: Array | float, rows: Array | float, rho: Array | float = 0.1,
-            axis: str | None = None) -> Array:
+def running(old: Array, batch: Array, size: Array | float, rows: Array | float, rho: Array | float = 0.1) -> Array:
     """``(1 - rho) old + rho (N / b) batch``, without gradient through what is old.
 
-    The gradient of a prediction carries ``rho N / b``: another rho or batch size is another strength of the penalty.
+    The gradient of a prediction carries ``rho N / b``: another rho or batch size is another strength of the penalty. Counts
+    and rows of a batch that lies on several devices are added up first.
 
     Args:
       old: counts ``[G, Y, K]`` so far.
@@ -190,9 +190,6 @@ def running(old: Array, batch: Array, size: Array | float, rows: Array | float, 
       size: N, weight of the training rows.
       rows: b, weight of this batch's rows, whatever a full batch has.
       rho: how fast what is old is forgotten.
-      axis: name of a mapped axis over devices, whose counts and rows are added up first.
     """
-    if axis is not None:
-        batch, rows = jax.lax.psum((batch, rows), axis)
     return (1.0 - rho) * jax.lax.stop_gradient(old) + rho * divide(jnp.asarray(size, batch.dtype),
                                                                   jnp.asarray(rows, batch.dtype)) * batch

@@ -41,7 +41,7 @@ class Counted(NamedTuple):
 
 
 def differentially_fair(model: Model, spec: Spec, penalties: Sequence[Differential], *, lam: Array, batch_size: int,
-                        weight: Array | None = None, reduction: str = "batch") -> Objective:
+                        weight: Array | None = None, reduction: str = "batch", axis: str | None = None) -> Objective:
     """One row per task, ``w_t (L_t + sum_p lam_p max(0, epsilon_p - target_p))`` over its penalties p, soft counts running on.
 
     A task without a penalty has none: the way from the fairness of one task to that of another is the trunk alone. Rows
@@ -87,7 +87,7 @@ def differentially_fair(model: Model, spec: Spec, penalties: Sequence[Differenti
         terms, after = Terms(spec, scores, batch, None, reduction), []
         values = [terms.accuracy(t) for t in range(len(spec.tasks))]
         for p, (penalty, old) in enumerate(zip(penalties, memory, strict=True)):
-            value, new = _penalty(spec, penalty, scores, batch, old)
+            value, new = _penalty(spec, penalty, scores, batch, old, axis)
             values[penalty.task] = values[penalty.task] + lam[p] * value
             after.append(new)
         return tuple(values if weight is None else [w * v for w, v in zip(weight, values, strict=True)]), tuple(after)
@@ -129,11 +129,14 @@ def _outcomes(spec: Spec, penalty: Differential, scores: Array | None, batch: Da
     return prob, label, mask * batch.weight
 
 
-def _penalty(spec: Spec, penalty: Differential, scores: Array, batch: Dataset, old: Counted) -> tuple[Array, Counted]:
+def _penalty(spec: Spec, penalty: Differential, scores: Array, batch: Dataset, old: Counted,
+             axis: str | None) -> tuple[Array, Counted]:
     prob, label, weight = _outcomes(spec, penalty, scores, batch)
     groups = crossed(spec, batch.groups, penalty.attributes)
     rows = jnp.max(jnp.sum(weight, axis=1))
     now = jax.vmap(diff.count, (0, 0, None, 0))(prob, label, groups, weight)
+    if axis is not None:
+        now, rows = jax.lax.psum((now, rows), axis)
     joint = diff.running(old.joint, now, old.size, rows, penalty.rho)
     each = jax.vmap(lambda j: diff.epsilon(j, penalty.rates, penalty.concentration, penalty.together,
                                                    penalty.temperature))(joint)
