@@ -51,10 +51,11 @@ class Table:
     trunk: tuple[int, ...] = (64,)
     head: tuple[int, ...] = (32,)
     chunk: int = 8  # members per device
+    together: int | None = None  # tasks in a batch; None for all
     extras: bool = True  # sequential and BLIND too
 
 
-TWEETS = {"lams": (1.0, 3.0), "seeds": 5, "epochs": 5, "batch": 48, "chunk": 2}
+TWEETS = {"lams": (1.0, 3.0), "seeds": 5, "epochs": 2, "batch": 48, "chunk": 2, "together": 2}
 MANY = {"lams": (1.0, 10.0), "seeds": 5}
 TABLES = {t.name: t for t in (
     Table("adult", "adult", ("sex",)),
@@ -148,7 +149,7 @@ class Bench:
             self.splits = type(self.splits)(*(s._replace(x=s.x._replace(tokens=s.x.tokens[:, :TOKENS])) for s in self.splits))
         if quick:
             self.splits = type(self.splits)(*(jax.tree.map(lambda a: np.asarray(a)[:1500], s) for s in self.splits))
-        tasks = len(self.spec.tasks)
+        tasks = table.together or len(self.spec.tasks)
         self.static = Static(2 if quick else table.epochs, table.batch * tasks)
         model = network(self.spec, table.trunk, table.head, 10)
         self.setup = Setup.paper(self.spec, model, None, table.learning_rate, self.static.batch_size)._replace(reduction="mean")
@@ -236,17 +237,17 @@ def transfer_table(bench: Bench, seeds: int) -> list[dict]:
     points = main_points(bench)
     knobs = [settings(p.variant, bench.spec, made, p.target, p.auxiliary, lam=p.lam, reach=p.reach, attributes=axes)
              for p in points]
-    rows = bench.run(transfer(bench.setup, made), points, knobs, seeds)
+    rows = bench.run(transfer(bench.setup, made, bench.table.together), points, knobs, seeds)
     if not bench.table.extras:
         return rows
     one_hot = np.eye(len(bench.spec.tasks), dtype=np.float32)
     points = [Point("sequential", a, b, bench.table.lams[-1]) for a, b in bench.pairs]
     knobs = [settings("stl_fair", bench.spec, made, p.auxiliary, lam=p.lam, attributes=axes)
              | {"then": one_hot[p.target], "until": np.float32(bench.static.epochs // 2)} for p in points]
-    rows += bench.run(sequential(bench.setup, made), points, knobs, seeds)
+    rows += bench.run(sequential(bench.setup, made, bench.table.together), points, knobs, seeds)
     points = [Point("blind", t, None, gamma) for t in range(len(bench.spec.tasks)) for gamma in (1.0, 4.0)]
     knobs = [{"weight": one_hot[p.target], "gamma": np.float32(p.lam)} for p in points]
-    return rows + bench.run(blind(bench.setup, bench.table.trunk[-1]), points, knobs, seeds)
+    return rows + bench.run(blind(bench.setup, bench.table.trunk[-1], bench.table.together), points, knobs, seeds)
 
 
 def notion_study(bench: Bench, seeds: int) -> list[dict]:
@@ -259,7 +260,7 @@ def notion_study(bench: Bench, seeds: int) -> list[dict]:
     for name in ("odds", "opportunity", "parity"):
         made = penalties(bench, [bench.table.axes], getattr(differential, name))
         knobs = [settings(p.variant, bench.spec, made, p.target, p.auxiliary, lam=p.lam, reach=p.reach) for p in points]
-        rows += [row | {"penalty": name} for row in bench.run(transfer(bench.setup, made), points, knobs, seeds)]
+        rows += [row | {"penalty": name} for row in bench.run(transfer(bench.setup, made, bench.table.together), points, knobs, seeds)]
     return rows
 
 
@@ -276,7 +277,7 @@ def rows_study(bench: Bench, seeds: int) -> list[dict]:
         points = [Point("stl_base", t, None) for t in tasks] + [Point("mtl_base", 0, 1)]
         points += [Point("mtl_fair", a, b, bench.table.lams[-1], reach) for a, b in bench.pairs for reach in (1.0, 0.0)]
         knobs = [settings(p.variant, bench.spec, made, p.target, p.auxiliary, lam=p.lam, reach=p.reach) for p in points]
-        found += [row | {"rows": count} for row in bench.run(transfer(bench.setup, made), points, knobs, seeds)]
+        found += [row | {"rows": count} for row in bench.run(transfer(bench.setup, made, bench.table.together), points, knobs, seeds)]
     return found
 
 
@@ -307,9 +308,9 @@ def label_similarity(bench: Bench) -> dict[tuple[str, str], float]:
     data, found = bench.splits.train, {}
     for a, b in bench.pairs:
         both = (data.label_mask[:, a] * data.label_mask[:, b]) > 0
-        if both.sum() > 100:
-            names = bench.spec.tasks[a].name, bench.spec.tasks[b].name
-            found[names] = float(abs(np.corrcoef(data.labels[both, a], data.labels[both, b])[0, 1]))
+        one, other = data.labels[both, a], data.labels[both, b]
+        if both.sum() > 100 and np.ptp(one) and np.ptp(other):
+            found[bench.spec.tasks[a].name, bench.spec.tasks[b].name] = float(abs(np.corrcoef(one, other)[0, 1]))
     return found
 
 

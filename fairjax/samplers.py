@@ -57,22 +57,30 @@ def shuffled(static: Any, key: Array, block: Array, state: PyTree, data: Dataset
     return Batches(rows, jnp.ones((len(rows), known.shape[1])))
 
 
-def balanced(spec: Spec) -> Sampler:
-    """Every batch holds as many rows of each task as of any other (one more of some, where the batch cannot be divided)."""
+def balanced(spec: Spec, weight: Array | None = None, tasks: int | None = None) -> Sampler:
+    """Every batch holds as many rows of each task as of any other (one more of some, where the batch cannot be divided).
+
+    Args:
+      spec: names the tasks.
+      weight: ``[T]``, with ``tasks``: only rows of tasks of positive weight are drawn.
+      tasks: how many such tasks there are at most; places of tasks that are lacking stay empty. A task's rows are the
+        same whichever tasks stand beside it, and if the weight is a knob every member has its own batches.
+    """
     def sample(static: Any, key: Array, block: Array, state: PyTree, data: Dataset | Splits) -> Batches:
         del state
         known = train_rows(data).label_mask
         pools = _pools(spec, data)
         steps, size = steps_per_block(static, known.shape[0]), static.batch_size
         there = jnp.sum(pools, axis=1) > 0
-        first = jnp.argsort(~there, stable=True)  # tasks with rows before those without
-        some = jnp.maximum(jnp.sum(there), 1)
+        there = there if weight is None else there & (weight > 0)
+        first = jnp.argsort(~there, stable=True)  # tasks that are drawn from before those that are not
+        some = jnp.maximum(jnp.sum(there), 1) if tasks is None else tasks
         slot = jnp.arange(size)
         task, turn = first[slot % some], slot // some  # whose row stands at this place, and as its how manyeth
         per = (size - slot % some + some - 1) // some  # rows of that task in a batch
         drawn = jnp.arange(steps)[:, None] * per + turn
         rows = _drawn(jax.random.fold_in(key, block), pools, jnp.broadcast_to(task, drawn.shape), drawn)
-        return Batches(rows, jnp.ones((steps, known.shape[1])))
+        return Batches(jnp.where(there[task], rows, known.shape[0]), jnp.ones((steps, known.shape[1])))
     return sample
 
 

@@ -62,6 +62,22 @@ def test_balanced_batches_hold_every_task_alike():
             np.testing.assert_array_equal(np.sort(one), POOLS[t])
 
 
+def test_a_task_has_the_same_rows_whatever_stands_beside_it():
+    made = {weight: taken(samplers.balanced(SPEC, jnp.float32(weight), 2)).rows
+            for weight in ((1, 0, 2), (1, 1, 0), (0, 0, 1), (0, 1, 0))}
+    for weight, rows in made.items():
+        tasks = task_of(rows)
+        for t in range(3):
+            assert ((tasks == t).sum(axis=1) == 4 * (weight[t] > 0)).all()
+        assert ((rows == N).sum(axis=1) == 8 - 4 * np.count_nonzero(weight)).all()
+
+    def of(t, rows):
+        return rows[task_of(rows) == t]
+    np.testing.assert_array_equal(of(0, made[1, 0, 2]), of(0, made[1, 1, 0]))
+    np.testing.assert_array_equal(of(2, made[1, 0, 2]), of(2, made[0, 0, 1]))
+    np.testing.assert_array_equal(of(1, made[0, 1, 0]), of(1, made[1, 1, 0]))
+
+
 def test_alternating_takes_the_tasks_in_turn_and_goes_on_in_the_next_block():
     both = [taken(samplers.alternating(SPEC), block) for block in (0, 1)]
     order = np.concatenate([task_of(b.rows) for b in both])

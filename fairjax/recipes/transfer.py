@@ -40,34 +40,38 @@ from fairjax.types import Array, Dataset, Model, Objective, Parts, PyTree, Range
 VARIANTS = ("stl_base", "stl_fair", "mtl_base", "mtl_fair", "stl_inter", "mtl_inter")
 
 
-def transfer(setup: Setup, penalties: Sequence[Differential]) -> Recipe:
+def transfer(setup: Setup, penalties: Sequence[Differential], tasks: int | None = None) -> Recipe:
     """``sum_t w_t (L_t + sum_p lam_p max(0, epsilon_p))``; see :func:`penalised`.
 
     Args:
       setup: model, optimizer; the notion is not used.
       penalties: every one that some variant in the sweep asks for; :func:`settings` has the knobs of the variants.
+      tasks: see :func:`penalised`.
 
     Reference:
       Aguirre, Dredze: Transferring fairness using multi-task learning with limited demographic information, 2023.
     """
-    return penalised(setup, _differential(setup, penalties), len(penalties))._replace(name="transfer")
+    return penalised(setup, _differential(setup, penalties), len(penalties), tasks)._replace(name="transfer")
 
 
-def penalised(setup: Setup, rows: Callable[[Array], Objective], count: int) -> Recipe:
+def penalised(setup: Setup, rows: Callable[[Array], Objective], count: int, tasks: int | None = None) -> Recipe:
     """Losses of tasks with penalties on some of them, every batch with as many rows of each task.
 
     Knobs: ``weight [T]``, ``lam [count]`` and ``reach``, how much of the penalties reaches the heads. At 1, as published, the
     head of a penalised task may take the fairness upon itself and leave the trunk as it is; at 0 only the trunk can
-    lower the penalty, and other tasks share what it finds. All members see the same batches, so that a task learns from the
-    same rows in every variant, whatever is learned beside it.
+    lower the penalty, and other tasks share what it finds. A task learns from the same rows in every variant, whatever is
+    learned beside it.
 
     Args:
       setup: model, optimizer; the notion is not used.
       rows: ``lam -> Objective`` with a row per task, such as :func:`fairjax.objectives.per_task` with a notion.
       count: how many strengths that takes.
+      tasks: None for batches with rows of all tasks, which all members share; or how many tasks have a positive weight at
+        most: batches then hold no others. That pays with many tasks and a network that cannot share work among members, as
+        one of texts.
     """
     def build(knobs: PyTree) -> Parts:
-        return _parts(setup, _reaching(rows, knobs, knobs["weight"]), knobs)
+        return _parts(setup, _reaching(rows, knobs, knobs["weight"]), knobs, knobs["weight"], tasks)
     return Recipe("penalised", build, _space(setup, count))
 
 
@@ -87,9 +91,9 @@ def _reaching(rows: Callable[[Array], Objective], knobs: PyTree, weight: Array, 
     return Objective(("trunk", "heads"), trunk.init, apply)
 
 
-def _parts(setup: Setup, rows: Objective, knobs: PyTree) -> Parts:
+def _parts(setup: Setup, rows: Objective, knobs: PyTree, weight: Array, tasks: int | None) -> Parts:
     return Parts(setup.model, rows, optax.chain(route({"trunk": 0, "heads": 1}), setup.optimizer(knobs)),
-                 sampler=samplers.balanced(setup.spec))
+                 sampler=samplers.balanced(setup.spec, None if tasks is None else weight, tasks))
 
 
 def _space(setup: Setup, count: int) -> dict[str, Range]:
@@ -131,7 +135,7 @@ def settings(variant: str, spec: Spec, penalties: Sequence[Differential], target
     return {"weight": weight, "lam": np.float32([lam * (p in wanted) for p in there]), "reach": np.float32(reach)}
 
 
-def sequential(setup: Setup, penalties: Sequence[Differential]) -> Recipe:
+def sequential(setup: Setup, penalties: Sequence[Differential], tasks: int | None = None) -> Recipe:
     """Fair on one task first, then another task alone from there: what of the fairness is left after fine-tuning.
 
     Knobs: ``weight``, ``lam`` and ``reach`` of the first stage, ``then [T]``, the weights of the second, which has no penalty,
@@ -151,7 +155,7 @@ def sequential(setup: Setup, penalties: Sequence[Differential]) -> Recipe:
             return values, (second, counts)
 
         made = first._replace(init=lambda key, data: (jnp.zeros((), bool), first.init(key, data)), apply=apply)
-        parts = _parts(setup, made, knobs)
+        parts = _parts(setup, made, knobs, knobs["weight"] + knobs["then"], tasks)
 
         def stage(key: Array, block: Array, state: State, data: PyTree) -> State:
             now = block + 1 == knobs["until"]
@@ -162,7 +166,7 @@ def sequential(setup: Setup, penalties: Sequence[Differential]) -> Recipe:
     return Recipe("sequential", build, {**_space(setup, len(penalties)), "then": weight_range(setup.spec), "until": Range(1.0)})
 
 
-def blind(setup: Setup, width: int) -> Recipe:
+def blind(setup: Setup, width: int, tasks: int | None = None) -> Recipe:
     """BLIND: rows whose success or failure an auxiliary model foresees count less; no demographics anywhere.
 
     ``sum_t w_t mean_i stop(1 - q_ti)^gamma l_ti``, with ``q_ti`` the probability that a linear model of the representation
@@ -174,6 +178,7 @@ def blind(setup: Setup, width: int) -> Recipe:
     Args:
       setup: model, optimizer; the notion is not used.
       width: of the model's representation ``[B, width]``.
+      tasks: see :func:`penalised`.
 
     Raises:
       ValueError: a task that is not binary.
@@ -209,7 +214,8 @@ def blind(setup: Setup, width: int) -> Recipe:
             return (total,), memory
 
         return Parts(model, Objective(("total",), lambda key, data: (), apply),
-                     optax.chain(sum_rows(), setup.optimizer(knobs)), sampler=samplers.balanced(spec))
+                     optax.chain(sum_rows(), setup.optimizer(knobs)),
+                     sampler=samplers.balanced(spec, None if tasks is None else knobs["weight"], tasks))
     return Recipe("blind", build, {"weight": weight_range(spec), "gamma": Range(2.0, 0.0, 4.0), **setup.knobs})
 
 
