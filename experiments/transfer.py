@@ -155,7 +155,7 @@ class Bench:
         model = network(self.spec, table.trunk, table.head, 10)
         self.setup = Setup.paper(self.spec, model, None, table.learning_rate, self.static.batch_size)._replace(reduction="mean")
         self.attribute = " & ".join(self.spec.attributes[a].name for a in table.axes)
-        self.devices, self.programs, self.seconds = jax.local_devices(), {}, 0.0
+        self.devices = jax.local_devices()
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
@@ -164,8 +164,8 @@ class Bench:
         return [(0, 1), (1, 0)] if self.quick else every
 
     def steps(self) -> int:
-        """Of one epoch."""
-        return -(-len(self.splits.train.weight) // self.static.batch_size)
+        """Of a run."""
+        return self.static.epochs * -(-len(self.splits.train.weight) // self.static.batch_size)
 
     def run(self, recipe, points: list[Point], knobs: list[dict], seeds: int) -> list[dict]:
         """All points with all seeds: one sweep per seed, since each has its own deal of the rows. A row per run."""
@@ -187,8 +187,7 @@ class Bench:
             rows += [self.row(seen, seed, {name: v[i] for name, v in found.items()})
                      for i, point in enumerate(points) for seen in point.views]
         assert runs.compilations == 1
-        self.seconds += time.perf_counter() - begin
-        print(f"  {recipe.name}: {len(rows)} runs, {time.perf_counter() - begin:.0f} s", flush=True)
+        print(f"  {recipe.name}: {len(points) * seeds} runs, {time.perf_counter() - begin:.0f} s", flush=True)
         return rows
 
     def row(self, point: Point, seed: int, found: dict[str, np.ndarray]) -> dict:
@@ -212,10 +211,10 @@ class Bench:
 
 
 def penalties(bench: Bench, axes: list[tuple[int, ...]], rates=None) -> list:
-    """One penalty per task and set of attributes, after a burn-in of one epoch."""
+    """One penalty per task and set of attributes, after a burn-in of a tenth of the steps."""
     from fairjax.notions import differential
     from fairjax.objectives import Differential
-    return [Differential(t, a, rates or differential.odds, burn_in=bench.steps())
+    return [Differential(t, a, rates or differential.odds, burn_in=bench.steps() // 10)
             for t in range(len(bench.spec.tasks)) for a in axes]
 
 
