@@ -39,6 +39,12 @@ def taken(sampler, block=0, state=None, data=DATA, key=0):
     return jax.tree.map(np.asarray, made)
 
 
+def drawn_tasks(sampler, state=None, data=DATA):
+    """The tasks of all steps of forty blocks."""
+    made = jax.jit(jax.vmap(lambda b: sampler(STATIC, jax.random.key(0), b, state, data)))(jnp.arange(40))
+    return task_of(np.asarray(made.rows))[:, :, 0].ravel()
+
+
 def task_of(rows):
     return np.select([np.isin(rows, POOLS[t]) for t in POOLS], list(POOLS), -1)
 
@@ -86,7 +92,7 @@ def test_alternating_takes_the_tasks_in_turn_and_goes_on_in_the_next_block():
 
 
 def test_proportional_draws_a_task_as_often_as_it_has_rows():
-    tasks = np.concatenate([task_of(taken(samplers.proportional(SPEC), block).rows)[:, 0] for block in range(40)])
+    tasks = drawn_tasks(samplers.proportional(SPEC))
     share = np.bincount(tasks, minlength=3) / len(tasks)
     want = np.array([40, 15, 3]) / 58
     assert np.abs(share - want).max() < 4 * np.sqrt(want * (1 - want) / len(tasks)).max()
@@ -98,8 +104,7 @@ def test_dynamic_begins_in_proportion_and_then_draws_what_lags_behind():
 
     def share(step, score):
         state = State(jnp.float32(score), (), (), jnp.int32(step))
-        tasks = [task_of(taken(sampler, block, state, splits).rows)[:, 0] for block in range(40)]
-        return np.bincount(np.concatenate(tasks), minlength=3) / (40 * STEPS)
+        return np.bincount(drawn_tasks(sampler, state, splits), minlength=3) / (40 * STEPS)
     np.testing.assert_allclose(share(0, [0.9, 0.5, 0.9]), np.array([40, 15, 3]) / 58, atol=0.08)
     worth = np.exp((np.mean([0.9, 0.7, 0.9]) - np.array([0.9, 0.7, 0.9])) / 0.1)
     np.testing.assert_allclose(share(16, [0.9, 0.7, 0.9]), worth / worth.sum(), atol=0.08)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -22,11 +24,10 @@ def experiment():
     return module
 
 
-def test_a_quick_run_leaves_runs_tables_and_figures(experiment, data_dir, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("FAIRJAX_DATA", str(data_dir))
-    monkeypatch.setattr("sys.argv", ["transfer.py", "--quick", "--tables", "lsac", "--out", str(tmp_path)])
-    experiment.main()
-    assert "lsac, race" in capsys.readouterr().out
+def test_a_quick_run_leaves_runs_tables_and_figures(experiment, data_dir, tmp_path):
+    command = [sys.executable, SCRIPT, "--quick", "--tables", "lsac", "--out", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"FAIRJAX_DATA": str(data_dir)})
+    assert done.returncode == 0 and "lsac, race" in done.stdout, done.stderr
     rows = experiment.read_rows(tmp_path / "lsac_runs.csv")
     variants = {r["variant"] for r in rows}
     assert variants == {"stl_base", "stl_fair", "mtl_base", "mtl_fair", "mtl_fair, reach 0", "sequential", "blind"}

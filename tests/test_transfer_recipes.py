@@ -26,9 +26,14 @@ STATIC = Static(3, 16)
 RATE = {"learning_rate": np.float32(0.1)}
 
 
+TRANSFER, COMPILED = transfer(SETUP, PENALTIES), {}
+
+
 def run(recipe, knobs, data=DATA, static=STATIC):
-    train = jax.jit(make_train(static, recipe))
-    return jax.tree.map(np.asarray, train(jax.random.key(0), jax.random.key(1), knobs | RATE, data).state)
+    which = recipe.build, static
+    if which not in COMPILED:
+        COMPILED[which] = jax.jit(make_train(static, recipe))
+    return jax.tree.map(np.asarray, COMPILED[which](jax.random.key(0), jax.random.key(1), knobs | RATE, data).state)
 
 
 def knobs(variant, **how):
@@ -67,7 +72,7 @@ def test_settings_say_what_is_missing():
 
 
 def test_single_task_variants_never_look_at_the_other_task():
-    recipe = transfer(SETUP, PENALTIES)
+    recipe = TRANSFER
     flipped = DATA._replace(labels=np.where(DATA.label_mask[:, [B]] > 0, 1 - DATA.labels, DATA.labels))
     one, other = (run(recipe, knobs("stl_fair"), data).params for data in (DATA, flipped))
     same(one, other)
@@ -75,7 +80,7 @@ def test_single_task_variants_never_look_at_the_other_task():
 
 
 def test_without_strength_transfer_is_multi_task_learning_bit_for_bit():
-    recipe = transfer(SETUP, PENALTIES)
+    recipe = TRANSFER
     base, fair = run(recipe, knobs("mtl_base")).params, run(recipe, knobs("mtl_fair", lam=5.0)).params
     same(base, run(recipe, knobs("mtl_fair", lam=0.0)).params)
     balanced = vanilla(SETUP)
@@ -93,7 +98,7 @@ def test_demographics_of_the_target_are_not_looked_at_by_mtl_fair():
 
 def test_penalties_out_of_reach_of_the_heads_leave_them_to_the_losses():
     """One step: with no reach the heads move as without a penalty, and the trunk as with one."""
-    recipe, step = transfer(SETUP, PENALTIES), Static(1, 60)
+    recipe, step = TRANSFER, Static(1, 60)
     none, full, out = (run(recipe, knobs("mtl_fair", lam=lam, reach=reach), static=step).params
                        for lam, reach in ((0.0, 1.0), (5.0, 1.0), (5.0, 0.0)))
     same(out["heads"], none["heads"])
@@ -122,7 +127,7 @@ def test_sequential_is_two_runs_one_after_the_other():
 
 
 def test_blind_without_gamma_is_single_task_learning_and_with_it_is_not():
-    plain = run(transfer(SETUP, PENALTIES), knobs("stl_base")).params
+    plain = run(TRANSFER, knobs("stl_base")).params
     off, on = (run(blind(SETUP, 5), {"weight": np.float32([1, 0]), "gamma": np.float32(g)}).params for g in (0.0, 3.0))
     detector = off["heads"].pop("success")
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), plain, off)

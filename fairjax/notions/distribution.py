@@ -39,7 +39,7 @@ def soft_kolmogorov_smirnov(thresholds: Array, temperature: Array | float):
       ``distance(prob[N], groups[N, G], weight[N]) -> scalar``.
     """
     def distance(prob: Array, groups: Array, weight: Array) -> Array:
-        above = jax.nn.sigmoid((keep(prob, weight)[:, None] - jnp.asarray(thresholds)[None]) / temperature)
+        above = jax.nn.sigmoid((keep(prob, weight)[:, None] - jnp.asarray(thresholds, prob.dtype)[None]) / temperature)
         member = groups * weight[:, None]
         mass = jnp.sum(member, axis=0)
         return jnp.max(jax.vmap(difference, (0, None))(divide(above.T @ member, mass[None]), mass))
