@@ -65,9 +65,14 @@ def balanced(spec: Spec, weight: Array | None = None, tasks: int | None = None) 
       weight: ``[T]``, with ``tasks``: only rows of tasks of positive weight are drawn.
       tasks: how many such tasks there are at most; places of tasks that are lacking stay empty. A task's rows are the
         same whichever tasks stand beside it, and if the weight is a knob every member has its own batches.
+
+    Raises:
+      ValueError: when traced, for batches with fewer rows than tasks.
     """
     def sample(static: Any, key: Array, block: Array, state: PyTree, data: Dataset | Splits) -> Batches:
         del state
+        if static.batch_size < (tasks or len(spec.tasks)):
+            raise ValueError(f"a batch of {static.batch_size} rows cannot hold one of each of {tasks or len(spec.tasks)} tasks")
         known = train_rows(data).label_mask
         pools = _pools(spec, data)
         steps, size = steps_per_block(static, known.shape[0]), static.batch_size
@@ -111,9 +116,10 @@ def dynamic(spec: Spec, score: Callable[[PyTree, Dataset], Array], temperature: 
     def chances(pools: Array, steps: int, block: Array, state: PyTree, data: Dataset | Splits) -> Array:
         if not isinstance(data, Splits):
             raise ValueError("the dynamic sampler looks at validation rows: give train all Splits, not the training rows alone")
-        now = score(state.params, data.validation)
-        share = _shares(pools)
-        behind = jax.nn.softmax(jnp.where(share > 0, (jnp.mean(now) - now) / temperature, -jnp.inf))
+        now, share = score(state.params, data.validation), _shares(pools)
+        # a task without rows has no say, though its score be NaN
+        lag = (jnp.mean(now, where=share > 0) - now) / temperature
+        behind = jax.nn.softmax(jnp.where(share > 0, lag, -jnp.inf))
         return jnp.where(state.step == 0, share, behind)
     return _one_task(spec, chances)
 

@@ -68,6 +68,11 @@ def test_balanced_batches_hold_every_task_alike():
             np.testing.assert_array_equal(np.sort(one), POOLS[t])
 
 
+def test_a_batch_has_room_for_every_task():
+    with pytest.raises(ValueError, match="a batch of 2 rows cannot hold one of each of 3 tasks"):
+        samplers.balanced(SPEC)(Static(1, 2), jax.random.key(0), 0, None, DATA)
+
+
 def test_a_task_has_the_same_rows_whatever_stands_beside_it():
     made = {weight: taken(samplers.balanced(SPEC, jnp.float32(weight), 2)).rows
             for weight in ((1, 0, 2), (1, 1, 0), (0, 0, 1), (0, 1, 0))}
@@ -108,6 +113,9 @@ def test_dynamic_begins_in_proportion_and_then_draws_what_lags_behind():
     np.testing.assert_allclose(share(0, [0.9, 0.5, 0.9]), np.array([40, 15, 3]) / 58, atol=0.08)
     worth = np.exp((np.mean([0.9, 0.7, 0.9]) - np.array([0.9, 0.7, 0.9])) / 0.1)
     np.testing.assert_allclose(share(16, [0.9, 0.7, 0.9]), worth / worth.sum(), atol=0.08)
+    alone = DATA._replace(label_mask=DATA.label_mask * np.float32([1, 1, 0]))
+    unknown = drawn_tasks(sampler, State(jnp.float32([0.9, 0.8, np.nan]), (), (), jnp.int32(16)), Splits(alone, alone, alone))
+    np.testing.assert_allclose((unknown == 1).mean(), 1 / (1 + np.exp(-1)), atol=0.08)
     with pytest.raises(ValueError, match="looks at validation rows: give train all Splits"):
         taken(sampler, 0, State((), (), (), jnp.int32(0)), DATA)
 
