@@ -117,7 +117,8 @@ def test_tasks_of_every_kind_with_labels_and_groups_missing(tmp_path):
                 "loan": ["" if rng.random() < 0.3 else v for v in columns["loan"]]}
     path = write(tmp_path / "kinds.csv", columns)
     done = fairjax("frontier", "--data", path, "--task", "loan", "--task", "wage", "--task", "grade", "--sensitive", "sex",
-                   "--sensitive", "race", *SMALL, "--epochs", "30", "--notion", "mmd", "--out", "out", cwd=tmp_path)
+                   "--sensitive", "race", *SMALL, "--epochs", "30", "--notion", "mmd", "--methods", "mta_f", "--out", "out",
+                   cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     with open(tmp_path / "out" / "table.csv", newline="") as stream:
         runs = list(csv.DictReader(stream))

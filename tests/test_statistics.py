@@ -129,22 +129,28 @@ def parities(name):
     return jax.jit(lambda *batch: {gap: jax.value_and_grad(d)(*batch) for gap, d in distances.items()})
 
 
+def padded(p, member, w, y):
+    """Rows of weight 0 and a group without rows beside the others: one shape, one compilation."""
+    rows, groups = 2 * N - len(p), 3 - member.shape[1]
+    return [np.pad(a, (0, rows)) if a.ndim == 1 else np.pad(a, ((0, rows), (0, groups))) for a in (p, member, w, y)]
+
+
 @every
 def test_parity_is_zero_for_equal_groups_and_finite_without_some(name):
     p, y, _, w = for_kind(name, 6)
     twice = [np.concatenate([a, a]) for a in (p, y, w)]
     equal = np.repeat(np.eye(2, dtype=np.float32), N, axis=0)
-    for value, slopes in parities(name)(twice[0], equal, twice[2], twice[1]).values():
+    for value, slopes in parities(name)(*padded(twice[0], equal, twice[2], twice[1])).values():
         assert abs(value) < 2e-5 and np.isfinite(slopes).all()
     member = np.eye(2, dtype=np.float32)[np.arange(N) % 2]
     for groups in (np.stack([ONES, 0 * ONES], 1), np.zeros((N, 2), np.float32)):  # one group, none known
-        for value, slopes in parities(name)(p, groups, w, y).values():
+        for value, slopes in parities(name)(*padded(p, groups, w, y)).values():
             assert value == 0 and (slopes == 0).all()
-    found, other = parities(name)(p, member, w, y), parities(name)(p[::-1], member[::-1, ::-1], w[::-1], y[::-1])
-    three = parities(name)(p, np.concatenate([member, np.zeros((N, 1), np.float32)], 1), w, y)
+    found, other = (parities(name)(*padded(*batch)) for batch in
+                    ((p, member, w, y), (p[::-1], member[::-1, ::-1], w[::-1], y[::-1])))
     for gap, (value, slopes) in found.items():
         assert value >= 0 and np.isfinite(slopes).all()
-        np.testing.assert_allclose([other[gap][0], three[gap][0]], value, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(other[gap][0], value, rtol=1e-4, atol=1e-6)
 
 
 @every

@@ -153,7 +153,7 @@ def test_blind_weighs_rows_by_what_is_foreseen():
     right = (f >= 0) == (y > 0.5)
     q = np.where(right, 1 / (1 + np.exp(-s)), 1 / (1 + np.exp(s)))
     want = ((1 - q) ** 2 * loss - np.log(q)) @ m / m.sum()
-    value, grad = jax.value_and_grad(lambda p: parts.objective.apply(p, DATA, None, ())[0][0])(params)
+    value, grad = jax.jit(jax.value_and_grad(lambda p: parts.objective.apply(p, DATA, None, ())[0][0]))(params)
     np.testing.assert_allclose(value, want, rtol=1e-5)
     detector = np.where(right, q - 1, 1 - q) @ (m[:, None] * z) / m.sum()
     np.testing.assert_allclose(grad["heads"]["success"]["kernel"][:, A], detector, rtol=1e-4, atol=1e-6)
