@@ -268,7 +268,8 @@ def over_constants():
 @pytest.mark.parametrize("name", CONSTANTS)
 def test_mapped_over_a_constant_it_is_the_loop(name):
     mapped, one = over_constants()
-    np.testing.assert_allclose(mapped[name], [one(np.float32(c))[name] for c in VALUES], rtol=1e-5, atol=1e-6)
+    # kernel means that nearly cancel leave single precision's last digits to the order of sums
+    np.testing.assert_allclose(mapped[name], [one(np.float32(c))[name] for c in VALUES], rtol=1e-4, atol=1e-6)
     assert len(np.unique(mapped[name])) > 1
 
 
