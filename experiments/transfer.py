@@ -1,8 +1,8 @@
 """Fairness transfer between tasks: "Transferring fairness using multi-task learning with limited demographic information"
 (Aguirre, Dredze, 2023) on tables and on tweets, and the questions it leaves open.
 
-    python experiments/transfer.py                 # about an hour on two cores
-    python experiments/transfer.py --quick         # two minutes; for a look at the machinery
+    python experiments/transfer.py                 # half an hour on two cores
+    python experiments/transfer.py --quick         # five minutes; for a look at the machinery
 
 Protocol. Every row knows the label of one task only: the rows of a table are dealt to its tasks at random, anew for every
 seed; of the tweets each language is a task. mtl_fair trains the target with an auxiliary task and penalises epsilon-DEO on
