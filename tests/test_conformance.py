@@ -256,20 +256,22 @@ VALUES = np.array([0.1, 0.3, 0.8])
 
 @functools.cache
 def over_constants():
-    prob, groups, weight, label = (jnp.asarray(a, jnp.float32) for a in rows(7))
-
+    """Mapped and one by one, in double precision: kernel means that nearly cancel leave single precision's last digits to
+    the order of sums."""
     def at(c):
+        prob, groups, weight, label = map(jnp.asarray, rows(7))
         made = {name: make(c) for name, make in CONSTANTS.items()}
         return {name: of(prob, groups, weight, *([label] if "auc" in name or name == "concentration" else []))
                 for name, of in made.items()}
-    return jax.jit(jax.vmap(at))(jnp.asarray(VALUES, jnp.float32)), jax.jit(at)
+    with double():
+        one = jax.jit(at)
+        return jax.jit(jax.vmap(at))(jnp.asarray(VALUES)), [one(jnp.asarray(c)) for c in VALUES]
 
 
 @pytest.mark.parametrize("name", CONSTANTS)
 def test_mapped_over_a_constant_it_is_the_loop(name):
-    mapped, one = over_constants()
-    # kernel means that nearly cancel leave single precision's last digits to the order of sums
-    np.testing.assert_allclose(mapped[name], [one(np.float32(c))[name] for c in VALUES], rtol=1e-4, atol=1e-6)
+    mapped, alone = over_constants()
+    np.testing.assert_allclose(mapped[name], [one[name] for one in alone], rtol=1e-5, atol=1e-6)
     assert len(np.unique(mapped[name])) > 1
 
 

@@ -152,9 +152,9 @@ def from_raw(entry: Named, paths: list[Path], data_dir, form: str, seed: int, va
 def from_columns(entry: Named, columns: dict, data_dir, form: str, seed: int, validation: float) -> Prepared:
     """A named data set from the columns that its ``read`` gave, wherever they were kept since."""
     roles = dataclasses.replace(entry.roles, standardise="all" if form == "paper" else "train")
+    table = Table(entry.name, columns, na=roles.na_values)
     if roles.features and not roles.use_sensitive:  # sensitive attributes may be others than the data set's own
-        sensitive = {rule.column for rule in parse_rules(roles.sensitive, Table(entry.name, columns, na=roles.na_values),
-                                                         "sensitive")}
+        sensitive = {rule.column for rule in parse_rules(roles.sensitive, table, "sensitive")}
         kept = {field: tuple(n for n in getattr(roles, field) if n not in sensitive)
                 for field in ("features", "numeric", "categorical")}
         roles = dataclasses.replace(roles, **kept)
@@ -163,7 +163,6 @@ def from_columns(entry: Named, columns: dict, data_dir, form: str, seed: int, va
     whole = 1.0 if roles.split else 0.8
     fractions = (whole * (1 - validation), whole * validation, 1 - whole)
     source = _source(entry.name, data_dir, form, seed, validation)
-    table = Table(entry.name, columns, na=roles.na_values)
     return prepare(table, roles, fractions=fractions, seed=seed, name=entry.name, source=source)
 
 

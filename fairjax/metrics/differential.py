@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from fairjax.losses import against_rest
-from fairjax.metrics.scores import choose, macro_f1
+from fairjax.metrics.scores import chosen, macro_f1
 from fairjax.metrics.thresholds import base_rate_threshold, decide, fixed
 from fairjax.notions import differential
 from fairjax.objectives import crossed
@@ -43,7 +43,7 @@ def evaluate_differential(spec: Spec, scores: Array, data: Dataset, base_rate: A
         if task.kind == "regression":
             continue
         label, known = against_rest(spec, t, data.labels, data.label_mask)
-        for suffix, outcome in _outcomes(task.kind, scores[:, spec.score_slice(t)], label, known, data, base_rate[t]).items():
+        for suffix, outcome in _outcomes(task.kind, scores[:, spec.score_slice(t)], known, data, base_rate[t]).items():
             if task.kind == "multiclass":
                 outcome, truth, weight = outcome[None], label[None], (known[:, 0] * data.weight)[None]
             else:
@@ -61,11 +61,10 @@ def evaluate_differential(spec: Spec, scores: Array, data: Dataset, base_rate: A
     return out
 
 
-def _outcomes(kind: str, score: Array, label: Array, known: Array, data: Dataset, rate: Array) -> dict[str, Array]:
+def _outcomes(kind: str, score: Array, known: Array, data: Dataset, rate: Array) -> dict[str, Array]:
     """Decisions ``[N, U]`` by suffix."""
     if kind == "multiclass":
-        choice = choose(score)[:, None]
-        return {"": jnp.where(jnp.isnan(choice), jnp.nan, choice == jnp.arange(score.shape[1])).astype(jnp.float32)}
+        return {"": chosen(score)}
     half = decide(score, jnp.asarray(fixed(0.5)))
     if kind == "multilabel":
         return {"": half}

@@ -18,6 +18,7 @@ import numpy as np
 
 from fairjax.losses import against_rest, probabilities
 from fairjax.masked import keep
+from fairjax.metrics.scores import chosen
 from fairjax.notions import everyone, known, negatives, positives, statistics
 from fairjax.objectives import crossed
 from fairjax.types import Array, Dataset, Spec, Task
@@ -211,7 +212,7 @@ def _areas(counts: np.ndarray, ranks: list[list[_Ranked]]) -> np.ndarray:
 
 def _decide(task: Task, scores: Array, threshold: float | None) -> Array:
     if task.kind == "multiclass":
-        return jax.nn.one_hot(jnp.argmax(scores, axis=1), scores.shape[1])
+        return chosen(scores)
     return (scores >= (0.0 if threshold is None else threshold)).astype(jnp.float32)
 
 

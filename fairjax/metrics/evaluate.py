@@ -25,7 +25,7 @@ from fairjax.losses import against_rest, row_losses
 from fairjax.masked import group_mean, keep
 from fairjax.metrics import group
 from fairjax.metrics.ranking import area_under_curve, rank, threshold_at_rate
-from fairjax.metrics.scores import choose, error, mean, root_mean_squared_error
+from fairjax.metrics.scores import choose, chosen, error, mean, root_mean_squared_error
 from fairjax.metrics.thresholds import constant_output, decide, fixed
 from fairjax.notions.conditions import negatives, positives
 from fairjax.types import Array, Attribute, Dataset, Spec, Task
@@ -164,9 +164,7 @@ def _multiclass(task: Task, scores: Array, data: Dataset, blocks: Blocks, base_r
     choice, known = choose(scores), data.weight * data.label_mask[:, 0]
     out = {f"error[{task.name}]": error(choice, data.labels[:, 0], known),
            f"constant_output[{task.name}]": constant_output(choice, known)}
-    classes = jnp.arange(scores.shape[1], dtype=jnp.float32)[None]
-    chosen_nc = jnp.where(jnp.isnan(choice)[:, None], jnp.nan, choice[:, None] == classes)
-    return out | _class_metrics(task, chosen_nc, data, blocks)
+    return out | _class_metrics(task, chosen(scores), data, blocks)
 
 
 def _multilabel(task: Task, scores: Array, data: Dataset, blocks: Blocks, base_rate: Array) -> Metrics:

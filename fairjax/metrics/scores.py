@@ -38,6 +38,12 @@ def choose(scores: Array) -> Array:
     return jnp.where(unknown, jnp.nan, jnp.argmax(scores, axis=-1).astype(jnp.float32))
 
 
+def chosen(scores: Array) -> Array:
+    """:func:`choose` as columns ``[N, C]``: 1 for the chosen class; a row of NaN where a score is NaN."""
+    choice = choose(scores)[:, None]
+    return jnp.where(jnp.isnan(choice), jnp.nan, choice == jnp.arange(scores.shape[1])[None]).astype(jnp.float32)
+
+
 def multiclass_error(scores: Array, label: Array, weight: Array) -> Array:
     """Share of rows whose largest score is not at the label; arguments as in :func:`error`, scores ``[N, C]``."""
     return error(choose(scores), label, weight)
