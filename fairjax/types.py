@@ -203,7 +203,7 @@ class Recipe(NamedTuple):
 
 
 class Post(NamedTuple):
-    """Post-processing of scores: ``fit(scores, groups, weight) -> state``, ``apply(state, scores, groups)``."""
+    """Post-processing of scores: fitted without labels on a pool of rows, applied to any row."""
 
-    fit: Callable[..., PyTree]
-    apply: Callable[..., Array]
+    fit: Callable[..., PyTree]  # scores [N, C], groups [N, G], weight [N] -> state
+    apply: Callable[..., Array]  # state, scores [M, C], groups [M, G], key=None, amount=1.0 -> scores [M, C]
