@@ -182,7 +182,7 @@ def fit_host(value: np.ndarray, cell: np.ndarray, weight: np.ndarray | None, cou
             if weight is None:
                 block.sort()
             else:
-                by = np.argsort(block)
+                by = np.argsort(block, kind="stable")  # of equal values the weights' order decides which stands at their end
                 value_n[low:high], weight_n[low:high] = block[by], weight_n[low:high][by]
         found.append(with_pooled(np, value_n, weight_n, rows, mass, **how))
     return Table(*(np.asarray(a, np.float32) for a in (
@@ -201,15 +201,17 @@ def below(flat: Array, start: Array, length: Array | int, value: Array, most: in
     return found
 
 
-def _jumps(quantile_gk: Array, half_g: Array) -> Array:
-    """For every entry the levels, ``[2, G + 1, K]``, between which the distribution function jumps at its value.
+def _jumps(quantile_gk: Array, half_g: Array, drawn: bool) -> Array:
+    """For every entry the levels, ``[2, G + 1, K]``, of the first and the last entry that equal it; or their middle, twice.
 
-    ``half_g`` is half a row's share of its cell, by which a run of equal entries is short of the jump at either side.
+    The middle is that of the jump of the distribution function, which is ``half_g``, half a row's share of its cell, longer
+    at either side, and ends at 0 and 1.
     """
-    count = quantile_gk.shape[1]
-    level = jnp.asarray(levels(count), quantile_gk.dtype)
     first, after = (jax.vmap(lambda q, side=side: jnp.searchsorted(q, q, side=side))(quantile_gk) for side in ("left", "right"))
-    return jnp.stack([jnp.maximum(level[first] - half_g[:, None], 0.0), jnp.minimum(level[after - 1] + half_g[:, None], 1.0)])
+    level, half = jnp.asarray(levels(quantile_gk.shape[1]), quantile_gk.dtype), half_g[:, None]
+    bottom, top = level[first], level[after - 1]
+    middle = (jnp.maximum(bottom - half, 0.0) + jnp.minimum(top + half, 1.0)) / 2
+    return jnp.stack([bottom, top] if drawn else [jnp.clip(middle, bottom, top)] * 2)
 
 
 def _apply(state: Table, value: Array, cell: Array, sizes: Sequence[int], amount: Array, order: Sequence[int],
@@ -219,13 +221,13 @@ def _apply(state: Table, value: Array, cell: Array, sizes: Sequence[int], amount
     mixed = mixing(state.share, sizes, amount, order)
     stranger = jnp.append((1.0 - stays) * state.share, stays)[None]  # of a row whose cell is unknown
     mixed = jnp.concatenate([jnp.pad(mixed, ((0, 0), (0, 1))), stranger])
-    moved = jnp.einsum("gh,thk->tgk", mixed, state.quantiles) - state.quantiles
+    target = jnp.einsum("gh,thk->tgk", mixed - stays * jnp.eye(len(mixed)), state.quantiles)  # but for what stays of the score
     half_g = divide(jnp.asarray(0.5), state.rows)
     chosen = jnp.full(value.T.shape, 0.5) if key is None else jax.random.uniform(key, value.T.shape)
 
-    def of_task(quantile_gk: Array, moved_gk: Array, value_n: Array, chosen_n: Array) -> Array:
-        flat, move, start = quantile_gk.ravel(), moved_gk.ravel(), cell * count
-        bottom, top = _jumps(quantile_gk, half_g).reshape(2, -1)
+    def of_task(quantile_gk: Array, target_gk: Array, value_n: Array, chosen_n: Array) -> Array:
+        flat, aim, start = quantile_gk.ravel(), target_gk.ravel(), cell * count
+        bottom, top = _jumps(quantile_gk, half_g, key is not None).reshape(2, -1)
         inside = jnp.clip(value_n, flat[start], flat[start + count - 1])
         found = jax.lax.optimization_barrier(below(flat, start, count, inside, count))  # or XLA searches anew for each use
         at, left = start + jnp.minimum(found, count - 1), jnp.maximum(found - 1, 0)
@@ -233,10 +235,10 @@ def _apply(state: Table, value: Array, cell: Array, sizes: Sequence[int], amount
         jump = _place(bottom[at] + chosen_n * (top[at] - bottom[at]), count)
         place = jnp.where(flat[at] == inside, jump, between)
         left = jnp.clip(place.astype(jnp.int32), 0, count - 2)
-        part = place - left
-        change = (1.0 - part) * move[start + left] + part * move[start + left + 1]
-        return inside + change + (stays + (1.0 - stays) * slope) * (value_n - inside)
-    return jax.vmap(of_task, out_axes=1)(state.quantiles, moved, value.T, chosen)
+        low, high = aim[start + left], aim[start + left + 1]
+        # in this form equal targets stay equal to the last bit, so that no group's atoms are told apart by rounding
+        return stays * value_n + low + (place - left) * (high - low) + (1.0 - stays) * slope * (value_n - inside)
+    return jax.vmap(of_task, out_axes=1)(state.quantiles, target, value.T, chosen)
 
 
 # ------------------------------------------------------------------------------------------------ the pair
