@@ -30,6 +30,7 @@ DISTANCES = {
     "mmd": lambda bandwidth: notions.gaussian_mmd(bandwidth),
     "laplacian_mmd": lambda bandwidth: notions.mmd(notions.laplacian(bandwidth)),
     "wasserstein": lambda bandwidth: notions.wasserstein,
+    "barycenter": lambda bandwidth: notions.barycenter(),
 }
 # rows a notion looks at, and the metric that measures the same gap on decisions
 CONDITIONS = {

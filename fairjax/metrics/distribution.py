@@ -62,8 +62,8 @@ def unfairness_in_order(score: Array, groups: Array, weight: Array) -> Unfairnes
     present = (mass > 0).astype(score.dtype)
     pair = present[:, None] * present[None]
     width = jnp.append(jnp.diff(score), 0.0)
-    apart = jnp.sum(jnp.abs(reached_gn[:, None] - reached_gn[None]) * width * pair[:, :, None])
-    apart = divide(apart, jnp.sum(pair) - jnp.sum(present))
+    apart_gh = jnp.sum(jnp.abs(reached_gn[:, None] - reached_gn[None]) * width[None, None], axis=2)
+    apart = divide(jnp.sum(pair * apart_gh), jnp.sum(pair) - jnp.sum(present))
     value = Unfairness(jnp.max(jnp.where(last, gap_n, 0.0)), _floor(mass, jnp.sum(jnp.square(member_gn), axis=1)), apart)
     broken = (jnp.sum(present) < 2) | jnp.any(jnp.isnan(score))
     return jax.tree.map(lambda v: jnp.where(broken, jnp.nan, v), value)

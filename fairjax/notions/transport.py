@@ -49,15 +49,15 @@ def barycenter(levels: int | None = 256):
         quantile_gk = prob[order[jnp.minimum(row_gk, len(prob) - 1)]]
         two = jnp.sum(mass > 0) >= 2
         share_g1 = jnp.where(two, divide(mass, jnp.sum(mass)), 0.0)[:, None]
-        apart_gk = quantile_gk - jnp.sum(share_g1 * quantile_gk, axis=0)
-        return jnp.sum(share_g1 * jnp.square(apart_gk) * width_k) + _poison(prob)
+        apart_gk = quantile_gk - jnp.sum(share_g1 * quantile_gk, axis=0, keepdims=True)
+        return jnp.sum(share_g1 * jnp.square(apart_gk) * width_k[None]) + _poison(prob)
     return distance
 
 
 def _levels(reached_gn: Array, levels: int | None) -> tuple[Array, Array]:
     """Levels and how much of [0, 1] each stands for, ``[K]``."""
     if levels is not None:
-        return (jnp.arange(levels, dtype=reached_gn.dtype) + 0.5) / levels, jnp.asarray(1.0 / levels, reached_gn.dtype)
+        return (jnp.arange(levels, dtype=reached_gn.dtype) + 0.5) / levels, jnp.full(levels, 1.0 / levels, reached_gn.dtype)
     edge = jnp.concatenate([jnp.zeros(1), jnp.sort(jnp.ravel(jax.lax.stop_gradient(reached_gn)))])
     return (edge[1:] + edge[:-1]) / 2, jnp.diff(edge)
 
