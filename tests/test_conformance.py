@@ -227,7 +227,7 @@ def hard(name: str, decision, groups, weight, label) -> float:
                for a in asked)
 
 
-# what compares numbers knows no decisions; these two have terms beside what decisions say, and brute forces elsewhere
+# what compares numbers knows no decisions; these have terms beside what decisions say, and brute forces elsewhere
 NO_DECISION = {name for name, entry in EVERY.items() if entry.numbers or name.endswith("smooth")} | {
     "adjusted_mmd", "sinkhorn"}
 ON_LEVELS = {"barycenter", "projected barycenter"}  # where rates differ is known to one of 256 levels, times share (1 - share)
