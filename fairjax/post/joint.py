@@ -312,7 +312,8 @@ def _members(groups: Array, weight: Array, share: Array | None) -> tuple[Array, 
     present = mass > 0
     pi = jnp.where(present, mass if share is None else share, 0.0)
     member = jnp.where(present, member, weight[:, None])
-    return present, divide(pi, jnp.sum(pi)), jnp.concatenate([member, weight[:, None]], axis=1)
+    pi = divide(pi, jnp.sum(pi), 1 / len(pi))
+    return present, pi, jnp.concatenate([member, weight[:, None]], axis=1)
 
 
 def _which(groups: Array, present: Array) -> Array:
