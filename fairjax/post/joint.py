@@ -268,8 +268,9 @@ def _need_ott() -> None:
 def then_exact(joint: Post, exact: Post) -> Post:
     """A joint repair, then another of each task alone, fitted to the jointly repaired pool.
 
-    A joint map makes the tasks' own laws only nearly equal, and an exact map of each task alone mends that. Being
-    increasing per task, it keeps most of what the joint map did to how tasks vary together.
+    A joint map makes the tasks' own laws only nearly equal, and an exact map of each task alone mends that on the pool. Being
+    increasing per task, it keeps most of what the joint map did to how tasks vary together. It is fitted to the same pool:
+    with a few hundred rows per group the tasks' laws on other rows come no closer by it than :func:`gaussian` brings them.
 
     Args:
       joint: any Post.
