@@ -108,7 +108,7 @@ def draw_densities(audit: Audit):
     from matplotlib.figure import Figure
 
     groups, tasks = groups_of(audit), len(audit.tasks)
-    columns = min(tasks, 3)
+    columns = 2 if tasks == 4 else min(tasks, 3)
     blocks, wide, shown = -(-tasks // columns), WIDE[columns - 1] * columns, _entries(groups)
     beside = _beside(shown, wide)
     figure = Figure(figsize=(wide, 4.5 * blocks + 0.2 * (-(-len(shown) // beside) + 1)), dpi=150, layout="constrained")
@@ -131,8 +131,8 @@ def _draw_pair(above, below, audit: Audit, groups: list[Group], task: int) -> No
     if groups:
         rows = np.concatenate([group.rows for group in groups])
         edges = bin_edges(np.concatenate([values[rows] for values in both]), audit.units[task] == "probability")
-        curves = [_draw_curves(ax, values, audit.weight, groups, edges) for ax, values in zip((above, below), both, strict=True)]
-        _frame(above, np.concatenate(curves), edges)
+        drawn = zip((above, below), both, strict=True)
+        _frame(above, np.concatenate([_draw_curves(ax, v, audit.weight, groups, edges) for ax, v in drawn]), edges)
         outside = sum(int(((v[rows] < edges[0]) | (v[rows] > edges[-1])).sum()) for v in both)
         below.set_xlabel(_score(audit, task) + f"\n[{outside} of {2 * len(rows)} scores outside the view]" * (outside > 0))
     for ax, when, value in ((above, "before", ks[0]), (below, f"after, amount {audit.amounts[at]:.2g}", ks[at])):
@@ -176,7 +176,9 @@ def _frame(ax, curves: np.ndarray, edges: np.ndarray) -> None:
 def _entries(groups: list[Group]) -> list:
     named = [(_key(g.colour, len(g.rows)), f"{literal(g.name, 30)} ({len(g.rows):,} rows)") for g in groups if g.colour != REST]
     rest = [len(g.rows) for g in groups if g.colour == REST]
-    return named + [(_key(REST, max(rest)), f"{len(rest)} smaller groups ({sum(rest):,} rows)")] * bool(rest)
+    if rest:
+        named.append((_key(REST, max(rest)), f"{len(rest)} smaller groups ({sum(rest):,} rows)"))
+    return named
 
 
 def _key(colour: str, rows: int):
@@ -218,16 +220,17 @@ def deciles(before: np.ndarray, after: np.ndarray, weight: np.ndarray) -> np.nda
 
 def draw_arrows(audit: Audit):
     """Per task a lane per group: arrows from a group's deciles, above, to where the repair takes them, below."""
-    groups, columns = groups_of(audit), min(len(audit.tasks), 3)
+    from matplotlib.lines import Line2D
+
+    groups = groups_of(audit)
     lanes = sorted(sorted(groups, key=lambda g: -len(g.rows))[:LANES], key=lambda g: g.cell)
     figure, axes = _panels(audit, 1.0 + 0.46 * max(len(lanes), 2), 3)
     for t, ax in enumerate(axes):
         _draw_lanes(ax, audit, lanes, t)
-        names = [wrapped(f"{literal(g.name, 28)} ({len(g.rows):,})", 20) for g in lanes] if t % columns == 0 else [""] * len(lanes)
+        names = [wrapped(f"{literal(g.name, 28)} ({len(g.rows):,})", 20) for g in lanes]
         ax.set_yticks(range(len(lanes)), names, parse_math=False)
-    from matplotlib.lines import Line2D
-
-    entries = [(Line2D([], [], color=GREY, ls="", marker="o", ms=4), "a decile of the group before (of fewer than ten rows, each)"),
+        ax.tick_params(axis="y", length=0, labelleft=ax.get_subplotspec().is_first_col())
+    entries = [(Line2D([], [], color=GREY, ls="", marker="o", ms=4), "deciles of a group before (below ten rows: each row)"),
                (Line2D([], [], color=GREY, ls="", marker="$\u2198$", ms=8), "where the repair takes it"),
                (_rule(REST, "-"), "deciles of all rows after, where the groups' arrows should end")]
     _legend(figure, entries, 1 if len(axes) == 1 else 2)
@@ -252,7 +255,6 @@ def _draw_lanes(ax, audit: Audit, lanes: list[Group], task: int) -> None:
     ax.set_title(literal(audit.tasks[task], 40), loc="left").set_parse_math(False)
     ax.set(ylim=(max(len(lanes), 1) - 0.4, -0.6), xlabel=_score(audit, task))
     _numbers(ax)
-    ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
 
 
@@ -290,8 +292,7 @@ def _draw_steps(ax, audit: Audit, task: int) -> None:
         for a in order:
             ax.bar(k, parts[a], 0.56, bottom, color=COLOURS[a % len(COLOURS)], edgecolor="white", lw=0.8, zorder=2)
             if parts[a] > 0.055 * top:
-                ax.text(k, bottom + parts[a] / 2, f"{parts[a]:.2f}", ha="center", va="center", color="white", fontsize=8, zorder=7,
-                        bbox={"facecolor": COLOURS[a % len(COLOURS)], "edgecolor": "none", "pad": 0.8})
+                _write(ax, k, bottom + parts[a] / 2, f"{parts[a]:.2f}", "white", COLOURS[a % len(COLOURS)])
             bottom += parts[a]
         if k:
             _draw_fall(ax, k, total[0, k - 1], total[0, k], top)
@@ -317,9 +318,12 @@ def _draw_fall(ax, step: int, was: float, now: float, top: float) -> None:
     if gone > 0:
         ax.bar(step, gone, 0.56, now, facecolor="white", edgecolor=GREY, hatch="////", lw=0.6, zorder=1)
     sign = "" if float(size) == 0 else "\N{MINUS SIGN}" if gone > 0 else "+"
-    inside = gone > 0.1 * top
-    ax.text(step, now + gone / 2 if inside else max(was, now) + 0.02 * top, sign + size, ha="center",
-            va="center" if inside else "bottom", fontsize=8.5, zorder=7, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.2})
+    _write(ax, step, now + gone / 2 if gone > 0.1 * top else max(was, now) + 0.05 * top, sign + size, "0.1", "white")
+
+
+def _write(ax, x: float, y: float, text: str, colour: str, ground: str) -> None:
+    ax.text(x, y, text, ha="center", va="center", color=colour, fontsize=8, zorder=7,
+            bbox={"facecolor": ground, "edgecolor": "none", "pad": 1.0})
 
 
 # ------------------------------------------------------------------------------------------------ path
