@@ -149,7 +149,8 @@ def _draw_curves(ax, values: np.ndarray, weight: np.ndarray, groups: list[Group]
     for layer, group in enumerate(sorted(groups, key=lambda g: g.colour != REST)):
         mine, weights = values[group.rows], weight[group.rows]
         if len(mine) < FEW:
-            height, ticked = 0.03 + 0.045 * ticked, ticked + 1
+            ticked += group.colour != REST
+            height = 0.03 + 0.045 * ticked
             ax.plot(mine, np.full(len(mine), height), ls="", marker="|", ms=6.5, mew=1.3, color=group.colour, zorder=5,
                     transform=ax.get_xaxis_transform())
             continue
@@ -270,7 +271,7 @@ def draw_waterfall(audit: Audit):
         _draw_steps(ax, audit, t)
     entries = [(Patch(color=COLOURS[a % len(COLOURS)]), literal(name, 30)) for a, name in enumerate(audit.attributes)]
     entries.append((Patch(facecolor="white", edgecolor=GREY, hatch="////", lw=0.6), "gone in this step"))
-    entries.append((_rule("black", DASHES), "what chance alone makes of it (two-sample floor)"))
+    entries.append((_rule("black", DASHES), "chance alone (two-sample floor)"))
     entries += [(_other(i), "other order: " + ", ".join(literal(audit.attributes[a], 16) for a in order))
                 for i, order in enumerate(audit.orders) if i]
     _legend(figure, entries, _beside(entries, figure.get_figwidth()))
@@ -297,13 +298,13 @@ def _draw_steps(ax, audit: Audit, task: int) -> None:
         if k:
             _draw_fall(ax, k, total[0, k - 1], total[0, k], top)
     for i, line in enumerate(total[1:], 1):
-        ax.plot(line, color=GREY, lw=0.9, ls=":", marker=MARKERS[i % len(MARKERS)], ms=4.5, mfc="white", zorder=4)
+        ax.plot(np.arange(len(line)) + 0.38, line, color=GREY, lw=0.9, ls=":", marker=MARKERS[i % len(MARKERS)], ms=4.5, mfc="white", zorder=4)
     ax.axhline(np.nansum(audit.floor[task, :len(order)]), color="black", lw=1.1, ls=DASHES, zorder=6)
     names = [literal(audit.attributes[a], 16) for a in order]
     words = ["unrepaired", *(f"{'then ' * bool(k)}{name}\nrepaired" for k, name in enumerate(names))]
     ax.set_xticks(range(len(words)), words, parse_math=False)
     ax.tick_params(axis="x", length=0)
-    ax.set(ylim=(0, 1.12 * top), xlim=(-0.5, len(order) + 0.5))
+    ax.set(ylim=(0, 1.12 * top), xlim=(-0.5, len(order) + (0.5 if len(total) == 1 else 0.6)))
     ax.set_ylabel("KS, summed over attributes" if len(order) > 1 else "KS between groups (0 to 1)")
     ax.set_title(literal(audit.tasks[task], 40), loc="left").set_parse_math(False)
     ax.grid(axis="y", color="0.9", lw=0.6)
@@ -339,7 +340,7 @@ def draw_path(audit: Audit):
         _draw_path(ax, audit, t)
     entries = [(Line2D([], [], color=COLOURS[a % len(COLOURS)], marker=MARKERS[a % len(MARKERS)], ms=5, mec="white", mew=0.5),
                 literal(name, 30)) for a, name in enumerate(names)]
-    entries.append((_rule(GREY, DASHES), "what chance alone makes of it (two-sample floor), in the colour of its line"))
+    entries.append((_rule(GREY, DASHES), "chance alone (two-sample floor)"))
     _legend(figure, entries, _beside(entries, figure.get_figwidth()))
     return figure
 
