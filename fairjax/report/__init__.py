@@ -36,10 +36,11 @@ def write(out: Path, table: dict[str, np.ndarray], info: dict, groups: GroupTabl
       info: ``tasks``, ``attributes`` (lists of names) and ``gap`` (the metric on the fairness axis) are needed.
         ``command`` (text with ``{run}`` in it), ``title``, ``environment``, ``versions``, ``seeds``, ``single_task``,
         ``selection``, ``units`` (metric name -> unit) and ``reference`` (the two coordinates of the hypervolume's
-        reference point) and ``groups`` (which ``run`` and ``method`` the groups are of, and the ``minimum`` of a group) are
-        used where present; whatever else is there is kept in ``summary.json``.
+        reference point), ``groups`` (which ``run`` and ``method`` the groups are of, and the ``minimum`` of a group) and
+        ``repair`` (whose scores were repaired, ``run`` and ``method``) are used where present; whatever else is there is
+        kept in ``summary.json``.
       groups: every statistic in every group of one run.
-      repair: what a repair of one run's scores does.
+      repair: of one run's scores.
     Returns:
       Paths written: ``table.csv``, ``summary.json``, ``groups.csv`` with groups, the PNG figures, ``report.html``.
     Raises:

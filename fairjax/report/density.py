@@ -42,7 +42,7 @@ def density(value: np.ndarray, weight: np.ndarray, edges: np.ndarray) -> np.ndar
       Silverman: Density estimation for statistics and data analysis, 1986, section 3.4. Here the interquartile range may
       not pull the bandwidth below a third of that of the deviation, as it would where half of the rows have one value.
     """
-    mass = np.histogram(value, edges, weights=weight)[0] / weight.sum()
+    mass = np.histogram(value, len(edges) - 1, (edges[0], edges[-1]), weights=weight)[0] / weight.sum()
     width = edges[1] - edges[0]
     if not mass.any():
         return mass

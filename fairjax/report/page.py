@@ -50,7 +50,7 @@ def write_page(path: Path, study: Study, groups: GroupTable | None = None, repai
              "notes": notes([*study.notes, *_thinned(study, rows)]), "explanation": _explanation(study),
              "methods": _methods(study), "frontiers": _frontiers(study, rows), "environment": _environment(study.info),
              "groups": groups_section(groups, study.info.get("groups", {})),
-             "repair": "" if repair is None else repair_section(repair)}
+             "repair": "" if repair is None else repair_section(repair, study.info.get("repair"))}
     return write(path, filled("page.html", slots).encode("utf-8"))
 
 
@@ -234,7 +234,7 @@ def _number(value) -> str:
 def _environment(info: dict) -> str:
     """What was run where, as a definition list."""
     known = ["environment", "versions", "seeds", "single_task"]
-    rest = sorted(set(info) - {*known, "title", "command", "selection", "tasks", "attributes", "groups"})
+    rest = sorted(set(info) - {*known, "title", "command", "selection", "tasks", "attributes", "groups", "repair"})
     items = []
     for name in [n for n in (*known, *rest) if n in info]:
         value = plain(info[name])

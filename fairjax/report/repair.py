@@ -27,30 +27,35 @@ TIED = 0.1  # share of a task's rows at atoms from which on it is said
 CHANCE = 0.87
 TABLED = 5  # amounts of the path in the table
 PIXEL = 0.8  # on the page, of one of a figure
-DASH = "\N{EN DASH}"
 
 FIGURES = {
     "densities.png": ("Distributions before and after", (
-        "A line is the distribution of one group's scores, before the repair (above) and after (below). The further the lines of"
-        " a picture lie apart, the more a score says about the group; after a full repair they should lie on one another as far"
-        " as chance allows. A dot on a stem is a value that at least a twentieth of the group shares, the larger the more;"
-        " groups of fewer than twenty rows are ticks, a row each. KS is the largest gap of selection rates between two"
+        "A line is the distribution of one group's scores, before the repair (above) and after (below). The further the lines"
+        " of a picture lie apart, the more a score says about the group; after a full repair they should lie on one another"
+        " as far as chance allows. A dot on a stem is a value that at least a twentieth of the group shares, the larger the"
+        " more; groups of fewer than twenty rows are ticks, a row each. KS is the largest gap of selection rates between two"
         " groups over all thresholds.")),
     "arrows.png": ("Where scores go", (
-        "Every group has a lane. Its dots are the nine deciles of its scores before the repair, its arrow heads where the repair"
-        " takes them: to the right scores rise, to the left they fall. Arrows of a lane never cross, because the repair keeps"
-        " the order inside a group. The heads of all groups should stand on the same grey lines; how far a small group's miss"
-        " them is mostly chance.")),
+        "Every group has a lane. Its dots are the nine deciles of its scores before the repair, its arrow heads where the"
+        " repair takes them: to the right scores rise, to the left they fall. The repair keeps the order inside a group, so"
+        " that arrows of a lane do not cross. After a full repair the heads of all groups should stand on the same grey"
+        " lines; how far those of a small group miss them is mostly chance.")),
     "waterfall.png": ("Unfairness, attribute by attribute", (
-        "The first bar is the unrepaired model, cut by attribute; every further bar is what remains after one more"
-        " attribute is repaired, and hatched is what that step took away. The dashed line is what chance alone makes of the"
-        " distances between as many rows: below it there is nothing left to repair. Dotted lines are the same for the other"
-        " orders; all end at the same place, but an attribute's contribution may depend on the order.")),
+        "The first bar is the unrepaired model, cut by attribute; every further bar is what remains after one more attribute"
+        " is repaired, and hatched is what that step took away. Of several attributes the distances are added up. The dashed"
+        " line is what chance alone makes of them: what lies below it cannot be told from no difference. Dotted lines, where"
+        " there are any, are the same for other orders; all end at the same place, but what an attribute contributes may"
+        " depend on the order.")),
     "path.png": ("The price, over the repair amount", (
         "From amount 0 (as the model is) to 1 (full repair): to the left is cheaper, further down is fairer. The numbers are"
-        " amounts; each dashed line is what chance alone makes of the distance between the groups whose line has its colour, so"
-        " that a path that has come down to it need not go on.")),
+        " amounts. Each dashed line is what chance alone makes of the distance whose line has its colour: a path that has"
+        " come down to it need not go on.")),
 }
+UNFAIRNESS = ("KS: the largest gap of selection rates between two groups over all thresholds, 0 to 1; by chance alone about"
+              " 0.87 sqrt(1/n + 1/m) of the two smallest groups, and more where the largest of many pairs is taken."
+              " Wasserstein: how far scores of two groups lie apart, mean over pairs, in the unit of the score.")
+GROUPS = ("Change: root mean squared change of a score of the group. Groups do not pay alike: those whose distribution lies far"
+          " from the common one pay most.")
 
 
 def write_repair(out: Path, audit: Audit, *, title: str = "", command: str = "") -> list[Path]:
@@ -70,28 +75,33 @@ def write_repair(out: Path, audit: Audit, *, title: str = "", command: str = "")
     """
     figures = repair_figures(audit)
     slots = {"policy": POLICY, "title": escape(title or "Repair of " + ", ".join(audit.tasks)), "style": asset("page.css"),
-             "lead": escape(_lead(audit)), "repair": _section(audit, figures),
+             "lead": escape(_lead(audit)), "repair": _section(audit, figures, "What it did"),
              "command": f"<section><h2>How it was made</h2><pre>{escape(command)}</pre></section>" if command else ""}
     page = filled("repair.html", slots).encode("utf-8")
     return [write(out / name, content) for name, content in (*figures.items(), ("report.html", page))]
 
 
-def repair_section(audit: Audit) -> str:
+def repair_section(audit: Audit, about: dict | None = None) -> str:
     """The same as a section of another page, its figures inside.
+
+    Args:
+      audit: of the repair.
+      about: whose scores were repaired, ``run`` and ``method``, where they are known.
 
     Raises:
       ImportError: matplotlib is missing.
     """
-    return _section(audit, repair_figures(audit))
+    whose = f"Repair of run {about['run']} ({about['method']})" if about else "Repair"
+    return _section(audit, repair_figures(audit), whose)
 
 
-def _section(audit: Audit, figures: dict[str, bytes]) -> str:
+def _section(audit: Audit, figures: dict[str, bytes], heading: str) -> str:
     findings = "".join(f"<li>{escape(_finding(audit, t))}</li>" for t in range(len(audit.tasks)))
     drawn = "".join(_figure(*FIGURES[name], content) for name, content in figures.items())
-    tables = (f"<h3>Unfairness</h3>{_unfairness(audit)}<h3>Groups</h3><p class=\"hint\">{escape(GROUPS)}</p>{_groups(audit)}"
-              f"<h3>Price</h3>{_price(audit)}")
-    return (f'<section class="repair"><h2>Repair</h2><ul>{findings}</ul>{notes(list(_warnings(audit)))}{drawn}{tables}'
-            "</section>")
+    tables = "".join(f"<h3>{name}</h3>{hint and f'<p class=hint>{escape(hint)}</p>'}{table(audit)}" for name, hint, table in (
+        ("Unfairness", UNFAIRNESS, _unfairness), ("Groups", GROUPS, _groups), ("Price", "", _price)))
+    return (f'<section class="repair"><h2>{escape(heading)}</h2><ul>{findings}</ul>{notes(list(_warnings(audit)))}{drawn}'
+            f"{tables}</section>")
 
 
 def _figure(heading: str, caption: str, png: bytes) -> str:
@@ -113,14 +123,12 @@ def _lead(audit: Audit) -> str:
 def _finding(audit: Audit, task: int) -> str:
     at, names = reached(audit), between(audit)
     gaps = audit.gaps["kolmogorov_smirnov"][:, task]
-    moves = [f"{_number(gaps[0, a])} to {_number(gaps[at, a])} between groups of {name} (chance alone:"
-             f" {_number(audit.floor[task, a])})" for a, name in enumerate(names)]
-    moves[len(audit.attributes):] = [move.replace("groups of all crossed", "all groups crossed")
-                                     for move in moves[len(audit.attributes):]]
-    paid = f"The scores changed by {_number(audit.change[at, task])} in the root mean square"
+    moves = [f"from {_digits(gaps[0, a])} to {_digits(gaps[at, a])} between groups of {name} (chance alone:"
+             f" {_digits(audit.floor[task, a])})" for a, name in enumerate(names)]
+    paid = f"The scores changed by {_digits(audit.change[at, task])} in the root mean square"
     if audit.risk is not None and np.isfinite(audit.risk[[0, at], task]).all():
-        paid += f", {audit.risk_name[task]} went from {_number(audit.risk[0, task])} to {_number(audit.risk[at, task])}"
-    return f"{audit.tasks[task]}: the largest Kolmogorov-Smirnov distance went from {'; from '.join(moves)}. {paid}."
+        paid += f", {audit.risk_name[task]} went from {_digits(audit.risk[0, task])} to {_digits(audit.risk[at, task])}"
+    return f"{audit.tasks[task]}: the largest Kolmogorov-Smirnov distance went {'; '.join(moves)}. {paid}."
 
 
 def _warnings(audit: Audit):
@@ -128,11 +136,11 @@ def _warnings(audit: Audit):
     seen = usable(audit)
     rows = np.bincount(audit.cell[seen], minlength=len(audit.cells) + 1)
     yield from _small(audit, rows[:-1])
-    for names, what in (([n for n, m, k in zip(audit.cells, audit.mass, rows, strict=False) if k and not m],
-                         "have no row in the pool: their scores were ranked among all rows"),
-                        ([n for n, k in zip(audit.cells, rows, strict=False) if not k], "have no reported row and are not shown")):
-        if names:
-            yield f"Groups that {what}: {_list(names)}."
+    known = list(zip(audit.cells, rows, audit.mass, strict=False))
+    if unseen := [name for name, here, pool in known if here and not pool]:
+        yield f"Groups that have no row in the pool, so that their scores were ranked among all rows: {_list(unseen)}."
+    if absent := [name for name, here, _ in known if not here]:
+        yield f"Groups that have no reported row and are not shown: {_list(absent)}."
     if rows[-1]:
         yield f"Of {rows[-1]:,} rows the group is unknown: their scores were ranked among all rows, and no picture shows them."
     if lost := int(((audit.weight > 0) & ~seen).sum()):
@@ -163,7 +171,7 @@ def _list(names: Sequence[str]) -> str:
 
 def _tied(audit: Audit, task: int) -> float:
     """Share of the rows of known groups whose score is an atom of their group."""
-    groups = [g for g in groups_of(audit)]
+    groups = groups_of(audit)
     weight = np.array([audit.weight[g.rows].sum() for g in groups])
     tied = np.array([atoms(audit.before[g.rows, task], audit.weight[g.rows])[1].sum() for g in groups])
     return float(weight @ tied / max(weight.sum(), 1e-30)) if groups else 0.0
@@ -171,13 +179,10 @@ def _tied(audit: Audit, task: int) -> float:
 
 # ------------------------------------------------------------------------------------------------ tables
 
-GROUPS = ("Change: root mean squared change of a score of the group. What the groups pay differs: those whose distribution lies"
-          " far from the common one pay most.")
-
-
 def _table(head: Sequence[str], lines: Sequence[str]) -> str:
     names = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
-    return f'<div class="wide"><table class="groups"><thead><tr>{names}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+    return (f'<div class="wide"><table class="groups"><thead><tr>{names}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
+            "</div>")
 
 
 def _line(name: str, values: Sequence[str]) -> str:
@@ -187,6 +192,10 @@ def _line(name: str, values: Sequence[str]) -> str:
 
 def _heading(name: str, width: int) -> str:
     return f'<tr class="attribute"><th colspan="{width}" scope="rowgroup">{escape(name)}</th></tr>'
+
+
+def _digits(value: float) -> str:
+    return f"{value:.2g}" if 0 < value < 0.01 else _number(value)
 
 
 def _unfairness(audit: Audit) -> str:
@@ -199,13 +208,13 @@ def _unfairness(audit: Audit) -> str:
         lines.append(_heading(task, len(head)))
         for a, name in enumerate(between(audit)):
             values = (ks[0, t, a], ks[at, t, a], audit.floor[t, a], apart[0, t, a], apart[at, t, a])
-            lines.append(_line(name, [_number(v) for v in values]))
+            lines.append(_line(name, [_digits(v) for v in values]))
     return _table(head, lines)
 
 
 def _groups(audit: Audit) -> str:
     """A row per group: how many rows, and per task its mean score before and after and how much its scores changed."""
-    head = ["group", "rows in the pool", "rows"]
+    head = ["group", "rows", "rows in the pool"]
     for task in audit.tasks:
         head += [f"{task}: mean before", f"{task}: mean after", f"{task}: change"]
     lines = []
@@ -213,8 +222,8 @@ def _groups(audit: Audit) -> str:
         weight = audit.weight[group.rows] / audit.weight[group.rows].sum()
         before, after = (scores[group.rows].astype(float) for scores in (audit.before, audit.after))
         found = np.stack([weight @ before, weight @ after, np.sqrt(weight @ np.square(after - before))], axis=1)
-        lines.append(_line(group.name, [_amount(float(audit.mass[group.cell])), f"{len(group.rows):,}",
-                                        *map(_number, found.ravel())]))
+        rows = [f"{len(group.rows):,}", _amount(float(audit.mass[group.cell]))]
+        lines.append(_line(group.name, [*rows, *map(_digits, found.ravel())]))
     return _table(head, lines)
 
 
@@ -229,5 +238,5 @@ def _price(audit: Audit) -> str:
         for p in steps:
             risk = audit.risk[p, t] if known else np.nan
             values = (audit.change[p, t], risk, *audit.gaps["kolmogorov_smirnov"][p, t])
-            lines.append(_line(f"{audit.amounts[p]:.2g}", [_number(v) for v in values]))
+            lines.append(_line(f"{audit.amounts[p]:.2g}", [_digits(v) for v in values]))
     return _table(head, lines)

@@ -80,7 +80,7 @@ def reached(audit: Audit) -> int:
 
 def between(audit: Audit) -> list[str]:
     """What the last axis of ``gaps`` and ``floor`` is: the attributes, and all of them crossed."""
-    return [*audit.attributes, "all crossed"][:audit.floor.shape[1]]
+    return [*audit.attributes, "all attributes crossed"][:audit.floor.shape[1]]
 
 
 def cost(audit: Audit, task: int) -> tuple[np.ndarray, str]:
@@ -298,7 +298,8 @@ def _draw_steps(ax, audit: Audit, task: int) -> None:
         if k:
             _draw_fall(ax, k, total[0, k - 1], total[0, k], top)
     for i, line in enumerate(total[1:], 1):
-        ax.plot(np.arange(len(line)) + 0.38, line, color=GREY, lw=0.9, ls=":", marker=MARKERS[i % len(MARKERS)], ms=4.5, mfc="white", zorder=4)
+        ax.plot(np.arange(len(line)) + 0.38, line, color=GREY, lw=0.9, ls=":", marker=MARKERS[i % len(MARKERS)], ms=4.5,
+                mfc="white", zorder=4)
     ax.axhline(np.nansum(audit.floor[task, :len(order)]), color="black", lw=1.1, ls=DASHES, zorder=6)
     names = [literal(audit.attributes[a], 16) for a in order]
     words = ["unrepaired", *(f"{'then ' * bool(k)}{name}\nrepaired" for k, name in enumerate(names))]
