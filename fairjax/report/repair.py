@@ -124,11 +124,12 @@ def _finding(audit: Audit, task: int) -> str:
     at, names = reached(audit), between(audit)
     gaps = audit.gaps["kolmogorov_smirnov"][:, task]
     moves = [f"from {_digits(gaps[0, a])} to {_digits(gaps[at, a])} between groups of {name} (chance alone:"
-             f" {_digits(audit.floor[task, a])})" for a, name in enumerate(names)]
+             f" {_digits(audit.floor[task, a])})" for a, name in enumerate(names) if np.isfinite(gaps[[0, at], a]).all()]
+    apart = f"the largest Kolmogorov-Smirnov distance went {'; '.join(moves)}" if moves else "no two groups to compare"
     paid = f"The scores changed by {_digits(audit.change[at, task])} in the root mean square"
     if audit.risk is not None and np.isfinite(audit.risk[[0, at], task]).all():
         paid += f", {audit.risk_name[task]} went from {_digits(audit.risk[0, task])} to {_digits(audit.risk[at, task])}"
-    return f"{audit.tasks[task]}: the largest Kolmogorov-Smirnov distance went {'; '.join(moves)}. {paid}."
+    return f"{audit.tasks[task]}: {apart}. {paid}."
 
 
 def _warnings(audit: Audit):

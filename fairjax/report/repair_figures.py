@@ -24,6 +24,7 @@ WIDE = (6.6, 4.3, 3.6)  # inches of a panel, by how many stand side by side
 LETTER = 0.072  # inches that a letter of a legend is wide
 DECILES = np.arange(1, 10) / 10
 DASHES = (0, (4, 3))
+UNMEASURED = "no two groups to compare"
 
 
 class Group(NamedTuple):
@@ -87,8 +88,7 @@ def cost(audit: Audit, task: int) -> tuple[np.ndarray, str]:
     """What the repair costs over its amount ``[P]``, and its name: the risk, or without labels the change of the scores."""
     if audit.risk is not None and np.isfinite(audit.risk[:, task]).any():
         return audit.risk[:, task], audit.risk_name[task]
-    unit = f" ({audit.units[task]})" if audit.units[task] else " (units of the score)"
-    return audit.change[:, task], f"root mean squared change of a score{unit}"
+    return audit.change[:, task], f"root mean squared change of a score ({audit.units[task] or 'its own units'})"
 
 
 def _panels(audit: Audit, height: float, entries: int):
@@ -97,7 +97,11 @@ def _panels(audit: Audit, height: float, entries: int):
 
 
 def _score(audit: Audit, task: int) -> str:
-    return f"score ({audit.units[task]})" if audit.units[task] else "score (its own units)"
+    return f"score ({audit.units[task] or 'its own units'})"
+
+
+def _empty(ax, why: str = "no row of a known group") -> None:
+    ax.text(0.5, 0.5, why, transform=ax.transAxes, ha="center", color=GREY)
 
 
 # ------------------------------------------------------------------------------------------------ densities
@@ -134,7 +138,10 @@ def _draw_pair(above, below, audit: Audit, groups: list[Group], task: int) -> No
         drawn = zip((above, below), both, strict=True)
         _frame(above, np.concatenate([_draw_curves(ax, v, audit.weight, groups, edges) for ax, v in drawn]), edges)
         outside = sum(int(((v[rows] < edges[0]) | (v[rows] > edges[-1])).sum()) for v in both)
-        below.set_xlabel(_score(audit, task) + f"\n[{outside} of {2 * len(rows)} scores outside the view]" * (outside > 0))
+        below.set_xlabel(_score(audit, task) + f"\n[{outside:,} of {2 * len(rows):,} scores outside the view]" * (outside > 0))
+    else:
+        _empty(above)
+        _empty(below)
     for ax, when, value in ((above, "before", ks[0]), (below, f"after, amount {audit.amounts[at]:.2g}", ks[at])):
         ax.set_title(f"{when}: KS {value:.3f} (chance {floor:.3f})", loc="right", fontsize=8.5, color=GREY)
         ax.set_ylabel("density (per unit)")
@@ -246,6 +253,8 @@ def _draw_lanes(ax, audit: Audit, lanes: list[Group], task: int) -> None:
         rows = np.concatenate([g.rows for g in lanes])
         for target in deciles(after[rows], after[rows], audit.weight[rows])[:, 1]:
             ax.axvline(target, color="0.8", lw=0.8, zorder=0)
+    else:
+        _empty(ax)
     for lane, group in enumerate(lanes):
         start, end = deciles(before[group.rows], after[group.rows], audit.weight[group.rows]).T
         high, low = np.full(len(start), lane - 0.3), np.full(len(start), lane + 0.3)
@@ -287,7 +296,8 @@ def _other(index: int):
 def _draw_steps(ax, audit: Audit, task: int) -> None:
     steps = np.nan_to_num(audit.steps[:, :, task])  # [O, A + 1, A]
     order, total = audit.orders[0], steps.sum(axis=2)
-    top = max(total.max(), 1e-9)
+    floor = np.nansum(audit.floor[task, :len(order)])
+    top = max(total.max(), floor) or 1.0
     for k, parts in enumerate(steps[0]):
         bottom = 0.0
         for a in order:
@@ -300,7 +310,9 @@ def _draw_steps(ax, audit: Audit, task: int) -> None:
     for i, line in enumerate(total[1:], 1):
         ax.plot(np.arange(len(line)) + 0.38, line, color=GREY, lw=0.9, ls=":", marker=MARKERS[i % len(MARKERS)], ms=4.5,
                 mfc="white", zorder=4)
-    ax.axhline(np.nansum(audit.floor[task, :len(order)]), color="black", lw=1.1, ls=DASHES, zorder=6)
+    if np.isnan(audit.steps[:, :, task]).all():
+        _empty(ax, UNMEASURED)
+    ax.axhline(floor, color="black", lw=1.1, ls=DASHES, zorder=6)
     names = [literal(audit.attributes[a], 16) for a in order]
     words = ["unrepaired", *(f"{'then ' * bool(k)}{name}\nrepaired" for k, name in enumerate(names))]
     ax.set_xticks(range(len(words)), words, parse_math=False)
@@ -354,12 +366,14 @@ def _draw_path(ax, audit: Audit, task: int) -> None:
         ax.plot(x, gaps[:, a], color=colour, marker=marker, ms=5, mec="white", mew=0.5, lw=1.5)
         ax.axhline(audit.floor[task, a], color=colour, lw=1.0, ls=DASHES, zorder=1)
     highest = gaps[:, int(np.argmax(np.nan_to_num(gaps[0])))]
-    for p, word in {len(x) // 2: "", len(x) - 1: "", 0: "amount "}.items():
-        if np.isfinite([x[p], highest[p]]).all():
-            ax.annotate(f"{word}{audit.amounts[p]:.2g}", (x[p], highest[p]), (5, 4), textcoords="offset points", fontsize=8.5,
-                        color=GREY)
+    said = {(x[p], highest[p]): f"{audit.amounts[p]:.2g}" for p in (len(x) - 1, len(x) // 2)}  # one word per place
+    for place, word in (said | {(x[0], highest[0]): f"amount {audit.amounts[0]:.2g}"}).items():
+        if np.isfinite(place).all():
+            ax.annotate(word, place, (5, 4), textcoords="offset points", fontsize=8.5, color=GREY)
+    if np.isnan(gaps).all():
+        _empty(ax, UNMEASURED)
     most = np.nanmax(np.append(gaps, 0.0))
-    ax.set(xlabel=wrapped(name, 46), ylabel="KS between groups (0 to 1)", ylim=(0, 1.1 * most or 1.0))
+    ax.set(xlabel=wrapped(name, 54), ylabel="KS between groups (0 to 1)", ylim=(0, 1.1 * most or 1.0))
     ax.margins(x=0.1)
     ax.set_title(literal(audit.tasks[task], 40), loc="left").set_parse_math(False)
     ax.grid(color="0.9", lw=0.6)
