@@ -47,9 +47,9 @@ FIGURES = {
         " there are any, are the same for other orders; all end at the same place, but what an attribute contributes may"
         " depend on the order.")),
     "path.png": ("The price, over the repair amount", (
-        "From amount 0 (as the model is) to 1 (full repair): to the left is cheaper, further down is fairer. The numbers are"
-        " amounts. Each dashed line is what chance alone makes of the distance whose line has its colour: a path that has"
-        " come down to it need not go on.")),
+        "From amount 0 (as the model is) to 1 (full repair): to the left is cheaper, further down groups are closer to one"
+        " another. The numbers are amounts. Each dashed line is what chance alone makes of the distance whose line has its"
+        " colour: a path that has come down to it need not go on.")),
 }
 UNFAIRNESS = ("KS: the largest gap of selection rates between two groups over all thresholds, 0 to 1; by chance alone about"
               " 0.87 sqrt(1/n + 1/m) of the two smallest groups, and more where the largest of many pairs is taken."
