@@ -29,3 +29,4 @@ class Audit(NamedTuple):
     orders: tuple[tuple[int, ...], ...]  # orders of attributes that were looked at
     steps: np.ndarray  # [O, A + 1, T, A] KS of each attribute after 0..A steps of each order
     mass: np.ndarray  # [G] rows of the pool per cell
+    reached: dict[str, np.ndarray] | None = None  # [T, A + 1] the gaps of ``after``, by the repair's own amount

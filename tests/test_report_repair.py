@@ -25,7 +25,7 @@ from fairjax.report.repair_figures import (
     draw_path,
     draw_waterfall,
     groups_of,
-    reached,
+    nearest,
 )
 from fairjax.report.view import study
 
@@ -174,7 +174,7 @@ def test_densities_before_stand_above_those_after():
     audit = make()
     above, below = draw_densities(audit).axes
     assert "before: KS 0.500 (chance 0.080)" in above.get_title("right")
-    assert "after, amount 1: KS 0.100 (chance 0.080)" in below.get_title("right")
+    assert "after: KS 0.100 (chance 0.080)" in below.get_title("right")
     for ax, scores in ((above, audit.before), (below, audit.after)):
         for line, group in zip(ax.lines, groups_of(audit), strict=True):
             x, y = line.get_data()
@@ -220,10 +220,20 @@ def test_the_path_is_cost_against_distance(risk):
 
 def test_the_amount_that_the_scores_are_at_is_found_by_how_much_they_changed():
     audit = make(tasks=("a", "b"))
-    assert reached(audit) == 2
-    assert reached(audit._replace(after=(audit.before + audit.after) / 2)) == 1
-    assert reached(audit._replace(after=audit.before)) == 0
-    assert reached(audit._replace(after=audit.before, change=0 * audit.change)) == 2
+    assert nearest(audit) == 2
+    assert nearest(audit._replace(after=(audit.before + audit.after) / 2)) == 1
+    assert nearest(audit._replace(after=audit.before)) == 0
+    assert nearest(audit._replace(after=audit.before, change=0 * audit.change)) == 2
+
+
+def test_scores_between_two_steps_of_the_path_are_told_as_they_were_measured():
+    audit = make()
+    own = {"kolmogorov_smirnov": np.full((1, 1), 0.123), "wasserstein": np.full((1, 1), 0.0456)}
+    audit = audit._replace(after=0.3 * audit.before + 0.7 * audit.after, reached=own)
+    said = html.unescape(report.repair_section(audit))
+    assert "from 0.500 to 0.123 between groups" in said and f"changed by {0.7 * audit.change[-1, 0]:.3f} in the root" in said
+    assert "1 - AUC went from" not in said and cells(said, "Unfairness")[2][2::3] == ["0.123", "0.046"]
+    assert "after: KS 0.123" in draw_densities(audit).axes[1].get_title("right")
 
 
 # the files

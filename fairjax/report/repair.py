@@ -17,7 +17,7 @@ from fairjax.disk import write
 from fairjax.repair import Audit
 from fairjax.report.density import atoms
 from fairjax.report.groups import _amount, _number
-from fairjax.report.repair_figures import between, cost, groups_of, reached, repair_figures, usable
+from fairjax.report.repair_figures import between, cost, gaps_after, groups_of, moved, nearest, repair_figures, usable
 from fairjax.report.template import asset, filled, notes
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
@@ -121,13 +121,15 @@ def _lead(audit: Audit) -> str:
 
 
 def _finding(audit: Audit, task: int) -> str:
-    at, names = reached(audit), between(audit)
-    gaps = audit.gaps["kolmogorov_smirnov"][:, task]
-    moves = [f"from {_digits(gaps[0, a])} to {_digits(gaps[at, a])} between groups of {name} (chance alone:"
-             f" {_digits(audit.floor[task, a])})" for a, name in enumerate(names) if np.isfinite(gaps[[0, at], a]).all()]
+    before, after = audit.gaps["kolmogorov_smirnov"][0, task], gaps_after(audit)["kolmogorov_smirnov"][task]
+    told = zip(between(audit), before, after, audit.floor[task], strict=True)
+    moves = [f"from {_digits(was)} to {_digits(now)} between groups of {name} (chance alone: {_digits(floor)})"
+             for name, was, now, floor in told if np.isfinite([was, now]).all()]
     apart = f"the largest Kolmogorov-Smirnov distance went {'; '.join(moves)}" if moves else "no two groups to compare"
-    paid = f"The scores changed by {_digits(audit.change[at, task])} in the root mean square"
-    if audit.risk is not None and np.isfinite(audit.risk[[0, at], task]).all():
+    changed, at = moved(audit)[task], nearest(audit)
+    paid = f"The scores changed by {_digits(changed)} in the root mean square"
+    on_path = np.isclose(changed, audit.change[at, task], rtol=0.01)  # else nobody measured the risk
+    if on_path and audit.risk is not None and np.isfinite(audit.risk[[0, at], task]).all():
         paid += f", {audit.risk_name[task]} went from {_digits(audit.risk[0, task])} to {_digits(audit.risk[at, task])}"
     return f"{audit.tasks[task]}: {apart}. {paid}."
 
@@ -201,14 +203,14 @@ def _digits(value: float) -> str:
 
 def _unfairness(audit: Audit) -> str:
     """A row per task and attribute."""
-    at = reached(audit)
     head = ["between groups of", "KS before", "KS after", "KS by chance alone", "Wasserstein before", "Wasserstein after"]
-    ks, apart = audit.gaps["kolmogorov_smirnov"], audit.gaps["wasserstein"]
+    (ks, far), (ks_after, far_after) = ((gaps["kolmogorov_smirnov"], gaps["wasserstein"])
+                                        for gaps in (audit.gaps, gaps_after(audit)))
     lines = []
     for t, task in enumerate(audit.tasks):
         lines.append(_heading(task, len(head)))
         for a, name in enumerate(between(audit)):
-            values = (ks[0, t, a], ks[at, t, a], audit.floor[t, a], apart[0, t, a], apart[at, t, a])
+            values = (ks[0, t, a], ks_after[t, a], audit.floor[t, a], far[0, t, a], far_after[t, a])
             lines.append(_line(name, [_digits(v) for v in values]))
     return _table(head, lines)
 

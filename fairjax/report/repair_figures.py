@@ -70,13 +70,22 @@ def groups_of(audit: Audit) -> list[Group]:
     return [Group(i, audit.cells[i], rows[i], colour.get(i, REST)) for i in present]
 
 
-def reached(audit: Audit) -> int:
-    """The step of the path that the scores ``after`` are at: the one that changes them as much."""
+def moved(audit: Audit) -> np.ndarray:
+    """Root mean squared change ``[T]`` from ``before`` to ``after``."""
     seen = usable(audit)
     weight = audit.weight[seen] / max(audit.weight[seen].sum(), 1e-30)
-    moved = np.sqrt(weight @ np.square(audit.after[seen].astype(float) - audit.before[seen]))
-    apart = np.abs(audit.change - moved).sum(axis=1)
+    return np.sqrt(weight @ np.square(audit.after[seen].astype(float) - audit.before[seen]))
+
+
+def nearest(audit: Audit) -> int:
+    """The step of the path that the scores ``after`` are at, or nearest to: the one that changes them as much."""
+    apart = np.abs(audit.change - moved(audit)).sum(axis=1)
     return len(apart) - 1 - int(np.argmin(apart[::-1]))
+
+
+def gaps_after(audit: Audit) -> dict[str, np.ndarray]:
+    """Distances ``[T, A + 1]`` of the scores ``after``: as measured, or of the nearest step of the path."""
+    return audit.reached or {name: path[nearest(audit)] for name, path in audit.gaps.items()}
 
 
 def between(audit: Audit) -> list[str]:
@@ -128,7 +137,7 @@ def draw_densities(audit: Audit):
 
 
 def _draw_pair(above, below, audit: Audit, groups: list[Group], task: int) -> None:
-    at, ks, floor = reached(audit), audit.gaps["kolmogorov_smirnov"][:, task, -1], audit.floor[task, -1]
+    ks = audit.gaps["kolmogorov_smirnov"][0, task, -1], gaps_after(audit)["kolmogorov_smirnov"][task, -1]
     both = [audit.before[:, task], audit.after[:, task]]
     above.set_title(literal(audit.tasks[task], 40) + "\n", loc="left").set_parse_math(False)
     below.set_xlabel(_score(audit, task))
@@ -142,8 +151,8 @@ def _draw_pair(above, below, audit: Audit, groups: list[Group], task: int) -> No
     else:
         _empty(above)
         _empty(below)
-    for ax, when, value in ((above, "before", ks[0]), (below, f"after, amount {audit.amounts[at]:.2g}", ks[at])):
-        ax.set_title(f"{when}: KS {value:.3f} (chance {floor:.3f})", loc="right", fontsize=8.5, color=GREY)
+    for ax, when, value in zip((above, below), ("before", "after"), ks, strict=True):
+        ax.set_title(f"{when}: KS {value:.3f} (chance {audit.floor[task, -1]:.3f})", loc="right", fontsize=8.5, color=GREY)
         ax.set_ylabel("density (per unit)")
         _numbers(ax)
     above.tick_params(labelbottom=False)
