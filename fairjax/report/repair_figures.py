@@ -249,7 +249,7 @@ def draw_arrows(audit: Audit):
         ax.tick_params(axis="y", length=0, labelleft=ax.get_subplotspec().is_first_col())
     entries = [(Line2D([], [], color=GREY, ls="", marker="o", ms=4), "deciles of a group before (below ten rows: each row)"),
                (Line2D([], [], color=GREY, ls="", marker="$\u2198$", ms=8), "where the repair takes it"),
-               (_rule(REST, "-"), "deciles of all rows after, where the groups' arrows should end")]
+               (_rule(REST, "-"), "deciles of all rows after, where the arrows of a full repair end")]
     _legend(figure, entries, 1 if len(axes) == 1 else 2)
     if len(groups) > len(lanes):
         figure.suptitle(f"The {len(lanes)} largest of {len(groups)} groups", fontsize=9)
