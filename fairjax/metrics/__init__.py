@@ -29,7 +29,7 @@ from fairjax.metrics.group import (
     true_positive_rate_difference,
     true_positive_rate_ratio,
 )
-from fairjax.metrics.joint import Beside, beside_floor, group_correlations
+from fairjax.metrics.joint import Beside, beside_floor, group_correlations, sinkhorn_divergence, sliced_wasserstein
 from fairjax.metrics.relative import Denominator, are, arfg, denominator, relative_interval
 from fairjax.metrics.scores import auc, error, macro_f1, mean_squared_error, multiclass_error, root_mean_squared_error
 from fairjax.metrics.thresholds import base_rate_threshold, constant_output, decide, fixed
@@ -41,4 +41,5 @@ __all__ = ["Beside", "Denominator", "GroupTable", "Interval", "Rates", "Unfairne
            "evaluate_differential", "false_positive_rate_difference", "false_positive_rate_ratio", "fixed",
            "group_correlations", "group_rates", "group_table", "interval_over_seeds", "macro_f1", "mean_squared_error",
            "multiclass_error", "of_attribute", "rate_difference", "rate_ratio", "relative_interval", "root_mean_squared_error",
-           "signed_gap", "true_positive_rate_difference", "true_positive_rate_ratio", "unfairness"]
+           "signed_gap", "sinkhorn_divergence", "sliced_wasserstein", "true_positive_rate_difference",
+           "true_positive_rate_ratio", "unfairness"]

@@ -22,7 +22,7 @@ from fairjax.notions.gaps import difference, ratio
 from fairjax.notions.mmd import adjusted_mmd, gaussian, gaussian_mmd, laplacian, mmd, published_mmd
 from fairjax.notions.rates import published_rate_gap, rate_gap, sharpened_rate_gap
 from fairjax.notions.statistics import CLASSES, NUMBERS, Statistic, parity
-from fairjax.notions.transport import barycenter, projected, sinkhorn, sliced
+from fairjax.notions.transport import average, barycenter, largest, projected, sinkhorn, sliced
 from fairjax.types import KINDS, Array
 
 Distance = Callable[..., Array]
@@ -121,9 +121,9 @@ def fits(kind: str) -> tuple[str, ...]:
     return tuple(name for name, (statistic, _) in TABLE.items() if kind in statistic.kinds)
 
 
-__all__ = ["CLASSES", "NUMBERS", "Notion", "Statistic", "TABLE", "added", "adjusted_mmd", "barycenter", "correlation_ratio",
-           "difference", "differential", "everyone", "exclusive", "fits", "gaps", "gaussian", "gaussian_mmd", "hsic",
-           "jointly", "known", "kolmogorov_smirnov", "laplacian", "macro", "micro", "mmd", "named", "negatives", "nobody",
-           "parity", "pearson", "positives", "projected", "published_correlation", "published_mmd", "published_rate_gap",
-           "rate_gap", "ratio", "sharpened_rate_gap", "sinkhorn", "sliced", "soft_kolmogorov_smirnov", "statistics",
-           "wasserstein", "worst"]
+__all__ = ["CLASSES", "NUMBERS", "Notion", "Statistic", "TABLE", "added", "adjusted_mmd", "average", "barycenter",
+           "correlation_ratio", "difference", "differential", "everyone", "exclusive", "fits", "gaps", "gaussian",
+           "gaussian_mmd", "hsic", "jointly", "known", "kolmogorov_smirnov", "laplacian", "largest", "macro", "micro", "mmd",
+           "named", "negatives", "nobody", "parity", "pearson", "positives", "projected", "published_correlation",
+           "published_mmd", "published_rate_gap", "rate_gap", "ratio", "sharpened_rate_gap", "sinkhorn", "sliced",
+           "soft_kolmogorov_smirnov", "statistics", "wasserstein", "worst"]

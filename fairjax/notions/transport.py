@@ -83,12 +83,26 @@ def projected(distance: Callable[..., Array], key: Array, directions: int = 64):
     return mean
 
 
-def sliced(key: Array, directions: int = 64):
-    """Sliced ``W_2^2``: the mean over random directions of the squared distance of projections, mean over pairs of groups.
+def average(value: Array, there: Array) -> Array:
+    """The mean over the pairs of groups that are there; 0 if there is none."""
+    return divide(jnp.sum(jnp.where(there, value, 0.0)), jnp.sum(there))
+
+
+def largest(value: Array, there: Array) -> Array:
+    """The largest over the pairs of groups that are there; 0 if there is none."""
+    return jnp.max(jnp.where(there, value, 0.0), initial=0.0)
+
+
+def sliced(key: Array, directions: int = 64, over: Callable[[Array, Array], Array] = average):
+    """Sliced ``W_2^2``: the mean over random directions of the squared distance of projections, for every pair of groups.
+
+    ``mean_d W_2^2(d . scores | g, d . scores | h)``, ``d`` uniform on the sphere: 0 only if the joint laws are equal, at most
+    ``W_2^2``; of a shift of length s in U columns ``s^2 / U``.
 
     Args:
       key: of the directions; the same ones in every call.
       directions: how many. Of one column there is one, and this is ``W_2^2`` itself.
+      over: from the pairs' values and which pairs are there to a scalar, :func:`average` or :func:`largest`.
 
     Returns:
       ``distance(prob[N, U] or [N], groups[N, G], weight[N]) -> scalar``; 0 with gradient 0 when fewer than two groups are
@@ -104,11 +118,11 @@ def sliced(key: Array, directions: int = 64):
 
     def project(point: Array) -> Array:
         return point @ _directions(key, directions, point.shape[1]).T
-    return _over_pairs(lambda point, a, b: solve(point, point, a, b, proj_fn=project)[0])
+    return _over_pairs(lambda point, a, b: solve(point, point, a, b, proj_fn=project)[0], over)
 
 
-def sinkhorn(epsilon: Array | float = 0.05, iterations: int = 100):
-    """Sinkhorn divergence ``S(g, h) = OT_eps(g, h) - (OT_eps(g, g) + OT_eps(h, h)) / 2``, mean over pairs of groups.
+def sinkhorn(epsilon: Array | float = 0.05, iterations: int = 100, over: Callable[[Array, Array], Array] = average):
+    """Sinkhorn divergence ``S(g, h) = OT_eps(g, h) - (OT_eps(g, g) + OT_eps(h, h)) / 2`` of every pair of groups.
 
     Cost ``|x - y|^2``; between ``W_2^2`` (epsilon to 0) and the squared distance of means (epsilon to infinity). Over all pairs
     of rows, ``iterations`` times: for small batches.
@@ -116,6 +130,7 @@ def sinkhorn(epsilon: Array | float = 0.05, iterations: int = 100):
     Args:
       epsilon: of the entropy, in squared units of the predictions.
       iterations: of Sinkhorn's algorithm, always as many; the gradient is that of its limit.
+      over: as of :func:`sliced`.
 
     Returns:
       As :func:`sliced`.
@@ -132,11 +147,11 @@ def sinkhorn(epsilon: Array | float = 0.05, iterations: int = 100):
 
     def of(point: Array, a: Array, b: Array) -> Array:
         return solve(cloud, point, point, a=a, b=b, epsilon=epsilon, solve_kwargs=fixed)[0]
-    return _over_pairs(of)
+    return _over_pairs(of, over)
 
 
-def _over_pairs(of: Callable[[Array, Array, Array], Array]):
-    """Mean over pairs of present groups of ``of(points[N, U], shares[N], shares[N])``."""
+def _over_pairs(of: Callable[[Array, Array, Array], Array], over: Callable[[Array, Array], Array]):
+    """``of(points[N, U], shares[N], shares[N])`` of all pairs of groups, those present taken together by ``over``."""
     def distance(prob: Array, groups: Array, weight: Array) -> Array:
         groups, weight = _single(groups), _single(weight)
         member = groups * weight[:, None]
@@ -147,7 +162,7 @@ def _over_pairs(of: Callable[[Array, Array, Array], Array]):
         pair = (mass[first] > 0) & (mass[second] > 0)
         point = _points(prob, weight)
         apart = jnp.stack([of(point, share_gn[g], share_gn[h]) for g, h in zip(first, second, strict=True)] or [jnp.zeros(())])
-        return divide(jnp.sum(jnp.where(pair, apart, 0.0)), jnp.sum(pair)) + _poison(point)
+        return over(apart, pair) + _poison(point)
     return distance
 
 

@@ -7,5 +7,5 @@ from fairjax.post.scales import Scale, identity, log, logit
 from fairjax.post.tasks import cross_fitted, model_barycenter, on_scores
 
 __all__ = ["Scale", "Table", "barycenter", "cross_fitted", "entropic", "free_support", "gaussian", "identity", "kernel", "log",
-           "logit", "model_barycenter", "on_scores", "one_by_one", "price", "proportional", "published_barycenter", "then_exact",
-           "uniform"]
+           "logit", "model_barycenter", "on_scores", "one_by_one", "price", "proportional", "published_barycenter",
+           "then_exact", "uniform"]

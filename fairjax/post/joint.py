@@ -4,7 +4,8 @@ Repaired task by task, every score has the same law in every group, but the scor
 by how they vary together. Here the rows' whole score vectors are transported to the Wasserstein barycenter of the groups' laws.
 
 Every function makes a :class:`fairjax.types.Post`:
-``fit(scores[N, T], groups[N, G], weight[N]) -> state`` and ``apply(state, scores[M, T], groups[M, G], amount=1.0) -> [M, T]``.
+``fit(scores[N, T], groups[N, G], weight[N]) -> state`` and ``apply(state, scores[M, T], groups[M, G], key=None, amount=1.0)
+-> [M, T]``; nothing is drawn, and a ``key`` is for the second of two repairs.
 ``groups`` is 0/1 membership in one attribute, or in its crossed cells. A row of zeros, of unknown group, and a row of a group
 that the pool did not have are moved by the map of the whole pool's law, as if the pool were one more group of share 0.
 ``amount`` goes along the straight line from a score (0) to its repaired place (1), the geodesic between the laws. Rows of
@@ -89,7 +90,8 @@ def gaussian(cost: Array | None = None, share: Array | None = None, prior: float
         turn = jax.vmap(_turn, (0, None))(cov, _bures(cov[:-1], pi, steps))
         return Affine(present, centre + scale * mean, scale[:, None] * turn / scale, centre + scale * (pi @ mean[:-1]))
 
-    def apply(state: Affine, scores: Array, groups: Array, amount: Array | float = 1.0) -> Array:
+    def apply(state: Affine, scores: Array, groups: Array, key: Array | None = None, amount: Array | float = 1.0) -> Array:
+        del key
         g = _which(groups, state.present)
         moved = state.target + jnp.einsum("nij,nj->ni", state.turn[g], scores - state.mean[g])
         return scores + amount * (moved - scores)
@@ -210,7 +212,9 @@ def free_support(key: Array, size: int = 400, extend: Callable[..., Smoother] | 
         bar = _barycenter(points[:-1], mass[:-1], pi, start, epsilon, rounds)
         return Cloud(present, centre, scale, jax.vmap(extend, (0, 0, None))(points, mass, bar))
 
-    def apply(state: Cloud, scores: Array, groups: Array, amount: Array | float = 1.0) -> Array:
+    def apply(state: Cloud, scores: Array, groups: Array, key: Array | None = None, amount: Array | float = 1.0) -> Array:
+        del key
+
         def place(row):
             x, g = row
             return _smooth(jax.tree.map(lambda leaf: leaf[g], state.smoother), (x - state.centre) / state.scale)
@@ -274,7 +278,7 @@ def then_exact(joint: Post, exact: Post) -> Post:
 
     Args:
       joint: any Post.
-      exact: any Post; its ``apply`` is called without an amount.
+      exact: any Post; its ``apply`` is called with the key and without an amount.
 
     Returns:
       Post whose state is ``(state of joint, state of exact)``; ``amount`` goes along the line from a score to its final place.
@@ -283,8 +287,8 @@ def then_exact(joint: Post, exact: Post) -> Post:
         first = joint.fit(scores, groups, weight)
         return first, exact.fit(joint.apply(first, scores, groups), groups, weight)
 
-    def apply(state: PyTree, scores: Array, groups: Array, amount: Array | float = 1.0) -> Array:
-        moved = exact.apply(state[1], joint.apply(state[0], scores, groups), groups)
+    def apply(state: PyTree, scores: Array, groups: Array, key: Array | None = None, amount: Array | float = 1.0) -> Array:
+        moved = exact.apply(state[1], joint.apply(state[0], scores, groups), groups, key)
         return scores + amount * (moved - scores)
     return Post(fit, apply)
 
