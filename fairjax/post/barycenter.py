@@ -212,20 +212,38 @@ def _jumps(quantile_gk: Array, half_g: Array) -> Array:
     return jnp.stack([jnp.maximum(level[first] - half_g[:, None], 0.0), jnp.minimum(level[after - 1] + half_g[:, None], 1.0)])
 
 
-def _apply(state: Table, value: Array, cell: Array, sizes: Sequence[int], amount: Array, order: Sequence[int],
-           slope: float, key: Array | None) -> Array:
-    """Values ``[N, T]`` after repair, on its scale."""
-    count, stays = state.quantiles.shape[-1], jnp.prod(1.0 - amount)
-    mixed = mixing(state.share, sizes, amount, order)
-    stranger = jnp.append((1.0 - stays) * state.share, stays)[None]  # of a row whose cell is unknown
-    mixed = jnp.concatenate([jnp.pad(mixed, ((0, 0), (0, 1))), stranger])
-    moved = jnp.einsum("gh,thk->tgk", mixed, state.quantiles) - state.quantiles
-    half_g = divide(jnp.asarray(0.5), state.rows)
-    chosen = jnp.full(value.T.shape, 0.5) if key is None else jax.random.uniform(key, value.T.shape)
+class Moves(NamedTuple):
+    """What rows are scored with, ``[T, G + 1, K]`` each: every entry of a table, and how far it goes."""
 
-    def of_task(quantile_gk: Array, moved_gk: Array, value_n: Array, chosen_n: Array) -> Array:
-        flat, move, start = quantile_gk.ravel(), moved_gk.ravel(), cell * count
-        bottom, top = _jumps(quantile_gk, half_g).reshape(2, -1)
+    quantiles: Array
+    change: Array
+    bottom: Array  # level at which the distribution function begins to jump at an entry
+    top: Array
+
+
+def moves(state: Table, sizes: Sequence[int], amount: Array, order: Sequence[int]) -> Moves:
+    """How far every entry of a table goes by repair of ``amount[A]``; last of a row whose cell is unknown."""
+    stays = jnp.prod(1.0 - amount)
+    mixed = mixing(state.share, sizes, amount, order)
+    stranger = jnp.append((1.0 - stays) * state.share, stays)[None]
+    mixed = jnp.concatenate([jnp.pad(mixed, ((0, 0), (0, 1))), stranger])
+    change = jnp.einsum("gh,thk->tgk", mixed, state.quantiles, precision="highest") - state.quantiles
+    half_g = divide(jnp.asarray(0.5), state.rows)
+    jumps = jax.vmap(_jumps, (0, None), 1)(state.quantiles, half_g)
+    return Moves(state.quantiles, change, *jumps)
+
+
+def along(moved: Moves, value: Array, cell: Array, chosen: Array | None = None) -> tuple[Array, Array]:
+    """Values ``[N, T]`` brought into the range of their cells, and how far repair moves them from there.
+
+    ``chosen`` ``[N, T]`` in [0, 1] is the point of a jump of the distribution function that is taken, the middle by default.
+    """
+    count = moved.quantiles.shape[-1]
+    chosen = jnp.full(value.shape, 0.5) if chosen is None else chosen
+
+    def of_task(moved_gk: Moves, value_n: Array, chosen_n: Array) -> tuple[Array, Array]:
+        flat, move, bottom, top = (a.ravel() for a in moved_gk)
+        start = cell * count
         inside = jnp.clip(value_n, flat[start], flat[start + count - 1])
         found = jax.lax.optimization_barrier(below(flat, start, count, inside, count))  # or XLA searches anew for each use
         at, left = start + jnp.minimum(found, count - 1), jnp.maximum(found - 1, 0)
@@ -234,9 +252,22 @@ def _apply(state: Table, value: Array, cell: Array, sizes: Sequence[int], amount
         place = jnp.where(flat[at] == inside, jump, between)
         left = jnp.clip(place.astype(jnp.int32), 0, count - 2)
         part = place - left
-        change = (1.0 - part) * move[start + left] + part * move[start + left + 1]
-        return inside + change + (stays + (1.0 - stays) * slope) * (value_n - inside)
-    return jax.vmap(of_task, out_axes=1)(state.quantiles, moved, value.T, chosen)
+        return inside, (1.0 - part) * move[start + left] + part * move[start + left + 1]
+    return jax.vmap(of_task, (0, 1, 1), 1)(moved, value, chosen)
+
+
+def beyond(amount: Array, slope: float) -> Array:
+    """Slope of the map outside the range of the pool: 1 of a score that stays as it is."""
+    stays = jnp.prod(1.0 - amount)
+    return stays + (1.0 - stays) * slope
+
+
+def _apply(state: Table, value: Array, cell: Array, sizes: Sequence[int], amount: Array, order: Sequence[int],
+           slope: float, key: Array | None) -> Array:
+    """Values ``[N, T]`` after repair, on its scale."""
+    chosen = None if key is None else jax.random.uniform(key, value.T.shape).T
+    inside, change = along(moves(state, sizes, amount, order), value, cell, chosen)
+    return inside + change + beyond(amount, slope) * (value - inside)
 
 
 # ------------------------------------------------------------------------------------------------ the pair

@@ -1,0 +1,120 @@
+"""What a report of one repair shows, measured on rows: numpy arrays in :class:`Audit`."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from fairjax.metrics import auc
+from fairjax.post import one_by_one
+
+
+class Audit(NamedTuple):
+    """What a report of one repair needs, measured on N rows: T scores, A attributes, G groups (attributes crossed)."""
+
+    tasks: tuple[str, ...]
+    units: tuple[str, ...]  # per task "probability" where all scores lie in [0, 1], else ""
+    attributes: tuple[str, ...]
+    cells: tuple[str, ...]  # G names, "f & black"
+    level: np.ndarray  # [A, G] which level of each attribute a group is
+    levels: tuple[tuple[str, ...], ...]  # per attribute
+    before: np.ndarray  # [N, T]
+    after: np.ndarray  # [N, T] by the repair's own amount
+    cell: np.ndarray  # [N] in 0 .. G; G where a level is unknown
+    weight: np.ndarray  # [N]
+    amounts: np.ndarray  # [P] from 0 to 1, of all attributes at once
+    gaps: dict[str, np.ndarray]  # [P, T, A + 1] "kolmogorov_smirnov" and "wasserstein"; last of all crossed, where A > 1
+    floor: np.ndarray  # [T, A + 1] of the former by chance alone
+    change: np.ndarray  # [P, T] root mean squared change of a score
+    risk: np.ndarray | None  # [P, T], NaN where it has no value; None without labels
+    risk_name: tuple[str, ...]  # per task
+    orders: tuple[tuple[int, ...], ...]  # of attributes, at most 6
+    steps: np.ndarray  # [O, A + 1, T, A] the former after 0 .. A steps of an order
+    mass: np.ndarray  # [G] rows of the pool
+
+
+AMOUNTS = np.linspace(0, 1, 11)
+CHANCE = 0.8687  # mean of Kolmogorov's distribution
+
+
+def audit(repair, rows, weight: np.ndarray, repaired: Callable[..., np.ndarray],
+          labels: np.ndarray | None) -> Audit:
+    """Measure a repair on rows.
+
+    Args:
+      repair: a fitted :class:`fairjax.Repair`.
+      rows: as it read them.
+      weight: ``[N]``.
+      repaired: ``(amount, order=None) -> [N, T]``.
+      labels: ``[N, T]`` or None.
+    """
+    sizes = [len(held) for held in repair.levels_]
+    blocks = list(zip(rows.codes, sizes, strict=True))
+    crossing = [(np.where(rows.cell < len(repair.cells_), rows.cell, -1), len(repair.cells_))] if len(sizes) > 1 else []
+    path = [rows.score.astype(np.float64), *(repaired(amount).astype(np.float64) for amount in AMOUNTS[1:])]
+    gaps = np.stack([_gaps(score, blocks + crossing, weight) for score in path])  # [P, T, A + 1, 3]
+    orders = tuple(itertools.islice(itertools.permutations(range(len(sizes))), 6))
+    steps = np.stack([np.stack([_gaps(repaired(amount, order), blocks, weight)[..., 0] for amount in one_by_one(order)])
+                      for order in orders])
+    risks = None if labels is None else [_risk(column, weight) for column in labels.T]
+    return Audit(
+        tasks=repair.tasks_, attributes=repair.attributes_, cells=tuple(" & ".join(map(str, cell)) for cell in repair.cells_),
+        units=tuple("probability" if 0 <= column.min() and column.max() <= 1 else "" for column in rows.score.T),
+        level=np.stack(np.unravel_index(np.arange(len(repair.cells_)), sizes)),
+        levels=tuple(tuple(map(str, held)) for held in repair.levels_), before=path[0],
+        after=repaired(None).astype(np.float64), cell=rows.cell, weight=weight, amounts=AMOUNTS,
+        gaps={"kolmogorov_smirnov": gaps[..., 0], "wasserstein": gaps[..., 2]}, floor=gaps[0, ..., 1],
+        change=np.sqrt([np.average(np.square(score - path[0]), axis=0, weights=weight) for score in path]),
+        risk=None if risks is None else np.array([[of(score[:, t]) for t, (_, of) in enumerate(risks)] for score in path]),
+        risk_name=() if risks is None else tuple(name for name, _ in risks), orders=orders, steps=steps, mass=repair.rows_)
+
+
+def _gaps(scores: np.ndarray, blocks: Sequence[tuple[np.ndarray, int]], weight: np.ndarray) -> np.ndarray:
+    """``[T, blocks, 3]`` of scores ``[N, T]``, see :func:`distances`; a block is positions of levels and how many."""
+    orders = np.argsort(scores, axis=0)
+    return np.stack([np.stack([distances(score[by], codes[by], size, weight[by]) for codes, size in blocks])
+                     for score, by in zip(scores.T, orders.T, strict=True)])
+
+
+def distances(score: np.ndarray, codes: np.ndarray, size: int, weight: np.ndarray) -> np.ndarray:
+    """Kolmogorov-Smirnov between groups, its floor by chance and Wasserstein, ``[3]``, of rows in ascending order.
+
+    :func:`fairjax.notions.kolmogorov_smirnov` and :func:`~fairjax.notions.wasserstein` in double precision on the host, where a
+    sort is twenty times as fast; NaN for fewer than two groups. The floor is what two samples of one law are apart on average,
+    ``0.87 sqrt(1/n + 1/m)`` of the effective sizes of the two smallest groups.
+
+    Args:
+      score: ``[N]``, ascending.
+      codes: ``[N]`` in ``0 .. size - 1``, -1 where unknown.
+      size: of the attribute.
+      weight: ``[N]``.
+    """
+    known = np.flatnonzero((codes >= 0) & (weight > 0))
+    score, codes, weight = score[known], codes[known], weight[known]
+    mass, square = (np.bincount(codes, w, size) for w in (weight, weight**2))
+    there = np.flatnonzero(mass > 0)
+    if len(there) < 2:
+        return np.full(3, np.nan)
+    # of G functions in order the k-th is above k others and below the rest, so that pairs need not be looked at
+    ends = np.flatnonzero(np.append(score[1:] > score[:-1], True))  # within equal scores nothing can be told apart
+    reached = np.sort([np.cumsum(np.where(codes == g, weight, 0.0))[ends] / mass[g] for g in there], axis=0)
+    above = (2 * np.arange(len(there)) - len(there) + 1) / math.comb(len(there), 2)
+    rarity = np.sort(square[there] / mass[there] ** 2)[-2:]
+    return np.array([np.max(reached[-1] - reached[0]), CHANCE * math.sqrt(rarity.sum()),
+                     above @ reached[:, :-1] @ np.diff(score[ends])])
+
+
+_auc = jax.jit(auc)
+
+
+def _risk(label: np.ndarray, weight: np.ndarray) -> tuple[str, Callable[[np.ndarray], float]]:
+    """Name and function of the risk of scores ``[N]``: that of ranking for labels 0 and 1, else of squared differences."""
+    known = np.isfinite(label) & (weight > 0)
+    if np.isin(label[known], (0, 1)).all():
+        return "1 - AUC", lambda score: 1 - float(_auc(score[known], label[known], weight[known]))
+    return "mean squared error", lambda score: float(np.average(np.square(score - label)[known], weights=weight[known]))
