@@ -36,7 +36,7 @@ def read(what: str, source) -> Read:
         if len(set(names)) < len(names):
             raise complain(what, f"columns {listing(names)} are not all different", "Rename those that repeat.")
         return Read(tuple(map(str, names)), [source[name] for name in names], False)
-    if np.ndim(source) == 1 and hasattr(source, "to_numpy"):
+    if hasattr(source, "to_numpy"):
         name = getattr(source, "name", None)
         return Read(None if name is None else (str(name),), [source], True)
     if isinstance(source, list | tuple) and len(source) and all(hasattr(c, "shape") and len(c.shape) == 1 for c in source):
@@ -49,6 +49,8 @@ def _array(what: str, source) -> Read:
         array = np.array(source, dtype=object) if isinstance(source, list | tuple) else np.asarray(source)
     except ValueError as error:
         raise complain(what, f"{len(source)} entries of unequal length", "Give one value per row and column.") from error
+    if array.dtype.kind == "c":
+        raise complain(what, f"{len(array):,} complex numbers", "Complex data not supported; give their parts.")
     if array.ndim not in (1, 2):
         raise complain(what, f"shape {array.shape}", "Give an array of one or two dimensions, rows first. "
                                                      "Reshape your data with reshape(-1, 1) if it is one column.")
@@ -223,6 +225,8 @@ def weights(weight, rows: int) -> np.ndarray | None:
     if weight is None:
         return None
     weight = np.asarray(weight, np.float64)
+    if weight.size and not weight.any():
+        raise complain("sample_weight", f"all {len(weight):,} weights are zero", "Give the rows that count a weight above 0.")
     bad = int((~np.isfinite(weight) | (weight < 0)).sum())
     if weight.shape != (rows,) or bad:
         raise DataError(f"sample_weight: shape {weight.shape} with {bad:,} cells that are negative, NaN or infinite; give "

@@ -343,6 +343,11 @@ class Repair:
         whole = read("X", X)
         if not whole.columns:
             raise DataError(f"X: 0 feature(s) (shape={np.shape(X)}) while a minimum of 1 is required.")
+        if whole.flat and self.sensitive is not None:
+            raise DataError("X: one dimension, with the groups among its columns two are needed. Reshape your data.")
+        if len(whole.columns) != getattr(self, "n_features_in_", len(whole.columns)):
+            raise DataError(f"X has {len(whole.columns)} features, but Repair is expecting {self.n_features_in_} features as "
+                            "input.")
         if self.sensitive is None:
             if sensitive_features is None:
                 raise DataError("sensitive_features are missing: give the groups of the rows, or name columns of X that hold "
@@ -351,8 +356,6 @@ class Repair:
         if sensitive_features is not None:
             raise DataError(f"sensitive_features are given, and columns {self.sensitive!r} of X are named as sensitive; "
                             "leave out one of them.")
-        if whole.flat:
-            raise DataError("X: one dimension, with the groups among its columns two are needed. Reshape your data.")
         places = [place_of(whole, which) for which in listed(self.sensitive)]
         rest = [i for i in range(len(whole.columns)) if i not in places]
         if not rest:
@@ -389,8 +392,8 @@ class Repair:
             what = {"raise": "", "pool": f"; those of fewer than {least:g} take the quantiles of all rows",
                     "shrink": f"; they lean on all rows as if they had {least:g} of them"}[self.small]
             apart = CHANCE * math.sqrt(np.sum(1 / np.sort(rows[there])[:2]))
-            warnings.warn(f"{_of(rows, FEW)} groups have fewer than {FEW} rows ({few}){what}. On new rows the two smallest may be "
-                          f"expected {min(apart, 1):.2f} apart after repair (Kolmogorov-Smirnov, 0.87 sqrt(1/n + 1/m))",
+            warnings.warn(f"{_of(rows, FEW)} groups have fewer than {FEW} rows ({few}){what}. On new rows the two smallest "
+                          f"will be about {min(apart, 1):.2f} apart after repair (Kolmogorov-Smirnov, 0.87 sqrt(1/n + 1/m))",
                           stacklevel=3)
 
     def _table(self, value: np.ndarray, cell: np.ndarray, weight: np.ndarray | None, count: int) -> Table:
@@ -401,10 +404,7 @@ class Repair:
     def _rows(self, X, sensitive_features) -> Rows:
         """Rows of X, with their groups looked up among those of the pool."""
         self._need_fit()
-        whole, scores, groups = self._open(X, sensitive_features)
-        if len(whole.columns) != self.n_features_in_:
-            raise DataError(f"X has {len(whole.columns)} features, but Repair is expecting {self.n_features_in_} features as "
-                            "input.")
+        _, scores, groups = self._open(X, sensitive_features)
         scores = matched("X", scores, self._names_[0], self.tasks_)
         groups = matched("sensitive_features", groups, self._names_[1], self.attributes_)
         score, dtype = matrix(scores)
