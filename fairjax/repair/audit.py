@@ -36,6 +36,7 @@ class Audit(NamedTuple):
     orders: tuple[tuple[int, ...], ...]  # of attributes, at most 6
     steps: np.ndarray  # [O, A + 1, T, A] the former after 0 .. A steps of an order
     mass: np.ndarray  # [G] rows of the pool
+    reached: dict[str, np.ndarray] | None = None  # [T, A + 1] the gaps of ``after``, by the repair's own amount
 
 
 AMOUNTS = np.linspace(0, 1, 11)
@@ -61,14 +62,17 @@ def audit(repair, rows, weight: np.ndarray, repaired: Callable[..., np.ndarray],
     orders = tuple(itertools.islice(itertools.permutations(range(len(sizes))), 6))
     steps = np.stack([np.stack([_gaps(repaired(amount, order), blocks, weight)[..., 0] for amount in one_by_one(order)])
                       for order in orders])
+    after = repaired(None).astype(np.float64)
+    reached = _gaps(after, blocks + crossing, weight)
     risks = None if labels is None else [_risk(column, weight) for column in labels.T]
     return Audit(
         tasks=repair.tasks_, attributes=repair.attributes_, cells=tuple(" & ".join(map(str, cell)) for cell in repair.cells_),
         units=tuple("probability" if 0 <= column.min() and column.max() <= 1 else "" for column in rows.score.T),
         level=np.stack(np.unravel_index(np.arange(len(repair.cells_)), sizes)),
         levels=tuple(tuple(map(str, held)) for held in repair.levels_), before=path[0],
-        after=repaired(None).astype(np.float64), cell=rows.cell, weight=weight, amounts=AMOUNTS,
-        gaps={"kolmogorov_smirnov": gaps[..., 0], "wasserstein": gaps[..., 2]}, floor=gaps[0, ..., 1],
+        after=after, cell=rows.cell, weight=weight, amounts=AMOUNTS, floor=gaps[0, ..., 1],
+        gaps={"kolmogorov_smirnov": gaps[..., 0], "wasserstein": gaps[..., 2]},
+        reached={"kolmogorov_smirnov": reached[..., 0], "wasserstein": reached[..., 2]},
         change=np.sqrt([np.average(np.square(score - path[0]), axis=0, weights=weight) for score in path]),
         risk=None if risks is None else np.array([[of(score[:, t]) for t, (_, of) in enumerate(risks)] for score in path]),
         risk_name=() if risks is None else tuple(name for name, _ in risks), orders=orders, steps=steps, mass=repair.rows_)

@@ -158,6 +158,7 @@ class Repair:
         if not len(score):
             raise DataError("X: 0 rows (0 sample(s)), a minimum of 1 is required; give the scores of a pool.")
         names = named(groups, "sensitive")
+        self._amounts(None, names)
         read_in = [distinct(name, of_length(name, column, len(score)))
                    for name, column in zip(names, groups.columns, strict=True)]
         levels = [list(present(*one)) for one in read_in]
@@ -207,18 +208,20 @@ class Repair:
         self.fit(X, y, sensitive_features=sensitive_features, sample_weight=sample_weight)
         return self.transform(X, sensitive_features=sensitive_features)
 
-    def cross_fit_transform(self, X, sensitive_features=None, folds: int = 5, seed: int = 0, *,
-                            sample_weight=None) -> np.ndarray:
+    def cross_fit_transform(self, X, sensitive_features=None, folds: int = 5, seed: int = 0, *, sample_weight=None,
+                            ties: int | None = None) -> np.ndarray:
         """The pool's own rows, each repaired by the rows of all folds but its own; leaves the repair fitted on all of them.
 
         Args:
           X, sensitive_features, sample_weight: as of ``fit``.
           folds: at least 2; every group is spread evenly over them.
           seed: of the folds.
+          ties: as ``seed`` of ``transform``.
         """
         self.fit(X, sensitive_features=sensitive_features, sample_weight=sample_weight)
         rows = self._rows(X, sensitive_features)
-        return self._cross(rows, weights(sample_weight, len(rows.cell)), folds, seed)(None).reshape(rows.shape)
+        repaired = self._cross(rows, weights(sample_weight, len(rows.cell)), folds, seed, ties)
+        return repaired(None).reshape(rows.shape)
 
     def path(self, X, amounts, *, sensitive_features=None) -> np.ndarray:
         """Repaired scores for several amounts, ``[P, ...]`` with X's shape behind."""
@@ -235,20 +238,20 @@ class Repair:
         return np.where(self.rows_ > 0, np.square(change) @ widths(change.shape[-1]), np.nan)
 
     def audit(self, X, sensitive_features=None, y=None, sample_weight=None, *, folds: int | None = None,
-              seed: int = 0) -> Audit:
+              seed: int = 0, ties: int | None = None) -> Audit:
         """What a report of this repair shows, measured on rows X; see :class:`Audit`.
 
         Args:
-          X, sensitive_features: rows that are not of the pool; those of the pool with ``folds``, as in
-            :meth:`cross_fit_transform`.
+          X, sensitive_features: rows that are not of the pool; those of the pool with ``folds``.
           y: labels ``[N]`` or ``[N, T]`` for the risk, NaN where missing.
           sample_weight: ``[N]``.
+          folds, seed, ties: as of :meth:`cross_fit_transform`; ``ties`` goes without folds too.
         """
         rows = self._rows(X, sensitive_features)
         weight = weights(sample_weight, len(rows.cell))
         if folds is None:
             self._warn_of_pool(rows)
-        repaired = self._alone(rows) if folds is None else self._cross(rows, weight, folds, seed)
+        repaired = self._alone(rows, ties) if folds is None else self._cross(rows, weight, folds, seed, ties)
         weight = np.ones(len(rows.cell)) if weight is None else weight
         return audit(self, rows, weight, repaired, labels_of(y, rows.score.shape))
 
@@ -437,12 +440,14 @@ class Repair:
             warnings.warn(f"these {len(rows.cell):,} rows are those of the pool: on them the groups agree by construction, "
                           "which says nothing of new rows; use cross_fit_transform, or a pool of other rows", stacklevel=3)
 
-    def _amounts(self, amount) -> np.ndarray:
+    def _amounts(self, amount, names: Sequence[str] | None = None) -> np.ndarray:
+        """How far each attribute's repair goes, ``[A]``."""
+        names = self.attributes_ if names is None else names
         given = np.asarray(self.amount if amount is None else amount, np.float32)
-        if given.shape not in ((), (len(self.levels_),)) or not np.all((given >= 0) & (given <= 1)):
-            raise DataError(f"amount {given.tolist()} is neither a number from 0 to 1 nor one for each of the "
-                            f"{len(self.levels_)} attributes ({listing(self.attributes_)}).")
-        return np.broadcast_to(given, len(self.levels_))
+        if given.shape not in ((), (len(names),)) or not np.all((given >= 0) & (given <= 1)):
+            raise DataError(f"amount {given.tolist()} is neither a number from 0 to 1 nor one for each of the {len(names)} "
+                            f"attributes ({listing(names)}).")
+        return np.broadcast_to(given, len(names))
 
     def _moves(self, amount, order: Sequence[int] | None = None, table: Table | None = None) -> Moves:
         """How far scores go, for an amount and an order of the attributes, by the fitted table or another."""
@@ -473,11 +478,12 @@ class Repair:
             found[outside] = end + change[outside] + slope * (value[outside] - end)
         return SCALES[self.scale].inverse(found).astype(rows.dtype, copy=False)
 
-    def _alone(self, rows: Rows) -> Callable[..., np.ndarray]:
+    def _alone(self, rows: Rows, ties: int | None) -> Callable[..., np.ndarray]:
         """``repaired(amount, order=None) -> [N, T]`` of rows that are not of the pool."""
-        return lambda amount, order=None: self._repaired(rows, self._moves(amount, order), amount)
+        return lambda amount, order=None: self._repaired(rows, self._moves(amount, order), amount, ties)
 
-    def _cross(self, rows: Rows, weight: np.ndarray | None, folds: int, seed: int) -> Callable[..., np.ndarray]:
+    def _cross(self, rows: Rows, weight: np.ndarray | None, folds: int, seed: int,
+               ties: int | None) -> Callable[..., np.ndarray]:
         """``repaired(amount, order=None) -> [N, T]`` of the pool's own rows, each by a fit on all folds but its own."""
         count = len(self.cells_)
         if not 2 <= folds <= len(rows.cell):
@@ -489,7 +495,7 @@ class Repair:
         def repaired(amount, order: Sequence[int] | None = None) -> np.ndarray:
             each = [self._moves(amount, order, table) for table in tables]
             moved = Moves(*(np.concatenate(parts, axis=1) for parts in zip(*each, strict=True)))
-            return self._repaired(rows, moved, amount, cell=rows.cell + fold * np.int32(count + 1))
+            return self._repaired(rows, moved, amount, ties, rows.cell + fold * np.int32(count + 1))
         return repaired
 
 
