@@ -418,8 +418,8 @@ def repaired_scores(table, options: dict):
     if not fits:
         tasks, sensitive = tasks or list(fitted.tasks_), sensitive or list(fitted.attributes_)
         if (len(tasks), len(sensitive)) != (len(fitted.tasks_), len(fitted.attributes_)):
-            raise DataError(f"{options['state']}: repairs {', '.join(fitted.tasks_)} by {', '.join(fitted.attributes_)}; --score "
-                            f"and --sensitive name {len(tasks)} and {len(sensitive)} columns. Give as many, or none.")
+            raise DataError(f"{options['state']}: repairs {', '.join(fitted.tasks_)} by {', '.join(fitted.attributes_)}; "
+                            f"{len(tasks)} and {len(sensitive)} columns are named with --score and --sensitive. Name none.")
     if options["labels"] and len(options["labels"]) != len(tasks):
         raise DataError(f"--label: {len(options['labels'])} columns for {len(tasks)} scores. Give one per --score.")
     rows = columns_of(table, tasks, sensitive, fitted)
@@ -505,6 +505,8 @@ def describe_repair(fitted, audit) -> None:
     lines = [["group", "pool", "rows", *(f"change of {task}" for task in audit.tasks)]]
     for g in np.flatnonzero(audit.mass + rows[:len(audit.cells)])[:40]:
         lines.append([audit.cells[g], f"{int(audit.mass[g]):,}", f"{rows[g]:,}", *(f"{v:.4g}" for v in price[:, g])])
+    if rows[len(audit.cells):].sum():
+        lines.append(["(unknown)", "", f"{rows[-1]:,}", *[""] * len(audit.tasks)])
     mean = np.sqrt(np.nansum(np.square(price) * audit.mass, axis=1) / audit.mass.sum())
     lines.append(["all", f"{int(audit.mass.sum()):,}", f"{len(audit.cell):,}", *(f"{v:.4g}" for v in mean)])
     unit = "" if fitted.scale == "identity" else f", on the scale {fitted.scale!r}"
@@ -524,7 +526,7 @@ def write_repaired(file: Path, table, found: dict, options: dict) -> None:
     more = {f"{name} repaired": values for name, values in found.items()}
     taken = [name for name in more if name in table]
     if taken:
-        raise DataError(f"{table.where}: {', '.join(taken)} would stand twice in repaired.csv ({len(table):,} rows). Rename it.")
+        raise DataError(f"{table.where}: {', '.join(taken)} would be twice in repaired.csv ({len(table):,} rows). Rename it.")
     columns = table.columns | more
     text = io.StringIO()
     writer = csv.writer(text, delimiter=options["delimiter"].replace("\\t", "\t"), lineterminator="\n")

@@ -488,7 +488,7 @@ class Repair:
         count = len(self.cells_)
         if not 2 <= folds <= len(rows.cell):
             raise DataError(f"folds {folds} is not between 2 and the {len(rows.cell):,} rows.")
-        fold, value = _folds(rows.cell, folds, seed), self._forward(self.tasks_, rows.score) - self.centre_
+        fold, value = folds_of(rows.cell, folds, seed), self._forward(self.tasks_, rows.score) - self.centre_
         tables = [self._table(value[rest], rows.cell[rest], None if weight is None else weight[rest], count)
                   for rest in (fold != k for k in range(folds))]
 
@@ -504,7 +504,7 @@ def _padded(values: np.ndarray | None, size: int) -> np.ndarray | None:
     return None if values is None else np.concatenate([values, np.zeros((size - len(values), *values.shape[1:]), values.dtype)])
 
 
-def _folds(cell: np.ndarray, folds: int, seed: int) -> np.ndarray:
+def folds_of(cell: np.ndarray, folds: int, seed: int) -> np.ndarray:
     """Folds ``[N]``, every cell spread evenly over them."""
     shuffled = np.random.default_rng(seed).permutation(len(cell))
     fold = np.empty(len(cell), np.int32)
