@@ -121,7 +121,7 @@ def test_several_attributes_are_the_core_on_membership():
     np.testing.assert_allclose(repair.transform(scores[new], sensitive_features=[one[new], two[new]]), expected, atol=1e-4)
     np.testing.assert_allclose(repair.price([1, 1]), price(state), rtol=1e-3)
     assert repair.cells_[4] == ("bob", "y") and repair.price().shape == (2, 6)
-    only = Repair([0, 1], order=[1, 0], points=256).fit(scores[rows], sensitive_features={"one": one[rows], "two": two[rows]})
+    only = Repair([0, 1], points=256).fit(scores[rows], sensitive_features={"one": one[rows], "two": two[rows]})
     moved = only.transform(scores[new], sensitive_features={"one": one[new], "two": two[new]})
     for name in ("ann", "bob"):  # repair of one attribute alone happens among the rows that share the other
         alone = Repair(points=256).fit(scores[rows][one[rows] == name], sensitive_features=two[rows][one[rows] == name])
@@ -195,6 +195,8 @@ def test_a_new_fit_forgets_and_nothing_is_drawn(pool):
     again = Repair().fit(scores, sensitive_features=group)
     new, who = sample(50, 6)
     assert np.array_equal(repair.transform(new, sensitive_features=who), again.transform(new, sensitive_features=who))
+    repair.set_params(scale="log", small="pool", amount=0)  # of these, only the amount is for rows of the old fit
+    assert np.array_equal(repair.transform(new, sensitive_features=who), new)
     with pytest.raises(DataError, match="NaN"):
         repair.fit([np.nan], sensitive_features=["ann"])
     with pytest.raises(DataError, match="not fitted yet"):
@@ -476,6 +478,10 @@ def test_what_is_saved_repairs_the_same_to_the_last_bit(pool, fitted, tmp_path):
     words = json.loads((tmp_path / "r" / "repair.json").read_text())
     (tmp_path / "r" / "repair.json").write_text(json.dumps({**words, "tasks": ["one"]}))
     with pytest.raises(DataError, match="belongs to another"):
+        Repair.load(tmp_path / "r")
+    (tmp_path / "r" / "repair.json").write_text(json.dumps(words))
+    (tmp_path / "r" / "repair.npz").write_bytes(b"not an archive")
+    with pytest.raises(DataError, match="cannot be read"):
         Repair.load(tmp_path / "r")
     (tmp_path / "r" / "repair.json").write_text("{")
     with pytest.raises(DataError, match="cannot be read"):

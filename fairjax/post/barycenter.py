@@ -103,7 +103,8 @@ def mixing(share: Array, sizes: Sequence[int], amount: Array, order: Sequence[in
         weight = alike * share[None]
         mass = jnp.sum(weight, axis=1, keepdims=True)
         average = jnp.where(mass > 0, divide(weight, mass), share[None])  # nobody like it was seen: all stand in
-        mixed = (1.0 - amount[a]) * mixed + amount[a] * average @ mixed
+        # a GPU would round weights to ten bits
+        mixed = (1.0 - amount[a]) * mixed + amount[a] * jnp.matmul(average, mixed, precision="highest")
     return mixed
 
 

@@ -29,19 +29,23 @@ def read(what: str, source) -> Read:
     """Columns of an array ``[N]`` or ``[N, P]``, a Series, a data frame, a mapping, a list of arrays or of anything."""
     if hasattr(source, "tocsr"):
         raise DataError(f"{what}: sparse data of shape {source.shape} cannot be read; give an array, such as toarray() makes.")
-    if isinstance(source, Mapping):
-        return Read(tuple(map(str, source)), list(source.values()), False)
-    if hasattr(source, "columns"):
-        names = tuple(source.columns)
-        if len(set(names)) < len(names):
-            raise complain(what, f"columns {listing(names)} are not all different", "Rename those that repeat.")
-        return Read(tuple(map(str, names)), [source[name] for name in names], False)
+    if isinstance(source, Mapping) or hasattr(source, "columns"):
+        return _frame(what, source)
     if hasattr(source, "to_numpy"):
         name = getattr(source, "name", None)
         return Read(None if name is None else (str(name),), [source], True)
     if isinstance(source, list | tuple) and len(source) and all(hasattr(c, "shape") and len(c.shape) == 1 for c in source):
         return Read(None, list(source), False)
     return _array(what, source)
+
+
+def _frame(what: str, source) -> Read:
+    given = list(source.columns if hasattr(source, "columns") else source)
+    names = tuple(map(str, given))
+    if len(set(names)) < len(names):
+        raise complain(what, f"{len(names)} columns with names that repeat ({listing(names)})", "Rename those.")
+    columns = [source[name] for name in given]
+    return Read(names, [np.array(c, dtype=object) if isinstance(c, list | tuple) else c for c in columns], False)
 
 
 def _array(what: str, source) -> Read:

@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import warnings
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -97,7 +98,7 @@ class Repair:
         pool does not have are refused in ``transform`` too; otherwise they are ranked among all rows.
       minimum: rows; by default 2, 100, 100. With several attributes a group is a combination of their levels.
       outside: scores beyond those of the pool stay at its end ("clamp") or keep their distance to it ("shift").
-      order: of the attributes, where amounts differ.
+      order: of the attributes, where amounts differ; by default the largest amount first, so that one of amount 0 stays.
       sensitive: which columns of X hold the groups, by position or name; the others are scores. Then ``sensitive_features``
         are not given, and the repair may stand in a pipeline.
       points: levels at which a group's quantiles are kept.
@@ -154,29 +155,21 @@ class Repair:
             delattr(self, name)
         self._check()
         whole, scores, groups = self._open(X, sensitive_features)
-        score, dtype = matrix(scores)
+        (score, _), tasks, attributes = matrix(scores), named(scores, "score"), named(groups, "sensitive")
         if not len(score):
             raise DataError("X: 0 rows (0 sample(s)), a minimum of 1 is required; give the scores of a pool.")
-        names = named(groups, "sensitive")
-        self._amounts(None, names)
-        read_in = [distinct(name, of_length(name, column, len(score)))
-                   for name, column in zip(names, groups.columns, strict=True)]
-        levels = [list(present(*one)) for one in read_in]
-        _refuse_many(names, levels)
-        codes = [placed(*one, {key: i for i, key in enumerate(held)}) for one, held in zip(read_in, levels, strict=True)]
-        sizes = [len(held) for held in levels]
-        cell, weight = crossed(codes, sizes), weights(sample_weight, len(score))
-        cells = list(itertools.product(*([level for _, level in held] for held in levels)))
+        self._amounts(None, attributes)
+        weight, (levels, cell) = weights(sample_weight, len(score)), _learned(attributes, groups.columns, len(score))
+        cells = list(itertools.product(*levels))
         inside = (cell < len(cells)) & (True if weight is None else weight > 0)
         rows = np.bincount(cell[inside], minlength=len(cells))
         self._judge(cells, rows)
 
-        value = self._forward(named(scores, "score"), score)
+        value = _forward(self.scale, tasks, score)
         centre = np.median(value[inside], axis=0)
         self.table_ = self._table(value - centre, cell, weight, len(cells))
-        self.centre_, self.rows_, self.cells_ = centre, rows, cells
-        self.levels_ = [[level for _, level in held] for held in levels]
-        self.tasks_, self.attributes_ = named(scores, "score"), names
+        self.centre_, self.rows_, self.cells_, self.levels_ = centre, rows, cells, levels
+        self.tasks_, self.attributes_, self._how_ = tasks, attributes, (self.scale, self.small)
         self._names_ = (scores.names if not scores.flat else None, groups.names if not groups.flat else None)
         self._pool_ = (len(score), digest(score, cell))
         self.n_features_in_ = len(whole.columns)
@@ -264,8 +257,9 @@ class Repair:
         write_arrays(Path(folder) / "repair.npz", {**self.table_._asdict(), "centre": self.centre_})
         write_json(Path(folder) / "repair.json", {
             "format": 1, "params": {name: _json(value) for name, value in self.get_params().items()},
-            "tasks": self.tasks_, "attributes": self.attributes_, "levels": self.levels_, "names": self._names_,
-            "pool": self._pool_, "features": self.n_features_in_, "feature_names": None if names is None else names.tolist()})
+            "how": self._how_, "tasks": self.tasks_, "attributes": self.attributes_, "levels": self.levels_,
+            "names": self._names_, "pool": self._pool_, "features": self.n_features_in_,
+            "feature_names": None if names is None else names.tolist()})
 
     @classmethod
     def load(cls, folder: Path | str) -> Repair:
@@ -284,10 +278,10 @@ class Repair:
             self.levels_, self.tasks_, self.attributes_ = words["levels"], tuple(words["tasks"]), tuple(words["attributes"])
             self.cells_ = list(itertools.product(*self.levels_))
             self._names_ = tuple(None if names is None else tuple(names) for names in words["names"])
-            self._pool_, self.n_features_in_ = tuple(words["pool"]), words["features"]
+            self._how_, self._pool_, self.n_features_in_ = tuple(words["how"]), tuple(words["pool"]), words["features"]
             if words["feature_names"] is not None:
                 self.feature_names_in_ = np.asarray(words["feature_names"], object)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise DataError(f"{folder}: repair.json and repair.npz cannot be read ({error!r}); copy both again.") from error
         self.rows_ = self.table_.rows[:-1].astype(int)
         if self.table_.quantiles.shape[:2] != (len(self.tasks_), len(self.cells_) + 1):
@@ -303,7 +297,7 @@ class Repair:
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     def set_params(self, **params) -> Repair:
-        """Change arguments of the constructor; ``amount`` and ``outside`` count at once, the others from the next ``fit``."""
+        """Change arguments of the constructor: ``amount``, ``order`` and ``outside`` at once, the others for the next ``fit``."""
         for name, value in params.items():
             if name not in self.get_params():
                 raise ValueError(f"Repair has no parameter {name!r}; it has {', '.join(self.get_params())}")
@@ -365,19 +359,6 @@ class Repair:
             raise DataError(f"X: all {len(places)} feature(s) are sensitive, a minimum of 1 score is required.")
         return whole, some_of(whole, rest), some_of(whole, places)
 
-    def _forward(self, names: Sequence[str], score: np.ndarray) -> np.ndarray:
-        """Scores ``[N, T]`` on the scale of the repair."""
-        scale = SCALES[self.scale]
-        for name, bad in zip(names, scale.outside(score).T, strict=True):
-            if bad.any():
-                raise complain(name, f"{bad.sum():,} of {len(bad):,} scores are not {scale.needs}, as the scale {self.scale!r} "
-                               "needs them", "Clip them, or take the scale 'identity'.")
-        value = scale.forward(score)
-        for name, bad in zip(names, (np.abs(value) > LARGEST).T, strict=True):
-            if bad.any():
-                raise complain(name, f"{bad.sum():,} of {len(bad):,} scores are beyond {LARGEST:g}", "Take a larger unit.")
-        return value
-
     def _judge(self, cells: list[tuple], rows: np.ndarray) -> None:
         """Refuse groups that are too small, and warn of those that leave much to chance."""
         least, there = self._least, rows > 0
@@ -430,7 +411,7 @@ class Repair:
         if not counts:
             return
         said = f"sensitive_features: {sum(counts.values()):,} rows have a {what} that the pool has not ({_counted(counts)})"
-        if self.small == "raise":
+        if self._how_[1] == "raise":
             held = _counted({c: int(n) for c, n in zip(self.cells_, self.rows_, strict=True) if n}, 12)
             raise DataError(f"{said}; it has {held}. Leave them out, give their groups as missing, or fit with small='pool'.")
         warnings.warn(f"{said}; they are ranked among all rows", stacklevel=4)
@@ -452,12 +433,12 @@ class Repair:
     def _moves(self, amount, order: Sequence[int] | None = None, table: Table | None = None) -> Moves:
         """How far scores go, for an amount and an order of the attributes, by the fitted table or another."""
         self._need_fit()
-        sizes = tuple(len(held) for held in self.levels_)
+        sizes, amounts = tuple(len(held) for held in self.levels_), self._amounts(amount)
         order = self.order if order is None else order
-        order = tuple(range(len(sizes)) if order is None else order)
+        order = tuple((np.argsort(-amounts, kind="stable") if order is None else np.asarray(order)).tolist())
         if sorted(order) != list(range(len(sizes))):
             raise DataError(f"order {order} does not name each of the {len(sizes)} attributes once, by position from 0.")
-        return _moves(self.table_ if table is None else table, sizes, self._amounts(amount), order)
+        return _moves(self.table_ if table is None else table, sizes, amounts, order)
 
     def _repaired(self, rows: Rows, moved: Moves, amount, seed: int | None = None,
                   cell: np.ndarray | None = None) -> np.ndarray:
@@ -465,7 +446,7 @@ class Repair:
 
         Single precision says which way and how far; where a score comes from is kept in double.
         """
-        value = self._forward(self.tasks_, rows.score)
+        value = _forward(self._how_[0], self.tasks_, rows.score)
         from_centre, size = (value - self.centre_).astype(np.float32), max(SIZE, 1 << max(len(value) - 1, 0).bit_length())
         chosen = None if seed is None else np.random.default_rng(seed).random(value.shape, np.float32)
         inside, change = (np.asarray(a)[:len(value)] for a in _along(
@@ -476,7 +457,7 @@ class Repair:
             end = (inside + self.centre_)[outside]
             slope = float(beyond(self._amounts(amount), OUTSIDE[self.outside]))
             found[outside] = end + change[outside] + slope * (value[outside] - end)
-        return SCALES[self.scale].inverse(found).astype(rows.dtype, copy=False)
+        return SCALES[self._how_[0]].inverse(found).astype(rows.dtype, copy=False)
 
     def _alone(self, rows: Rows, ties: int | None) -> Callable[..., np.ndarray]:
         """``repaired(amount, order=None) -> [N, T]`` of rows that are not of the pool."""
@@ -488,7 +469,7 @@ class Repair:
         count = len(self.cells_)
         if not 2 <= folds <= len(rows.cell):
             raise DataError(f"folds {folds} is not between 2 and the {len(rows.cell):,} rows.")
-        fold, value = folds_of(rows.cell, folds, seed), self._forward(self.tasks_, rows.score) - self.centre_
+        fold, value = folds_of(rows.cell, folds, seed), _forward(self._how_[0], self.tasks_, rows.score) - self.centre_
         tables = [self._table(value[rest], rows.cell[rest], None if weight is None else weight[rest], count)
                   for rest in (fold != k for k in range(folds))]
 
@@ -497,6 +478,29 @@ class Repair:
             moved = Moves(*(np.concatenate(parts, axis=1) for parts in zip(*each, strict=True)))
             return self._repaired(rows, moved, amount, ties, rows.cell + fold * np.int32(count + 1))
         return repaired
+
+
+def _forward(word: str, names: Sequence[str], score: np.ndarray) -> np.ndarray:
+    """Scores ``[N, T]`` on a scale of the repair."""
+    scale = SCALES[word]
+    for name, bad in zip(names, scale.outside(score).T, strict=True):
+        if bad.any():
+            what = f"{bad.sum():,} of {len(bad):,} scores are not {scale.needs}, as the scale {word!r} needs them"
+            raise complain(name, what, "Clip them, or take the scale 'identity'.")
+    value = scale.forward(score)
+    for name, bad in zip(names, (np.abs(value) > LARGEST).T, strict=True):
+        if bad.any():
+            raise complain(name, f"{bad.sum():,} of {len(bad):,} scores are beyond {LARGEST:g}", "Take a larger unit.")
+    return value
+
+
+def _learned(names: Sequence[str], columns: Sequence, rows: int) -> tuple[list[list], np.ndarray]:
+    """Levels of each attribute, in order, and cells ``[N]``."""
+    found = [distinct(name, of_length(name, column, rows)) for name, column in zip(names, columns, strict=True)]
+    levels = [list(present(*one)) for one in found]
+    _refuse_many(names, levels)
+    codes = [placed(*one, {key: i for i, key in enumerate(held)}) for one, held in zip(found, levels, strict=True)]
+    return [[level for _, level in held] for held in levels], crossed(codes, [len(held) for held in levels])
 
 
 def _padded(values: np.ndarray | None, size: int) -> np.ndarray | None:
