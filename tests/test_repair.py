@@ -225,7 +225,7 @@ def test_all_forms_of_scores_and_groups_say_the_same(pool, fitted):
     scores, group = sample(40, 1)
     expected = fitted.transform(scores, sensitive_features=group)
     frame = pd.DataFrame(scores, columns=["pd", "income"])
-    for form in (scores.tolist(), frame, {"pd": scores[:, 0], "income": scores[:, 1]}, np.asfortranarray(scores)):
+    for form in (scores.tolist(), list(scores), frame, {"pd": scores[:, 0], "income": scores[:, 1]}, np.asfortranarray(scores)):
         assert np.array_equal(fitted.transform(form, sensitive_features=group), expected)
     for form in (group.tolist(), group.astype(object), group[:, None], pd.Series(group, index=range(7, 47)), [group],
                  pd.Series(group, dtype="category"), pd.Series(group, dtype="string"), pd.DataFrame({"who": group}),

@@ -104,13 +104,16 @@ def distances(score: np.ndarray, codes: np.ndarray, size: int, weight: np.ndarra
     there = np.flatnonzero(mass > 0)
     if len(there) < 2:
         return np.full(3, np.nan)
-    # of G functions in order the k-th is above k others and below the rest, so that pairs need not be looked at
+    member_ng = np.zeros((len(codes), size))
+    member_ng[np.arange(len(codes)), codes] = weight
     ends = np.flatnonzero(np.append(score[1:] > score[:-1], True))  # within equal scores nothing can be told apart
-    reached = np.sort([np.cumsum(np.where(codes == g, weight, 0.0))[ends] / mass[g] for g in there], axis=0)
+    reached_ng = np.cumsum(member_ng, axis=0)[ends][:, there] / mass[there]
+    reached_ng.sort(axis=1)
+    # of G functions in order the k-th is above k others and below the rest, so that pairs need not be looked at
     above = (2 * np.arange(len(there)) - len(there) + 1) / math.comb(len(there), 2)
     rarity = np.sort(square[there] / mass[there] ** 2)[-2:]
-    return np.array([np.max(reached[-1] - reached[0]), CHANCE * math.sqrt(rarity.sum()),
-                     above @ reached[:, :-1] @ np.diff(score[ends])])
+    return np.array([np.max(reached_ng[:, -1] - reached_ng[:, 0]), CHANCE * math.sqrt(rarity.sum()),
+                     np.diff(score[ends]) @ (reached_ng[:-1] @ above)])
 
 
 _auc = jax.jit(auc)

@@ -25,8 +25,11 @@ class Read(NamedTuple):
     flat: bool  # one column, without a second axis
 
 
-def read(what: str, source) -> Read:
-    """Columns of an array ``[N]`` or ``[N, P]``, a Series, a data frame, a mapping, a list of arrays or of anything."""
+def read(what: str, source, side_by_side: bool = False) -> Read:
+    """Columns of an array ``[N]`` or ``[N, P]``, a Series, a data frame, a mapping or a list of rows.
+
+    ``side_by_side`` takes a list of arrays ``[N]`` for columns, else it is of rows.
+    """
     if hasattr(source, "tocsr"):
         raise DataError(f"{what}: sparse data of shape {source.shape} cannot be read; give an array, such as toarray() makes.")
     if isinstance(source, Mapping) or hasattr(source, "columns"):
@@ -34,7 +37,8 @@ def read(what: str, source) -> Read:
     if hasattr(source, "to_numpy"):
         name = getattr(source, "name", None)
         return Read(None if name is None else (str(name),), [source], True)
-    if isinstance(source, list | tuple) and len(source) and all(hasattr(c, "shape") and len(c.shape) == 1 for c in source):
+    if side_by_side and isinstance(source, list | tuple) and source and all(len(np.shape(c)) == 1 and hasattr(c, "dtype")
+                                                                              for c in source):
         return Read(None, list(source), False)
     return _array(what, source)
 

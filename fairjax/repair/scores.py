@@ -297,7 +297,7 @@ class Repair:
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     def set_params(self, **params) -> Repair:
-        """Change arguments of the constructor: ``amount``, ``order`` and ``outside`` at once, the others for the next ``fit``."""
+        """Change arguments of the constructor: amount, order and outside at once, the others for the next ``fit``."""
         for name, value in params.items():
             if name not in self.get_params():
                 raise ValueError(f"Repair has no parameter {name!r}; it has {', '.join(self.get_params())}")
@@ -349,7 +349,7 @@ class Repair:
             if sensitive_features is None:
                 raise DataError("sensitive_features are missing: give the groups of the rows, or name columns of X that hold "
                                 "them with Repair(sensitive=[...]).")
-            return whole, whole, read("sensitive_features", sensitive_features)
+            return whole, whole, read("sensitive_features", sensitive_features, side_by_side=True)
         if sensitive_features is not None:
             raise DataError(f"sensitive_features are given, and columns {self.sensitive!r} of X are named as sensitive; "
                             "leave out one of them.")
