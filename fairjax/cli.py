@@ -102,7 +102,8 @@ def plan_options(command):
         click.option("--trunk", metavar="W,W", help="Widths of the shared layers; of a text, of its convolutions."),
         click.option("--head", metavar="W,W", help="Widths of each task's own layers."),
         click.option("--embedding", type=click.IntRange(1), help="Width of the embeddings of categories or words."),
-        click.option("--notion", type=click.Choice(["rate_gap", "correlation", "mmd", "laplacian_mmd", "wasserstein"]),
+        click.option("--notion", type=click.Choice(["rate_gap", "correlation", "mmd", "laplacian_mmd", "wasserstein",
+                                                    "barycenter"]),
                      help="Fairness loss: distance between the groups' scores."),
         click.option("--condition", type=click.Choice(["fpr", "tpr", "odds", "parity"]),
                      help="On which rows: negatives (fpr), positives (tpr), both (odds), everyone (parity)."),
@@ -128,6 +129,8 @@ def plan_options(command):
 @click.option("--lam-max", type=click.FloatRange(0, min_open=True), default=5.0, show_default=True,
               help="Fairness weights are drawn from [0, this].")
 @click.option("--r", "ratio", metavar="R,R", help="MTA-F's head-to-shared ratio per task. Default: drawn per run.")
+@click.option("--repair", metavar="A,A", help="Evaluate every run once more with its scores repaired after training by these "
+              "amounts, 0 (as they are) to 1 (the same distribution in every group); rows METHOD+repair.")
 @click.option("--sequence", type=click.Choice(["uniform", "sobol"]), default="uniform", show_default=True)
 @click.option("--keep", type=click.Choice(["metrics", "scores", "params"]), default="metrics", show_default=True,
               help="What each run leaves behind, in the chunk files under OUT/sweeps.")
@@ -139,7 +142,7 @@ def frontier(**options) -> None:
     prepared = prepare(options)
     plan = make_plan(options, prepared.name, runs=options["runs"], seeds=options["seeds"], lam_max=options["lam_max"],
                      methods=_methods(options["methods"]), r=_several(options["ratio"], float),
-                     sequence=options["sequence"])
+                     sequence=options["sequence"], repair=_amounts(options["repair"]))
     out = choose_out(options["out"], prepared.name, options["resume"])
     use_devices(options["devices"], out)
     from fairjax.study import study
@@ -162,16 +165,17 @@ def groups_of_knee(out: Path, prepared, plan, table: dict, info: dict):
     ``info["groups"]`` then says which run that is. None, and nothing there, where no run is on a frontier.
     """
     from fairjax.report import knee_run
-    from fairjax.saved import MINIMUM, groups_of, kept_scores, train_one
+    from fairjax.saved import MINIMUM, groups_of, kept_scores, repaired_scores, train_one
     run = knee_run(table, info)
     if run is None:
         return None
-    method, knobs, seed = point_in(plan, prepared.spec, table, run)
-    click.echo(f"groups of run {run} ({method}), at the knee of the frontier", err=True)
-    member = int((table["method"][:run] == method).sum())
+    method, knobs, seed, amount = point_in(plan, prepared.spec, table, run)
+    click.echo(f"groups of run {run} ({table['method'][run]}), at the knee of the frontier", err=True)
+    member = int((table["method"][:run] == table["method"][run]).sum()) // (1 if amount is None else len(plan.repair))
     scores = kept_scores(out / "sweeps" / method, member) or train_one(prepared, plan, method, knobs, seed)[1]
+    scores = scores if amount is None else repaired_scores(prepared, scores, amount)
     groups = groups_of(prepared, plan, scores)
-    info["groups"] = {"run": run, "method": method, "minimum": MINIMUM, "left_out": groups.left_out}
+    info["groups"] = {"run": run, "method": str(table["method"][run]), "minimum": MINIMUM, "left_out": groups.left_out}
     return groups
 
 
@@ -208,6 +212,8 @@ def draw_report(out: Path) -> None:
 @click.option("--weight", metavar="W,W", help="Task weights. Default: equal.")
 @click.option("--lam", metavar="L,L", help="Fairness weights per task. Default: 1.")
 @click.option("--r", "ratio", metavar="R,R", help="MTA-F's head-to-shared ratio per task. Default: 1.")
+@click.option("--repair", type=click.FloatRange(0, 1), help="Repair the scores after training by this amount; its pool are the "
+              "validation rows.")
 @plan_options
 @click.option("--member-seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("fairjax-model"),
@@ -219,16 +225,17 @@ def train(**options) -> None:
     if (options["out"] / "model.json").exists():
         raise DataError(f"{options['out']}: holds a trained model already. Choose another folder with --out.")
     if options["like"]:
-        prepared, plan, method, knobs, seed = point_of(options["like"], options["run_index"])
+        prepared, plan, method, knobs, seed, amount = point_of(options["like"], options["run_index"])
     else:
         prepared = prepare(options)
         plan, method, seed = make_plan(options, prepared.name), options["method"], options["member_seed"]
+        amount = options["repair"]
         knobs = given_knobs(plan, prepared.spec, method, options)
     from fairjax.report import write_table
     from fairjax.saved import columns, conflicts_of, groups_of, save, train_one
 
     seen = conflicts_of(prepared, plan, method, knobs, seed) if options["conflicts"] else None
-    saved, scores = train_one(prepared, plan, method, knobs, seed)
+    saved, scores = train_one(prepared, plan, method, knobs, seed, amount)
     save(options["out"], saved)
     write_columns(options["out"] / "predictions.csv", columns(prepared.spec, scores["test"], saved.thresholds))
     table = groups_of(prepared, plan, scores)
@@ -303,7 +310,7 @@ def repair(scores: Path, **options) -> None:
         raise DataError(f"{options['out']}: holds a repair already. Use it with --state, or choose another folder with --out.")
     table = read_csv(scores, delimiter=options["delimiter"], encoding=options["encoding"])
     with spoken_warnings():
-        fitted, found, audit = repaired_scores(table, options)
+        fitted, found, audit = repaired_rows(table, options)
     write_repaired(options["out"] / "repaired.csv", table, found, options)
     if options["state"] is None:
         fitted.save(options["out"])
@@ -391,6 +398,16 @@ def _methods(text: str) -> tuple[str, ...]:
     return methods
 
 
+def _amounts(text: str | None) -> tuple[float, ...]:
+    try:
+        amounts = _several(text, float) or ()
+    except ValueError as error:
+        raise DataError(f"--repair: {text!r} is not a list of numbers such as 0.5,1.") from error
+    if not all(0 <= amount <= 1 for amount in amounts):
+        raise DataError(f"--repair: {text!r} must be amounts from 0 (scores as they are) to 1 (the same in every group).")
+    return amounts
+
+
 def given_knobs(plan, spec, method: str, options: dict) -> dict:
     """Knobs of one point: the recipe's defaults with what was given."""
     import numpy as np
@@ -409,7 +426,7 @@ def given_knobs(plan, spec, method: str, options: dict) -> dict:
     return knobs
 
 
-def repaired_scores(table, options: dict):
+def repaired_rows(table, options: dict):
     """A fitted repair, repaired columns by the names of the scores, and the audit of the rows of a table."""
     import numpy as np
     fitted = repair_of(options)
@@ -550,7 +567,7 @@ class spoken_warnings:  # noqa: N801 - used as a function
 
 
 def point_of(folder: Path, run: int | None):
-    """Data, plan, method, knobs and seed of a run of a finished sweep."""
+    """Data, plan, method, knobs, seed and amount of repair of a run of a finished sweep."""
     from fairjax.data import reload
     from fairjax.report import read_table
     from fairjax.study import Plan
@@ -559,20 +576,20 @@ def point_of(folder: Path, run: int | None):
     info, table = json.loads((folder / "study.json").read_text()), read_table(folder / "table.csv")
     if run is None or run >= len(table["run"]):
         raise DataError(f"--run: give a number from 0 to {len(table['run']) - 1}, a row of {folder / 'table.csv'}.")
-    if table["method"][run] == "single_task":
+    if str(table["method"][run]).startswith("single_task"):
         raise DataError(f"--run {run} is a single-task reference, one network per task. Choose a run of another method.")
     plan, prepared = Plan(**info["plan"]), reload(info["source"])
     return prepared, plan, *point_in(plan, prepared.spec, table, run)
 
 
 def point_in(plan, spec, table: dict, run: int):
-    """Method, knobs and seed of a run of a table."""
+    """Method, knobs and seed of a run of a table, and the amount of its repair, None without."""
     import numpy as np
 
-    from fairjax.study import points
-    method = str(table["method"][run])
+    from fairjax.study import origin, points
+    method, point, amount = origin(plan, str(table["method"][run]), int(table["point"][run]))
     _, knobs, _ = points(plan, spec, method)
-    return method, {name: np.asarray(v)[int(table["point"][run])] for name, v in knobs.items()}, int(table["seed"][run])
+    return method, {name: np.asarray(v)[point] for name, v in knobs.items()}, int(table["seed"][run]), amount
 
 
 def choose_out(out: Path | None, name: str, resume: bool) -> Path:

@@ -183,7 +183,7 @@ def fit_host(value: np.ndarray, cell: np.ndarray, weight: np.ndarray | None, cou
             if weight is None:
                 block.sort()
             else:
-                by = np.argsort(block)
+                by = np.argsort(block, kind="stable")  # of equal values the weights' order decides which stands at their end
                 value_n[low:high], weight_n[low:high] = block[by], weight_n[low:high][by]
         found.append(with_pooled(np, value_n, weight_n, rows, mass, **how))
     return Table(*(np.asarray(a, np.float32) for a in (
@@ -202,40 +202,47 @@ def below(flat: Array, start: Array, length: Array | int, value: Array, most: in
     return found
 
 
-def _jumps(quantile_gk: Array, half_g: Array) -> Array:
-    """For every entry the levels, ``[2, G + 1, K]``, between which the distribution function jumps at its value.
+def _jumps(quantile_gk: Array, half_g: Array, drawn: bool) -> Array:
+    """For every entry the levels, ``[2, G + 1, K]``, of the first and the last entry that equal it; or their middle, twice.
 
-    ``half_g`` is half a row's share of its cell, by which a run of equal entries is short of the jump at either side.
+    The middle is that of the jump of the distribution function, which is ``half_g``, half a row's share of its cell, longer
+    at either side, and ends at 0 and 1.
     """
-    count = quantile_gk.shape[1]
-    level = jnp.asarray(levels(count), quantile_gk.dtype)
     first, after = (jax.vmap(lambda q, side=side: jnp.searchsorted(q, q, side=side))(quantile_gk) for side in ("left", "right"))
-    return jnp.stack([jnp.maximum(level[first] - half_g[:, None], 0.0), jnp.minimum(level[after - 1] + half_g[:, None], 1.0)])
+    level, half = jnp.asarray(levels(quantile_gk.shape[1]), quantile_gk.dtype), half_g[:, None]
+    bottom, top = level[first], level[after - 1]
+    middle = (jnp.maximum(bottom - half, 0.0) + jnp.minimum(top + half, 1.0)) / 2
+    return jnp.stack([bottom, top] if drawn else [jnp.clip(middle, bottom, top)] * 2)
 
 
 class Moves(NamedTuple):
-    """What rows are scored with, ``[T, G + 1, K]`` each: every entry of a table, and how far it goes."""
+    """What rows are scored with, ``[T, G + 1, K]`` each: every entry of a table, and where it goes."""
 
     quantiles: Array
-    change: Array
+    target: Array  # but for what stays of the score
     bottom: Array  # level at which the distribution function begins to jump at an entry
     top: Array
 
 
-def moves(state: Table, sizes: Sequence[int], amount: Array, order: Sequence[int]) -> Moves:
-    """How far every entry of a table goes by repair of ``amount[A]``; last of a row whose cell is unknown."""
-    stays = jnp.prod(1.0 - amount)
+def staying(amount: Array) -> Array:
+    """The part of a score that stays after repair of ``amount[A]``."""
+    return jnp.prod(1.0 - amount)
+
+
+def moves(state: Table, sizes: Sequence[int], amount: Array, order: Sequence[int], drawn: bool = False) -> Moves:
+    """Where every entry of a table goes by repair of ``amount[A]``; last of a row whose cell is unknown."""
+    stays = staying(amount)
     mixed = mixing(state.share, sizes, amount, order)
     stranger = jnp.append((1.0 - stays) * state.share, stays)[None]
     mixed = jnp.concatenate([jnp.pad(mixed, ((0, 0), (0, 1))), stranger])
-    change = jnp.einsum("gh,thk->tgk", mixed, state.quantiles, precision="highest") - state.quantiles
+    target = jnp.einsum("gh,thk->tgk", mixed - stays * jnp.eye(len(mixed)), state.quantiles, precision="highest")
     half_g = divide(jnp.asarray(0.5), state.rows)
-    jumps = jax.vmap(_jumps, (0, None), 1)(state.quantiles, half_g)
-    return Moves(state.quantiles, change, *jumps)
+    jumps = jax.vmap(lambda quantile_gk: _jumps(quantile_gk, half_g, drawn), 0, 1)(state.quantiles)
+    return Moves(state.quantiles, target, *jumps)
 
 
 def along(moved: Moves, value: Array, cell: Array, chosen: Array | None = None) -> tuple[Array, Array]:
-    """Values ``[N, T]`` brought into the range of their cells, and how far repair moves them from there.
+    """Values ``[N, T]`` brought into the range of their cells, and where they go, but for what stays of them.
 
     ``chosen`` ``[N, T]`` in [0, 1] is the point of a jump of the distribution function that is taken, the middle by default.
     """
@@ -243,8 +250,7 @@ def along(moved: Moves, value: Array, cell: Array, chosen: Array | None = None) 
     chosen = jnp.full(value.shape, 0.5) if chosen is None else chosen
 
     def of_task(moved_gk: Moves, value_n: Array, chosen_n: Array) -> tuple[Array, Array]:
-        flat, move, bottom, top = (a.ravel() for a in moved_gk)
-        start = cell * count
+        (flat, aim, bottom, top), start = (a.ravel() for a in moved_gk), cell * count
         inside = jnp.clip(value_n, flat[start], flat[start + count - 1])
         found = jax.lax.optimization_barrier(below(flat, start, count, inside, count))  # or XLA searches anew for each use
         at, left = start + jnp.minimum(found, count - 1), jnp.maximum(found - 1, 0)
@@ -252,23 +258,18 @@ def along(moved: Moves, value: Array, cell: Array, chosen: Array | None = None) 
         jump = _place(bottom[at] + chosen_n * (top[at] - bottom[at]), count)
         place = jnp.where(flat[at] == inside, jump, between)
         left = jnp.clip(place.astype(jnp.int32), 0, count - 2)
-        part = place - left
-        return inside, (1.0 - part) * move[start + left] + part * move[start + left + 1]
+        low, high = aim[start + left], aim[start + left + 1]
+        # in this form equal targets stay equal to the last bit, so that no group's atoms are told apart by rounding
+        return inside, low + (place - left) * (high - low)
     return jax.vmap(of_task, (0, 1, 1), 1)(moved, value, chosen)
-
-
-def beyond(amount: Array, slope: float) -> Array:
-    """Slope of the map outside the range of the pool: 1 of a score that stays as it is."""
-    stays = jnp.prod(1.0 - amount)
-    return stays + (1.0 - stays) * slope
 
 
 def _apply(state: Table, value: Array, cell: Array, sizes: Sequence[int], amount: Array, order: Sequence[int],
            slope: float, key: Array | None) -> Array:
     """Values ``[N, T]`` after repair, on its scale."""
-    chosen = None if key is None else jax.random.uniform(key, value.T.shape).T
-    inside, change = along(moves(state, sizes, amount, order), value, cell, chosen)
-    return inside + change + beyond(amount, slope) * (value - inside)
+    chosen, stays = None if key is None else jax.random.uniform(key, value.T.shape).T, staying(amount)
+    inside, target = along(moves(state, sizes, amount, order, key is not None), value, cell, chosen)
+    return stays * value + target + (1.0 - stays) * slope * (value - inside)
 
 
 # ------------------------------------------------------------------------------------------------ the pair

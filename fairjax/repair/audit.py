@@ -11,36 +11,36 @@ import jax
 import numpy as np
 
 from fairjax.metrics import auc
+from fairjax.metrics.distribution import CHANCE
 from fairjax.post import one_by_one
 
 
 class Audit(NamedTuple):
-    """What a report of one repair needs, measured on N rows: T scores, A attributes, G groups (attributes crossed)."""
+    """One repair: scores before and after, and over the repair amount how unfair they are and what that costs."""
 
-    tasks: tuple[str, ...]
-    units: tuple[str, ...]  # per task "probability" where all scores lie in [0, 1], else ""
-    attributes: tuple[str, ...]
-    cells: tuple[str, ...]  # G names, "f & black"
-    level: np.ndarray  # [A, G] which level of each attribute a group is
-    levels: tuple[tuple[str, ...], ...]  # per attribute
-    before: np.ndarray  # [N, T]
-    after: np.ndarray  # [N, T] by the repair's own amount
-    cell: np.ndarray  # [N] in 0 .. G; G where a level is unknown
+    tasks: tuple[str, ...]  # T names of the score columns
+    units: tuple[str, ...]  # T: "probability" where all scores lie in [0, 1], else ""
+    attributes: tuple[str, ...]  # A names
+    cells: tuple[str, ...]  # G names of crossed groups; of one attribute its levels
+    level: np.ndarray  # [A, G] which level of each attribute a cell is
+    levels: tuple[tuple[str, ...], ...]  # per attribute its level names
+    before: np.ndarray  # [N, T] scores of the rows that are reported
+    after: np.ndarray  # [N, T]
+    cell: np.ndarray  # [N] in 0..G; G where a group is unknown
     weight: np.ndarray  # [N]
-    amounts: np.ndarray  # [P] from 0 to 1, of all attributes at once
-    gaps: dict[str, np.ndarray]  # [P, T, A + 1] "kolmogorov_smirnov" and "wasserstein"; last of all crossed, where A > 1
-    floor: np.ndarray  # [T, A + 1] of the former by chance alone
+    amounts: np.ndarray  # [P] repair amounts of the path, 0 .. 1
+    gaps: dict[str, np.ndarray]  # "kolmogorov_smirnov", "wasserstein": [P, T, A + 1], crossed cells last; [P, T, A] of one
+    floor: np.ndarray  # [T, A + 1] or [T, A] two-sample floor of the KS
     change: np.ndarray  # [P, T] root mean squared change of a score
-    risk: np.ndarray | None  # [P, T], NaN where it has no value; None without labels
-    risk_name: tuple[str, ...]  # per task
-    orders: tuple[tuple[int, ...], ...]  # of attributes, at most 6
-    steps: np.ndarray  # [O, A + 1, T, A] the former after 0 .. A steps of an order
-    mass: np.ndarray  # [G] rows of the pool
+    risk: np.ndarray | None  # [P, T] with labels: squared error (regression) or 1 - AUC (binary)
+    risk_name: tuple[str, ...]  # T, e.g. "1 - AUC" or "mean squared error"
+    orders: tuple[tuple[int, ...], ...]  # orders of attributes that were looked at
+    steps: np.ndarray  # [O, A + 1, T, A] KS of each attribute after 0..A steps of each order
+    mass: np.ndarray  # [G] rows of the pool per cell
     reached: dict[str, np.ndarray] | None = None  # [T, A + 1] the gaps of ``after``, by the repair's own amount
 
 
 AMOUNTS = np.linspace(0, 1, 11)
-CHANCE = 0.8687  # mean of Kolmogorov's distribution
 
 
 def audit(repair, rows, weight: np.ndarray, repaired: Callable[..., np.ndarray],
@@ -88,9 +88,7 @@ def _gaps(scores: np.ndarray, blocks: Sequence[tuple[np.ndarray, int]], weight: 
 def distances(score: np.ndarray, codes: np.ndarray, size: int, weight: np.ndarray) -> np.ndarray:
     """Kolmogorov-Smirnov between groups, its floor by chance and Wasserstein, ``[3]``, of rows in ascending order.
 
-    :func:`fairjax.notions.kolmogorov_smirnov` and :func:`~fairjax.notions.wasserstein` in double precision on the host, where a
-    sort is twenty times as fast; NaN for fewer than two groups. The floor is what two samples of one law are apart on average,
-    ``0.87 sqrt(1/n + 1/m)`` of the effective sizes of the two smallest groups.
+    :func:`fairjax.metrics.unfairness` in double precision on the host, where a sort is twenty times as fast.
 
     Args:
       score: ``[N]``, ascending.
@@ -106,8 +104,8 @@ def distances(score: np.ndarray, codes: np.ndarray, size: int, weight: np.ndarra
         return np.full(3, np.nan)
     member_ng = np.zeros((len(codes), size))
     member_ng[np.arange(len(codes)), codes] = weight
-    ends = np.flatnonzero(np.append(score[1:] > score[:-1], True))  # within equal scores nothing can be told apart
-    reached_ng = np.cumsum(member_ng, axis=0)[ends][:, there] / mass[there]
+    ends = np.append(score[1:] > score[:-1], True)  # within equal scores nothing can be told apart
+    reached_ng = np.cumsum(member_ng, axis=0, out=member_ng)[ends][:, there] / mass[there]
     reached_ng.sort(axis=1)
     # of G functions in order the k-th is above k others and below the rest, so that pairs need not be looked at
     above = (2 * np.arange(len(there)) - len(there) + 1) / math.comb(len(there), 2)

@@ -19,9 +19,10 @@ from scipy.special import logit as log_odds
 
 from fairjax.data.read import complain, listing
 from fairjax.disk import read_arrays, write_arrays, write_json
+from fairjax.metrics.distribution import CHANCE
 from fairjax.post import Table, proportional, uniform
-from fairjax.post.barycenter import POINTS, Moves, along, beyond, fit_host, moves, widths
-from fairjax.repair.audit import CHANCE, Audit, audit
+from fairjax.post.barycenter import POINTS, Moves, along, fit_host, moves, staying, widths
+from fairjax.repair.audit import Audit, audit
 from fairjax.repair.columns import (
     Read,
     crossed,
@@ -67,7 +68,7 @@ SHARES = {"frequency": proportional, "uniform": uniform}
 OUTSIDE = {"clamp": 0.0, "shift": 1.0}
 MINIMA = {"raise": 2, "pool": 100, "shrink": 100}
 _along = jax.jit(along)
-_moves = jax.jit(moves, static_argnums=(1, 3))
+_moves = jax.jit(moves, static_argnums=(1, 3, 4))
 
 
 class Rows(NamedTuple):
@@ -194,7 +195,7 @@ class Repair:
         """
         rows = self._rows(X, sensitive_features)
         self._warn_of_pool(rows)
-        return self._repaired(rows, self._moves(amount), amount, seed).reshape(rows.shape)
+        return self._alone(rows, seed)(amount).reshape(rows.shape)
 
     def fit_transform(self, X, y=None, *, sensitive_features=None, sample_weight=None) -> np.ndarray:
         """``fit`` and ``transform`` of the same rows, which says nothing of the repair: see :meth:`cross_fit_transform`."""
@@ -220,15 +221,17 @@ class Repair:
         """Repaired scores for several amounts, ``[P, ...]`` with X's shape behind."""
         rows = self._rows(X, sensitive_features)
         self._warn_of_pool(rows)
-        return np.stack([self._repaired(rows, self._moves(amount), amount).reshape(rows.shape) for amount in amounts])
+        repaired = self._alone(rows, None)
+        return np.stack([repaired(amount).reshape(rows.shape) for amount in amounts])
 
     def price(self, amount=None) -> np.ndarray:
         """Mean squared change of a score in every group, ``[T, G]``, on the scale of the repair; no labels are needed.
 
         ``int_0^1 (target_s(u) - Q_s(u))^2 du``; NaN of a group that the pool does not have.
         """
-        change = np.asarray(self._moves(amount).change, np.float64)[:, :-1]
-        return np.where(self.rows_ > 0, np.square(change) @ widths(change.shape[-1]), np.nan)
+        moved, stays = self._moves(amount), float(staying(self._amounts(amount)))
+        change = np.asarray(moved.target, np.float64) - (1 - stays) * np.asarray(moved.quantiles, np.float64)
+        return np.where(self.rows_ > 0, np.square(change[:, :-1]) @ widths(change.shape[-1]), np.nan)
 
     def audit(self, X, sensitive_features=None, y=None, sample_weight=None, *, folds: int | None = None,
               seed: int = 0, ties: int | None = None) -> Audit:
@@ -430,38 +433,37 @@ class Repair:
                             f"attributes ({listing(names)}).")
         return np.broadcast_to(given, len(names))
 
-    def _moves(self, amount, order: Sequence[int] | None = None, table: Table | None = None) -> Moves:
-        """How far scores go, for an amount and an order of the attributes, by the fitted table or another."""
+    def _moves(self, amount, order: Sequence[int] | None = None, table: Table | None = None,
+               drawn: bool = False) -> Moves:
+        """Where scores go, for an amount and an order of the attributes, by the fitted table or another."""
         self._need_fit()
         sizes, amounts = tuple(len(held) for held in self.levels_), self._amounts(amount)
         order = self.order if order is None else order
         order = tuple((np.argsort(-amounts, kind="stable") if order is None else np.asarray(order)).tolist())
         if sorted(order) != list(range(len(sizes))):
             raise DataError(f"order {order} does not name each of the {len(sizes)} attributes once, by position from 0.")
-        return _moves(self.table_ if table is None else table, sizes, amounts, order)
+        return _moves(self.table_ if table is None else table, sizes, amounts, order, drawn)
 
     def _repaired(self, rows: Rows, moved: Moves, amount, seed: int | None = None,
                   cell: np.ndarray | None = None) -> np.ndarray:
-        """Scores ``[N, T]`` after repair.
-
-        Single precision says which way and how far; where a score comes from is kept in double.
-        """
+        """Scores ``[N, T]`` after repair; where they go is found in single precision, what stays of them is in double."""
         value = _forward(self._how_[0], self.tasks_, rows.score)
         from_centre, size = (value - self.centre_).astype(np.float32), max(SIZE, 1 << max(len(value) - 1, 0).bit_length())
         chosen = None if seed is None else np.random.default_rng(seed).random(value.shape, np.float32)
-        inside, change = (np.asarray(a)[:len(value)] for a in _along(
+        inside, target = (np.asarray(a)[:len(value)] for a in _along(
             moved, _padded(from_centre, size), _padded(rows.cell if cell is None else cell, size), _padded(chosen, size)))
-        outside = inside != from_centre
-        found = value + change
-        if outside.any():
-            end = (inside + self.centre_)[outside]
-            slope = float(beyond(self._amounts(amount), OUTSIDE[self.outside]))
-            found[outside] = end + change[outside] + slope * (value[outside] - end)
+        stays = float(staying(self._amounts(amount)))
+        found = target + (stays * value + (1 - stays) * self.centre_)
+        if OUTSIDE[self.outside]:
+            further = (1 - stays) * OUTSIDE[self.outside] * (value - self.centre_ - inside)
+            found += np.where(inside == from_centre, 0, further)
         return SCALES[self._how_[0]].inverse(found).astype(rows.dtype, copy=False)
 
     def _alone(self, rows: Rows, ties: int | None) -> Callable[..., np.ndarray]:
         """``repaired(amount, order=None) -> [N, T]`` of rows that are not of the pool."""
-        return lambda amount, order=None: self._repaired(rows, self._moves(amount, order), amount, ties)
+        def repaired(amount, order: Sequence[int] | None = None) -> np.ndarray:
+            return self._repaired(rows, self._moves(amount, order, drawn=ties is not None), amount, ties)
+        return repaired
 
     def _cross(self, rows: Rows, weight: np.ndarray | None, folds: int, seed: int,
                ties: int | None) -> Callable[..., np.ndarray]:
@@ -474,7 +476,7 @@ class Repair:
                   for rest in (fold != k for k in range(folds))]
 
         def repaired(amount, order: Sequence[int] | None = None) -> np.ndarray:
-            each = [self._moves(amount, order, table) for table in tables]
+            each = [self._moves(amount, order, table, ties is not None) for table in tables]
             moved = Moves(*(np.concatenate(parts, axis=1) for parts in zip(*each, strict=True)))
             return self._repaired(rows, moved, amount, ties, rows.cell + fold * np.int32(count + 1))
         return repaired
