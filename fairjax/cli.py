@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import os
+import shlex
 import sys
 import warnings
 from pathlib import Path
@@ -317,7 +318,8 @@ def repair(scores: Path, **options) -> None:
     describe_repair(fitted, audit)
     from fairjax.report.repair import write_repair
     kept = [] if options["state"] else [options["out"] / "repair.json", options["out"] / "repair.npz"]
-    for path in [options["out"] / "repaired.csv", *kept, *write_repair(options["out"], audit)]:
+    drawn = write_repair(options["out"], audit, title=scores.name, command=shlex.join(["fairjax", *sys.argv[1:]]))
+    for path in [options["out"] / "repaired.csv", *kept, *drawn]:
         click.echo(f"  {path}")
 
 

@@ -451,6 +451,18 @@ def test_the_audit_measures_what_scipy_measures():
     assert seen.risk[10, 1] == pytest.approx(1 - roc_auc_score(labels[5:, 1], seen.after[5:, 1]), abs=1e-5)
 
 
+@few
+def test_the_audit_is_what_the_report_draws(tmp_path):
+    pytest.importorskip("matplotlib")
+    from fairjax.report.repair import write_repair
+    scores, one = sample(900, groups=2)
+    two = np.random.default_rng(1).choice(["x", "y", None], 900)
+    repair = Repair([1, 0.5]).fit(scores[:500], sensitive_features={"one": one[:500], "two": two[:500]})
+    seen = repair.audit(scores[500:], {"one": one[500:], "two": two[500:]}, scores[500:] > 0.5)
+    assert {path.name for path in write_repair(tmp_path, seen)} >= {"report.html", "path.png", "waterfall.png"}
+    assert "ann &amp; x" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
 def test_distances_are_those_of_the_metrics():
     """Many groups, weights, ties, an unknown group and an absent one, beside the traced function in single precision."""
     rng = np.random.default_rng(0)
