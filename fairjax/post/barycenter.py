@@ -244,18 +244,21 @@ def moves(state: Table, sizes: Sequence[int], amount: Array, order: Sequence[int
 def along(moved: Moves, value: Array, cell: Array, chosen: Array | None = None) -> tuple[Array, Array]:
     """Values ``[N, T]`` brought into the range of their cells, and where they go, but for what stays of them.
 
-    ``chosen`` ``[N, T]`` in [0, 1] is the point of a jump of the distribution function that is taken, the middle by default.
+    ``chosen`` ``[N, T]`` in [0, 1] is the point of a jump of the distribution function that is taken, of moves that are to be
+    ``drawn``; the middle by default.
     """
     count = moved.quantiles.shape[-1]
-    chosen = jnp.full(value.shape, 0.5) if chosen is None else chosen
 
-    def of_task(moved_gk: Moves, value_n: Array, chosen_n: Array) -> tuple[Array, Array]:
+    def of_task(moved_gk: Moves, value_n: Array, chosen_n: Array | None) -> tuple[Array, Array]:
         (flat, aim, bottom, top), start = (a.ravel() for a in moved_gk), cell * count
         inside = jnp.clip(value_n, flat[start], flat[start + count - 1])
         found = jax.lax.optimization_barrier(below(flat, start, count, inside, count))  # or XLA searches anew for each use
         at, left = start + jnp.minimum(found, count - 1), jnp.maximum(found - 1, 0)
         between = left + divide(inside - flat[start + left], flat[at] - flat[start + left])
-        jump = _place(bottom[at] + chosen_n * (top[at] - bottom[at]), count)
+        if chosen_n is None:  # then bottom and top are the middle, and the entries are fewer than the rows
+            jump = _place(bottom, count)[at]
+        else:
+            jump = _place(bottom[at] + chosen_n * (top[at] - bottom[at]), count)
         place = jnp.where(flat[at] == inside, jump, between)
         left = jnp.clip(place.astype(jnp.int32), 0, count - 2)
         low, high = aim[start + left], aim[start + left + 1]

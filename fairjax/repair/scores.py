@@ -172,7 +172,7 @@ class Repair:
         self.centre_, self.rows_, self.cells_, self.levels_ = centre, rows, cells, levels
         self.tasks_, self.attributes_, self._how_ = tasks, attributes, (self.scale, self.small)
         self._names_ = (scores.names if not scores.flat else None, groups.names if not groups.flat else None)
-        self._pool_ = (len(score), digest(score, cell))
+        self._pool_ = (len(score), digest(score[:SIZE], cell[:SIZE]), digest(score, cell))
         self.n_features_in_ = len(whole.columns)
         if whole.names is not None and not whole.flat:
             self.feature_names_in_ = np.asarray(whole.names, object)
@@ -420,7 +420,9 @@ class Repair:
         warnings.warn(f"{said}; they are ranked among all rows", stacklevel=4)
 
     def _warn_of_pool(self, rows: Rows) -> None:
-        if len(rows.cell) == self._pool_[0] and digest(rows.score, rows.cell) == self._pool_[1]:
+        held = (rows.score, rows.cell)  # most other rows are told by their number or the first of them
+        if len(rows.cell) == self._pool_[0] and digest(*(a[:SIZE] for a in held)) == self._pool_[1] and \
+                digest(*held) == self._pool_[2]:
             warnings.warn(f"these {len(rows.cell):,} rows are those of the pool: on them the groups agree by construction, "
                           "which says nothing of new rows; use cross_fit_transform, or a pool of other rows", stacklevel=3)
 
