@@ -35,8 +35,17 @@ class Dense(nn.Module):
         return kernel.T @ x + self.param("bias", nn.initializers.zeros_init(), (self.width,))[:, None]
 
 
+def rectify(layer: int, z: Array) -> Array:
+    """What a layer does to its sums: ReLU, whichever layer it is."""
+    del layer
+    return nn.relu(z)
+
+
 class Trunk(nn.Module):
-    """Embeddings and shared layers: ``Columns`` of B rows -> ``[widths[-1], B]``."""
+    """Embeddings and shared layers: ``Columns`` of B rows -> ``[widths[-1], B]``.
+
+    ``activate(i, z)`` makes activations of the sums ``z [widths[i], B]`` of layer i.
+    """
 
     levels: tuple[int, ...]
     widths: tuple[int, ...]
@@ -46,7 +55,7 @@ class Trunk(nn.Module):
     embedding_init: nn.initializers.Initializer
 
     @nn.compact
-    def __call__(self, x: Columns) -> Array:
+    def __call__(self, x: Columns, activate: Callable[[int, Array], Array] = rectify) -> Array:
         # one table for the levels of all columns: one draw to compile, one leaf to update
         table = self.param("embedding", self.embedding_init, (sum(self.levels), self.embedding))
         tables = jnp.split(table, np.cumsum(self.levels)[:-1]) if self.levels else []
@@ -54,9 +63,9 @@ class Trunk(nn.Module):
         kernel = self.param("kernel", self.kernel_init, (inputs, self.widths[0]))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.widths[0],))
         first = _folded if self.fold else _looked_up
-        z = nn.relu(first(x, tables, kernel) + bias[:, None])
+        z = activate(0, first(x, tables, kernel) + bias[:, None])
         for i, width in enumerate(self.widths[1:], start=1):
-            z = nn.relu(Dense(width, self.kernel_init, name=f"dense_{i}")(z))
+            z = activate(i, Dense(width, self.kernel_init, name=f"dense_{i}")(z))
         return z
 
 
@@ -113,6 +122,26 @@ def heads_of(spec: Spec, features: int, widths: tuple[int, ...], kernel_init: nn
     return init, predict
 
 
+def trunk_of(spec: Spec, widths: tuple[int, ...], embedding: int, fold: bool, kernel_init: nn.initializers.Initializer,
+             embedding_init: nn.initializers.Initializer | None = None
+             ) -> tuple[Callable[[Array], PyTree], Callable[..., Array]]:
+    """The shared layers: ``init(key)`` gives parameters, ``apply(params, x, activate=rectify)`` features ``[D, B]``."""
+    if not widths:
+        raise ValueError("the trunk needs at least one layer, got trunk=()")
+    embedding_init = embedding_init or nn.initializers.truncated_normal(stddev=embedding**-0.5)
+    levels = tuple(n for _, n in spec.categorical)
+    body = Trunk(levels, tuple(widths), embedding, fold, kernel_init, embedding_init)
+    example = Columns(jnp.zeros((1, len(spec.numeric))), jnp.zeros((1, len(levels)), int))
+
+    def init(key: Array) -> PyTree:
+        return body.init(key, example)["params"]
+
+    def apply(params: PyTree, x: Columns, activate: Callable[[int, Array], Array] = rectify) -> Array:
+        return body.apply({"params": params}, x, activate)
+
+    return init, apply
+
+
 def shared_bottom(spec: Spec, trunk: tuple[int, ...] = (64,), head: tuple[int, ...] = (32,), embedding: int = 10, *,
                   fold: bool = True, kernel_init: nn.initializers.Initializer | None = None,
                   embedding_init: nn.initializers.Initializer | None = None) -> Model:
@@ -135,23 +164,18 @@ def shared_bottom(spec: Spec, trunk: tuple[int, ...] = (64,), head: tuple[int, .
     Raises:
       ValueError: when the trunk has no layer.
     """
-    if not trunk:
-        raise ValueError("shared_bottom: the trunk needs at least one layer, got trunk=()")
     kernel_init = kernel_init or nn.initializers.glorot_uniform()
-    embedding_init = embedding_init or nn.initializers.truncated_normal(stddev=embedding**-0.5)
-    levels = tuple(n for _, n in spec.categorical)
-    body = Trunk(levels, tuple(trunk), embedding, fold, kernel_init, embedding_init)
+    init_trunk, body = trunk_of(spec, trunk, embedding, fold, kernel_init, embedding_init)
     init_heads, predict = heads_of(spec, trunk[-1], tuple(head), kernel_init)
-    example = Columns(jnp.zeros((1, len(spec.numeric))), jnp.zeros((1, len(levels)), int))
 
     def init(key: Array) -> PyTree:
         trunk_key, head_key = jax.random.split(key)
-        return {"trunk": body.init(trunk_key, example)["params"], "heads": init_heads(head_key)}
+        return {"trunk": init_trunk(trunk_key), "heads": init_heads(head_key)}
 
     def represent(params: PyTree, x: Columns, condition: Array | None = None) -> Array:
         if condition is not None:
             raise ValueError("shared_bottom takes no condition; use a conditioned model")
-        return body.apply({"params": params}, x).T
+        return body(params, x).T
 
     return Model(init, represent, predict)
 
