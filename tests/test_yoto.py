@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import functools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +18,7 @@ from cases import brute_gap, brute_select, dataset, double, pad, splits, tabular
 
 from fairjax.gradients import sum_rows
 from fairjax.models import answering, conditioned, modulated, per_channel, scalar, scores, shared_bottom
-from fairjax.notions import Notion, everyone, negatives, rate_gap
+from fairjax.notions import Notion, negatives, rate_gap
 from fairjax.objectives import conditioned as under_drawn_weights
 from fairjax.objectives import conditioned_per_task, log_uniform, normalised, per_task, uniform, weighted
 from fairjax.recipes import Setup, baseline, loss_weights, runs_over, scores_over, yoto
@@ -389,4 +394,18 @@ def test_a_gap_of_rows_weighed_apart_may_be_zero_where_no_gap_is():
     mixed = rate_gap(lam * prob, groups, np.ones(4, np.float32))
     apart = [rate_gap(prob[i:i + 2], groups[i:i + 2], np.ones(2, np.float32)) for i in (0, 2)]
     assert mixed == pytest.approx(0.0, abs=1e-6) and min(map(float, apart)) > 0.19
-    assert Notion(rate_gap, (everyone,)).distance is rate_gap
+
+
+# ----------------------------------------------------------------------- the experiment
+
+
+def test_a_quick_run_of_the_experiment_leaves_tables_and_a_figure(data_dir, tmp_path):
+    script = Path(__file__).resolve().parents[1] / "experiments" / "yoto.py"
+    done = subprocess.run([sys.executable, script, "--quick", "--out", tmp_path], capture_output=True, text=True,
+                          env=os.environ | {"FAIRJAX_DATA": str(data_dir)})
+    assert done.returncode == 0 and "one conditioned network" in done.stdout, done.stderr
+    found = json.loads((tmp_path / "yoto.json").read_text())
+    assert found["final"]["2"]["ratio"] == 2 and found["final"]["2"]["share"][0] > 0
+    assert set(found["grids"]) == {"1", "2", "4"} and found["grids"]["4"][0] == 1.0
+    for name in ("tables.md", "yoto.png"):
+        assert (tmp_path / name).stat().st_size > 500
