@@ -405,7 +405,7 @@ def test_a_quick_run_of_the_experiment_leaves_tables_and_a_figure(data_dir, tmp_
                           env=os.environ | {"FAIRJAX_DATA": str(data_dir)})
     assert done.returncode == 0 and "one conditioned network" in done.stdout, done.stderr
     found = json.loads((tmp_path / "yoto.json").read_text())
-    assert found["final"]["2"]["ratio"] == 2 and found["final"]["2"]["share"][0] > 0
-    assert set(found["grids"]) == {"1", "2", "4"} and found["grids"]["4"][0] == 1.0
+    assert found["final"]["2"]["ratio"] == 4 and found["final"]["2"]["share"][0] > 0
+    assert set(found["grids"]) == {"1", "2", "4", "8"} and found["grids"]["8"][0] == 1.0
     for name in ("tables.md", "yoto.png"):
         assert (tmp_path / name).stat().st_size > 500
