@@ -288,8 +288,9 @@ def write_tables(result: dict, out: Path) -> str:
             lines.append(f"| {n} of the grid's networks | | {told(found)} | {n * size.epochs} | {size.points / n:.0f} | "
                          f"{n * size.epochs * seconds['grid']:.1f} | {size.points / n:.0f} |")
     lines += ["", f"Variants, {size.tuning} other seeds, {size.tried} points, hypervolume chosen and measured on validation "
-              f"rows (the grid at the same points: {told(result['validation'])}). The centre has gain 1, 64 hidden units, 4 blocks "
-              "of 256 rows, lam uniform as in the grid, a trunk of 64 and Adagrad at 0.02; the others change what they name.", "",
+              f"rows (the grid at the same points: {told(result['validation'])}). The centre has gain 1, 64 hidden units, 4 "
+              "blocks of 256 rows, lam uniform as in the grid, a trunk of 64 and Adagrad at 0.02; others change what they name.",
+              "",
               "| variant | training | hypervolume, validation |", "|---|---|---|"]
     lines += [f"| {v.name} | {v.length}x | {told(found)} |" for v, found in result["tried"].items()]
     lines += ["", "Length of the grid's own training, 32 points, 2 seeds, validation rows:", "",
