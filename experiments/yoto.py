@@ -289,7 +289,7 @@ def write_tables(result: dict, out: Path) -> str:
                          f"{n * size.epochs * seconds['grid']:.1f} | {size.points / n:.0f} |")
     lines += ["", f"Variants, {size.tuning} other seeds, {size.tried} points, hypervolume chosen and measured on validation "
               f"rows (the grid at the same points: {told(result['validation'])}). The centre has gain 1, 64 hidden units, 4 "
-              "blocks of 256 rows, lam uniform as in the grid, a trunk of 64 and Adagrad at 0.02; others change what they name.",
+              "blocks of 256 rows, lam uniform as in the grid, trunk of 64, Adagrad at 0.02; others are named after a change.",
               "",
               "| variant | training | hypervolume, validation |", "|---|---|---|"]
     lines += [f"| {v.name} | {v.length}x | {told(found)} |" for v, found in result["tried"].items()]
