@@ -317,7 +317,7 @@ def crossed():
 
 def path_of(order):
     level, score, groups, state = crossed()
-    repair = post.barycenter(SIZES, order=order)
+    repair = post.barycenter(SIZES)
     return jax.jit(jax.vmap(lambda a: repair.apply(state, jnp.float32(score)[:, None], groups, amount=a)))(
         post.one_by_one(order))[:, :, 0]
 
@@ -355,6 +355,9 @@ def test_amounts_per_attribute():
     rows, repaired = (jnp.float32(score)[:, None], groups), jitted(post.barycenter(SIZES))[1]
     none, some, first = (repaired(state, *rows, amount=jnp.array([a, 0, 0]))[:, 0] for a in (0.0, 0.5, 1.0))
     np.testing.assert_allclose(some, 0.5 * none + 0.5 * first, atol=1e-5)
+    alone = repaired(state, *rows, amount=jnp.array([0.0, 1.0, 0.0]))[:, 0]  # the others' gaps stay
+    (before, after) = ([kolmogorov(np.asarray(s), level[a]) for a in range(3)] for s in (none, alone))
+    assert after[1] < 0.06 < 0.2 < before[1] and after[0] > 0.7 * before[0] and after[2] > 0.7 * before[2]
     with pytest.raises(ValueError, match="ask for 7"):
         repaired(state, rows[0], groups[:, :6])
 

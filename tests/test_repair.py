@@ -109,13 +109,13 @@ def test_weights_and_shares(pool):
 
 @few
 def test_several_attributes_are_the_core_on_membership():
-    """Crossed groups, an amount for each attribute, in an order: the same as the pure functions see membership."""
+    """Crossed groups, an amount for each attribute: the same as the pure functions see membership."""
     scores, one = sample(1200, groups=2)
     two = np.random.default_rng(4).choice(["x", "y", "z"], len(scores), p=[0.5, 0.3, 0.2])
     new, rows = slice(0, 100), slice(100, None)
-    repair = Repair([0.7, 0.2], order=[1, 0], points=256).fit(scores[rows], sensitive_features=[one[rows], two[rows]])
+    repair = Repair([0.7, 0.2], points=256).fit(scores[rows], sensitive_features=[one[rows], two[rows]])
     groups = np.concatenate([one[:, None] == ["ann", "bob"], two[:, None] == ["x", "y", "z"]], 1).astype(np.float32)
-    post = barycenter((2, 3), order=(1, 0), points=256)
+    post = barycenter((2, 3), points=256)
     state = jax.jit(post.fit)(scores[rows].astype(np.float32), groups[rows], np.ones(len(scores) - 100, np.float32))
     expected = jax.jit(post.apply)(state, scores[new].astype(np.float32), groups[new], amount=np.float32([0.7, 0.2]))
     np.testing.assert_allclose(repair.transform(scores[new], sensitive_features=[one[new], two[new]]), expected, atol=1e-4)
@@ -363,7 +363,6 @@ def test_one_group_stays_as_it_is():
     ({"share": "odd"}, np.arange(4.0), list("aabb"), "share 'odd'"),
     ({"amount": 1.5}, np.arange(4.0), list("aabb"), "amount 1.5"),
     ({"amount": [1, 1]}, np.arange(4.0), list("aabb"), r"amount \[1.0, 1.0\].*1 attributes"),
-    ({"order": [1]}, np.arange(4.0), list("aabb"), "order"),
     ({"sensitive": "who"}, np.ones((3, 2)), None, "no column 'who' among 2 columns"),
     ({"sensitive": 0}, np.ones((3, 2)), list("aab"), "leave out one"),
 ], ids=lambda value: value if isinstance(value, str) else "")
@@ -483,8 +482,8 @@ def test_distances_are_those_of_the_metrics():
 def test_what_is_saved_repairs_the_same_to_the_last_bit(pool, fitted, tmp_path):
     scores, group = sample(70, 1)
     mixed = np.array([1, True, "1", 2.5], object)[np.arange(1500) % 4]
-    for repair, groups in ((fitted, group), (Repair([0.5, 1], scale="identity", share=np.ones(12), small="pool", minimum=3,
-                                                    order=[1, 0]).fit(pool[0], sensitive_features=[pool[1], mixed]),
+    for repair, groups in ((fitted, group), (Repair([0.5, 1], scale="identity", share=np.ones(12), small="pool", minimum=3).fit(
+                                                        pool[0], sensitive_features=[pool[1], mixed]),
                                              [group, mixed[:70]])):
         repair.save(tmp_path / "r")
         loaded, copied = Repair.load(tmp_path / "r"), pickle.loads(pickle.dumps(repair))

@@ -18,6 +18,7 @@ Reference:
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -79,33 +80,36 @@ def cells(groups: Array, sizes: Sequence[int]) -> Array:
     return jnp.where(known, cell, math.prod(sizes))
 
 
-def mixing(share: Array, sizes: Sequence[int], amount: Array, order: Sequence[int]) -> Array:
+def mixing(share: Array, sizes: Sequence[int], amount: Array) -> Array:
     """Which quantile functions a cell's target is made of: ``target_s = sum_r M_sr Q_r``, rows adding up to 1.
 
-    Attributes are repaired one after another. At the step of attribute a, a cell is moved by ``amount_a`` towards the
-    average of the cells that share its levels of all attributes still to come, ``E_a = E[. | the remaining]``:
-    ``M = prod_a ((1 - amount_a) I + amount_a E_a)``. All amounts 1 give the barycenter of all cells, in any order.
+    ``M = sum_S prod_{a in S} t_a prod_{a not in S} (1 - t_a) E_S`` over all sets S of attributes, where ``E_S`` is the average
+    of the cells that share a cell's levels of all attributes outside S: what repairing those of S makes equal. An amount of 0
+    leaves an attribute alone, all amounts 1 give the barycenter of all cells, and no order of the attributes matters.
 
     Args:
       share: ``[G]``.
       sizes: levels of each attribute.
-      amount: ``[A]``.
-      order: the attributes as they are repaired.
+      amount: ``t [A]``.
 
     Returns:
       ``[G, G]``.
     """
     level = np.stack(np.unravel_index(np.arange(math.prod(sizes)), sizes))  # [A, G]
-    mixed, remaining = jnp.eye(level.shape[1]), list(order)
-    for a in order:
-        remaining.remove(a)
-        alike = np.all(level[remaining, :, None] == level[remaining, None, :], axis=0)
-        weight = alike * share[None]
-        mass = jnp.sum(weight, axis=1, keepdims=True)
-        average = jnp.where(mass > 0, divide(weight, mass), share[None])  # nobody like it was seen: all stand in
-        # a GPU would round weights to ten bits
-        mixed = (1.0 - amount[a]) * mixed + amount[a] * jnp.matmul(average, mixed, precision="highest")
+    mixed = staying(amount) * jnp.eye(level.shape[1])
+    for repaired in itertools.product((False, True), repeat=len(sizes)):
+        if any(repaired):
+            others = level[~np.array(repaired)]
+            weight = np.all(others[:, :, None] == others[:, None, :], axis=0) * share[None]
+            mass = jnp.sum(weight, axis=1, keepdims=True)
+            average = jnp.where(mass > 0, divide(weight, mass), share[None])  # nobody like it was seen: all stand in
+            mixed += jnp.prod(jnp.where(np.array(repaired), amount, 1.0 - amount)) * average
     return mixed
+
+
+def staying(amount: Array) -> Array:
+    """The part of a score that stays after repair of ``amount[A]``."""
+    return jnp.prod(1.0 - amount)
 
 
 # ------------------------------------------------------------------------------------------------ fit
@@ -224,15 +228,10 @@ class Moves(NamedTuple):
     top: Array
 
 
-def staying(amount: Array) -> Array:
-    """The part of a score that stays after repair of ``amount[A]``."""
-    return jnp.prod(1.0 - amount)
-
-
-def moves(state: Table, sizes: Sequence[int], amount: Array, order: Sequence[int], drawn: bool = False) -> Moves:
+def moves(state: Table, sizes: Sequence[int], amount: Array, drawn: bool = False) -> Moves:
     """Where every entry of a table goes by repair of ``amount[A]``; last of a row whose cell is unknown."""
     stays = staying(amount)
-    mixed = mixing(state.share, sizes, amount, order)
+    mixed = mixing(state.share, sizes, amount)
     stranger = jnp.append((1.0 - stays) * state.share, stays)[None]
     mixed = jnp.concatenate([jnp.pad(mixed, ((0, 0), (0, 1))), stranger])
     target = jnp.einsum("gh,thk->tgk", mixed - stays * jnp.eye(len(mixed)), state.quantiles, precision="highest")
@@ -267,11 +266,11 @@ def along(moved: Moves, value: Array, cell: Array, chosen: Array | None = None) 
     return jax.vmap(of_task, (0, 1, 1), 1)(moved, value, chosen)
 
 
-def _apply(state: Table, value: Array, cell: Array, sizes: Sequence[int], amount: Array, order: Sequence[int],
-           slope: float, key: Array | None) -> Array:
+def _apply(state: Table, value: Array, cell: Array, sizes: Sequence[int], amount: Array, slope: float,
+           key: Array | None) -> Array:
     """Values ``[N, T]`` after repair, on its scale."""
     chosen, stays = None if key is None else jax.random.uniform(key, value.T.shape).T, staying(amount)
-    inside, target = along(moves(state, sizes, amount, order, key is not None), value, cell, chosen)
+    inside, target = along(moves(state, sizes, amount, key is not None), value, cell, chosen)
     return stays * value + target + (1.0 - stays) * slope * (value - inside)
 
 
@@ -279,8 +278,7 @@ def _apply(state: Table, value: Array, cell: Array, sizes: Sequence[int], amount
 
 
 def barycenter(sizes: Sequence[int] | None = None, *, scale: Scale = identity, share: Callable[[Array], Array] = proportional,
-               minimum: float = 0.0, prior: float = 0.0, slope: float = 0.0, order: Sequence[int] | None = None,
-               points: int = POINTS) -> Post:
+               minimum: float = 0.0, prior: float = 0.0, slope: float = 0.0, points: int = POINTS) -> Post:
     """Repair of every task's scores by its own Wasserstein barycenter of the groups.
 
     ``fit(scores[N, T], groups[N, G], weight[N]) -> Table`` and ``apply(table, scores[M, T], groups[M, G], key=None,
@@ -299,7 +297,6 @@ def barycenter(sizes: Sequence[int] | None = None, *, scale: Scale = identity, s
       prior: cells lean on all rows as if they had so many rows of them, ``(n Q_s + prior Q_all) / (n + prior)``.
       slope: of the map outside the pool's range: 0 stays at its end, as in the paper; 1 keeps the distance to it, so that
         ranks remain apart.
-      order: of the attributes, where amounts differ; as they stand by default.
       points: K, levels at which a cell's quantiles are kept.
 
     Example:
@@ -327,8 +324,7 @@ def barycenter(sizes: Sequence[int] | None = None, *, scale: Scale = identity, s
     def apply(state: Table, scores: Array, groups: Array, key: Array | None = None, amount: Array | float = 1.0) -> Array:
         sides = shape(groups)
         amounts = jnp.broadcast_to(jnp.asarray(amount, scores.dtype), len(sides))
-        value = _apply(state, scale.forward(scores), cells(groups, sides), sides, amounts,
-                       tuple(range(len(sides)) if order is None else order), slope, key)
+        value = _apply(state, scale.forward(scores), cells(groups, sides), sides, amounts, slope, key)
         return scale.inverse(value)
     return Post(fit, apply)
 
@@ -336,8 +332,8 @@ def barycenter(sizes: Sequence[int] | None = None, *, scale: Scale = identity, s
 def one_by_one(order: Sequence[int]) -> np.ndarray:
     """Amounts ``[A + 1, A]`` that repair no attribute, the first of an order, the first two, and so on to all.
 
-    Mapped over by ``apply``, of a :func:`barycenter` with that ``order``, they say what each attribute contributes; the
-    last row is the same repair for every order.
+    Mapped over by ``apply`` they say what each attribute contributes: the sequential repair, at each step inside the cells of
+    the attributes still to come, read from one table. The last row is the same for every order.
     """
     return np.tri(len(order) + 1, len(order), -1, np.float32)[:, np.argsort(order)]
 

@@ -51,7 +51,7 @@ def audit(repair, rows, weight: np.ndarray, repaired: Callable[..., np.ndarray],
       repair: a fitted :class:`fairjax.Repair`.
       rows: as it read them.
       weight: ``[N]``.
-      repaired: ``(amount, order=None) -> [N, T]``.
+      repaired: ``(amount) -> [N, T]``.
       labels: ``[N, T]`` or None.
     """
     sizes = [len(held) for held in repair.levels_]
@@ -60,7 +60,7 @@ def audit(repair, rows, weight: np.ndarray, repaired: Callable[..., np.ndarray],
     path = [rows.score.astype(np.float64), *(repaired(amount).astype(np.float64) for amount in AMOUNTS[1:])]
     gaps = np.stack([_gaps(score, blocks + crossing, weight) for score in path])  # [P, T, A + 1, 3]
     orders = tuple(itertools.islice(itertools.permutations(range(len(sizes))), 6))
-    steps = np.stack([np.stack([_gaps(repaired(amount, order), blocks, weight)[..., 0] for amount in one_by_one(order)])
+    steps = np.stack([np.stack([_gaps(repaired(amount), blocks, weight)[..., 0] for amount in one_by_one(order)])
                       for order in orders])
     after = repaired(None).astype(np.float64)
     reached = _gaps(after, blocks + crossing, weight)

@@ -68,7 +68,7 @@ SHARES = {"frequency": proportional, "uniform": uniform}
 OUTSIDE = {"clamp": 0.0, "shift": 1.0}
 MINIMA = {"raise": 2, "pool": 100, "shrink": 100}
 _along = jax.jit(along)
-_moves = jax.jit(moves, static_argnums=(1, 3, 4))
+_moves = jax.jit(moves, static_argnums=(1, 3))
 
 
 class Rows(NamedTuple):
@@ -99,7 +99,6 @@ class Repair:
         pool does not have are refused in ``transform`` too; otherwise they are ranked among all rows.
       minimum: rows; by default 2, 100, 100. With several attributes a group is a combination of their levels.
       outside: scores beyond those of the pool stay at its end ("clamp") or keep their distance to it ("shift").
-      order: of the attributes, where amounts differ; by default the largest amount first, so that one of amount 0 stays.
       sensitive: which columns of X hold the groups, by position or name; the others are scores. Then ``sensitive_features``
         are not given, and the repair may stand in a pipeline.
       points: levels at which a group's quantiles are kept.
@@ -123,14 +122,13 @@ class Repair:
     """
 
     def __init__(self, amount=1.0, *, scale="identity", share="frequency", small="raise", minimum=None, outside="clamp",
-                 order=None, sensitive=None, points=POINTS):
+                 sensitive=None, points=POINTS):
         self.amount = amount
         self.scale = scale
         self.share = share
         self.small = small
         self.minimum = minimum
         self.outside = outside
-        self.order = order
         self.sensitive = sensitive
         self.points = points
 
@@ -300,7 +298,7 @@ class Repair:
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     def set_params(self, **params) -> Repair:
-        """Change arguments of the constructor: amount, order and outside at once, the others for the next ``fit``."""
+        """Change arguments of the constructor: amount and outside at once, the others for the next ``fit``."""
         for name, value in params.items():
             if name not in self.get_params():
                 raise ValueError(f"Repair has no parameter {name!r}; it has {', '.join(self.get_params())}")
@@ -435,16 +433,11 @@ class Repair:
                             f"attributes ({listing(names)}).")
         return np.broadcast_to(given, len(names))
 
-    def _moves(self, amount, order: Sequence[int] | None = None, table: Table | None = None,
-               drawn: bool = False) -> Moves:
-        """Where scores go, for an amount and an order of the attributes, by the fitted table or another."""
+    def _moves(self, amount, table: Table | None = None, drawn: bool = False) -> Moves:
+        """Where scores go, by the fitted table or another."""
         self._need_fit()
-        sizes, amounts = tuple(len(held) for held in self.levels_), self._amounts(amount)
-        order = self.order if order is None else order
-        order = tuple((np.argsort(-amounts, kind="stable") if order is None else np.asarray(order)).tolist())
-        if sorted(order) != list(range(len(sizes))):
-            raise DataError(f"order {order} does not name each of the {len(sizes)} attributes once, by position from 0.")
-        return _moves(self.table_ if table is None else table, sizes, amounts, order, drawn)
+        sizes = tuple(len(held) for held in self.levels_)
+        return _moves(self.table_ if table is None else table, sizes, self._amounts(amount), drawn)
 
     def _repaired(self, rows: Rows, moved: Moves, amount, seed: int | None = None,
                   cell: np.ndarray | None = None) -> np.ndarray:
@@ -462,14 +455,14 @@ class Repair:
         return SCALES[self._how_[0]].inverse(found).astype(rows.dtype, copy=False)
 
     def _alone(self, rows: Rows, ties: int | None) -> Callable[..., np.ndarray]:
-        """``repaired(amount, order=None) -> [N, T]`` of rows that are not of the pool."""
-        def repaired(amount, order: Sequence[int] | None = None) -> np.ndarray:
-            return self._repaired(rows, self._moves(amount, order, drawn=ties is not None), amount, ties)
+        """``repaired(amount) -> [N, T]`` of rows that are not of the pool."""
+        def repaired(amount) -> np.ndarray:
+            return self._repaired(rows, self._moves(amount, drawn=ties is not None), amount, ties)
         return repaired
 
     def _cross(self, rows: Rows, weight: np.ndarray | None, folds: int, seed: int,
                ties: int | None) -> Callable[..., np.ndarray]:
-        """``repaired(amount, order=None) -> [N, T]`` of the pool's own rows, each by a fit on all folds but its own."""
+        """``repaired(amount) -> [N, T]`` of the pool's own rows, each by a fit on all folds but its own."""
         count = len(self.cells_)
         if not 2 <= folds <= len(rows.cell):
             raise DataError(f"folds {folds} is not between 2 and the {len(rows.cell):,} rows.")
@@ -477,8 +470,8 @@ class Repair:
         tables = [self._table(value[rest], rows.cell[rest], None if weight is None else weight[rest], count)
                   for rest in (fold != k for k in range(folds))]
 
-        def repaired(amount, order: Sequence[int] | None = None) -> np.ndarray:
-            each = [self._moves(amount, order, table, ties is not None) for table in tables]
+        def repaired(amount) -> np.ndarray:
+            each = [self._moves(amount, table, ties is not None) for table in tables]
             moved = Moves(*(np.concatenate(parts, axis=1) for parts in zip(*each, strict=True)))
             return self._repaired(rows, moved, amount, ties, rows.cell + fold * np.int32(count + 1))
         return repaired
