@@ -155,35 +155,42 @@ def frontier(**options) -> None:
         table, info = study(plan, prepared.spec, prepared.splits, out=out, keep=keep, progress=progress)
     from fairjax.disk import write_json
     info |= {"title": prepared.name, "source": prepared.source, "command": f"fairjax train --like {out} --run {{run}}"}
-    groups = groups_of_knee(out, prepared, plan, table, info)
+    shown = knee_shown(out, prepared, plan, table, info)
     write_json(out / "study.json", info)
-    finish(out, table, info, groups)
+    finish(out, table, info, *shown)
 
 
-def groups_of_knee(out: Path, prepared, plan, table: dict, info: dict):
-    """The group table of the run at the frontier's knee, from scores that were kept or by training it again.
+def knee_shown(out: Path, prepared, plan, table: dict, info: dict):
+    """The group table of the run at the frontier's knee, and its repair where the plan has one (kept as ``audit.npz``).
 
-    ``info["groups"]`` then says which run that is. None, and nothing there, where no run is on a frontier.
+    From scores that were kept, or by training the run again. ``info["groups"]`` and ``info["repair"]`` then say which run
+    that is. None, and nothing there, where no run is on a frontier.
     """
+    from fairjax.repair import audit_model, save_audit
     from fairjax.report import knee_run
     from fairjax.saved import MINIMUM, groups_of, kept_scores, repaired_scores, train_one
     run = knee_run(table, info)
     if run is None:
-        return None
+        return None, None
     method, knobs, seed, amount = point_in(plan, prepared.spec, table, run)
     click.echo(f"groups of run {run} ({table['method'][run]}), at the knee of the frontier", err=True)
     member = int((table["method"][:run] == table["method"][run]).sum()) // (1 if amount is None else len(plan.repair))
     scores = kept_scores(out / "sweeps" / method, member) or train_one(prepared, plan, method, knobs, seed)[1]
-    scores = scores if amount is None else repaired_scores(prepared, scores, amount)
-    groups = groups_of(prepared, plan, scores)
-    info["groups"] = {"run": run, "method": str(table["method"][run]), "minimum": MINIMUM, "left_out": groups.left_out}
-    return groups
+    groups = groups_of(prepared, plan, scores if amount is None else repaired_scores(prepared, scores, amount))
+    about = {"run": run, "method": str(table["method"][run])}
+    info["groups"] = about | {"minimum": MINIMUM, "left_out": groups.left_out}
+    if not plan.repair:
+        return groups, None
+    audit = audit_model(prepared, scores, max(plan.repair) if amount is None else amount)
+    info["repair"] = about
+    save_audit(out / "audit.npz", audit)
+    return groups, audit
 
 
-def finish(out: Path, table: dict, info: dict, groups=None) -> None:
+def finish(out: Path, table: dict, info: dict, groups=None, audit=None) -> None:
     """Write the report and say where it is and what it shows."""
     from fairjax import report
-    paths = report.write(out, table, info, groups)
+    paths = report.write(out, table, info, groups, audit)
     lost = int(table["diverged"].sum())
     click.echo(f"{len(table['run'])} runs" + (f", {lost} diverged" if lost else ""))
     for path in paths:
@@ -195,13 +202,15 @@ def finish(out: Path, table: dict, info: dict, groups=None) -> None:
 def draw_report(out: Path) -> None:
     """Draw the report of a finished sweep again, from its tables."""
     from fairjax.metrics import GroupTable
+    from fairjax.repair import load_audit
     from fairjax.report import read_table
     if not (out / "table.csv").exists():
         raise DataError(f"{out}: no table.csv here. Finish the sweep first: fairjax frontier --out {out} --resume")
     info, groups = json.loads((out / "study.json").read_text()), None
     if "groups" in info and (out / "groups.csv").exists():
         groups = GroupTable(read_table(out / "groups.csv"), info["groups"]["left_out"])
-    finish(out, read_table(out / "table.csv"), info, groups)
+    audit = load_audit(out / "audit.npz") if "repair" in info and (out / "audit.npz").exists() else None
+    finish(out, read_table(out / "table.csv"), info, groups, audit)
 
 
 @main.command()

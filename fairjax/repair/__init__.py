@@ -4,7 +4,8 @@ In: scores ``[N]`` or ``[N, T]`` of any model, and the groups of the rows as the
 the same shape. Every complaint is made here, with column, count and cure; what is computed is :mod:`fairjax.post`.
 """
 
-from fairjax.repair.audit import Audit
+from fairjax.repair.audit import Audit, load_audit, save_audit
+from fairjax.repair.model import audit_model
 from fairjax.repair.scores import Repair
 
-__all__ = ["Audit", "Repair"]
+__all__ = ["Audit", "Repair", "audit_model", "load_audit", "save_audit"]

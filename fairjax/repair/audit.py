@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
+from fairjax.disk import read_arrays, write_arrays
 from fairjax.metrics import auc
 from fairjax.metrics.distribution import CHANCE
 from fairjax.post import one_by_one
@@ -41,6 +44,35 @@ class Audit(NamedTuple):
 
 
 AMOUNTS = np.linspace(0, 1, 11)
+_DICTS = ("gaps", "reached")
+
+
+def save_audit(path: Path, held: Audit) -> Path:
+    """Write an audit as npz, its names as JSON inside; see :func:`load_audit`."""
+    arrays, words = {}, {}
+    for name, value in held._asdict().items():
+        if name in _DICTS:
+            arrays |= {f"{name}.{kind}": array for kind, array in (value or {}).items()}
+        elif isinstance(value, np.ndarray):
+            arrays[name] = value
+        else:
+            words[name] = value
+    return write_arrays(path, arrays | {"words": np.array(json.dumps(words))})
+
+
+def load_audit(path: Path) -> Audit:
+    """Read what :func:`save_audit` wrote; executes nothing."""
+    arrays = read_arrays(path)
+    words = json.loads(str(arrays.pop("words")))
+    fields = {name: tuple(tuple(v) if isinstance(v, list) else v for v in value) if isinstance(value, list) else value
+              for name, value in words.items()}
+    for name, array in arrays.items():
+        whole, _, kind = name.partition(".")
+        if kind:
+            fields.setdefault(whole, {})[kind] = array
+        else:
+            fields[name] = array
+    return Audit(**fields)
 
 
 def audit(repair, rows, weight: np.ndarray, repaired: Callable[..., np.ndarray],
