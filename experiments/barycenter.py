@@ -374,10 +374,10 @@ def compas_networks(size: Size) -> list[dict]:
 LOGISTIC = """27 columns, ten of the published seeds, correct labels. A model whose pool are its training rows has 80 % of the
 rows, one with a held-out pool 60 %."""
 MIXED_UP = """Three layers of 24, Adam, tasks of equal weight, 60 % of the rows (published: 80 %); twenty epochs, chosen on the
-pools of four seeds. Two defects stand behind published Table 2. The code takes the AUC of the *unrepaired* scores of task 2 against the labels of task 1, and of the repaired
-scores against task 2's own, so that most of the apparent price of repair (.686 to .649, .671 to .638) is a change of labels:
-compare the columns "AUC", "against task 1's labels" and "AUC after". And KS before is of training rows, KS after of test rows.
-A repaired KS at the floor is as near to parity as so few test rows can show."""
+pools of four seeds. Two defects stand behind published Table 2. The code takes the AUC of the *unrepaired* scores of task 2
+against the labels of task 1, and of the repaired scores against task 2's own, so that most of the apparent price of repair (.686
+to .649, .671 to .638) is a change of labels: compare the columns "AUC", "against task 1's labels" and "AUC after". And KS before
+is of training rows, KS after of test rows. A repaired KS at the floor is as near to parity as so few test rows can show."""
 
 
 def compas_text(rows: list[dict]) -> str:
@@ -768,8 +768,8 @@ def joint_study(size: Size) -> list[dict]:
 JOINT = """The scores of two tasks correlate by .9 in one group and by -.6 in the other, and each task's laws differ too. Where
 each task alone is repaired, and nothing else, the pair still tells the group. All numbers are of new rows. Sliced is the mean
 squared Wasserstein distance over directions, its floor that of groups dealt by lot; variance is the mean within groups, which
-entropic maps shrink; change is the mean squared displacement, both tasks added up. Seconds are of one draw, compiled: the map and
-the repair after it fitted and applied."""
+entropic maps shrink; change is the mean squared displacement, both tasks added up. Seconds are of one draw, compiled: the map
+and the repair after it, fitted and applied."""
 
 
 def joint_text(rows: list[dict]) -> str:
