@@ -26,6 +26,7 @@ _WHERE = {
     "frontier": ["hypervolume", "knee", "nondominated"],
     "recipes": ["RECIPES", "Setup", "baseline", "mta_f", "single_task", "vanilla"],
     "study": ["Plan"],
+    "repair": ["Audit", "Repair"],
 }
 # the functions sweep and study share their room's name and stay there: from fairjax.sweep import sweep
 _ROOM = {name: room for room, names in _WHERE.items() for name in names}

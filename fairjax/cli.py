@@ -1,4 +1,4 @@
-"""The command line: ``fairjax frontier | train | predict | report | data``.
+"""The command line: ``fairjax frontier | train | predict | repair | report | data``.
 
 Exit codes: 0 done, 2 a complaint about what was given (one message, no traceback), 130 stopped by the user.
 """
@@ -9,7 +9,9 @@ import csv
 import io
 import json
 import os
+import shlex
 import sys
+import warnings
 from pathlib import Path
 
 try:
@@ -101,7 +103,8 @@ def plan_options(command):
         click.option("--trunk", metavar="W,W", help="Widths of the shared layers; of a text, of its convolutions."),
         click.option("--head", metavar="W,W", help="Widths of each task's own layers."),
         click.option("--embedding", type=click.IntRange(1), help="Width of the embeddings of categories or words."),
-        click.option("--notion", type=click.Choice(["rate_gap", "correlation", "mmd", "laplacian_mmd", "wasserstein"]),
+        click.option("--notion", type=click.Choice(["rate_gap", "correlation", "mmd", "laplacian_mmd", "wasserstein",
+                                                    "barycenter"]),
                      help="Fairness loss: distance between the groups' scores."),
         click.option("--condition", type=click.Choice(["fpr", "tpr", "odds", "parity"]),
                      help="On which rows: negatives (fpr), positives (tpr), both (odds), everyone (parity)."),
@@ -127,6 +130,8 @@ def plan_options(command):
 @click.option("--lam-max", type=click.FloatRange(0, min_open=True), default=5.0, show_default=True,
               help="Fairness weights are drawn from [0, this].")
 @click.option("--r", "ratio", metavar="R,R", help="MTA-F's head-to-shared ratio per task. Default: drawn per run.")
+@click.option("--repair", metavar="A,A", help="Evaluate every run once more with its scores repaired after training by these "
+              "amounts, 0 (as they are) to 1 (the same distribution in every group); rows METHOD+repair.")
 @click.option("--sequence", type=click.Choice(["uniform", "sobol"]), default="uniform", show_default=True)
 @click.option("--keep", type=click.Choice(["metrics", "scores", "params"]), default="metrics", show_default=True,
               help="What each run leaves behind, in the chunk files under OUT/sweeps.")
@@ -138,7 +143,7 @@ def frontier(**options) -> None:
     prepared = prepare(options)
     plan = make_plan(options, prepared.name, runs=options["runs"], seeds=options["seeds"], lam_max=options["lam_max"],
                      methods=_methods(options["methods"]), r=_several(options["ratio"], float),
-                     sequence=options["sequence"])
+                     sequence=options["sequence"], repair=_amounts(options["repair"]))
     out = choose_out(options["out"], prepared.name, options["resume"])
     use_devices(options["devices"], out)
     from fairjax.study import study
@@ -161,16 +166,17 @@ def groups_of_knee(out: Path, prepared, plan, table: dict, info: dict):
     ``info["groups"]`` then says which run that is. None, and nothing there, where no run is on a frontier.
     """
     from fairjax.report import knee_run
-    from fairjax.saved import MINIMUM, groups_of, kept_scores, train_one
+    from fairjax.saved import MINIMUM, groups_of, kept_scores, repaired_scores, train_one
     run = knee_run(table, info)
     if run is None:
         return None
-    method, knobs, seed = point_in(plan, prepared.spec, table, run)
-    click.echo(f"groups of run {run} ({method}), at the knee of the frontier", err=True)
-    member = int((table["method"][:run] == method).sum())
+    method, knobs, seed, amount = point_in(plan, prepared.spec, table, run)
+    click.echo(f"groups of run {run} ({table['method'][run]}), at the knee of the frontier", err=True)
+    member = int((table["method"][:run] == table["method"][run]).sum()) // (1 if amount is None else len(plan.repair))
     scores = kept_scores(out / "sweeps" / method, member) or train_one(prepared, plan, method, knobs, seed)[1]
+    scores = scores if amount is None else repaired_scores(prepared, scores, amount)
     groups = groups_of(prepared, plan, scores)
-    info["groups"] = {"run": run, "method": method, "minimum": MINIMUM, "left_out": groups.left_out}
+    info["groups"] = {"run": run, "method": str(table["method"][run]), "minimum": MINIMUM, "left_out": groups.left_out}
     return groups
 
 
@@ -207,6 +213,8 @@ def draw_report(out: Path) -> None:
 @click.option("--weight", metavar="W,W", help="Task weights. Default: equal.")
 @click.option("--lam", metavar="L,L", help="Fairness weights per task. Default: 1.")
 @click.option("--r", "ratio", metavar="R,R", help="MTA-F's head-to-shared ratio per task. Default: 1.")
+@click.option("--repair", type=click.FloatRange(0, 1), help="Repair the scores after training by this amount; its pool are the "
+              "validation rows.")
 @plan_options
 @click.option("--member-seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("fairjax-model"),
@@ -218,16 +226,17 @@ def train(**options) -> None:
     if (options["out"] / "model.json").exists():
         raise DataError(f"{options['out']}: holds a trained model already. Choose another folder with --out.")
     if options["like"]:
-        prepared, plan, method, knobs, seed = point_of(options["like"], options["run_index"])
+        prepared, plan, method, knobs, seed, amount = point_of(options["like"], options["run_index"])
     else:
         prepared = prepare(options)
         plan, method, seed = make_plan(options, prepared.name), options["method"], options["member_seed"]
+        amount = options["repair"]
         knobs = given_knobs(plan, prepared.spec, method, options)
     from fairjax.report import write_table
     from fairjax.saved import columns, conflicts_of, groups_of, save, train_one
 
     seen = conflicts_of(prepared, plan, method, knobs, seed) if options["conflicts"] else None
-    saved, scores = train_one(prepared, plan, method, knobs, seed)
+    saved, scores = train_one(prepared, plan, method, knobs, seed, amount)
     save(options["out"], saved)
     write_columns(options["out"] / "predictions.csv", columns(prepared.spec, scores["test"], saved.thresholds))
     table = groups_of(prepared, plan, scores)
@@ -257,6 +266,61 @@ def predict(model: Path, rows: Path, out: Path) -> None:
     predictions = load_saved(model).predict(rows)
     write_columns(out, predictions)
     click.echo(f"{len(next(iter(predictions.values())))} rows\n  {out}")
+
+
+@main.command()
+@click.argument("scores", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--score", "names", multiple=True, metavar="COLUMN", help="Column of scores, once per task.")
+@click.option("--sensitive", multiple=True, metavar="COLUMN",
+              help="Column of groups, once per attribute; several are crossed. An empty cell is an unknown group.")
+@click.option("--calibration", type=click.Path(path_type=Path, dir_okay=False),
+              help="CSV file of other rows with these columns, which the model was not trained on. Without it, rows are "
+                   "repaired fold by fold, each by the others.")
+@click.option("--state", type=click.Path(path_type=Path, file_okay=False),
+              help="Folder of an earlier repair, in place of --calibration.")
+@click.option("--folds", type=click.IntRange(2), default=5, show_default=True, help="Without --calibration.")
+@click.option("--amount", "amounts", multiple=True, type=click.FloatRange(0, 1),
+              help="How far scores go, from 0 to 1; once, or once per attribute. Default: 1.")
+@click.option("--scale", type=click.Choice(["identity", "logit", "log"]),
+              help="On which scores are averaged: as they are (default), log-odds of probabilities, logarithms.")
+@click.option("--share", type=click.Choice(["frequency", "uniform"]),
+              help="Weight of a group in what all become: its frequency (default; scores change least), or the same for all.")
+@click.option("--small", type=click.Choice(["raise", "pool", "shrink"]),
+              help="Groups of less than --minimum rows: refuse (default), rank among all rows, lean on all rows. The first "
+                   "also refuses groups that the calibration rows do not have.")
+@click.option("--minimum", type=click.IntRange(1), help="Rows. Default: 2 to refuse, else 100.")
+@click.option("--outside", type=click.Choice(["clamp", "shift"]),
+              help="Scores beyond those of the calibration rows stay at their end (default), or keep their distance.")
+@click.option("--weight-column", help="Column of row weights, of the calibration rows and of the report.")
+@click.option("--label", "labels", multiple=True, metavar="COLUMN",
+              help="Column of labels, one per --score: only to report the risk.")
+@click.option("--seed", type=click.IntRange(0), help="Take equal scores apart at random. Default: they stay together.")
+@click.option("--delimiter", default=",", show_default=True, help="Of the CSV files.")
+@click.option("--encoding", default="utf-8", show_default=True, help="Of the CSV files.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("fairjax-repair"), show_default=True,
+              help="Folder for repaired.csv, the state (repair.json, repair.npz) and the report.")
+def repair(scores: Path, **options) -> None:
+    """Repair the SCORES of any model (a CSV file), so that they do not tell the group of a row.
+
+    \b
+    fairjax repair new.csv --score pd --score income --sensitive sex --sensitive race --calibration old.csv
+    fairjax repair newer.csv --state fairjax-repair --out newer
+    """
+    from fairjax.data.read import read_csv
+    if options["state"] is None and (options["out"] / "repair.json").exists():
+        raise DataError(f"{options['out']}: holds a repair already. Use it with --state, or choose another folder with --out.")
+    table = read_csv(scores, delimiter=options["delimiter"], encoding=options["encoding"])
+    with spoken_warnings():
+        fitted, found, audit = repaired_rows(table, options)
+    write_repaired(options["out"] / "repaired.csv", table, found, options)
+    if options["state"] is None:
+        fitted.save(options["out"])
+    describe_repair(fitted, audit)
+    from fairjax.report.repair import write_repair
+    kept = [] if options["state"] else [options["out"] / "repair.json", options["out"] / "repair.npz"]
+    drawn = write_repair(options["out"], audit, title=scores.name, command=shlex.join(["fairjax", *sys.argv[1:]]))
+    for path in [options["out"] / "repaired.csv", *kept, *drawn]:
+        click.echo(f"  {path}")
 
 
 @main.group()
@@ -336,6 +400,16 @@ def _methods(text: str) -> tuple[str, ...]:
     return methods
 
 
+def _amounts(text: str | None) -> tuple[float, ...]:
+    try:
+        amounts = _several(text, float) or ()
+    except ValueError as error:
+        raise DataError(f"--repair: {text!r} is not a list of numbers such as 0.5,1.") from error
+    if not all(0 <= amount <= 1 for amount in amounts):
+        raise DataError(f"--repair: {text!r} must be amounts from 0 (scores as they are) to 1 (the same in every group).")
+    return amounts
+
+
 def given_knobs(plan, spec, method: str, options: dict) -> dict:
     """Knobs of one point: the recipe's defaults with what was given."""
     import numpy as np
@@ -354,8 +428,148 @@ def given_knobs(plan, spec, method: str, options: dict) -> dict:
     return knobs
 
 
+def repaired_rows(table, options: dict):
+    """A fitted repair, repaired columns by the names of the scores, and the audit of the rows of a table."""
+    import numpy as np
+    fitted = repair_of(options)
+    fits = options["state"] is None
+    tasks, sensitive = list(options["names"]), list(options["sensitive"])
+    if not fits:
+        tasks, sensitive = tasks or list(fitted.tasks_), sensitive or list(fitted.attributes_)
+        if (len(tasks), len(sensitive)) != (len(fitted.tasks_), len(fitted.attributes_)):
+            raise DataError(f"{options['state']}: repairs {', '.join(fitted.tasks_)} by {', '.join(fitted.attributes_)}; "
+                            f"{len(tasks)} and {len(sensitive)} columns are named with --score and --sensitive. Name none.")
+    if options["labels"] and len(options["labels"]) != len(tasks):
+        raise DataError(f"--label: {len(options['labels'])} columns for {len(tasks)} scores. Give one per --score.")
+    rows = columns_of(table, tasks, sensitive, fitted)
+    weight = weights_in(table, options["weight_column"], needed=fits and options["calibration"] is None)
+    labels = np.stack([table.require_numbers(name, "Labels are numbers, or empty.") for name in options["labels"]],
+                      axis=1) if options["labels"] else None
+    how = {}
+    if fits and options["calibration"]:
+        from fairjax.data.read import read_csv
+        pool = read_csv(options["calibration"], delimiter=options["delimiter"], encoding=options["encoding"])
+        held = columns_of(pool, tasks, sensitive, fitted)
+        fitted.fit(held[0], sensitive_features=held[1], sample_weight=weights_in(pool, options["weight_column"]))
+    if fits and not options["calibration"]:
+        click.echo(f"Warning: no --calibration, so that {len(table):,} rows are repaired in {options['folds']} folds, each by "
+                   "the others. The state is of all of them.", err=True)
+        how = {"folds": options["folds"], "seed": options["seed"] or 0}
+        found = fitted.cross_fit_transform(*rows, sample_weight=weight, ties=options["seed"], **how)
+    else:
+        found = fitted.transform(rows[0], sensitive_features=rows[1], seed=options["seed"])
+    audit = fitted.audit(*rows, labels, weight, ties=options["seed"], **how)
+    return fitted, dict(zip(tasks, found.T, strict=True)), audit
+
+
+def repair_of(options: dict):
+    """A repair as the options say, or that of an earlier run."""
+    from fairjax.repair import Repair
+    if options["state"] is not None:
+        fitted = Repair.load(options["state"])
+        given = [f"--{name}" for name in ("calibration", "scale", "share", "small", "minimum") if options[name] is not None]
+        if given:
+            raise DataError(f"{options['state']}: was fitted already; leave out {', '.join(given)}, or leave out --state.")
+    else:
+        if not (options["names"] and options["sensitive"]):
+            raise DataError("say which columns hold the scores and which the groups: --score COLUMN --sensitive COLUMN; both "
+                            "may be given several times.")
+        fitted = Repair()
+    amounts = options["amounts"]
+    given = {"amount": None if not amounts else amounts[0] if len(amounts) == 1 else list(amounts)}
+    given |= {name: options[name] for name in ("scale", "share", "small", "minimum", "outside")}
+    return fitted.set_params(**{name: value for name, value in given.items() if value is not None})
+
+
+def columns_of(table, tasks: list[str], sensitive: list[str], fitted) -> tuple[dict, dict]:
+    """Scores and groups of a table, by the names that a fitted repair has for them."""
+    from fairjax.data.read import canonical, complain
+    for option, names in (("--score", tasks), ("--sensitive", sensitive)):
+        if len(set(names)) < len(names):
+            raise DataError(f"{option}: {', '.join(names)}; name every column once.")
+    scores, groups = {}, {}
+    for task, name in zip(getattr(fitted, "tasks_", tasks), tasks, strict=True):
+        scores[task] = table.require_numbers(name, "Scores are numbers.")
+        missing = table.missing(name)
+        if missing.any():
+            what = f"column {name!r}: {missing.sum():,} of {len(table):,} scores are missing, {table.spots(missing)}"
+            raise complain(table.where, what, "Fill them, or leave out those rows.")
+    for a, name in enumerate(sensitive):
+        held = {canonical(str(level)): level for level in fitted.levels_[a]} if hasattr(fitted, "levels_") else {}
+        attribute = fitted.attributes_[a] if hasattr(fitted, "attributes_") else name
+        groups[attribute] = [held.get(cell, cell) if cell else None for cell in table.text(name).tolist()]
+    return scores, groups
+
+
+def weights_in(table, name: str | None, needed: bool = True):
+    """Weights of a table's rows; None without a column of them."""
+    import numpy as np
+    if name is None or not (needed or name in table):
+        return None
+    return np.nan_to_num(table.require_numbers(name, "Weights are numbers of at least 0."), nan=-1.0)
+
+
+def describe_repair(fitted, audit) -> None:
+    """Say what a repair did: distances between groups before and after, and what every group pays."""
+    import numpy as np
+    names = [*audit.attributes, *([" x ".join(audit.attributes)] if len(audit.attributes) > 1 else [])]
+    lines = [["", "KS before", "after", "by chance", "W1 before", "after"]]
+    for t, task in enumerate(audit.tasks):
+        for a, name in enumerate(names):
+            ks, w1 = ([audit.gaps[kind][0, t, a], audit.reached[kind][t, a]] for kind in ("kolmogorov_smirnov", "wasserstein"))
+            lines.append([f"{task} by {name}", *(f"{v:.4g}" for v in (*ks, audit.floor[t, a], *w1))])
+    click.echo(f"{len(audit.cell):,} rows; pool of {int(audit.mass.sum()):,} rows in {int((audit.mass > 0).sum())} groups")
+    click.echo(aligned(lines))
+    price, rows = np.sqrt(fitted.price()), np.bincount(audit.cell, minlength=len(audit.cells))
+    lines = [["group", "pool", "rows", *(f"change of {task}" for task in audit.tasks)]]
+    for g in np.flatnonzero(audit.mass + rows[:len(audit.cells)])[:40]:
+        lines.append([audit.cells[g], f"{int(audit.mass[g]):,}", f"{rows[g]:,}", *(f"{v:.4g}" for v in price[:, g])])
+    if rows[len(audit.cells):].sum():
+        lines.append(["(unknown)", "", f"{rows[-1]:,}", *[""] * len(audit.tasks)])
+    mean = np.sqrt(np.nansum(np.square(price) * audit.mass, axis=1) / audit.mass.sum())
+    lines.append(["all", f"{int(audit.mass.sum()):,}", f"{len(audit.cell):,}", *(f"{v:.4g}" for v in mean)])
+    unit = "" if fitted.scale == "identity" else f", on the scale {fitted.scale!r}"
+    click.echo(f"\nprice: root mean square change{unit}\n{aligned(lines)}")
+
+
+def aligned(lines: list[list[str]]) -> str:
+    """Cells in columns, the first flush left."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in
+                               enumerate(zip(line, widths, strict=True))) for line in lines)
+
+
+def write_repaired(file: Path, table, found: dict, options: dict) -> None:
+    """The table as it was with the repaired columns behind."""
+    from fairjax.disk import write
+    more = {f"{name} repaired": values for name, values in found.items()}
+    taken = [name for name in more if name in table]
+    if taken:
+        raise DataError(f"{table.where}: {', '.join(taken)} would be twice in repaired.csv ({len(table):,} rows). Rename it.")
+    columns = table.columns | more
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=options["delimiter"].replace("\\t", "\t"), lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*(column.tolist() for column in columns.values()), strict=True))
+    write(file, text.getvalue().encode(options["encoding"]))
+
+
+class spoken_warnings:  # noqa: N801 - used as a function
+    """Warnings as messages, each once, whatever happens to them elsewhere."""
+
+    def __enter__(self):
+        self.held = warnings.catch_warnings(record=True)
+        self.heard = self.held.__enter__()
+        warnings.simplefilter("always", UserWarning)
+
+    def __exit__(self, *what) -> None:
+        self.held.__exit__(*what)
+        for message in dict.fromkeys(str(w.message) for w in self.heard):
+            click.echo(f"Warning: {message}.", err=True)
+
+
 def point_of(folder: Path, run: int | None):
-    """Data, plan, method, knobs and seed of a run of a finished sweep."""
+    """Data, plan, method, knobs, seed and amount of repair of a run of a finished sweep."""
     from fairjax.data import reload
     from fairjax.report import read_table
     from fairjax.study import Plan
@@ -364,20 +578,20 @@ def point_of(folder: Path, run: int | None):
     info, table = json.loads((folder / "study.json").read_text()), read_table(folder / "table.csv")
     if run is None or run >= len(table["run"]):
         raise DataError(f"--run: give a number from 0 to {len(table['run']) - 1}, a row of {folder / 'table.csv'}.")
-    if table["method"][run] == "single_task":
+    if str(table["method"][run]).startswith("single_task"):
         raise DataError(f"--run {run} is a single-task reference, one network per task. Choose a run of another method.")
     plan, prepared = Plan(**info["plan"]), reload(info["source"])
     return prepared, plan, *point_in(plan, prepared.spec, table, run)
 
 
 def point_in(plan, spec, table: dict, run: int):
-    """Method, knobs and seed of a run of a table."""
+    """Method, knobs and seed of a run of a table, and the amount of its repair, None without."""
     import numpy as np
 
-    from fairjax.study import points
-    method = str(table["method"][run])
+    from fairjax.study import origin, points
+    method, point, amount = origin(plan, str(table["method"][run]), int(table["point"][run]))
     _, knobs, _ = points(plan, spec, method)
-    return method, {name: np.asarray(v)[int(table["point"][run])] for name, v in knobs.items()}, int(table["seed"][run])
+    return method, {name: np.asarray(v)[point] for name, v in knobs.items()}, int(table["seed"][run]), amount
 
 
 def choose_out(out: Path | None, name: str, resume: bool) -> Path:

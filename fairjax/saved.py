@@ -20,7 +20,8 @@ from fairjax.gradients import link_states, observe
 from fairjax.losses import probabilities
 from fairjax.metrics import GroupTable, base_rate_threshold, base_rates, group_table
 from fairjax.models import scores as model_scores
-from fairjax.study import Plan, evaluator, recipe
+from fairjax.post import Table, model_barycenter
+from fairjax.study import Plan, evaluator, recipe, repaired
 from fairjax.sweep import keys, sweep
 from fairjax.train import make_train
 from fairjax.types import DataError, Parts, PyTree, Spec
@@ -39,17 +40,31 @@ class Saved:
     params: PyTree
     thresholds: tuple[float | None, ...]  # per task, on the score: the base-rate rule on validation rows
     metrics: dict[str, float]
+    repair: float | None = None  # amount by which scores are repaired
+    table: Table | None = None  # of that repair, fitted on the validation rows
 
     def predict(self, source) -> dict[str, np.ndarray]:
         """Probabilities and decisions for new rows (CSV path, data frame or dict of arrays), columns ``[N]``.
 
         Binary: ``name`` (probability), ``name decision`` (probability at least one half) and ``name decision at base
-        rate``. Multiclass: a column per class. Regression: the prediction.
+        rate``. Multiclass: a column per class. Regression: the prediction. With a repair, a row whose group is unknown is
+        ranked among all rows.
+
+        Raises:
+          DataError: the model's scores are repaired, and of an attribute no row's level is known.
         """
         data = self.encoder.encode(source)
         spec = self.encoder.spec
         model = recipe(self.plan, spec, self.method).build(self.knobs).model
-        return columns(spec, np.asarray(model_scores(model, self.params, data.x)), self.thresholds)
+        scores = model_scores(model, self.params, data.x)
+        if self.table is not None:
+            for i, attribute in enumerate(spec.attributes):
+                if not attribute.number and not np.any(data.groups[:, spec.group_slice(i)]):
+                    raise DataError(f"the scores of this model are repaired by {attribute.name!r}, of which none of the "
+                                    f"{len(scores)} rows has a level it knows ({', '.join(attribute.levels)}). Give that "
+                                    "column too, or train without --repair.")
+            scores = model_barycenter(spec).apply(self.table, scores, data.groups, amount=self.repair)
+        return columns(spec, np.asarray(scores), self.thresholds)
 
 
 def columns(spec: Spec, scores: np.ndarray, thresholds: tuple[float | None, ...]) -> dict[str, np.ndarray]:
@@ -67,8 +82,8 @@ def columns(spec: Spec, scores: np.ndarray, thresholds: tuple[float | None, ...]
     return out
 
 
-def train_one(prepared: Prepared, plan: Plan, method: str, knobs: dict[str, np.ndarray],
-              seed: int) -> tuple[Saved, dict[str, np.ndarray]]:
+def train_one(prepared: Prepared, plan: Plan, method: str, knobs: dict[str, np.ndarray], seed: int,
+              repair: float | None = None) -> tuple[Saved, dict[str, np.ndarray]]:
     """Train one point with one seed, as a sweep would; also the scores of the validation and test rows.
 
     Args:
@@ -77,18 +92,31 @@ def train_one(prepared: Prepared, plan: Plan, method: str, knobs: dict[str, np.n
       method: a name of the recipes.
       knobs: arrays without a leading axis.
       seed: of the member.
+      repair: amount by which scores are repaired after training; None for a model without repair.
     """
     spec, splits = prepared.spec, prepared.splits
+    amounts = () if repair is None else (repair,)
     runs = sweep(recipe(plan, spec, method), plan.static, {k: np.asarray(v)[None] for k, v in knobs.items()}, [seed],
-                 splits, evaluator(spec), root=plan.seed, keep=("params", "scores"), chunk=1,
+                 splits, evaluator(spec, amounts), root=plan.seed, keep=("params", "scores"), chunk=1,
                  devices=jax.local_devices()[:1])
     result = {name: v[0] for name, v in runs.results.items()}
     flat = {name.removeprefix("params"): v for name, v in result.items() if name.startswith("params")}
     model = recipe(plan, spec, method).build(knobs).model
-    metrics = {name: float(v) for name, v in result.items() if v.ndim == 0}
-    thresholds = thresholds_of(prepared, result["scores.validation"])
-    saved = Saved(prepared.encoder, plan, method, knobs, _filled(model.init, flat), thresholds, metrics)
-    return saved, {name: result[f"scores.{name}"] for name in ("validation", "test")}
+    scores = {name: result[f"scores.{name}"] for name in ("validation", "test")}
+    metrics, table = {name: float(v) for name, v in result.items() if v.ndim == 0}, None
+    if repair is not None:
+        table = jax.tree.map(np.asarray, jax.jit(model_barycenter(spec).fit)(
+            scores["validation"], splits.validation.groups, splits.validation.weight))
+        scores = repaired_scores(prepared, scores, repair)
+        metrics |= {name.removeprefix("repaired."): float(v[0]) for name, v in result.items() if name.startswith("repaired.")}
+    thresholds = thresholds_of(prepared, scores["validation"])
+    return Saved(prepared.encoder, plan, method, knobs, _filled(model.init, flat), thresholds, metrics, repair, table), scores
+
+
+def repaired_scores(prepared: Prepared, scores: dict[str, np.ndarray], amount: float) -> dict[str, np.ndarray]:
+    """Scores of the validation and test rows after repair, as a sweep evaluates them."""
+    after = jax.jit(lambda scores, splits: repaired(prepared.spec, scores, splits, amount))(scores, prepared.splits)
+    return jax.tree.map(np.asarray, after)
 
 
 def thresholds_of(prepared: Prepared, scores: np.ndarray) -> tuple[float | None, ...]:
@@ -151,11 +179,13 @@ def conflicts_of(prepared: Prepared, plan: Plan, method: str, knobs: dict[str, n
 def save(folder: Path, saved: Saved) -> None:
     """Write a trained model into a folder."""
     flat = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree.leaves_with_path(saved.params)}
+    if saved.table is not None:
+        flat |= {f"repair.{name}": array for name, array in saved.table._asdict().items()}
     write_arrays(folder / "params.npz", flat)
     write_json(folder / "model.json", {
         "format": 1, "encoder": saved.encoder.to_json(), "plan": dataclasses.asdict(saved.plan), "method": saved.method,
         "knobs": {name: np.asarray(v).tolist() for name, v in saved.knobs.items()}, "thresholds": saved.thresholds,
-        "metrics": saved.metrics})
+        "metrics": saved.metrics, "repair": saved.repair})
 
 
 def load_saved(folder: Path) -> Saved:
@@ -172,8 +202,10 @@ def load_saved(folder: Path) -> Saved:
     encoder, plan = Encoder.from_json(words["encoder"]), Plan(**words["plan"])
     knobs = {name: np.float32(v) for name, v in words["knobs"].items()}
     model = recipe(plan, encoder.spec, words["method"]).build(knobs).model
+    amount = words.get("repair")
+    table = None if amount is None else Table(**{name: flat[f"repair.{name}"] for name in Table._fields})
     return Saved(encoder, plan, words["method"], knobs, _filled(model.init, flat), tuple(words["thresholds"]),
-                 words["metrics"])
+                 words["metrics"], amount, table)
 
 
 def _filled(init, flat: dict[str, np.ndarray]) -> PyTree:

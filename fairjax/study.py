@@ -11,12 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fairjax import notions
 from fairjax.metrics import are, arfg, base_rates, denominator
 from fairjax.metrics import evaluate as evaluate_scores
 from fairjax.models import network
+from fairjax.post import cross_fitted, model_barycenter
 from fairjax.recipes import RECIPES, Setup
 from fairjax.sweep import Runs, draw, grid, mapped, measure_chunk, member, sweep
 from fairjax.train import Static
@@ -28,6 +30,7 @@ DISTANCES = {
     "mmd": lambda bandwidth: notions.gaussian_mmd(bandwidth),
     "laplacian_mmd": lambda bandwidth: notions.mmd(notions.laplacian(bandwidth)),
     "wasserstein": lambda bandwidth: notions.wasserstein,
+    "barycenter": lambda bandwidth: notions.barycenter(),
 }
 # rows a notion looks at, and the metric that measures the same gap on decisions
 CONDITIONS = {
@@ -41,6 +44,8 @@ DEPENDENCE = {"mmd": notions.hsic, "laplacian_mmd": notions.hsic}  # else the co
 CORRELATIONS = {"fpr": "correlation_given_negative", "tpr": "correlation_given_positive", "odds": "correlation_given_label",
                 "parity": "correlation"}
 SPLITS = ("validation", "test")
+REPAIRED = "+repair"  # at the end of a method's name: its runs with their scores repaired after training
+FOLDS = 5  # the validation rows are the pool of a repair, so they are repaired by the others of them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,11 +69,12 @@ class Plan:
     r: tuple[float, ...] | None = None  # MTA-F's head-to-shared ratio; None draws it per run
     scale_trunk: bool = True
     reduction: str = "batch"
+    repair: tuple[float, ...] = ()  # amounts of the barycenter repair with which every run is evaluated once more
     sequence: str = "uniform"  # or sobol
     seed: int = 0  # of the draw, the initialisations and the order of minibatches
 
     def __post_init__(self):
-        for field in ("methods", "trunk", "head", "r"):
+        for field in ("methods", "trunk", "head", "r", "repair"):
             value = getattr(self, field)
             object.__setattr__(self, field, None if value is None else tuple(value))
         for field, allowed in (("notion", DISTANCES), ("condition", CONDITIONS)):
@@ -77,6 +83,8 @@ class Plan:
         for name in self.methods:
             if name not in RECIPES:
                 raise ValueError(f"method {name!r} is not one of {', '.join(RECIPES)}")
+        if not all(0 <= amount <= 1 for amount in self.repair):
+            raise ValueError(f"repair {self.repair} must be amounts from 0 (scores as they are) to 1 (one law for all groups)")
 
     @property
     def static(self) -> Static:
@@ -134,13 +142,43 @@ def points(plan: Plan, spec: Spec, method: str) -> tuple[Recipe, dict[str, np.nd
     return made, draw(made.space, plan.runs, plan.seed, sequence=plan.sequence), list(range(plan.seeds))
 
 
-def evaluator(spec: Spec) -> Callable[[dict[str, Array], Splits], dict[str, Array]]:
-    """Metrics of both splits, named ``split.metric[...]``, with the base rates of the training labels."""
+def origin(plan: Plan, method: str, point: int) -> tuple[str, int, float | None]:
+    """Method and point that were trained, and the amount of repair, of a row of the table."""
+    if not method.endswith(REPAIRED):
+        return method, point, None
+    return method.removesuffix(REPAIRED), point // len(plan.repair), plan.repair[point % len(plan.repair)]
+
+
+def evaluator(spec: Spec, repair: tuple[float, ...] = ()) -> Callable[[dict[str, Array], Splits], dict[str, Array]]:
+    """Metrics of both splits, named ``split.metric[...]``, with the base rates of the training labels.
+
+    With amounts of ``repair`` the same of repaired scores beside them, named ``repaired.split.metric[...]``, one per amount.
+    """
     def evaluate(scores: dict[str, Array], splits: Splits) -> dict[str, Array]:
         rates = base_rates(spec, splits.train)
-        return {f"{split}.{name}": value for split in SPLITS
-                for name, value in evaluate_scores(spec, scores[split], getattr(splits, split), rates).items()}
+
+        def metrics(scores: dict[str, Array], prefix: str = "") -> dict[str, Array]:
+            return {f"{prefix}{split}.{name}": value for split in SPLITS
+                    for name, value in evaluate_scores(spec, scores[split], getattr(splits, split), rates).items()}
+
+        if not repair:
+            return metrics(scores)
+        after = jax.vmap(lambda amount: metrics(repaired(spec, scores, splits, amount), "repaired."))(jnp.asarray(repair))
+        return metrics(scores) | after
     return evaluate
+
+
+def repaired(spec: Spec, scores: dict[str, Array], splits: Splits, amount: Array | float) -> dict[str, Array]:
+    """Scores of the validation and test rows after a repair whose pool are the validation rows.
+
+    These are repaired by a fit on the others of them: on its own rows a repair is better than it is.
+    """
+    post, pool = model_barycenter(spec), splits.validation
+    rows = scores["validation"], pool.groups, pool.weight
+    # a random fold of equal size per row, the same in every run
+    fold = jnp.argsort(jax.random.uniform(jax.random.key(0), pool.weight.shape)) % FOLDS
+    return {"validation": cross_fitted(post, *rows, fold, FOLDS, amount=amount),
+            "test": post.apply(post.fit(*rows), scores["test"], splits.test.groups, amount=amount)}
 
 
 def study(plan: Plan, spec: Spec, splits: Splits, *, out: Path | None = None, keep: tuple[str, ...] = (),
@@ -165,7 +203,8 @@ def study(plan: Plan, spec: Spec, splits: Splits, *, out: Path | None = None, ke
     methods = ("single_task", *(m for m in plan.methods if m != "single_task"))
     todo = {method: points(plan, spec, method) for method in methods}
     members = {method: len(seeds) * len(next(iter(knobs.values()))) for method, (_, knobs, seeds) in todo.items()}
-    done, programs, chunks, evaluate, devices = {}, {}, {}, evaluator(spec), jax.local_devices()
+    done, programs, chunks, devices = {}, {}, {}, jax.local_devices()
+    evaluate = evaluator(spec, plan.repair)
     for method, (made, knobs, seeds) in todo.items():
         kind = "vanilla" if method == "single_task" else method  # the same program, other knobs
         folder = out / "sweeps" / method if out else None
@@ -197,7 +236,7 @@ def _counter(progress: Callable | None, method: str, total: int) -> Callable[[in
 
 def assemble(plan: Plan, spec: Spec, runs: dict[str, Runs]) -> tuple[dict[str, np.ndarray], dict]:
     """One tidy table of several methods' runs, ``single_task`` among them, and ``info``; see :func:`study`."""
-    table = _join([_rows(method, r, spec) for method, r in runs.items()])
+    table = _join([rows for method, r in runs.items() for rows in _with_repaired(method, r, spec, plan.repair)])
     gap = gap_metric(plan, spec)
     _add_gap(table, gap, spec, plan)
     reference = _relative(table, gap, spec)
@@ -221,6 +260,20 @@ def _gap_metric(plan: Plan, kind: str, number: bool) -> str:
     if number:
         return CORRELATIONS[plan.condition] if kind == "binary" else "correlation"
     return CONDITIONS[plan.condition][1] if kind in notions.CLASSES else "mean_prediction_difference"
+
+
+def _with_repaired(method: str, runs: Runs, spec: Spec, repair: tuple[float, ...]) -> list[dict[str, np.ndarray]]:
+    """Columns of a method, and of its repaired runs: every run once per amount, those of a run beside one another."""
+    found = [_rows(method, runs, spec)]
+    for a, amount in enumerate(repair):
+        results = {name.removeprefix("repaired."): v[:, a] for name, v in runs.results.items() if name.startswith("repaired.")}
+        rows = _rows(method, runs._replace(results=runs.results | results), spec)
+        found.append(rows | {"point": rows["point"] * len(repair) + a,
+                             "knob.repair": np.full(len(rows["point"]), amount, np.float32)})
+    if repair:
+        after = {name: np.stack([rows[name] for rows in found[1:]], axis=1).reshape(-1) for name in found[1]}
+        found = [found[0], after | {"method": np.full(len(after["point"]), method + REPAIRED)}]
+    return found
 
 
 def _rows(method: str, runs: Runs, spec: Spec) -> dict[str, np.ndarray]:

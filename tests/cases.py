@@ -47,6 +47,11 @@ DISTANCES = (
     Case("kolmogorov_smirnov", notions.kolmogorov_smirnov),
     Case("soft_kolmogorov_smirnov", notions.soft_kolmogorov_smirnov(np.linspace(0.1, 0.9, 9), 0.05)),
     Case("wasserstein", notions.wasserstein),
+    Case("barycenter", notions.barycenter(), duplicates=False),
+    Case("barycenter, exact", notions.barycenter(None), duplicates=False),
+    Case("projected barycenter", notions.projected(notions.barycenter(), jax.random.key(0)), duplicates=False),
+    Case("sliced", notions.sliced(jax.random.key(0)), duplicates=False),
+    Case("sinkhorn", notions.sinkhorn()),
 )
 
 

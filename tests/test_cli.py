@@ -87,6 +87,89 @@ def test_a_run_is_trained_again_and_scores_new_rows(swept):
     assert len(rows) == 3 and all(0 < float(r["rich"]) < 1 and r["loan decision"] in "01" for r in rows)
 
 
+REPAIR = ["--score", "pd", "--score", "wage", "--sensitive", "sex", "--sensitive", "race"]
+
+
+def scored(rows: int, seed: int) -> dict[str, list]:
+    rng = np.random.default_rng(seed)
+    sex, race = rng.choice(["f", "m"], rows), rng.choice(["a", "b", ""], rows, p=[0.5, 0.4, 0.1])
+    value = rng.normal(size=rows) + (sex == "m") + 0.5 * (race == "b")
+    return {"id": [f"r{i}" for i in range(rows)], "sex": sex.tolist(), "race": race.tolist(),
+            "pd": (1 / (1 + np.exp(-value))).tolist(), "wage": (30_000 + 5_000 * value).tolist(),
+            "paid": (value + rng.normal(size=rows) > 0).astype(int).tolist(), "w": rng.integers(1, 4, rows).tolist()}
+
+
+@pytest.fixture
+def repairs(tmp_path, monkeypatch):
+    """The command in a folder with calibration and new rows, and the audits that were to be drawn."""
+    drawn = []
+    monkeypatch.setattr("fairjax.report.repair.write_repair", lambda out, audit, **words: drawn.append(audit) or [])
+    monkeypatch.chdir(tmp_path)
+    write("old.csv", scored(2400, 0))
+    write("new.csv", scored(600, 1))
+
+    def call(*arguments: str):
+        return CliRunner().invoke(main, ["repair", *arguments], catch_exceptions=False), drawn
+    return call
+
+
+def test_repair_of_scores_from_a_file_and_again_from_its_state(repairs):
+    options = ["--label", "paid", "--label", "wage", "--weight-column", "w", "--amount", "1", "--amount", "0.5"]
+    done, drawn = repairs("new.csv", *REPAIR, "--calibration", "old.csv", *options, "--out", "out")
+    assert done.exit_code == 0, done.output
+    with open("out/repaired.csv", newline="") as stream, open("new.csv", newline="") as given:
+        found, rows = list(csv.DictReader(stream)), list(csv.DictReader(given))
+    assert [{name: row[name] for name in rows[0]} for row in found] == rows
+    from fairjax import Repair
+    columns, new = scored(2400, 0), scored(600, 1)
+    gaps = {name: [level or None for level in columns[name]] for name in ("sex", "race")}
+    repair = Repair([1, 0.5]).fit({n: columns[n] for n in ("pd", "wage")}, sensitive_features=gaps, sample_weight=columns["w"])
+    expected = repair.transform({n: new[n] for n in ("pd", "wage")}, sensitive_features={
+        n: [level or None for level in new[n]] for n in ("sex", "race")})
+    np.testing.assert_array_equal([[float(row["pd repaired"]), float(row["wage repaired"])] for row in found], expected)
+    assert drawn[0].tasks == ("pd", "wage") and drawn[0].risk_name == ("1 - AUC", "mean squared error")
+    assert drawn[0].weight.tolist() == new["w"]
+    line = next(line for line in done.output.splitlines() if line.startswith("wage by sex x race"))
+    before, after, floor = (float(word) for word in line.split()[5:8])
+    assert before > 0.4 and floor < after < 0.3 and "(unknown)" in done.output
+    again, _ = repairs("new.csv", "--state", "out", "--out", "again")
+    assert again.exit_code == 0, again.output
+    with open("again/repaired.csv", "rb") as one, open("out/repaired.csv", "rb") as two:
+        assert one.read() == two.read()
+
+
+def test_repair_without_calibration_goes_fold_by_fold_and_says_so(repairs):
+    done, drawn = repairs("old.csv", *REPAIR, "--folds", "3", "--out", "out")
+    assert done.exit_code == 0 and "no --calibration, so that 2,400 rows are repaired in 3 folds" in done.output
+    assert np.all(drawn[0].reached["kolmogorov_smirnov"] > 0.01)
+    same, _ = repairs("old.csv", "--state", "out", "--out", "again")
+    assert same.exit_code == 0 and same.output.count("2,400 rows are those of the pool") == 1
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["new.csv", "--score", "pd"], "--sensitive COLUMN"),
+    (["nowhere.csv", *REPAIR], "nowhere.csv: no such file"),
+    (["new.csv", *REPAIR, "--score", "id"], "column 'id': 600 of 600 cells are not numbers, line 2 ('r0')"),
+    (["new.csv", "--score", "race", "--sensitive", "sex"], "600 cells are not numbers"),
+    (["gap.csv", *REPAIR], "column 'pd': 1 of 3 scores are missing, line 3"),
+    (["new.csv", "--score", "sexx", "--sensitive", "sex"], "Did you mean 'sex'?"),
+    (["new.csv", *REPAIR, "--calibration", "gap.csv"], "1 of 3 scores are missing"),
+    (["new.csv", *REPAIR, "--calibration", "old.csv", "--minimum", "5000"], "4 of 4 groups have fewer than 5000 rows"),
+    (["new.csv", *REPAIR, "--calibration", "old.csv", "--scale", "logit"], "2,400 of 2,400 scores are not between 0 and 1"),
+    (["strange.csv", *REPAIR, "--calibration", "old.csv"], "'x' 1"),
+    (["new.csv", *REPAIR, "--label", "paid"], "1 columns for 2 scores"),
+    (["new.csv", "--state", "nowhere"], "no repair here"),
+    (["new.csv", *REPAIR, "--score", "pd"], "name every column once"),
+    (["new.csv", *REPAIR, "--calibration", "old.csv", *["--amount", "1"] * 3], "amount [1.0, 1.0, 1.0]"),
+])
+def test_repair_refuses_in_one_message(repairs, arguments, words):
+    write("gap.csv", {"sex": ["f", "m", "f"], "race": ["a", "b", "a"], "pd": [0.5, "", 0.1], "wage": [1, 2, 3]})
+    write("strange.csv", {"sex": ["f", "x"], "race": ["a", "b"], "pd": [0.5, 0.1], "wage": [1, 2]})
+    done, _ = repairs(*arguments)
+    assert done.exit_code == 2 and "Traceback" not in done.output
+    assert words in done.output and done.output.count("Error: ") == 1
+
+
 def test_the_choices_are_what_there_is():
     from fairjax.recipes import RECIPES
     from fairjax.study import CONDITIONS, DISTANCES

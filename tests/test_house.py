@@ -22,7 +22,7 @@ LIBRARY = ROOT / "fairjax"
 FILES = sorted(LIBRARY.rglob("*.py"))
 # The order of the flow. A file imports only from its own room and from rooms before it.
 STREET = ("types disk masked data models losses notions objectives gradients post samplers train sweep metrics frontier "
-          "recipes study saved report cli").split()
+          "recipes study saved repair report cli").split()
 HEAVY = {"flax", "ott", "tensorflow_datasets", "orbax", "pandas", "matplotlib", "plotly"}
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

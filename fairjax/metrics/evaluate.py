@@ -10,6 +10,11 @@ where it is rare), and the difference is NaN where none is left. Equalized odds 
 the rates that they compare only selection rates are told, as ``selection_rate[task=class|attribute=level]``; of one run
 :func:`fairjax.metrics.group_table` has all.
 
+Of binary tasks (their probabilities) and regressions (in units) whole distributions are compared too, on all rows:
+``kolmogorov_smirnov[task|attribute]``, the largest gap of selection rates over all thresholds, beside
+``kolmogorov_smirnov_floor[...]``, what chance makes of it in groups of that size, and ``wasserstein[...]``; see
+:mod:`fairjax.metrics.distribution`.
+
 Of an attribute that is a number there are no groups, but ``correlation[task|attribute]``: the absolute Pearson correlation
 of decisions (predictions of a regression; the largest over classes or labels) with it; of a binary task also
 ``correlation_given_positive``, ``correlation_given_negative`` (on rows of that label) and ``correlation_given_label``, the
@@ -24,6 +29,7 @@ import jax.numpy as jnp
 from fairjax.losses import against_rest, row_losses
 from fairjax.masked import group_mean, keep
 from fairjax.metrics import group
+from fairjax.metrics.distribution import ascending, unfairness_in_order
 from fairjax.metrics.ranking import area_under_curve, rank, threshold_at_rate
 from fairjax.metrics.scores import choose, chosen, error, mean, root_mean_squared_error
 from fairjax.metrics.thresholds import constant_output, decide, fixed
@@ -94,8 +100,8 @@ def _loss(task: Task, scores: Array, data: Dataset) -> Array:
 def _binary(task: Task, scores: Array, data: Dataset, blocks: Blocks, base_rate: Array) -> Metrics:
     score, mask = scores[:, 0], data.label_mask[:, 0]
     label, known = keep(data.labels[:, 0], mask), data.weight * mask
-    ranked = rank(score, label, known)  # the only sort: it gives the area and the threshold
-    out = {f"auc[{task.name}]": area_under_curve(ranked)}
+    ranked = rank(score, label, known)  # gives the area and the threshold
+    out = {f"auc[{task.name}]": area_under_curve(ranked)} | _distributions(task, jax.nn.sigmoid(score), data, blocks)
     for suffix, threshold in (("", threshold_at_rate(ranked, base_rate)), ("@0.5", fixed(0.5))):
         decision = decide(score, jnp.asarray(threshold))
         out[f"error{suffix}[{task.name}]"] = error(decision, label, known)
@@ -122,6 +128,18 @@ def _correlations(task: str, attribute: Attribute, suffix: str, value_nc: Array,
     return counted | {f"correlation{name}{suffix}[{pair}]": value for name, value in found.items()}
 
 
+def _distributions(task: Task, value: Array, data: Dataset, blocks: Blocks) -> Metrics:
+    """Distances between the groups' distributions of a prediction, with or without a label: one sort for all attributes."""
+    value, groups, weight = ascending(value, data.groups, data.weight)
+    out: Metrics = {}
+    for attribute, block in blocks:
+        if not attribute.number:
+            found, pair = unfairness_in_order(value, groups[:, block], weight), f"{task.name}|{attribute.name}"
+            out |= {f"kolmogorov_smirnov[{pair}]": found.kolmogorov_smirnov, f"kolmogorov_smirnov_floor[{pair}]": found.floor,
+                    f"wasserstein[{pair}]": found.wasserstein}
+    return out
+
+
 def _rate_metrics(task: str, attribute: Attribute, suffix: str, rates: group.Rates) -> Metrics:
     pair = f"{task}|{attribute.name}"
     out = {f"{name}{suffix}[{pair}]": gap(rates) for name, gap in DIFFERENCES.items()}
@@ -144,6 +162,7 @@ def _regression(task: Task, scores: Array, data: Dataset, blocks: Blocks, base_r
     prediction, known = task.in_units(scores[:, 0]), data.weight * data.label_mask[:, 0]
     out = {f"error[{task.name}]": root_mean_squared_error(prediction, task.in_units(data.labels[:, 0]), known),
            f"constant_output[{task.name}]": constant_output(prediction, known)}
+    out |= _distributions(task, prediction, data, blocks)
     mean_g, mass_g = group_mean(prediction, data.groups, data.weight)
     mean_g = jnp.where(mass_g > 0, mean_g, jnp.nan)
     for attribute, block in blocks:

@@ -2,8 +2,8 @@
 
 A *distance* is ``(prob[N], groups[N, G], weight[N]) -> scalar`` for one attribute: zero when the groups agree, zero with
 zero gradient when fewer than two groups are present. A *condition* chooses the rows. A :class:`Notion` is both. A
-distance is a gap between the values of a statistic (:func:`named`), or compares distributions (``mmd``). Of an attribute
-that is a number it is dependence (``pearson``, ``hsic``).
+distance is a gap between the values of a statistic (:func:`named`), or compares distributions (``mmd``, ``barycenter``). Of
+an attribute that is a number it is dependence (``pearson``, ``hsic``).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from fairjax.notions.gaps import difference, ratio
 from fairjax.notions.mmd import adjusted_mmd, gaussian, gaussian_mmd, laplacian, mmd, published_mmd
 from fairjax.notions.rates import published_rate_gap, rate_gap, sharpened_rate_gap
 from fairjax.notions.statistics import CLASSES, NUMBERS, Statistic, parity
+from fairjax.notions.transport import average, barycenter, largest, projected, sinkhorn, sliced
 from fairjax.types import KINDS, Array
 
 Distance = Callable[..., Array]
@@ -46,6 +47,11 @@ def micro(distance: Distance, prob: Array, groups: Array, weight: Array, label: 
     """One distance of all columns together: every row counts once per column."""
     one = [jnp.ravel(a) for a in (prob, weight, label)]
     return distance(one[0], jnp.repeat(groups, prob.shape[1], axis=0), *one[1:])
+
+
+def jointly(distance: Distance, prob: Array, groups: Array, weight: Array, label: Array) -> Array:
+    """One distance of rows as points of U columns (``sliced``, ``sinkhorn``); a row counts as in the column where least."""
+    return distance(prob, groups, jnp.min(weight, axis=1), label)
 
 
 def _each(distance: Distance, prob: Array, groups: Array, weight: Array, label: Array) -> Array:
@@ -115,8 +121,9 @@ def fits(kind: str) -> tuple[str, ...]:
     return tuple(name for name, (statistic, _) in TABLE.items() if kind in statistic.kinds)
 
 
-__all__ = ["CLASSES", "NUMBERS", "TABLE", "Notion", "Statistic", "added", "adjusted_mmd", "correlation_ratio",
-           "difference", "differential", "everyone", "exclusive", "fits", "gaps", "gaussian", "gaussian_mmd", "hsic",
-           "known", "kolmogorov_smirnov", "laplacian", "macro", "micro", "mmd", "named", "negatives", "nobody", "parity",
-           "pearson", "positives", "published_correlation", "published_mmd", "published_rate_gap", "rate_gap", "ratio",
-           "sharpened_rate_gap", "soft_kolmogorov_smirnov", "statistics", "wasserstein", "worst"]
+__all__ = ["CLASSES", "NUMBERS", "Notion", "Statistic", "TABLE", "added", "adjusted_mmd", "average", "barycenter",
+           "correlation_ratio", "difference", "differential", "everyone", "exclusive", "fits", "gaps", "gaussian",
+           "gaussian_mmd", "hsic", "jointly", "known", "kolmogorov_smirnov", "laplacian", "largest", "macro", "micro", "mmd",
+           "named", "negatives", "nobody", "parity", "pearson", "positives", "projected", "published_correlation",
+           "published_mmd", "published_rate_gap", "rate_gap", "ratio", "sharpened_rate_gap", "sinkhorn", "sliced",
+           "soft_kolmogorov_smirnov", "statistics", "wasserstein", "worst"]

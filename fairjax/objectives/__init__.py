@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from fairjax.objectives.differential import Counted, Differential, crossed, differentially_fair
+from fairjax.objectives.joint import jointly_fair
 from fairjax.objectives.mta_f import mta_f, mta_f_rows
 from fairjax.objectives.rows import Terms, objective, per_task, weighted
 
-__all__ = ["Counted", "Differential", "Terms", "crossed", "differentially_fair", "mta_f", "mta_f_rows", "objective", "per_task",
-           "weighted"]
+__all__ = ["Counted", "Differential", "Terms", "crossed", "differentially_fair", "jointly_fair", "mta_f", "mta_f_rows",
+           "objective", "per_task", "weighted"]

@@ -103,7 +103,8 @@ def mixing(share: Array, sizes: Sequence[int], amount: Array, order: Sequence[in
         weight = alike * share[None]
         mass = jnp.sum(weight, axis=1, keepdims=True)
         average = jnp.where(mass > 0, divide(weight, mass), share[None])  # nobody like it was seen: all stand in
-        mixed = (1.0 - amount[a]) * mixed + amount[a] * average @ mixed
+        # a GPU would round weights to ten bits
+        mixed = (1.0 - amount[a]) * mixed + amount[a] * jnp.matmul(average, mixed, precision="highest")
     return mixed
 
 
@@ -214,31 +215,64 @@ def _jumps(quantile_gk: Array, half_g: Array, drawn: bool) -> Array:
     return jnp.stack([bottom, top] if drawn else [jnp.clip(middle, bottom, top)] * 2)
 
 
-def _apply(state: Table, value: Array, cell: Array, sizes: Sequence[int], amount: Array, order: Sequence[int],
-           slope: float, key: Array | None) -> Array:
-    """Values ``[N, T]`` after repair, on its scale."""
-    count, stays = state.quantiles.shape[-1], jnp.prod(1.0 - amount)
-    mixed = mixing(state.share, sizes, amount, order)
-    stranger = jnp.append((1.0 - stays) * state.share, stays)[None]  # of a row whose cell is unknown
-    mixed = jnp.concatenate([jnp.pad(mixed, ((0, 0), (0, 1))), stranger])
-    target = jnp.einsum("gh,thk->tgk", mixed - stays * jnp.eye(len(mixed)), state.quantiles)  # but for what stays of the score
-    half_g = divide(jnp.asarray(0.5), state.rows)
-    chosen = jnp.full(value.T.shape, 0.5) if key is None else jax.random.uniform(key, value.T.shape)
+class Moves(NamedTuple):
+    """What rows are scored with, ``[T, G + 1, K]`` each: every entry of a table, and where it goes."""
 
-    def of_task(quantile_gk: Array, target_gk: Array, value_n: Array, chosen_n: Array) -> Array:
-        flat, aim, start = quantile_gk.ravel(), target_gk.ravel(), cell * count
-        bottom, top = _jumps(quantile_gk, half_g, key is not None).reshape(2, -1)
+    quantiles: Array
+    target: Array  # but for what stays of the score
+    bottom: Array  # level at which the distribution function begins to jump at an entry
+    top: Array
+
+
+def staying(amount: Array) -> Array:
+    """The part of a score that stays after repair of ``amount[A]``."""
+    return jnp.prod(1.0 - amount)
+
+
+def moves(state: Table, sizes: Sequence[int], amount: Array, order: Sequence[int], drawn: bool = False) -> Moves:
+    """Where every entry of a table goes by repair of ``amount[A]``; last of a row whose cell is unknown."""
+    stays = staying(amount)
+    mixed = mixing(state.share, sizes, amount, order)
+    stranger = jnp.append((1.0 - stays) * state.share, stays)[None]
+    mixed = jnp.concatenate([jnp.pad(mixed, ((0, 0), (0, 1))), stranger])
+    target = jnp.einsum("gh,thk->tgk", mixed - stays * jnp.eye(len(mixed)), state.quantiles, precision="highest")
+    half_g = divide(jnp.asarray(0.5), state.rows)
+    jumps = jax.vmap(lambda quantile_gk: _jumps(quantile_gk, half_g, drawn), 0, 1)(state.quantiles)
+    return Moves(state.quantiles, target, *jumps)
+
+
+def along(moved: Moves, value: Array, cell: Array, chosen: Array | None = None) -> tuple[Array, Array]:
+    """Values ``[N, T]`` brought into the range of their cells, and where they go, but for what stays of them.
+
+    ``chosen`` ``[N, T]`` in [0, 1] is the point of a jump of the distribution function that is taken, of moves that are to be
+    ``drawn``; the middle by default.
+    """
+    count = moved.quantiles.shape[-1]
+
+    def of_task(moved_gk: Moves, value_n: Array, chosen_n: Array | None) -> tuple[Array, Array]:
+        (flat, aim, bottom, top), start = (a.ravel() for a in moved_gk), cell * count
         inside = jnp.clip(value_n, flat[start], flat[start + count - 1])
         found = jax.lax.optimization_barrier(below(flat, start, count, inside, count))  # or XLA searches anew for each use
         at, left = start + jnp.minimum(found, count - 1), jnp.maximum(found - 1, 0)
         between = left + divide(inside - flat[start + left], flat[at] - flat[start + left])
-        jump = _place(bottom[at] + chosen_n * (top[at] - bottom[at]), count)
+        if chosen_n is None:  # then bottom and top are the middle, and the entries are fewer than the rows
+            jump = _place(bottom, count)[at]
+        else:
+            jump = _place(bottom[at] + chosen_n * (top[at] - bottom[at]), count)
         place = jnp.where(flat[at] == inside, jump, between)
         left = jnp.clip(place.astype(jnp.int32), 0, count - 2)
         low, high = aim[start + left], aim[start + left + 1]
         # in this form equal targets stay equal to the last bit, so that no group's atoms are told apart by rounding
-        return stays * value_n + low + (place - left) * (high - low) + (1.0 - stays) * slope * (value_n - inside)
-    return jax.vmap(of_task, out_axes=1)(state.quantiles, target, value.T, chosen)
+        return inside, low + (place - left) * (high - low)
+    return jax.vmap(of_task, (0, 1, 1), 1)(moved, value, chosen)
+
+
+def _apply(state: Table, value: Array, cell: Array, sizes: Sequence[int], amount: Array, order: Sequence[int],
+           slope: float, key: Array | None) -> Array:
+    """Values ``[N, T]`` after repair, on its scale."""
+    chosen, stays = None if key is None else jax.random.uniform(key, value.T.shape).T, staying(amount)
+    inside, target = along(moves(state, sizes, amount, order, key is not None), value, cell, chosen)
+    return stays * value + target + (1.0 - stays) * slope * (value - inside)
 
 
 # ------------------------------------------------------------------------------------------------ the pair

@@ -9,18 +9,19 @@ small markup of its own, is escaped in the script.
 from __future__ import annotations
 
 import json
-import re
 from html import escape
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
 
 from fairjax.disk import write
 from fairjax.metrics import GroupTable
+from fairjax.repair import Audit
 from fairjax.report.figures import COLOURS, SIZES, look
 from fairjax.report.groups import groups_section
+from fairjax.report.repair import repair_section
 from fairjax.report.summary import plain
+from fairjax.report.template import asset, filled, notes
 from fairjax.report.view import Panel, Study, column, error_name, gap_names, literal, worst_gap, wrapped
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "pentagon")
@@ -33,8 +34,8 @@ POLICY = ("default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-s
           "img-src data: blob:; worker-src blob:; font-src data:; base-uri 'none'; form-action 'none'")
 
 
-def write_page(path: Path, study: Study, groups: GroupTable | None = None) -> Path:
-    """Write the page of a study, with the groups of one of its runs where given.
+def write_page(path: Path, study: Study, groups: GroupTable | None = None, repair: Audit | None = None) -> Path:
+    """Write the page of a study, with the groups and the repair of one of its runs where given.
 
     Raises:
       ImportError: plotly is missing.
@@ -44,14 +45,13 @@ def write_page(path: Path, study: Study, groups: GroupTable | None = None) -> Pa
     except ImportError as error:
         raise ImportError("the page needs plotly: pip install 'fairjax[plot]'") from error
     rows = shown_rows(study)
-    slots = {"policy": POLICY, "title": escape(title(study)), "style": _asset("page.css"), "script": _asset("page.js"),
+    slots = {"policy": POLICY, "title": escape(title(study)), "style": asset("page.css"), "script": asset("page.js"),
              "plotly": get_plotlyjs(), "data": embedded(payload(study, rows)), "lead": _lead(study),
-             "notes": _notes([*study.notes, *_thinned(study, rows)]), "explanation": _explanation(study),
+             "notes": notes([*study.notes, *_thinned(study, rows)]), "explanation": _explanation(study),
              "methods": _methods(study), "frontiers": _frontiers(study, rows), "environment": _environment(study.info),
-             "groups": groups_section(groups, study.info.get("groups", {}))}
-    pieces = re.split(r"\{\{(\w+)\}\}", _asset("page.html"))  # text, slot, text, ...: a value is never read as a slot
-    page = "".join(slots[piece] if i % 2 else piece for i, piece in enumerate(pieces))
-    return write(path, page.encode("utf-8"))
+             "groups": groups_section(groups, study.info.get("groups", {})),
+             "repair": "" if repair is None else repair_section(repair, study.info.get("repair"))}
+    return write(path, filled("page.html", slots).encode("utf-8"))
 
 
 def title(study: Study) -> str:
@@ -135,21 +135,12 @@ def _thinned(study: Study, rows: np.ndarray) -> list[str]:
             " table.csv holds all."]
 
 
-def _asset(name: str) -> str:
-    return resources.files("fairjax.report").joinpath("assets", name).read_text("utf-8")
-
-
 def _lead(study: Study) -> str:
     info, lost = study.info, int(study.diverged.sum())
     count = "1 method" if len(study.methods) == 1 else f"{len(study.methods)} methods"
     parts = [f"{len(study.method)} runs, {count}", f"{lost} diverged" if lost else "none diverged",
              f"tasks: {', '.join(info['tasks']) or 'none'}", f"sensitive: {', '.join(info['attributes']) or 'none'}"]
     return escape(" \N{MIDDLE DOT} ".join(parts))
-
-
-def _notes(notes: list[str]) -> str:
-    items = "".join(f"<li>{escape(note)}</li>" for note in notes)
-    return f'<ul class="notes">{items}</ul>' if notes else ""
 
 
 def _explanation(study: Study) -> str:
@@ -243,7 +234,7 @@ def _number(value) -> str:
 def _environment(info: dict) -> str:
     """What was run where, as a definition list."""
     known = ["environment", "versions", "seeds", "single_task"]
-    rest = sorted(set(info) - {*known, "title", "command", "selection", "tasks", "attributes", "groups"})
+    rest = sorted(set(info) - {*known, "title", "command", "selection", "tasks", "attributes", "groups", "repair"})
     items = []
     for name in [n for n in (*known, *rest) if n in info]:
         value = plain(info[name])

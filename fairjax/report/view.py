@@ -166,10 +166,11 @@ def literal(text: str, width: int = SHORT) -> str:
 def knee_run(table: Table, info: dict) -> int | None:
     """The run that stands for a study: the knee of the frontier of all its methods, selected on validation.
 
-    Single-task runs are not asked: they are a network per task. None where no other run ended with finite metrics.
+    Single-task runs, repaired or not, are not asked: they are a network per task. None where no other run ended with finite
+    metrics.
     """
     seen = study(table, info)
-    asked = seen.overall.usable & (np.array([str(m) for m in table["method"]]) != "single_task")
+    asked = seen.overall.usable & np.array([not str(m).startswith("single_task") for m in table["method"]])
     if seen.overall.select is seen.overall.show or not asked.any():
         return None
     return int(table["run"][knee(np.where(asked[:, None], seen.overall.select, np.nan))])
