@@ -31,8 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fairjax.masked import weighted_mean
-from fairjax.metrics import auc, interval_over_seeds, mean_squared_error
-from fairjax.notions.distribution import kolmogorov_smirnov
+from fairjax.metrics import auc, interval_over_seeds, mean_squared_error, unfairness
 from fairjax.post import barycenter, price, published_barycenter
 from fairjax.types import Array, Attribute, Columns, Dataset, Post, Spec, Task
 
@@ -87,14 +86,8 @@ class Study(NamedTuple):
 # ------------------------------------------------------------------------------------------------------- what is measured
 
 
-def gap(score: Array, groups: Array, weight: Array) -> Array:
-    """KS of one task's scores ``[N]`` between groups."""
-    return kolmogorov_smirnov(score, groups, weight)
-
-
-def floor(groups: Array, weight: Array) -> Array:
-    """What KS two samples of one law, as large as the two groups, show on average."""
-    return 0.8687 * jnp.sqrt(jnp.sum(1.0 / (weight @ groups)))
+# of every task: scores [N, T], groups [N, G], weight [N] -> Unfairness of arrays [T]
+apart = jax.vmap(unfairness, (1, None, None))
 
 
 def quality(task: Task) -> Callable[[Array, Array, Array], Array]:
@@ -116,15 +109,13 @@ def looked_at(spec: Spec, values: dict[str, Array], data: dict[str, Dataset], re
         seen = (values[pool], data[pool].groups, data[pool].weight)
         stages[f"_after{name}"] = repair.apply(repair.fit(*seen), values["test"], test.groups)
     shown_rnt = jnp.stack(list(stages.values()))
-    gaps = jax.vmap(gap, (1, None, None))
-    ks_rt = jax.vmap(gaps, (0, None, None))(shown_rnt, test.groups, test.weight)
+    apart_rt = jax.vmap(apart, (0, None, None))(shown_rnt, test.groups, test.weight)
     quality_rt = jnp.stack([jax.vmap(quality(task), (0, None, None))(
         shown_rnt[:, :, i], task.in_units(test.labels[:, i]), test.label_mask[:, i])
         for i, task in enumerate(spec.tasks)], axis=1)
-    found = {"ks_train": gaps(values["train"], train.groups, train.weight),
-             "floor": jnp.broadcast_to(floor(test.groups, test.weight), len(spec.tasks))}
+    found = {"ks_train": apart(values["train"], train.groups, train.weight).kolmogorov_smirnov, "floor": apart_rt.floor[0]}
     for r, name in enumerate(stages):
-        found |= {f"quality{name}": quality_rt[r], f"ks{name}": ks_rt[r],
+        found |= {f"quality{name}": quality_rt[r], f"ks{name}": apart_rt.kolmogorov_smirnov[r],
                   f"change{name}": jnp.mean(jnp.square(shown_rnt[r] - shown_rnt[0]), axis=0)}
     if spec.tasks[0].kind == "binary":
         found["quality_wrong_labels"] = jax.vmap(auc, (1, None, None))(values["test"], test.labels[:, 0], test.weight)
@@ -478,8 +469,8 @@ def paired(rows: list[dict], alone: str) -> str:
     found = []
     for (share,), mine in together([r for r in rows if r["task"] == "income"], ("missing",)):
         of = {(r["model"], r["seed"]): r for r in mine}
-        apart = [r["quality_after"] - of["STL", seed][alone] for (model, seed), r in of.items() if model == "MTL"]
-        found.append("{:.0%} missing {:+.3f} [{:+.3f}, {:+.3f}]".format(share, *interval(apart)))
+        less = [r["quality_after"] - of["STL", seed][alone] for (model, seed), r in of.items() if model == "MTL"]
+        found.append("{:.0%} missing {:+.3f} [{:+.3f}, {:+.3f}]".format(share, *interval(less)))
     return f"MTL repaired less STL {'as trained' if alone == 'quality' else 'repaired'}: {'; '.join(found)}."
 
 
@@ -549,11 +540,12 @@ def trial(case: Case, key: Array, rows: Array, minority: Array, most: int, held_
                                                 key=keys[4] if case.draws else None), [held_out])
     means = jax.vmap(weighted_mean, (None, 1))
     wrong, paid = (means(jnp.square(after - other)[:, 0], held) for other in (oracle(new, held, share), new_looks))
-    gaps = jax.vmap(gap, (1, None, None))(jnp.concatenate([new_looks, after], axis=1), held, jnp.ones(held_out))
+    found = apart(jnp.concatenate([new_looks, after], axis=1), held, jnp.ones(held_out))
+    before, ks = found.kolmogorov_smirnov
     middle, spread = share @ MEAN, share @ DEVIATION
     out = {"error": jnp.sqrt(share @ wrong), "error_minority": jnp.sqrt(wrong[1]), "price": share @ paid,
-           "price_oracle": share @ ((MEAN - middle) ** 2 + (DEVIATION - spread) ** 2), "ks_before": gaps[0], "ks": gaps[1],
-           "ks_in_pool": gap(inside[:, 0], pool, weight), "floor": floor(held, jnp.ones(held_out))}
+           "price_oracle": share @ ((MEAN - middle) ** 2 + (DEVIATION - spread) ** 2), "ks_before": before, "ks": ks,
+           "ks_in_pool": unfairness(inside[:, 0], pool, weight).kolmogorov_smirnov, "floor": found.floor[0]}
     return out | ({"price_foretold": (share @ price(state)[0])} if hasattr(state, "quantiles") else {})
 
 
@@ -751,11 +743,11 @@ def joint_study(size: Size) -> list[dict]:
 
     def seen(after: Array, before: Array, groups: Array, weight: Array, key: Array) -> dict[str, Array]:
         found = beside_floor(key, sliced_wasserstein(key, DIRECTIONS), after, groups, weight, 10)
-        rho, ks = group_correlations(after, groups, weight)[:, 0, 1], jax.vmap(gap, (1, None, None))(after, groups, weight)
+        rho, single = group_correlations(after, groups, weight)[:, 0, 1], apart(after, groups, weight)
         spread = [jnp.square(after - weighted_mean(after, g[:, None])).T @ g / jnp.sum(g) for g in groups.T]
         return {"correlation_a": rho[0], "correlation_b": rho[1], "sliced": found.value, "sliced_floor": found.floor,
-                "ks_1": ks[0], "ks_2": ks[1], "floor": floor(groups, weight), "variance": jnp.mean(jnp.stack(spread)),
-                "change": jnp.mean(jnp.sum(jnp.square(after - before), axis=1))}
+                "ks_1": single.kolmogorov_smirnov[0], "ks_2": single.kolmogorov_smirnov[1], "floor": single.floor[0],
+                "variance": jnp.mean(jnp.stack(spread)), "change": jnp.mean(jnp.sum(jnp.square(after - before), axis=1))}
 
     def moved(key: Array, held: tuple, name: str, rows: int) -> Array:
         pool_key, luck = jax.random.split(key)
