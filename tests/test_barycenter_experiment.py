@@ -108,7 +108,7 @@ def test_the_study_of_gaussians_nears_the_closed_form_and_is_reported(experiment
     assert experiment.run_all(["gaussians"], small, tmp_path) == []
     rows = experiment.read_rows(tmp_path / "gaussians.csv")
     assert len(rows) == 2 * 2 * 8
-    for name, at_50 in (("ours", 1 / 21), ("published", 1 / 15)):  # of 35 and 15 rows; notes: .066
+    for name, at_50 in (("ours", 1 / 21), ("published", 1 / 15)):  # of 35 and 15 rows; known: .066
         few, many = ([r for r in rows if r["convention"] == name and r["rows"] == n] for n in (50, 1000))
         assert np.mean([r["error"] for r in many]) < 0.09 < 0.2 < np.mean([r["error"] for r in few])
         assert np.mean([r["ks_in_pool"] for r in few]) == pytest.approx(at_50, abs=1e-3)

@@ -34,7 +34,7 @@ _SMALL = 100
 def read(paths: list[Path]) -> dict[str, np.ndarray]:
     """Columns of the rows that pass the filter; every other column is dropped as the file is read."""
     table = read_csv(paths[0], keep=COLUMNS)
-    rows = _passes(table)
+    rows = passes(table)
     columns = {name: column[rows] for name, column in table.columns.items()}
     names, counts = np.unique(columns["race"].astype(str), return_counts=True)
     small = set(names[counts < _SMALL].tolist())
@@ -42,7 +42,7 @@ def read(paths: list[Path]) -> dict[str, np.ndarray]:
     return columns
 
 
-def _passes(table: Table) -> np.ndarray:
+def passes(table: Table) -> np.ndarray:
     """Screened within 30 days of the arrest, recidivism known, not an ordinary traffic offence, scored."""
     days = table.numbers("days_b_screening_arrest")[0]
     known = table.text("is_recid") != "-1"
