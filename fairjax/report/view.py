@@ -170,7 +170,7 @@ def knee_run(table: Table, info: dict) -> int | None:
     metrics.
     """
     seen = study(table, info)
-    asked = seen.overall.usable & np.array([not str(m).startswith("single_task") for m in table["method"]])
+    asked = seen.overall.usable & np.array([not str(m).startswith("single_task") for m in table["method"]], bool)
     if seen.overall.select is seen.overall.show or not asked.any():
         return None
     return int(table["run"][knee(np.where(asked[:, None], seen.overall.select, np.nan))])
