@@ -285,6 +285,8 @@ def predict(model: Path, rows: Path, out: Path) -> None:
 @click.option("--calibration", type=click.Path(path_type=Path, dir_okay=False),
               help="CSV file of other rows with these columns, which the model was not trained on. Without it, rows are "
                    "repaired fold by fold, each by the others.")
+@click.option("--training", type=click.Path(path_type=Path, dir_okay=False),
+              help="CSV file of the rows that the model was trained on: warns of those that the repair is fitted on.")
 @click.option("--state", type=click.Path(path_type=Path, file_okay=False),
               help="Folder of an earlier repair, in place of --calibration.")
 @click.option("--folds", type=click.IntRange(2), default=5, show_default=True, help="Without --calibration.")
@@ -454,7 +456,7 @@ def repaired_rows(table, options: dict):
     weight = weights_in(table, options["weight_column"], needed=fits and options["calibration"] is None)
     labels = np.stack([table.require_numbers(name, "Labels are numbers, or empty.") for name in options["labels"]],
                       axis=1) if options["labels"] else None
-    how = {}
+    how, pool = {}, table
     if fits and options["calibration"]:
         from fairjax.data.read import read_csv
         pool = read_csv(options["calibration"], delimiter=options["delimiter"], encoding=options["encoding"])
@@ -467,8 +469,26 @@ def repaired_rows(table, options: dict):
         found = fitted.cross_fit_transform(*rows, sample_weight=weight, ties=options["seed"], **how)
     else:
         found = fitted.transform(rows[0], sensitive_features=rows[1], seed=options["seed"])
+    if fits and options["training"]:
+        warn_of_trained(pool, options, tasks)
     audit = fitted.audit(*rows, labels, weight, ties=options["seed"], **how)
     return fitted, dict(zip(tasks, found.T, strict=True)), audit
+
+
+def warn_of_trained(pool, options: dict, tasks: list[str]) -> None:
+    """Warn where rows of the pool are rows that the model was trained on, by the columns that both have, scores aside."""
+    from fairjax.data.read import read_csv
+    trained = read_csv(options["training"], delimiter=options["delimiter"], encoding=options["encoding"])
+    shared = [name for name in pool.columns if name in trained and name not in tasks]
+    features = len(set(shared) - set(options["sensitive"]))
+    if features < 2:
+        raise DataError(f"{options['training']}: has {features} columns in common with the calibration rows beside scores and "
+                        "groups, too few to tell rows by. Give a file with their features, or leave out --training.")
+    known = set(zip(*(trained.columns[name].tolist() for name in shared), strict=True))
+    count = sum(row in known for row in zip(*(pool.columns[name].tolist() for name in shared), strict=True))
+    if count:
+        click.echo(f"Warning: {count:,} of {len(pool):,} rows that the repair is fitted on are rows of {options['training']}. "
+                   "To rows it was trained on a model gives other scores than to new ones; fit on others.", err=True)
 
 
 def repair_of(options: dict):
@@ -476,7 +496,8 @@ def repair_of(options: dict):
     from fairjax.repair import Repair
     if options["state"] is not None:
         fitted = Repair.load(options["state"])
-        given = [f"--{name}" for name in ("calibration", "scale", "share", "small", "minimum") if options[name] is not None]
+        given = [f"--{name}" for name in ("calibration", "training", "scale", "share", "small", "minimum")
+                 if options[name] is not None]
         if given:
             raise DataError(f"{options['state']}: was fitted already; leave out {', '.join(given)}, or leave out --state.")
     else:

@@ -157,14 +157,15 @@ def evaluator(spec: Spec, repair: tuple[float, ...] = ()) -> Callable[[dict[str,
     def evaluate(scores: dict[str, Array], splits: Splits) -> dict[str, Array]:
         rates = base_rates(spec, splits.train)
 
-        def metrics(scores: dict[str, Array], prefix: str = "") -> dict[str, Array]:
-            return {f"{prefix}{split}.{name}": value for split in SPLITS
+        def metrics(scores: dict[str, Array]) -> dict[str, Array]:
+            return {f"{split}.{name}": value for split in SPLITS
                     for name, value in evaluate_scores(spec, scores[split], getattr(splits, split), rates).items()}
 
         if not repair:
             return metrics(scores)
-        after = jax.vmap(lambda amount: metrics(repaired(spec, scores, splits, amount), "repaired."))(jnp.asarray(repair))
-        return metrics(scores) | after
+        after = jax.vmap(lambda amount: repaired(spec, scores, splits, amount))(jnp.asarray(repair))
+        every = jax.vmap(metrics)(jax.tree.map(lambda one, more: jnp.concatenate([one[None], more]), scores, after))
+        return {name: v[0] for name, v in every.items()} | {f"repaired.{name}": v[1:] for name, v in every.items()}
     return evaluate
 
 

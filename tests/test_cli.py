@@ -146,7 +146,15 @@ def test_repair_without_calibration_goes_fold_by_fold_and_says_so(repairs):
     assert same.exit_code == 0 and same.output.count("2,400 rows are those of the pool") == 1
 
 
+def test_repair_warns_of_rows_that_the_model_was_trained_on(repairs):
+    done, _ = repairs("new.csv", *REPAIR, "--calibration", "old.csv", "--training", "old.csv", "--out", "one")
+    assert done.exit_code == 0 and "2,400 of 2,400 rows that the repair is fitted on are rows of old.csv" in done.output
+    done, _ = repairs("new.csv", *REPAIR, "--calibration", "old.csv", "--training", "new.csv", "--out", "two")
+    assert done.exit_code == 0 and "fitted on are rows" not in done.output
+
+
 @pytest.mark.parametrize(("arguments", "words"), [
+    (["new.csv", *REPAIR, "--calibration", "old.csv", "--training", "strange.csv"], "too few to tell rows by"),
     (["new.csv", "--score", "pd"], "--sensitive COLUMN"),
     (["nowhere.csv", *REPAIR], "nowhere.csv: no such file"),
     (["new.csv", *REPAIR, "--score", "id"], "column 'id': 600 of 600 cells are not numbers, line 2 ('r0')"),
