@@ -149,7 +149,9 @@ def test_repair_without_calibration_goes_fold_by_fold_and_says_so(repairs):
 def test_repair_warns_of_rows_that_the_model_was_trained_on(repairs):
     done, _ = repairs("new.csv", *REPAIR, "--calibration", "old.csv", "--training", "old.csv", "--out", "one")
     assert done.exit_code == 0 and "2,400 of 2,400 rows that the repair is fitted on are rows of old.csv" in done.output
-    done, _ = repairs("new.csv", *REPAIR, "--calibration", "old.csv", "--training", "new.csv", "--out", "two")
+    others = scored(500, 2)
+    write("trained.csv", others | {"id": [f"t{i}" for i in range(500)]})
+    done, _ = repairs("new.csv", *REPAIR, "--calibration", "old.csv", "--training", "trained.csv", "--out", "two")
     assert done.exit_code == 0 and "fitted on are rows" not in done.output
 
 
