@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from cases import double
 
 from fairjax import post
 from fairjax.post.barycenter import fit_host
@@ -151,7 +152,7 @@ def test_the_published_convention(count):
         level = np.searchsorted(own, new[rows, 0], side="right") / len(own)
         want[rows] = sum(share[r] * np.interp(level, np.linspace(0, 1, (cell == r).sum()), np.sort(score[cell == r, 0]))
                          for r in range(count))
-    with jax.enable_x64(True):
+    with double():
         published = post.published_barycenter()
         state = jax.jit(published.fit)(jnp.asarray(score), member(cell, count), jnp.ones(700))
         got = jax.jit(published.apply)(state, jnp.asarray(new), member(new_cell, count))
@@ -368,7 +369,7 @@ def test_amounts_per_attribute():
 def test_gradients_are_those_of_finite_differences():
     score, cell, state = pool()
     rows, groups = skewed(50, 3, 11)[0], member(skewed(50, 3, 11)[1], 3)
-    with jax.enable_x64(True):
+    with double():
         state64, rows64 = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), state), jnp.asarray(rows)
         slope = jax.jit(jax.grad(lambda s: jnp.sum(jnp.sin(apply(state64, s, groups)))))(rows64)
         up, down = (np.sin(np.asarray(apply(state64, rows64 + d, groups))) for d in (1e-7, -1e-7))
