@@ -219,8 +219,11 @@ def test_out_of_range_scores_stay_at_the_end_or_keep_their_distance():
     top = np.array([[score[cell == 0, t].max() for t in range(2)]], np.float32)
     at_end, beyond = (apply(state, jnp.asarray(top + d), member([0], 3)) for d in (0.0, 2.0))
     np.testing.assert_allclose(at_end, beyond, atol=1e-5)
-    shifted = jitted(post.barycenter(slope=1.0))[1](state, jnp.asarray(top + 2.0), member([0], 3))
+    shift = jitted(post.barycenter(slope=1.0))[1]
+    shifted = shift(state, jnp.asarray(top + 2.0), member([0], 3))
     np.testing.assert_allclose(shifted, at_end + 2.0, atol=1e-5)
+    half, half_beyond = (shift(state, jnp.asarray(top + d), member([0], 3), amount=0.5) for d in (0.0, 2.0))
+    np.testing.assert_allclose(half_beyond, half + 2.0, atol=1e-5)
     untouched = apply(state, jnp.asarray(top + 2.0), member([0], 3), amount=0.0)
     np.testing.assert_allclose(untouched, top + 2.0, rtol=1e-6)
 
@@ -266,6 +269,8 @@ def test_a_tiny_group_an_absent_one_and_the_unknown():
     target = jnp.einsum("g,tgk->tk", state.share, state.quantiles[:, :4])
     want = jax.vmap(lambda q, i: jnp.interp(i, jnp.arange(1024.0), q), (0, 1), 1)(target, level)
     np.testing.assert_allclose(got[:5], want, atol=0.01)
+    half = apply(state, new, member([4] * 5, 4), amount=0.5)
+    np.testing.assert_allclose(half, (new + got[5:]) / 2, atol=1e-5)
     assert np.all(np.isfinite(apply(state, new, member([2] * 5, 4))))
 
 
@@ -349,6 +354,17 @@ def test_the_path_is_the_sequential_repair_without_refitting():
         # what is left between the levels of an attribute is gone once it has had its turn, and not before
         gaps = [kolmogorov(np.asarray(path[step + 1]), level[b]) for b in range(3)]
         assert max(gaps[b] for b in order[:step + 1]) < 0.06 and all(gaps[b] > 0.06 for b in later)
+
+
+def test_a_level_that_nobody_has_is_ranked_among_all_and_goes_where_all_go():
+    level, score, groups, _ = crossed()
+    seen = level[2] == 0
+    fitted, repaired = jitted(post.barycenter(SIZES))
+    state = fitted(jnp.float32(score[seen])[:, None], groups[seen], jnp.ones(seen.sum()))
+    rows = jnp.float32(score[~seen][:20])[:, None]
+    unknown = repaired(state, rows, jnp.zeros((20, 7)))
+    for amount in ([1.0, 1.0, 1.0], [1.0, 0.0, 0.0]):
+        np.testing.assert_allclose(repaired(state, rows, groups[~seen][:20], amount=jnp.array(amount)), unknown, atol=1e-5)
 
 
 def test_amounts_per_attribute():
