@@ -14,7 +14,7 @@ from cases import double
 
 from fairjax import post
 from fairjax.post.barycenter import fit_host
-from fairjax.types import Attribute, Spec, Task
+from fairjax.types import Attribute, DataError, Spec, Task
 
 REPAIR = post.barycenter()
 fit, apply = jax.jit(REPAIR.fit), jax.jit(REPAIR.apply)
@@ -445,6 +445,13 @@ def test_scores_of_a_model():
         np.testing.assert_allclose(got, want, atol=5e-4)
     classes = np.asarray(jax.nn.softmax(after[:, 2:]))
     assert max(kolmogorov(classes[:, c], cell) for c in range(3)) < 0.08 < kolmogorov(logits[:, 3], cell)
+
+
+def test_a_number_has_no_groups_to_repair():
+    spec = Spec((Task("hired"),), (Attribute("age", (), number=True),))
+    for attributes in (None, (0,)):
+        with pytest.raises(DataError, match=r"a number has none \(age\)"):
+            post.model_barycenter(spec, attributes)
 
 
 def test_rows_of_the_pool_are_repaired_by_the_others():

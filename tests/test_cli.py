@@ -380,7 +380,8 @@ def test_bad_input_is_one_message_and_exit_code_2(case, command, tmp_path):
     (["frontier", "--methods", "mtaf"], "mta_f"), (["frontier", "--data", "adult", "--task", "x"], "--task"),
     (["frontier", "--data", "nowhere.csv"], "nowhere.csv"), (["predict", "nomodel", "rows.csv"], "no trained model"),
     (["train", "--like", "nosweep", "--run", "1"], "no finished sweep"), (["frontier", "--runs", "0"], "--runs"),
-    (["train", "--lam", "1,2,3"], "--lam")])
+    (["train", "--lam", "1,2,3"], "--lam"), (["frontier", "--repair", "2"], "amounts from 0"),
+    (["frontier", "--repair", "all"], "not a list of numbers")])
 def test_bad_arguments_say_what_is_there(arguments, word, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(main, arguments)

@@ -114,7 +114,7 @@ def sliced(key: Array, directions: int = 64, over: Callable[[Array, Array], Arra
     Reference:
       Rabin, Peyre, Delon, Bernot: Wasserstein barycenter and its application to texture mixing, SSVM 2011; by ott-jax.
     """
-    solve = _ott("sliced").sliced_wasserstein
+    solve = ott("tools.sliced").sliced_wasserstein
 
     def project(point: Array) -> Array:
         return point @ _directions(key, directions, point.shape[1]).T
@@ -142,8 +142,8 @@ def sinkhorn(epsilon: Array | float = 0.05, iterations: int = 100, over: Callabl
       Feydy, Sejourne, Vialard, Amari, Trouve, Peyre: Interpolating between optimal transport and MMD using Sinkhorn
       divergences, AISTATS 2019; by ott-jax.
     """
-    solve, fixed = _ott("sinkhorn_divergence").sinkhorn_divergence, {"min_iterations": iterations, "max_iterations": iterations}
-    cloud = importlib.import_module("ott.geometry.pointcloud").PointCloud
+    solve, cloud = ott("tools.sinkhorn_divergence").sinkhorn_divergence, ott("geometry.pointcloud").PointCloud
+    fixed = {"min_iterations": iterations, "max_iterations": iterations}
 
     def of(point: Array, a: Array, b: Array) -> Array:
         return solve(cloud, point, point, a=a, b=b, epsilon=epsilon, solve_kwargs=fixed)[0]
@@ -189,8 +189,14 @@ def _directions(key: Array, directions: int, width: int) -> Array:
     return way / jnp.linalg.norm(way, axis=1, keepdims=True)
 
 
-def _ott(tool: str):
+def ott(module: str):
+    """A module of OTT.
+
+    Raises:
+      ImportError: it is missing; names the extra.
+    """
     try:
-        return importlib.import_module(f"ott.tools.{tool}")
+        importlib.import_module("ott")
+        return importlib.import_module(f"ott.{module}")
     except ImportError as error:
-        raise ImportError("sliced and Sinkhorn distances need OTT: pip install 'fairjax[ot]'") from error
+        raise ImportError("transport of several columns at once needs OTT: pip install 'fairjax[ot]'") from error

@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from fairjax.masked import divide, keep, weighted_mean
+from fairjax.notions.transport import ott
 from fairjax.types import Array, Post, PyTree
 
 ROWS_AT_ONCE = 1024  # of the out-of-sample map, which compares each with every point
@@ -238,33 +239,21 @@ def _drawn(key: Array, z: Array, member: Array, size: int) -> tuple[Array, Array
 
 def _barycenter(points: Array, mass: Array, pi: Array, start: Array, epsilon: float, rounds: int) -> Array:
     """Points ``[S, T]`` of the barycenter, all of the same mass."""
-    _need_ott()
-    from ott.problems.linear.barycenter_problem import FreeBarycenterProblem
-    from ott.solvers.linear.continuous_barycenter import FreeWassersteinBarycenter
-    from ott.solvers.linear.sinkhorn import Sinkhorn
-    solver = FreeWassersteinBarycenter(Sinkhorn(threshold=1e-2, max_iterations=1000), max_iterations=rounds)
-    problem = FreeBarycenterProblem(points, mass, pi, epsilon=epsilon)
+    sinkhorn = ott("solvers.linear.sinkhorn").Sinkhorn(threshold=1e-2, max_iterations=1000)
+    solver = ott("solvers.linear.continuous_barycenter").FreeWassersteinBarycenter(sinkhorn, max_iterations=rounds)
+    problem = ott("problems.linear.barycenter_problem").FreeBarycenterProblem(points, mass, pi, epsilon=epsilon)
     return solver(problem, bar_size=len(start), x_init=start).x
 
 
 def _solve(points: Array, mass: Array, bar: Array, epsilon: float):
     """Entropic transport of a group's points to the barycenter's."""
-    _need_ott()
-    from ott.geometry.pointcloud import PointCloud
-    from ott.solvers import linear
-    return linear.solve(PointCloud(points, bar, epsilon=epsilon), a=mass, max_iterations=2000)
+    cloud = ott("geometry.pointcloud").PointCloud(points, bar, epsilon=epsilon)
+    return ott("solvers.linear").solve(cloud, a=mass, max_iterations=2000)
 
 
 def _smooth(by: Smoother, x: Array) -> Array:
     logit = (by.bias - jnp.sum((x - by.point) ** 2, axis=-1)) / by.temperature
     return by.slope * x + jax.nn.softmax(logit) @ by.value
-
-
-def _need_ott() -> None:
-    try:
-        import ott  # noqa: F401
-    except ImportError as error:
-        raise ImportError("transport between clouds of points needs OTT: pip install 'fairjax[ot]'") from error
 
 
 # ------------------------------------------------------------------------------------------------- one after another

@@ -10,12 +10,21 @@ import jax.numpy as jnp
 from fairjax.losses import probabilities
 from fairjax.post.barycenter import barycenter
 from fairjax.post.scales import SMALLEST, logit
-from fairjax.types import Array, Post, Spec
+from fairjax.types import Array, DataError, Post, Spec
 
 
 def of_attributes(spec: Spec, attributes: Sequence[int] | None = None) -> list[int]:
-    """Attributes that a repair is for: those given, or all with levels."""
-    return [i for i, a in enumerate(spec.attributes) if not a.number] if attributes is None else list(attributes)
+    """Attributes that a repair is for: those given, or all with levels.
+
+    Raises:
+      DataError: there is none with levels.
+    """
+    chosen = [i for i, a in enumerate(spec.attributes) if not a.number] if attributes is None else list(attributes)
+    if not chosen or any(spec.attributes[a].number for a in chosen):
+        names = ", ".join(a.name for a in spec.attributes if a.number) or "none"
+        raise DataError(f"a repair is between groups, but an attribute that is a number has none ({names}). Make levels of it "
+                        "with a rule such as 'age > 25', or train with a penalty on its correlation.")
+    return chosen
 
 
 def on_scores(post: Post, spec: Spec, attributes: Sequence[int] | None = None) -> Post:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from fairjax.disk import write
+from fairjax.metrics.distribution import CHANCE
 from fairjax.repair import Audit
 from fairjax.report.density import atoms
 from fairjax.report.groups import _amount, _number
@@ -24,7 +25,6 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri
 SMALL = 200  # rows of a group below which chance alone keeps distributions visibly apart
 NAMED = 8  # groups that a sentence names
 TIED = 0.1  # share of a task's rows at atoms from which on it is said
-CHANCE = 0.87
 TABLED = 5  # amounts of the path in the table
 PIXEL = 0.8  # on the page, of one of a figure
 
