@@ -12,8 +12,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fairjax.masked import divide, keep
-from fairjax.notions.gaps import difference
+from fairjax.masked import divide
+from fairjax.notions.distribution import Steps, apart, largest_gap, steps
 from fairjax.types import Array
 
 CHANCE = math.sqrt(math.pi / 2) * math.log(2)  # 0.8687, the mean of Kolmogorov's distribution
@@ -43,33 +43,18 @@ def unfairness(score: Array, groups: Array, weight: Array) -> Unfairness:
       Kolmogorov, 1933, and Smirnov, 1948, for the limit law; Hu, Ratz, Charpentier, ECML-PKDD 2023, Definition 2, for the
       statistic as unfairness of a task.
     """
-    return unfairness_in_order(*ascending(score, groups, weight))
+    return unfairness_of(steps(score, groups, weight), rarities(groups, weight))
 
 
-def ascending(score: Array, groups: Array, weight: Array) -> tuple[Array, Array, Array]:
-    """Rows by their scores: one sort for all attributes of a task; ``groups`` may hold several side by side."""
-    order = jnp.argsort(keep(score, weight))
-    return keep(score, weight)[order], groups[order], weight[order]
+def rarities(groups: Array, weight: Array) -> Array:
+    """``sum w^2 / (sum w)^2`` of every group, ``[G]``: one over its effective size; 0 of one that is not there."""
+    member = groups * weight[:, None]
+    return divide(jnp.sum(jnp.square(member), axis=0), jnp.square(jnp.sum(member, axis=0)))
 
 
-def unfairness_in_order(score: Array, groups: Array, weight: Array) -> Unfairness:
-    """:func:`unfairness` of rows in ascending order of their scores, as of :func:`ascending`."""
-    member_gn = (groups * weight[:, None]).T
-    mass = jnp.sum(member_gn, axis=1)
-    reached_gn = divide(jnp.cumsum(member_gn, axis=1), mass[:, None])
-    last = jnp.append(score[1:] > score[:-1], True)  # within equal scores nothing can be told apart
-    gap_n = jax.vmap(difference, (1, None))(reached_gn, mass)
-    present = (mass > 0).astype(score.dtype)
-    pair = present[:, None] * present[None]
-    width = jnp.append(jnp.diff(score), 0.0)
-    apart_gh = jnp.sum(jnp.abs(reached_gn[:, None] - reached_gn[None]) * width[None, None], axis=2)
-    apart = divide(jnp.sum(pair * apart_gh), jnp.sum(pair) - jnp.sum(present))
-    value = Unfairness(jnp.max(jnp.where(last, gap_n, 0.0)), _floor(mass, jnp.sum(jnp.square(member_gn), axis=1)), apart)
-    broken = (jnp.sum(present) < 2) | jnp.any(jnp.isnan(score))
+def unfairness_of(found: Steps, rarity: Array) -> Unfairness:
+    """:func:`unfairness` from the groups' distribution functions and :func:`rarities`."""
+    floor = CHANCE * jnp.sqrt(jnp.sum(jax.lax.top_k(rarity, min(2, len(rarity)))[0]))
+    value = Unfairness(largest_gap(found), floor, jnp.sum(jnp.diff(found.score) * apart(found)))
+    broken = (jnp.sum(found.mass > 0) < 2) | jnp.any(jnp.isnan(found.score))
     return jax.tree.map(lambda v: jnp.where(broken, jnp.nan, v), value)
-
-
-def _floor(mass: Array, square: Array) -> Array:
-    """Of the two smallest groups by their effective size; any number where there are not two."""
-    rarity = divide(square, jnp.square(mass))
-    return CHANCE * jnp.sqrt(jnp.sum(jax.lax.top_k(rarity, min(2, len(mass)))[0]))

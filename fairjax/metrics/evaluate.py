@@ -29,11 +29,12 @@ import jax.numpy as jnp
 from fairjax.losses import against_rest, row_losses
 from fairjax.masked import group_mean, keep
 from fairjax.metrics import group
-from fairjax.metrics.distribution import ascending, unfairness_in_order
+from fairjax.metrics.distribution import rarities, unfairness_of
 from fairjax.metrics.ranking import area_under_curve, rank, threshold_at_rate
 from fairjax.metrics.scores import choose, chosen, error, mean, root_mean_squared_error
 from fairjax.metrics.thresholds import constant_output, decide, fixed
 from fairjax.notions.conditions import negatives, positives
+from fairjax.notions.distribution import Steps, steps
 from fairjax.types import Array, Attribute, Dataset, Spec, Task
 
 DIFFERENCES = {
@@ -130,11 +131,12 @@ def _correlations(task: str, attribute: Attribute, suffix: str, value_nc: Array,
 
 def _distributions(task: Task, value: Array, data: Dataset, blocks: Blocks) -> Metrics:
     """Distances between the groups' distributions of a prediction, with or without a label: one sort for all attributes."""
-    value, groups, weight = ascending(value, data.groups, data.weight)
+    every, rarity = steps(value, data.groups, data.weight), rarities(data.groups, data.weight)
     out: Metrics = {}
     for attribute, block in blocks:
         if not attribute.number:
-            found, pair = unfairness_in_order(value, groups[:, block], weight), f"{task.name}|{attribute.name}"
+            own = Steps(every.score, every.reached[:, block], every.mass[block])
+            found, pair = unfairness_of(own, rarity[block]), f"{task.name}|{attribute.name}"
             out |= {f"kolmogorov_smirnov[{pair}]": found.kolmogorov_smirnov, f"kolmogorov_smirnov_floor[{pair}]": found.floor,
                     f"wasserstein[{pair}]": found.wasserstein}
     return out
