@@ -61,6 +61,7 @@ from fairjax.report import conflict_shares, write_conflicts
 # opposite signs, through a shared layer of three units, so their gradients conflict. Prices come in a larger unit and
 # drown the other loss.
 
+
 # %%
 def flats(key, rows=512):
     noise = jax.random.split(key, 3)
@@ -95,6 +96,7 @@ def batch(i):
 #
 # A model as you may have it, with layers called whatever you like.
 
+
 # %%
 class Flat(nnx.Module):
     def __init__(self, rngs):
@@ -113,26 +115,32 @@ class Flat(nnx.Module):
 # them; `adamw` and `nnx.Optimizer` never notice. (`checked` asks once, at the start, whether the chain is in the right
 # order.)
 
+
 # %%
 @nnx.jit
 def nnx_step(model, optimizer, i):
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
     inputs, targets = batch(i)
-    values, rows = fairjax.value_and_rows(lambda p: errors(nnx.merge(graphdef, p, rest)(inputs), targets))(params)
+    values, rows = fairjax.value_and_rows(
+        lambda p: errors(nnx.merge(graphdef, p, rest)(inputs), targets)
+    )(params)
     optimizer.update(model, rows, values=values)
     return values
 
 
 def train_nnx(link):
     model = Flat(nnx.Rngs(0))
-    tx = fairjax.checked(optax.chain(link, optax.adamw(1e-2)), rows=2)
+    tx = fairjax.validated(optax.chain(link, optax.adamw(1e-2)), rows=2)
     optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
     for i in range(STEPS):
         nnx_step(model, optimizer, jnp.asarray(i))
     return model, optimizer
 
 
-for name, link in {"sum of the losses": fairjax.sum_rows(), "PCGrad": fairjax.pcgrad(rows=2)}.items():
+for name, link in {
+    "sum of the losses": fairjax.sum_rows(),
+    "PCGrad": fairjax.pcgrad(rows=2),
+}.items():
     model, optimizer = train_nnx(link)
     price, quiet = errors(model(held_out[0]), held_out[1])
     print(f"{name:18} error of price {price:.3f}, of quiet {quiet:.3f}")
@@ -142,7 +150,9 @@ for name, link in {"sum of the losses": fairjax.sum_rows(), "PCGrad": fairjax.pc
 # many pairs were in conflict, how many rows it had to leave out because they were not finite.
 
 # %%
-notes = fairjax.link_states(optimizer.opt_state)[0]  # nnx keeps arrays in variables: [...] takes them out
+notes = fairjax.link_states(optimizer.opt_state)[
+    0
+]  # nnx keeps arrays in variables: [...] takes them out
 print("weights", notes.weights[...], " cosine", notes.cosines[0, 1])
 print("pairs in conflict", notes.conflicts[...], " rows left out so far", notes.quarantined[...])
 
@@ -150,6 +160,7 @@ print("pairs in conflict", notes.conflicts[...], " rows left out so far", notes.
 # ## 2. Equinox
 #
 # The same link, the same two lines. `eqx.partition` takes the arrays out, and rows are taken with respect to those.
+
 
 # %%
 class House(eqx.Module):
@@ -169,22 +180,24 @@ class House(eqx.Module):
 
 
 house = House(jax.random.key(0))
-params, static = eqx.partition(house, eqx.is_inexact_array)
-tx = fairjax.checked(optax.chain(fairjax.pcgrad(rows=2), optax.adamw(1e-2)), rows=2)
+params, train_config = eqx.partition(house, eqx.is_inexact_array)
+tx = fairjax.validated(optax.chain(fairjax.pcgrad(rows=2), optax.adamw(1e-2)), rows=2)
 state = tx.init(params)
 
 
 @eqx.filter_jit
 def eqx_step(params, state, i):
     inputs, targets = batch(i)
-    values, rows = fairjax.value_and_rows(lambda p: errors(jax.vmap(eqx.combine(p, static))(inputs), targets))(params)
+    values, rows = fairjax.value_and_rows(
+        lambda p: errors(jax.vmap(eqx.combine(p, train_config))(inputs), targets)
+    )(params)
     updates, state = tx.update(rows, state, params, values=values)
     return eqx.apply_updates(params, updates), state, values
 
 
 for i in range(STEPS):
     params, state, values = eqx_step(params, state, jnp.asarray(i))
-house = eqx.combine(params, static)
+house = eqx.combine(params, train_config)
 price, quiet = errors(jax.vmap(house)(held_out[0]), held_out[1])
 print(f"error of price {price:.3f}, of quiet {quiet:.3f}")
 
@@ -192,6 +205,7 @@ print(f"error of price {price:.3f}, of quiet {quiet:.3f}")
 # ## 3. Names of your own
 #
 # Here is a model without any framework, its parameters named after nothing in particular.
+
 
 # %%
 def forward(p, x):
@@ -201,8 +215,11 @@ def forward(p, x):
 
 def fresh(key):
     keys = jax.random.split(key, 3)
-    return {"lobby": {"w": 0.4 * jax.random.normal(keys[0], (6, 3)), "b": jnp.zeros(3)},
-            "left_door": 0.5 * jax.random.normal(keys[1], (3,)), "right_door": 0.5 * jax.random.normal(keys[2], (3,))}
+    return {
+        "lobby": {"w": 0.4 * jax.random.normal(keys[0], (6, 3)), "b": jnp.zeros(3)},
+        "left_door": 0.5 * jax.random.normal(keys[1], (3,)),
+        "right_door": 0.5 * jax.random.normal(keys[2], (3,)),
+    }
 
 
 start = fresh(jax.random.key(0))
@@ -212,13 +229,19 @@ start = fresh(jax.random.key(0))
 # of its own, and a label function says which part a parameter is in, by its path. Apart from that function, a step is
 # five lines, whatever made the model.
 
+
 # %%
-def label(path):  # "['lobby']['w']" in a dict, ".encoder.weight" in an Equinox module, "['encoder']['kernel']" in NNX
+def label(
+    path,
+):  # "['lobby']['w']" in a dict, ".encoder.weight" in an Equinox module, "['encoder']['kernel']" in NNX
     return "shared" if "lobby" in jax.tree_util.keystr(path) else "own"
 
 
-tx = optax.chain(fairjax.route({"shared": fairjax.pcgrad(rows=2), "own": fairjax.sum_rows()}, label), optax.adamw(1e-2))
-state = fairjax.checked(tx, rows=2).init(start)
+tx = optax.chain(
+    fairjax.route({"shared": fairjax.pcgrad(rows=2), "own": fairjax.sum_rows()}, label),
+    optax.adamw(1e-2),
+)
+state = fairjax.validated(tx, rows=2).init(start)
 values, rows = fairjax.value_and_rows(lambda p: errors(forward(p, x), y))(start)
 updates, state = tx.update(rows, state, start, values=values)
 params = optax.apply_updates(start, updates)
@@ -227,6 +250,7 @@ print({name: leaf.shape for name, leaf in rows["lobby"].items()}, "<- two rows f
 # %% [markdown]
 # The whole training as one `lax.scan`, for what follows. `notes` picks what to keep of the optimizer's state after
 # every step.
+
 
 # %%
 def train(tx, params, notes=lambda state: ()):
@@ -242,7 +266,9 @@ def train(tx, params, notes=lambda state: ()):
 
 
 def chain_of(link, rate):
-    return optax.chain(fairjax.route({"shared": link, "own": fairjax.sum_rows()}, label), optax.adamw(rate))
+    return optax.chain(
+        fairjax.route({"shared": link, "own": fairjax.sum_rows()}, label), optax.adamw(rate)
+    )
 
 
 # %% [markdown]
@@ -260,6 +286,7 @@ def sweep(cs, rates):
     def run(c, rate):
         traced.append("once")
         return train(chain_of(fairjax.cagrad(rows=2, c=c), rate), start)[0]
+
     return jax.vmap(lambda c: jax.vmap(lambda rate: run(c, rate))(rates))(cs)
 
 
@@ -277,9 +304,17 @@ front = flat[fairjax.nondominated(flat)]
 front = front[np.argsort(front[:, 0])]
 fig, ax = plt.subplots(figsize=(5.6, 3.8), layout="constrained")
 for k, marker in enumerate("os^D"):
-    points = ax.scatter(*losses[:, k].T, c=cs, marker=marker, vmin=0, vmax=0.9, label=f"rate {rates[k]:g}", zorder=3)
+    points = ax.scatter(
+        *losses[:, k].T, c=cs, marker=marker, vmin=0, vmax=0.9, label=f"rate {rates[k]:g}", zorder=3
+    )
 ax.step(*front.T, where="post", color="0.4", lw=1)
-ax.set(xscale="log", yscale="log", xlabel="error of price", ylabel="error of quiet", title="CAGrad: c and learning rate")
+ax.set(
+    xscale="log",
+    yscale="log",
+    xlabel="error of price",
+    ylabel="error of quiet",
+    title="CAGrad: c and learning rate",
+)
 fig.colorbar(points, label="c")
 ax.legend(frameon=False)
 plt.show()
@@ -291,6 +326,7 @@ plt.show()
 # both are kept at every step. (With `fairjax.make_train` the same is `make_train(static, recipe, watch=lambda state:
 # ...)`.)
 
+
 # %%
 def watched(state):
     seen, link = fairjax.link_states(state)
@@ -298,10 +334,14 @@ def watched(state):
 
 
 tx = optax.chain(fairjax.observe(2, per="leaf"), chain_of(fairjax.pcgrad(rows=2), 1e-2))
-_, kept = jax.jit(lambda p: train(fairjax.checked(tx, rows=2), p, watched))(start)
+_, kept = jax.jit(lambda p: train(fairjax.validated(tx, rows=2), p, watched))(start)
 layers = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(start)]
 for layer, share in zip(layers, conflict_shares(kept["cosines"])[:, 0, 1], strict=True):
-    share_text = "only one task has a gradient here" if np.isnan(share) else f"in conflict in {share:.0%} of the steps"
+    share_text = (
+        "only one task has a gradient here"
+        if np.isnan(share)
+        else f"in conflict in {share:.0%} of the steps"
+    )
     print(f"{layer:16} {share_text}")
 
 # %% [markdown]
@@ -309,7 +349,9 @@ for layer, share in zip(layers, conflict_shares(kept["cosines"])[:, 0, 1], stric
 # undoes part of the other's. A dash marks where the two never met.
 
 # %%
-path = write_conflicts(Path("conflicts.png"), kept["cosines"], ("price", "quiet"), layers, epochs=EPOCHS)
+path = write_conflicts(
+    Path("conflicts.png"), kept["cosines"], ("price", "quiet"), layers, epochs=EPOCHS
+)
 Image(path.read_bytes(), width=760)
 
 # %% [markdown]
@@ -329,6 +371,7 @@ plt.show()
 #
 # Mistakes that would train quietly and badly are errors here, and they say what to do.
 
+
 # %%
 def told(attempt):
     try:
@@ -344,7 +387,11 @@ def told(attempt):
 # shapes when the optimizer is initialised, which costs one tracing and nothing afterwards.
 
 # %%
-told(lambda: fairjax.checked(optax.chain(optax.adam(1e-2), fairjax.pcgrad(rows=2)), rows=2).init(start))
+told(
+    lambda: fairjax.validated(optax.chain(optax.adam(1e-2), fairjax.pcgrad(rows=2)), rows=2).init(
+        start
+    )
+)
 
 # %% [markdown]
 # **A plain gradient instead of rows**, from `jax.grad` of the summed losses, say.
@@ -370,14 +417,18 @@ told(lambda: dwa.update(rows, dwa.init(start), start))
 # %%
 broken = jax.tree.map(lambda g: g.at[1].set(jnp.nan), rows)
 updates, state = tx.update(broken, tx.init(start), start)
-print("update finite:", all(bool(jnp.isfinite(u).all()) for u in jax.tree.leaves(updates)),
-      " rows left out:", fairjax.link_states(state)[0].quarantined)
+print(
+    "update finite:",
+    all(bool(jnp.isfinite(u).all()) for u in jax.tree.leaves(updates)),
+    " rows left out:",
+    fairjax.link_states(state)[0].quarantined,
+)
 
 # %% [markdown]
 # ## From here
 #
 # Put any other link where `pcgrad` stood: `gradvac`, `mgda`, `cagrad`, `imtl_g`, `nash_mtl`, `aligned_mtl`, `upgrad`,
-# `dualproj`, `config`, `graddrop`, `dwa`, `uncertainty`, `gradnorm`, `imtl_l`. A rule of your own becomes a link by
-# `fairjax.link`, and `fairjax.around` puts `optax.MultiSteps` or `apply_if_finite` around a whole chain. Fairness
-# losses make rows like any other: `pcgrad(rows=2 * T, against=fairjax.fairness_gives_way(T))` lets them give way to
+# `dualproj`, `conflict_free`, `graddrop`, `dwa`, `uncertainty`, `gradnorm`, `imtl_l`. A rule of your own becomes a link by
+# `fairjax.link`, and `fairjax.wrap_chain` puts `optax.MultiSteps` or `apply_if_finite` around a whole chain. Fairness
+# losses make rows like any other: `pcgrad(rows=2 * T, against=fairjax.accuracy_first(T))` lets them give way to
 # accuracy.

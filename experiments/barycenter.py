@@ -30,19 +30,44 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fairjax.masked import weighted_mean
+from fairjax.core.masked import weighted_mean
+from fairjax.core.types import Array, Attribute, Columns, Dataset, Post, Spec, Task
 from fairjax.metrics import auc, interval_over_seeds, mean_squared_error, unfairness
-from fairjax.post import barycenter, price, published_barycenter
-from fairjax.types import Array, Attribute, Columns, Dataset, Post, Spec, Task
+from fairjax.postprocess import barycenter, price, published_barycenter
 
 RESULTS = Path(__file__).parent / "results" / "barycenter"
-SEEDS = (42, 49, 201, 49472, 928, 1, 7, 58, 222, 7505, 6085, 288, 1570, 2900, 3287, 1689, 5898, 4119, 666, 7693)
+SEEDS = (
+    42,
+    49,
+    201,
+    49472,
+    928,
+    1,
+    7,
+    58,
+    222,
+    7505,
+    6085,
+    288,
+    1570,
+    2900,
+    3287,
+    1689,
+    5898,
+    4119,
+    666,
+    7693,
+)
 MISSING = (0.0, 0.25, 0.5, 0.75, 0.95)
 
 # a plain logistic model per task in the released code's convention, ten seeds: AUC before and after, KS before and after
 ANCHOR = {"recid": (0.734, 0.719, 0.345, 0.054), "violent": (0.658, 0.647, 0.341, 0.048)}
-TABLE_2 = {("recid", "MTL"): (0.742, 0.727, 0.289, 0.052), ("recid", "STL"): (0.745, 0.730, 0.291, 0.055),
-           ("violent", "MTL"): (0.686, 0.649, 0.289, 0.053), ("violent", "STL"): (0.671, 0.638, 0.290, 0.053)}
+TABLE_2 = {
+    ("recid", "MTL"): (0.742, 0.727, 0.289, 0.052),
+    ("recid", "STL"): (0.745, 0.730, 0.291, 0.055),
+    ("violent", "MTL"): (0.686, 0.649, 0.289, 0.053),
+    ("violent", "STL"): (0.671, 0.638, 0.290, 0.053),
+}
 TABLE_1 = {  # task, share of income labels missing: MTL and its KS, both repaired, STL and its KS
     ("income", 0.0): (0.548, 0.109, 0.558, 0.018, 0.559, 0.107),
     ("income", 0.25): (0.558, 0.109, 0.572, 0.018, 0.570, 0.105),
@@ -95,7 +120,12 @@ def quality(task: Task) -> Callable[[Array, Array, Array], Array]:
     return mean_squared_error if task.kind == "regression" else auc
 
 
-def looked_at(spec: Spec, values: dict[str, Array], data: dict[str, Dataset], repairs: dict[str, tuple[Post, str]]) -> dict:
+def looked_at(
+    spec: Spec,
+    values: dict[str, Array],
+    data: dict[str, Dataset],
+    repairs: dict[str, tuple[Post, str]],
+) -> dict:
     """Every task's quality and KS on test rows, before and after each repair; arrays ``[T]`` by name.
 
     Args:
@@ -110,22 +140,41 @@ def looked_at(spec: Spec, values: dict[str, Array], data: dict[str, Dataset], re
         stages[f"_after{name}"] = repair.apply(repair.fit(*seen), values["test"], test.groups)
     shown_rnt = jnp.stack(list(stages.values()))
     apart_rt = jax.vmap(apart, (0, None, None))(shown_rnt, test.groups, test.weight)
-    quality_rt = jnp.stack([jax.vmap(quality(task), (0, None, None))(
-        shown_rnt[:, :, i], task.in_units(test.labels[:, i]), test.label_mask[:, i])
-        for i, task in enumerate(spec.tasks)], axis=1)
-    found = {"ks_train": apart(values["train"], train.groups, train.weight).kolmogorov_smirnov, "floor": apart_rt.floor[0]}
+    quality_rt = jnp.stack(
+        [
+            jax.vmap(quality(task), (0, None, None))(
+                shown_rnt[:, :, i], task.in_units(test.labels[:, i]), test.label_mask[:, i]
+            )
+            for i, task in enumerate(spec.tasks)
+        ],
+        axis=1,
+    )
+    found = {
+        "ks_train": apart(values["train"], train.groups, train.weight).kolmogorov_smirnov,
+        "floor": apart_rt.floor[0],
+    }
     for r, name in enumerate(stages):
-        found |= {f"quality{name}": quality_rt[r], f"ks{name}": apart_rt.kolmogorov_smirnov[r],
-                  f"change{name}": jnp.mean(jnp.square(shown_rnt[r] - shown_rnt[0]), axis=0)}
+        found |= {
+            f"quality{name}": quality_rt[r],
+            f"ks{name}": apart_rt.kolmogorov_smirnov[r],
+            f"change{name}": jnp.mean(jnp.square(shown_rnt[r] - shown_rnt[0]), axis=0),
+        }
     if spec.tasks[0].kind == "binary":
-        found["quality_wrong_labels"] = jax.vmap(auc, (1, None, None))(values["test"], test.labels[:, 0], test.weight)
+        found["quality_wrong_labels"] = jax.vmap(auc, (1, None, None))(
+            values["test"], test.labels[:, 0], test.weight
+        )
     return found
 
 
 def numbers(found: dict[str, np.ndarray], at: tuple[int, ...], repair: str) -> dict[str, float]:
     """What was found of one run and task before repair, and after one of the repairs."""
-    before = {name: float(v[at]) for name, v in found.items() if "_after" not in name and name != "change"}
-    return before | {f"{name}_after": float(found[f"{name}_after{repair}"][at]) for name in ("quality", "ks", "change")}
+    before = {
+        name: float(v[at]) for name, v in found.items() if "_after" not in name and name != "change"
+    }
+    return before | {
+        f"{name}_after": float(found[f"{name}_after{repair}"][at])
+        for name in ("quality", "ks", "change")
+    }
 
 
 def take(data: Dataset, rows: Array) -> Dataset:
@@ -138,7 +187,9 @@ def standardised(data: Dataset, train: Array, scaled: np.ndarray) -> Dataset:
     x = data.x.numeric
     seen = x[train]
     mean, deviation = jnp.where(scaled, seen.mean(0), 0.0), jnp.where(scaled, seen.std(0), 1.0)
-    return data._replace(x=Columns((x - mean) / jnp.where(deviation > 0, deviation, 1.0), data.x.codes))
+    return data._replace(
+        x=Columns((x - mean) / jnp.where(deviation > 0, deviation, 1.0), data.x.codes)
+    )
 
 
 def split(rows: int, seed: int, fractions: tuple[float, ...]) -> tuple[np.ndarray, ...]:
@@ -160,7 +211,9 @@ class Loaded(NamedTuple):
     scaled: np.ndarray
 
 
-def columns(table, numeric: Sequence[str], categorical: Sequence[str], rows: np.ndarray) -> tuple[list[str], np.ndarray]:
+def columns(
+    table, numeric: Sequence[str], categorical: Sequence[str], rows: np.ndarray
+) -> tuple[list[str], np.ndarray]:
     """Names and features ``[N, P]``: numbers, then one-hot levels."""
     names, made = list(numeric), [table.numbers(name)[0][rows] for name in numeric]
     for name in categorical:
@@ -170,12 +223,24 @@ def columns(table, numeric: Sequence[str], categorical: Sequence[str], rows: np.
     return names, np.stack(made, axis=1).astype(np.float32)
 
 
-def loaded(tasks: tuple[Task, ...], attribute: Attribute, names: Sequence[str], x: np.ndarray, labels: np.ndarray,
-           group: np.ndarray, scaled: Sequence[bool]) -> Loaded:
+def loaded(
+    tasks: tuple[Task, ...],
+    attribute: Attribute,
+    names: Sequence[str],
+    x: np.ndarray,
+    labels: np.ndarray,
+    group: np.ndarray,
+    scaled: Sequence[bool],
+) -> Loaded:
     """The rows as a data set in which every label and group is known."""
     rows = len(x)
-    data = Dataset(Columns(x, np.zeros((rows, 0), np.int32)), labels.astype(np.float32), np.ones(labels.shape, np.float32),
-                   np.eye(2, dtype=np.float32)[group.astype(int)], np.ones(rows, np.float32))
+    data = Dataset(
+        Columns(x, np.zeros((rows, 0), np.int32)),
+        labels.astype(np.float32),
+        np.ones(labels.shape, np.float32),
+        np.eye(2, dtype=np.float32)[group.astype(int)],
+        np.ones(rows, np.float32),
+    )
     return Loaded(Spec(tasks, (attribute,), tuple(names)), data, np.asarray(scaled))
 
 
@@ -188,20 +253,38 @@ def compas_rows() -> Loaded:
     from fairjax.data import compas
     from fairjax.data.files import obtain
     from fairjax.data.read import read_csv
-    numeric = ("age", "juv_fel_count", "juv_misd_count", "juv_other_count", "priors_count", "days_b_screening_arrest",
-               "c_days_from_compas")
+
+    numeric = (
+        "age",
+        "juv_fel_count",
+        "juv_misd_count",
+        "juv_other_count",
+        "priors_count",
+        "days_b_screening_arrest",
+        "c_days_from_compas",
+    )
     categorical = ("sex", "age_cat", "race", "c_charge_degree")
-    table = read_csv(obtain("compas", compas.FILES[0]),
-                     keep=tuple(dict.fromkeys((*compas.COLUMNS, *numeric, *categorical, "c_charge_desc"))))
+    table = read_csv(
+        obtain("compas", compas.FILES[0]),
+        keep=tuple(dict.fromkeys((*compas.COLUMNS, *numeric, *categorical, "c_charge_desc"))),
+    )
     rows = compas.passes(table)
     names, x = columns(table, numeric, categorical, rows)
     charge = [text.lower() for text in table.text("c_charge_desc")[rows]]
     flags = np.array([[word in text for word in CHARGES] for text in charge], np.float32)
-    labels = np.stack([table.numbers(name)[0][rows] for name in ("is_recid", "is_violent_recid")], axis=1)
+    labels = np.stack(
+        [table.numbers(name)[0][rows] for name in ("is_recid", "is_violent_recid")], axis=1
+    )
     scaled = [name in numeric for name in names] + [True] * len(CHARGES)
-    return loaded((Task("recid"), Task("violent")), Attribute("race", ("other", "African-American")),
-                  [*names, *CHARGES], np.concatenate([x, flags], axis=1), labels,
-                  table.text("race")[rows] == "African-American", scaled)
+    return loaded(
+        (Task("recid"), Task("violent")),
+        Attribute("race", ("other", "African-American")),
+        [*names, *CHARGES],
+        np.concatenate([x, flags], axis=1),
+        labels,
+        table.text("race")[rows] == "African-American",
+        scaled,
+    )
 
 
 @functools.cache
@@ -210,21 +293,49 @@ def survey_rows(most: int | None) -> Loaded:
     from fairjax.data import acs
     from fairjax.data.files import obtain
     from fairjax.data.read import read_csv
+
     table = read_csv(obtain("acs", acs.FILES[0]))
     numeric = ("SCHL", "WKHP", "JWMNP")
-    categorical = ("AGEP", "COW", "MAR", "SEX", "RAC1P", "DIS", "CIT", "MIL", "NATIVITY", "DEAR", "DEYE", "DREM", "ESR")
+    categorical = (
+        "AGEP",
+        "COW",
+        "MAR",
+        "SEX",
+        "RAC1P",
+        "DIS",
+        "CIT",
+        "MIL",
+        "NATIVITY",
+        "DEAR",
+        "DEYE",
+        "DREM",
+        "ESR",
+    )
 
     def number(name: str) -> np.ndarray:
         return table.numbers(name)[0]
-    rows = (number("AGEP") >= 18) & (number("AGEP") <= 35) & (number("WKHP") >= 1) & (number("PINCP") >= 100)
+
+    rows = (
+        (number("AGEP") >= 18)
+        & (number("AGEP") <= 35)
+        & (number("WKHP") >= 1)
+        & (number("PINCP") >= 100)
+    )
     rows &= ~np.any([table.missing(name) for name in (*numeric, *categorical)], axis=0)
     rows = np.flatnonzero(rows)[:most]
     names, x = columns(table, numeric, categorical, rows)
     # ten is near the mean, so that a network starts near it, and owes nothing to the rows
     labels = np.stack([np.log(number("PINCP")[rows]) - 10.0, ~table.missing("MIGSP")[rows]], axis=1)
     tasks = (Task("income", "regression", mean=10.0, deviation=1.0), Task("moved"))
-    return loaded(tasks, Attribute("sex", ("Male", "Female")), names, x, labels, number("SEX")[rows] == 2,
-                  [name in numeric for name in names])
+    return loaded(
+        tasks,
+        Attribute("sex", ("Male", "Female")),
+        names,
+        x,
+        labels,
+        number("SEX")[rows] == 2,
+        [name in numeric for name in names],
+    )
 
 
 # ------------------------------------------------------------------------------------------------------- networks
@@ -240,8 +351,14 @@ class Net:
     learning_rate: float = 1e-3
 
 
-def trained(rows: Loaded, net: Net, seeds: Sequence[int], weights: np.ndarray, missing: np.ndarray,
-            repairs: dict[str, tuple[Post, str]]) -> dict[str, np.ndarray]:
+def trained(
+    rows: Loaded,
+    net: Net,
+    seeds: Sequence[int],
+    weights: np.ndarray,
+    missing: np.ndarray,
+    repairs: dict[str, tuple[Post, str]],
+) -> dict[str, np.ndarray]:
     """One network for every seed and setting, all by one program; measured before and after repair.
 
     Seeds go side by side over devices, settings of a seed share its rows and batches.
@@ -259,45 +376,66 @@ def trained(rows: Loaded, net: Net, seeds: Sequence[int], weights: np.ndarray, m
     """
     import optax
 
+    from fairjax.core.types import Range
     from fairjax.losses import probabilities
+    from fairjax.methods import Context, vanilla
     from fairjax.models import scores, shared_bottom
-    from fairjax.recipes import Setup, vanilla
-    from fairjax.sweep import mapped
-    from fairjax.train import Static, make_train
-    from fairjax.types import Range
-    spec, model = rows.spec, shared_bottom(rows.spec, net.trunk, ())
-    setup = Setup(spec, model, lambda knobs: None, lambda knobs: optax.adam(knobs["learning_rate"]),
-                  {"learning_rate": Range(net.learning_rate)}, "mean", net.batch)
-    train = make_train(Static(net.epochs, net.batch), vanilla(setup))
+    from fairjax.training import TrainConfig, make_train, mapped
 
-    def of_seed(key: Array, order: Array, knobs: dict, data: Dataset) -> dict[str, Array]:
+    spec, model = rows.spec, shared_bottom(rows.spec, net.trunk, ())
+    context = Context(
+        spec,
+        model,
+        lambda hparams: None,
+        lambda hparams: optax.adam(hparams["learning_rate"]),
+        {"learning_rate": Range(net.learning_rate)},
+        "mean",
+        net.batch,
+    )
+    train = make_train(TrainConfig(net.epochs, net.batch), vanilla(context))
+
+    def of_seed(key: Array, order: Array, hparams: dict, data: Dataset) -> dict[str, Array]:
         init, luck, order = jax.random.split(jax.random.fold_in(key, 0), 3)
-        scaled = standardised(data, knobs["train"], rows.scaled)
-        parts = {name: take(scaled, knobs[name]) for name in ("train", "pool", "test")}
+        scaled = standardised(data, hparams["train"], rows.scaled)
+        parts = {name: take(scaled, hparams[name]) for name in ("train", "pool", "test")}
         drawn = jax.random.uniform(luck, parts["train"].weight.shape)
 
         def of_setting(weight: Array, share: Array) -> dict[str, Array]:
             mask = parts["train"].label_mask.at[:, 0].multiply(drawn >= share)
-            found = train(init, order, {"weight": weight, "learning_rate": jnp.float32(net.learning_rate)},
-                          parts["train"]._replace(label_mask=mask))
+            found = train(
+                init,
+                order,
+                {"weight": weight, "learning_rate": jnp.float32(net.learning_rate)},
+                parts["train"]._replace(label_mask=mask),
+            )
             values = {}
             for name, part in parts.items():
                 prob = probabilities(spec, scores(model, found.state.params, part.x))
-                values[name] = jnp.concatenate([t.in_units(p) for t, p in zip(spec.tasks, prob, strict=True)], axis=1)
+                values[name] = jnp.concatenate(
+                    [t.in_units(p) for t, p in zip(spec.tasks, prob, strict=True)], axis=1
+                )
             return looked_at(spec, values, parts, repairs)
-        return jax.vmap(of_setting)(knobs["weights"][0], knobs["missing"][0])
+
+        return jax.vmap(of_setting)(hparams["weights"][0], hparams["missing"][0])
 
     devices = jax.local_devices()
     program, begin, found = mapped(of_seed, devices), time.perf_counter(), []
     for start in range(0, len(seeds), len(devices)):
-        now = [seeds[min(i, len(seeds) - 1)] for i in range(start, start + len(devices))]  # the last one fills up
+        now = [
+            seeds[min(i, len(seeds) - 1)] for i in range(start, start + len(devices))
+        ]  # the last one fills up
         parts = [split(len(rows.data.weight), seed, (0.6, 0.2, 0.2)) for seed in now]
-        knobs = {name: np.stack(p) for name, p in zip(("train", "pool", "test"), zip(*parts, strict=True), strict=True)}
-        knobs |= {"weights": np.broadcast_to(weights[None, None], (len(now), 1, *weights.shape)),
-                  "missing": np.broadcast_to(missing[None, None], (len(now), 1, *missing.shape))}
+        hparams = {
+            name: np.stack(p)
+            for name, p in zip(("train", "pool", "test"), zip(*parts, strict=True), strict=True)
+        }
+        hparams |= {
+            "weights": np.broadcast_to(weights[None, None], (len(now), 1, *weights.shape)),
+            "missing": np.broadcast_to(missing[None, None], (len(now), 1, *missing.shape)),
+        }
         keys = jax.vmap(jax.random.key)(np.asarray(now, np.uint32))
-        out = jax.device_get(program(keys, jax.random.key(0), knobs, rows.data))
-        found.append({name: a[:len(seeds) - start] for name, a in out.items()})
+        out = jax.device_get(program(keys, jax.random.key(0), hparams, rows.data))
+        found.append({name: a[: len(seeds) - start] for name, a in out.items()})
         done = min(start + len(devices), len(seeds))
         print(f"  {done} of {len(seeds)} seeds, {time.perf_counter() - begin:.0f} s", flush=True)
     assert program._cache_size() == 1
@@ -318,7 +456,10 @@ def logistic(x: Array, label: Array, ridge: float = 1.0, steps: int = 12) -> Arr
     def step(_, w: Array) -> Array:
         prob = jax.nn.sigmoid(x @ w)
         slope = x.T @ (prob - label) + pull * w
-        return w - jnp.linalg.solve((x * (prob * (1 - prob))[:, None]).T @ x + jnp.diag(pull), slope)
+        return w - jnp.linalg.solve(
+            (x * (prob * (1 - prob))[:, None]).T @ x + jnp.diag(pull), slope
+        )
+
     return jax.lax.fori_loop(0, steps, step, jnp.zeros(x.shape[1]))
 
 
@@ -327,40 +468,73 @@ FRACTIONS = {"train": (0.8, 0.0, 0.2), "pool": (0.6, 0.2, 0.2)}  # of the rows, 
 
 def anchor(size: Size, pools: Sequence[str] = tuple(FRACTIONS)) -> list[dict]:
     """A logistic model per task: the published convention on its own training rows, and ours on rows it has not seen."""
-    loaded_rows, seeds, out = compas_rows(), SEEDS[:size.anchor_seeds], []
+    loaded_rows, seeds, out = compas_rows(), SEEDS[: size.anchor_seeds], []
     repairs = {"published": published_barycenter(), "ours": barycenter()}
 
-    def of_seed(data: Dataset, train: Array, pool: Array, test: Array, repairs: dict) -> dict[str, Array]:
+    def of_seed(
+        data: Dataset, train: Array, pool: Array, test: Array, repairs: dict
+    ) -> dict[str, Array]:
         data = standardised(data, train, loaded_rows.scaled)
-        parts = {name: take(data, rows) for name, rows in (("train", train), ("pool", pool), ("test", test))}
+        parts = {
+            name: take(data, rows)
+            for name, rows in (("train", train), ("pool", pool), ("test", test))
+        }
         w_pt = jax.vmap(logistic, (None, 1), 1)(parts["train"].x.numeric, parts["train"].labels)
-        values = {name: jax.nn.sigmoid(part.x.numeric @ w_pt[:-1] + w_pt[-1]) for name, part in parts.items()}
+        values = {
+            name: jax.nn.sigmoid(part.x.numeric @ w_pt[:-1] + w_pt[-1])
+            for name, part in parts.items()
+        }
         return looked_at(loaded_rows.spec, values, parts, repairs)
+
     for pool in pools:
         parts = [split(len(loaded_rows.data.weight), seed, FRACTIONS[pool]) for seed in seeds]
         used = {f" {name}": (repair, pool) for name, repair in repairs.items()}
         program = jax.jit(jax.vmap(functools.partial(of_seed, repairs=used), (None, 0, 0, 0)))
         data = jax.tree.map(jnp.asarray, loaded_rows.data)
         found = jax.device_get(program(data, *(np.stack(p) for p in zip(*parts, strict=True))))
-        for (s, seed), (t, task), name in itertools.product(enumerate(seeds), enumerate(loaded_rows.spec.tasks), repairs):
-            row = {"part": "anchor", "model": "logistic", "convention": name, "task": task.name, "seed": seed,
-                   "pool": "training rows" if pool == "train" else "held-out rows"}
+        for (s, seed), (t, task), name in itertools.product(
+            enumerate(seeds), enumerate(loaded_rows.spec.tasks), repairs
+        ):
+            row = {
+                "part": "anchor",
+                "model": "logistic",
+                "convention": name,
+                "task": task.name,
+                "seed": seed,
+                "pool": "training rows" if pool == "train" else "held-out rows",
+            }
             out.append(row | numbers(found, (s, t), f" {name}"))
     return out
 
 
 def compas_networks(size: Size) -> list[dict]:
     """Multi-task and single-task networks; ours on held-out rows beside the published convention on training rows."""
-    loaded_rows, seeds = compas_rows(), SEEDS[:size.seeds]
+    loaded_rows, seeds = compas_rows(), SEEDS[: size.seeds]
     settings = (("MTL", (0.5, 0.5)), ("STL", (1.0, 0.0)), ("STL", (0.0, 1.0)))
     weights = np.array([w for _, w in settings], np.float32)
-    found = trained(loaded_rows, Net((24, 24, 24), size.epochs or 20), seeds, weights, np.zeros(len(weights), np.float32),
-                    {" ours": (barycenter(), "pool"), " published": (published_barycenter(), "train")})
+    found = trained(
+        loaded_rows,
+        Net((24, 24, 24), size.epochs or 20),
+        seeds,
+        weights,
+        np.zeros(len(weights), np.float32),
+        {" ours": (barycenter(), "pool"), " published": (published_barycenter(), "train")},
+    )
     out = []
-    for (s, seed), (w, (model, weight)), (t, task) in itertools.product(enumerate(seeds), enumerate(settings),
-                                                                        enumerate(loaded_rows.spec.tasks)):
-        for name, pool in (("ours", "held-out rows"), ("published", "training rows")) if weight[t] else ():
-            row = {"part": "networks", "model": model, "convention": name, "task": task.name, "seed": seed, "pool": pool}
+    for (s, seed), (w, (model, weight)), (t, task) in itertools.product(
+        enumerate(seeds), enumerate(settings), enumerate(loaded_rows.spec.tasks)
+    ):
+        for name, pool in (
+            (("ours", "held-out rows"), ("published", "training rows")) if weight[t] else ()
+        ):
+            row = {
+                "part": "networks",
+                "model": model,
+                "convention": name,
+                "task": task.name,
+                "seed": seed,
+                "pool": pool,
+            }
             out.append(row | numbers(found, (s, w, t), f" {name}"))
     return out
 
@@ -376,28 +550,90 @@ before is of training rows, KS after of test rows. A repaired KS at the floor is
 
 def compas_text(rows: list[dict]) -> str:
     """The anchor, published Table 2, and what is wrong with that."""
-    head = ("task", "convention", "pool", "AUC", "AUC after", "KS", "KS after", "floor", "change (RMS)")
+    head = (
+        "task",
+        "convention",
+        "pool",
+        "AUC",
+        "AUC after",
+        "KS",
+        "KS after",
+        "floor",
+        "change (RMS)",
+    )
     names = ("quality", "quality_after", "ks", "ks_after", "floor", "change_after")
     lines = []
     for task, known in ANCHOR.items():
         before, after, ks, ks_after = (f"{v:.3f}" for v in known)
-        lines.append([task, "independent check of the published code", "training rows", before, after, ks, ks_after, "", ""])
-        for key, mine in together([r for r in rows if r["part"] == "anchor" and r["task"] == task], ("convention", "pool")):
-            lines.append([task, *key, *(cell(mine, n, np.sqrt if n == "change_after" else None) for n in names)])
+        lines.append(
+            [
+                task,
+                "independent check of the published code",
+                "training rows",
+                before,
+                after,
+                ks,
+                ks_after,
+                "",
+                "",
+            ]
+        )
+        for key, mine in together(
+            [r for r in rows if r["part"] == "anchor" and r["task"] == task], ("convention", "pool")
+        ):
+            lines.append(
+                [
+                    task,
+                    *key,
+                    *(cell(mine, n, np.sqrt if n == "change_after" else None) for n in names),
+                ]
+            )
     text = f"### A logistic model per task\n\n{LOGISTIC}\n\n{markdown(head, lines)}"
     nets = [r for r in rows if r["part"] == "networks" and r["convention"] == "ours"]
     theirs = [r for r in rows if r["part"] == "networks" and r["convention"] == "published"]
-    head = ("task", "model", "", "AUC", "against task 1's labels", "AUC after", "KS on training rows", "KS", "KS after",
-            "floor")
+    head = (
+        "task",
+        "model",
+        "",
+        "AUC",
+        "against task 1's labels",
+        "AUC after",
+        "KS on training rows",
+        "KS",
+        "KS after",
+        "floor",
+    )
     lines = []
     for (task, model), known in TABLE_2.items():
         before, after, ks, ks_after = (f"{v:.3f}" for v in known)
         mixed = task == "violent"
-        lines.append([task, model, "published", "" if mixed else before, before, after, ks, "", ks_after, ""])
-        for name, found in (("ours", nets), ("published convention, pool of training rows", theirs)):
+        lines.append(
+            [task, model, "published", "" if mixed else before, before, after, ks, "", ks_after, ""]
+        )
+        for name, found in (
+            ("ours", nets),
+            ("published convention, pool of training rows", theirs),
+        ):
             mine = [r for r in found if r["task"] == task and r["model"] == model]
-            lines.append([task, model, name, *(cell(mine, n) for n in (
-                "quality", "quality_wrong_labels", "quality_after", "ks_train", "ks", "ks_after", "floor"))])
+            lines.append(
+                [
+                    task,
+                    model,
+                    name,
+                    *(
+                        cell(mine, n)
+                        for n in (
+                            "quality",
+                            "quality_wrong_labels",
+                            "quality_after",
+                            "ks_train",
+                            "ks",
+                            "ks_after",
+                            "floor",
+                        )
+                    ),
+                ]
+            )
     return f"{text}\n\n### Multi-task and single-task networks\n\n{MIXED_UP}\n\n{markdown(head, lines)}"
 
 
@@ -406,13 +642,31 @@ def compas_figure(rows: list[dict], path: Path) -> None:
     plot, figure, panels = drawn(1, 2, (9, 3.6))
     for panel, task in zip(panels, ANCHOR, strict=True):
         for model, colour in (("logistic", "0.4"), ("MTL", "#0072B2"), ("STL", "#D55E00")):
-            mine = [r for r in rows if r["task"] == task and r["model"] == model and r["pool"] == "held-out rows"
-                    and r["convention"] == "ours"]
+            mine = [
+                r
+                for r in rows
+                if r["task"] == task
+                and r["model"] == model
+                and r["pool"] == "held-out rows"
+                and r["convention"] == "ours"
+            ]
             for r in mine:
-                panel.plot([r["ks"], r["ks_after"]], [r["quality"], r["quality_after"]], color=colour, lw=0.7, alpha=0.3)
+                panel.plot(
+                    [r["ks"], r["ks_after"]],
+                    [r["quality"], r["quality_after"]],
+                    color=colour,
+                    lw=0.7,
+                    alpha=0.3,
+                )
             for name, marker in (("", "o"), ("_after", "^")):
-                panel.scatter([r["ks" + name] for r in mine], [r["quality" + name] for r in mine], s=16, color=colour,
-                              marker=marker, label=f"{model}, {'repaired' if name else 'as trained'}")
+                panel.scatter(
+                    [r["ks" + name] for r in mine],
+                    [r["quality" + name] for r in mine],
+                    s=16,
+                    color=colour,
+                    marker=marker,
+                    label=f"{model}, {'repaired' if name else 'as trained'}",
+                )
         if rows:
             panel.axvline(np.mean([r["floor"] for r in rows]), color="0.7", ls=":", lw=1)
         panel.set(title=task, xlabel="KS between groups on test rows (dotted: floor)")
@@ -426,15 +680,27 @@ def compas_figure(rows: list[dict], path: Path) -> None:
 
 def survey(size: Size) -> list[dict]:
     """Multi-task and single-task networks where income labels go missing."""
-    loaded_rows, seeds = survey_rows(size.rows), SEEDS[:size.seeds]
-    settings = [("MTL", (0.5, 0.5), share) for share in MISSING] + [("STL", (1.0, 0.0), share) for share in MISSING]
+    loaded_rows, seeds = survey_rows(size.rows), SEEDS[: size.seeds]
+    settings = [("MTL", (0.5, 0.5), share) for share in MISSING] + [
+        ("STL", (1.0, 0.0), share) for share in MISSING
+    ]
     settings += [("STL", (0.0, 1.0), 0.0)]
-    found = trained(loaded_rows, Net((64, 32), size.epochs or 10), seeds, np.array([w for _, w, _ in settings], np.float32),
-                    np.array([share for *_, share in settings], np.float32), {"": (barycenter(), "pool")})
-    return [{"model": model, "task": task.name, "missing": share, "seed": seed}
-            | numbers(found, (s, i, t), "")
-            for (s, seed), (i, (model, weight, share)), (t, task) in itertools.product(
-                enumerate(seeds), enumerate(settings), enumerate(loaded_rows.spec.tasks)) if weight[t]]
+    found = trained(
+        loaded_rows,
+        Net((64, 32), size.epochs or 10),
+        seeds,
+        np.array([w for _, w, _ in settings], np.float32),
+        np.array([share for *_, share in settings], np.float32),
+        {"": (barycenter(), "pool")},
+    )
+    return [
+        {"model": model, "task": task.name, "missing": share, "seed": seed}
+        | numbers(found, (s, i, t), "")
+        for (s, seed), (i, (model, weight, share)), (t, task) in itertools.product(
+            enumerate(seeds), enumerate(settings), enumerate(loaded_rows.spec.tasks)
+        )
+        if weight[t]
+    ]
 
 
 OTHER_ROWS = """Mean squared error of the logarithm of income (less is better), AUC of moving (more is better). Not the
@@ -449,7 +715,20 @@ labels are missing. The repair is fitted on held-out rows, published on training
 
 def survey_text(rows: list[dict]) -> str:
     """Published Table 1 beside ours."""
-    head = ("task", "income labels missing", "", "MTL", "KS", "MTL repaired", "KS", "STL", "KS", "STL repaired", "KS", "floor")
+    head = (
+        "task",
+        "income labels missing",
+        "",
+        "MTL",
+        "KS",
+        "MTL repaired",
+        "KS",
+        "STL",
+        "KS",
+        "STL repaired",
+        "KS",
+        "floor",
+    )
     lines = []
     for task, share in dict.fromkeys((r["task"], r["missing"]) for r in rows):
         if (task, share) in TABLE_1:
@@ -459,9 +738,20 @@ def survey_text(rows: list[dict]) -> str:
         mtl, stl = ([r for r in mine if r["model"] == model] for model in ("MTL", "STL"))
         names = ("quality", "ks", "quality_after", "ks_after")
         alone = [cell(stl, n) for n in names] if stl else [""] * 4
-        lines.append([task, f"{share:.0%}", "ours", *(cell(mtl, n) for n in names), *alone, cell(mtl, "floor")])
-    return (f"{OTHER_ROWS}\n\n{markdown(head, lines)}\n\nSquared error of income, paired by seed; below 0 the first is better:"
-            f"\n\n- {paired(rows, 'quality')}\n- {paired(rows, 'quality_after')}")
+        lines.append(
+            [
+                task,
+                f"{share:.0%}",
+                "ours",
+                *(cell(mtl, n) for n in names),
+                *alone,
+                cell(mtl, "floor"),
+            ]
+        )
+    return (
+        f"{OTHER_ROWS}\n\n{markdown(head, lines)}\n\nSquared error of income, paired by seed; below 0 the first is better:"
+        f"\n\n- {paired(rows, 'quality')}\n- {paired(rows, 'quality_after')}"
+    )
 
 
 def paired(rows: list[dict], alone: str) -> str:
@@ -469,7 +759,11 @@ def paired(rows: list[dict], alone: str) -> str:
     found = []
     for (share,), mine in together([r for r in rows if r["task"] == "income"], ("missing",)):
         of = {(r["model"], r["seed"]): r for r in mine}
-        less = [r["quality_after"] - of["STL", seed][alone] for (model, seed), r in of.items() if model == "MTL"]
+        less = [
+            r["quality_after"] - of["STL", seed][alone]
+            for (model, seed), r in of.items()
+            if model == "MTL"
+        ]
         found.append("{:.0%} missing {:+.3f} [{:+.3f}, {:+.3f}]".format(share, *interval(less)))
     return f"MTL repaired less STL {'as trained' if alone == 'quality' else 'repaired'}: {'; '.join(found)}."
 
@@ -477,14 +771,33 @@ def paired(rows: list[dict], alone: str) -> str:
 def survey_figure(rows: list[dict], path: Path) -> None:
     """Error and KS of income over the share of missing labels."""
     plot, figure, panels = drawn(1, 2, (9, 3.6))
-    for panel, name, words in zip(panels, ("quality", "ks"), ("mean squared error of log income", "KS between the sexes"),
-                                  strict=True):
+    for panel, name, words in zip(
+        panels,
+        ("quality", "ks"),
+        ("mean squared error of log income", "KS between the sexes"),
+        strict=True,
+    ):
         for model, colour in (("MTL", "#0072B2"), ("STL", "#D55E00")):
             for after, style in (("", "-"), ("_after", "--")):
-                band(panel, [r for r in rows if r["task"] == "income" and r["model"] == model], "missing", name + after,
-                     colour, style, f"{model}{', repaired' if after else ''}")
+                band(
+                    panel,
+                    [r for r in rows if r["task"] == "income" and r["model"] == model],
+                    "missing",
+                    name + after,
+                    colour,
+                    style,
+                    f"{model}{', repaired' if after else ''}",
+                )
         panel.set(xlabel="share of income labels missing", ylabel=words)
-    band(panels[1], [r for r in rows if r["task"] == "income" and r["model"] == "MTL"], "missing", "floor", "0.6", ":", "floor")
+    band(
+        panels[1],
+        [r for r in rows if r["task"] == "income" and r["model"] == "MTL"],
+        "missing",
+        "floor",
+        "0.6",
+        ":",
+        "floor",
+    )
     panels[0].legend(frameon=False, fontsize=8)
     saved(plot, figure, path)
 
@@ -518,7 +831,9 @@ class Case(NamedTuple):
     draws: bool = False
 
 
-def trial(case: Case, key: Array, rows: Array, minority: Array, most: int, held_out: int) -> dict[str, Array]:
+def trial(
+    case: Case, key: Array, rows: Array, minority: Array, most: int, held_out: int
+) -> dict[str, Array]:
     """One pool and its held-out rows, half of them of each group; means over rows weigh the groups as the pool does.
 
     Args:
@@ -536,38 +851,76 @@ def trial(case: Case, key: Array, rows: Array, minority: Array, most: int, held_
     new = normal(keys[0], held)
     looks, new_looks = case.seen(normal(keys[1], pool), keys[2]), case.seen(new, keys[3])
     state = case.repair.fit(looks, pool, weight)
-    after, inside = jnp.split(case.repair.apply(state, jnp.concatenate([new_looks, looks]), jnp.concatenate([held, pool]),
-                                                key=keys[4] if case.draws else None), [held_out])
+    after, inside = jnp.split(
+        case.repair.apply(
+            state,
+            jnp.concatenate([new_looks, looks]),
+            jnp.concatenate([held, pool]),
+            key=keys[4] if case.draws else None,
+        ),
+        [held_out],
+    )
     means = jax.vmap(weighted_mean, (None, 1))
-    wrong, paid = (means(jnp.square(after - other)[:, 0], held) for other in (oracle(new, held, share), new_looks))
+    wrong, paid = (
+        means(jnp.square(after - other)[:, 0], held)
+        for other in (oracle(new, held, share), new_looks)
+    )
     found = apart(jnp.concatenate([new_looks, after], axis=1), held, jnp.ones(held_out))
     before, ks = found.kolmogorov_smirnov
     middle, spread = share @ MEAN, share @ DEVIATION
-    out = {"error": jnp.sqrt(share @ wrong), "error_minority": jnp.sqrt(wrong[1]), "price": share @ paid,
-           "price_oracle": share @ ((MEAN - middle) ** 2 + (DEVIATION - spread) ** 2), "ks_before": before, "ks": ks,
-           "ks_in_pool": unfairness(inside[:, 0], pool, weight).kolmogorov_smirnov, "floor": found.floor[0]}
-    return out | ({"price_foretold": (share @ price(state)[0])} if hasattr(state, "quantiles") else {})
+    out = {
+        "error": jnp.sqrt(share @ wrong),
+        "error_minority": jnp.sqrt(wrong[1]),
+        "price": share @ paid,
+        "price_oracle": share @ ((MEAN - middle) ** 2 + (DEVIATION - spread) ** 2),
+        "ks_before": before,
+        "ks": ks,
+        "ks_in_pool": unfairness(inside[:, 0], pool, weight).kolmogorov_smirnov,
+        "floor": found.floor[0],
+    }
+    return out | (
+        {"price_foretold": (share @ price(state)[0])} if hasattr(state, "quantiles") else {}
+    )
 
 
-def trials(size: Size, rows: Sequence[int], minority: Sequence[float], case: Callable[..., Case],
-           settings: dict[str, Sequence[float]] | None = None) -> list[dict]:
+def trials(
+    size: Size,
+    rows: Sequence[int],
+    minority: Sequence[float],
+    case: Callable[..., Case],
+    settings: dict[str, Sequence[float]] | None = None,
+) -> list[dict]:
     """All pools ``rows`` x ``minority`` x settings with every draw: one compilation, draws side by side, a row per draw.
 
     ``settings`` are columns of equal length, arguments of ``case``, traced.
     """
+
     def of(key: Array, n: Array, share: Array, given: dict) -> dict[str, Array]:
         return trial(case(**given), key, n, share, max(rows), size.held_out)
-    program, keys = jax.jit(jax.vmap(of, (0, None, None, None))), jax.random.split(jax.random.key(0), size.draws)
+
+    program, keys = (
+        jax.jit(jax.vmap(of, (0, None, None, None))),
+        jax.random.split(jax.random.key(0), size.draws),
+    )
     columns, out = settings or {"": [0.0]}, []
     for n, share, values in itertools.product(rows, minority, zip(*columns.values(), strict=True)):
         given = {name: np.float32(v) for name, v in zip(columns, values, strict=True) if name}
         found = jax.device_get(program(keys, np.float32(n), np.float32(share), given))
         same = {"rows": n, "minority": share} | {name: float(v) for name, v in given.items()}
-        out += [same | {"draw": d} | {name: float(v[d]) for name, v in found.items()} for d in range(size.draws)]
+        out += [
+            same | {"draw": d} | {name: float(v[d]) for name, v in found.items()}
+            for d in range(size.draws)
+        ]
     return out
 
 
-KNOWN_POOL = {50: (0.271, 0.066), 200: (0.146, 0.017), 1000: (0.057, 0.003), 5000: (0.030, 0.0007), 20_000: (0.016, 0.0002)}
+KNOWN_POOL = {
+    50: (0.271, 0.066),
+    200: (0.146, 0.017),
+    1000: (0.057, 0.003),
+    5000: (0.030, 0.0007),
+    20_000: (0.016, 0.0002),
+}
 
 
 def gaussians(size: Size) -> list[dict]:
@@ -590,31 +943,67 @@ half of each group, weighed as the groups in the pool. In the pool itself KS is 
 
 def gaussians_text(rows: list[dict]) -> str:
     """Error against the oracle, KS on new rows and in the pool, and the price."""
-    head = ("rows of the pool", "convention", "error to the closed form", "KS on new rows", "known", "KS in the pool", "known",
-            "floor of new rows", "price, paid", "price, foretold")
+    head = (
+        "rows of the pool",
+        "convention",
+        "error to the closed form",
+        "KS on new rows",
+        "known",
+        "KS in the pool",
+        "known",
+        "floor of new rows",
+        "price, paid",
+        "price, foretold",
+    )
     of, lines = {part: [r for r in rows if r["part"] == part] for part in ("pool", "levels")}, []
-    for (n, name), mine in together(sorted(of["pool"], key=lambda r: r["rows"]), ("rows", "convention")):
+    for (n, name), mine in together(
+        sorted(of["pool"], key=lambda r: r["rows"]), ("rows", "convention")
+    ):
         held, inside = KNOWN_POOL.get(int(n), ("", ""))
-        lines.append([f"{n:,.0f}", name, cell(mine, "error"), cell(mine, "ks"), held, cell(mine, "ks_in_pool", form="{:.4f}"),
-                      inside, cell(mine, "floor"), cell(mine, "price"), cell(mine, "price_foretold")])
+        lines.append(
+            [
+                f"{n:,.0f}",
+                name,
+                cell(mine, "error"),
+                cell(mine, "ks"),
+                held,
+                cell(mine, "ks_in_pool", form="{:.4f}"),
+                inside,
+                cell(mine, "floor"),
+                cell(mine, "price"),
+                cell(mine, "price_foretold"),
+            ]
+        )
     head_2 = ("levels that are kept", "rows of the pool", "error to the closed form")
-    lines_2 = [[f"{k:,.0f}", f"{n:,.0f}", cell(mine, "error", form="{:.4f}")]
-               for (k, n), mine in together(of["levels"], ("levels", "rows"))]
+    lines_2 = [
+        [f"{k:,.0f}", f"{n:,.0f}", cell(mine, "error", form="{:.4f}")]
+        for (k, n), mine in together(of["levels"], ("levels", "rows"))
+    ]
     exact = f"The price is the mean squared change of a score, {rows[0]['price_oracle']:.4f} in closed form"
-    return (f"{TWO_GAUSSIANS} {exact}: paid on new rows, and as `price` foretells it from the pool alone, without labels.\n\n"
-            f"{markdown(head, lines)}\n\nHow many levels of the quantile functions are kept:\n\n{markdown(head_2, lines_2)}")
+    return (
+        f"{TWO_GAUSSIANS} {exact}: paid on new rows, and as `price` foretells it from the pool alone, without labels.\n\n"
+        f"{markdown(head, lines)}\n\nHow many levels of the quantile functions are kept:\n\n{markdown(head_2, lines_2)}"
+    )
 
 
 def gaussians_figure(rows: list[dict], path: Path) -> None:
     """Error to the closed form and KS over the pool's size, on logarithmic axes."""
     plot, figure, panels = drawn(1, 2, (9, 3.6))
-    of = {name: [r for r in rows if r["part"] == "pool" and r["convention"] == name] for name in ("ours", "published")}
+    of = {
+        name: [r for r in rows if r["part"] == "pool" and r["convention"] == name]
+        for name in ("ours", "published")
+    }
     for name, colour in (("ours", "#0072B2"), ("published", "#D55E00")):
         band(panels[0], of[name], "rows", "error", colour, "-", name)
-    for name, colour, style, words in (("ks", "#0072B2", "-", "on new rows"), ("ks_in_pool", "#D55E00", "-", "in the pool"),
-                                       ("floor", "0.6", ":", "floor of the new rows")):
+    for name, colour, style, words in (
+        ("ks", "#0072B2", "-", "on new rows"),
+        ("ks_in_pool", "#D55E00", "-", "in the pool"),
+        ("floor", "0.6", ":", "floor of the new rows"),
+    ):
         band(panels[1], of["ours"], "rows", name, colour, style, words)
-    for panel, words in zip(panels, ("RMS error to the closed form", "KS after repair"), strict=True):
+    for panel, words in zip(
+        panels, ("RMS error to the closed form", "KS after repair"), strict=True
+    ):
         panel.set(xscale="log", yscale="log", xlabel="rows of the pool", ylabel=words)
         panel.legend(frameon=False, fontsize=8)
     saved(plot, figure, path)
@@ -638,20 +1027,34 @@ def rounded(score: Array, key: Array) -> Array:
 
 def jittered(width: Array) -> Case:
     """The published convention on them with uniform noise in +- ``width``, anew for every row of the pool and new row."""
-    return Case(published_barycenter(), lambda score, key: rounded(score, key) + width * jax.random.uniform(
-        key, score.shape, minval=-1.0))
+    return Case(
+        published_barycenter(),
+        lambda score, key: (
+            rounded(score, key) + width * jax.random.uniform(key, score.shape, minval=-1.0)
+        ),
+    )
 
 
 def small_groups(size: Size) -> list[dict]:
     """How small a group may be, and what scores with ties do."""
     rows = [n for n in size.pools if n <= 5000][-1:]
-    out = [{"part": "minority", "what": policy(r)} | r
-           for r in trials(size, rows, size.minorities, leaning, POLICIES)]
+    out = [
+        {"part": "minority", "what": policy(r)} | r
+        for r in trials(size, rows, size.minorities, leaning, POLICIES)
+    ]
     print("  sizes of the minority", flush=True)
     for r in trials(size, rows, (MINORITY,), jittered, {"width": (0.0, 1e-4, 0.05)}):
-        out.append({"part": "ties", "what": "published" + (f", jitter {r['width']:g}" if r["width"] else "")} | r)
+        out.append(
+            {
+                "part": "ties",
+                "what": "published" + (f", jitter {r['width']:g}" if r["width"] else ""),
+            }
+            | r
+        )
     for what, draws in (("ours, middle of a jump", False), ("ours, with a key", True)):
-        found = trials(size, rows, (MINORITY,), functools.partial(Case, barycenter(), rounded, draws))
+        found = trials(
+            size, rows, (MINORITY,), functools.partial(Case, barycenter(), rounded, draws)
+        )
         out += [{"part": "ties", "what": what} | r for r in found]
     return out
 
@@ -674,24 +1077,45 @@ with.)"""
 def small_text(rows: list[dict]) -> str:
     """Both tables."""
     of = {part: [r for r in rows if r["part"] == part] for part in ("minority", "ties")}
-    head = ("minority", "its rows", "small groups", "KS on new rows", "error to the closed form", "of the minority",
-            "price, paid", "price in closed form")
+    head = (
+        "minority",
+        "its rows",
+        "small groups",
+        "KS on new rows",
+        "error to the closed form",
+        "of the minority",
+        "price, paid",
+        "price in closed form",
+    )
     lines = []
     for (share, n, what), mine in together(of["minority"], ("minority", "rows", "what")):
-        lines.append([f"{share:.1%}", f"{share * n:.0f}", what, *(cell(mine, c) for c in (
-            "ks", "error", "error_minority", "price")), f"{mine[0]['price_oracle']:.3f}"])
+        lines.append(
+            [
+                f"{share:.1%}",
+                f"{share * n:.0f}",
+                what,
+                *(cell(mine, c) for c in ("ks", "error", "error_minority", "price")),
+                f"{mine[0]['price_oracle']:.3f}",
+            ]
+        )
     head_2 = ("repair", "KS before", "KS on new rows", "floor of new rows", "change (RMS)")
-    lines_2 = [[what, *(cell(mine, c) for c in ("ks_before", "ks", "floor")), cell(mine, "price", np.sqrt)]
-               for (what,), mine in together(of["ties"], ("what",))]
-    return (f"### Size of the minority\n\n{SMALL}\n\n{markdown(head, lines)}\n\nThe least KS: {least(of['minority'])}.\n\n"
-            f"### Scores with ties\n\n{TIES}\n\n{markdown(head_2, lines_2)}")
+    lines_2 = [
+        [what, *(cell(mine, c) for c in ("ks_before", "ks", "floor")), cell(mine, "price", np.sqrt)]
+        for (what,), mine in together(of["ties"], ("what",))
+    ]
+    return (
+        f"### Size of the minority\n\n{SMALL}\n\n{markdown(head, lines)}\n\nThe least KS: {least(of['minority'])}.\n\n"
+        f"### Scores with ties\n\n{TIES}\n\n{markdown(head_2, lines_2)}"
+    )
 
 
 def least(rows: list[dict]) -> str:
     """The policy with the least mean KS for every size of the minority; of several, the first."""
     found = []
     for (share,), mine in together(rows, ("minority",)):
-        means = {what: np.mean([r["ks"] for r in some]) for (what,), some in together(mine, ("what",))}
+        means = {
+            what: np.mean([r["ks"] for r in some]) for (what,), some in together(mine, ("what",))
+        }
         found.append(f"{share:.1%} {min(means, key=means.get)}")
     return ", ".join(found)
 
@@ -704,9 +1128,14 @@ def small_figure(rows: list[dict], path: Path) -> None:
     for (what,), mine in together(of["minority"], ("what",)):
         band(panels[0], mine, "minority", "ks", colours[len(panels[0].lines)], "-", what)
     band(panels[0], of["minority"], "minority", "floor", "0.6", ":", "floor")
-    panels[0].set(xscale="log", xlabel="share of the minority", ylabel="KS after repair on new rows")
+    panels[0].set(
+        xscale="log", xlabel="share of the minority", ylabel="KS after repair on new rows"
+    )
     panels[0].legend(frameon=False, fontsize=8)
-    found = [(what, np.mean([r["ks"] for r in mine])) for (what,), mine in together(of["ties"], ("what",))]
+    found = [
+        (what, np.mean([r["ks"] for r in mine]))
+        for (what,), mine in together(of["ties"], ("what",))
+    ]
     panels[1].barh([what for what, _ in found], [ks for _, ks in found], color="#0072B2")
     panels[1].invert_yaxis()
     panels[1].set_xlabel("KS after repair of scores with ties")
@@ -717,12 +1146,16 @@ def small_figure(rows: list[dict], path: Path) -> None:
 
 DIRECTIONS = 32  # of the sliced distance: most of the study's time
 CORRELATIONS = (0.9, -0.6)  # of the two tasks' scores, in either group
-MARGINS = np.array([[[0.0, 1.0], [0.0, 1.0]], [[1.0, 1.5], [-0.5, 1.0]]], np.float32)  # group, task: mean and deviation
+MARGINS = np.array(
+    [[[0.0, 1.0], [0.0, 1.0]], [[1.0, 1.5], [-0.5, 1.0]]], np.float32
+)  # group, task: mean and deviation
 
 
 def pairs(key: Array, rows: int) -> tuple[Array, Array, Array]:
     """Scores of two tasks ``[2 rows, 2]``, of as many rows of each of two groups; membership; weight."""
-    root_gtt = jnp.stack([jnp.linalg.cholesky(jnp.array([[1.0, r], [r, 1.0]])) for r in CORRELATIONS])
+    root_gtt = jnp.stack(
+        [jnp.linalg.cholesky(jnp.array([[1.0, r], [r, 1.0]])) for r in CORRELATIONS]
+    )
     drawn = jnp.einsum("gij,gnj->gni", root_gtt, jax.random.normal(key, (2, rows, 2)))
     scores = MARGINS[:, None, :, 0] + MARGINS[:, None, :, 1] * drawn
     return scores.reshape(-1, 2), jnp.repeat(jnp.eye(2), rows, axis=0), jnp.ones(2 * rows)
@@ -731,7 +1164,9 @@ def pairs(key: Array, rows: int) -> tuple[Array, Array, Array]:
 def bent(key: Array, rows: int) -> tuple[Array, Array, Array]:
     """The same of two groups of nearly equal means and covariances, of which one bends up and the other down."""
     along, across = jax.random.normal(key, (2, 2, rows))
-    scores = jnp.stack([along, jnp.array([[1.0], [-1.0]]) * 0.64 * (along**2 - 1) + 0.3 * across], axis=2)
+    scores = jnp.stack(
+        [along, jnp.array([[1.0], [-1.0]]) * 0.64 * (along**2 - 1) + 0.3 * across], axis=2
+    )
     return scores.reshape(-1, 2), jnp.repeat(jnp.eye(2), rows, axis=0), jnp.ones(2 * rows)
 
 
@@ -740,32 +1175,59 @@ LAWS = {"correlated": pairs, "bent": bent}
 
 def joint_maps(key: Array, points: int) -> dict[str, Post]:
     """By name."""
-    from fairjax.post import joint
-    nothing = Post(lambda scores, groups, weight: (), lambda state, scores, groups, key=None, amount=1.0: scores)
-    return {"none": nothing, "Gaussian": joint.gaussian(), "free support": joint.free_support(key, points),
-            "free support, kernel (Li et al.)": joint.free_support(key, points, joint.kernel()),
-            "free support, kernel of moves": joint.free_support(key, points, joint.kernel(moves=True))}
+    from fairjax.postprocess import joint
+
+    nothing = Post(
+        lambda scores, groups, weight: (),
+        lambda state, scores, groups, key=None, amount=1.0: scores,
+    )
+    return {
+        "none": nothing,
+        "Gaussian": joint.gaussian(),
+        "free support": joint.free_support(key, points),
+        "free support, kernel (Li et al.)": joint.free_support(key, points, joint.kernel()),
+        "free support, kernel of moves": joint.free_support(key, points, joint.kernel(moves=True)),
+    }
 
 
 def joint_study(size: Size) -> list[dict]:
     """What pairs of scores tell of the group, after joint maps and after each task alone, too, was repaired."""
-    from fairjax.metrics.joint import beside_floor, group_correlations, sliced_wasserstein
-    from fairjax.post.joint import then_exact
+    from fairjax.metrics.joint import group_correlations, permutation_test, sliced_wasserstein
+    from fairjax.postprocess.joint import compose
 
-    def seen(after: Array, before: Array, groups: Array, weight: Array, key: Array) -> dict[str, Array]:
-        found = beside_floor(key, sliced_wasserstein(key, DIRECTIONS), after, groups, weight, 10)
-        rho, single = group_correlations(after, groups, weight)[:, 0, 1], apart(after, groups, weight)
-        spread = [jnp.square(after - weighted_mean(after, g[:, None])).T @ g / jnp.sum(g) for g in groups.T]
-        return {"correlation_a": rho[0], "correlation_b": rho[1], "sliced": found.value, "sliced_floor": found.floor,
-                "ks_1": single.kolmogorov_smirnov[0], "ks_2": single.kolmogorov_smirnov[1], "floor": single.floor[0],
-                "variance": jnp.mean(jnp.stack(spread)), "change": jnp.mean(jnp.sum(jnp.square(after - before), axis=1))}
+    def seen(
+        after: Array, before: Array, groups: Array, weight: Array, key: Array
+    ) -> dict[str, Array]:
+        found = permutation_test(
+            key, sliced_wasserstein(key, DIRECTIONS), after, groups, weight, 10
+        )
+        rho, single = (
+            group_correlations(after, groups, weight)[:, 0, 1],
+            apart(after, groups, weight),
+        )
+        spread = [
+            jnp.square(after - weighted_mean(after, g[:, None])).T @ g / jnp.sum(g)
+            for g in groups.T
+        ]
+        return {
+            "correlation_a": rho[0],
+            "correlation_b": rho[1],
+            "sliced": found.value,
+            "sliced_floor": found.floor,
+            "ks_1": single.kolmogorov_smirnov[0],
+            "ks_2": single.kolmogorov_smirnov[1],
+            "floor": single.floor[0],
+            "variance": jnp.mean(jnp.stack(spread)),
+            "change": jnp.mean(jnp.sum(jnp.square(after - before), axis=1)),
+        }
 
     def moved(key: Array, held: tuple, name: str, rows: int, law: str) -> Array:
         pool_key, luck = jax.random.split(key)
         first = joint_maps(luck, size.joint_points)[name]
-        both = then_exact(first, barycenter())
+        both = compose(first, barycenter())
         state = both.fit(*LAWS[law](pool_key, rows))
         return jnp.stack([first.apply(state[0], *held[:2]), both.apply(state, *held[:2])])
+
     out, measure = [], jax.jit(jax.vmap(seen, (0, None, None, None, None)))
     pools = [("correlated", rows) for rows in size.joint_pools] + [("bent", max(size.joint_pools))]
     for (law, rows), name in itertools.product(pools, joint_maps(jax.random.key(0), 2)):
@@ -777,8 +1239,17 @@ def joint_study(size: Size) -> list[dict]:
             seconds = time.perf_counter() - start
             found = jax.device_get(measure(after, *held, fold(2)))
             for stage, tasks in enumerate(("no", "yes")):
-                out.append({"law": law, "rows": rows, "map": name, "tasks": tasks, "draw": d, "seconds": seconds}
-                           | {k: float(v[stage]) for k, v in found.items()})
+                out.append(
+                    {
+                        "law": law,
+                        "rows": rows,
+                        "map": name,
+                        "tasks": tasks,
+                        "draw": d,
+                        "seconds": seconds,
+                    }
+                    | {k: float(v[stage]) for k, v in found.items()}
+                )
         print(f"  {law}, {rows} rows of each group, {name}: {seconds:.1f} s", flush=True)
     return out
 
@@ -794,10 +1265,21 @@ one draw, compiled: the map and the repair after it, fitted and applied. The ker
 
 def joint_text(rows: list[dict]) -> str:
     """Correlations, distances and costs, before and after."""
-    names = {"correlation, group a": "correlation_a", "group b": "correlation_b", "sliced": "sliced", "floor": "sliced_floor",
-             "KS, task 1": "ks_1", "task 2": "ks_2", "floor of KS": "floor", "variance": "variance", "change": "change"}
-    lines = [[f"{n:,.0f}", *how, *(cell(mine, c) for c in names.values()), f"{mine[-1]['seconds']:.1f}"]
-             for (n, *how), mine in together(rows, ("rows", "law", "map", "tasks"))]
+    names = {
+        "correlation, group a": "correlation_a",
+        "group b": "correlation_b",
+        "sliced": "sliced",
+        "floor": "sliced_floor",
+        "KS, task 1": "ks_1",
+        "task 2": "ks_2",
+        "floor of KS": "floor",
+        "variance": "variance",
+        "change": "change",
+    }
+    lines = [
+        [f"{n:,.0f}", *how, *(cell(mine, c) for c in names.values()), f"{mine[-1]['seconds']:.1f}"]
+        for (n, *how), mine in together(rows, ("rows", "law", "map", "tasks"))
+    ]
     head = ("rows of each group", "law", "joint map", "then each task", *names, "seconds")
     return f"{JOINT}\n\n{markdown(head, lines)}"
 
@@ -806,13 +1288,25 @@ def joint_figure(rows: list[dict], path: Path) -> None:
     """Distance between the groups' joint laws against displacement, of the largest pool of each law."""
     plot, figure, panels = drawn(1, len(LAWS), (10, 4))
     most = max(float(r["rows"]) for r in rows)
-    colours = dict(zip(dict.fromkeys(r["map"] for r in rows), ("0.3", "#0072B2", "#D55E00", "#E69F00", "#009E73"), strict=True))
+    colours = dict(
+        zip(
+            dict.fromkeys(r["map"] for r in rows),
+            ("0.3", "#0072B2", "#D55E00", "#E69F00", "#009E73"),
+            strict=True,
+        )
+    )
     for panel, law in zip(panels, LAWS, strict=True):
         of_law = [r for r in rows if r["law"] == law and r["rows"] == most]
         for (name, tasks), mine in together(of_law, ("map", "tasks")):
             after = ", then each task" if tasks == "yes" else ""
-            panel.scatter([np.mean([r["change"] for r in mine])], [np.mean([r["sliced"] for r in mine])], s=30,
-                          label=name + after, color=colours[name], marker="^" if after else "o")
+            panel.scatter(
+                [np.mean([r["change"] for r in mine])],
+                [np.mean([r["sliced"] for r in mine])],
+                s=30,
+                label=name + after,
+                color=colours[name],
+                marker="^" if after else "o",
+            )
         panel.axhline(np.mean([r["sliced_floor"] for r in of_law]), color="0.7", ls=":", lw=1)
         panel.set(yscale="log", title=law, xlabel="mean squared displacement")
     panels[0].set_ylabel("sliced squared distance of pairs (dotted: floor)")
@@ -848,14 +1342,19 @@ def together(rows: list[dict], by: Sequence[str]) -> list[tuple[tuple, list[dict
 
 def markdown(head: Sequence[str], lines: Sequence[Sequence]) -> str:
     """A table."""
-    return "\n".join("| " + " | ".join(str(c) for c in line) + " |" for line in (head, ["---"] * len(head), *lines))
+    return "\n".join(
+        "| " + " | ".join(str(c) for c in line) + " |"
+        for line in (head, ["---"] * len(head), *lines)
+    )
 
 
 def drawn(rows: int, across: int, size: tuple[float, float]):
     """A figure and its panels, without a screen."""
     import matplotlib
+
     matplotlib.use("Agg")
     import matplotlib.pyplot as plot
+
     figure, panels = plot.subplots(rows, across, figsize=size, squeeze=False)
     for panel in panels.ravel():
         panel.spines[["top", "right"]].set_visible(False)
@@ -884,18 +1383,25 @@ def write_rows(path: Path, rows: list[dict]) -> None:
     with path.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, names, restval="")
         writer.writeheader()
-        writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+        writer.writerows(
+            {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows
+        )
 
 
 def read_rows(path: Path) -> list[dict]:
     """Rows of a CSV that :func:`write_rows` wrote; what is no number is a text, an empty cell is left out."""
+
     def value(text: str) -> float | str:
         try:
             return float(text)
         except ValueError:
             return text
+
     with path.open(newline="") as stream:
-        return [{name: value(text) for name, text in row.items() if text} for row in csv.DictReader(stream)]
+        return [
+            {name: value(text) for name, text in row.items() if text}
+            for row in csv.DictReader(stream)
+        ]
 
 
 def report(out: Path) -> str:
@@ -912,11 +1418,18 @@ def report(out: Path) -> str:
 
 
 STUDIES = {
-    "compas": ("two tasks, African-American defendants and others",
-               Study(lambda size: anchor(size) + compas_networks(size), compas_text, compas_figure)),
-    "acs": ("log income and moving, by sex, with income labels missing", Study(survey, survey_text, survey_figure)),
-    "gaussians": ("two Gaussians: the closed form, and the size of the pool",
-                  Study(gaussians, gaussians_text, gaussians_figure)),
+    "compas": (
+        "two tasks, African-American defendants and others",
+        Study(lambda size: anchor(size) + compas_networks(size), compas_text, compas_figure),
+    ),
+    "acs": (
+        "log income and moving, by sex, with income labels missing",
+        Study(survey, survey_text, survey_figure),
+    ),
+    "gaussians": (
+        "two Gaussians: the closed form, and the size of the pool",
+        Study(gaussians, gaussians_text, gaussians_figure),
+    ),
     "joint": ("two tasks repaired together", Study(joint_study, joint_text, joint_figure)),
     "small": ("small groups, and scores with ties", Study(small_groups, small_text, small_figure)),
 }
@@ -941,7 +1454,9 @@ def run_all(names: Sequence[str], size: Size, out: Path) -> list[str]:
 
 def main() -> None:
     """Run the experiment."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", default=",".join(STUDIES), help=f"some of {','.join(STUDIES)}")
     parser.add_argument("--seeds", type=int, help="of the data sets; default: twenty")
     parser.add_argument("--quick", action="store_true", help="two seeds, two epochs, small pools")
@@ -955,7 +1470,10 @@ def main() -> None:
     size = dataclasses.replace(size, seeds=args.seeds or size.seeds)
     begin, failed = time.perf_counter(), run_all(names, size, args.out)
     print(report(args.out))
-    print(f"{time.perf_counter() - begin:.0f} s" + (f"; failed: {', '.join(failed)}" if failed else ""))
+    print(
+        f"{time.perf_counter() - begin:.0f} s"
+        + (f"; failed: {', '.join(failed)}" if failed else "")
+    )
     raise SystemExit(bool(failed))
 
 

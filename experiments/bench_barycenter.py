@@ -27,8 +27,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fairjax.post import barycenter, published_barycenter
-from fairjax.post.barycenter import POINTS, fit_host, proportional
+from fairjax.postprocess import barycenter, published_barycenter
+from fairjax.postprocess._barycenter import POINTS, fit_host, proportional
 
 RESULTS = Path(__file__).parent / "results" / "barycenter"
 MISSING = "EquiPy is not installed, its columns stay empty: pip install 'fairjax[bench]' or pip install --pre equipy"
@@ -81,17 +81,24 @@ def at_once(score: np.ndarray, cell: np.ndarray, groups: int) -> np.ndarray:
 SORTS = {"sort by group": by_group, "lexsort": at_once}
 
 
-def theirs(made: type, score: np.ndarray, cell: np.ndarray, repeats: int) -> tuple[float, float, np.ndarray]:
+def theirs(
+    made: type, score: np.ndarray, cell: np.ndarray, repeats: int
+) -> tuple[float, float, np.ndarray]:
     """Seconds of EquiPy's fits and transforms, and its repaired scores."""
+
     def fitted() -> list:
         out = [made(sigma=0) for _ in score.T]
         for one, column in zip(out, score.T, strict=True):
             one.fit(column, cell)
         return out
+
     fitting, models = best(fitted, repeats)
 
     def transformed() -> np.ndarray:
-        return np.stack([m.transform(column, cell) for m, column in zip(models, score.T, strict=True)], axis=1)
+        return np.stack(
+            [m.transform(column, cell) for m, column in zip(models, score.T, strict=True)], axis=1
+        )
+
     return fitting, *best(transformed, repeats)
 
 
@@ -107,53 +114,95 @@ def parity(repaired: np.ndarray, score: np.ndarray, cell: np.ndarray, groups: in
     with jax.enable_x64(True):
         post, member = published_barycenter(), jnp.asarray(np.eye(groups)[cell])
         state = jax.jit(post.fit)(jnp.asarray(score), member, jnp.ones(len(score)))
-        return float(np.abs(np.asarray(jax.jit(post.apply)(state, jnp.asarray(score), member)) - repaired).max())
+        return float(
+            np.abs(
+                np.asarray(jax.jit(post.apply)(state, jnp.asarray(score), member)) - repaired
+            ).max()
+        )
 
 
-def measured(rows: int, groups: int, tasks: int, made: type | None, repeats: int) -> dict[str, float]:
+def measured(
+    rows: int, groups: int, tasks: int, made: type | None, repeats: int
+) -> dict[str, float]:
     """One line of the table."""
     score, cell = made_up(rows, groups, tasks)
-    out = {"rows": rows, "groups": groups, "tasks": tasks, "equipy fit": NAN, "equipy apply": NAN, "parity": NAN}
+    out = {
+        "rows": rows,
+        "groups": groups,
+        "tasks": tasks,
+        "equipy fit": NAN,
+        "equipy apply": NAN,
+        "parity": NAN,
+    }
     if made is not None:
         out["equipy fit"], out["equipy apply"], repaired = theirs(made, score, cell, repeats)
-        if rows * groups <= 2_000_000:  # beyond, the published convention looks at too many quantiles per row
+        if (
+            rows * groups <= 2_000_000
+        ):  # beyond, the published convention looks at too many quantiles per row
             out["parity"] = parity(repaired, score, cell, groups)
     single, code = score.astype(np.float32), cell.astype(np.int32)
     for name, sort in SORTS.items():
         out[name], _ = best(lambda sort=sort: sort(single, code, groups), repeats)
-    out["fit in numpy"], _ = best(lambda: fit_host(single, code, None, groups, proportional, **HOW), repeats)
+    out["fit in numpy"], _ = best(
+        lambda: fit_host(single, code, None, groups, proportional, **HOW), repeats
+    )
     post = barycenter()
     args = jnp.asarray(single), jnp.asarray(np.eye(groups, dtype=np.float32)[code]), jnp.ones(rows)
     fit, out["fit compiles"], out["fit MB"] = compiled(post.fit, *args)
     state = fit(*args)
     apply, out["apply compiles"], out["apply MB"] = compiled(post.apply, state, *args[:2])
-    out["fit compiled"], out["apply"] = (best(run, repeats)[0] for run in (lambda: fit(*args), lambda: apply(state, *args[:2])))
-    return out | {f"fit / {name}": out["fit in numpy"] / out[name] for name in SORTS} | {
-                  "equipy apply / apply": out["equipy apply"] / out["apply"],
-                  "equipy fit / fit": out["equipy fit"] / out["fit in numpy"]}
+    out["fit compiled"], out["apply"] = (
+        best(run, repeats)[0] for run in (lambda: fit(*args), lambda: apply(state, *args[:2]))
+    )
+    return (
+        out
+        | {f"fit / {name}": out["fit in numpy"] / out[name] for name in SORTS}
+        | {
+            "equipy apply / apply": out["equipy apply"] / out["apply"],
+            "equipy fit / fit": out["equipy fit"] / out["fit in numpy"],
+        }
+    )
 
 
-def bootstrapped(rows: int, groups: int, draws: int, made: type | None, repeats: int) -> dict[str, float]:
+def bootstrapped(
+    rows: int, groups: int, draws: int, made: type | None, repeats: int
+) -> dict[str, float]:
     """Seconds of all draws of fit and apply: one program over drawn counts of rows; EquiPy's from a few of them."""
     score, cell = made_up(rows, groups, 1)
     post, member = barycenter(), jnp.asarray(np.eye(groups, dtype=np.float32)[cell])
-    value, counts = jnp.asarray(score, jnp.float32), jax.random.poisson(jax.random.key(0), 1.0, (draws, rows)).astype(float)
+    value, counts = (
+        jnp.asarray(score, jnp.float32),
+        jax.random.poisson(jax.random.key(0), 1.0, (draws, rows)).astype(float),
+    )
 
     def draw(weight: jax.Array, value: jax.Array, member: jax.Array) -> jax.Array:
         return post.apply(post.fit(value, member, weight), value, member)
+
     run, compiling, _ = compiled(jax.vmap(draw, (0, None, None)), counts, value, member)
     single, known, apply = np.asarray(value), np.asarray(counts), jax.jit(post.apply)
 
-    def one_by_one() -> list:
-        return [apply(fit_host(single, cell, weight, groups, proportional, **HOW), value, member) for weight in known]
-    one_by_one()
-    out = {"rows": rows, "groups": groups, "draws": draws, "compiles": compiling, "one by one": best(one_by_one, repeats)[0],
-           "ours": best(lambda: run(counts, value, member), repeats)[0], "equipy": NAN}
+    def sequential_amounts() -> list:
+        return [
+            apply(fit_host(single, cell, weight, groups, proportional, **HOW), value, member)
+            for weight in known
+        ]
+
+    sequential_amounts()
+    out = {
+        "rows": rows,
+        "groups": groups,
+        "draws": draws,
+        "compiles": compiling,
+        "one by one": best(sequential_amounts, repeats)[0],
+        "ours": best(lambda: run(counts, value, member), repeats)[0],
+        "equipy": NAN,
+    }
     if made is not None:
         some = np.random.default_rng(0).integers(0, rows, (3, rows))
 
         def of_few() -> list:
             return [theirs_once(made, score[:, 0], cell, drawn) for drawn in some]
+
         out["equipy"] = best(of_few, repeats)[0] / len(some) * draws
     return out | {"equipy / ours": out["equipy"] / out["ours"]}
 
@@ -170,58 +219,134 @@ def theirs_once(made: type, score: np.ndarray, cell: np.ndarray, drawn: np.ndarr
 
 def table(lines: list[dict], names: Sequence[str]) -> str:
     """Markdown; what was not measured is empty."""
+
     def cell(value: float) -> str:
         if value != value:
             return ""
-        return f"{value:,}" if isinstance(value, int) else f"{value:.1e}" if 0 < value < 5e-5 else f"{value:.3g}"
+        return (
+            f"{value:,}"
+            if isinstance(value, int)
+            else f"{value:.1e}"
+            if 0 < value < 5e-5
+            else f"{value:.3g}"
+        )
+
     rows = [names, ["---:"] * len(names), *([cell(line[n]) for n in names] for line in lines)]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def verdicts(lines: list[dict]) -> list[str]:
     """What was aimed at, and what was found."""
+
     def of(rows: int, groups: int, name: str) -> float:
-        return next((r[name] for r in lines if (r["rows"], r["groups"], r["tasks"]) == (rows, groups, 1)), NAN)
+        return next(
+            (r[name] for r in lines if (r["rows"], r["groups"], r["tasks"]) == (rows, groups, 1)),
+            NAN,
+        )
+
     large = [r for r in lines if r["rows"] >= 100_000]
-    aims = (("100,000 rows of 20 groups are scored at least 50 times as fast as by EquiPy: {:.0f} times",
-             of(100_000, 20, "equipy apply / apply"), lambda v: v >= 50),
-            ("1,000,000 rows of 20 groups are scored in less than 0.1 s after compilation: {:.3f} s",
-             of(1_000_000, 20, "apply"), lambda v: v < 0.1),
-            *((f"a fit of 100,000 rows or more takes at most 1.5 times numpy's {name}: {{:.2f}} times at most",
-               max((r[f"fit / {name}"] for r in large), default=NAN), lambda v: v <= 1.5) for name in SORTS),
-            ("the published convention agrees with EquiPy to 1e-6: {:.1e} at most",
-             np.nanmax([r["parity"] for r in lines] + [-1.0]), lambda v: 0 <= v <= 1e-6))
-    return [f"- {text.format(v)} ({'met' if met(v) else 'missed'})" for text, v, met in aims if v == v and v >= 0]
+    aims = (
+        (
+            "100,000 rows of 20 groups are scored at least 50 times as fast as by EquiPy: {:.0f} times",
+            of(100_000, 20, "equipy apply / apply"),
+            lambda v: v >= 50,
+        ),
+        (
+            "1,000,000 rows of 20 groups are scored in less than 0.1 s after compilation: {:.3f} s",
+            of(1_000_000, 20, "apply"),
+            lambda v: v < 0.1,
+        ),
+        *(
+            (
+                f"a fit of 100,000 rows or more takes at most 1.5 times numpy's {name}: {{:.2f}} times at most",
+                max((r[f"fit / {name}"] for r in large), default=NAN),
+                lambda v: v <= 1.5,
+            )
+            for name in SORTS
+        ),
+        (
+            "the published convention agrees with EquiPy to 1e-6: {:.1e} at most",
+            np.nanmax([r["parity"] for r in lines] + [-1.0]),
+            lambda v: 0 <= v <= 1e-6,
+        ),
+    )
+    return [
+        f"- {text.format(v)} ({'met' if met(v) else 'missed'})"
+        for text, v, met in aims
+        if v == v and v >= 0
+    ]
 
 
 def report(lines: list[dict], boots: list[dict], out: Path) -> str:
     """All tables as Markdown and CSV."""
-    main_names = ("rows", "groups", "tasks", "equipy fit", "equipy apply", "fit in numpy", "sort by group", "lexsort",
-                  "fit / sort by group", "fit / lexsort", "fit compiled", "apply", "equipy fit / fit", "equipy apply / apply",
-                  "parity")
-    text = [f"{platform.machine()}, {os.cpu_count()} cores, jax {jax.__version__}, numpy {np.__version__}; seconds, best of "
-            f"several, scores in single precision but EquiPy's; K = {POINTS} levels.", "\n".join(verdicts(lines)),
-            table(lines, main_names), "Compilation, and memory beside arguments and result:",
-            table(lines, ("rows", "groups", "tasks", "fit compiles", "apply compiles", "fit MB", "apply MB"))]
+    main_names = (
+        "rows",
+        "groups",
+        "tasks",
+        "equipy fit",
+        "equipy apply",
+        "fit in numpy",
+        "sort by group",
+        "lexsort",
+        "fit / sort by group",
+        "fit / lexsort",
+        "fit compiled",
+        "apply",
+        "equipy fit / fit",
+        "equipy apply / apply",
+        "parity",
+    )
+    text = [
+        f"{platform.machine()}, {os.cpu_count()} cores, jax {jax.__version__}, numpy {np.__version__}; seconds, best of "
+        f"several, scores in single precision but EquiPy's; K = {POINTS} levels.",
+        "\n".join(verdicts(lines)),
+        table(lines, main_names),
+        "Compilation, and memory beside arguments and result:",
+        table(
+            lines,
+            ("rows", "groups", "tasks", "fit compiles", "apply compiles", "fit MB", "apply MB"),
+        ),
+    ]
     if boots:
-        text += ["Bootstrap draws of fit and apply: all in one program; one by one, fitted in numpy; EquiPy's, from three:",
-                 table(boots, ("rows", "groups", "draws", "ours", "compiles", "one by one", "equipy", "equipy / ours"))]
+        text += [
+            "Bootstrap draws of fit and apply: all in one program; one by one, fitted in numpy; EquiPy's, from three:",
+            table(
+                boots,
+                (
+                    "rows",
+                    "groups",
+                    "draws",
+                    "ours",
+                    "compiles",
+                    "one by one",
+                    "equipy",
+                    "equipy / ours",
+                ),
+            ),
+        ]
     (out / "bench.md").write_text("\n\n".join(text) + "\n")
     with (out / "bench.csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, lines[0])
         writer.writeheader()
-        writer.writerows({k: f"{v:.4g}" if isinstance(v, float) else v for k, v in line.items()} for line in lines)
+        writer.writerows(
+            {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in line.items()}
+            for line in lines
+        )
     return "\n\n".join(text)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--groups", type=int, nargs="+", default=[2, 20, 50])
     parser.add_argument("--tasks", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--draws", type=int, default=200, help="of the bootstrap")
-    parser.add_argument("--quick", action="store_true", help="10,000 rows, 2 and 20 groups, one task, 20 draws")
+    parser.add_argument(
+        "--quick", action="store_true", help="10,000 rows, 2 and 20 groups, one task, 20 draws"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
     if args.quick:
@@ -231,13 +356,19 @@ def main() -> None:
     for rows, groups, tasks in itertools.product(args.rows, args.groups, args.tasks):
         lines.append(measured(rows, groups, tasks, made, args.repeats))
         r = lines[-1]
-        print(f"{rows:,} rows, {groups} groups, {tasks} tasks: fit {r['fit in numpy']:.3g} s (sort by group "
-              f"{r['sort by group']:.3g}, lexsort {r['lexsort']:.3g}), apply {r['apply']:.3g} s (EquiPy "
-              f"{r['equipy apply']:.3g})", flush=True)
+        print(
+            f"{rows:,} rows, {groups} groups, {tasks} tasks: fit {r['fit in numpy']:.3g} s (sort by group "
+            f"{r['sort by group']:.3g}, lexsort {r['lexsort']:.3g}), apply {r['apply']:.3g} s (EquiPy "
+            f"{r['equipy apply']:.3g})",
+            flush=True,
+        )
         report(lines, boots, args.out)
     for groups in args.groups[:2]:
         boots.append(bootstrapped(min(args.rows), groups, args.draws, made, args.repeats))
-        print(f"bootstrap, {groups} groups: {boots[-1]['ours']:.2f} s, EquiPy {boots[-1]['equipy']:.1f} s", flush=True)
+        print(
+            f"bootstrap, {groups} groups: {boots[-1]['ours']:.2f} s, EquiPy {boots[-1]['equipy']:.1f} s",
+            flush=True,
+        )
     print(report(lines, boots, args.out))
 
 

@@ -55,15 +55,28 @@ def peers(rows: int) -> dict[str, Callable]:
     if importlib.util.find_spec("torchjd") is None:
         return {}
     from torchjd import aggregation as a
-    return {"mean_rows": a.Mean(), "weighted_rows": a.Sum(), "random_weighting": a.Random(), "upgrad": a.UPGrad(),
-            "dualproj": a.DualProj(), "mgda": a.MGDA(), "cagrad": a.CAGrad(c=0.5), "imtl_g": a.IMTLG(), "config": a.ConFIG(),
-            "nash_mtl": a.NashMTL(n_tasks=rows), "aligned_mtl": a.AlignedMTL(), "pcgrad": a.PCGrad(),
-            "gradvac": a.GradVac(beta=0.01), "graddrop": a.GradDrop()}
+
+    return {
+        "mean_rows": a.Mean(),
+        "weighted_rows": a.Sum(),
+        "random_weighting": a.Random(),
+        "upgrad": a.UPGrad(),
+        "dualproj": a.DualProj(),
+        "mgda": a.MGDA(),
+        "cagrad": a.CAGrad(c=0.5),
+        "imtl_g": a.IMTLG(),
+        "conflict_free": a.ConFIG(),
+        "nash_mtl": a.NashMTL(n_tasks=rows),
+        "aligned_mtl": a.AlignedMTL(),
+        "pcgrad": a.PCGrad(),
+        "gradvac": a.GradVac(beta=0.01),
+        "graddrop": a.GradDrop(),
+    }
 
 
 def links(rows: int) -> dict[str, optax.GradientTransformationExtraArgs]:
     """Every link of the family by name."""
-    names = [name for name in gradients.rules.__all__ if name not in ("fairness_gives_way", "famo")]
+    names = [name for name in gradients.rules.__all__ if name not in ("accuracy_first", "famo")]
     made = {name: getattr(gradients, name)(rows, **GIVEN.get(name, {})) for name in names}
     return made | {"famo": gradients.famo(rows, optax.identity())}
 
@@ -126,24 +139,40 @@ def aggregation(counts, sizes, rounds: int, limit: float) -> list[dict]:
     for rows in counts:
         for size in sizes:
             if rows * size * 4 > 2e9:
-                print(f"  K={rows} P={size:.0e}: skipped, the rows take {rows * size * 4 / 1e9:.1f} GB", flush=True)
+                print(
+                    f"  K={rows} P={size:.0e}: skipped, the rows take {rows * size * 4 / 1e9:.1f} GB",
+                    flush=True,
+                )
                 continue
             matrix = np.tile(block(rows).astype("f4"), (1, size // BLOCK))
             leaves, values = leaves_of(matrix), jnp.linspace(0.5, 1.5, rows)
             params, theirs = [jnp.zeros(g.shape[1:]) for g in leaves], peers(rows)
-            plain, none = jax.jit(lambda r, p: gradients.sum_rows().update(r, optax.EmptyState(), p)[0]), []
-            total = functools.partial(lambda f, *a: jax.block_until_ready(f(*a)), plain, leaves, params)
+            plain, none = (
+                jax.jit(lambda r, p: gradients.sum_rows().update(r, optax.EmptyState(), p)[0]),
+                [],
+            )
+            total = functools.partial(
+                lambda f, *a: jax.block_until_ready(f(*a)), plain, leaves, params
+            )
             total()
             if theirs:
                 import torch
+
                 jacobian = torch.from_numpy(matrix)
             for name, tx in links(rows).items():
-                step = jax.jit(lambda r, s, p, v, tx=tx: tx.update(r, s, p, values=v, value_fn=lambda _: v))
+                step = jax.jit(
+                    lambda r, s, p, v, tx=tx: tx.update(r, s, p, values=v, value_fn=lambda _: v)
+                )
                 given = leaves, tx.init(params), params, values
                 mine = functools.partial(lambda f, *a: jax.block_until_ready(f(*a)), step, *given)
                 begin = time.perf_counter()
                 update, _ = mine()
-                row = {"link": name, "rows": rows, "parameters": size, "first_call_s": time.perf_counter() - begin}
+                row = {
+                    "link": name,
+                    "rows": rows,
+                    "parameters": size,
+                    "first_call_s": time.perf_counter() - begin,
+                }
                 calls = {"sum": total, "ours": mine}
                 peer, slow = theirs.get(name), pace.get((name, rows), 0.0)
                 if peer and slow > limit:
@@ -158,10 +187,17 @@ def aggregation(counts, sizes, rounds: int, limit: float) -> list[dict]:
                 found.append(row | {f"{k}_s": v for k, v in best.items()})
             some = [r for r in found if r["rows"] == rows and r["parameters"] == size]
             ratio = [r["torchjd_s"] / r["ours_s"] for r in some if "torchjd_s" in r]
-            print(f"  K={rows} P={size:.0e}: sum {min(r['sum_s'] for r in some) * 1e3:.3f} ms; links "
-                  f"{min(r['ours_s'] / r['sum_s'] for r in some):.1f} to {max(r['ours_s'] / r['sum_s'] for r in some):.1f} sums"
-                  + (f"; TorchJD takes {min(ratio):.1f} to {max(ratio):.1f} times as long" if ratio else "")
-                  + (f"; TorchJD skipped: {', '.join(none)}" if none else ""), flush=True)
+            print(
+                f"  K={rows} P={size:.0e}: sum {min(r['sum_s'] for r in some) * 1e3:.3f} ms; links "
+                f"{min(r['ours_s'] / r['sum_s'] for r in some):.1f} to {max(r['ours_s'] / r['sum_s'] for r in some):.1f} sums"
+                + (
+                    f"; TorchJD takes {min(ratio):.1f} to {max(ratio):.1f} times as long"
+                    if ratio
+                    else ""
+                )
+                + (f"; TorchJD skipped: {', '.join(none)}" if none else ""),
+                flush=True,
+            )
     return found
 
 
@@ -173,7 +209,9 @@ def vector_pcgrad(leaves: list[jax.Array]) -> list[jax.Array]:
     squared = sum(jnp.einsum("ip,ip->i", g, g, **high) for g in flat_leaves)
 
     def step(j, moved):
-        inner = sum(jnp.einsum("ip,p->i", m, g[j], **high) for m, g in zip(moved, flat_leaves, strict=True))
+        inner = sum(
+            jnp.einsum("ip,p->i", m, g[j], **high) for m, g in zip(moved, flat_leaves, strict=True)
+        )
         take = jnp.where((inner < 0) & (jnp.arange(rows) != j), inner / squared[j], 0.0)
         return [m - take[:, None] * g[j] for m, g in zip(moved, flat_leaves, strict=True)]
 
@@ -183,7 +221,10 @@ def vector_pcgrad(leaves: list[jax.Array]) -> list[jax.Array]:
 
 def gram_pcgrad(leaves: list[jax.Array]) -> list[jax.Array]:
     """The same through the Gram matrix, by the link."""
-    tx, params = gradients.pcgrad(leaves[0].shape[0], ascending=True), [jnp.zeros(g.shape[1:], g.dtype) for g in leaves]
+    tx, params = (
+        gradients.pcgrad(leaves[0].shape[0], ascending=True),
+        [jnp.zeros(g.shape[1:], g.dtype) for g in leaves],
+    )
     return tx.update(leaves, tx.init(params), params)[0]
 
 
@@ -206,13 +247,21 @@ def forms(counts, sizes, rounds: int, limit: float) -> list[dict]:
                     one, other = (jax.block_until_ready(f(leaves)) for f in (by_vector, by_gram))
                     row[f"difference_{kind}"] = difference(flat(other), flat(one))
                     if kind == "f4":
-                        best = race({"vector": lambda x=leaves: jax.block_until_ready(by_vector(x)),  # noqa: B023
-                                     "gram": lambda x=leaves: jax.block_until_ready(by_gram(x))}, rounds)  # noqa: B023
+                        best = race(
+                            {
+                                "vector": lambda x=leaves: jax.block_until_ready(by_vector(x)),  # noqa: B023
+                                "gram": lambda x=leaves: jax.block_until_ready(by_gram(x)),
+                            },
+                            rounds,
+                        )  # noqa: B023
                     del leaves, one, other
             slow = 10 * best["vector"]
             found.append(row | {f"{k}_s": v for k, v in best.items()})
-            print(f"  K={rows} P={size:.0e}: {best['vector'] / best['gram']:.1f} times as fast as on vectors, difference "
-                  + ", ".join(f"{row[k]:.1e} ({k[-2:]})" for k in row if k.startswith("diff")), flush=True)
+            print(
+                f"  K={rows} P={size:.0e}: {best['vector'] / best['gram']:.1f} times as fast as on vectors, difference "
+                + ", ".join(f"{row[k]:.1e} ({k[-2:]})" for k in row if k.startswith("diff")),
+                flush=True,
+            )
     return found
 
 
@@ -222,19 +271,31 @@ def network(rows: int, width: int, batch: int, seed: int = 0) -> tuple[dict, tup
 
     def layer(*shape):
         scale = np.sqrt(2.0 / shape[-2])
-        return {"kernel": (scale * rng.normal(size=shape)).astype("f4"), "bias": np.zeros((*shape[:-2], shape[-1]), "f4")}
+        return {
+            "kernel": (scale * rng.normal(size=shape)).astype("f4"),
+            "bias": np.zeros((*shape[:-2], shape[-1]), "f4"),
+        }
 
-    params = {"first": layer(inputs, width), "second": layer(width, width),
-              "heads": {f"{k:02}": layer(width, outputs) for k in range(rows)}}
+    params = {
+        "first": layer(inputs, width),
+        "second": layer(width, width),
+        "heads": {f"{k:02}": layer(width, outputs) for k in range(rows)},
+    }
     x = rng.normal(size=(batch, inputs)).astype("f4")
-    return jax.tree.map(jnp.asarray, params), (x, rng.normal(size=(rows, batch, outputs)).astype("f4"))
+    return jax.tree.map(jnp.asarray, params), (
+        x,
+        rng.normal(size=(rows, batch, outputs)).astype("f4"),
+    )
 
 
 def losses(params: dict, x, targets) -> tuple:
     """K mean squared errors."""
     for name in ("first", "second"):
         x = jax.nn.relu(x @ params[name]["kernel"] + params[name]["bias"])
-    return tuple(jnp.mean((x @ h["kernel"] + h["bias"] - targets[k]) ** 2) for k, h in enumerate(params["heads"].values()))
+    return tuple(
+        jnp.mean((x @ h["kernel"] + h["bias"] - targets[k]) ** 2)
+        for k, h in enumerate(params["heads"].values())
+    )
 
 
 def high_water(reset: bool = False) -> int:
@@ -242,7 +303,9 @@ def high_water(reset: bool = False) -> int:
     try:
         if reset:
             Path("/proc/self/clear_refs").write_text("5")
-        return 1024 * int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text()).group(1))
+        return 1024 * int(
+            re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text()).group(1)
+        )
     except (OSError, AttributeError):
         return 0
 
@@ -251,12 +314,26 @@ def one_mode(rows: int, width: int, batch: int, mode: str, chunk: int) -> dict:
     """Part 3 in a process of its own: time and memory of the rows of one network."""
     params, data = network(rows, width, batch)
     begin = time.perf_counter()
-    made = jax.jit(gradients.value_and_rows(losses, mode=mode, chunk=chunk)).lower(params, *data).compile()
-    compile_s, memory, before = time.perf_counter() - begin, made.memory_analysis(), high_water(reset=True)
+    made = (
+        jax.jit(gradients.value_and_rows(losses, mode=mode, chunk=chunk))
+        .lower(params, *data)
+        .compile()
+    )
+    compile_s, memory, before = (
+        time.perf_counter() - begin,
+        made.memory_analysis(),
+        high_water(reset=True),
+    )
     seconds = [timed(lambda: jax.block_until_ready(made(params, *data))) for _ in range(4)]
-    return {"rows": rows, "mode": mode if mode != "map" else f"map, chunk {chunk}", "compile_s": compile_s,
-            "seconds": min(seconds), "temporary_bytes": memory.temp_size_in_bytes, "rows_bytes": memory.output_size_in_bytes,
-            "resident_bytes": high_water() - before}
+    return {
+        "rows": rows,
+        "mode": mode if mode != "map" else f"map, chunk {chunk}",
+        "compile_s": compile_s,
+        "seconds": min(seconds),
+        "temporary_bytes": memory.temp_size_in_bytes,
+        "rows_bytes": memory.output_size_in_bytes,
+        "resident_bytes": high_water() - before,
+    }
 
 
 def modes(counts, width: int, batch: int) -> list[dict]:
@@ -267,12 +344,17 @@ def modes(counts, width: int, batch: int) -> list[dict]:
             with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
                 found.append(pool.submit(one_mode, rows, width, batch, mode, chunk).result())
             r = found[-1]
-            print(f"  K={rows} {r['mode']}: {r['seconds'] * 1e3:.0f} ms, {r['temporary_bytes'] / 1e6:.0f} MB beside rows of "
-                  f"{r['rows_bytes'] / 1e6:.0f} MB, {r['resident_bytes'] / 1e6:.0f} MB resident", flush=True)
+            print(
+                f"  K={rows} {r['mode']}: {r['seconds'] * 1e3:.0f} ms, {r['temporary_bytes'] / 1e6:.0f} MB beside rows of "
+                f"{r['rows_bytes'] / 1e6:.0f} MB, {r['resident_bytes'] / 1e6:.0f} MB resident",
+                flush=True,
+            )
     return found
 
 
-def torch_step(params: dict, data: tuple, aggregate, chunk: int | None) -> tuple[Callable, Callable]:
+def torch_step(
+    params: dict, data: tuple, aggregate, chunk: int | None
+) -> tuple[Callable, Callable]:
     """A training step by TorchJD of the same network, and what gives its parameters in our order."""
     import torch
     from torchjd.autojac import backward, jac_to_grad
@@ -301,19 +383,25 @@ def torch_step(params: dict, data: tuple, aggregate, chunk: int | None) -> tuple
     def state():
         def layer(made):
             return {"bias": made.bias.detach().numpy(), "kernel": made.weight.detach().numpy().T}
-        return {"first": layer(layers[0]), "heads": {k: layer(h) for k, h in zip(params["heads"], heads, strict=True)},
-                "second": layer(layers[1])}
+
+        return {
+            "first": layer(layers[0]),
+            "heads": {k: layer(h) for k, h in zip(params["heads"], heads, strict=True)},
+            "second": layer(layers[1]),
+        }
 
     return step, state
 
 
 def training(rows: int, width: int, batch: int, rounds: int) -> dict:
-    """Parts 4 and 5: seconds of steps, of gradients alone and of TorchJD's steps, all in turn."""
+    """Components 4 and 5: seconds of steps, of gradients alone and of TorchJD's steps, all in turn."""
     params, data = network(rows, width, batch)
     pull = gradients.value_and_rows(losses)
-    calls = {"rows returned": jax.jit(pull),
-             "rows summed": jax.jit(lambda p, *d: jax.tree.map(lambda g: g.sum(0), pull(p, *d)[1])),
-             "one gradient of the sum": jax.jit(jax.value_and_grad(lambda p, *d: sum(losses(p, *d))))}
+    calls = {
+        "rows returned": jax.jit(pull),
+        "rows summed": jax.jit(lambda p, *d: jax.tree.map(lambda g: g.sum(0), pull(p, *d)[1])),
+        "one gradient of the sum": jax.jit(jax.value_and_grad(lambda p, *d: sum(losses(p, *d)))),
+    }
     runs = {k: (lambda f=f: jax.block_until_ready(f(params, *data))) for k, f in calls.items()}
     after = {}
     for name in ("sum_rows", "pcgrad", "upgrad"):
@@ -326,9 +414,15 @@ def training(rows: int, width: int, batch: int, rounds: int) -> dict:
             return optax.apply_updates(p, updates), s
 
         made, state = jax.jit(step), tx.init(params)
-        runs[f"step with {name}"] = lambda f=made, s=state: jax.block_until_ready(f(params, s, *data))
+        runs[f"step with {name}"] = lambda f=made, s=state: jax.block_until_ready(
+            f(params, s, *data)
+        )
         after[name] = runs[f"step with {name}"]()[0]
-    found = {"rows": rows, "batch": batch, "parameters": sum(a.size for a in jax.tree.leaves(params))}
+    found = {
+        "rows": rows,
+        "batch": batch,
+        "parameters": sum(a.size for a in jax.tree.leaves(params)),
+    }
     for name in ("pcgrad", "upgrad"):
         for chunk in (None, 1):
             if peer := peers(rows).get(name):
@@ -336,8 +430,14 @@ def training(rows: int, width: int, batch: int, rounds: int) -> dict:
                 runs[label], told = torch_step(params, data, peer, chunk)
                 runs[label]()
                 if name == "upgrad" and chunk is None:
-                    one, other = (flat(jax.tree.leaves(jax.tree.map(lambda a, b: jnp.asarray(a) - b, t, params)))
-                                  for t in (after[name], told()))
+                    one, other = (
+                        flat(
+                            jax.tree.leaves(
+                                jax.tree.map(lambda a, b: jnp.asarray(a) - b, t, params)
+                            )
+                        )
+                        for t in (after[name], told())
+                    )
                     found["step_difference"] = difference(one, other)
     for call in runs.values():
         call()
@@ -349,31 +449,48 @@ def training(rows: int, width: int, batch: int, rounds: int) -> dict:
 
 def table(head: list[str], lines: list[list]) -> str:
     """Markdown; numbers with three digits."""
+
     def shown(cell) -> str:
         return "" if cell is None else f"{cell:.3g}" if isinstance(cell, float) else str(cell)
+
     rows = [head, ["---"] * len(head), *lines]
     return "\n".join("| " + " | ".join(map(shown, row)) + " |" for row in rows) + "\n"
 
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="few rows, few parameters")
     parser.add_argument("--rounds", type=int, default=5, help="how often calls take turns")
-    parser.add_argument("--limit", type=float, default=20.0, help="seconds above which a peer's cell is left out")
+    parser.add_argument(
+        "--limit", type=float, default=20.0, help="seconds above which a peer's cell is left out"
+    )
     parser.add_argument("--out", type=Path, default=HERE / "results" / "links")
     args = parser.parse_args()
     begin = time.perf_counter()
-    versions = {name: importlib.metadata.version(name) for name in ("jax", "torch", "torchjd")
-                if importlib.util.find_spec(name) is not None}
+    versions = {
+        name: importlib.metadata.version(name)
+        for name in ("jax", "torch", "torchjd")
+        if importlib.util.find_spec(name) is not None
+    }
     if "torch" in versions:
         import torch
+
         torch.set_num_threads(CORES)
-    counts, sizes = ((2, 8), (10_000, 100_000)) if args.quick else ((2, 8, 40), (10_000, 100_000, 1_000_000, 10_000_000))
+    counts, sizes = (
+        ((2, 8), (10_000, 100_000))
+        if args.quick
+        else ((2, 8, 40), (10_000, 100_000, 1_000_000, 10_000_000))
+    )
     width, batch = (300, 64) if args.quick else (900, 256)
     speed = bandwidth()
-    told = ", ".join(f"{k} {v}" for k, v in versions.items()) + f"; {platform.system()}, Python {platform.python_version()}, " \
+    told = (
+        ", ".join(f"{k} {v}" for k, v in versions.items())
+        + f"; {platform.system()}, Python {platform.python_version()}, "
         f"{CORES} cores, {speed / 1e9:.1f} GB per second"
+    )
     print(f"{told}\n1. aggregation of given rows", flush=True)
     one = aggregation(counts, sizes, args.rounds, args.limit)
     print("2. PCGrad in Gram coordinates against vectors", flush=True)
@@ -383,31 +500,84 @@ def main() -> None:
     print("4., 5. a training step", flush=True)
     four = training(8, width, batch, args.rounds)
     seconds = four["seconds"]
-    cost = {name: seconds["step with pcgrad"] / seconds[name] for name in ("rows returned", "rows summed")}
+    cost = {
+        name: seconds["step with pcgrad"] / seconds[name]
+        for name in ("rows returned", "rows summed")
+    }
 
     largest = {rows: max(r["parameters"] for r in one if r["rows"] == rows) for rows in counts}
-    links_at = [[r["link"], r["rows"], f"{r['parameters']:.0e}", 1e3 * r["ours_s"], r["ours_s"] / r["sum_s"],
-                 r["torchjd_s"] / r["ours_s"] if "torchjd_s" in r else None, r.get("difference")]
-                for r in one if r["parameters"] in (10_000, largest[r["rows"]])]
-    text = "\n".join([
-        f"`python experiments/bench_links.py`: {told}. A plain sum reads K P numbers and writes P. "
-        "The difference is the largest, relative to the largest entry of TorchJD's update: its MGDA ends its iteration early, "
-        "and its ConFIG is 0 from 1e7 parameters, where the cutoff of its pseudo-inverse, P eps, is more than 1.\n",
-        table(["link", "K", "P", "ms", "times a plain sum", "TorchJD / ours", "difference"], links_at),
-        "PCGrad, vectors against Gram coordinates:\n",
-        table(["K", "P", "vectors, ms", "Gram, ms", "ratio", "difference f32", "difference f64"],
-              [[r["rows"], f"{r['parameters']:.0e}", 1e3 * r["vector_s"], 1e3 * r["gram_s"], r["vector_s"] / r["gram_s"],
-                r["difference_f4"], r.get("difference_f8")] for r in two]),
-        f"Rows of an MLP of width {width}, batch {batch}, by mode:\n",
-        table(["K", "mode", "ms", "compile, s", "MB beside the rows", "MB of rows", "MB resident"],
-              [[r["rows"], r["mode"], 1e3 * r["seconds"], r["compile_s"], r["temporary_bytes"] / 1e6, r["rows_bytes"] / 1e6,
-                r["resident_bytes"] / 1e6] for r in three]),
-        f"A training step, K = 8, {four['parameters']:,} parameters, batch {batch}; with PCGrad "
-        f"{cost['rows returned']:.2f} times the rows returned and {cost['rows summed']:.2f} times the rows summed:\n",
-        table(["what", "ms"], [[name, 1e3 * s] for name, s in seconds.items()])])
+    links_at = [
+        [
+            r["link"],
+            r["rows"],
+            f"{r['parameters']:.0e}",
+            1e3 * r["ours_s"],
+            r["ours_s"] / r["sum_s"],
+            r["torchjd_s"] / r["ours_s"] if "torchjd_s" in r else None,
+            r.get("difference"),
+        ]
+        for r in one
+        if r["parameters"] in (10_000, largest[r["rows"]])
+    ]
+    text = "\n".join(
+        [
+            f"`python experiments/bench_links.py`: {told}. A plain sum reads K P numbers and writes P. "
+            "The difference is the largest, relative to the largest entry of TorchJD's update: its MGDA ends its iteration early, "
+            "and its ConFIG is 0 from 1e7 parameters, where the cutoff of its pseudo-inverse, P eps, is more than 1.\n",
+            table(
+                ["link", "K", "P", "ms", "times a plain sum", "TorchJD / ours", "difference"],
+                links_at,
+            ),
+            "PCGrad, vectors against Gram coordinates:\n",
+            table(
+                ["K", "P", "vectors, ms", "Gram, ms", "ratio", "difference f32", "difference f64"],
+                [
+                    [
+                        r["rows"],
+                        f"{r['parameters']:.0e}",
+                        1e3 * r["vector_s"],
+                        1e3 * r["gram_s"],
+                        r["vector_s"] / r["gram_s"],
+                        r["difference_f4"],
+                        r.get("difference_f8"),
+                    ]
+                    for r in two
+                ],
+            ),
+            f"Rows of an MLP of width {width}, batch {batch}, by mode:\n",
+            table(
+                [
+                    "K",
+                    "mode",
+                    "ms",
+                    "compile, s",
+                    "MB beside the rows",
+                    "MB of rows",
+                    "MB resident",
+                ],
+                [
+                    [
+                        r["rows"],
+                        r["mode"],
+                        1e3 * r["seconds"],
+                        r["compile_s"],
+                        r["temporary_bytes"] / 1e6,
+                        r["rows_bytes"] / 1e6,
+                        r["resident_bytes"] / 1e6,
+                    ]
+                    for r in three
+                ],
+            ),
+            f"A training step, K = 8, {four['parameters']:,} parameters, batch {batch}; with PCGrad "
+            f"{cost['rows returned']:.2f} times the rows returned and {cost['rows summed']:.2f} times the rows summed:\n",
+            table(["what", "ms"], [[name, 1e3 * s] for name, s in seconds.items()]),
+        ]
+    )
     print(text + f"{time.perf_counter() - begin:.0f} s")
     held = io.StringIO()
-    writer = csv.DictWriter(held, list(dict.fromkeys(k for r in one for k in r)), lineterminator="\n")
+    writer = csv.DictWriter(
+        held, list(dict.fromkeys(k for r in one for k in r)), lineterminator="\n"
+    )
     writer.writeheader()
     writer.writerows(one)
     disk.write(args.out / "links.csv", held.getvalue().encode())

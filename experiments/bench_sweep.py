@@ -34,47 +34,79 @@ KNOBS = {"weight": (0.7, 0.3), "lam": (1.0, 2.0), "r": (0.5, 2.0), "learning_rat
 def data() -> tuple:
     """Name, spec and splits: Adult in the paper's form, or random rows of its shape."""
     from fairjax import Attribute, Columns, DataError, Dataset, Spec, Splits, Task, load
+
     try:
         prepared = load("adult", form="paper", validation=0.0)
         return "Adult", prepared.spec, prepared.splits
     except DataError:
         rng = np.random.default_rng(0)
-        x = Columns(rng.normal(size=(ROWS, NUMERIC)).astype("f4"), rng.integers(LEVELS, size=(ROWS, 6), dtype="i4"))
+        x = Columns(
+            rng.normal(size=(ROWS, NUMERIC)).astype("f4"),
+            rng.integers(LEVELS, size=(ROWS, 6), dtype="i4"),
+        )
         labels = (rng.random((ROWS, 2)) < [0.24, 0.08]).astype("f4")
         groups = np.eye(2, dtype="f4")[(rng.random(ROWS) < 0.33).astype(int)]
         rows = Dataset(x, labels, np.ones_like(labels), groups, np.ones(ROWS, "f4"))
-        spec = Spec((Task("income"), Task("capital_gain")), (Attribute("sex", ("Male", "Female")),),
-                    tuple(f"n{i}" for i in range(NUMERIC)), tuple((f"c{i}", n) for i, n in enumerate(LEVELS)))
+        spec = Spec(
+            (Task("income"), Task("capital_gain")),
+            (Attribute("sex", ("Male", "Female")),),
+            tuple(f"n{i}" for i in range(NUMERIC)),
+            tuple((f"c{i}", n) for i, n in enumerate(LEVELS)),
+        )
         return "random rows of Adult's shape", spec, Splits(rows, rows, rows)
 
 
 def plan_of(args):
     """The settings of the MTA-F code on Adult."""
-    from fairjax.study import PAPER, Plan
-    return Plan(**PAPER["adult"] | {k: getattr(args, k) for k in ("notion", "epochs", "runs", "batch_size")})
+    from fairjax.study import PAPER, StudyConfig
+
+    return StudyConfig(
+        **PAPER["adult"] | {k: getattr(args, k) for k in ("notion", "epochs", "runs", "batch_size")}
+    )
 
 
 def ours(args) -> dict:
     """Rate, compilations, peak memory and flops of a sweep, trained and evaluated as every sweep is."""
     import jax
+
     jax.config.update("jax_num_cpu_devices", CORES)
     from fairjax.study import evaluator, points
-    from fairjax.sweep import mapped, measure_chunk, member, sweep
+    from fairjax.training import mapped, measure_chunk, member, sweep
+
     (name, spec, splits), plan, devices = data(), plan_of(args), jax.local_devices()
-    (made, knobs, seeds), evaluate = points(plan, spec, args.method), evaluator(spec)
-    chunk = args.chunk or measure_chunk(made, plan.static, knobs, splits, args.runs, devices)
-    program = mapped(member(made, plan.static, evaluate), devices)
-    first = {k: v[np.arange(chunk * len(devices)) % args.runs] for k, v in knobs.items()}
-    sweep(made, plan.static, first, seeds, splits, evaluate, chunk=chunk, program=program)  # compiles
+    (made, hparams, seeds), evaluate = points(plan, spec, args.method), evaluator(spec)
+    chunk = args.chunk or measure_chunk(
+        made, plan.train_config, hparams, splits, args.runs, devices
+    )
+    program = mapped(member(made, plan.train_config, evaluate), devices)
+    first = {k: v[np.arange(chunk * len(devices)) % args.runs] for k, v in hparams.items()}
+    sweep(
+        made, plan.train_config, first, seeds, splits, evaluate, chunk=chunk, program=program
+    )  # compiles
     begin = time.perf_counter()
-    runs = sweep(made, plan.static, knobs, seeds, splits, evaluate, chunk=chunk, program=program)
+    runs = sweep(
+        made, plan.train_config, hparams, seeds, splits, evaluate, chunk=chunk, program=program
+    )
     seconds = time.perf_counter() - begin
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+        2**20 if sys.platform == "darwin" else 2**10
+    )
     steps = -(-splits.train.weight.shape[0] // plan.batch_size)
-    return {"rate": args.runs * plan.epochs / seconds, "seconds": seconds, "chunk": chunk, "devices": len(devices),
-            "data": name, "steps": steps, "compilations": runs.compilations, "peak_mb": peak, "jax": jax.__version__,
-            "diverged": int(runs.results["diverged"].sum()), "ceiling": ceiling(devices),
-            "flops": xla_flops(made, knobs, splits.train, plan.batch_size), "by_hand": hand_flops(plan, spec)}
+    return {
+        "rate": args.runs * plan.epochs / seconds,
+        "seconds": seconds,
+        "chunk": chunk,
+        "devices": len(devices),
+        "data": name,
+        "steps": steps,
+        "compilations": runs.compilations,
+        "peak_mb": peak,
+        "jax": jax.__version__,
+        "diverged": int(runs.results["diverged"].sum()),
+        "ceiling": ceiling(devices),
+        "flops": xla_flops(made, hparams, splits.train, plan.batch_size),
+        "by_hand": hand_flops(plan, spec),
+    }
 
 
 def step_of(parts):
@@ -85,21 +117,28 @@ def step_of(parts):
     from fairjax.gradients import value_and_rows
 
     def step(params, state, batch):
-        (values, _), rows = value_and_rows(parts.objective.apply, has_aux=True)(params, batch, jax.random.key(0), ())
+        (values, _), rows = value_and_rows(parts.objective.apply, has_aux=True)(
+            params, batch, jax.random.key(0), ()
+        )
         updates, state = parts.transform.update(rows, state, params)
         return optax.apply_updates(params, updates), state, values, rows
 
     return jax.jit(step)
 
 
-def xla_flops(made, knobs: dict, rows, batch_size: int) -> float:
+def xla_flops(made, hparams: dict, rows, batch_size: int) -> float:
     """Flops of one member's step, as XLA counts them in what it compiled."""
     import jax
-    parts = made.build({k: v[0] for k, v in knobs.items()})
+
+    parts = made.build({k: v[0] for k, v in hparams.items()})
     params = parts.model.init(jax.random.key(0))
     batch = jax.tree.map(lambda a: a[:batch_size], rows)
-    step = jax.jit(lambda *a: step_of(parts)(*a)[:2])  # gradient rows are no result of a training step
-    return float(step.lower(params, parts.transform.init(params), batch).compile().cost_analysis()["flops"])
+    step = jax.jit(
+        lambda *a: step_of(parts)(*a)[:2]
+    )  # gradient rows are no result of a training step
+    return float(
+        step.lower(params, parts.transform.init(params), batch).compile().cost_analysis()["flops"]
+    )
 
 
 def hand_flops(plan, spec) -> float:
@@ -107,7 +146,9 @@ def hand_flops(plan, spec) -> float:
     (width,), (hidden,), batch = plan.trunk, plan.head, plan.batch_size
     levels = sum(n for _, n in spec.categorical)
     fold = 3 * levels * plan.embedding * width
-    first = 2 * batch * (len(spec.numeric) + levels) * width  # nothing goes back to the one-hot rows
+    first = (
+        2 * batch * (len(spec.numeric) + levels) * width
+    )  # nothing goes back to the one-hot rows
     heads = 3 * len(spec.tasks) * batch * (width * hidden + hidden)
     return 2.0 * (fold + first + heads)
 
@@ -115,10 +156,14 @@ def hand_flops(plan, spec) -> float:
 def ceiling(devices, repeats: int = 8) -> float:
     """Flops per second of one large product per device, all devices at once; the best of a few."""
     import jax
+
     size = 1536 if devices[0].platform == "cpu" else 8192
     mesh, each = jax.sharding.Mesh(np.asarray(devices), ("d",)), jax.sharding.PartitionSpec("d")
     product = jax.jit(jax.shard_map(lambda a: a @ a, mesh=mesh, in_specs=each, out_specs=each))
-    a, times = np.random.default_rng(0).normal(size=(len(devices), size, size)).astype(np.float32), []
+    a, times = (
+        np.random.default_rng(0).normal(size=(len(devices), size, size)).astype(np.float32),
+        [],
+    )
     a = jax.device_put(a, jax.sharding.NamedSharding(mesh, each))
     for _ in range(repeats):  # the first compiles
         begin = time.perf_counter()
@@ -130,22 +175,40 @@ def ceiling(devices, repeats: int = 8) -> float:
 def in_peer_order(tree: dict, spec) -> list[np.ndarray]:
     """Leaves of a tree like fairjax's parameters, in the order and layout of the PyTorch network's ``parameters()``."""
     trunk = tree["trunk"]
-    tables = np.split(np.asarray(trunk["embedding"]), np.cumsum([n for _, n in spec.categorical])[:-1])
-    layers = [trunk, *(tree["heads"][t.name][layer] for t in spec.tasks for layer in ("dense_0", "output"))]
-    return [*tables, *(np.asarray(a) for layer in layers for a in (layer["kernel"].T, layer["bias"]))]
+    tables = np.split(
+        np.asarray(trunk["embedding"]), np.cumsum([n for _, n in spec.categorical])[:-1]
+    )
+    layers = [
+        trunk,
+        *(tree["heads"][t.name][layer] for t in spec.tasks for layer in ("dense_0", "output")),
+    ]
+    return [
+        *tables,
+        *(np.asarray(a) for layer in layers for a in (layer["kernel"].T, layer["bias"])),
+    ]
 
 
 def network(spec, plan):
     """The shared-bottom network as a PyTorch user writes it."""
     from torch import cat, nn, relu
-    inputs, (width,), (hidden,) = len(spec.numeric) + plan.embedding * len(spec.categorical), plan.trunk, plan.head
+
+    inputs, (width,), (hidden,) = (
+        len(spec.numeric) + plan.embedding * len(spec.categorical),
+        plan.trunk,
+        plan.head,
+    )
 
     class Network(nn.Module):
         def __init__(self):
             super().__init__()
-            self.tables = nn.ModuleList(nn.Embedding(n, plan.embedding) for _, n in spec.categorical)
+            self.tables = nn.ModuleList(
+                nn.Embedding(n, plan.embedding) for _, n in spec.categorical
+            )
             self.first = nn.Linear(inputs, width)
-            heads = (nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, 1)) for _ in spec.tasks)
+            heads = (
+                nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+                for _ in spec.tasks
+            )
             self.heads = nn.ModuleList(heads)
 
         def forward(self, numeric, codes):
@@ -159,22 +222,28 @@ def network(spec, plan):
 def peer_distance(notion: str, p, a, select):
     """Rate gap or squared MMD (Gaussian, 0.1, all pairs) of the selected rows, times their number; 0 for one group."""
     import torch
+
     p, a = p[select], a[select]
     one, zero = p[a > 0], p[a == 0]
     if len(one) == 0 or len(zero) == 0:
         return 0.0
     if notion == "rate_gap":
         return (one.mean() - zero.mean()).abs() * len(p)
-    means = [torch.exp(-torch.square((u[:, None] - v[None, :]) / 0.1)).mean()
-             for u, v in ((one, one), (zero, zero), (one, zero))]
+    means = [
+        torch.exp(-torch.square((u[:, None] - v[None, :]) / 0.1)).mean()
+        for u, v in ((one, one), (zero, zero), (one, zero))
+    ]
     return (means[0] + means[1] - 2 * means[2]) * len(p)
 
 
 def peer_losses(args, logits, y, a):
     """MTA-F's losses for trunk and heads; for Baseline the first is the whole loss."""
     from torch.nn import functional
+
     trunk = heads = moved = 0.0
-    for t, (weight, lam, r) in enumerate(zip(KNOBS["weight"], KNOBS["lam"], KNOBS["r"], strict=True)):
+    for t, (weight, lam, r) in enumerate(
+        zip(KNOBS["weight"], KNOBS["lam"], KNOBS["r"], strict=True)
+    ):
         loss = functional.binary_cross_entropy_with_logits(logits[t], y[:, t], reduction="sum")
         p, negative = logits[t].sigmoid(), y[:, t] == 0
         fair = peer_distance(args.notion, p, a, negative)
@@ -188,12 +257,15 @@ def peer_losses(args, logits, y, a):
 def peer_step(args, net, optimizer, batch):
     """One eager step: every loss's gradient for its own parameters."""
     import torch
+
     numeric, codes, *labels_and_group = batch
     trunk, heads = peer_losses(args, net(numeric, codes), *labels_and_group)
     if args.method == "mta_f":
         shared = [*net.tables.parameters(), *net.first.parameters()]
-        gradients = [*torch.autograd.grad(trunk, shared, retain_graph=True),
-                     *torch.autograd.grad(heads, list(net.heads.parameters()))]
+        gradients = [
+            *torch.autograd.grad(trunk, shared, retain_graph=True),
+            *torch.autograd.grad(heads, list(net.heads.parameters())),
+        ]
     else:
         gradients = torch.autograd.grad(trunk, list(net.parameters()))
     for p, g in zip(net.parameters(), gradients, strict=True):
@@ -205,12 +277,21 @@ def peer_step(args, net, optimizer, batch):
 def peer_setup(args) -> tuple:
     """Network, optimizer and the training rows as tensors, on one thread."""
     import torch
+
     torch.set_num_threads(1)
     _, spec, (rows, *_) = data()
     net = network(spec, plan_of(args))
-    optimizer = torch.optim.Adagrad(net.parameters(), lr=KNOBS["learning_rate"], eps=0.0, fused=True,
-                                    initial_accumulator_value=0.1 / args.batch_size**2)
-    tensors = [torch.tensor(np.asarray(a)) for a in (rows.x.numeric, rows.x.codes, rows.labels, rows.groups[:, 1])]
+    optimizer = torch.optim.Adagrad(
+        net.parameters(),
+        lr=KNOBS["learning_rate"],
+        eps=0.0,
+        fused=True,
+        initial_accumulator_value=0.1 / args.batch_size**2,
+    )
+    tensors = [
+        torch.tensor(np.asarray(a))
+        for a in (rows.x.numeric, rows.x.codes, rows.labels, rows.groups[:, 1])
+    ]
     return net, optimizer, tensors, spec, rows
 
 
@@ -220,8 +301,11 @@ def check(args) -> dict:
     import torch
 
     from fairjax.study import recipe
+
     net, optimizer, tensors, spec, rows = peer_setup(args)
-    parts = recipe(plan_of(args), spec, args.method).build({k: np.float32(v) for k, v in KNOBS.items()})
+    parts = recipe(plan_of(args), spec, args.method).build(
+        {k: np.float32(v) for k, v in KNOBS.items()}
+    )
     params = parts.model.init(jax.random.key(0))
     with torch.no_grad():
         for p, a in zip(net.parameters(), in_peer_order(params, spec), strict=True):
@@ -230,11 +314,18 @@ def check(args) -> dict:
     for i in range(6):
         here = slice(i * args.batch_size, (i + 1) * args.batch_size)
         theirs = [v.item() for v in peer_step(args, net, optimizer, [t[here] for t in tensors])]
-        params, state, values, gradients = step(params, state, jax.tree.map(lambda a, s=here: a[s], rows))
-        difference.append(float(np.max(np.abs(np.asarray(values) - theirs[:len(values)]))))
-        np.testing.assert_array_less(difference[-1], 1e-3 if i else 1e-4, err_msg=f"losses at step {i + 1}")
+        params, state, values, gradients = step(
+            params, state, jax.tree.map(lambda a, s=here: a[s], rows)
+        )
+        difference.append(float(np.max(np.abs(np.asarray(values) - theirs[: len(values)]))))
+        np.testing.assert_array_less(
+            difference[-1], 1e-3 if i else 1e-4, err_msg=f"losses at step {i + 1}"
+        )
         if i == 0:
-            routed = {to: jax.tree.map(lambda g, k=k: g[k], gradients[to]) for to, k in (("trunk", 0), ("heads", -1))}
+            routed = {
+                to: jax.tree.map(lambda g, k=k: g[k], gradients[to])
+                for to, k in (("trunk", 0), ("heads", -1))
+            }
             for p, g in zip(net.parameters(), in_peer_order(routed, spec), strict=True):
                 np.testing.assert_allclose(p.grad.numpy(), g, rtol=0, atol=1e-4 * np.abs(g).max())
     return {"first": difference[0], "later": difference[-1], "torch": torch.__version__}
@@ -243,9 +334,10 @@ def check(args) -> dict:
 def peer_worker(args, barrier) -> float:
     """One process on one thread: three steps to warm up, then all processes time their epochs at once."""
     import torch
+
     net, optimizer, tensors, *_ = peer_setup(args)
     for _ in range(3):
-        peer_step(args, net, optimizer, [t[:args.batch_size] for t in tensors])
+        peer_step(args, net, optimizer, [t[: args.batch_size] for t in tensors])
     barrier.wait()
     begin = time.perf_counter()
     for _ in range(args.peer_epochs):
@@ -269,17 +361,25 @@ def alone(part, args, **changed) -> dict:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--method", choices=("mta_f", "baseline"), default="mta_f")
     parser.add_argument("--notion", choices=("rate_gap", "mmd"), default="rate_gap")
-    parser.add_argument("--runs", type=int, default=256, help="memory is measured at a quarter of them too")
+    parser.add_argument(
+        "--runs", type=int, default=256, help="memory is measured at a quarter of them too"
+    )
     parser.add_argument("--epochs", type=int, default=40)
-    parser.add_argument("--batch-size", type=int, default=512, help="1024 in the paper's code, 512 in its text")
+    parser.add_argument(
+        "--batch-size", type=int, default=512, help="1024 in the paper's code, 512 in its text"
+    )
     parser.add_argument("--peer-epochs", type=int, default=4)
     parser.add_argument("--chunk", type=int, default=0, help="members per device; 0 measures")
     args = parser.parse_args()
     if importlib.util.find_spec("torch") is None:
-        sys.exit("bench_sweep compares with PyTorch, which is missing: pip install 'fairjax[bench]'")
+        sys.exit(
+            "bench_sweep compares with PyTorch, which is missing: pip install 'fairjax[bench]'"
+        )
     agreed, many, fewer = alone(check, args), alone(ours, args), max(args.runs // 4, 1)
     few, theirs = alone(ours, args, runs=fewer, chunk=many["chunk"]), peer(args)
     share = many["flops"] * many["steps"] * many["rate"] / many["ceiling"]

@@ -9,8 +9,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from fairjax.masked import keep
-from fairjax.types import Array, Spec, Task
+from fairjax.core.masked import keep
+from fairjax.core.types import Array, Spec, Task
 
 
 def sigmoid_cross_entropy(score: Array, label: Array) -> Array:
@@ -55,8 +55,12 @@ def probabilities(spec: Spec, scores: Array) -> list[Array]:
 
     Sigmoid for binary and multilabel, softmax for multiclass, the score itself for regression; float32.
     """
-    link = {"binary": jax.nn.sigmoid, "multilabel": jax.nn.sigmoid, "multiclass": jax.nn.softmax,
-            "regression": lambda f: f}
+    link = {
+        "binary": jax.nn.sigmoid,
+        "multilabel": jax.nn.sigmoid,
+        "multiclass": jax.nn.softmax,
+        "regression": lambda f: f,
+    }
     scores = scores.astype(jnp.float32)
     return [link[t.kind](scores[:, spec.score_slice(i)]) for i, t in enumerate(spec.tasks)]
 

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from fairjax import notions
-from fairjax.types import Attribute, Columns, Dataset, Spec, Splits, Task
+from fairjax.core.types import Attribute, Columns, Dataset, Spec, Splits, Task
 
 
 def double():
@@ -17,6 +17,7 @@ def double():
     if hasattr(jax, "enable_x64"):
         return jax.enable_x64(True)
     from jax.experimental import enable_x64
+
     return enable_x64()
 
 
@@ -34,22 +35,33 @@ class Case(NamedTuple):
 
 
 DISTANCES = (
-    Case("mmd_gaussian", notions.mmd(notions.gaussian(0.1))),
-    Case("mmd_laplacian", notions.mmd(notions.laplacian(0.1))),
+    Case("mmd_gaussian", notions.mmd(notions.gaussian_kernel(0.1))),
+    Case("mmd_laplacian", notions.mmd(notions.laplacian_kernel(0.1))),
     Case("gaussian_mmd", notions.gaussian_mmd(0.1)),
-    Case("adjusted_mmd", notions.adjusted_mmd(notions.gaussian(0.1)), duplicates=False),
-    Case("published_mmd", notions.published_mmd(notions.gaussian(0.1)), absent_is_zero=False, many=False),
+    Case("adjusted_mmd", notions.adjusted_mmd(notions.gaussian_kernel(0.1)), duplicates=False),
+    Case(
+        "published_mmd",
+        notions.published_mmd(notions.gaussian_kernel(0.1)),
+        absent_is_zero=False,
+        many=False,
+    ),
     Case("correlation_ratio", notions.correlation_ratio),
     Case("published_correlation", notions.published_correlation, many=False),
     Case("rate_gap", notions.rate_gap),
     Case("sharpened_rate_gap", notions.sharpened_rate_gap(0.4, 0.2)),
     Case("published_rate_gap", notions.published_rate_gap(0.3), absent_is_zero=False),
     Case("kolmogorov_smirnov", notions.kolmogorov_smirnov),
-    Case("soft_kolmogorov_smirnov", notions.soft_kolmogorov_smirnov(np.linspace(0.1, 0.9, 9), 0.05)),
+    Case(
+        "soft_kolmogorov_smirnov", notions.soft_kolmogorov_smirnov(np.linspace(0.1, 0.9, 9), 0.05)
+    ),
     Case("wasserstein", notions.wasserstein),
-    Case("barycenter", notions.barycenter(), duplicates=False),
-    Case("barycenter, exact", notions.barycenter(None), duplicates=False),
-    Case("projected barycenter", notions.projected(notions.barycenter(), jax.random.key(0)), duplicates=False),
+    Case("barycenter", notions.barycenter_distance(), duplicates=False),
+    Case("barycenter, exact", notions.barycenter_distance(None), duplicates=False),
+    Case(
+        "projected barycenter",
+        notions.projected(notions.barycenter_distance(), jax.random.key(0)),
+        duplicates=False,
+    ),
     Case("sliced", notions.sliced(jax.random.key(0)), duplicates=False),
     Case("sinkhorn", notions.sinkhorn()),
 )
@@ -60,8 +72,11 @@ def rows(seed: int, n: int = 12, groups: int = 2) -> tuple[np.ndarray, np.ndarra
     rng = np.random.default_rng(seed)
     member = rng.permutation(np.arange(n) % groups)
     prob = rng.uniform(0.02, 0.98, n)
-    return (prob.astype(np.float32), np.eye(groups, dtype=np.float32)[member],
-            rng.uniform(0.2, 2.0, n).astype(np.float32))
+    return (
+        prob.astype(np.float32),
+        np.eye(groups, dtype=np.float32)[member],
+        rng.uniform(0.2, 2.0, n).astype(np.float32),
+    )
 
 
 # --------------------------------------------------------------------------------- float64 brute forces
@@ -69,6 +84,7 @@ def rows(seed: int, n: int = 12, groups: int = 2) -> tuple[np.ndarray, np.ndarra
 
 def brute_mmd(kernel: Callable[[np.ndarray], np.ndarray]) -> Callable:
     """Squared MMD by a loop over pairs of groups, all pairs of rows; mean over pairs of present groups."""
+
     def mean(prob, a, b):
         return np.average(kernel(np.subtract.outer(prob, prob)), weights=np.outer(a, b))
 
@@ -76,15 +92,19 @@ def brute_mmd(kernel: Callable[[np.ndarray], np.ndarray]) -> Callable:
         prob, groups, weight = (np.asarray(v, np.float64) for v in (prob, groups, weight))
         members = [groups[:, g] * weight for g in range(groups.shape[1])]
         members = [m for m in members if m.sum() > 0]
-        pairs = [mean(prob, a, a) + mean(prob, b, b) - 2 * mean(prob, a, b)
-                 for i, a in enumerate(members) for b in members[:i]]
+        pairs = [
+            mean(prob, a, a) + mean(prob, b, b) - 2 * mean(prob, a, b)
+            for i, a in enumerate(members)
+            for b in members[:i]
+        ]
         return float(np.mean(pairs)) if pairs else 0.0
+
     return distance
 
 
 def brute_gaussian(bandwidth: float) -> Callable:
     """Kernel ``exp(-d^2 / l^2)``."""
-    return lambda d: np.exp(-(d / bandwidth) ** 2)
+    return lambda d: np.exp(-((d / bandwidth) ** 2))
 
 
 def brute_gap(prob, groups, weight) -> float:
@@ -133,35 +153,63 @@ def brute_exclusive(condition: str, labels, masks, task: int) -> np.ndarray:
 # ------------------------------------------------------------------------------------------- data sets
 
 
-def tabular_spec(tasks: int = 2, numeric: int = 2, levels: tuple[int, ...] = (3,), groups: int = 2) -> Spec:
+def tabular_spec(
+    tasks: int = 2, numeric: int = 2, levels: tuple[int, ...] = (3,), groups: int = 2
+) -> Spec:
     """Binary tasks, one attribute, a few columns."""
-    return Spec(tuple(Task(f"task{t}") for t in range(tasks)),
-                (Attribute("a", tuple(str(g) for g in range(groups))),),
-                tuple(f"x{i}" for i in range(numeric)), tuple((f"c{j}", n) for j, n in enumerate(levels)))
+    return Spec(
+        tuple(Task(f"task{t}") for t in range(tasks)),
+        (Attribute("a", tuple(str(g) for g in range(groups))),),
+        tuple(f"x{i}" for i in range(numeric)),
+        tuple((f"c{j}", n) for j, n in enumerate(levels)),
+    )
 
 
-def dataset(spec: Spec, n: int, seed: int, *, missing: float = 0.0, unknown: float = 0.0,
-            weighted: bool = False) -> Dataset:
+def dataset(
+    spec: Spec,
+    n: int,
+    seed: int,
+    *,
+    missing: float = 0.0,
+    unknown: float = 0.0,
+    weighted: bool = False,
+) -> Dataset:
     """Random rows of a spec of binary tasks; labels are NaN where missing, unknown demographics are rows of zeros."""
     rng = np.random.default_rng(seed)
     tasks, groups = len(spec.tasks), len(spec.attributes[0].levels)
-    x = Columns(rng.normal(size=(n, len(spec.numeric))).astype(np.float32),
-                np.stack([rng.integers(0, k, n) for _, k in spec.categorical], 1).astype(np.int32)
-                if spec.categorical else np.zeros((n, 0), np.int32))
+    x = Columns(
+        rng.normal(size=(n, len(spec.numeric))).astype(np.float32),
+        np.stack([rng.integers(0, k, n) for _, k in spec.categorical], 1).astype(np.int32)
+        if spec.categorical
+        else np.zeros((n, 0), np.int32),
+    )
     labels = (rng.random((n, tasks)) < 0.5).astype(np.float32)
     mask = (rng.random((n, tasks)) >= missing).astype(np.float32)
     member = np.eye(groups, dtype=np.float32)[rng.permutation(np.arange(n) % groups)]
     known = (rng.random(n) >= unknown).astype(np.float32)
     weight = rng.uniform(0.5, 2.0, n).astype(np.float32) if weighted else np.ones(n, np.float32)
-    return Dataset(x, np.where(mask > 0, labels, np.nan).astype(np.float32), mask, member * known[:, None], weight)
+    return Dataset(
+        x,
+        np.where(mask > 0, labels, np.nan).astype(np.float32),
+        mask,
+        member * known[:, None],
+        weight,
+    )
 
 
 def pad(data: Dataset, more: int, fill: float = np.nan) -> Dataset:
     """Rows of weight 0 at the end, with labels that must not be looked at."""
+
     def block(a, value):
         return np.concatenate([a, np.full((more, *a.shape[1:]), value, a.dtype)])
-    return Dataset(Columns(block(data.x.numeric, 3.0), block(data.x.codes, -1)), block(data.labels, fill),
-                   block(data.label_mask, 0), block(data.groups, 0), block(data.weight, 0))
+
+    return Dataset(
+        Columns(block(data.x.numeric, 3.0), block(data.x.codes, -1)),
+        block(data.labels, fill),
+        block(data.label_mask, 0),
+        block(data.groups, 0),
+        block(data.weight, 0),
+    )
 
 
 def splits(spec: Spec, n: int = 22, seed: int = 0) -> Splits:
@@ -173,15 +221,24 @@ def tiny_sweep():
     """What a sweep takes, small: ``(recipe, static, splits, evaluate)``; built alike in every process."""
     import jax.numpy as jnp
 
+    from fairjax.methods import Context, mta_f
     from fairjax.models import shared_bottom
-    from fairjax.recipes import Setup, mta_f
-    from fairjax.train import Static
+    from fairjax.training import TrainConfig
 
     spec = tabular_spec()
-    setup = Setup.paper(spec, shared_bottom(spec, (4,), (3,), 2), notions.Notion(notions.rate_gap, (notions.negatives,)),
-                        0.05, 8)
+    context = Context.paper(
+        spec,
+        shared_bottom(spec, (4,), (3,), 2),
+        notions.Notion(notions.rate_gap, (notions.negatives,)),
+        0.05,
+        8,
+    )
 
     def evaluate(scores, data):
         wrong = (scores["test"] > 0) != (data.test.labels > 0.5)
-        return {"error": jnp.mean(wrong, axis=0), "square": jnp.mean(jnp.square(scores["validation"]))}
-    return mta_f(setup), Static(2, 8), splits(spec), evaluate
+        return {
+            "error": jnp.mean(wrong, axis=0),
+            "square": jnp.mean(jnp.square(scores["validation"])),
+        }
+
+    return mta_f(context), TrainConfig(2, 8), splits(spec), evaluate

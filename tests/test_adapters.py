@@ -12,12 +12,14 @@ from cases import dataset, tabular_spec
 from flax import nnx
 
 import fairjax
+from fairjax.core.types import Range
+from fairjax.methods import RECIPES, Context
 from fairjax.notions import Notion, negatives, rate_gap
-from fairjax.recipes import RECIPES, Setup
-from fairjax.train import Static, make_train
-from fairjax.types import Range
+from fairjax.training import TrainConfig, make_train
 
-eqx = pytest.importorskip("equinox", reason="modules of equinox are checked with pip install equinox")
+eqx = pytest.importorskip(
+    "equinox", reason="modules of equinox are checked with pip install equinox"
+)
 SPEC = tabular_spec(2, 2, ())
 DATA = dataset(SPEC, 24, 0)
 X = jnp.asarray(DATA.x.numeric)
@@ -27,7 +29,9 @@ DATA = DATA._replace(x=X)
 class LinenHeads(nn.Module):
     @nn.compact
     def __call__(self, z):
-        return jnp.concatenate([nn.Dense(1, name=name)(nn.tanh(z)) for name in ("left", "right")], axis=-1)
+        return jnp.concatenate(
+            [nn.Dense(1, name=name)(nn.tanh(z)) for name in ("left", "right")], axis=-1
+        )
 
 
 class NnxHeads(nnx.Module):
@@ -53,13 +57,19 @@ class EqxHeads(eqx.Module):
 MODELS = {
     "linen": lambda: fairjax.from_linen(nn.Dense(5), LinenHeads(), X[:1]),
     "nnx": lambda: fairjax.from_nnx(lambda rngs: nnx.Linear(2, 5, rngs=rngs), NnxHeads, X[:1]),
-    "equinox": lambda: fairjax.from_equinox(lambda key: eqx.nn.Linear(2, 5, key=key), EqxHeads, X[:1]),
+    "equinox": lambda: fairjax.from_equinox(
+        lambda key: eqx.nn.Linear(2, 5, key=key), EqxHeads, X[:1]
+    ),
 }
 
 
 def by_name(params, *words: str) -> np.ndarray:
     """The one leaf whose path has all the words."""
-    found = [leaf for path, leaf in jax.tree.leaves_with_path(params) if all(w in jax.tree_util.keystr(path) for w in words)]
+    found = [
+        leaf
+        for path, leaf in jax.tree.leaves_with_path(params)
+        if all(w in jax.tree_util.keystr(path) for w in words)
+    ]
     assert len(found) == 1, words
     return np.asarray(found[0], float)
 
@@ -74,6 +84,7 @@ def test_a_model_is_its_modules(name):
     def affine(x, *where):
         k = by_name(params, *where, kernel)
         return x @ (k.T if name == "equinox" else k) + by_name(params, *where, "bias")
+
     z = np.tanh(affine(np.asarray(X, float), "trunk"))
     expected = np.concatenate([affine(z, "heads", side) for side in ("left", "right")], axis=1)
     np.testing.assert_allclose(fairjax.scores(model, params, X), expected, atol=1e-5)
@@ -83,13 +94,21 @@ def test_a_model_is_its_modules(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_trains_and_sweeps_with_a_link(name):
-    setup = Setup(SPEC, MODELS[name](), lambda k: Notion(rate_gap, (negatives,)), lambda k: optax.sgd(k["learning_rate"]),
-                  {"learning_rate": Range(0.1)})
-    train = make_train(Static(2, 8), RECIPES["pcgrad_split"](setup))
-    knobs = {"weight": np.full((3, 2), 0.5, "f4"), "lam": np.ones((3, 2), "f4"),
-             "learning_rate": np.float32([0.0, 0.1, 0.5])}
+    context = Context(
+        SPEC,
+        MODELS[name](),
+        lambda k: Notion(rate_gap, (negatives,)),
+        lambda k: optax.sgd(k["learning_rate"]),
+        {"learning_rate": Range(0.1)},
+    )
+    train = make_train(TrainConfig(2, 8), RECIPES["pcgrad_split"](context))
+    hparams = {
+        "weight": np.full((3, 2), 0.5, "f4"),
+        "lam": np.ones((3, 2), "f4"),
+        "learning_rate": np.float32([0.0, 0.1, 0.5]),
+    }
     keys = jax.vmap(jax.random.key)(np.zeros(3, np.uint32))
-    out = jax.jit(jax.vmap(train, in_axes=(0, 0, 0, None)))(keys, keys, knobs, DATA)
+    out = jax.jit(jax.vmap(train, in_axes=(0, 0, 0, None)))(keys, keys, hparams, DATA)
     first, *others = (jax.tree.map(lambda a, i=i: a[i], out.state.params) for i in range(3))
     for moved in others:
         for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(moved), strict=True):
@@ -97,13 +116,21 @@ def test_a_model_trains_and_sweeps_with_a_link(name):
 
 
 def test_heads_of_another_shape_are_told():
-    with pytest.raises(ValueError, match=r"the heads give \(4,\) for 4 rows; a model gives scores \[rows, columns\]"):
-        fairjax.from_equinox(lambda key: eqx.nn.Linear(2, 5, key=key), lambda key: eqx.nn.Linear(5, "scalar", key=key), X[:4])
+    with pytest.raises(
+        ValueError,
+        match=r"the heads give \(4,\) for 4 rows; a model gives scores \[rows, columns\]",
+    ):
+        fairjax.from_equinox(
+            lambda key: eqx.nn.Linear(2, 5, key=key),
+            lambda key: eqx.nn.Linear(5, "scalar", key=key),
+            X[:4],
+        )
 
     class Two(nn.Module):
         @nn.compact
         def __call__(self, z):
             return nn.Dense(1)(z), nn.Dense(1)(z)
+
     with pytest.raises(ValueError, match=r"the heads give \(\(4, 1\), \(4, 1\)\) for 4 rows"):
         fairjax.from_linen(nn.Dense(5), Two(), X[:4])
 
@@ -113,9 +140,12 @@ def test_modules_with_state_are_told():
         @nn.compact
         def __call__(self, x):
             return nn.BatchNorm(use_running_average=False)(nn.Dense(5)(x))
+
     with pytest.raises(ValueError, match="the trunk module has batch_stats beside its parameters"):
         fairjax.from_linen(Normed(), LinenHeads(), X[:4])
-    with pytest.raises(ValueError, match=r"the trunk module has .*mean.*, .*var.* beside its parameters"):
+    with pytest.raises(
+        ValueError, match=r"the trunk module has .*mean.*, .*var.* beside its parameters"
+    ):
         fairjax.from_nnx(lambda rngs: nnx.BatchNorm(2, rngs=rngs), NnxHeads, X[:4])
 
 
@@ -124,7 +154,10 @@ def test_a_condition_reaches_the_trunk():
         @nn.compact
         def __call__(self, x, shift=0.0):
             return nn.Dense(5)(x) + shift
+
     model = fairjax.from_linen(Shifted(), LinenHeads(), X[:1])
     params = model.init(jax.random.key(0))
     plain = model.represent(params["trunk"], X)
-    np.testing.assert_allclose(model.represent(params["trunk"], X, jnp.asarray(2.0)), plain + 2.0, rtol=1e-6)
+    np.testing.assert_allclose(
+        model.represent(params["trunk"], X, jnp.asarray(2.0)), plain + 2.0, rtol=1e-6
+    )

@@ -20,15 +20,33 @@ from click.testing import CliRunner  # noqa: E402
 from fairjax.cli import METHODS, main  # noqa: E402
 
 ROLES = ["--task", "rich: income > 50", "--task", "loan", "--sensitive", "sex"]
-SMALL = ["--runs", "3", "--epochs", "2", "--batch-size", "64", "--trunk", "4", "--head", "3", "--devices", "1"]
+SMALL = [
+    "--runs",
+    "3",
+    "--epochs",
+    "2",
+    "--batch-size",
+    "64",
+    "--trunk",
+    "4",
+    "--head",
+    "3",
+    "--devices",
+    "1",
+]
 
 
 def table(rows: int = 240) -> dict[str, list]:
     rng = np.random.default_rng(0)
     sex = rng.choice(["f", "m"], rows)
     income = np.round(50 + 20 * rng.normal(size=rows) + 5 * (sex == "m"), 2)
-    return {"age": rng.integers(18, 80, rows).tolist(), "job": rng.choice(["<b>x</b>", 'a "quoted" one', "y"], rows).tolist(),
-            "sex": sex.tolist(), "income": income.tolist(), "loan": (rng.random(rows) < 0.4).astype(int).tolist()}
+    return {
+        "age": rng.integers(18, 80, rows).tolist(),
+        "job": rng.choice(["<b>x</b>", 'a "quoted" one', "y"], rows).tolist(),
+        "sex": sex.tolist(),
+        "income": income.tolist(),
+        "loan": (rng.random(rows) < 0.4).astype(int).tolist(),
+    }
 
 
 def write(path, columns: dict[str, list], *, header=None, encoding="utf-8"):
@@ -40,8 +58,13 @@ def write(path, columns: dict[str, list], *, header=None, encoding="utf-8"):
 
 
 def fairjax(*arguments: str, cwd) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "fairjax.cli", *map(str, arguments)], cwd=cwd, capture_output=True,
-                          text=True, timeout=300)
+    return subprocess.run(
+        [sys.executable, "-m", "fairjax.cli", *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -57,14 +80,28 @@ def swept(tmp_path_factory):
 def test_frontier_leaves_table_figures_page_and_summary(swept):
     folder, _ = swept
     names = {p.name for p in (folder / "out").iterdir()}
-    assert {"table.csv", "report.html", "summary.json", "study.json", "groups.csv", "frontier_tasks.png",
-            "frontier_relative.png", "tradeoff.png"} <= names
+    assert {
+        "table.csv",
+        "report.html",
+        "summary.json",
+        "study.json",
+        "groups.csv",
+        "frontier_tasks.png",
+        "frontier_relative.png",
+        "tradeoff.png",
+    } <= names
     with open(folder / "out" / "table.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert [r["method"] for r in rows] == ["single_task"] * 10 + ["vanilla"] * 3 + ["baseline"] * 3 + ["mta_f"] * 3
+    assert [r["method"] for r in rows] == ["single_task"] * 10 + ["vanilla"] * 3 + [
+        "baseline"
+    ] * 3 + ["mta_f"] * 3
     assert all(0 <= float(r["test.error[rich]"]) <= 1 for r in rows)
     assert json.loads((folder / "out" / "study.json").read_text())["compilations"] == {
-        "single_task": 1, "vanilla": 1, "baseline": 1, "mta_f": 1}
+        "single_task": 1,
+        "vanilla": 1,
+        "baseline": 1,
+        "mta_f": 1,
+    }
 
 
 def test_a_run_is_trained_again_and_scores_new_rows(swept):
@@ -75,7 +112,9 @@ def test_a_run_is_trained_again_and_scores_new_rows(swept):
     with open(folder / "out" / "table.csv", newline="") as stream:
         row = list(csv.DictReader(stream))[chosen["run"]]
     assert row["method"] == chosen["method"] != "single_task"
-    assert (folder / "model" / "groups.csv").read_bytes() == (folder / "out" / "groups.csv").read_bytes()
+    assert (folder / "model" / "groups.csv").read_bytes() == (
+        folder / "out" / "groups.csv"
+    ).read_bytes()
     metrics = json.loads((folder / "model" / "model.json").read_text())["metrics"]
     for name in ("test.error[rich]", "test.loss[loan]", "test.auc[rich]"):
         assert metrics[name] == pytest.approx(float(row[name]), abs=1e-5)
@@ -84,7 +123,9 @@ def test_a_run_is_trained_again_and_scores_new_rows(swept):
     assert scored.returncode == 0, scored.stderr
     with open(folder / "new-predictions.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert len(rows) == 3 and all(0 < float(r["rich"]) < 1 and r["loan decision"] in "01" for r in rows)
+    assert len(rows) == 3 and all(
+        0 < float(r["rich"]) < 1 and r["loan decision"] in "01" for r in rows
+    )
 
 
 REPAIR = ["--score", "pd", "--score", "wage", "--sensitive", "sex", "--sensitive", "race"]
@@ -94,40 +135,70 @@ def scored(rows: int, seed: int) -> dict[str, list]:
     rng = np.random.default_rng(seed)
     sex, race = rng.choice(["f", "m"], rows), rng.choice(["a", "b", ""], rows, p=[0.5, 0.4, 0.1])
     value = rng.normal(size=rows) + (sex == "m") + 0.5 * (race == "b")
-    return {"id": [f"r{i}" for i in range(rows)], "sex": sex.tolist(), "race": race.tolist(),
-            "pd": (1 / (1 + np.exp(-value))).tolist(), "wage": (30_000 + 5_000 * value).tolist(),
-            "paid": (value + rng.normal(size=rows) > 0).astype(int).tolist(), "w": rng.integers(1, 4, rows).tolist()}
+    return {
+        "id": [f"r{i}" for i in range(rows)],
+        "sex": sex.tolist(),
+        "race": race.tolist(),
+        "pd": (1 / (1 + np.exp(-value))).tolist(),
+        "wage": (30_000 + 5_000 * value).tolist(),
+        "paid": (value + rng.normal(size=rows) > 0).astype(int).tolist(),
+        "w": rng.integers(1, 4, rows).tolist(),
+    }
 
 
 @pytest.fixture
 def repairs(tmp_path, monkeypatch):
     """The command in a folder with calibration and new rows, and the audits that were to be drawn."""
     drawn = []
-    monkeypatch.setattr("fairjax.report.repair.write_repair", lambda out, audit, **words: drawn.append(audit) or [])
+    monkeypatch.setattr(
+        "fairjax.report.repair.write_repair", lambda out, audit, **words: drawn.append(audit) or []
+    )
     monkeypatch.chdir(tmp_path)
     write("old.csv", scored(2400, 0))
     write("new.csv", scored(600, 1))
 
     def call(*arguments: str):
         return CliRunner().invoke(main, ["repair", *arguments], catch_exceptions=False), drawn
+
     return call
 
 
 def test_repair_of_scores_from_a_file_and_again_from_its_state(repairs):
-    options = ["--label", "paid", "--label", "wage", "--weight-column", "w", "--amount", "1", "--amount", "0.5"]
+    options = [
+        "--label",
+        "paid",
+        "--label",
+        "wage",
+        "--weight-column",
+        "w",
+        "--amount",
+        "1",
+        "--amount",
+        "0.5",
+    ]
     done, drawn = repairs("new.csv", *REPAIR, "--calibration", "old.csv", *options, "--out", "out")
     assert done.exit_code == 0, done.output
     with open("out/repaired.csv", newline="") as stream, open("new.csv", newline="") as given:
         found, rows = list(csv.DictReader(stream)), list(csv.DictReader(given))
     assert [{name: row[name] for name in rows[0]} for row in found] == rows
     from fairjax import Repair
+
     columns, new = scored(2400, 0), scored(600, 1)
     gaps = {name: [level or None for level in columns[name]] for name in ("sex", "race")}
-    repair = Repair([1, 0.5]).fit({n: columns[n] for n in ("pd", "wage")}, sensitive_features=gaps, sample_weight=columns["w"])
-    expected = repair.transform({n: new[n] for n in ("pd", "wage")}, sensitive_features={
-        n: [level or None for level in new[n]] for n in ("sex", "race")})
-    np.testing.assert_array_equal([[float(row["pd repaired"]), float(row["wage repaired"])] for row in found], expected)
-    assert drawn[0].tasks == ("pd", "wage") and drawn[0].risk_name == ("1 - AUC", "mean squared error")
+    repair = Repair([1, 0.5]).fit(
+        {n: columns[n] for n in ("pd", "wage")}, sensitive_features=gaps, sample_weight=columns["w"]
+    )
+    expected = repair.transform(
+        {n: new[n] for n in ("pd", "wage")},
+        sensitive_features={n: [level or None for level in new[n]] for n in ("sex", "race")},
+    )
+    np.testing.assert_array_equal(
+        [[float(row["pd repaired"]), float(row["wage repaired"])] for row in found], expected
+    )
+    assert drawn[0].tasks == ("pd", "wage") and drawn[0].risk_name == (
+        "1 - AUC",
+        "mean squared error",
+    )
     assert drawn[0].weight.tolist() == new["w"]
     line = next(line for line in done.output.splitlines() if line.startswith("wage by sex x race"))
     before, after, floor = (float(word) for word in line.split()[5:8])
@@ -140,40 +211,71 @@ def test_repair_of_scores_from_a_file_and_again_from_its_state(repairs):
 
 def test_repair_without_calibration_goes_fold_by_fold_and_says_so(repairs):
     done, drawn = repairs("old.csv", *REPAIR, "--folds", "3", "--out", "out")
-    assert done.exit_code == 0 and "no --calibration, so that 2,400 rows are repaired in 3 folds" in done.output
+    assert (
+        done.exit_code == 0
+        and "no --calibration, so that 2,400 rows are repaired in 3 folds" in done.output
+    )
     assert np.all(drawn[0].reached["kolmogorov_smirnov"] > 0.01)
     same, _ = repairs("old.csv", "--state", "out", "--out", "again")
     assert same.exit_code == 0 and same.output.count("2,400 rows are those of the pool") == 1
 
 
 def test_repair_warns_of_rows_that_the_model_was_trained_on(repairs):
-    done, _ = repairs("new.csv", *REPAIR, "--calibration", "old.csv", "--training", "old.csv", "--out", "one")
-    assert done.exit_code == 0 and "2,400 of 2,400 rows that the repair is fitted on are rows of old.csv" in done.output
+    done, _ = repairs(
+        "new.csv", *REPAIR, "--calibration", "old.csv", "--training", "old.csv", "--out", "one"
+    )
+    assert (
+        done.exit_code == 0
+        and "2,400 of 2,400 rows that the repair is fitted on are rows of old.csv" in done.output
+    )
     others = scored(500, 2)
     write("trained.csv", others | {"id": [f"t{i}" for i in range(500)]})
-    done, _ = repairs("new.csv", *REPAIR, "--calibration", "old.csv", "--training", "trained.csv", "--out", "two")
+    done, _ = repairs(
+        "new.csv", *REPAIR, "--calibration", "old.csv", "--training", "trained.csv", "--out", "two"
+    )
     assert done.exit_code == 0 and "fitted on are rows" not in done.output
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    (["new.csv", *REPAIR, "--calibration", "old.csv", "--training", "strange.csv"], "too few to tell rows by"),
-    (["new.csv", "--score", "pd"], "--sensitive COLUMN"),
-    (["nowhere.csv", *REPAIR], "nowhere.csv: no such file"),
-    (["new.csv", *REPAIR, "--score", "id"], "column 'id': 600 of 600 cells are not numbers, line 2 ('r0')"),
-    (["new.csv", "--score", "race", "--sensitive", "sex"], "600 cells are not numbers"),
-    (["gap.csv", *REPAIR], "column 'pd': 1 of 3 scores are missing, line 3"),
-    (["new.csv", "--score", "sexx", "--sensitive", "sex"], "Did you mean 'sex'?"),
-    (["new.csv", *REPAIR, "--calibration", "gap.csv"], "1 of 3 scores are missing"),
-    (["new.csv", *REPAIR, "--calibration", "old.csv", "--minimum", "5000"], "4 of 4 groups have fewer than 5000 rows"),
-    (["new.csv", *REPAIR, "--calibration", "old.csv", "--scale", "logit"], "2,400 of 2,400 scores are not between 0 and 1"),
-    (["strange.csv", *REPAIR, "--calibration", "old.csv"], "'x' 1"),
-    (["new.csv", *REPAIR, "--label", "paid"], "1 columns for 2 scores"),
-    (["new.csv", "--state", "nowhere"], "no repair here"),
-    (["new.csv", *REPAIR, "--score", "pd"], "name every column once"),
-    (["new.csv", *REPAIR, "--calibration", "old.csv", *["--amount", "1"] * 3], "amount [1.0, 1.0, 1.0]"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ["new.csv", *REPAIR, "--calibration", "old.csv", "--training", "strange.csv"],
+            "too few to tell rows by",
+        ),
+        (["new.csv", "--score", "pd"], "--sensitive COLUMN"),
+        (["nowhere.csv", *REPAIR], "nowhere.csv: no such file"),
+        (
+            ["new.csv", *REPAIR, "--score", "id"],
+            "column 'id': 600 of 600 cells are not numbers, line 2 ('r0')",
+        ),
+        (["new.csv", "--score", "race", "--sensitive", "sex"], "600 cells are not numbers"),
+        (["gap.csv", *REPAIR], "column 'pd': 1 of 3 scores are missing, line 3"),
+        (["new.csv", "--score", "sexx", "--sensitive", "sex"], "Did you mean 'sex'?"),
+        (["new.csv", *REPAIR, "--calibration", "gap.csv"], "1 of 3 scores are missing"),
+        (
+            ["new.csv", *REPAIR, "--calibration", "old.csv", "--minimum", "5000"],
+            "4 of 4 groups have fewer than 5000 rows",
+        ),
+        (
+            ["new.csv", *REPAIR, "--calibration", "old.csv", "--scale", "logit"],
+            "2,400 of 2,400 scores are not between 0 and 1",
+        ),
+        (["strange.csv", *REPAIR, "--calibration", "old.csv"], "'x' 1"),
+        (["new.csv", *REPAIR, "--label", "paid"], "1 columns for 2 scores"),
+        (["new.csv", "--state", "nowhere"], "no repair here"),
+        (["new.csv", *REPAIR, "--score", "pd"], "name every column once"),
+        (
+            ["new.csv", *REPAIR, "--calibration", "old.csv", *["--amount", "1"] * 3],
+            "amount [1.0, 1.0, 1.0]",
+        ),
+    ],
+)
 def test_repair_refuses_in_one_message(repairs, arguments, words):
-    write("gap.csv", {"sex": ["f", "m", "f"], "race": ["a", "b", "a"], "pd": [0.5, "", 0.1], "wage": [1, 2, 3]})
+    write(
+        "gap.csv",
+        {"sex": ["f", "m", "f"], "race": ["a", "b", "a"], "pd": [0.5, "", 0.1], "wage": [1, 2, 3]},
+    )
     write("strange.csv", {"sex": ["f", "x"], "race": ["a", "b"], "pd": [0.5, 0.1], "wage": [1, 2]})
     done, _ = repairs(*arguments)
     assert done.exit_code == 2 and "Traceback" not in done.output
@@ -181,22 +283,43 @@ def test_repair_refuses_in_one_message(repairs, arguments, words):
 
 
 def test_the_choices_are_what_there_is():
-    from fairjax.recipes import RECIPES
+    from fairjax.methods import RECIPES
     from fairjax.study import CONDITIONS, DISTANCES
-    choices = {option.name: option.type.choices for option in main.commands["train"].params if hasattr(option.type, "choices")}
-    assert list(choices["notion"]) == list(DISTANCES) and list(choices["condition"]) == list(CONDITIONS)
+
+    choices = {
+        option.name: option.type.choices
+        for option in main.commands["train"].params
+        if hasattr(option.type, "choices")
+    }
+    assert list(choices["notion"]) == list(DISTANCES) and list(choices["condition"]) == list(
+        CONDITIONS
+    )
     assert METHODS == tuple(RECIPES) and tuple(choices["method"]) == METHODS[1:]
 
 
 def test_the_gap_is_that_of_the_condition_unless_a_task_is_a_number():
-    from fairjax.study import Plan, gap_metric
-    from fairjax.types import Attribute, Spec, Task
+    from fairjax.core.types import Attribute, Spec, Task
+    from fairjax.study import StudyConfig, gap_metric
+
     tasks = (Task("b"), Task("m", "multiclass", ("u", "v")), Task("l", "multilabel", ("p",)))
     attributes = (Attribute("a", ("x", "y")),)
-    for condition, name in (("fpr", "false_positive_rate"), ("tpr", "true_positive_rate"), ("odds", "equalized_odds"),
-                            ("parity", "demographic_parity")):
-        assert gap_metric(Plan(condition=condition), Spec(tasks, attributes)) == f"{name}_difference"
-        assert gap_metric(Plan(condition=condition), Spec((*tasks, Task("r", "regression")), attributes)) == "gap"
+    for condition, name in (
+        ("fpr", "false_positive_rate"),
+        ("tpr", "true_positive_rate"),
+        ("odds", "equalized_odds"),
+        ("parity", "demographic_parity"),
+    ):
+        assert (
+            gap_metric(StudyConfig(condition=condition), Spec(tasks, attributes))
+            == f"{name}_difference"
+        )
+        assert (
+            gap_metric(
+                StudyConfig(condition=condition),
+                Spec((*tasks, Task("r", "regression")), attributes),
+            )
+            == "gap"
+        )
 
 
 def test_tasks_of_every_kind_with_labels_and_groups_missing(tmp_path):
@@ -204,14 +327,39 @@ def test_tasks_of_every_kind_with_labels_and_groups_missing(tmp_path):
     columns, rng = table(), np.random.default_rng(1)
     rows = len(columns["sex"])
     signal = np.array([s == "m" for s in columns["sex"]]) + rng.normal(size=rows)
-    columns |= {"skill": signal.tolist(), "wage": (40_000 + 5_000 * signal).tolist(),
-                "grade": np.select([signal < 0, signal < 1], ["low", "middle"], "high").tolist(),
-                "race": rng.choice(["a", "b", "c", ""], rows).tolist(),
-                "loan": ["" if rng.random() < 0.3 else v for v in columns["loan"]]}
+    columns |= {
+        "skill": signal.tolist(),
+        "wage": (40_000 + 5_000 * signal).tolist(),
+        "grade": np.select([signal < 0, signal < 1], ["low", "middle"], "high").tolist(),
+        "race": rng.choice(["a", "b", "c", ""], rows).tolist(),
+        "loan": ["" if rng.random() < 0.3 else v for v in columns["loan"]],
+    }
     path = write(tmp_path / "kinds.csv", columns)
-    done = fairjax("frontier", "--data", path, "--task", "loan", "--task", "wage", "--task", "grade", "--sensitive", "sex",
-                   "--sensitive", "race", *SMALL, "--epochs", "30", "--notion", "mmd", "--methods", "mta_f", "--out", "out",
-                   cwd=tmp_path)
+    done = fairjax(
+        "frontier",
+        "--data",
+        path,
+        "--task",
+        "loan",
+        "--task",
+        "wage",
+        "--task",
+        "grade",
+        "--sensitive",
+        "sex",
+        "--sensitive",
+        "race",
+        *SMALL,
+        "--epochs",
+        "30",
+        "--notion",
+        "mmd",
+        "--methods",
+        "mta_f",
+        "--out",
+        "out",
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     with open(tmp_path / "out" / "table.csv", newline="") as stream:
         runs = list(csv.DictReader(stream))
@@ -220,10 +368,23 @@ def test_tasks_of_every_kind_with_labels_and_groups_missing(tmp_path):
     for r in runs:
         assert deviation / 20 < float(r["test.error[wage]"]) < 1.2 * deviation
         assert 35_000 < float(r["test.mean_prediction[wage|sex=f]"]) < 46_000
-        assert all(np.isfinite(float(r[f"test.gap[{t}|{a}]"])) for t in ("loan", "wage", "grade") for a in ("sex", "race"))
-        for task, metric in (("loan", "false_positive_rate"), ("wage", "mean_prediction"), ("grade", "false_positive_rate")):
+        assert all(
+            np.isfinite(float(r[f"test.gap[{t}|{a}]"]))
+            for t in ("loan", "wage", "grade")
+            for a in ("sex", "race")
+        )
+        for task, metric in (
+            ("loan", "false_positive_rate"),
+            ("wage", "mean_prediction"),
+            ("grade", "false_positive_rate"),
+        ):
             assert r[f"test.gap[{task}|race]"] == r[f"test.{metric}_difference[{task}|race]"]
-    assert fairjax("train", "--like", "out", "--run", len(runs) - 1, "--out", "model", cwd=tmp_path).returncode == 0
+    assert (
+        fairjax(
+            "train", "--like", "out", "--run", len(runs) - 1, "--out", "model", cwd=tmp_path
+        ).returncode
+        == 0
+    )
     with open(tmp_path / "model" / "predictions.csv", newline="") as stream:
         wages = [float(r["wage"]) for r in csv.DictReader(stream)]
     assert 35_000 < np.mean(wages) < 46_000
@@ -231,17 +392,35 @@ def test_tasks_of_every_kind_with_labels_and_groups_missing(tmp_path):
 
 def test_conflicts_of_a_run_are_drawn(swept):
     folder, path = swept
-    common = ["train", "--data", path, *ROLES, *(a for a in SMALL if a not in ("--runs", "3", "--devices", "1")), "3"]
+    common = [
+        "train",
+        "--data",
+        path,
+        *ROLES,
+        *(a for a in SMALL if a not in ("--runs", "3", "--devices", "1")),
+        "3",
+    ]
     done = fairjax(*common, "--method", "pcgrad_split", "--conflicts", "--out", "seen", cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert "conflicts.png" in done.stdout and (folder / "seen" / "conflicts.png").read_bytes()[:4] == b"\x89PNG"
+    assert (
+        "conflicts.png" in done.stdout
+        and (folder / "seen" / "conflicts.png").read_bytes()[:4] == b"\x89PNG"
+    )
     refused = fairjax(*common, "--method", "baseline", "--conflicts", "--out", "unseen", cwd=folder)
     with open(folder / "seen" / "groups.csv", newline="") as stream:
         groups = list(csv.DictReader(stream))
-    assert {(r["task"], r["group"]) for r in groups} == {(t, g) for t in ("rich", "loan") for g in (
-        "overall", "f", "m", "difference")}
-    assert all(float(r["low"]) <= float(r["value"]) + 1e-6 for r in groups if r["statistic"] == "selection_rate")
-    assert refused.returncode == 2 and "baseline takes one gradient of all its losses" in refused.stderr
+    assert {(r["task"], r["group"]) for r in groups} == {
+        (t, g) for t in ("rich", "loan") for g in ("overall", "f", "m", "difference")
+    }
+    assert all(
+        float(r["low"]) <= float(r["value"]) + 1e-6
+        for r in groups
+        if r["statistic"] == "selection_rate"
+    )
+    assert (
+        refused.returncode == 2
+        and "baseline takes one gradient of all its losses" in refused.stderr
+    )
     assert not (folder / "unseen").exists()
 
 
@@ -250,21 +429,34 @@ def test_conflicts_by_layer_are_those_of_the_rows(tmp_path):
     import dataclasses
 
     from fairjax import data
-    from fairjax.saved import conflicts_of
-    from fairjax.study import Plan
-    prepared = data.from_table(write(tmp_path / "t.csv", table()), data.Roles(tasks=("rich: income > 50", "loan"),
-                                                                            sensitive=("sex",)))
-    plan = Plan(epochs=2, batch_size=64, trunk=(4,), head=(3,))
-    knobs = {"weight": np.float32([0.5, 0.5]), "lam": np.float32([1.0, 1.0]), "learning_rate": np.float32(0.1)}
-    cosines, rows, layers = conflicts_of(prepared, plan, "pcgrad", knobs, 0)
+    from fairjax.study import StudyConfig
+    from fairjax.study.saved import conflicts_of
+
+    prepared = data.from_table(
+        write(tmp_path / "t.csv", table()),
+        data.Roles(tasks=("rich: income > 50", "loan"), sensitive=("sex",)),
+    )
+    plan = StudyConfig(epochs=2, batch_size=64, trunk=(4,), head=(3,))
+    hparams = {
+        "weight": np.float32([0.5, 0.5]),
+        "lam": np.float32([1.0, 1.0]),
+        "learning_rate": np.float32(0.1),
+    }
+    cosines, rows, layers = conflicts_of(prepared, plan, "pcgrad", hparams, 0)
     steps = 2 * -(-len(prepared.splits.train.weight) // 64)
-    assert rows == ("rich", "loan") and set(layers) == {"trunk"} and cosines.shape == (steps, 1, 2, 2)
+    assert (
+        rows == ("rich", "loan") and set(layers) == {"trunk"} and cosines.shape == (steps, 1, 2, 2)
+    )
     assert np.allclose(cosines[:, :, 0, 0], 1, atol=1e-5)
-    apart, rows, layers = conflicts_of(prepared, dataclasses.replace(plan, epochs=1), "pcgrad_split", knobs, 0)
+    apart, rows, layers = conflicts_of(
+        prepared, dataclasses.replace(plan, epochs=1), "pcgrad_split", hparams, 0
+    )
     assert len(rows) == 4 and len(layers) == 5 and apart.shape == (steps // 2, 5, 4, 4)
     for i, name in enumerate(layers):
         reached = np.abs(np.diagonal(apart[:, i], axis1=1, axis2=2)).max(axis=0) > 0
-        assert reached.tolist() == ([True] * 4 if name == "trunk" else ["rich" in name, "loan" in name] * 2), name
+        assert reached.tolist() == (
+            [True] * 4 if name == "trunk" else ["rich" in name, "loan" in name] * 2
+        ), name
 
 
 def test_the_report_is_drawn_again_and_equal(swept):
@@ -279,15 +471,20 @@ def test_the_report_is_drawn_again_and_equal(swept):
 
 
 def test_scores_that_a_sweep_kept_are_those_of_the_member(tmp_path):
-    from fairjax.disk import write_arrays
-    from fairjax.saved import kept_scores
+    from fairjax.core.disk import write_arrays
+    from fairjax.study.saved import kept_scores
+
     scores = np.arange(24.0).reshape(4, 3, 2)
     for first, last in ((0, 3), (3, 4)):
         held = scores[first:last]
-        write_arrays(tmp_path / f"chunk-{first:07d}.npz", {"scores.validation": -held, "scores.test": held})
+        write_arrays(
+            tmp_path / f"chunk-{first:07d}.npz", {"scores.validation": -held, "scores.test": held}
+        )
     for member in range(4):
         kept = kept_scores(tmp_path, member)
-        assert (kept["test"] == scores[member]).all() and (kept["validation"] == -scores[member]).all()
+        assert (kept["test"] == scores[member]).all() and (
+            kept["validation"] == -scores[member]
+        ).all()
     write_arrays(tmp_path / "chunk-0000003.npz", {"test.error[t]": scores[:1, 0, 0]})
     assert kept_scores(tmp_path, 3) is None and kept_scores(tmp_path / "nothing", 0) is None
 
@@ -300,9 +497,15 @@ def test_killed_sweeps_go_on_and_end_with_the_same_table(swept):
 
     def files():
         return sum(1 for _ in (folder / "killed").rglob("*.npz"))
+
     for _ in range(3):
-        process = subprocess.Popen([sys.executable, "-m", "fairjax.cli", *command], cwd=folder, stdout=subprocess.DEVNULL,
-                                   stderr=subprocess.DEVNULL, start_new_session=True)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "fairjax.cli", *command],
+            cwd=folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         known = files()
         while process.poll() is None and files() == known:  # at least one chunk further
             time.sleep(0.05)
@@ -319,7 +522,9 @@ def test_killed_sweeps_go_on_and_end_with_the_same_table(swept):
 
 def test_a_taken_folder_is_refused(swept):
     folder, path = swept
-    done = CliRunner().invoke(main, ["frontier", "--data", path, *ROLES, *SMALL, "--out", str(folder / "out")])
+    done = CliRunner().invoke(
+        main, ["frontier", "--data", path, *ROLES, *SMALL, "--out", str(folder / "out")]
+    )
     assert done.exit_code == 2 and "--resume" in done.output
 
 
@@ -340,20 +545,38 @@ def some(value, count=3):
 BAD = {
     "missing file": (None, ROLES, ["people.csv", "no such file"]),
     "empty file": ("", ROLES, ["people.csv", "empty"]),
-    "ragged rows": ("age,sex,loan\n1,f,0\n2,m\n", ["--task", "loan", "--sensitive", "sex"], ["people.csv", "3", "2"]),
+    "ragged rows": (
+        "age,sex,loan\n1,f,0\n2,m\n",
+        ["--task", "loan", "--sensitive", "sex"],
+        ["people.csv", "3", "2"],
+    ),
     "unknown column": (table(), ["--task", "loans", "--sensitive", "sex"], ["loans", "loan"]),
-    "duplicate column": ("age,sex,age,loan\n1,f,2,0\n2,m,3,1\n", ["--task", "loan", "--sensitive", "sex"], ["'age'"]),
+    "duplicate column": (
+        "age,sex,age,loan\n1,f,2,0\n2,m,3,1\n",
+        ["--task", "loan", "--sensitive", "sex"],
+        ["'age'"],
+    ),
     "constant label": (changed(loan=lambda c: [1] * len(c)), ROLES, ["loan", "240"]),
-    "rule that matches nothing": (table(), ["--task", "income > 5000", "--sensitive", "sex"], ["income > 5000", "240"]),
+    "rule that matches nothing": (
+        table(),
+        ["--task", "income > 5000", "--sensitive", "sex"],
+        ["income > 5000", "240"],
+    ),
     "not numeric": (changed(age=some("old", 2)), [*ROLES, "--numeric", "age"], ["age", "2", "old"]),
     "NaN features": (changed(age=some("nan", 4)), ROLES, ["age", "4", "impute"]),
     "infinite features": (changed(age=some("inf", 4)), ROLES, ["age", "4", "impute"]),
     "task without labels": (changed(loan=lambda c: [""] * len(c)), ROLES, ["loan", "240"]),
     "group without rows in a split": (changed(sex=some("rare", 1)), ROLES, ["sex", "rare"]),
-    "split column with one value": ({**table(), "part": ["train"] * 240}, [*ROLES, "--split-column", "part"],
-                                    ["part", "train", "240"]),
-    "wrong encoding": (b"age,sex,loan\n1,f\xff\xfe,0\n2,m,1\n", ["--task", "loan", "--sensitive", "sex"],
-                       ["people.csv", "utf-8", "encoding"]),
+    "split column with one value": (
+        {**table(), "part": ["train"] * 240},
+        [*ROLES, "--split-column", "part"],
+        ["part", "train", "240"],
+    ),
+    "wrong encoding": (
+        b"age,sex,loan\n1,f\xff\xfe,0\n2,m,1\n",
+        ["--task", "loan", "--sensitive", "sex"],
+        ["people.csv", "utf-8", "encoding"],
+    ),
     "sensitive column is a task": (table(), ["--task", "loan", "--sensitive", "loan"], ["loan"]),
     "no roles": (table(), [], ["--task", "--sensitive"]),
 }
@@ -368,7 +591,9 @@ def test_bad_input_is_one_message_and_exit_code_2(case, command, tmp_path):
         write(path, content)
     elif content is not None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    done = CliRunner().invoke(main, [command, "--data", str(path), *roles, "--out", str(tmp_path / "out")])
+    done = CliRunner().invoke(
+        main, [command, "--data", str(path), *roles, "--out", str(tmp_path / "out")]
+    )
     assert done.exit_code == 2, done.output
     assert done.output.startswith("Error: ") and "Traceback" not in done.output
     for word in words:
@@ -376,12 +601,20 @@ def test_bad_input_is_one_message_and_exit_code_2(case, command, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("arguments, word", [
-    (["frontier", "--methods", "mtaf"], "mta_f"), (["frontier", "--data", "adult", "--task", "x"], "--task"),
-    (["frontier", "--data", "nowhere.csv"], "nowhere.csv"), (["predict", "nomodel", "rows.csv"], "no trained model"),
-    (["train", "--like", "nosweep", "--run", "1"], "no finished sweep"), (["frontier", "--runs", "0"], "--runs"),
-    (["train", "--lam", "1,2,3"], "--lam"), (["frontier", "--repair", "2"], "amounts from 0"),
-    (["frontier", "--repair", "all"], "not a list of numbers")])
+@pytest.mark.parametrize(
+    "arguments, word",
+    [
+        (["frontier", "--methods", "mtaf"], "mta_f"),
+        (["frontier", "--data", "adult", "--task", "x"], "--task"),
+        (["frontier", "--data", "nowhere.csv"], "nowhere.csv"),
+        (["predict", "nomodel", "rows.csv"], "no trained model"),
+        (["train", "--like", "nosweep", "--run", "1"], "no finished sweep"),
+        (["frontier", "--runs", "0"], "--runs"),
+        (["train", "--lam", "1,2,3"], "--lam"),
+        (["frontier", "--repair", "2"], "amounts from 0"),
+        (["frontier", "--repair", "all"], "not a list of numbers"),
+    ],
+)
 def test_bad_arguments_say_what_is_there(arguments, word, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(main, arguments)

@@ -40,28 +40,49 @@ def test_notebook_is_what_its_script_makes(script):
 
 @each
 def test_notebook_holds_no_outputs(script):
-    nbformat, = needs("nbformat")
-    code = [c for c in nbformat.read(script.with_suffix(".ipynb"), as_version=4).cells if c.cell_type == "code"]
+    (nbformat,) = needs("nbformat")
+    code = [
+        c
+        for c in nbformat.read(script.with_suffix(".ipynb"), as_version=4).cells
+        if c.cell_type == "code"
+    ]
     assert code and not any(c.outputs or c.execution_count for c in code)
 
 
 @each
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")  # of its client
+@pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # of its client
 def test_notebook_runs(script, tmp_path, monkeypatch):
     *_, nbclient, nbformat, kernelspec, jupyter_client = needs(
-        "matplotlib", "equinox", "ipykernel", "nbclient", "nbformat", "ipykernel.kernelspec", "jupyter_client")
+        "matplotlib",
+        "equinox",
+        "ipykernel",
+        "nbclient",
+        "nbformat",
+        "ipykernel.kernelspec",
+        "jupyter_client",
+    )
     for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):
-        monkeypatch.setenv(name, str(tmp_path / name.lower()))  # nothing of the user's own, nothing left behind
+        monkeypatch.setenv(
+            name, str(tmp_path / name.lower())
+        )  # nothing of the user's own, nothing left behind
     kernelspec.write_kernel_spec(tmp_path / "kernels" / "own")  # this very interpreter
-    specs = jupyter_client.kernelspec.KernelSpecManager(kernel_dirs=[str(tmp_path / "kernels")], ensure_native_kernel=False)
+    specs = jupyter_client.kernelspec.KernelSpecManager(
+        kernel_dirs=[str(tmp_path / "kernels")], ensure_native_kernel=False
+    )
     kernel = jupyter_client.AsyncKernelManager(kernel_name="own", kernel_spec_manager=specs)
     notebook = nbformat.read(script.with_suffix(".ipynb"), as_version=4)
     room = tmp_path / "room"
     room.mkdir()
-    nbclient.NotebookClient(notebook, km=kernel, timeout=300, resources={"metadata": {"path": str(room)}}).execute()
+    nbclient.NotebookClient(
+        notebook, km=kernel, timeout=300, resources={"metadata": {"path": str(room)}}
+    ).execute()
     code = [c for c in notebook.cells if c.cell_type == "code"]
     assert all(c.execution_count for c in code)
-    assert [p.name for p in room.iterdir() if p.suffix == ".png"], "the picture of conflicts was not written"
+    assert [p.name for p in room.iterdir() if p.suffix == ".png"], (
+        "the picture of conflicts was not written"
+    )
     shown = [out for c in code for out in c.outputs if "image/png" in out.get("data", {})]
     assert len(shown) == 3
     del notebook, kernel

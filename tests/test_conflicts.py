@@ -47,14 +47,18 @@ def test_shares_are_counts():
 
 def test_shares_of_a_link_that_watches_leaf_by_leaf():
     params = {"shared": jnp.ones(2), "left": jnp.ones(1), "right": jnp.ones(1)}
-    rows = {"shared": jnp.asarray([[1.0, 0.0], [-1.0, 1.0]]), "left": jnp.asarray([[1.0], [0.0]]),
-            "right": jnp.asarray([[0.0], [2.0]])}
+    rows = {
+        "shared": jnp.asarray([[1.0, 0.0], [-1.0, 1.0]]),
+        "left": jnp.asarray([[1.0], [0.0]]),
+        "right": jnp.asarray([[0.0], [2.0]]),
+    }
     tx = optax.chain(fairjax.observe(2), fairjax.pcgrad(rows=2))
 
     def step(state, sign):
         turned = {**rows, "shared": rows["shared"] * jnp.stack([jnp.ones(()), sign])[:, None]}
         state = tx.update(turned, state, params)[1]
         return state, fairjax.link_states(state)[0].cosines
+
     watched = jax.lax.scan(step, tx.init(params), jnp.asarray([1.0, -1.0, -1.0, -1.0]))[1]
     names = [path[0].key for path, _ in jax.tree.leaves_with_path(params)]
     shares = dict(zip(names, conflict_shares(watched)[:, 0, 1], strict=True))
@@ -63,7 +67,9 @@ def test_shares_of_a_link_that_watches_leaf_by_leaf():
 
 @pytest.mark.parametrize("shape", [(), (4, 2), (4, 2, 3)])
 def test_shares_of_another_shape_are_refused(shape):
-    with pytest.raises(ValueError, match=rf"cosines have shape \({', '.join(map(str, shape))}\), expected"):
+    with pytest.raises(
+        ValueError, match=rf"cosines have shape \({', '.join(map(str, shape))}\), expected"
+    ):
         conflict_shares(np.zeros(shape))
 
 
@@ -94,18 +100,36 @@ def test_angles_are_percentiles_over_pairs_and_steps(tmp_path, epochs):
     c = holed()
     axes, _ = drawn(tmp_path / "a.png", c, "abc", epochs=epochs)
     stairs = [p.get_data() for p in axes[0].patches]
-    parts = np.split(c, 2) if epochs else [c[i:i + 1] for i in range(12)]
+    parts = np.split(c, 2) if epochs else [c[i : i + 1] for i in range(12)]
     assert [len(s.values) for s in stairs] == [len(parts)] * 3
     for k, part in enumerate(parts):
-        flat = [x for i, j in ((0, 1), (0, 2), (1, 2)) for x in part[:, :, i, j].ravel() if x == x and x != 0]
-        want = np.percentile(np.degrees(np.arccos(flat)), (5, 25, 50, 75, 95)) if flat else [np.nan] * 5
-        got = stairs[0].baseline[k], stairs[1].baseline[k], stairs[2].values[k], stairs[1].values[k], stairs[0].values[k]
+        flat = [
+            x
+            for i, j in ((0, 1), (0, 2), (1, 2))
+            for x in part[:, :, i, j].ravel()
+            if x == x and x != 0
+        ]
+        want = (
+            np.percentile(np.degrees(np.arccos(flat)), (5, 25, 50, 75, 95))
+            if flat
+            else [np.nan] * 5
+        )
+        got = (
+            stairs[0].baseline[k],
+            stairs[1].baseline[k],
+            stairs[2].values[k],
+            stairs[1].values[k],
+            stairs[0].values[k],
+        )
         np.testing.assert_allclose(got, want)
 
 
 CASES = {
     "two rows": (cosines(4, 2), dict(rows=("a", "b"), epochs=1)),
-    "many": (cosines(50, 3, 11), dict(rows=["a long name of a task $x$"] * 11, layers=["<b>", "_", "$\\frac{1$"])),
+    "many": (
+        cosines(50, 3, 11),
+        dict(rows=["a long name of a task $x$"] * 11, layers=["<b>", "_", "$\\frac{1$"]),
+    ),
     "nothing known": (np.zeros((3, 2, 2, 2)), dict(rows=("a", "b"), epochs=3)),
     "all NaN, one step": (np.full((1, 2, 2), np.nan), dict(rows=("a", "b"))),
     "rounding beyond 1": (np.full((2, 2, 2), -1.0000001, np.float32), dict(rows=("a", "b"))),
@@ -121,21 +145,26 @@ def test_a_figure_is_written(tmp_path, case):
 
 
 def test_same_cosines_same_file(tmp_path):
-    one, two = (write_conflicts(tmp_path / name, holed(), "abc").read_bytes() for name in ("a.png", "b.png"))
+    one, two = (
+        write_conflicts(tmp_path / name, holed(), "abc").read_bytes() for name in ("a.png", "b.png")
+    )
     assert one == two
 
 
-@pytest.mark.parametrize(("shape", "how", "says"), [
-    ((4, 3, 3), {}, r"shape \(4, 3, 3\), expected \[steps, 2, 2\]"),
-    ((2, 2), {}, r"shape \(2, 2\), expected"),
-    ((4, 1, 5, 2, 2), {}, r"shape \(4, 1, 5, 2, 2\), expected"),
-    ((0, 2, 2), {}, r"shape \(0, 2, 2\), expected"),
-    ((4, 3, 2, 2), {"layers": ("a", "b")}, r"shape \(4, 3, 2, 2\): 3 layers, but 2 are named"),
-    ((4, 2, 2), {"layers": ("a", "b")}, r"shape \(4, 2, 2\): 1 layers, but 2 are named"),
-    ((4, 2, 2), {"epochs": 3}, r"shape \(4, 2, 2\): 4 steps are not a multiple of 3 epochs"),
-    ((4, 2, 2), {"epochs": 0}, "not a multiple of 0 epochs"),
-    ((4, 1, 1), {"rows": ("a",)}, r"shape \(4, 1, 1\): one row"),
-])
+@pytest.mark.parametrize(
+    ("shape", "how", "says"),
+    [
+        ((4, 3, 3), {}, r"shape \(4, 3, 3\), expected \[steps, 2, 2\]"),
+        ((2, 2), {}, r"shape \(2, 2\), expected"),
+        ((4, 1, 5, 2, 2), {}, r"shape \(4, 1, 5, 2, 2\), expected"),
+        ((0, 2, 2), {}, r"shape \(0, 2, 2\), expected"),
+        ((4, 3, 2, 2), {"layers": ("a", "b")}, r"shape \(4, 3, 2, 2\): 3 layers, but 2 are named"),
+        ((4, 2, 2), {"layers": ("a", "b")}, r"shape \(4, 2, 2\): 1 layers, but 2 are named"),
+        ((4, 2, 2), {"epochs": 3}, r"shape \(4, 2, 2\): 4 steps are not a multiple of 3 epochs"),
+        ((4, 2, 2), {"epochs": 0}, "not a multiple of 0 epochs"),
+        ((4, 1, 1), {"rows": ("a",)}, r"shape \(4, 1, 1\): one row"),
+    ],
+)
 def test_bad_shapes_are_refused_by_name(tmp_path, shape, how, says):
     with pytest.raises(ValueError, match=says):
         write_conflicts(tmp_path / "a.png", np.zeros(shape), **{"rows": ("a", "b"), **how})

@@ -27,27 +27,46 @@ class Entry(NamedTuple):
 
 
 def of_table(name: str) -> Entry:
-    notion = notions.named(name)
+    notion = notions.get(name)
 
     def of(prob, groups, weight, label):
-        rows = [weight * condition(label, (weight > 0).astype(weight.dtype)) for condition in notion.conditions]
-        return sum(notion.distance(prob, groups, w, *([label] if notion.labelled else [])) for w in rows)
-    return Entry(of, numbers=notion.kinds == notions.NUMBERS)
+        rows = [
+            weight * condition(label, (weight > 0).astype(weight.dtype))
+            for condition in notion.conditions
+        ]
+        return sum(
+            notion.distance(prob, groups, w, *([label] if notion.labelled else [])) for w in rows
+        )
+
+    return Entry(of, numbers=notion.kinds == notions.REGRESSIONS)
 
 
 def of_counts(rates, temperature: float) -> Entry:
     def of(prob, groups, weight, label):
-        of_label = jnp.ones_like(label)[:, None] if rates is differential.parity else differential.two(label)
-        return differential.epsilon(differential.count(differential.two(prob), of_label, groups, weight), rates,
-                                    temperature=temperature)
+        of_label = (
+            jnp.ones_like(label)[:, None]
+            if rates is differential.parity
+            else differential.two(label)
+        )
+        return differential.epsilon(
+            differential.count(differential.two(prob), of_label, groups, weight),
+            rates,
+            temperature=temperature,
+        )
+
     return Entry(of)
 
 
-EVERY = {name: of_table(name) for name in notions.TABLE}
-EVERY |= {case.name: Entry(lambda p, g, w, y, d=case.distance: d(p, g, w), zero_alone=case.absent_is_zero)
-          for case in DISTANCES}
-EVERY |= {f"differential {name}{how}": of_counts(getattr(differential, name), temperature)
-          for name in ("parity", "opportunity", "odds") for how, temperature in (("", 0.0), (", smooth", 0.1))}
+EVERY = {name: of_table(name) for name in notions.REGISTRY}
+EVERY |= {
+    case.name: Entry(lambda p, g, w, y, d=case.distance: d(p, g, w), zero_alone=case.absent_is_zero)
+    for case in DISTANCES
+}
+EVERY |= {
+    f"differential {name}{how}": of_counts(getattr(differential, name), temperature)
+    for name in ("parity", "opportunity", "odds")
+    for how, temperature in (("", 0.0), (", smooth", 0.1))
+}
 every = pytest.mark.parametrize("name", EVERY)
 SHOWN = {case.name for case in DISTANCES}  # in half precision and on one row by test_notions
 others = pytest.mark.parametrize("name", [name for name in EVERY if name not in SHOWN])
@@ -65,14 +84,21 @@ def rows(seed: int, numbers: bool = False) -> tuple[np.ndarray, ...]:
 @functools.cache
 def program(kind: str, numbers: bool) -> Callable:
     """Value and gradient of entries, compiled once per kind of numbers and shape."""
-    chosen = {name: entry.of for name, entry in EVERY.items()
-              if entry.numbers == numbers and (kind == "float64" or name not in SHOWN)}
-    return jax.jit(lambda *batch: {name: jax.value_and_grad(of)(*batch) for name, of in chosen.items()})
+    chosen = {
+        name: entry.of
+        for name, entry in EVERY.items()
+        if entry.numbers == numbers and (kind == "float64" or name not in SHOWN)
+    }
+    return jax.jit(
+        lambda *batch: {name: jax.value_and_grad(of)(*batch) for name, of in chosen.items()}
+    )
 
 
 def run(name: str, *batch, dtype=np.float64) -> tuple[float, np.ndarray]:
     with double():
-        value, slopes = program(np.dtype(dtype).name, EVERY[name].numbers)(*(jnp.asarray(a, dtype) for a in batch))[name]
+        value, slopes = program(np.dtype(dtype).name, EVERY[name].numbers)(
+            *(jnp.asarray(a, dtype) for a in batch)
+        )[name]
         return float(value), np.asarray(slopes, float)
 
 
@@ -99,7 +125,9 @@ def test_rows_and_groups_have_no_order(name):
     value, slopes = run(name, prob, groups, weight, label)
     order = np.random.default_rng(0).permutation(N)
     for columns in ([0, 1], [1, 0]):
-        moved, moved_slopes = run(name, prob[order], groups[order][:, columns], weight[order], label[order])
+        moved, moved_slopes = run(
+            name, prob[order], groups[order][:, columns], weight[order], label[order]
+        )
         np.testing.assert_allclose(moved, value, rtol=1e-6, atol=1e-9)
         np.testing.assert_allclose(moved_slopes, slopes[order], rtol=1e-6, atol=1e-9)
 
@@ -134,11 +162,17 @@ def test_gradients_are_finite_differences(name):
     prob, groups, weight, label = drawn(name, 4)
     value, slopes = run(name, prob, groups, weight, label)
     like = PULLS_AS.get(name, name)
-    rng, h, scale = np.random.default_rng(4), 1e-6, value / run(like, prob, groups, weight, label)[0]
+    rng, h, scale = (
+        np.random.default_rng(4),
+        1e-6,
+        value / run(like, prob, groups, weight, label)[0],
+    )
     for _ in range(3):
         way = rng.normal(size=N)
         up, down = (run(like, prob + s * h * way, groups, weight, label)[0] for s in (1, -1))
-        np.testing.assert_allclose(slopes @ way, scale * (up - down) / (2 * h), rtol=1e-4, atol=1e-4 * value)
+        np.testing.assert_allclose(
+            slopes @ way, scale * (up - down) / (2 * h), rtol=1e-4, atol=1e-4 * value
+        )
 
 
 @others
@@ -161,8 +195,10 @@ def test_one_row_is_finite(name):
 
 def confusion(decision, weight, label) -> dict[str, float]:
     """The cells of one group's confusion matrix."""
-    return {cell: weight[(decision == d) & (label == y)].sum() for cell, d, y in (
-        ("tp", 1, 1), ("fp", 1, 0), ("fn", 0, 1), ("tn", 0, 0))}
+    return {
+        cell: weight[(decision == d) & (label == y)].sum()
+        for cell, d, y in (("tp", 1, 1), ("fp", 1, 0), ("fn", 0, 1), ("tn", 0, 0))
+    }
 
 
 def sigmoid(x):
@@ -178,7 +214,9 @@ BY_CELLS = {  # of one group's decisions, from its confusion matrix; n is its we
     "accuracy_parity": lambda tp, fp, fn, tn, n: [(tp + tn) / n],
     "treatment_equality": lambda tp, fp, fn, tn, n: [fn / fp],
     "f_score_parity": lambda tp, fp, fn, tn, n: [2 * tp / (2 * tp + fp + fn)],
-    "auc_parity": lambda tp, fp, fn, tn, n: [(1 + tp / (tp + fn) - fp / (fp + tn)) / 2],  # a curve of one corner
+    "auc_parity": lambda tp, fp, fn, tn, n: [
+        (1 + tp / (tp + fn) - fp / (fp + tn)) / 2
+    ],  # a curve of one corner
     "calibration_in_the_large": lambda tp, fp, fn, tn, n: [(fp - fn) / n],
     "calibration": lambda tp, fp, fn, tn, n: [(fp + fn) / n],  # the first bin's and the last one's
     "log_loss_parity": lambda tp, fp, fn, tn, n: [-np.log(np.finfo(float).eps) * (fp + fn) / n],
@@ -186,11 +224,18 @@ BY_CELLS = {  # of one group's decisions, from its confusion matrix; n is its we
     "absolute_loss_parity": lambda tp, fp, fn, tn, n: [(fp + fn) / n],
 }
 BY_RATES = {  # of the selection rates' difference, as all mass is at 0 and 1; the kernel there is e^-100, e^-10
-    "mmd_gaussian": lambda gap: 2 * gap**2 * (1 - np.exp(-100)), "gaussian_mmd": lambda gap: 2 * gap**2 * (1 - np.exp(-100)),
-    "published_mmd": lambda gap: 2 * gap**2 * (1 - np.exp(-100)), "mmd_laplacian": lambda gap: 2 * gap**2 * (1 - np.exp(-10)),
-    "rate_gap": lambda gap: gap, "published_rate_gap": lambda gap: gap, "kolmogorov_smirnov": lambda gap: gap,
-    "wasserstein": lambda gap: gap, "sharpened_rate_gap": lambda gap: gap * (sigmoid(3) - sigmoid(-2)),
-    "soft_kolmogorov_smirnov": lambda gap: gap * (sigmoid(10) - sigmoid(-10)),  # most at the threshold in the middle
+    "mmd_gaussian": lambda gap: 2 * gap**2 * (1 - np.exp(-100)),
+    "gaussian_mmd": lambda gap: 2 * gap**2 * (1 - np.exp(-100)),
+    "published_mmd": lambda gap: 2 * gap**2 * (1 - np.exp(-100)),
+    "mmd_laplacian": lambda gap: 2 * gap**2 * (1 - np.exp(-10)),
+    "rate_gap": lambda gap: gap,
+    "published_rate_gap": lambda gap: gap,
+    "kolmogorov_smirnov": lambda gap: gap,
+    "wasserstein": lambda gap: gap,
+    "sharpened_rate_gap": lambda gap: gap * (sigmoid(3) - sigmoid(-2)),
+    "soft_kolmogorov_smirnov": lambda gap: (
+        gap * (sigmoid(10) - sigmoid(-10))
+    ),  # most at the threshold in the middle
 }
 
 
@@ -201,8 +246,10 @@ def log_ratio(above: list[float], below: list[float]) -> float:
 
 
 # of shares of the weight and the selection rates' difference: decisions are moved by 1
-BY_SHARES = {name: lambda share, gap: share * (1 - share) * gap for name in (
-    "barycenter", "barycenter, exact", "projected barycenter")} | {"sliced": lambda share, gap: gap}
+BY_SHARES = {
+    name: lambda share, gap: share * (1 - share) * gap
+    for name in ("barycenter", "barycenter, exact", "projected barycenter")
+} | {"sliced": lambda share, gap: gap}
 
 
 def hard(name: str, decision, groups, weight, label) -> float:
@@ -219,49 +266,78 @@ def hard(name: str, decision, groups, weight, label) -> float:
         return BY_SHARES[name](one / (one + two), abs(rates[0] - rates[1]))
     if name in ("correlation_ratio", "published_correlation"):
         cov = np.cov(decision, groups[:, 1], aweights=weight, ddof=0)
-        return abs(cov[0, 1]) / (np.sqrt(cov[0, 0] * cov[1, 1]) + 1e-6 * (name == "published_correlation"))
+        return abs(cov[0, 1]) / (
+            np.sqrt(cov[0, 0] * cov[1, 1]) + 1e-6 * (name == "published_correlation")
+        )
     assert name.startswith("differential") and not name.endswith("smooth"), name
-    pairs = {"parity": [("tp fp", "tp fp fn tn"), ("fn tn", "tp fp fn tn")], "tpr": [("tp", "tp fn")], "fpr": [("fp", "fp tn")]}
+    pairs = {
+        "parity": [("tp fp", "tp fp fn tn"), ("fn tn", "tp fp fn tn")],
+        "tpr": [("tp", "tp fn")],
+        "fpr": [("fp", "fp tn")],
+    }
     asked = {"parity": ["parity"], "opportunity": ["tpr"], "odds": ["tpr", "fpr"]}[name.split()[1]]
-    return sum(max(log_ratio(*([sum(c[k] for k in part.split()) for c in cells] for part in pair)) for pair in pairs[a])
-               for a in asked)
+    return sum(
+        max(
+            log_ratio(*([sum(c[k] for k in part.split()) for c in cells] for part in pair))
+            for pair in pairs[a]
+        )
+        for a in asked
+    )
 
 
 # what compares numbers knows no decisions; these have terms beside what decisions say, and brute forces elsewhere
-NO_DECISION = {name for name, entry in EVERY.items() if entry.numbers or name.endswith("smooth")} | {
-    "adjusted_mmd", "sinkhorn"}
-ON_LEVELS = {"barycenter", "projected barycenter"}  # where rates differ is known to one of 256 levels, times share (1 - share)
+NO_DECISION = {
+    name for name, entry in EVERY.items() if entry.numbers or name.endswith("smooth")
+} | {"adjusted_mmd", "sinkhorn"}
+ON_LEVELS = {
+    "barycenter",
+    "projected barycenter",
+}  # where rates differ is known to one of 256 levels, times share (1 - share)
 
 
 @pytest.mark.parametrize("name", [name for name in EVERY if name not in NO_DECISION])
 def test_on_decisions_it_is_the_hard_metric(name):
     for seed in range(3):
         prob, groups, weight, label = drawn(name, 10 + seed)
-        decision = np.array([1, 0, 0, 1, 1, 1, 0, 0, 1, 1, 0, 1, 0, 0, 1, 0.0])  # every cell has rows in both groups
+        decision = np.array(
+            [1, 0, 0, 1, 1, 1, 0, 0, 1, 1, 0, 1, 0, 0, 1, 0.0]
+        )  # every cell has rows in both groups
         decision = np.roll(decision, 4 * seed)
-        assert min(min(confusion(decision[g], weight[g], label[g]).values()) for g in groups.T > 0) > 0
+        assert (
+            min(min(confusion(decision[g], weight[g], label[g]).values()) for g in groups.T > 0) > 0
+        )
         near = 0.5 / 256 if name in ON_LEVELS else 1e-7
-        np.testing.assert_allclose(run(name, decision, groups, weight, label)[0], hard(name, decision, groups, weight, label),
-                                   rtol=1e-5, atol=near)
+        np.testing.assert_allclose(
+            run(name, decision, groups, weight, label)[0],
+            hard(name, decision, groups, weight, label),
+            rtol=1e-5,
+            atol=near,
+        )
 
 
 # ------------------------------------------------------------------------------------ constants may be mapped
 
 CONSTANTS = {
-    "gaussian": lambda c: notions.mmd(notions.gaussian(c)), "laplacian": lambda c: notions.mmd(notions.laplacian(c)),
-    "adjusted_mmd": lambda c: notions.adjusted_mmd(notions.gaussian(c)),
-    "published_mmd": lambda c: notions.published_mmd(notions.gaussian(c)),
+    "gaussian": lambda c: notions.mmd(notions.gaussian_kernel(c)),
+    "laplacian": lambda c: notions.mmd(notions.laplacian_kernel(c)),
+    "adjusted_mmd": lambda c: notions.adjusted_mmd(notions.gaussian_kernel(c)),
+    "published_mmd": lambda c: notions.published_mmd(notions.gaussian_kernel(c)),
     "gaussian_mmd": lambda c: notions.gaussian_mmd(c, smallest=0.1),
     "sharpened threshold": lambda c: notions.sharpened_rate_gap(c, 0.2),
     "sharpened temperature": lambda c: notions.sharpened_rate_gap(0.4, c),
     "published_rate_gap": lambda c: notions.published_rate_gap(c),
-    "soft_ks thresholds": lambda c: notions.soft_kolmogorov_smirnov(c * jnp.linspace(0.1, 1.0, 5), 0.1),
+    "soft_ks thresholds": lambda c: notions.soft_kolmogorov_smirnov(
+        c * jnp.linspace(0.1, 1.0, 5), 0.1
+    ),
     "soft_ks temperature": lambda c: notions.soft_kolmogorov_smirnov(np.linspace(0.1, 0.9, 5), c),
     "soft auc": lambda c: notions.parity(statistics.pairwise_auc(c), gaps.difference),
     "log_sum_exp": lambda c: notions.parity(statistics.selection_rate, gaps.log_sum_exp(c)),
     "norm": lambda c: notions.parity(statistics.selection_rate, gaps.norm(1 + c)),
-    "concentration": lambda c: lambda p, g, w, y: differential.epsilon(
-        differential.count(differential.two(p), differential.two(y), g, w), concentration=c),
+    "concentration": lambda c: (
+        lambda p, g, w, y: differential.epsilon(
+            differential.count(differential.two(p), differential.two(y), g, w), concentration=c
+        )
+    ),
 }
 VALUES = np.array([0.1, 0.3, 0.8])
 
@@ -270,11 +346,17 @@ VALUES = np.array([0.1, 0.3, 0.8])
 def over_constants():
     """Mapped and one by one, in double precision: kernel means that nearly cancel leave single precision's last digits to
     the order of sums."""
+
     def at(c):
         prob, groups, weight, label = map(jnp.asarray, rows(7))
         made = {name: make(c) for name, make in CONSTANTS.items()}
-        return {name: of(prob, groups, weight, *([label] if "auc" in name or name == "concentration" else []))
-                for name, of in made.items()}
+        return {
+            name: of(
+                prob, groups, weight, *([label] if "auc" in name or name == "concentration" else [])
+            )
+            for name, of in made.items()
+        }
+
     with double():
         one = jax.jit(at)
         return jax.jit(jax.vmap(at))(jnp.asarray(VALUES)), [one(jnp.asarray(c)) for c in VALUES]
@@ -290,8 +372,13 @@ def test_mapped_over_a_constant_it_is_the_loop(name):
 @pytest.mark.parametrize("bins", [1, 2, 7])
 def test_calibration_with_any_number_of_bins_is_a_loop(bins):
     prob, groups, weight, label = rows(8)
-    value, _ = statistics.calibration_error(bins).of(*(jnp.asarray(a, jnp.float32) for a in (prob, label, groups, weight)))
+    value, _ = statistics.calibration_error(bins).of(
+        *(jnp.asarray(a, jnp.float32) for a in (prob, label, groups, weight))
+    )
     for g, inside in enumerate(groups.T > 0):
         off = (weight * (prob - label))[inside]
-        want = sum(abs(off[np.floor(prob[inside] * bins) == b].sum()) for b in range(bins)) / weight[inside].sum()
+        want = (
+            sum(abs(off[np.floor(prob[inside] * bins) == b].sum()) for b in range(bins))
+            / weight[inside].sum()
+        )
         np.testing.assert_allclose(value[g], want, rtol=1e-5)

@@ -10,8 +10,13 @@ from fairjax.data import Roles, from_table, join
 
 RNG = np.random.default_rng(0)
 A = {"age": RNG.integers(20, 60, 40), "job": RNG.choice(["x", "y"], 40), "paid": np.arange(40) % 2}
-B = {"job": RNG.choice(["y", "z"], 30), "age": RNG.integers(20, 60, 30).astype(str), "hours": RNG.normal(40, 5, 30),
-     "promoted": (np.arange(30) // 2) % 2, "sex": np.array(["f", "m", ""])[np.arange(30) % 3]}
+B = {
+    "job": RNG.choice(["y", "z"], 30),
+    "age": RNG.integers(20, 60, 30).astype(str),
+    "hours": RNG.normal(40, 5, 30),
+    "promoted": (np.arange(30) // 2) % 2,
+    "sex": np.array(["f", "m", ""])[np.arange(30) % 3],
+}
 
 
 def test_labels_and_demographics_that_a_source_lacks_are_masked():
@@ -40,7 +45,10 @@ def test_numbers_without_a_source_must_be_imputed_knowingly():
 
 def test_text_and_numbers_of_one_name_are_one_column():
     ages = join(A, B)["age"]
-    assert ages.dtype == object and [int(cell) for cell in ages] == [*A["age"].tolist(), *map(int, B["age"])]
+    assert ages.dtype == object and [int(cell) for cell in ages] == [
+        *A["age"].tolist(),
+        *map(int, B["age"]),
+    ]
 
 
 def test_files_are_read_and_complaints_are_short(tmp_path):

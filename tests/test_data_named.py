@@ -10,7 +10,7 @@ from sklearn.model_selection import train_test_split
 
 from fairjax.data import NAMED, DataError, load, reload
 from fairjax.data.files import RawFile, find_file, obtain
-from fairjax.data.lsac import split_70_30
+from fairjax.data.sets.lsac import split_70_30
 
 # Female and male rows: negatives of each task, exclusive negatives of each (Wang et al., KDD 2021, sets of section 4).
 SUBSETS = {
@@ -34,15 +34,24 @@ def papers(data_dir):
 
 def subsets(labels, groups):
     negative = labels == 0
-    masks = [negative[:, 0], negative[:, 1], negative[:, 0] & ~negative[:, 1], negative[:, 1] & ~negative[:, 0]]
-    return [(int((m & (groups[:, 1] == 1)).sum()), int((m & (groups[:, 0] == 1)).sum())) for m in masks]
+    masks = [
+        negative[:, 0],
+        negative[:, 1],
+        negative[:, 0] & ~negative[:, 1],
+        negative[:, 1] & ~negative[:, 0],
+    ]
+    return [
+        (int((m & (groups[:, 1] == 1)).sum()), int((m & (groups[:, 0] == 1)).sum())) for m in masks
+    ]
 
 
 @pytest.mark.parametrize(("name", "split"), SUBSETS)
 def test_published_subset_sizes(papers, name, split):
     splits = papers[name].splits
     chosen = [splits.train, splits.test] if split == "all" else [getattr(splits, split)]
-    labels, groups = (np.concatenate([getattr(s, field) for s in chosen]) for field in ("labels", "groups"))
+    labels, groups = (
+        np.concatenate([getattr(s, field) for s in chosen]) for field in ("labels", "groups")
+    )
     assert subsets(labels, groups) == SUBSETS[name, split]
 
 
@@ -56,7 +65,9 @@ def test_paper_form_has_the_published_inputs(papers, name):
         *[s.labels for s in data.splits[1:]]
     )
     assert data.spec.group_names == ("sex=Male", "sex=Female")
-    both = np.concatenate([data.splits.train.x.numeric, data.splits.test.x.numeric]).astype(np.float64)
+    both = np.concatenate([data.splits.train.x.numeric, data.splits.test.x.numeric]).astype(
+        np.float64
+    )
     np.testing.assert_allclose(both.mean(0), 0, atol=1e-5)
     np.testing.assert_allclose(both.std(0, ddof=1), 1, atol=1e-5)
     assert min(data.splits.test.x.codes.min(), data.splits.train.x.codes.min()) == 0
@@ -73,7 +84,9 @@ def test_corrected_form_uses_training_statistics(data_dir, papers, name):
 
 
 def test_adult_positive_rates(papers):
-    np.testing.assert_allclose(papers["adult"].splits.train.labels.mean(0), [0.2408, 0.0833], atol=5e-5)
+    np.testing.assert_allclose(
+        papers["adult"].splits.train.labels.mean(0), [0.2408, 0.0833], atol=5e-5
+    )
     assert not {"sex", "capital-gain", "income"} & {n for n, _ in papers["adult"].spec.categorical}
 
 
@@ -101,13 +114,21 @@ def test_lsac_split_is_that_of_scikit_learn(n):
     np.testing.assert_array_equal(ours[1], test)
 
 
-ACS = {"income": (34_450, 0.599), "employed": (51_239, 0.605), "coverage": (15_309, 0.322), "commute": (25_541, 0.576),
-       "moved": (11_265, 0.200)}
+ACS = {
+    "income": (34_450, 0.599),
+    "employed": (51_239, 0.605),
+    "coverage": (15_309, 0.322),
+    "commute": (25_541, 0.576),
+    "moved": (11_265, 0.200),
+}
 
 
 def test_acs_tasks_are_known_where_their_filter_lets_people_through(data_dir):
     data = load("acs", data_dir=data_dir)
-    mask, labels = (np.concatenate([getattr(s, field) for s in data.splits]) for field in ("label_mask", "labels"))
+    mask, labels = (
+        np.concatenate([getattr(s, field) for s in data.splits])
+        for field in ("label_mask", "labels")
+    )
     assert [t.name for t in data.spec.tasks] == list(ACS)
     for t, (rows, share) in enumerate(ACS.values()):
         assert int(mask[:, t].sum()) == rows
@@ -118,9 +139,15 @@ def test_acs_tasks_are_known_where_their_filter_lets_people_through(data_dir):
 def test_other_sensitive_attributes_are_no_features(data_dir):
     own = load("lsac", data_dir=data_dir)
     other = load("lsac", data_dir=data_dir, sensitive=("race", "old: birth_year < 60"))
-    assert other.spec.attributes[0].levels == ("Black", "Other", "White") and other.spec.attributes[1].name == "old"
+    assert (
+        other.spec.attributes[0].levels == ("Black", "Other", "White")
+        and other.spec.attributes[1].name == "old"
+    )
     features = {*other.spec.numeric, *(name for name, _ in other.spec.categorical)}
-    assert features == {*own.spec.numeric, *(name for name, _ in own.spec.categorical)} - {"race", "birth_year"}
+    assert features == {*own.spec.numeric, *(name for name, _ in own.spec.categorical)} - {
+        "race",
+        "birth_year",
+    }
     again = reload(json.loads(json.dumps(other.source)))
     assert again.spec == other.spec
     np.testing.assert_array_equal(again.splits.train.groups, other.splits.train.groups)
@@ -134,7 +161,13 @@ def test_compas_passes_the_filter_and_keeps_no_names(data_dir, tmp_path):
     named = dict(zip(data.spec.group_names, groups.astype(int).tolist(), strict=True))
     assert sum(len(split.weight) for split in data.splits) == 6172
     assert named["race=African-American"] == 3175 and named["race=Caucasian"] == 2103
-    assert set(data.spec.numeric) == {"age", "priors_count", "juv_fel_count", "juv_misd_count", "juv_other_count"}
+    assert set(data.spec.numeric) == {
+        "age",
+        "priors_count",
+        "juv_fel_count",
+        "juv_misd_count",
+        "juv_other_count",
+    }
     assert data.spec.categorical == (("c_charge_degree", 2),)
     with pytest.raises(DataError, match="no form 'paper'"):
         load("compas", data_dir=data_dir, form="paper")
@@ -150,7 +183,9 @@ def nowhere(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("place", ["given/toy/a.csv", "env/a.csv", "env/toy/a.csv.gz", "cache/fairjax/toy/a.csv"])
+@pytest.mark.parametrize(
+    "place", ["given/toy/a.csv", "env/a.csv", "env/toy/a.csv.gz", "cache/fairjax/toy/a.csv"]
+)
 def test_files_are_found(nowhere, monkeypatch, place):
     monkeypatch.setenv("FAIRJAX_DATA", str(nowhere / "env"))
     path = nowhere / place
@@ -164,7 +199,13 @@ def test_absent_file_says_which_whence_and_where(nowhere, name):
     file = NAMED[name].files[0]
     with pytest.raises(DataError) as error:
         load(name, data_dir=nowhere / "mine")
-    for word in (file.name, file.page, str(nowhere / "mine" / name / file.name), "0 rows", "$FAIRJAX_DATA"):
+    for word in (
+        file.name,
+        file.page,
+        str(nowhere / "mine" / name / file.name),
+        "0 rows",
+        "$FAIRJAX_DATA",
+    ):
         assert word in str(error.value)
 
 

@@ -1,4 +1,4 @@
-"""The synthetic population: closed forms against draws and scipy, and the knobs that it plants."""
+"""The synthetic population: closed forms against draws and scipy, and the hparams that it plants."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import pytest
 import scipy.special
 
 from fairjax.data import Population, load, reload, synthetic
-from fairjax.data.synthetic import normal_cdf, owens_t
+from fairjax.data.sets.synthetic import normal_cdf, owens_t
 
 POPULATIONS = [
     Population(),
-    Population(tasks=3, relatedness=0.9, bias=(0.3, 0.3, 0.6), cut=0.7, noise=1.0, group_fraction=0.2),
+    Population(
+        tasks=3, relatedness=0.9, bias=(0.3, 0.3, 0.6), cut=0.7, noise=1.0, group_fraction=0.2
+    ),
     Population(tasks=1, relatedness=0.0, bias=(1.5,), cut=-0.4, noise=0.3, proxy=0.0),
 ]
 
@@ -41,7 +43,9 @@ def test_closed_form_rates_agree_with_a_large_draw(population):
             count = {"tpr": y.sum(0), "fpr": (1 - y).sum(0)}.get(name, rows.sum())
             exact = rates[name][group]
             assert (abs(value - exact) < 4.5 * np.sqrt(exact * (1 - exact) / count)).all(), name
-    np.testing.assert_allclose((hard != label).mean(0), rates["error"], atol=4.5 * np.sqrt(0.25 / n))
+    np.testing.assert_allclose(
+        (hard != label).mean(0), rates["error"], atol=4.5 * np.sqrt(0.25 / n)
+    )
 
 
 @pytest.mark.parametrize("population", POPULATIONS[:2])
@@ -51,7 +55,9 @@ def test_bayes_scores_are_calibrated_in_each_group(population):
     for level in "AB":
         for low in (0.0, 0.2, 0.4, 0.6, 0.8):
             rows = (columns["group"] == level) & (score >= low) & (score < low + 0.2)
-            assert abs(columns["task0"][rows].mean() - score[rows].mean()) < 4.5 * 0.5 / np.sqrt(rows.sum())
+            assert abs(columns["task0"][rows].mean() - score[rows].mean()) < 4.5 * 0.5 / np.sqrt(
+                rows.sum()
+            )
 
 
 def test_relatedness_bias_and_group_size_are_what_was_asked():
@@ -93,10 +99,14 @@ def test_same_seed_same_arrays_and_reload():
     np.testing.assert_array_equal(again.splits.train.x.numeric, data.splits.train.x.numeric)
     assert not np.array_equal(other.splits.train.x.numeric, data.splits.train.x.numeric)
     named = load("synthetic", seed=2)
-    np.testing.assert_array_equal(reload(named.source).splits.test.labels, synthetic(seed=2).splits.test.labels)
+    np.testing.assert_array_equal(
+        reload(named.source).splits.test.labels, synthetic(seed=2).splits.test.labels
+    )
 
 
-@pytest.mark.parametrize("law", [{"relatedness": 1.0}, {"group_fraction": 0}, {"noise": 0}, {"tasks": 0}])
+@pytest.mark.parametrize(
+    "law", [{"relatedness": 1.0}, {"group_fraction": 0}, {"noise": 0}, {"tasks": 0}]
+)
 def test_impossible_laws(law):
     with pytest.raises(ValueError, match="synthetic"):
         synthetic(100, **law)

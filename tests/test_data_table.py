@@ -68,7 +68,10 @@ def test_shapes_types_and_names(tmp_path):
     assert {a.dtype for a in leaves(train)} == {np.dtype(np.float32), np.dtype(np.int32)}
     assert data.spec.group_names == ("sex=f", "sex=m")
     assert data.spec.numeric == ("age",) and data.spec.categorical == (("city", 3),)
-    assert [(t.name, t.kind) for t in data.spec.tasks] == [("income", "binary"), ("owner", "binary")]
+    assert [(t.name, t.kind) for t in data.spec.tasks] == [
+        ("income", "binary"),
+        ("owner", "binary"),
+    ]
 
 
 def test_delimiter_and_byte_order_mark(tmp_path):
@@ -137,7 +140,10 @@ def test_rules(rule, name, expected):
 
 def test_two_rules_on_one_column_keep_their_texts():
     roles = Roles(tasks=("income > 30000", "income > 60000"), sensitive=("sex",))
-    assert [t.name for t in from_table(frame(), roles).spec.tasks] == ["income > 30000", "income > 60000"]
+    assert [t.name for t in from_table(frame(), roles).spec.tasks] == [
+        "income > 30000",
+        "income > 60000",
+    ]
 
 
 def test_kinds_are_inferred_and_can_be_overridden():
@@ -163,7 +169,11 @@ def test_sensitive_rule_and_two_attributes():
 
 
 def test_labels_leaks_weight_split_and_sensitive_are_no_features():
-    rows = frame() | {"leak": np.arange(60) % 9, "w": np.ones(60), "part": ["train", "val", "test"] * 20}
+    rows = frame() | {
+        "leak": np.arange(60) % 9,
+        "w": np.ones(60),
+        "part": ["train", "val", "test"] * 20,
+    }
     roles = dataclasses.replace(ROLES, drop=("leak",), weight="w", split="part")
     spec = from_table(rows, roles).spec
     assert spec.numeric + tuple(name for name, _ in spec.categorical) == ("age", "city")
@@ -183,7 +193,12 @@ def test_feature_whitelist_keeps_its_order_and_refuses_a_label():
 
 
 def test_statistics_come_from_training_rows_only():
-    rows = {"x": np.arange(12.0), "y": [0, 1] * 6, "s": ["a", "a", "b", "b"] * 3, "c": ["u"] * 8 + ["v"] * 4}
+    rows = {
+        "x": np.arange(12.0),
+        "y": [0, 1] * 6,
+        "s": ["a", "a", "b", "b"] * 3,
+        "c": ["u"] * 8 + ["v"] * 4,
+    }
     rows["split"] = ["train"] * 8 + ["test"] * 4
     roles = Roles(tasks=("y",), sensitive=("s",), split="split")
     data = from_table(rows, roles, fractions=(1, 0, 0))
@@ -200,7 +215,9 @@ def test_levels_follow_first_appearance_in_training():
     rows = {"c": ["z", "b", "a", "z"] * 5, "y": [0, 1] * 10, "s": ["a", "a", "b", "b"] * 5}
     rows["split"] = ["test"] * 4 + ["train"] * 16
     rows["c"][:1] = ["b"]
-    data = from_table(rows, Roles(tasks=("y",), sensitive=("s",), split="split"), fractions=(1, 0, 0))
+    data = from_table(
+        rows, Roles(tasks=("y",), sensitive=("s",), split="split"), fractions=(1, 0, 0)
+    )
     assert data.encoder.categorical[0].levels == ("z", "b", "a")
 
 
@@ -265,7 +282,10 @@ def test_splits_are_disjoint_complete_and_seeded():
     def ids(seed):
         data = from_table(rows, roles, seed=seed)
         scale = data.encoder.numeric[0]
-        return [np.round(s.x.numeric[:, 0] * scale.deviation + scale.mean).astype(int).tolist() for s in data.splits]
+        return [
+            np.round(s.x.numeric[:, 0] * scale.deviation + scale.mean).astype(int).tolist()
+            for s in data.splits
+        ]
 
     assert sorted(sum(ids(0), [])) == list(range(60))
     assert ids(0) == ids(0) != ids(1)
@@ -286,7 +306,12 @@ def test_split_column_without_validation_is_carved_or_left_whole():
 
 def test_reload_gives_the_same_arrays_and_refuses_a_changed_file(tmp_path):
     path = write(tmp_path / "people.csv", frame())
-    data = from_table(path, dataclasses.replace(ROLES, levels={"sex": ("m", "f")}), fractions=(0.5, 0.25, 0.25), seed=3)
+    data = from_table(
+        path,
+        dataclasses.replace(ROLES, levels={"sex": ("m", "f")}),
+        fractions=(0.5, 0.25, 0.25),
+        seed=3,
+    )
     source = json.loads(json.dumps(data.source))
     again = reload(source)
     assert again.spec == data.spec and again.encoder == data.encoder
@@ -321,46 +346,100 @@ def cell(name, row, value):
 
 ALL = ["train"] * 60
 BAD = {
-    "unknown task": (bad(tasks=("incme > 5",)), r"no column 'incme' among 5 columns, 60 rows.*'income'"),
+    "unknown task": (
+        bad(tasks=("incme > 5",)),
+        r"no column 'incme' among 5 columns, 60 rows.*'income'",
+    ),
     "unknown feature": (bad(features=("age", "agee")), r"no column 'agee'.*'age'"),
     "no task": (bad(tasks=()), r"no task column.*60 rows"),
     "no sensitive": (bad(sensitive=()), r"no sensitive column.*60 rows"),
-    "constant label": (bad({"owner": ["no"] * 60}), r"task 'owner'.*constant \('no' in 60 rows\).*remove"),
-    "rule matches nothing": (bad(tasks=("income > 1e9",)), r"income > 1e9' matches none of 60.*change the rule"),
+    "constant label": (
+        bad({"owner": ["no"] * 60}),
+        r"task 'owner'.*constant \('no' in 60 rows\).*remove",
+    ),
+    "rule matches nothing": (
+        bad(tasks=("income > 1e9",)),
+        r"income > 1e9' matches none of 60.*change the rule",
+    ),
     "rule matches everything": (bad(tasks=("income > 0",)), r"matches every one of 60"),
     "rule on a text": (
         bad(tasks=("owner > yes",)),
         r"60 rows: 'yes' is not a number\. Compare with a number, or write owner ==",
     ),
-    "rule compares text cells": (bad(tasks=("city > 3",)), r"'city': 60 of 60 cells are not numbers, line 2"),
-    "text in a declared numeric": (bad(numeric=("city",)), r"'city': 60 of 60 cells are not numbers.*categorical"),
-    "typing error in numbers": (bad(cell("age", 7, "4o")), r"'age': 1 of 60 cells are not numbers, line 9 \('4o'\)"),
-    "NaN feature": (bad(cell("age", 7, "nan")), r"'age': 1 of 60 cells are empty, NaN or infinite, line 9.*impute"),
+    "rule compares text cells": (
+        bad(tasks=("city > 3",)),
+        r"'city': 60 of 60 cells are not numbers, line 2",
+    ),
+    "text in a declared numeric": (
+        bad(numeric=("city",)),
+        r"'city': 60 of 60 cells are not numbers.*categorical",
+    ),
+    "typing error in numbers": (
+        bad(cell("age", 7, "4o")),
+        r"'age': 1 of 60 cells are not numbers, line 9 \('4o'\)",
+    ),
+    "NaN feature": (
+        bad(cell("age", 7, "nan")),
+        r"'age': 1 of 60 cells are empty, NaN or infinite, line 9.*impute",
+    ),
     "infinite feature": (bad(cell("age", 0, "inf")), r"'age': 1 of 60 .* infinite, line 2"),
     "empty feature": (bad(cell("age", 0, "")), r"'age': 1 of 60 cells are empty"),
     "no labels": (bad({"owner": [""] * 60}), r"task 'owner'.*0 labels in 60 rows"),
     "labels in no test row": (
-        bad({"owner": ["no", "yes"] * 20 + [""] * 20, "part": ["train"] * 40 + ["test"] * 20}, split="part"),
+        bad(
+            {"owner": ["no", "yes"] * 20 + [""] * 20, "part": ["train"] * 40 + ["test"] * 20},
+            split="part",
+        ),
         r"task 'owner' has 0 labels in the 20 test rows",
     ),
     "label constant in training": (
-        bad({"owner": ["no"] * 40 + ["yes", "no"] * 10, "part": ["train"] * 40 + ["test"] * 20}, split="part"),
+        bad(
+            {"owner": ["no"] * 40 + ["yes", "no"] * 10, "part": ["train"] * 40 + ["test"] * 20},
+            split="part",
+        ),
         r"task 'owner': its label is constant \(0\) in the 30 labelled train rows",
     ),
     "group absent from a split": (
-        bad({"sex": ["f", "m"] * 20 + ["f"] * 20, "part": ["train"] * 40 + ["test"] * 20}, split="part"),
+        bad(
+            {"sex": ["f", "m"] * 20 + ["f"] * 20, "part": ["train"] * 40 + ["test"] * 20},
+            split="part",
+        ),
         r"group 'sex=m' has 0 of the 20 test rows",
     ),
     "one group": (bad({"sex": ["f"] * 60}), r"sensitive column 'sex' has 1 group in 60 rows"),
-    "numeric sensitive": (bad(sensitive=("income",), tasks=("owner",)), r"'income' has .* values in 60 rows.*> 25"),
-    "split with one value": (bad({"part": ALL}, split="part"), r"split column 'part' has one value, 'train', in 60"),
-    "split with strange values": (bad({"part": ["train", "hold"] * 30}, split="part"), r"holds 'hold' among 60 rows"),
-    "split without test": (bad({"part": ["train", "val"] * 30}, split="part"), r"0 test rows among 60"),
-    "sensitive is a task": (bad(sensitive=("owner",)), r"'owner' is sensitive and also a task \(60 rows\)"),
-    "sensitive rule is a task": (bad(sensitive=("income > 20000",)), r"'income' is sensitive and also a task"),
-    "two values wanted": (bad(tasks=("city :binary",)), r"'city' is binary.*holds 3 values in 60 rows.*Cut it"),
+    "numeric sensitive": (
+        bad(sensitive=("income",), tasks=("owner",)),
+        r"'income' has .* values in 60 rows.*> 25",
+    ),
+    "split with one value": (
+        bad({"part": ALL}, split="part"),
+        r"split column 'part' has one value, 'train', in 60",
+    ),
+    "split with strange values": (
+        bad({"part": ["train", "hold"] * 30}, split="part"),
+        r"holds 'hold' among 60 rows",
+    ),
+    "split without test": (
+        bad({"part": ["train", "val"] * 30}, split="part"),
+        r"0 test rows among 60",
+    ),
+    "sensitive is a task": (
+        bad(sensitive=("owner",)),
+        r"'owner' is sensitive and also a task \(60 rows\)",
+    ),
+    "sensitive rule is a task": (
+        bad(sensitive=("income > 20000",)),
+        r"'income' is sensitive and also a task",
+    ),
+    "two values wanted": (
+        bad(tasks=("city :binary",)),
+        r"'city' is binary.*holds 3 values in 60 rows.*Cut it",
+    ),
     "identifier": (
-        bad({"id": [f"p{i}" for i in range(400)]} | {k: np.resize(v, 400) for k, v in frame().items()}),
+        bad(
+            {"id": [f"p{i}" for i in range(400)]}
+            | {k: np.resize(v, 400) for k, v in frame().items()}
+        ),
         r"'id' has 240 levels in 240 training rows.*Drop it",
     ),
     "no feature left": (bad(drop=("age", "city")), r"0 features are left in 60 rows"),
@@ -385,9 +464,15 @@ BAD_FILES = {
         b"age,sex,owner\n1,f,0\n2,m\n3,f,1,9\n",
         r"2 of 3 rows do not have the 3 cells .*line 3 has 2, line 4 has 4.*delimiter",
     ),
-    "duplicate column": (b"age,sex,age\n1,f,0\n", r"column 'age' stands 2 times \(columns 1, 3; 1 rows\)\. Rename"),
+    "duplicate column": (
+        b"age,sex,age\n1,f,0\n",
+        r"column 'age' stands 2 times \(columns 1, 3; 1 rows\)\. Rename",
+    ),
     "unnamed column": (b",sex,owner\n1,f,0\n", r"column 1 of 3 has no name \(1 rows\).*index"),
-    "wrong encoding": ("age,sex\n1,f\n2,\xfc\n".encode("latin-1"), r"line 3 is not utf-8 \(byte 0xfc\).*latin-1"),
+    "wrong encoding": (
+        "age,sex\n1,f\n2,\xfc\n".encode("latin-1"),
+        r"line 3 is not utf-8 \(byte 0xfc\).*latin-1",
+    ),
     "wrong delimiter": (b"age;sex;owner\n1;f;0\n", r"1 column in 1 rows.*Give delimiter ';'"),
     "open quote": (b'age,sex,owner\n1,"f,0\n2,m,1\n', r"line 3: unexpected end of data.*quotes"),
     "broken gzip": (b"\x1f\x8b\x08garbage", r"cannot be read"),
@@ -405,7 +490,9 @@ def test_bad_file(case, tmp_path):
     assert str(path) in str(error.value)
 
 
-@pytest.mark.parametrize("fractions", [(0.5, 0.5), (0.5, 0.6, 0.2), (1.0, 0.0, 0.0), (0.6, 0.5, -0.1)])
+@pytest.mark.parametrize(
+    "fractions", [(0.5, 0.5), (0.5, 0.6, 0.2), (1.0, 0.0, 0.0), (0.6, 0.5, -0.1)]
+)
 def test_bad_fractions(fractions):
     with pytest.raises(DataError, match="fractions"):
         from_table(frame(), ROLES, fractions=fractions)
@@ -426,6 +513,17 @@ def test_bad_arrays_and_frames():
 
 
 def test_import_is_light():
-    heavy = ("flax", "ott", "tensorflow_datasets", "pandas", "matplotlib", "sklearn", "urllib.request")
+    heavy = (
+        "flax",
+        "ott",
+        "tensorflow_datasets",
+        "pandas",
+        "matplotlib",
+        "sklearn",
+        "urllib.request",
+    )
     code = f"import sys, fairjax.data; print([m for m in {heavy!r} if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip()
+        == "[]"
+    )

@@ -39,7 +39,11 @@ def store(tmp_path_factory):
 def test_both_roads_give_identical_arrays(manual, store, name, form):
     direct = load(name, data_dir=manual, form=form, seed=4)
     by_way = load_tfds(name, data_dir=manual, tfds_dir=store, form=form, seed=4)
-    assert by_way.spec == direct.spec and by_way.encoder == direct.encoder and by_way.source == direct.source
+    assert (
+        by_way.spec == direct.spec
+        and by_way.encoder == direct.encoder
+        and by_way.source == direct.source
+    )
     for ours, theirs in zip(by_way.splits, direct.splits, strict=True):
         for a, b in zip([*ours.x, *ours[1:]], [*theirs.x, *theirs[1:]], strict=True):
             assert a.dtype == b.dtype
@@ -60,7 +64,9 @@ def test_every_row_is_kept_in_order_and_nothing_is_prepared_twice(manual, store)
 def test_without_files_and_network_it_fails_at_once(tmp_path, monkeypatch):
     monkeypatch.delenv("FAIRJAX_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("urllib.request.urlopen", lambda *a, **k: (_ for _ in ()).throw(OSError("no network")))
+    monkeypatch.setattr(
+        "urllib.request.urlopen", lambda *a, **k: (_ for _ in ()).throw(OSError("no network"))
+    )
     with pytest.raises(DataError, match=r"no network.*german\.data.*put it at"):
         load_tfds("german", data_dir=tmp_path / "none", tfds_dir=tmp_path / "tfds")
     assert not (tmp_path / "tfds").exists() and roots()[0] == tmp_path / "cache" / "fairjax"

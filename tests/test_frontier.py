@@ -9,14 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fairjax import frontier
+from fairjax.metrics import frontier
 
 # few distinct values: ties, duplicates and points on the reference come up all the time
 GRID = st.integers(0, 5).map(float)
 
 
 def points_of(dimensions, most=12):
-    return st.tuples(st.integers(1, most), dimensions).flatmap(lambda shape: arrays(float, shape, elements=GRID))
+    return st.tuples(st.integers(1, most), dimensions).flatmap(
+        lambda shape: arrays(float, shape, elements=GRID)
+    )
 
 
 def draw(seed, n, d):
@@ -24,6 +26,7 @@ def draw(seed, n, d):
 
 
 # ---------------------------------------------------------------- who is not dominated
+
 
 @settings(max_examples=150, deadline=None)
 @given(points_of(st.integers(1, 4)))
@@ -37,7 +40,9 @@ def test_nondominated_is_the_definition(points):
 def test_nondominated_of_twenty_thousand_runs_is_moocores(d):
     points = draw(d, 20_000, d)
     points[:2000] = np.round(points[:2000], 2)
-    assert (frontier.nondominated(points) == moocore.is_nondominated(points, keep_weakly=True)).all()
+    assert (
+        frontier.nondominated(points) == moocore.is_nondominated(points, keep_weakly=True)
+    ).all()
 
 
 def test_failed_runs_are_on_no_front():
@@ -61,26 +66,34 @@ def test_points_must_be_a_table():
 
 # ---------------------------------------------------------------- how much is dominated
 
+
 @settings(max_examples=150, deadline=None)
 @given(points_of(st.integers(2, 4), most=20))
 def test_hypervolume_is_moocores_with_ties_and_points_outside(points):
     reference = np.full(points.shape[1], 4.0)
-    assert frontier.hypervolume(points, reference) == pytest.approx(moocore.hypervolume(points, reference), abs=1e-9)
+    assert frontier.hypervolume(points, reference) == pytest.approx(
+        moocore.hypervolume(points, reference), abs=1e-9
+    )
 
 
 @pytest.mark.parametrize(("n", "d"), [(20_000, 2), (2_000, 3), (300, 4)])
 def test_hypervolume_of_many_points_is_moocores(n, d):
     points = draw(n, n, d)
-    front = points / np.linalg.norm(points, axis=1, keepdims=True)  # most of these are on the front: the hard case
+    front = points / np.linalg.norm(
+        points, axis=1, keepdims=True
+    )  # most of these are on the front: the hard case
     for cloud in (points, 1.2 - front):
         assert frontier.hypervolume(cloud, np.full(d, 1.1)) == pytest.approx(
-            moocore.hypervolume(cloud, np.full(d, 1.1)), rel=1e-9)
+            moocore.hypervolume(cloud, np.full(d, 1.1)), rel=1e-9
+        )
 
 
 def test_hypervolume_of_degenerate_sets():
     assert frontier.hypervolume(np.array([[1.0, 2.0]]), np.array([1.25, 1.0])) == 0.0
     assert frontier.hypervolume(np.zeros((0, 3)), np.ones(3)) == 0.0
-    assert frontier.hypervolume(np.array([[0.5, np.nan], [0.5, 0.5], [0.5, 0.5]]), np.ones(2)) == 0.25
+    assert (
+        frontier.hypervolume(np.array([[0.5, np.nan], [0.5, 0.5], [0.5, 0.5]]), np.ones(2)) == 0.25
+    )
     assert frontier.hypervolume(np.array([[0.2], [0.7]]), np.ones(1)) == pytest.approx(0.8)
     with pytest.raises(ValueError, match="1 to 4 objectives"):
         frontier.hypervolume(np.zeros((2, 5)), np.ones(5))
@@ -93,10 +106,13 @@ def test_hypervolume_interval_covers_the_mean_over_seeds():
     volumes = [moocore.hypervolume(points, [1, 1]) for points in sets]
     interval = frontier.hypervolume_interval(np.random.default_rng(0), sets, np.ones(2))
     assert interval.estimate == pytest.approx(np.mean(volumes))
-    assert interval.high - interval.low == pytest.approx(2 * 1.96 * np.std(volumes) / np.sqrt(10), rel=0.15)
+    assert interval.high - interval.low == pytest.approx(
+        2 * 1.96 * np.std(volumes) / np.sqrt(10), rel=0.15
+    )
 
 
 # ---------------------------------------------------------------- attainment
+
 
 @pytest.mark.parametrize("rounded", [False, True])
 def test_attainment_is_moocores_at_every_level(rounded):
@@ -122,6 +138,7 @@ def test_attainment_of_one_set_is_its_front_and_of_disjoint_reach_is_empty():
 
 # ---------------------------------------------------------------- one point for the front
 
+
 def test_knee_is_the_point_furthest_from_the_chord():
     front = np.array([[0.0, 1.0], [0.2, 0.25], [0.6, 0.15], [1.0, 0.0]])
     chord = (front[3] - front[0]) / np.linalg.norm(front[3] - front[0])
@@ -134,7 +151,9 @@ def test_knee_is_the_point_furthest_from_the_chord():
 
 def test_knee_of_fronts_without_one():
     assert frontier.knee(np.array([[1.0, 0.0], [0.0, 1.0]])) == 1
-    assert frontier.knee(np.array([[1.0, 0.0], [0.9, 0.9], [0.0, 1.0]])) == 2  # bulges away from the ideal
+    assert (
+        frontier.knee(np.array([[1.0, 0.0], [0.9, 0.9], [0.0, 1.0]])) == 2
+    )  # bulges away from the ideal
     line = np.linspace(0.0, 1.0, 11)
     assert frontier.knee(np.stack([line, 1 - line], 1)) == 0
     assert frontier.knee(np.array([[2.0, 2.0]])) == 0
@@ -150,7 +169,9 @@ def test_midpoint_of_the_front_is_not_moved_by_collapsed_runs():
     assert frontier.midpoint(runs) == 2  # (1.00 + 1.20) / 2 = 1.10
     assert frontier.midpoint_of_all(runs) == 3  # (1.00 + 1.90) / 2 = 1.45
     assert frontier.midpoint(runs[::-1]) == len(runs) - 3
-    assert frontier.midpoint(np.array([[0.0, 1.0], [0.25, 0.5], [0.75, 0.25], [1.0, 0.0]])) == 1  # the lower in a tie
+    assert (
+        frontier.midpoint(np.array([[0.0, 1.0], [0.25, 0.5], [0.75, 0.25], [1.0, 0.0]])) == 1
+    )  # the lower in a tie
 
 
 def test_models_are_selected_by_what_is_known():
@@ -159,7 +180,10 @@ def test_models_are_selected_by_what_is_known():
     assert frontier.select("utility", error) == 3
     assert frontier.select("pareto_aux", error, auxiliary=auxiliary) == 1
     assert frontier.select("pareto_target", error, target=target, auxiliary=auxiliary) == 0
-    with pytest.raises(ValueError, match="looks at the unfairness of the auxiliary task on validation rows: give auxiliary="):
+    with pytest.raises(
+        ValueError,
+        match="looks at the unfairness of the auxiliary task on validation rows: give auxiliary=",
+    ):
         frontier.select("pareto_aux", error, target=target)
     with pytest.raises(ValueError, match="'best' is not one of utility, pareto_aux, pareto_target"):
         frontier.select("best", error)

@@ -10,11 +10,22 @@ import pytest
 from cases import dataset, tabular_spec
 
 from fairjax import notions
-from fairjax.gradients import aggregator, check_rows, route, sum_rows, summed_adagrad, take_row, value_and_rows
+from fairjax.gradients import (
+    aggregator,
+    check_rows,
+    route,
+    sum_rows,
+    summed_adagrad,
+    take_row,
+    value_and_rows,
+)
 from fairjax.models import shared_bottom
 from fairjax.objectives import mta_f
 
-PARAMS = {"trunk": {"w": jnp.arange(6.0).reshape(2, 3) / 7}, "heads": {"a": jnp.array([0.5, -1.0, 2.0]), "b": jnp.array(0.3)}}
+PARAMS = {
+    "trunk": {"w": jnp.arange(6.0).reshape(2, 3) / 7},
+    "heads": {"a": jnp.array([0.5, -1.0, 2.0]), "b": jnp.array(0.3)},
+}
 
 
 def losses(params, x):
@@ -29,7 +40,11 @@ ROWS = jax.tree.map(lambda p: jnp.stack([p + 1, 10 * p + 2, 100 * p + 3]), PARAM
 
 def close(got, want, **tolerance):
     assert jax.tree.structure(got) == jax.tree.structure(want)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **{"rtol": 1e-5, "atol": 1e-6, **tolerance}), got, want)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, **{"rtol": 1e-5, "atol": 1e-6, **tolerance}),
+        got,
+        want,
+    )
 
 
 # ------------------------------------------------------------------------------------------------- rows
@@ -39,13 +54,16 @@ def close(got, want, **tolerance):
 def test_rows_are_the_jacobian(as_array):
     def stacked(params, x):
         return jnp.stack(losses(params, x))
+
     values, rows = jax.jit(value_and_rows(stacked if as_array else losses))(PARAMS, X)
     np.testing.assert_allclose(values, stacked(PARAMS, X), rtol=1e-6)
     close(rows, jax.jit(jax.jacrev(stacked))(PARAMS, X))
 
 
 def test_rows_carry_aux():
-    (values, aux), rows = value_and_rows(lambda p, x: (losses(p, x), {"n": jnp.sum(x)}), has_aux=True)(PARAMS, X)
+    (values, aux), rows = value_and_rows(
+        lambda p, x: (losses(p, x), {"n": jnp.sum(x)}), has_aux=True
+    )(PARAMS, X)
     assert values.shape == (3,) and aux["n"] == pytest.approx(X.sum())
     close(rows, value_and_rows(losses)(PARAMS, X)[1])
 
@@ -54,7 +72,12 @@ def test_rows_keep_the_dtype_of_their_parameters():
     half = jax.tree.map(lambda p: p.astype(jnp.bfloat16), PARAMS)
     _, rows = value_and_rows(losses)(half, X)
     assert {leaf.dtype for leaf in jax.tree.leaves(rows)} == {jnp.dtype(jnp.bfloat16)}
-    close(jax.tree.map(lambda a: a.astype(jnp.float32), rows), value_and_rows(losses)(PARAMS, X)[1], rtol=0.1, atol=0.1)
+    close(
+        jax.tree.map(lambda a: a.astype(jnp.float32), rows),
+        value_and_rows(losses)(PARAMS, X)[1],
+        rtol=0.1,
+        atol=0.1,
+    )
 
 
 # ------------------------------------------------------------------------------------------------- links
@@ -77,8 +100,10 @@ def test_route_by_own_labels_and_over_other_containers():
     assert routed["heads"]["b"] == ROWS["heads"]["b"][1]
     np.testing.assert_array_equal(routed["heads"]["a"], ROWS["heads"]["a"][0])
     pair = (PARAMS["trunk"], PARAMS["heads"])  # a tuple: its labels are "0" and "1"
-    close(update(route({"0": 0, "1": 1}), (ROWS["trunk"], ROWS["heads"]), pair)[1],
-          jax.tree.map(lambda r: r[1], ROWS["heads"]))
+    close(
+        update(route({"0": 0, "1": 1}), (ROWS["trunk"], ROWS["heads"]), pair)[1],
+        jax.tree.map(lambda r: r[1], ROWS["heads"]),
+    )
 
 
 def test_an_aggregator_of_ones_own():
@@ -86,22 +111,42 @@ def test_an_aggregator_of_ones_own():
     close(update(worst), jax.tree.map(lambda p: 100 * p + 3, PARAMS))
 
 
-@pytest.mark.parametrize("transform", [sum_rows(), take_row(0), route({"trunk": 0, "heads": 1})],
-                         ids=["sum_rows", "take_row", "route"])
+@pytest.mark.parametrize(
+    "transform",
+    [sum_rows(), take_row(0), route({"trunk": 0, "heads": 1})],
+    ids=["sum_rows", "take_row", "route"],
+)
 def test_extra_args_are_accepted(transform):
-    extra = {"values": jnp.ones(3), "key": jax.random.key(0), "memory": (), "value_fn": lambda p: p, "other": 1}
+    extra = {
+        "values": jnp.ones(3),
+        "key": jax.random.key(0),
+        "memory": (),
+        "value_fn": lambda p: p,
+        "other": 1,
+    }
     close(update(transform, **extra), update(transform))
     chained = optax.chain(transform, optax.adam(1e-2))
-    close(chained.update(ROWS, chained.init(PARAMS), PARAMS, **extra)[0],
-          chained.update(ROWS, chained.init(PARAMS), PARAMS)[0])
+    close(
+        chained.update(ROWS, chained.init(PARAMS), PARAMS, **extra)[0],
+        chained.update(ROWS, chained.init(PARAMS), PARAMS)[0],
+    )
 
 
-@pytest.mark.parametrize("after", [optax.adam(1e-2), optax.adamw(1e-2, weight_decay=0.1),
-                                   optax.chain(optax.clip_by_global_norm(0.5), optax.sgd(0.1))],
-                         ids=["adam", "adamw", "clip"])
+@pytest.mark.parametrize(
+    "after",
+    [
+        optax.adam(1e-2),
+        optax.adamw(1e-2, weight_decay=0.1),
+        optax.chain(optax.clip_by_global_norm(0.5), optax.sgd(0.1)),
+    ],
+    ids=["adam", "adamw", "clip"],
+)
 def test_what_comes_after_sees_one_update(after):
     transform = optax.chain(route({"trunk": 0, "heads": 1}), after)
-    one = {"trunk": jax.tree.map(lambda r: r[0], ROWS["trunk"]), "heads": jax.tree.map(lambda r: r[1], ROWS["heads"])}
+    one = {
+        "trunk": jax.tree.map(lambda r: r[0], ROWS["trunk"]),
+        "heads": jax.tree.map(lambda r: r[1], ROWS["heads"]),
+    }
     state, plain, params, other = transform.init(PARAMS), after.init(PARAMS), PARAMS, PARAMS
     for _ in range(2):
         updates, state = transform.update(ROWS, state, params)
@@ -120,7 +165,9 @@ def test_a_chain_runs_under_jit_and_scan_and_half_precision():
             values, rows = value_and_rows(losses)(params, X)
             updates, state = transform.update(rows, state, params, values=values)
             return (optax.apply_updates(params, updates), state), values
+
         return jax.lax.scan(step, (params, transform.init(params)), None, length=30)
+
     (params, _), values = jax.jit(descend)(PARAMS)
     assert values[-1, 0] < values[0, 0]
     (small, _), _ = jax.jit(descend)(half)
@@ -144,7 +191,9 @@ def test_an_ordinary_link_before_the_aggregator_is_refused():
 def test_adam_before_the_aggregator_cannot_be_carried_through_a_scan():
     wrong = optax.chain(optax.scale_by_adam(), sum_rows())
     with pytest.raises(TypeError, match="carry"):
-        jax.lax.scan(lambda s, _: (wrong.update(ROWS, s, PARAMS)[1], ()), wrong.init(PARAMS), None, length=2)
+        jax.lax.scan(
+            lambda s, _: (wrong.update(ROWS, s, PARAMS)[1], ()), wrong.init(PARAMS), None, length=2
+        )
 
 
 def test_rows_without_params_are_refused():
@@ -154,7 +203,9 @@ def test_rows_without_params_are_refused():
 
 def test_a_wrong_shape_names_its_leaf():
     wrong = {**ROWS, "heads": {**ROWS["heads"], "a": jnp.ones((3, 4))}}
-    with pytest.raises(ValueError, match=r"rows\['heads'\]\['a'\] has shape \(3, 4\), expected \(K, \*\(3,\)\)"):
+    with pytest.raises(
+        ValueError, match=r"rows\['heads'\]\['a'\] has shape \(3, 4\), expected \(K, \*\(3,\)\)"
+    ):
         update(sum_rows(), wrong)
 
 
@@ -212,8 +263,14 @@ def test_a_routed_step_costs_what_the_fused_loss_costs():
     spec = tabular_spec(2, 4, (9, 16, 7, 15, 5, 42))
     model, batch = shared_bottom(spec, (64,), (32,), 40), dataset(spec, 512, 0)
     ones = np.ones(2, np.float32)
-    objective = mta_f(model, spec, notion=notions.Notion(notions.rate_gap, (notions.negatives,)), weight=ones / 2,
-                      lam=ones, r=ones)
+    objective = mta_f(
+        model,
+        spec,
+        notion=notions.Notion(notions.rate_gap, (notions.negatives,)),
+        weight=ones / 2,
+        lam=ones,
+        r=ones,
+    )
     adagrad = summed_adagrad(0.02, 512)
     routed = optax.chain(route({"trunk": 0, "heads": 1}), adagrad)
 
@@ -226,10 +283,20 @@ def test_a_routed_step_costs_what_the_fused_loss_costs():
     def fused(params, state, batch):
         def loss(p):
             stop = jax.lax.stop_gradient(p)
-            return values({**p, "heads": stop["heads"]}, batch)[0] + values({**p, "trunk": stop["trunk"]}, batch)[1]
+            return (
+                values({**p, "heads": stop["heads"]}, batch)[0]
+                + values({**p, "trunk": stop["trunk"]}, batch)[1]
+            )
+
         return adagrad.update(jax.grad(loss)(params), state, params)[0]
+
     params = jax.jit(model.init)(jax.random.key(0))
     ours = jax.jit(step).lower(params, routed.init(params), batch).compile()
     theirs = jax.jit(fused).lower(params, adagrad.init(params), batch).compile()
     assert ours.cost_analysis()["flops"] <= 1.05 * theirs.cost_analysis()["flops"]
-    close(ours(params, routed.init(params), batch), theirs(params, adagrad.init(params), batch), rtol=1e-3, atol=1e-5)
+    close(
+        ours(params, routed.init(params), batch),
+        theirs(params, adagrad.init(params), batch),
+        rtol=1e-3,
+        atol=1e-5,
+    )

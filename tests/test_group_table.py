@@ -8,13 +8,18 @@ import pytest
 import sklearn.metrics as sk
 from cases import dataset, tabular_spec
 
+from fairjax.core.types import Attribute, Dataset, Spec, Task
 from fairjax.metrics import group_table
-from fairjax.types import Attribute, Dataset, Spec, Task
 
 N = 300
-THEIRS = {"selection_rate": fairlearn.selection_rate, "true_positive_rate": fairlearn.true_positive_rate,
-          "false_positive_rate": fairlearn.false_positive_rate, "precision": sk.precision_score, "accuracy": sk.accuracy_score,
-          "f_score": sk.f1_score}
+THEIRS = {
+    "selection_rate": fairlearn.selection_rate,
+    "true_positive_rate": fairlearn.true_positive_rate,
+    "false_positive_rate": fairlearn.false_positive_rate,
+    "precision": sk.precision_score,
+    "accuracy": sk.accuracy_score,
+    "f_score": sk.f1_score,
+}
 
 
 TWO = (Task("t"), Task("other"))
@@ -23,10 +28,19 @@ TWO = (Task("t"), Task("other"))
 def case(seed=0, kinds=TWO):
     rng = np.random.default_rng(seed)
     spec = Spec(kinds, (Attribute("a", ("x", "y", "z")), Attribute("b", ("0", "1"))))
-    labels = np.stack([rng.integers(0, len(t.levels) or 2, N) if t.kind != "regression" else rng.normal(size=N)
-                       for t in kinds], 1).astype(np.float32)
-    groups = np.concatenate([np.eye(3)[rng.integers(0, 3, N)], np.eye(2)[rng.integers(0, 2, N)]], 1).astype(np.float32)
-    data = Dataset((), labels, np.ones_like(labels), groups, rng.uniform(0.5, 2.0, N).astype(np.float32))
+    labels = np.stack(
+        [
+            rng.integers(0, len(t.levels) or 2, N) if t.kind != "regression" else rng.normal(size=N)
+            for t in kinds
+        ],
+        1,
+    ).astype(np.float32)
+    groups = np.concatenate(
+        [np.eye(3)[rng.integers(0, 3, N)], np.eye(2)[rng.integers(0, 2, N)]], 1
+    ).astype(np.float32)
+    data = Dataset(
+        (), labels, np.ones_like(labels), groups, rng.uniform(0.5, 2.0, N).astype(np.float32)
+    )
     return spec, rng.normal(size=(N, sum(t.score_width for t in kinds))).astype(np.float32), data
 
 
@@ -45,8 +59,13 @@ def test_a_table_is_fairlearns_metric_frame(threshold):
     names = {"a": np.array(["x", "y", "z"])[level["a"]], "b": np.array(["0", "1"])[level["b"]]}
     names["a & b"] = np.array([f"{p} & {q}" for p, q in zip(names["a"], names["b"], strict=True)])
     for attribute, group in names.items():
-        frame = fairlearn.MetricFrame(metrics=THEIRS, y_true=label, y_pred=decision, sensitive_features=group,
-                                      sample_params={name: {"sample_weight": data.weight} for name in THEIRS})
+        frame = fairlearn.MetricFrame(
+            metrics=THEIRS,
+            y_true=label,
+            y_pred=decision,
+            sensitive_features=group,
+            sample_params={name: {"sample_weight": data.weight} for name in THEIRS},
+        )
         for name in THEIRS:
             for value in np.unique(group):
                 got = entry(table, task="t", attribute=attribute, group=value, statistic=name)
@@ -58,14 +77,21 @@ def test_a_table_is_fairlearns_metric_frame(threshold):
     got = entry(table, task="t", attribute="a", group="y", statistic="log_loss")
     inside = names["a"] == "y"
     prob = 1 / (1 + np.exp(-scores[inside, 0].astype(float)))
-    np.testing.assert_allclose(got["value"], sk.log_loss(label[inside], prob, sample_weight=data.weight[inside]), rtol=1e-4)
+    np.testing.assert_allclose(
+        got["value"], sk.log_loss(label[inside], prob, sample_weight=data.weight[inside]), rtol=1e-4
+    )
     np.testing.assert_allclose(got["count"], data.weight[inside].sum(), rtol=1e-5)
     positive = entry(table, task="t", attribute="a", group="y", statistic="true_positive_rate")
-    np.testing.assert_allclose(positive["count"], data.weight[inside & (label > 0)].sum(), rtol=1e-5)
+    np.testing.assert_allclose(
+        positive["count"], data.weight[inside & (label > 0)].sum(), rtol=1e-5
+    )
 
 
 def test_classes_one_against_the_rest_and_numbers_in_their_units():
-    kinds = (Task("m", "multiclass", ("u", "v", "w")), Task("r", "regression", mean=40.0, deviation=5.0))
+    kinds = (
+        Task("m", "multiclass", ("u", "v", "w")),
+        Task("r", "regression", mean=40.0, deviation=5.0),
+    )
     spec, scores, data = case(1, kinds)
     table = group_table(spec, scores, data)
     inside = data.groups[:, 1] > 0
@@ -74,8 +100,12 @@ def test_classes_one_against_the_rest_and_numbers_in_their_units():
     got = entry(table, task="m=w", attribute="a", group="y", statistic="selection_rate")
     np.testing.assert_allclose(got["value"], np.average(chosen[inside], weights=w), rtol=1e-4)
     off = 5.0 * (scores[:, 3] - data.labels[:, 1])[inside]
-    for name, want in (("mean_residual", off), ("mean_absolute_error", abs(off)), ("mean_squared_error", off**2),
-                       ("mean_prediction", 40 + 5.0 * scores[inside, 3])):
+    for name, want in (
+        ("mean_residual", off),
+        ("mean_absolute_error", abs(off)),
+        ("mean_squared_error", off**2),
+        ("mean_prediction", 40 + 5.0 * scores[inside, 3]),
+    ):
         got = entry(table, task="r", attribute="a", group="y", statistic=name)
         np.testing.assert_allclose(got["value"], np.average(want, weights=w), rtol=1e-3)
 
@@ -88,27 +118,59 @@ def calibration(label, prob, weight):
 
 def test_areas_and_calibration_in_groups_and_in_a_resample_are_scikit_learns_and_a_loop():
     """Scores with many ties, labels missing; the ends of an interval of one resample are that resample's value."""
-    kinds = (Task("t"), Task("m", "multiclass", ("u", "v", "w")), Task("l", "multilabel", ("p", "q")))
+    kinds = (
+        Task("t"),
+        Task("m", "multiclass", ("u", "v", "w")),
+        Task("l", "multilabel", ("p", "q")),
+    )
     spec, scores, data = case(6, kinds)
-    labels = np.concatenate([data.labels[:, :2], np.random.default_rng(6).integers(0, 2, (N, 2))], 1).astype(np.float32)
+    labels = np.concatenate(
+        [data.labels[:, :2], np.random.default_rng(6).integers(0, 2, (N, 2))], 1
+    ).astype(np.float32)
     scores[:, [0, 4, 5]] = np.round(2 * scores[:, [0, 4, 5]]) / 2
     known = np.arange(N) >= 20
-    data = data._replace(labels=np.where(known[:, None], labels, np.nan), label_mask=np.outer(known, np.ones(4, np.float32)))
+    data = data._replace(
+        labels=np.where(known[:, None], labels, np.nan),
+        label_mask=np.outer(known, np.ones(4, np.float32)),
+    )
     table = group_table(spec, scores, data, np.random.default_rng(7), draws=1, cross=[("a", "b")])
     counts = np.random.default_rng(7).poisson(1.0, (8, N))[0]
-    soft = np.exp(scores[:, 1:4].astype(float)) / np.exp(scores[:, 1:4].astype(float)).sum(1, keepdims=True)
+    soft = np.exp(scores[:, 1:4].astype(float)) / np.exp(scores[:, 1:4].astype(float)).sum(
+        1, keepdims=True
+    )
     sigmoid = 1 / (1 + np.exp(-scores.astype(float)))
-    columns = {"t": (scores[:, 0], sigmoid[:, 0], labels[:, 0]), "m=v": (soft[:, 1], soft[:, 1], labels[:, 1] == 1),
-               "l=q": (scores[:, 5], sigmoid[:, 5], labels[:, 3])}
-    groups = {("", "overall"): known, ("a", "y"): known & (data.groups[:, 1] > 0),
-              ("a & b", "x & 1"): known & (data.groups[:, 0] * data.groups[:, 4] > 0)}
+    columns = {
+        "t": (scores[:, 0], sigmoid[:, 0], labels[:, 0]),
+        "m=v": (soft[:, 1], soft[:, 1], labels[:, 1] == 1),
+        "l=q": (scores[:, 5], sigmoid[:, 5], labels[:, 3]),
+    }
+    groups = {
+        ("", "overall"): known,
+        ("a", "y"): known & (data.groups[:, 1] > 0),
+        ("a & b", "x & 1"): known & (data.groups[:, 0] * data.groups[:, 4] > 0),
+    }
     for task, (score, prob, label) in columns.items():
         for (attribute, group), rows in groups.items():
-            for name, of in (("auc", lambda w, r=rows, y=label, s=score: sk.roc_auc_score(y[r], s[r], sample_weight=w[r])),
-                             ("calibration_error", lambda w, r=rows, y=label, p=prob: calibration(y[r], p[r], w[r]))):
+            for name, of in (
+                (
+                    "auc",
+                    lambda w, r=rows, y=label, s=score: sk.roc_auc_score(
+                        y[r], s[r], sample_weight=w[r]
+                    ),
+                ),
+                (
+                    "calibration_error",
+                    lambda w, r=rows, y=label, p=prob: calibration(y[r], p[r], w[r]),
+                ),
+            ):
                 got = entry(table, task=task, attribute=attribute, group=group, statistic=name)
                 want = of(data.weight), of(data.weight * counts), of(data.weight * counts)
-                np.testing.assert_allclose([got["value"], got["low"], got["high"]], want, rtol=2e-5, err_msg=f"{name} {task}")
+                np.testing.assert_allclose(
+                    [got["value"], got["low"], got["high"]],
+                    want,
+                    rtol=2e-5,
+                    err_msg=f"{name} {task}",
+                )
                 np.testing.assert_allclose(got["count"], data.weight[rows].sum(), rtol=1e-5)
     each = [entry(table, task="t", attribute="a", group=g, statistic="auc")["value"] for g in "xyz"]
     difference = entry(table, task="t", attribute="a", group="difference", statistic="auc")
@@ -118,11 +180,20 @@ def test_areas_and_calibration_in_groups_and_in_a_resample_are_scikit_learns_and
 def test_a_group_of_one_label_has_no_area():
     spec, scores, data = case(7)
     labels = np.where(data.groups[:, [0]] > 0, 1.0, data.labels).astype(np.float32)
-    table = group_table(spec, scores, data._replace(labels=labels), np.random.default_rng(0), draws=5)
-    assert all(np.isnan(entry(table, task="t", attribute="a", group="x", statistic="auc")[k]) for k in ("value", "low", "high"))
-    others = [entry(table, task="t", attribute="a", group=g, statistic="auc")["value"] for g in "yz"]
+    table = group_table(
+        spec, scores, data._replace(labels=labels), np.random.default_rng(0), draws=5
+    )
+    assert all(
+        np.isnan(entry(table, task="t", attribute="a", group="x", statistic="auc")[k])
+        for k in ("value", "low", "high")
+    )
+    others = [
+        entry(table, task="t", attribute="a", group=g, statistic="auc")["value"] for g in "yz"
+    ]
     difference = entry(table, task="t", attribute="a", group="difference", statistic="auc")
-    assert difference["value"] == pytest.approx(abs(others[0] - others[1])) and np.isfinite(difference["high"])
+    assert difference["value"] == pytest.approx(abs(others[0] - others[1])) and np.isfinite(
+        difference["high"]
+    )
 
 
 def test_what_is_missing_counts_nowhere():
@@ -137,7 +208,10 @@ def test_what_is_missing_counts_nowhere():
     got = entry(table, task="task0", attribute="a", group="1", statistic="accuracy")
     right = (scores[known, 0] >= 0) == data.labels[known, 0]
     assert got["value"] == pytest.approx(right.mean(), rel=1e-5) and got["count"] == known.sum()
-    assert entry(table, task="task0", attribute="a", group="1", statistic="selection_rate")["count"] == member.sum()
+    assert (
+        entry(table, task="task0", attribute="a", group="1", statistic="selection_rate")["count"]
+        == member.sum()
+    )
     with pytest.raises(ValueError, match="10 rows have a score that is NaN"):
         group_table(spec, scores, data)
     with pytest.raises(ValueError, match=r"expected scores \[300, 2\], got \(300, 1\)"):
@@ -152,10 +226,23 @@ def test_small_groups_are_left_out_and_listed():
     groups[:, :3] = np.eye(3)[np.where(np.arange(N) < 4, 2, np.arange(N) % 2)]
     data = data._replace(groups=groups, weight=np.ones(N, np.float32))
     table = group_table(spec, scores, data, minimum=5, cross=[("a", "b")])
-    assert table.left_out["a=z"] == 4 and set(table.left_out) == {"a=z", "a & b=z & 0", "a & b=z & 1"}
+    assert table.left_out["a=z"] == 4 and set(table.left_out) == {
+        "a=z",
+        "a & b=z & 0",
+        "a & b=z & 1",
+    }
     assert "z" not in table.columns["group"]
     frame = table.to_pandas()
-    assert list(frame.columns) == ["task", "attribute", "group", "statistic", "count", "value", "low", "high"]
+    assert list(frame.columns) == [
+        "task",
+        "attribute",
+        "group",
+        "statistic",
+        "count",
+        "value",
+        "low",
+        "high",
+    ]
     assert frame[["low", "high"]].isna().all().all()
 
 

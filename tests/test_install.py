@@ -19,11 +19,21 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = [
     pytest.mark.network,
-    pytest.mark.skipif(os.environ.get("FAIRJAX_NETWORK") != "1", reason="asks a package index; set FAIRJAX_NETWORK=1"),
+    pytest.mark.skipif(
+        os.environ.get("FAIRJAX_NETWORK") != "1",
+        reason="asks a package index; set FAIRJAX_NETWORK=1",
+    ),
 ]
 # The published freeze of the Colab image, as far as fairjax meets it (Python 3.13, August 2026).
-IMAGE = {"jax": "0.7.2", "jaxlib": "0.7.2", "flax": "0.11.2", "optax": "0.2.8", "numpy": "2.1.3",
-         "tensorflow-datasets": "4.9.10", "orbax-checkpoint": "0.12.4"}
+IMAGE = {
+    "jax": "0.7.2",
+    "jaxlib": "0.7.2",
+    "flax": "0.11.2",
+    "optax": "0.2.8",
+    "numpy": "2.1.3",
+    "tensorflow-datasets": "4.9.10",
+    "orbax-checkpoint": "0.12.4",
+}
 SINKHORN = """
 import jax, jax.numpy as jnp
 from ott.geometry import pointcloud
@@ -38,7 +48,9 @@ assert bool(out.converged) and abs(cost - 4.0) < 1e-2, cost
 
 
 def interpreter(version: str) -> str:
-    found = os.environ.get(f"FAIRJAX_PYTHON{version.replace('.', '_')}") or shutil.which(f"python{version}")
+    found = os.environ.get(f"FAIRJAX_PYTHON{version.replace('.', '_')}") or shutil.which(
+        f"python{version}"
+    )
     if not found and version == f"{sys.version_info.major}.{sys.version_info.minor}":
         found = sys.executable
     return found or pytest.skip(f"no python{version} at hand")
@@ -73,7 +85,9 @@ def image(tmp_path_factory):
 @pytest.mark.parametrize("extra", ["", "[ot]", "[data]", "[plot]", "[cli]", "[all]", "[test]"])
 def test_an_image_with_an_older_jax_keeps_everything_it_has(image, extra):
     new = would_install(image, f".{extra}")
-    shown = subprocess.run([image, "-m", "pip", "list", "--format=json"], capture_output=True, text=True, check=True)
+    shown = subprocess.run(
+        [image, "-m", "pip", "list", "--format=json"], capture_output=True, text=True, check=True
+    )
     there = {item["name"].lower().replace("_", "-") for item in json.loads(shown.stdout)}
     assert "fairjax" in new
     assert not there & set(new), {name: new[name] for name in there & set(new)}

@@ -14,9 +14,9 @@ import scipy.linalg
 import scipy.optimize
 
 from fairjax import metrics, notions
+from fairjax.core.types import Post
 from fairjax.notions.distribution import kolmogorov_smirnov
-from fairjax.post import joint
-from fairjax.types import Post
+from fairjax.postprocess import joint
 
 KEY = jax.random.key(3)
 NOTES = np.array([[[1.0, r], [r, 1.0]] for r in (0.9, -0.6)])  # covariances of the two groups
@@ -24,7 +24,12 @@ BARYCENTER = np.array([[0.8179450, 0.1929450], [0.1929450, 0.8179450]])
 POOL, HELD, POINTS = 240, 1000, 80
 EXTEND = {"entropic": joint.entropic(0.05), "kernel": joint.kernel(epsilon=0.05)}
 # both maps of one cloud: the barycenter is found, and the program compiled, once
-CLOUD = joint.free_support(KEY, POINTS, lambda *cloud: {name: extend(*cloud) for name, extend in EXTEND.items()}, epsilon=0.05)
+CLOUD = joint.free_support(
+    KEY,
+    POINTS,
+    lambda *cloud: {name: extend(*cloud) for name, extend in EXTEND.items()},
+    epsilon=0.05,
+)
 every = pytest.mark.parametrize("name", ["gaussian", *EXTEND])
 CLOUD_FIT, CLOUD_APPLY = jax.jit(CLOUD.fit), jax.jit(CLOUD.apply)
 GAUSSIAN = joint.gaussian()
@@ -34,15 +39,21 @@ def of_cloud(name: str) -> Post:
     def fit(scores, groups, weight):
         state = CLOUD_FIT(scores, groups, weight)
         return state._replace(smoother=state.smoother[name])
+
     return Post(fit, CLOUD_APPLY)
 
 
-POSTS = {"gaussian": Post(jax.jit(GAUSSIAN.fit), jax.jit(GAUSSIAN.apply)), **{name: of_cloud(name) for name in EXTEND}}
+POSTS = {
+    "gaussian": Post(jax.jit(GAUSSIAN.fit), jax.jit(GAUSSIAN.apply)),
+    **{name: of_cloud(name) for name in EXTEND},
+}
 
 
 def moved_by(post: Post, scores, groups, weight):
     """A pool moved by what was fitted to it, in one program."""
-    return np.asarray(jax.jit(lambda *pool: post.apply(post.fit(*pool), *pool[:2]))(scores, groups, weight))
+    return np.asarray(
+        jax.jit(lambda *pool: post.apply(post.fit(*pool), *pool[:2]))(scores, groups, weight)
+    )
 
 
 def repaired(name: str, pool, scores, groups, amount=1.0):
@@ -103,12 +114,17 @@ correlations = jax.jit(metrics.group_correlations)
 
 # ------------------------------------------------------------------------------------------------- the closed form
 
+
 def test_the_error_to_the_population_barycenter_falls_with_the_pool():
-    scores, groups, _ = (np.stack(part) for part in zip(*(correlated(seed, 10000) for seed in range(8)), strict=True))
+    scores, groups, _ = (
+        np.stack(part) for part in zip(*(correlated(seed, 10000) for seed in range(8)), strict=True)
+    )
     fit = jax.jit(jax.vmap(joint.gaussian().fit, (0, 0, None)))
 
     def error(rows):
-        turn = np.asarray(fit(scores, groups, (np.arange(10000) % 5000 < rows / 2).astype(np.float32)).turn)[:, :2]
+        turn = np.asarray(
+            fit(scores, groups, (np.arange(10000) % 5000 < rows / 2).astype(np.float32)).turn
+        )[:, :2]
         reached = turn @ NOTES @ turn.transpose(0, 1, 3, 2)
         return np.mean(np.abs(reached - BARYCENTER))
 
@@ -119,6 +135,7 @@ def test_the_error_to_the_population_barycenter_falls_with_the_pool():
 def test_the_fixed_point_and_the_maps_are_otts():
     from ott.geometry.costs import Bures
     from ott.tools.gaussian_mixture.gaussian import Gaussian
+
     rng = np.random.default_rng(0)
     half = rng.normal(size=(4, 3, 5))
     cov = (half @ half.transpose(0, 2, 1) / 5 + 0.1 * np.eye(3)).astype(np.float32)
@@ -148,7 +165,9 @@ def test_in_one_dimension_it_is_the_closed_form():
     groups = np.eye(2, dtype=np.float32)[(np.arange(90) >= 60).astype(int)]
     post = joint.gaussian(prior=0.0, ridge=0.0)
     got = moved_by(post, scores, groups, np.ones(90, np.float32))
-    mean, deviation = np.array([[p.mean(), p.std(ddof=1)] for p in (scores[:60], scores[60:])], float).T
+    mean, deviation = np.array(
+        [[p.mean(), p.std(ddof=1)] for p in (scores[:60], scores[60:])], float
+    ).T
     pi, g = np.array([2 / 3, 1 / 3]), groups.argmax(1)
     expected = pi @ mean + (pi @ deviation) * (scores[:, 0] - mean[g]) / deviation[g]
     np.testing.assert_allclose(got[:, 0], expected, rtol=0, atol=1e-4)
@@ -167,8 +186,12 @@ def test_two_groups_pay_the_least_that_transport_allows():
     # the squared moves are means over rows, the covariances are divided by one row less
     np.testing.assert_allclose(np.mean(np.sum(moved**2, axis=1)), least, rtol=0.01)
     for amount in (0.25, 0.75):
-        (m0, m1), (s0, s1) = moments(np.asarray(apply(state, scores, groups, amount=amount)) / deviation, groups)
-        np.testing.assert_allclose(np.sum((m0 - m1) ** 2) + bures(s0, s1), (1 - amount) ** 2 * apart, rtol=1e-3)
+        (m0, m1), (s0, s1) = moments(
+            np.asarray(apply(state, scores, groups, amount=amount)) / deviation, groups
+        )
+        np.testing.assert_allclose(
+            np.sum((m0 - m1) ** 2) + bures(s0, s1), (1 - amount) ** 2 * apart, rtol=1e-3
+        )
 
 
 def test_the_weights_of_tasks_are_a_cost_that_is_minimised():
@@ -177,7 +200,9 @@ def test_the_weights_of_tasks_are_a_cost_that_is_minimised():
     cost = np.array([10.0, 1.0], np.float32)
 
     def paid(post):
-        return cost @ np.mean(((moved_by(post, scores, groups, weight) - scores) / scores.std(0)) ** 2, axis=0)
+        return cost @ np.mean(
+            ((moved_by(post, scores, groups, weight) - scores) / scores.std(0)) ** 2, axis=0
+        )
 
     assert paid(joint.gaussian(cost)) < 0.99 * paid(POSTS["gaussian"])
 
@@ -186,7 +211,9 @@ def test_given_shares_are_the_barycenters_weights():
     scores, groups, weight = correlated(4, POOL, shift=1.0)
     post = joint.gaussian(share=np.array([1.0, 0.0], np.float32))
     got = moved_by(post, scores, groups, weight)
-    np.testing.assert_allclose(got[:120], scores[:120], rtol=0, atol=1e-4)  # all must become the first group, which stays
+    np.testing.assert_allclose(
+        got[:120], scores[:120], rtol=0, atol=1e-4
+    )  # all must become the first group, which stays
     assert np.abs(got[120:] - scores[120:]).mean() > 1.0
 
 
@@ -195,8 +222,10 @@ def test_weights_count_as_repeated_rows():
     times = np.random.default_rng(0).integers(1, 4, POOL)
     row, copy = np.repeat(np.arange(POOL), 3), np.tile(np.arange(3), POOL)
     fit = jax.jit(joint.gaussian(prior=0.0).fit)
-    weighted, repeated = (fit(scores[row], groups[row], weight.astype(np.float32))
-                          for weight in (times[row] * (copy == 0), copy < times[row]))
+    weighted, repeated = (
+        fit(scores[row], groups[row], weight.astype(np.float32))
+        for weight in (times[row] * (copy == 0), copy < times[row])
+    )
     np.testing.assert_allclose(weighted.mean, repeated.mean, rtol=0, atol=1e-5)
     # how many rows the weights are worth is an estimate, and only in the correction of a covariance for its mean
     np.testing.assert_allclose(weighted.turn, repeated.turn, rtol=0, atol=0.01)
@@ -204,20 +233,34 @@ def test_weights_count_as_repeated_rows():
 
 # ------------------------------------------------------------------------------------------------- clouds of points
 
+
 def test_the_entropic_map_is_otts():
     from ott.geometry.pointcloud import PointCloud
     from ott.solvers import linear
+
     state = fitted("entropic")
-    points, _, _ = jax.jit(joint._drawn, static_argnums=3)(KEY, (POOLED[0] - state.centre) / state.scale,
-                                                           np.concatenate([POOLED[1], np.ones((POOL, 1))], axis=1), POINTS)
+    points, _, _ = jax.jit(joint._drawn, static_argnums=3)(
+        KEY,
+        (POOLED[0] - state.centre) / state.scale,
+        np.concatenate([POOLED[1], np.ones((POOL, 1))], axis=1),
+        POINTS,
+    )
     new = HELD_OUT[0][:50]
 
     @jax.jit
     def moved(points, bar, z):
-        return linear.solve(PointCloud(points, bar, epsilon=0.05), max_iterations=2000).to_dual_potentials().transport(z)
+        return (
+            linear.solve(PointCloud(points, bar, epsilon=0.05), max_iterations=2000)
+            .to_dual_potentials()
+            .transport(z)
+        )
 
-    theirs = state.centre + state.scale * moved(points[0], state.smoother.value[0], (new - state.centre) / state.scale)
-    np.testing.assert_allclose(repaired("entropic", POOLED, *HELD_OUT[:2])[:50], theirs, rtol=0, atol=2e-3)
+    theirs = state.centre + state.scale * moved(
+        points[0], state.smoother.value[0], (new - state.centre) / state.scale
+    )
+    np.testing.assert_allclose(
+        repaired("entropic", POOLED, *HELD_OUT[:2])[:50], theirs, rtol=0, atol=2e-3
+    )
 
 
 def test_the_kernel_map_is_a_regression_of_where_the_points_go():
@@ -226,9 +269,13 @@ def test_the_kernel_map_is_a_regression_of_where_the_points_go():
     point, place = state.smoother.point[1], state.smoother.value[1]
     near = np.exp(-np.sum((point - new) ** 2, axis=1) / (2 * 0.1**2))
     expected = state.centre + state.scale * (near @ place / near.sum())
-    np.testing.assert_allclose(repaired("kernel", POOLED, *HELD_OUT[:2])[-1], expected, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(
+        repaired("kernel", POOLED, *HELD_OUT[:2])[-1], expected, rtol=0, atol=1e-4
+    )
     own = ((POOLED[0] - state.centre) / state.scale)[120:]
-    assert np.abs(point[:, None] - own[None]).sum(2).min(1).max() < 1e-4  # rows of the second group, all of them different
+    assert (
+        np.abs(point[:, None] - own[None]).sum(2).min(1).max() < 1e-4
+    )  # rows of the second group, all of them different
     assert len(np.unique(point, axis=0)) == POINTS
 
 
@@ -239,11 +286,19 @@ def test_regressing_moves_keeps_what_the_kernel_cannot_see():
     @jax.jit
     def spread(points, bar, new):
         mass = jnp.full(POINTS, 1 / POINTS)
-        return [jnp.var(jax.vmap(joint._smooth, (None, 0))(joint.kernel(0.5, 0.05, moves)(points, mass, bar), new))
-                for moves in (True, False)]
+        return [
+            jnp.var(
+                jax.vmap(joint._smooth, (None, 0))(
+                    joint.kernel(0.5, 0.05, moves)(points, mass, bar), new
+                )
+            )
+            for moves in (True, False)
+        ]
 
     moved, shrunk = spread(*draws)
-    assert shrunk < 0.75 * np.var(draws[2]) and 0.85 * np.var(draws[2]) < moved < 1.15 * np.var(draws[2])
+    assert shrunk < 0.75 * np.var(draws[2]) and 0.85 * np.var(draws[2]) < moved < 1.15 * np.var(
+        draws[2]
+    )
 
 
 def test_in_one_dimension_the_cloud_is_the_mean_of_quantiles():
@@ -255,7 +310,9 @@ def test_in_one_dimension_the_cloud_is_the_mean_of_quantiles():
     level = (np.arange(POINTS) + 0.5) / POINTS
     expected = sum(np.quantile(scores[POOLED[1][:, g] > 0, 0], level) for g in range(2)) / 2
     assert np.mean(np.abs(bar - expected)) < 0.15
-    assert np.mean(np.abs(np.quantile(scores[:, 0], level) - expected)) > 0.3  # the pool's own law is something else
+    assert (
+        np.mean(np.abs(np.quantile(scores[:, 0], level) - expected)) > 0.3
+    )  # the pool's own law is something else
 
 
 def test_clouds_see_what_means_and_covariances_do_not():
@@ -268,19 +325,27 @@ def test_clouds_see_what_means_and_covariances_do_not():
 
 # ------------------------------------------------------------------------------------------------- what every repair does
 
+
 def per_task() -> Post:
     """Exact repair of each task alone for two groups of equal size; knows nothing of amounts."""
+
     def fit(scores, groups, weight):
-        own = jax.vmap(lambda m: jnp.sort(jnp.where((m * weight)[:, None] > 0, scores, jnp.inf), axis=0), 1)(groups)
-        return own[:, :len(scores) // 2]
+        own = jax.vmap(
+            lambda m: jnp.sort(jnp.where((m * weight)[:, None] > 0, scores, jnp.inf), axis=0), 1
+        )(groups)
+        return own[:, : len(scores) // 2]
 
     def apply(state, scores, groups, key=None):
         middle = (jnp.arange(state.shape[1]) + 0.5) / state.shape[1]
 
         def of_task(column, own):
-            level = jnp.sum(groups.T * jnp.stack([jnp.interp(column, table, middle) for table in own]), axis=0)
+            level = jnp.sum(
+                groups.T * jnp.stack([jnp.interp(column, table, middle) for table in own]), axis=0
+            )
             return jnp.interp(level, middle, jnp.mean(own, axis=0))
+
         return jax.vmap(of_task, (1, 2), 1)(scores, state)
+
     return Post(fit, apply)
 
 
@@ -291,7 +356,9 @@ def repaired_each():
 
 
 @every
-def test_the_pair_of_scores_reveals_the_group_after_repair_of_each_and_hardly_after_joint_repair(name):
+def test_the_pair_of_scores_reveals_the_group_after_repair_of_each_and_hardly_after_joint_repair(
+    name,
+):
     scores, groups, weight = HELD_OUT
     rho = correlations(repaired_each(), groups, weight)[:, 0, 1]
     assert rho[0] > 0.85 and rho[1] < -0.5
@@ -305,12 +372,16 @@ def test_the_pair_of_scores_reveals_the_group_after_repair_of_each_and_hardly_af
 def test_the_price_is_near_the_least_that_transport_allows(name):
     least = 0.25 * bures(*NOTES)
     paid = np.mean(np.sum((repaired(name, POOLED, *HELD_OUT[:2]) - HELD_OUT[0]) ** 2, axis=1))
-    assert 0.8 * least < paid < 1.6 * least  # an entropic barycenter shrinks, and a small pool costs something
+    assert (
+        0.8 * least < paid < 1.6 * least
+    )  # an entropic barycenter shrinks, and a small pool costs something
 
 
 def test_groups_of_one_law_are_left_alone():
     scores = np.tile(correlated(0, POOL)[0][:120], (2, 1))
-    np.testing.assert_allclose(repaired("gaussian", (scores, *POOLED[1:]), *HELD_OUT[:2]), HELD_OUT[0], rtol=0, atol=1e-3)
+    np.testing.assert_allclose(
+        repaired("gaussian", (scores, *POOLED[1:]), *HELD_OUT[:2]), HELD_OUT[0], rtol=0, atol=1e-3
+    )
 
 
 @every
@@ -324,15 +395,21 @@ def test_the_order_of_groups_changes_nothing(name):
 def test_units_change_nothing(name):
     unit, zero = np.array([10.0, 0.1], np.float32), np.array([3.0, -1.0], np.float32)
     scores, groups, weight = POOLED
-    got = repaired(name, (scores * unit + zero, groups, weight), HELD_OUT[0] * unit + zero, HELD_OUT[1])
-    np.testing.assert_allclose((got - zero) / unit, repaired(name, POOLED, *HELD_OUT[:2]), rtol=0, atol=5e-3)
+    got = repaired(
+        name, (scores * unit + zero, groups, weight), HELD_OUT[0] * unit + zero, HELD_OUT[1]
+    )
+    np.testing.assert_allclose(
+        (got - zero) / unit, repaired(name, POOLED, *HELD_OUT[:2]), rtol=0, atol=5e-3
+    )
 
 
 @every
 def test_the_amount_is_a_line(name):
     whole = repaired(name, POOLED, *HELD_OUT[:2])
     np.testing.assert_allclose(repaired(name, POOLED, *HELD_OUT[:2], 0.0), HELD_OUT[0])
-    np.testing.assert_allclose(repaired(name, POOLED, *HELD_OUT[:2], 0.25), 0.75 * HELD_OUT[0] + 0.25 * whole, atol=1e-5)
+    np.testing.assert_allclose(
+        repaired(name, POOLED, *HELD_OUT[:2], 0.25), 0.75 * HELD_OUT[0] + 0.25 * whole, atol=1e-5
+    )
 
 
 @every
@@ -347,7 +424,9 @@ def test_models_of_a_sweep_are_repaired_in_one_call(name):
     post, (_, groups, weight) = POSTS[name], POOLED
     got = jax.jit(jax.vmap(lambda s: post.apply(post.fit(s, groups, weight), s, groups)))(scores)
     for model, own in zip(got, scores, strict=True):
-        np.testing.assert_allclose(model, repaired(name, (own, groups, weight), own, groups), rtol=0, atol=2e-3)
+        np.testing.assert_allclose(
+            model, repaired(name, (own, groups, weight), own, groups), rtol=0, atol=2e-3
+        )
 
 
 @every
@@ -357,7 +436,9 @@ def test_padding_has_no_say(name):
     blank, poisoned = scores.copy(), scores.copy()
     blank[::7], poisoned[::7] = 0, np.nan
     expected = repaired(name, (blank, groups, weight), *HELD_OUT[:2])
-    np.testing.assert_array_equal(repaired(name, (poisoned, groups, weight), *HELD_OUT[:2]), expected)
+    np.testing.assert_array_equal(
+        repaired(name, (poisoned, groups, weight), *HELD_OUT[:2]), expected
+    )
     assert np.isfinite(expected).all()
 
 
@@ -377,7 +458,9 @@ def test_fewer_rows_than_tasks_borrow_a_covariance():
     post = joint.gaussian()
     new = rng.normal(size=(200, 6)).astype(np.float32)
     tiny = np.tile(np.eye(2, dtype=np.float32)[1], (200, 1))
-    moved = jax.jit(lambda *pool: post.apply(post.fit(*pool), new, tiny))(scores, groups, np.ones(60, np.float32))
+    moved = jax.jit(lambda *pool: post.apply(post.fit(*pool), new, tiny))(
+        scores, groups, np.ones(60, np.float32)
+    )
     moved = np.asarray(moved) - scores.mean(0)
     assert np.isfinite(moved).all() and np.mean(moved**2) < 3 * np.mean(new**2)
 
@@ -388,7 +471,9 @@ def test_a_constant_task_stays_where_it_is(name):
     scores[:, 1] = 0.3
     new = HELD_OUT[0].copy()
     new[:, 1] = 0.3
-    np.testing.assert_allclose(repaired(name, (scores, *POOLED[1:]), new, HELD_OUT[1])[:, 1], 0.3, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(
+        repaired(name, (scores, *POOLED[1:]), new, HELD_OUT[1])[:, 1], 0.3, rtol=0, atol=1e-4
+    )
 
 
 @every
@@ -403,7 +488,9 @@ def test_rows_of_unknown_group_and_of_groups_that_the_pool_lacks_follow_the_pool
 
 
 def test_a_pool_of_padding_is_finite():
-    state = POSTS["gaussian"].fit(np.full((POOL, 2), np.nan, np.float32), POOLED[1], np.zeros(POOL, np.float32))
+    state = POSTS["gaussian"].fit(
+        np.full((POOL, 2), np.nan, np.float32), POOLED[1], np.zeros(POOL, np.float32)
+    )
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
 
 
@@ -413,30 +500,41 @@ def test_a_state_is_arrays_that_a_file_can_hold(name, tmp_path):
     np.savez(tmp_path / "state.npz", *leaves)
     with np.load(tmp_path / "state.npz") as file:
         state = jax.tree.unflatten(shape, [file[k] for k in file.files])
-    np.testing.assert_array_equal(POSTS[name].apply(state, *HELD_OUT[:2], amount=1.0), repaired(name, POOLED, *HELD_OUT[:2]))
+    np.testing.assert_array_equal(
+        POSTS[name].apply(state, *HELD_OUT[:2], amount=1.0), repaired(name, POOLED, *HELD_OUT[:2])
+    )
 
 
 def test_a_last_pass_per_task_restores_equal_laws_and_keeps_the_joint_repair():
-    post = joint.then_exact(POSTS["entropic"], per_task())
+    post = joint.compose(POSTS["entropic"], per_task())
     state = post.fit(*POOLED)
     scores, groups, weight = map(jnp.asarray, POOLED)
     ks = jax.jit(jax.vmap(kolmogorov_smirnov, (1, None, None)))
     before = ks(repaired("entropic", POOLED, scores, groups), groups, weight)
     got = post.apply(state, scores, groups)
-    assert np.all(np.asarray(ks(got, groups, weight)) <= 1.5 / 120) and np.all(np.asarray(before) > 0.03)
+    assert np.all(np.asarray(ks(got, groups, weight)) <= 1.5 / 120) and np.all(
+        np.asarray(before) > 0.03
+    )
     held, member, ones = HELD_OUT
     final = post.apply(state, held, member)
     assert distance()(final, member, ones) < 0.15 * distance()(held, member, ones)
-    np.testing.assert_allclose(post.apply(state, held, member, amount=0.5), (held + final) / 2, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(
+        post.apply(state, held, member, amount=0.5), (held + final) / 2, rtol=0, atol=1e-5
+    )
 
 
 # ------------------------------------------------------------------------------------------------- distances
+
 
 def three_groups(seed: int):
     rng = np.random.default_rng(seed)
     groups = np.eye(3, dtype=np.float32)[np.repeat(np.arange(3), 40)]
     shift = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 3.0]])
-    return (rng.normal(size=(120, 2)) + groups @ shift).astype(np.float32), groups, np.ones(120, np.float32)
+    return (
+        (rng.normal(size=(120, 2)) + groups @ shift).astype(np.float32),
+        groups,
+        np.ones(120, np.float32),
+    )
 
 
 THREE = three_groups(0)
@@ -446,7 +544,10 @@ def brute_sliced(scores, groups):
     """Every pair's value, in float64, along the same directions."""
     line = np.asarray(jax.random.normal(KEY, (32, 2)), float).T
     line /= np.linalg.norm(line, axis=0)
-    parts = [np.sort(np.asarray(scores, float)[groups[:, g] > 0] @ line, axis=0) for g in range(groups.shape[1])]
+    parts = [
+        np.sort(np.asarray(scores, float)[groups[:, g] > 0] @ line, axis=0)
+        for g in range(groups.shape[1])
+    ]
     return [np.mean((a - b) ** 2) for a, b in itertools.combinations(parts, 2)]
 
 
@@ -455,10 +556,14 @@ def test_sliced_distance_is_the_sorted_brute_force():
     pairs = np.array(brute_sliced(scores, groups))
     two = weight * (1 - groups[:, 2])
     weights = np.stack([weight, weight, two, two * groups[:, 0]])
-    models = np.where(weights[:, :, None] > 0, np.stack([scores, 2 * scores, scores, scores]), np.nan)
+    models = np.where(
+        weights[:, :, None] > 0, np.stack([scores, 2 * scores, scores, scores]), np.nan
+    )
 
-    most, mean = (jax.jit(jax.vmap(distance, (0, None, 0)))(models, groups, weights)
-                  for distance in (metrics.sliced_wasserstein(KEY, 32), notions.sliced(KEY, 32)))
+    most, mean = (
+        jax.jit(jax.vmap(distance, (0, None, 0)))(models, groups, weights)
+        for distance in (metrics.sliced_wasserstein(KEY, 32), notions.sliced(KEY, 32))
+    )
     np.testing.assert_allclose(most, [pairs.max(), 4 * pairs.max(), pairs[0], 0], rtol=1e-4)
     np.testing.assert_allclose(mean, [pairs.mean(), 4 * pairs.mean(), pairs[0], 0], rtol=1e-4)
 
@@ -466,22 +571,33 @@ def test_sliced_distance_is_the_sorted_brute_force():
 def test_sinkhorn_divergence_is_near_the_assignment():
     scores, groups, weight = THREE
     parts = scores.reshape(3, 40, 2).astype(float)
-    prices = [np.sum((a[:, None] - b[None]) ** 2, axis=2) for a, b in itertools.combinations(parts, 2)]
+    prices = [
+        np.sum((a[:, None] - b[None]) ** 2, axis=2) for a, b in itertools.combinations(parts, 2)
+    ]
     expected = max(price[scipy.optimize.linear_sum_assignment(price)].mean() for price in prices)
     same = np.tile(scores[:40], (3, 1))
-    got = jax.jit(jax.vmap(metrics.sinkhorn_divergence(0.05), (0, None, None)))(np.stack([scores, same]), groups, weight)
+    got = jax.jit(jax.vmap(metrics.sinkhorn_divergence(0.05), (0, None, None)))(
+        np.stack([scores, same]), groups, weight
+    )
     np.testing.assert_allclose(got, [expected, 0], rtol=0.01, atol=1e-3)
 
 
 def test_the_floor_tells_a_difference_from_chance():
     scores, groups, weight = THREE
-    beside = jax.jit(lambda *batch: metrics.beside_floor(KEY, metrics.sliced_wasserstein(KEY, 8), *batch))
+    beside = jax.jit(
+        lambda *batch: metrics.permutation_test(KEY, metrics.sliced_wasserstein(KEY, 8), *batch)
+    )
     apart = beside(scores, groups, weight)
     np.testing.assert_allclose(apart.p_value, 1 / 21, rtol=1e-6)
     assert apart.value > 10 * apart.floor
-    alike = [beside(np.random.default_rng(seed).normal(size=(120, 2)).astype(np.float32), groups, weight) for seed in range(8)]
+    alike = [
+        beside(np.random.default_rng(seed).normal(size=(120, 2)).astype(np.float32), groups, weight)
+        for seed in range(8)
+    ]
     assert np.median([a.p_value for a in alike]) > 0.2
-    np.testing.assert_allclose(np.mean([a.value for a in alike]), np.mean([a.floor for a in alike]), rtol=0.3)
+    np.testing.assert_allclose(
+        np.mean([a.value for a in alike]), np.mean([a.floor for a in alike]), rtol=0.3
+    )
 
 
 def test_dealing_groups_out_keeps_their_sizes_and_whoever_does_not_count():
@@ -503,11 +619,14 @@ def test_correlations_of_groups_are_numpys():
     got = correlations(poisoned, groups, weight)
     for g in range(3):
         cov = np.cov(scores[groups[:, g] > 0].T.astype(float), aweights=weight[groups[:, g] > 0])
-        np.testing.assert_allclose(got[g, 0, 1], cov[0, 1] / np.sqrt(cov[0, 0] * cov[1, 1]), rtol=0, atol=1e-5)
+        np.testing.assert_allclose(
+            got[g, 0, 1], cov[0, 1] / np.sqrt(cov[0, 0] * cov[1, 1]), rtol=0, atol=1e-5
+        )
     assert np.isnan(correlations(scores, groups, weight * (1 - groups[:, 1]))[1]).all()
 
 
 # ------------------------------------------------------------------------------------------------- the extra
+
 
 def test_without_ott_the_closed_form_works_and_the_rest_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "ott", None)

@@ -9,8 +9,14 @@ import pytest
 from scipy.special import expit, log_softmax, softmax
 from sklearn.metrics import log_loss, mean_squared_error
 
-from fairjax.losses import probabilities, row_losses, sigmoid_cross_entropy, softmax_cross_entropy, squared_error
-from fairjax.types import Attribute, Spec, Task
+from fairjax.core.types import Attribute, Spec, Task
+from fairjax.losses import (
+    probabilities,
+    row_losses,
+    sigmoid_cross_entropy,
+    softmax_cross_entropy,
+    squared_error,
+)
 
 BINARY, NUMBER = Task("b"), Task("r", "regression")
 CLASSES, LABELS = Task("m", "multiclass", ("x", "y", "z")), Task("l", "multilabel", ("p", "q"))
@@ -20,8 +26,10 @@ def problem(task: Task, n: int = 8, missing: bool = True):
     """Scores, labels (NaN where missing) and mask; the first two rows are always known."""
     rng = np.random.default_rng(3)
     scores = rng.normal(size=(n, task.score_width)) * 2
-    labels = {"multiclass": lambda s: rng.integers(0, 3, s), "regression": lambda s: rng.normal(size=s)}.get(
-        task.kind, lambda s: rng.integers(0, 2, s))((n, task.label_width)).astype(float)
+    labels = {
+        "multiclass": lambda s: rng.integers(0, 3, s),
+        "regression": lambda s: rng.normal(size=s),
+    }.get(task.kind, lambda s: rng.integers(0, 2, s))((n, task.label_width)).astype(float)
     mask = (rng.random(labels.shape) < 0.6).astype(float) if missing else np.ones_like(labels)
     mask[:2] = 1
     return scores, labels, mask
@@ -30,7 +38,9 @@ def problem(task: Task, n: int = 8, missing: bool = True):
 def test_binary_is_log_loss():
     scores, labels, _ = problem(BINARY, missing=False)
     weight = np.random.default_rng(0).uniform(0.1, 2, len(scores))
-    loss, known = row_losses(BINARY, jnp.asarray(scores), jnp.asarray(labels), jnp.ones_like(labels))
+    loss, known = row_losses(
+        BINARY, jnp.asarray(scores), jnp.asarray(labels), jnp.ones_like(labels)
+    )
     np.testing.assert_array_equal(known, 1)
     want = log_loss(labels[:, 0], expit(scores[:, 0]), sample_weight=weight, labels=[0, 1])
     np.testing.assert_allclose(np.average(loss, weights=weight), want, rtol=1e-5)
@@ -39,7 +49,9 @@ def test_binary_is_log_loss():
 def test_multiclass_is_log_loss():
     scores, labels, _ = problem(CLASSES, missing=False)
     loss, _ = row_losses(CLASSES, jnp.asarray(scores), jnp.asarray(labels), jnp.ones_like(labels))
-    np.testing.assert_allclose(np.mean(loss), log_loss(labels[:, 0], softmax(scores, axis=1), labels=[0, 1, 2]), rtol=1e-5)
+    np.testing.assert_allclose(
+        np.mean(loss), log_loss(labels[:, 0], softmax(scores, axis=1), labels=[0, 1, 2]), rtol=1e-5
+    )
 
 
 def test_multilabel_adds_the_log_losses_of_its_columns():
@@ -58,9 +70,14 @@ def test_regression_is_the_squared_error():
 @pytest.mark.parametrize("task", [BINARY, NUMBER, CLASSES, LABELS], ids=lambda t: t.kind)
 def test_masked_labels_count_for_nothing(task):
     scores, labels, mask = problem(task)
-    each = {"multiclass": lambda: -log_softmax(scores, 1)[np.arange(8), labels[:, 0].astype(int)][:, None],
-            "regression": lambda: (scores - labels) ** 2}.get(
-        task.kind, lambda: -np.where(labels == 1, np.log(expit(scores)), np.log(expit(-scores))))()
+    each = {
+        "multiclass": lambda: (
+            -log_softmax(scores, 1)[np.arange(8), labels[:, 0].astype(int)][:, None]
+        ),
+        "regression": lambda: (scores - labels) ** 2,
+    }.get(
+        task.kind, lambda: -np.where(labels == 1, np.log(expit(scores)), np.log(expit(-scores)))
+    )()
     want = (mask * each).sum(1)
     hidden = jnp.asarray(np.where(mask > 0, labels, np.nan))
     loss, known = row_losses(task, jnp.asarray(scores), hidden, jnp.asarray(mask))
@@ -74,8 +91,10 @@ def test_nan_labels_under_the_mask_leave_the_gradient_alone(task):
     scores, labels, mask = problem(task)
 
     def gradient(hidden):
-        return jax.grad(lambda s: jnp.sum(row_losses(task, s, jnp.asarray(hidden), jnp.asarray(mask))[0]))(
-            jnp.asarray(scores))
+        return jax.grad(
+            lambda s: jnp.sum(row_losses(task, s, jnp.asarray(hidden), jnp.asarray(mask))[0])
+        )(jnp.asarray(scores))
+
     got = gradient(np.where(mask > 0, labels, np.nan))
     np.testing.assert_array_equal(got, gradient(labels))
     np.testing.assert_array_equal(got[mask.max(1) == 0], 0.0)
@@ -84,14 +103,20 @@ def test_nan_labels_under_the_mask_leave_the_gradient_alone(task):
 def test_large_scores_stay_finite():
     score = jnp.array([-1e4, 1e4])
     np.testing.assert_allclose(sigmoid_cross_entropy(score, jnp.array([1.0, 1.0])), [1e4, 0.0])
-    np.testing.assert_allclose(softmax_cross_entropy(jnp.array([[1e4, -1e4]]), jnp.array([1.0])), [2e4])
-    assert np.all(np.isfinite(jax.grad(lambda s: jnp.sum(sigmoid_cross_entropy(s, jnp.zeros(2))))(score)))
+    np.testing.assert_allclose(
+        softmax_cross_entropy(jnp.array([[1e4, -1e4]]), jnp.array([1.0])), [2e4]
+    )
+    assert np.all(
+        np.isfinite(jax.grad(lambda s: jnp.sum(sigmoid_cross_entropy(s, jnp.zeros(2))))(score))
+    )
     assert squared_error(jnp.array(3.0), jnp.array(1.0)) == 4
 
 
 def test_half_precision_scores_give_float32_losses():
     scores, labels, mask = problem(BINARY)
-    loss, _ = row_losses(BINARY, jnp.asarray(scores, jnp.bfloat16), jnp.asarray(labels), jnp.asarray(mask))
+    loss, _ = row_losses(
+        BINARY, jnp.asarray(scores, jnp.bfloat16), jnp.asarray(labels), jnp.asarray(mask)
+    )
     assert loss.dtype == jnp.float32 and np.all(np.isfinite(loss))
 
 

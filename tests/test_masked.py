@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fairjax.masked import divide, group_mean, keep, weighted_mean, weighted_sum
+from fairjax.core.masked import divide, group_mean, keep, weighted_mean, weighted_sum
 
 
 def test_divide_is_division_where_the_denominator_is_positive():
@@ -17,7 +17,9 @@ def test_divide_is_division_where_the_denominator_is_positive():
 
 @pytest.mark.parametrize("fallback", [0.0, 1.0])
 def test_divide_by_nothing_falls_back_with_finite_gradients(fallback):
-    value, slopes = jax.value_and_grad(lambda v: divide(v[0], v[1], fallback))(jnp.array([2.0, 0.0]))
+    value, slopes = jax.value_and_grad(lambda v: divide(v[0], v[1], fallback))(
+        jnp.array([2.0, 0.0])
+    )
     assert value == fallback
     np.testing.assert_array_equal(slopes, 0.0)
 
@@ -35,9 +37,14 @@ def test_weighted_mean_and_sum_are_numpys(shape):
     values, weight = rng.normal(size=shape), rng.uniform(0, 2, shape)
     weight[2] = 0
     hidden = np.where(weight > 0, values, np.nan)
-    np.testing.assert_allclose(weighted_mean(jnp.asarray(hidden), jnp.asarray(weight)),
-                               np.average(values, axis=0, weights=weight), rtol=1e-5)
-    np.testing.assert_allclose(weighted_sum(jnp.asarray(hidden), jnp.asarray(weight)), (values * weight).sum(0), rtol=1e-5)
+    np.testing.assert_allclose(
+        weighted_mean(jnp.asarray(hidden), jnp.asarray(weight)),
+        np.average(values, axis=0, weights=weight),
+        rtol=1e-5,
+    )
+    np.testing.assert_allclose(
+        weighted_sum(jnp.asarray(hidden), jnp.asarray(weight)), (values * weight).sum(0), rtol=1e-5
+    )
 
 
 def test_a_mean_over_nothing_is_zero_with_gradient_zero():
@@ -54,7 +61,9 @@ def test_group_mean_is_a_loop_over_groups():
     groups[:3, 2] = [1, 0.5, 0]  # a soft, overlapping group; the fourth has nobody
     mean, mass = group_mean(*map(jnp.asarray, (values, groups, weight)))
     for g in range(3):
-        np.testing.assert_allclose(mean[g], np.average(values, weights=groups[:, g] * weight), rtol=1e-5)
+        np.testing.assert_allclose(
+            mean[g], np.average(values, weights=groups[:, g] * weight), rtol=1e-5
+        )
     np.testing.assert_allclose(mass, weight @ groups, rtol=1e-5)
     assert mean[3] == 0 and mass[3] == 0
 

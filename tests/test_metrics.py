@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairjax import metrics
-from fairjax.types import Attribute, Dataset, Spec, Task
+from fairjax.core.types import Attribute, Dataset, Spec, Task
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +27,7 @@ def close(ours, theirs, tolerance=1e-6):
 
 
 # ---------------------------------------------------------------- decisions
+
 
 def published_threshold(score, rate):
     """The rule of the released code: a position in the ascending scores."""
@@ -44,28 +45,44 @@ def test_base_rate_threshold_is_the_published_position(n, rate, distinct, seed):
     if 0 < round(position) - position < 1e-4:  # within float32 rounding of the next position
         return
     rng = np.random.default_rng(seed)
-    score, weight = rng.integers(distinct, size=60).astype(np.float32), rng.permutation(np.arange(60) < n)
-    ours = threshold(jnp.asarray(np.where(weight, score, np.nan)), jnp.asarray(weight, jnp.float32), rate)
+    score, weight = (
+        rng.integers(distinct, size=60).astype(np.float32),
+        rng.permutation(np.arange(60) < n),
+    )
+    ours = threshold(
+        jnp.asarray(np.where(weight, score, np.nan)), jnp.asarray(weight, jnp.float32), rate
+    )
     assert float(ours) == published_threshold(score[weight], rate)
 
 
 def test_threshold_on_a_test_set_of_real_size():
     score = np.random.default_rng(0).normal(size=15_060).astype(np.float32)
     for positives in (7_508, 2_440, 16):
-        rate = positives / 30_162  # a training base rate; its position is not within rounding of the next
+        rate = (
+            positives / 30_162
+        )  # a training base rate; its position is not within rounding of the next
         expected = published_threshold(score, rate)
         assert float(threshold(jnp.asarray(score), jnp.ones(15_060), rate)) == expected
 
 
 def test_threshold_under_weights_ignores_their_scale_and_the_order_of_rows():
     rng = np.random.default_rng(1)
-    score, weight = rng.integers(8, size=50).astype(np.float32), rng.exponential(size=50).astype(np.float32)
+    score, weight = (
+        rng.integers(8, size=50).astype(np.float32),
+        rng.exponential(size=50).astype(np.float32),
+    )
     order = rng.permutation(50)
     for rate in (0.1, 0.35, 0.8):
         plain = float(threshold(jnp.asarray(score), jnp.asarray(weight), rate))
-        assert plain == float(threshold(jnp.asarray(score[order]), jnp.asarray(4 * weight[order]), rate))
+        assert plain == float(
+            threshold(jnp.asarray(score[order]), jnp.asarray(4 * weight[order]), rate)
+        )
         # the weight strictly below the threshold is at most what must not be selected
-        assert weight[score < plain].sum() <= (1 - rate) * weight.sum() < weight[score <= plain].sum() + weight.max()
+        assert (
+            weight[score < plain].sum()
+            <= (1 - rate) * weight.sum()
+            < weight[score <= plain].sum() + weight.max()
+        )
 
 
 def test_constant_scores_select_everyone_and_are_flagged():
@@ -75,7 +92,9 @@ def test_constant_scores_select_everyone_and_are_flagged():
     assert float(metrics.error(decision, label, weight)) == pytest.approx(1 - 0.2)
     assert float(metrics.constant_output(decision, weight)) == 1.0
     assert float(metrics.constant_output(jnp.asarray([1.0, 0, 1, 1, 1]), weight)) == 0.0
-    assert float(metrics.constant_output(jnp.asarray([1.0, 0, 1, 1, 1]), weight.at[1].set(0))) == 1.0
+    assert (
+        float(metrics.constant_output(jnp.asarray([1.0, 0, 1, 1, 1]), weight.at[1].set(0))) == 1.0
+    )
 
 
 def test_without_weight_or_with_nan_there_is_no_threshold():
@@ -93,6 +112,7 @@ def test_fixed_threshold_is_a_logit():
 
 
 # ---------------------------------------------------------------- scores
+
 
 @pytest.mark.parametrize("distinct", [3, 50, 10**6])
 def test_auc_and_error_against_scikit_learn(distinct):
@@ -125,13 +145,24 @@ def test_regression_and_multiclass_against_scikit_learn():
     close(metrics.root_mean_squared_error(*map(jnp.asarray, (prediction, target, weight))), theirs)
     scores, label = rng.normal(size=(80, 4)).astype(np.float32), rng.integers(4, size=80)
     theirs = sklearn.metrics.zero_one_loss(label, scores.argmax(1), sample_weight=weight)
-    close(metrics.multiclass_error(jnp.asarray(scores), jnp.asarray(label, jnp.float32), jnp.asarray(weight)), theirs)
+    close(
+        metrics.multiclass_error(
+            jnp.asarray(scores), jnp.asarray(label, jnp.float32), jnp.asarray(weight)
+        ),
+        theirs,
+    )
     assert np.isnan(metrics.multiclass_error(jnp.full((2, 3), jnp.nan), jnp.zeros(2), jnp.ones(2)))
 
 
 # ---------------------------------------------------------------- groups
 
-NAMES = ["demographic_parity", "equal_opportunity", "equalized_odds", "true_positive_rate", "false_positive_rate"]
+NAMES = [
+    "demographic_parity",
+    "equal_opportunity",
+    "equalized_odds",
+    "true_positive_rate",
+    "false_positive_rate",
+]
 
 
 def draw_groups(seed, levels, n=400):
@@ -147,7 +178,9 @@ def draw_groups(seed, levels, n=400):
 def test_differences_and_ratios_are_fairlearns(levels, weighted):
     member, label, decision, weight = draw_groups(levels, levels)
     weight = weight if weighted else np.ones_like(weight)
-    rates = metrics.group_rates(*map(jnp.asarray, (decision, label, np.eye(levels, dtype=np.float32)[member], weight)))
+    rates = metrics.group_rates(
+        *map(jnp.asarray, (decision, label, np.eye(levels, dtype=np.float32)[member], weight))
+    )
     for name in NAMES:
         for kind in ("difference", "ratio"):
             oracle = getattr(fairlearn, f"{name}_{kind}")
@@ -157,11 +190,22 @@ def test_differences_and_ratios_are_fairlearns(levels, weighted):
 
 def test_group_table_is_fairlearns_frame():
     member, label, decision, weight = draw_groups(9, 3)
-    functions = {"selection_rate": fairlearn.selection_rate, "true_positive_rate": fairlearn.true_positive_rate,
-                 "false_positive_rate": fairlearn.false_positive_rate, "accuracy": sklearn.metrics.accuracy_score}
-    frame = fairlearn.MetricFrame(metrics=functions, y_true=label, y_pred=decision, sensitive_features=member,
-                                  sample_params={name: {"sample_weight": weight} for name in functions}).by_group
-    rates = metrics.group_rates(*map(jnp.asarray, (decision, label, np.eye(3, dtype=np.float32)[member], weight)))
+    functions = {
+        "selection_rate": fairlearn.selection_rate,
+        "true_positive_rate": fairlearn.true_positive_rate,
+        "false_positive_rate": fairlearn.false_positive_rate,
+        "accuracy": sklearn.metrics.accuracy_score,
+    }
+    frame = fairlearn.MetricFrame(
+        metrics=functions,
+        y_true=label,
+        y_pred=decision,
+        sensitive_features=member,
+        sample_params={name: {"sample_weight": weight} for name in functions},
+    ).by_group
+    rates = metrics.group_rates(
+        *map(jnp.asarray, (decision, label, np.eye(3, dtype=np.float32)[member], weight))
+    )
     for name in functions:
         close(getattr(rates, name), frame[name])
     close(rates.count, np.bincount(member, weight), 1e-5)
@@ -177,13 +221,19 @@ def test_unknown_demographics_and_absent_groups_stay_out():
     assert np.isnan(rates.selection_rate[3:]).all() and float(rates.count[4]) == 0.0
     for name in NAMES:
         theirs = getattr(fairlearn, f"{name}_difference")(
-            label[known], decision[known], sensitive_features=member[known], sample_weight=weight[known])
+            label[known],
+            decision[known],
+            sensitive_features=member[known],
+            sample_weight=weight[known],
+        )
         close(getattr(metrics, f"{name}_difference")(rates), theirs)
 
 
 def test_missing_labels_count_for_selection_only():
     decision, label = jnp.asarray([1.0, 0, 1, 1]), jnp.asarray([1.0, 0, jnp.nan, 1])
-    rates = metrics.group_rates(decision, label, jnp.ones((4, 1)), jnp.ones(4), jnp.asarray([1.0, 1, 0, 1]))
+    rates = metrics.group_rates(
+        decision, label, jnp.ones((4, 1)), jnp.ones(4), jnp.asarray([1.0, 1, 0, 1])
+    )
     close(rates.selection_rate, [0.75])
     close(rates.true_positive_rate, [1.0])
     close(rates.accuracy, [1.0])
@@ -198,7 +248,11 @@ def test_where_a_rate_is_not_defined():
     close(metrics.false_positive_rate_difference(rates), 0.5)
     nobody = metrics.group_rates(jnp.zeros(6), label, groups, jnp.ones(6))
     assert np.isnan(metrics.demographic_parity_ratio(nobody))  # 0/0, as in fairlearn
-    assert np.isnan(fairlearn.demographic_parity_ratio(np.asarray(label), np.zeros(6), sensitive_features=groups[:, 0]))
+    assert np.isnan(
+        fairlearn.demographic_parity_ratio(
+            np.asarray(label), np.zeros(6), sensitive_features=groups[:, 0]
+        )
+    )
     assert float(metrics.demographic_parity_difference(nobody)) == 0.0
 
 
@@ -211,8 +265,12 @@ def test_signed_gap_is_second_minus_first():
 # ---------------------------------------------------------------- all at once
 
 SPEC = Spec(
-    tasks=(Task("income"), Task("job", "multiclass", ("a", "b", "c")), Task("wage", "regression"),
-           Task("tags", "multilabel", ("x", "y"))),
+    tasks=(
+        Task("income"),
+        Task("job", "multiclass", ("a", "b", "c")),
+        Task("wage", "regression"),
+        Task("tags", "multilabel", ("x", "y")),
+    ),
     attributes=(Attribute("sex", ("Female", "Male")), Attribute("race", ("p", "q", "r"))),
 )
 
@@ -222,10 +280,20 @@ evaluate = jax.jit(metrics.evaluate, static_argnums=0)
 
 def draw_data(seed=0, n=120):
     rng = np.random.default_rng(seed)
-    labels = np.stack([rng.integers(2, size=n), rng.integers(3, size=n), rng.normal(size=n),
-                       rng.integers(2, size=n), rng.integers(2, size=n)], 1).astype(np.float32)
+    labels = np.stack(
+        [
+            rng.integers(2, size=n),
+            rng.integers(3, size=n),
+            rng.normal(size=n),
+            rng.integers(2, size=n),
+            rng.integers(2, size=n),
+        ],
+        1,
+    ).astype(np.float32)
     mask = (rng.random(labels.shape) < 0.9).astype(np.float32)
-    groups = np.concatenate([np.eye(2)[rng.integers(2, size=n)], np.eye(3)[rng.integers(3, size=n)]], 1)
+    groups = np.concatenate(
+        [np.eye(2)[rng.integers(2, size=n)], np.eye(3)[rng.integers(3, size=n)]], 1
+    )
     groups[rng.random(n) < 0.1, :2] = 0.0
     weight = (rng.random(n) < 0.8).astype(np.float32)
     labels = np.where(mask > 0, labels, np.nan)
@@ -237,16 +305,30 @@ def test_evaluate_names_every_metric_of_every_kind():
     scores, data = draw_data()
     out = evaluate(SPEC, scores, data, metrics.base_rates(SPEC, data))
     for suffix in ("", "@0.5"):
-        assert {f"error{suffix}[income]", f"constant_output{suffix}[income]",
-                f"demographic_parity_difference{suffix}[income|race]", f"equalized_odds_difference{suffix}[income|sex]",
-                f"false_positive_rate_difference{suffix}[income|sex]",
-                f"true_positive_rate_difference{suffix}[income|sex]",
-                f"false_positive_rate_signed_gap{suffix}[income|sex]",
-                f"selection_rate{suffix}[income|sex=Female]", f"true_positive_rate{suffix}[income|race=r]"} <= set(out)
+        assert {
+            f"error{suffix}[income]",
+            f"constant_output{suffix}[income]",
+            f"demographic_parity_difference{suffix}[income|race]",
+            f"equalized_odds_difference{suffix}[income|sex]",
+            f"false_positive_rate_difference{suffix}[income|sex]",
+            f"true_positive_rate_difference{suffix}[income|sex]",
+            f"false_positive_rate_signed_gap{suffix}[income|sex]",
+            f"selection_rate{suffix}[income|sex=Female]",
+            f"true_positive_rate{suffix}[income|race=r]",
+        } <= set(out)
         assert f"false_positive_rate_signed_gap{suffix}[income|race]" not in out
-    assert {"auc[income]", "loss[wage]", "error[wage]", "mean_prediction_difference[wage|race]",
-            "mean_prediction[wage|sex=Male]", "error[job]", "demographic_parity_difference[job|race]",
-            "selection_rate[job=c|sex=Male]", "error[tags]", "demographic_parity_difference[tags|sex]"} <= set(out)
+    assert {
+        "auc[income]",
+        "loss[wage]",
+        "error[wage]",
+        "mean_prediction_difference[wage|race]",
+        "mean_prediction[wage|sex=Male]",
+        "error[job]",
+        "demographic_parity_difference[job|race]",
+        "selection_rate[job=c|sex=Male]",
+        "error[tags]",
+        "demographic_parity_difference[tags|sex]",
+    } <= set(out)
     assert all(value.shape == () and np.isfinite(value) for value in out.values())
 
 
@@ -254,7 +336,9 @@ def test_evaluate_against_the_oracles():
     scores, data = draw_data(1)
     base = metrics.base_rates(SPEC, data)
     out = evaluate(SPEC, scores, data, base)
-    weight, mask, labels, groups = (np.asarray(a) for a in (data.weight, data.label_mask, data.labels, data.groups))
+    weight, mask, labels, groups = (
+        np.asarray(a) for a in (data.weight, data.label_mask, data.labels, data.groups)
+    )
     score, use = np.asarray(scores), weight * mask[:, 0] > 0
     label = labels[use, 0]
     close(base[0], label.mean())
@@ -262,10 +346,14 @@ def test_evaluate_against_the_oracles():
     close(out["error[income]"], np.mean(decision != label))
     close(out["error@0.5[income]"], np.mean((score[use, 0] >= 0) != label))
     close(out["auc[income]"], sklearn.metrics.roc_auc_score(label, score[use, 0]))
-    close(out["loss[income]"], sklearn.metrics.log_loss(label, 1 / (1 + np.exp(-score[use, 0]))), 1e-5)
+    close(
+        out["loss[income]"], sklearn.metrics.log_loss(label, 1 / (1 + np.exp(-score[use, 0]))), 1e-5
+    )
     sexed = groups[use, :2].sum(1) > 0
     sex = groups[use][sexed, 1]
-    theirs = fairlearn.false_positive_rate_difference(label[sexed], decision[sexed], sensitive_features=sex)
+    theirs = fairlearn.false_positive_rate_difference(
+        label[sexed], decision[sexed], sensitive_features=sex
+    )
     close(out["false_positive_rate_difference[income|sex]"], theirs)
     close(jnp.abs(out["false_positive_rate_signed_gap[income|sex]"]), theirs)
     job = weight * mask[:, 1] > 0
@@ -276,14 +364,24 @@ def test_evaluate_against_the_oracles():
 
 def test_evaluate_worst_class_gap_and_multilabel_error():
     scores, data = draw_data(2)
-    data = data._replace(label_mask=jnp.ones_like(data.label_mask), labels=jnp.nan_to_num(data.labels))
+    data = data._replace(
+        label_mask=jnp.ones_like(data.label_mask), labels=jnp.nan_to_num(data.labels)
+    )
     out = evaluate(SPEC, scores, data, metrics.base_rates(SPEC, data))
     use = np.asarray(data.weight) > 0
-    choice, race = np.asarray(scores)[use, 1:4].argmax(1), np.asarray(data.groups)[use, 2:].argmax(1)
-    gaps = [fairlearn.demographic_parity_difference(choice * 0, choice == c, sensitive_features=race) for c in range(3)]
+    choice, race = (
+        np.asarray(scores)[use, 1:4].argmax(1),
+        np.asarray(data.groups)[use, 2:].argmax(1),
+    )
+    gaps = [
+        fairlearn.demographic_parity_difference(choice * 0, choice == c, sensitive_features=race)
+        for c in range(3)
+    ]
     close(out["demographic_parity_difference[job|race]"], max(gaps))
     tags = np.asarray(scores)[use, 5:] >= 0
-    close(out["error[tags]"], sklearn.metrics.hamming_loss(np.asarray(data.labels)[use, 3:] > 0, tags))
+    close(
+        out["error[tags]"], sklearn.metrics.hamming_loss(np.asarray(data.labels)[use, 3:] > 0, tags)
+    )
 
 
 @pytest.mark.parametrize("task, first, labels", [("job", 1, (1, 1, 1)), ("tags", 5, (3, 4))])
@@ -294,9 +392,14 @@ def test_rates_given_the_label_are_fairlearns_in_the_worst_class(task, first, la
     for c, column in enumerate(labels):
         use = data.weight * data.label_mask[:, column] > 0
         chosen = scores[use, 1:4].argmax(1) == c if task == "job" else scores[use, first + c] >= 0
-        label, race = data.labels[use, column] == (c if task == "job" else 1), data.groups[use, 2:].argmax(1)
+        label, race = (
+            data.labels[use, column] == (c if task == "job" else 1),
+            data.groups[use, 2:].argmax(1),
+        )
         for name in ("true_positive_rate", "false_positive_rate", "equalized_odds"):
-            theirs = getattr(fairlearn, f"{name}_difference")(label, chosen, sensitive_features=race)
+            theirs = getattr(fairlearn, f"{name}_difference")(
+                label, chosen, sensitive_features=race
+            )
             worst[name] = max(theirs, worst.get(name, 0.0))
     for name, theirs in worst.items():
         close(out[f"{name}_difference[{task}|race]"], theirs)
@@ -309,16 +412,33 @@ def test_a_class_that_only_one_group_has_is_left_out_of_the_worst():
     out = evaluate(SPEC, scores, rare, metrics.base_rates(SPEC, rare))
     use = np.asarray(data.weight * data.label_mask[:, 1] * data.groups[:, :2].sum(1)) > 0
     choice, job = np.asarray(scores)[use, 1:4].argmax(1), np.asarray(rare.labels)[use, 1]
-    theirs = [fairlearn.true_positive_rate_difference(job == c, choice == c, sensitive_features=sex[use]) for c in range(3)]
+    theirs = [
+        fairlearn.true_positive_rate_difference(job == c, choice == c, sensitive_features=sex[use])
+        for c in range(3)
+    ]
     close(out["true_positive_rate_difference[job|sex]"], max(theirs[:2]))
-    assert not np.isclose(max(theirs), max(theirs[:2]))  # to fairlearn women have a rate of 0 where no woman is
-    alone = data._replace(groups=data.groups.at[:, 0].set(0.0))  # one group only: nothing to compare
+    assert not np.isclose(
+        max(theirs), max(theirs[:2])
+    )  # to fairlearn women have a rate of 0 where no woman is
+    alone = data._replace(
+        groups=data.groups.at[:, 0].set(0.0)
+    )  # one group only: nothing to compare
     out = evaluate(SPEC, scores, alone, metrics.base_rates(SPEC, alone))
-    for name in ("demographic_parity", "true_positive_rate", "false_positive_rate", "equalized_odds"):
-        assert np.isnan(out[f"{name}_difference[job|sex]"]) and np.isfinite(out[f"{name}_difference[job|race]"])
+    for name in (
+        "demographic_parity",
+        "true_positive_rate",
+        "false_positive_rate",
+        "equalized_odds",
+    ):
+        assert np.isnan(out[f"{name}_difference[job|sex]"]) and np.isfinite(
+            out[f"{name}_difference[job|race]"]
+        )
     row = int(np.flatnonzero(np.asarray(data.weight * data.label_mask[:, 1]))[0])
     broken = evaluate(SPEC, scores.at[row, 2].set(jnp.nan), data, metrics.base_rates(SPEC, data))
-    assert all(np.isnan(broken[f"{name}_difference[job|race]"]) for name in ("demographic_parity", "equalized_odds"))
+    assert all(
+        np.isnan(broken[f"{name}_difference[job|race]"])
+        for name in ("demographic_parity", "equalized_odds")
+    )
 
 
 def test_what_stands_in_masked_rows_does_not_matter():
@@ -328,7 +448,9 @@ def test_what_stands_in_masked_rows_does_not_matter():
     off = data.weight == 0
     dirty = data._replace(labels=jnp.where(off[:, None], jnp.nan, data.labels))
     out = evaluate(SPEC, jnp.where(off[:, None], jnp.nan, scores), dirty, base)
-    assert {name: float(v) for name, v in out.items()} == {name: float(v) for name, v in clean.items()}
+    assert {name: float(v) for name, v in out.items()} == {
+        name: float(v) for name, v in clean.items()
+    }
 
 
 def test_nan_scores_give_nan_metrics_of_their_task_only():
@@ -349,7 +471,9 @@ def test_evaluate_mapped_over_members_is_the_loop():
     scores, data = draw_data(5)
     base = metrics.base_rates(SPEC, data)
     members = jnp.stack([scores, -scores, scores * jnp.nan])
-    mapped = jax.jit(jax.vmap(lambda s, d, b: metrics.evaluate(SPEC, s, d, b), (0, None, None)))(members, data, base)
+    mapped = jax.jit(jax.vmap(lambda s, d, b: metrics.evaluate(SPEC, s, d, b), (0, None, None)))(
+        members, data, base
+    )
     for i in range(3):
         for name, value in evaluate(SPEC, members[i], data, base).items():
             np.testing.assert_allclose(mapped[name][i], value, rtol=1e-5, atol=1e-6, err_msg=name)
@@ -363,6 +487,7 @@ def test_evaluate_refuses_scores_of_another_spec():
 
 # ---------------------------------------------------------------- relative to single task
 
+
 def test_relative_error_of_the_papers_table_2():
     alone = np.array([0.40, 0.04])
     models = np.array([[0.40, 0.02], [0.38, 0.04]])
@@ -371,7 +496,9 @@ def test_relative_error_of_the_papers_table_2():
 
 
 def test_relative_gap_takes_absolute_values_per_run():
-    close(metrics.arfg(np.array([[-0.06, 0.03], [0.06, -0.03]]), np.array([0.12, -0.06])), [0.5, 0.5])
+    close(
+        metrics.arfg(np.array([[-0.06, 0.03], [0.06, -0.03]]), np.array([0.12, -0.06])), [0.5, 0.5]
+    )
     report = metrics.denominator(np.array([[-0.1, 0.01], [0.1, 0.05]]))
     close(report.mean, [0.1, 0.03])
     assert report.noisy.tolist() == [False, True]
@@ -391,6 +518,7 @@ def test_relative_interval_is_wide_where_the_denominator_is_noisy():
 
 
 # ---------------------------------------------------------------- intervals
+
 
 def test_row_bootstrap_of_a_share_has_the_binomial_width():
     wrong = jnp.asarray(np.arange(600) % 5 == 0, jnp.float32)
@@ -413,9 +541,12 @@ def test_row_bootstrap_is_reproducible_and_jits():
 def test_interval_over_seeds_is_scipys_percentile_bootstrap():
     values = np.random.default_rng(3).exponential(size=12)
     ours = metrics.interval_over_seeds(np.random.default_rng(0), values, draws=20000)
-    theirs = scipy.stats.bootstrap((values,), np.mean, method="percentile", n_resamples=20000,
-                                   rng=np.random.default_rng(1)).confidence_interval
+    theirs = scipy.stats.bootstrap(
+        (values,), np.mean, method="percentile", n_resamples=20000, rng=np.random.default_rng(1)
+    ).confidence_interval
     close([ours.low, ours.high], [theirs.low, theirs.high], 0.02)
     assert ours.estimate == pytest.approx(values.mean())
-    many = metrics.interval_over_seeds(np.random.default_rng(0), np.stack([values, values * np.nan], 1))
+    many = metrics.interval_over_seeds(
+        np.random.default_rng(0), np.stack([values, values * np.nan], 1)
+    )
     assert np.isfinite(many.low[0]) and np.isnan(many.low[1])

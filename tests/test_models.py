@@ -9,8 +9,8 @@ import pytest
 import scipy.stats
 from cases import dataset, tabular_spec
 
+from fairjax.core.types import Attribute, Columns, Spec, Task
 from fairjax.models import scores, shared_bottom
-from fairjax.types import Attribute, Columns, Spec, Task
 
 SHAPES = {  # numeric columns, levels, trunk, head, embedding
     "mixed": (2, (3, 5), (6,), (4,), 3),
@@ -39,10 +39,18 @@ def brute_forward(spec: Spec, params, x: Columns, depth: int, head_depth: int) -
     params = jax.tree.map(lambda a: np.asarray(a, np.float64), params)
     out = []
     for i in range(len(x.numeric)):
-        first = np.cumsum([0] + [n for _, n in spec.categorical])  # one table holds the levels of all columns
+        first = np.cumsum(
+            [0] + [n for _, n in spec.categorical]
+        )  # one table holds the levels of all columns
         tables = [params["trunk"]["embedding"][a:b] for a, b in zip(first, first[1:], strict=False)]
-        found = [t[c] if c >= 0 else np.zeros(t.shape[1]) for t, c in zip(tables, x.codes[i], strict=True)]
-        z = np.concatenate([x.numeric[i], *found]) @ params["trunk"]["kernel"] + params["trunk"]["bias"]
+        found = [
+            t[c] if c >= 0 else np.zeros(t.shape[1])
+            for t, c in zip(tables, x.codes[i], strict=True)
+        ]
+        z = (
+            np.concatenate([x.numeric[i], *found]) @ params["trunk"]["kernel"]
+            + params["trunk"]["bias"]
+        )
         z = np.maximum(z, 0)
         for k in range(1, depth):
             layer = params["trunk"][f"dense_{k}"]
@@ -66,30 +74,51 @@ def test_folded_and_plain_are_the_same_function_with_the_same_gradients(name):
 
     @jax.jit
     def both(params, x):
-        return [jax.value_and_grad(lambda p, m=m: (jnp.sum(probe * (s := scores(m, p, x))), s), has_aux=True)(params)
-                for m in models]
+        return [
+            jax.value_and_grad(
+                lambda p, m=m: (jnp.sum(probe * (s := scores(m, p, x))), s), has_aux=True
+            )(params)
+            for m in models
+        ]
+
     ((_, folded), folded_grads), ((_, plain), plain_grads) = both(params, x)
-    np.testing.assert_allclose(folded, brute_forward(spec, params, x, len(SHAPES[name][2]), len(SHAPES[name][3])),
-                               rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        folded,
+        brute_forward(spec, params, x, len(SHAPES[name][2]), len(SHAPES[name][3])),
+        rtol=1e-4,
+        atol=1e-4,
+    )
     np.testing.assert_allclose(folded, plain, rtol=1e-5, atol=1e-4)
     assert jax.tree.structure(folded_grads) == jax.tree.structure(params)
-    for (path, got), want in zip(jax.tree.leaves_with_path(folded_grads), jax.tree.leaves(plain_grads), strict=True):
-        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-3, err_msg=jax.tree_util.keystr(path))
+    for (path, got), want in zip(
+        jax.tree.leaves_with_path(folded_grads), jax.tree.leaves(plain_grads), strict=True
+    ):
+        np.testing.assert_allclose(
+            got, want, rtol=1e-4, atol=1e-3, err_msg=jax.tree_util.keystr(path)
+        )
 
 
 def test_an_unseen_level_is_a_zero_embedding_and_leaves_its_table_alone():
     spec, models, params, x = setting("mixed")
     x = Columns(x.numeric, np.full_like(x.codes, -1))
     for model in models:
-        got, grads = jax.jit(jax.value_and_grad(lambda p, model=model: jnp.sum(scores(model, p, x))))(params)
+        got, grads = jax.jit(
+            jax.value_and_grad(lambda p, model=model: jnp.sum(scores(model, p, x)))
+        )(params)
         zero = {k: 0 * v if k.startswith("embedding") else v for k, v in params["trunk"].items()}
-        np.testing.assert_allclose(got, brute_forward(spec, {**params, "trunk": zero}, x, 1, 1).sum(), rtol=1e-4)
+        np.testing.assert_allclose(
+            got, brute_forward(spec, {**params, "trunk": zero}, x, 1, 1).sum(), rtol=1e-4
+        )
         assert not np.any(grads["trunk"]["embedding"])
 
 
 def test_scores_have_the_columns_of_the_spec_in_order():
-    tasks = (Task("b"), Task("m", "multiclass", ("x", "y", "z")), Task("l", "multilabel", ("p", "q")),
-             Task("r", "regression"))
+    tasks = (
+        Task("b"),
+        Task("m", "multiclass", ("x", "y", "z")),
+        Task("l", "multilabel", ("p", "q")),
+        Task("r", "regression"),
+    )
     spec = Spec(tasks, (Attribute("a", ("0", "1")),), ("x0",))
     model = shared_bottom(spec, (4,), ())
     params = jax.jit(model.init)(jax.random.key(0))
@@ -98,7 +127,13 @@ def test_scores_have_the_columns_of_the_spec_in_order():
     base = scores(model, params, x)
     assert base.shape == (5, 7)
     for t, task in enumerate(tasks):  # moving one head moves its own columns
-        moved = {**params, "heads": {**params["heads"], task.name: jax.tree.map(lambda a: a + 1, params["heads"][task.name])}}
+        moved = {
+            **params,
+            "heads": {
+                **params["heads"],
+                task.name: jax.tree.map(lambda a: a + 1, params["heads"][task.name]),
+            },
+        }
         changed = np.any(scores(model, moved, x) != base, axis=0)
         assert list(np.flatnonzero(changed)) == list(range(7)[spec.score_slice(t)])
 
@@ -110,14 +145,24 @@ def test_initialisation_is_the_papers():
     deviation = 40**-0.5
     assert np.max(np.abs(table)) <= 2 * deviation
     np.testing.assert_allclose(table.std(), scipy.stats.truncnorm.std(-2, 2) * deviation, rtol=0.02)
-    kernels = {"first": params["trunk"]["kernel"], "second": params["trunk"]["dense_1"]["kernel"],
-               "head": params["heads"]["task1"]["dense_0"]["kernel"], "output": params["heads"]["task1"]["output"]["kernel"]}
+    kernels = {
+        "first": params["trunk"]["kernel"],
+        "second": params["trunk"]["dense_1"]["kernel"],
+        "head": params["heads"]["task1"]["dense_0"]["kernel"],
+        "output": params["heads"]["task1"]["output"]["kernel"],
+    }
     assert kernels["first"].shape == (30 + 2 * 40, 64)
     for name, kernel in kernels.items():
         bound = np.sqrt(6 / sum(kernel.shape))
         assert bound * 0.8 < np.max(np.abs(kernel)) <= bound, name
-        np.testing.assert_allclose(np.std(kernel), bound / np.sqrt(3), rtol=0.03 if kernel.size > 500 else 0.3)
-    biases = [leaf for path, leaf in jax.tree.leaves_with_path(params) if "bias" in jax.tree_util.keystr(path)]
+        np.testing.assert_allclose(
+            np.std(kernel), bound / np.sqrt(3), rtol=0.03 if kernel.size > 500 else 0.3
+        )
+    biases = [
+        leaf
+        for path, leaf in jax.tree.leaves_with_path(params)
+        if "bias" in jax.tree_util.keystr(path)
+    ]
     assert len(biases) == 6 and not any(np.any(b) for b in biases)
 
 
@@ -125,12 +170,20 @@ def test_heads_and_keys_start_differently():
     model = shared_bottom(tabular_spec(), (4,), (3,), 2)
     one, two = (jax.jit(model.init)(jax.random.key(k)) for k in (0, 1))
     assert np.any(one["trunk"]["kernel"] != two["trunk"]["kernel"])
-    assert np.any(one["heads"]["task0"]["output"]["kernel"] != one["heads"]["task1"]["output"]["kernel"])
+    assert np.any(
+        one["heads"]["task0"]["output"]["kernel"] != one["heads"]["task1"]["output"]["kernel"]
+    )
 
 
 def test_initialisers_are_arguments():
-    model = shared_bottom(tabular_spec(), (4,), (3,), 2, kernel_init=jax.nn.initializers.constant(0.5),
-                          embedding_init=jax.nn.initializers.constant(-1.0))
+    model = shared_bottom(
+        tabular_spec(),
+        (4,),
+        (3,),
+        2,
+        kernel_init=jax.nn.initializers.constant(0.5),
+        embedding_init=jax.nn.initializers.constant(-1.0),
+    )
     params = model.init(jax.random.key(0))
     np.testing.assert_array_equal(params["trunk"]["embedding"], -1.0)
     np.testing.assert_array_equal(params["heads"]["task0"]["output"]["kernel"], 0.5)
@@ -150,4 +203,6 @@ def test_vmap_over_members_is_a_loop():
     run = jax.jit(lambda p: scores(model, p, x))
     together = jax.jit(jax.vmap(lambda p: scores(model, p, x)))(many)
     for i in range(3):
-        np.testing.assert_allclose(together[i], run(jax.tree.map(lambda a, i=i: a[i], many)), rtol=1e-5, atol=1e-4)
+        np.testing.assert_allclose(
+            together[i], run(jax.tree.map(lambda a, i=i: a[i], many)), rtol=1e-5, atol=1e-4
+        )

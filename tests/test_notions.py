@@ -11,7 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from cases import DISTANCES, brute_exclusive, brute_gap, brute_gaussian, brute_mmd, brute_select, rows, slope
+from cases import (
+    DISTANCES,
+    brute_exclusive,
+    brute_gap,
+    brute_gaussian,
+    brute_mmd,
+    brute_select,
+    rows,
+    slope,
+)
 
 from fairjax import notions
 from fairjax.notions import conditions
@@ -24,8 +33,11 @@ zero_when_absent = pytest.mark.parametrize("name", [c.name for c in DISTANCES if
 @jax.jit
 def everything(prob, member, weight):
     """Value and gradient of all distances that take so many groups: one program per shape for the whole file."""
-    return {case.name: jax.value_and_grad(case.distance)(prob, member, weight)
-            for case in DISTANCES if case.many or member.shape[1] == 2}
+    return {
+        case.name: jax.value_and_grad(case.distance)(prob, member, weight)
+        for case in DISTANCES
+        if case.many or member.shape[1] == 2
+    }
 
 
 def compiled(name: str):
@@ -47,13 +59,18 @@ ADJUSTED = [-3.694565, 2.138570, -0.067860, 4.494615, -3.591910, 0.721150]
 CORRELATION = [-3.887212, 4.356015, -4.097752, 4.103367, 4.002307, -4.476725]
 
 GOLDEN = {  # scale, value, gradient: of the published code (times n = 6) and of MinDiff
-    "mmd": (notions.mmd(notions.gaussian(0.1)), 1, 0.5822964, GAUSSIAN),
-    "mmd times n": (notions.mmd(notions.gaussian(0.1)), 6, 3.4937787, TIMES_SIX),
+    "mmd": (notions.mmd(notions.gaussian_kernel(0.1)), 1, 0.5822964, GAUSSIAN),
+    "mmd times n": (notions.mmd(notions.gaussian_kernel(0.1)), 6, 3.4937787, TIMES_SIX),
     "fourier": (notions.gaussian_mmd(0.1), 1, 0.5822964, GAUSSIAN),
     "fourier times n": (notions.gaussian_mmd(0.1), 6, 3.4937787, TIMES_SIX),
-    "published times n": (notions.published_mmd(notions.gaussian(0.1)), 6, 3.4937787, TIMES_SIX),
-    "laplacian": (notions.mmd(notions.laplacian(0.1)), 1, 0.5194089, LAPLACIAN),
-    "adjusted": (notions.adjusted_mmd(notions.gaussian(0.1)), 1, 1.3332729, ADJUSTED),
+    "published times n": (
+        notions.published_mmd(notions.gaussian_kernel(0.1)),
+        6,
+        3.4937787,
+        TIMES_SIX,
+    ),
+    "laplacian": (notions.mmd(notions.laplacian_kernel(0.1)), 1, 0.5194089, LAPLACIAN),
+    "adjusted": (notions.adjusted_mmd(notions.gaussian_kernel(0.1)), 1, 1.3332729, ADJUSTED),
     "published correlation": (notions.published_correlation, 6, 0.2914602, CORRELATION),
 }
 
@@ -67,14 +84,21 @@ def test_golden_values_and_gradients(name):
 
 
 def test_correlation_ratio_is_the_published_correlation_without_its_epsilon():
-    got, slopes = jax.jit(jax.value_and_grad(lambda p: 6 * notions.correlation_ratio(p, GROUPS, ONES)))(PROB)
-    factor = 1 + 1e-6 / (np.std(PROB, dtype=np.float64) * 0.5)  # what 1e-6 beside std(p) std(a) takes away
+    got, slopes = jax.jit(
+        jax.value_and_grad(lambda p: 6 * notions.correlation_ratio(p, GROUPS, ONES))
+    )(PROB)
+    factor = 1 + 1e-6 / (
+        np.std(PROB, dtype=np.float64) * 0.5
+    )  # what 1e-6 beside std(p) std(a) takes away
     np.testing.assert_allclose(got, 0.2914602 * factor, rtol=0, atol=2e-6)
     np.testing.assert_allclose(slopes, np.array(CORRELATION) * factor, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("kernel, value", [(notions.gaussian(0.1), 0.2143127), (notions.laplacian(0.1), 0.2546014)],
-                         ids=["gaussian", "laplacian"])
+@pytest.mark.parametrize(
+    "kernel, value",
+    [(notions.gaussian_kernel(0.1), 0.2143127), (notions.laplacian_kernel(0.1), 0.2546014)],
+    ids=["gaussian", "laplacian"],
+)
 def test_one_group_is_a_repulsion_in_the_published_form_and_nothing_in_ours(kernel, value):
     got, slopes = jax.jit(jax.value_and_grad(notions.published_mmd(kernel)))(PROB, ONE_GROUP, ONES)
     np.testing.assert_allclose(got, value, rtol=0, atol=1e-5)
@@ -86,7 +110,9 @@ def test_one_group_is_a_repulsion_in_the_published_form_and_nothing_in_ours(kern
 def test_published_rate_gap_counts_a_missing_group_as_rate_zero():
     gap = jax.jit(notions.published_rate_gap(0.3))
     assert gap(PROB, ONE_GROUP, ONES) == pytest.approx(4 / 6)
-    np.testing.assert_allclose(gap(PROB, GROUPS, ONES), brute_gap(PROB > 0.3, GROUPS, ONES), atol=1e-6)
+    np.testing.assert_allclose(
+        gap(PROB, GROUPS, ONES), brute_gap(PROB > 0.3, GROUPS, ONES), atol=1e-6
+    )
     assert not np.any(jax.grad(notions.published_rate_gap(0.3))(PROB, GROUPS, ONES))
 
 
@@ -102,7 +128,7 @@ def fourier(bandwidth: float):
 
 @jax.jit
 def over_pairs(prob, member, weight, bandwidth):
-    return jax.value_and_grad(notions.mmd(notions.gaussian(bandwidth)))(prob, member, weight)
+    return jax.value_and_grad(notions.mmd(notions.gaussian_kernel(bandwidth)))(prob, member, weight)
 
 
 @pytest.mark.parametrize("bandwidth", BANDWIDTHS)
@@ -110,10 +136,15 @@ def over_pairs(prob, member, weight, bandwidth):
 def test_gaussian_mmd_is_the_brute_force(bandwidth, groups):
     prob, member, weight = rows(groups, 13, groups)
     prob[:2] = [0.0, 1.0]  # the whole range: the periodic copy must not be seen
-    member = np.pad(member, ((0, 0), (0, 4 - groups)))  # absent groups, so that all cases share one shape
+    member = np.pad(
+        member, ((0, 0), (0, 4 - groups))
+    )  # absent groups, so that all cases share one shape
     brute = brute_mmd(brute_gaussian(bandwidth))
     want = brute(prob, member, weight), slope(lambda p: brute(p, member, weight), prob)
-    for value, slopes in (fourier(bandwidth)(prob, member, weight), over_pairs(prob, member, weight, bandwidth)):
+    for value, slopes in (
+        fourier(bandwidth)(prob, member, weight),
+        over_pairs(prob, member, weight, bandwidth),
+    ):
         np.testing.assert_allclose(value, want[0], rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(slopes, want[1], rtol=1e-4, atol=2e-5)
 
@@ -123,9 +154,14 @@ def test_gaussian_mmd_takes_a_traced_bandwidth():
 
     def traced(p, bandwidth):
         return notions.gaussian_mmd(bandwidth, smallest=0.05)(p, member, weight)
-    values, slopes = jax.jit(jax.vmap(jax.value_and_grad(traced), (None, 0)))(prob, jnp.array(BANDWIDTHS))
+
+    values, slopes = jax.jit(jax.vmap(jax.value_and_grad(traced), (None, 0)))(
+        prob, jnp.array(BANDWIDTHS)
+    )
     for i, bandwidth in enumerate(BANDWIDTHS):
-        brute = functools.partial(brute_mmd(brute_gaussian(bandwidth)), groups=member, weight=weight)
+        brute = functools.partial(
+            brute_mmd(brute_gaussian(bandwidth)), groups=member, weight=weight
+        )
         np.testing.assert_allclose(values[i], brute(prob), rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(slopes[i], slope(brute, prob), rtol=1e-4, atol=2e-5)
 
@@ -143,7 +179,11 @@ def test_a_bandwidth_that_is_no_number_needs_the_smallest():
 
 @pytest.mark.parametrize("score", (-0.01, 1.01))
 def test_gaussian_mmd_of_a_score_that_is_no_probability_is_nan_where_it_counts(score):
-    prob, groups, weight = jnp.asarray([0.2, 0.4, score]), jnp.eye(2)[jnp.asarray([0, 1, 1])], jnp.ones(3)
+    prob, groups, weight = (
+        jnp.asarray([0.2, 0.4, score]),
+        jnp.eye(2)[jnp.asarray([0, 1, 1])],
+        jnp.ones(3),
+    )
     distance = notions.gaussian_mmd(0.1)
     assert np.isnan(distance(prob, groups, weight))
     assert np.isfinite(distance(prob, groups, weight.at[2].set(0.0)))
@@ -151,13 +191,15 @@ def test_gaussian_mmd_of_a_score_that_is_no_probability_is_nan_where_it_counts(s
 
 def test_the_published_mmd_refuses_three_groups():
     with pytest.raises(ValueError, match="two groups, got 3"):
-        notions.published_mmd(notions.gaussian(0.1))(jnp.ones(3), jnp.eye(3), jnp.ones(3))
+        notions.published_mmd(notions.gaussian_kernel(0.1))(jnp.ones(3), jnp.eye(3), jnp.ones(3))
 
 
 def test_a_difference_far_below_float_resolution_of_the_kernel_means_is_not_lost():
     rng = np.random.default_rng(0)
     half = rng.uniform(size=20)
-    prob = np.concatenate([half, half + 1e-4]).astype(np.float32)  # sums of kernels agree to seven digits
+    prob = np.concatenate([half, half + 1e-4]).astype(
+        np.float32
+    )  # sums of kernels agree to seven digits
     member = np.repeat(np.eye(2, dtype=np.float32), 20, axis=0)
     want = brute_mmd(brute_gaussian(0.1))(prob, member, np.ones(40))
     assert want < 1e-6
@@ -172,15 +214,20 @@ def brute_correlation_ratio(prob, groups, weight):
     prob, groups, weight = (np.asarray(v, np.float64) for v in (prob, groups, weight))
     weight = weight * groups.sum(1)
     mean = np.average(prob, weights=weight)
-    inside = [(np.average(prob, weights=groups[:, g] * weight), (groups[:, g] * weight).sum())
-              for g in range(groups.shape[1]) if (groups[:, g] * weight).sum() > 0]
+    inside = [
+        (np.average(prob, weights=groups[:, g] * weight), (groups[:, g] * weight).sum())
+        for g in range(groups.shape[1])
+        if (groups[:, g] * weight).sum() > 0
+    ]
     between = sum(w * (m - mean) ** 2 for m, w in inside) / weight.sum()
     return float(np.sqrt(between / np.average((prob - mean) ** 2, weights=weight)))
 
 
 def brute_correlation(prob, groups, weight):
     """Two groups: numpy's weighted covariance matrix."""
-    c = np.cov(np.asarray(prob, np.float64), np.asarray(groups, np.float64)[:, 1], aweights=weight, ddof=0)
+    c = np.cov(
+        np.asarray(prob, np.float64), np.asarray(groups, np.float64)[:, 1], aweights=weight, ddof=0
+    )
     return float(abs(c[0, 1]) / (np.sqrt(c[0, 0] * c[1, 1]) + 1e-6))
 
 
@@ -190,39 +237,66 @@ def brute_sharpened(prob, groups, weight):
 
 def brute_pairs(of):
     """A distance of two weighted samples, for every pair of groups."""
+
     def each(prob, groups, weight):
         prob, groups, weight = (np.asarray(v, np.float64) for v in (prob, groups, weight))
-        return [of(prob[a], weight[a], prob[b], weight[b]) for a, b in itertools.combinations((groups > 0).T & (weight > 0), 2)]
+        return [
+            of(prob[a], weight[a], prob[b], weight[b])
+            for a, b in itertools.combinations((groups > 0).T & (weight > 0), 2)
+        ]
+
     return each
 
 
 def brute_wasserstein(*batch):
-    return np.mean(brute_pairs(lambda p, v, q, w: scipy.stats.wasserstein_distance(p, q, v, w))(*batch))
+    return np.mean(
+        brute_pairs(lambda p, v, q, w: scipy.stats.wasserstein_distance(p, q, v, w))(*batch)
+    )
 
 
 def brute_ks(*batch):
-    return max(brute_pairs(lambda p, v, q, w: max(abs(v[p <= t].sum() / v.sum() - w[q <= t].sum() / w.sum())
-                                                  for t in np.concatenate([p, q])))(*batch))
+    return max(
+        brute_pairs(
+            lambda p, v, q, w: max(
+                abs(v[p <= t].sum() / v.sum() - w[q <= t].sum() / w.sum())
+                for t in np.concatenate([p, q])
+            )
+        )(*batch)
+    )
 
 
 def brute_soft_ks(prob, groups, weight):
-    return max(brute_gap(1 / (1 + np.exp(-(np.asarray(prob, np.float64) - t) / 0.05)), groups, weight)
-               for t in np.linspace(0.1, 0.9, 9))
+    return max(
+        brute_gap(1 / (1 + np.exp(-(np.asarray(prob, np.float64) - t) / 0.05)), groups, weight)
+        for t in np.linspace(0.1, 0.9, 9)
+    )
 
 
-BRUTE = {"wasserstein": brute_wasserstein, "kolmogorov_smirnov": brute_ks, "soft_kolmogorov_smirnov": brute_soft_ks,
-         "mmd_gaussian": brute_mmd(brute_gaussian(0.1)), "mmd_laplacian": brute_mmd(lambda d: np.exp(-np.abs(d) / 0.1)),
-         "gaussian_mmd": brute_mmd(brute_gaussian(0.1)), "published_mmd": brute_mmd(brute_gaussian(0.1)),
-         "correlation_ratio": brute_correlation_ratio, "published_correlation": brute_correlation,
-         "rate_gap": brute_gap, "sharpened_rate_gap": brute_sharpened}
+BRUTE = {
+    "wasserstein": brute_wasserstein,
+    "kolmogorov_smirnov": brute_ks,
+    "soft_kolmogorov_smirnov": brute_soft_ks,
+    "mmd_gaussian": brute_mmd(brute_gaussian(0.1)),
+    "mmd_laplacian": brute_mmd(lambda d: np.exp(-np.abs(d) / 0.1)),
+    "gaussian_mmd": brute_mmd(brute_gaussian(0.1)),
+    "published_mmd": brute_mmd(brute_gaussian(0.1)),
+    "correlation_ratio": brute_correlation_ratio,
+    "published_correlation": brute_correlation,
+    "rate_gap": brute_gap,
+    "sharpened_rate_gap": brute_sharpened,
+}
 
 
-@pytest.mark.parametrize("name, groups", [(n, g) for n in BRUTE for g in (2, 3) if g == 2 or NAMED[n].many])
+@pytest.mark.parametrize(
+    "name, groups", [(n, g) for n in BRUTE for g in (2, 3) if g == 2 or NAMED[n].many]
+)
 def test_value_and_gradient_are_the_brute_force(name, groups):
     prob, member, weight = rows(11, 12, groups)
     value, slopes = compiled(name)(prob, member, weight)
     np.testing.assert_allclose(value, BRUTE[name](prob, member, weight), rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(slopes, slope(lambda p: BRUTE[name](p, member, weight), prob), rtol=1e-3, atol=2e-5)
+    np.testing.assert_allclose(
+        slopes, slope(lambda p: BRUTE[name](p, member, weight), prob), rtol=1e-3, atol=2e-5
+    )
 
 
 def test_the_multiple_correlation_of_three_groups_is_the_r_squared_of_the_indicators():
@@ -230,8 +304,12 @@ def test_the_multiple_correlation_of_three_groups_is_the_r_squared_of_the_indica
     root = np.sqrt(weight)[:, None]
     fitted = member @ np.linalg.lstsq(root * member, root[:, 0] * prob, rcond=None)[0]
     mean = np.average(prob, weights=weight)
-    r2 = np.average((fitted - mean) ** 2, weights=weight) / np.average((prob - mean) ** 2, weights=weight)
-    np.testing.assert_allclose(compiled("correlation_ratio")(prob, member, weight)[0] ** 2, r2, rtol=1e-4)
+    r2 = np.average((fitted - mean) ** 2, weights=weight) / np.average(
+        (prob - mean) ** 2, weights=weight
+    )
+    np.testing.assert_allclose(
+        compiled("correlation_ratio")(prob, member, weight)[0] ** 2, r2, rtol=1e-4
+    )
 
 
 def test_adjusted_mmd_by_its_formula_with_weights():
@@ -249,19 +327,35 @@ def test_adjusted_mmd_by_its_formula_with_weights():
 
 
 @pytest.mark.parametrize("groups", [2, 3])
-@pytest.mark.parametrize("condition, theirs", [
-    (conditions.everyone, fairlearn.selection_rate), (conditions.negatives, fairlearn.false_positive_rate),
-    (conditions.positives, fairlearn.true_positive_rate)], ids=["selection", "fpr", "tpr"])
+@pytest.mark.parametrize(
+    "condition, theirs",
+    [
+        (conditions.everyone, fairlearn.selection_rate),
+        (conditions.negatives, fairlearn.false_positive_rate),
+        (conditions.positives, fairlearn.true_positive_rate),
+    ],
+    ids=["selection", "fpr", "tpr"],
+)
 def test_the_soft_gap_of_decisions_is_fairlearns_difference(condition, theirs, groups):
     rng = np.random.default_rng(groups)
     _, member, weight = rows(groups, 40, groups)
-    label, decision = (rng.random(40) < 0.5).astype(np.float32), (rng.random(40) < 0.6).astype(np.float32)
-    frame = fairlearn.MetricFrame(metrics=theirs, y_true=label, y_pred=decision, sensitive_features=member.argmax(1),
-                                  sample_params={"sample_weight": weight})
+    label, decision = (
+        (rng.random(40) < 0.5).astype(np.float32),
+        (rng.random(40) < 0.6).astype(np.float32),
+    )
+    frame = fairlearn.MetricFrame(
+        metrics=theirs,
+        y_true=label,
+        y_pred=decision,
+        sensitive_features=member.argmax(1),
+        sample_params={"sample_weight": weight},
+    )
     got = notions.rate_gap(decision, member, weight * condition(label, np.ones(40, np.float32)))
     np.testing.assert_allclose(got, frame.difference(), atol=1e-6)
     rate = [frame.by_group[g] for g in range(groups)]
-    np.testing.assert_allclose(notions.ratio(jnp.asarray(rate), jnp.ones(groups)), frame.ratio(), atol=1e-6)
+    np.testing.assert_allclose(
+        notions.ratio(jnp.asarray(rate), jnp.ones(groups)), frame.ratio(), atol=1e-6
+    )
 
 
 def test_difference_and_ratio_look_at_present_groups_only():
@@ -269,7 +363,10 @@ def test_difference_and_ratio_look_at_present_groups_only():
     assert notions.difference(rate, jnp.array([1.0, 0, 2])) == pytest.approx(0.3)
     assert notions.ratio(rate, jnp.array([1.0, 0, 2])) == pytest.approx(0.4)
     for mass in ([0.0, 0, 0], [0.0, 1, 0]):
-        assert notions.difference(rate, jnp.array(mass)) == 0 and notions.ratio(rate, jnp.array(mass)) == 1
+        assert (
+            notions.difference(rate, jnp.array(mass)) == 0
+            and notions.ratio(rate, jnp.array(mass)) == 1
+        )
     assert notions.ratio(jnp.zeros(2), jnp.ones(2)) == 1
 
 
@@ -306,7 +403,10 @@ def test_rows_and_groups_have_no_order(name):
 @pytest.mark.parametrize("name", [c.name for c in DISTANCES if c.many])
 def test_three_groups_have_no_order(name):
     prob, member, weight = rows(3, 12, 3)
-    values = [compiled(name)(prob, member[:, list(p)], weight)[0] for p in itertools.permutations(range(3))]
+    values = [
+        compiled(name)(prob, member[:, list(p)], weight)[0]
+        for p in itertools.permutations(range(3))
+    ]
     np.testing.assert_allclose(values, values[0], rtol=1e-5)
 
 
@@ -316,7 +416,9 @@ def test_an_empty_third_group_changes_nothing(name):
         pytest.skip("counts an empty group as rate zero")
     prob, member, weight = rows(3)
     wide = np.concatenate([member, np.zeros((12, 1), np.float32)], axis=1)
-    np.testing.assert_allclose(compiled(name)(prob, wide, weight)[0], compiled(name)(prob, member, weight)[0], rtol=1e-5)
+    np.testing.assert_allclose(
+        compiled(name)(prob, wide, weight)[0], compiled(name)(prob, member, weight)[0], rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("name", [c.name for c in DISTANCES if c.duplicates])
@@ -329,9 +431,13 @@ def test_duplicating_all_rows_changes_nothing(name):
     np.testing.assert_allclose(halves[:6], slopes[:6] / 2, rtol=1e-4, atol=1e-6)
 
 
-ABSENT = {"one group": lambda g, w: (np.eye(2, dtype=np.float32)[np.zeros(12, int)], w),
-          "one group of weight": lambda g, w: (g, w * g[:, 0]), "no demographics": lambda g, w: (0 * g, w),
-          "empty": lambda g, w: (g, 0 * w), "one row": lambda g, w: (g, w * (np.arange(12) == 5))}
+ABSENT = {
+    "one group": lambda g, w: (np.eye(2, dtype=np.float32)[np.zeros(12, int)], w),
+    "one group of weight": lambda g, w: (g, w * g[:, 0]),
+    "no demographics": lambda g, w: (0 * g, w),
+    "empty": lambda g, w: (g, 0 * w),
+    "one row": lambda g, w: (g, w * (np.arange(12) == 5)),
+}
 
 
 @zero_when_absent
@@ -410,7 +516,9 @@ BATCHES = [rows(seed) for seed in (20, 21, 22)]
 
 @functools.cache
 def over_batches():
-    return jax.jit(jax.vmap(everything.__wrapped__))(*(np.stack(v) for v in zip(*BATCHES, strict=True)))
+    return jax.jit(jax.vmap(everything.__wrapped__))(
+        *(np.stack(v) for v in zip(*BATCHES, strict=True))
+    )
 
 
 @every
@@ -424,7 +532,9 @@ def test_vmap_is_a_loop(name):
 
 @every
 def test_jit_is_eager(name):
-    np.testing.assert_allclose(NAMED[name].distance(*BATCHES[0]), compiled(name)(*BATCHES[0])[0], rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(
+        NAMED[name].distance(*BATCHES[0]), compiled(name)(*BATCHES[0])[0], rtol=1e-5, atol=1e-7
+    )
 
 
 # ------------------------------------------------------------------------------------------- conditions
@@ -452,14 +562,18 @@ def test_nobody_is_nobody():
 def test_exclusive_is_a_loop_over_rows_and_tasks(name, tasks):
     labels, mask = label_table(tasks)
     for task in range(tasks):
-        got = notions.exclusive(getattr(conditions, name), jnp.asarray(labels), jnp.asarray(mask), task)
+        got = notions.exclusive(
+            getattr(conditions, name), jnp.asarray(labels), jnp.asarray(mask), task
+        )
         np.testing.assert_array_equal(got, brute_exclusive(name, labels, mask, task))
 
 
 def test_exclusive_negatives_of_one_task_are_exclusive_positives_of_the_other():
     labels, mask = map(jnp.asarray, label_table(2))
-    np.testing.assert_array_equal(notions.exclusive(conditions.negatives, labels, mask, 0),
-                                  notions.exclusive(conditions.positives, labels, mask, 1))
+    np.testing.assert_array_equal(
+        notions.exclusive(conditions.negatives, labels, mask, 0),
+        notions.exclusive(conditions.positives, labels, mask, 1),
+    )
 
 
 def test_exclusive_needs_a_condition_with_an_opposite():

@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 
 from fairjax import report
+from fairjax.core.types import DataError
 from fairjax.metrics import GroupTable
 from fairjax.report import read_table, study, write_table
 from fairjax.report.page import MOST, embedded, payload, shown_rows
 from fairjax.report.summary import summarize
-from fairjax.types import DataError
 
 GAP = "false_positive_rate_difference"
 HOSTILE = (
     "<script>window.pwned=1</script>",
-    "\"><img src=x onerror=\"window.pwned=1\">",
+    '"><img src=x onerror="window.pwned=1">',
     "$x$ 'quoted' $\\frac{1$",  # not even valid mathematics
     "</script><script>window.pwned=1</script><!--",
     "{{script}} %{x} <b>bold</b> &lt;i&gt; <a href='javascript:window.pwned=1'>a</a>",
@@ -30,23 +30,45 @@ HOSTILE = (
 )
 
 
-def make(methods=("vanilla", "mtaf"), tasks=("income", "occupation"), attributes=("sex",), runs=12, seed=0):
+def make(
+    methods=("vanilla", "mtaf"),
+    tasks=("income", "occupation"),
+    attributes=("sex",),
+    runs=12,
+    seed=0,
+):
     """A table that looks like a sweep's, and its description."""
     rng = np.random.default_rng(seed)
     n = runs * len(methods)
-    table = {"run": np.arange(n), "method": np.repeat(np.array(methods), runs), "point": np.arange(n) // 2,
-             "seed": np.arange(n) % 2, "diverged": np.arange(n) == 1}
-    table |= {f"knob.lam[{task}]": rng.uniform(0, 5, n).astype(np.float32) for task in tasks}
-    table["knob.learning_rate"] = np.full(n, 0.02)
+    table = {
+        "run": np.arange(n),
+        "method": np.repeat(np.array(methods), runs),
+        "point": np.arange(n) // 2,
+        "seed": np.arange(n) % 2,
+        "diverged": np.arange(n) == 1,
+    }
+    table |= {f"hparam.lam[{task}]": rng.uniform(0, 5, n).astype(np.float32) for task in tasks}
+    table["hparam.learning_rate"] = np.full(n, 0.02)
     for split in ("validation", "test"):
         table |= {f"{split}.error[{task}]": rng.uniform(0.1, 0.2, n) for task in tasks}
-        table |= {f"{split}.{GAP}[{task}|{a}]": rng.uniform(0, 0.1, n) for task in tasks for a in attributes}
+        table |= {
+            f"{split}.{GAP}[{task}|{a}]": rng.uniform(0, 0.1, n)
+            for task in tasks
+            for a in attributes
+        }
         table |= {f"{split}.are": rng.uniform(0.9, 1.2, n), f"{split}.arfg": rng.uniform(0, 1, n)}
     for name, values in table.items():
         if name.startswith(("validation", "test")):
             values[table["diverged"]] = np.nan
-    info = {"tasks": list(tasks), "attributes": list(attributes), "gap": GAP, "title": "Made up", "seeds": [0, 1],
-            "command": "fairjax train --like OUT --run {run}", "environment": {"device": "cpu"}}
+    info = {
+        "tasks": list(tasks),
+        "attributes": list(attributes),
+        "gap": GAP,
+        "title": "Made up",
+        "seeds": [0, 1],
+        "command": "fairjax train --like OUT --run {run}",
+        "environment": {"device": "cpu"},
+    }
     return table, info
 
 
@@ -57,10 +79,13 @@ def blank(table, *starts):
 
 def brute_front(points):
     """Non-dominated rows, straight from the definition."""
-    return [i for i, p in enumerate(points) if not any((q <= p).all() and (q < p).any() for q in points)]
+    return [
+        i for i, p in enumerate(points) if not any((q <= p).all() and (q < p).any() for q in points)
+    ]
 
 
 # the table
+
 
 def test_table_comes_back_with_hostile_names(tmp_path):
     table, _ = make(methods=HOSTILE, tasks=HOSTILE[:3], attributes=HOSTILE[3:])
@@ -76,25 +101,37 @@ def test_table_bytes_depend_on_numbers_only(tmp_path):
     table["test.are"][:3] = [0.1, np.inf, 1e-300]
     first = write_table(tmp_path / "a.csv", table).read_bytes()
     assert write_table(tmp_path / "b.csv", read_table(tmp_path / "a.csv")).read_bytes() == first
-    assert write_table(tmp_path / "c.csv", {k: v.copy() for k, v in table.items()}).read_bytes() == first
+    assert (
+        write_table(tmp_path / "c.csv", {k: v.copy() for k, v in table.items()}).read_bytes()
+        == first
+    )
     cells = first.decode().splitlines()[1].split(",")
     assert cells[list(table).index("test.are")] == "0.1"
-    assert float(np.float32(cells[list(table).index("knob.lam[income]")])) == float(table["knob.lam[income]"][0])
+    assert float(np.float32(cells[list(table).index("hparam.lam[income]")])) == float(
+        table["hparam.lam[income]"][0]
+    )
 
 
 def test_whole_knobs_are_written_as_floats(tmp_path):
-    write_table(tmp_path / "a.csv", {"run": np.arange(2), "knob.depth": np.array([1, 2])})
-    write_table(tmp_path / "b.csv", {"run": np.arange(2), "knob.depth": np.array([1.0, 2.0])})
-    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes() == b"run,knob.depth\n0,1.0\n1,2.0\n"
+    write_table(tmp_path / "a.csv", {"run": np.arange(2), "hparam.depth": np.array([1, 2])})
+    write_table(tmp_path / "b.csv", {"run": np.arange(2), "hparam.depth": np.array([1.0, 2.0])})
+    assert (
+        (tmp_path / "a.csv").read_bytes()
+        == (tmp_path / "b.csv").read_bytes()
+        == b"run,hparam.depth\n0,1.0\n1,2.0\n"
+    )
 
 
-@pytest.mark.parametrize(("text", "says"), [
-    ("", "name every column once"),
-    ("run,run\n1,2\n", "name every column once"),
-    ("run,seed\n1,2\n3\n", "row 2 has 1 cells"),
-    ("run,test.are\n1,high\n", "'test.are'"),
-    ("run,diverged\n1,True\n", "'diverged'"),
-])
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "name every column once"),
+        ("run,run\n1,2\n", "name every column once"),
+        ("run,seed\n1,2\n3\n", "row 2 has 1 cells"),
+        ("run,test.are\n1,high\n", "'test.are'"),
+        ("run,diverged\n1,True\n", "'diverged'"),
+    ],
+)
 def test_broken_table_is_refused(tmp_path, text, says):
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(DataError, match=says):
@@ -123,6 +160,7 @@ def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 
 # what is selected
 
+
 def test_frontier_is_selected_on_validation_and_reported_on_test():
     table, info = make(methods=("only",), runs=30)
     chosen = summarize(study(table, info))["methods"]["only"]
@@ -139,7 +177,10 @@ def test_frontier_is_selected_on_validation_and_reported_on_test():
 def test_hypervolume_by_hand():
     table, info = make(methods=("only",), runs=4)
     table["diverged"][:] = False
-    table["validation.are"][:], table["validation.arfg"][:] = [1.0, 1.1, 1.2, 1.2], [0.5, 0.25, 0.5, 0.5]
+    table["validation.are"][:], table["validation.arfg"][:] = (
+        [1.0, 1.1, 1.2, 1.2],
+        [0.5, 0.25, 0.5, 0.5],
+    )
     table["test.are"][:], table["test.arfg"][:] = [1.0, 1.125, 0.75, 2.0], [0.5, 0.25, 0.75, 2.0]
     summary = summarize(study(table, info))
     only = summary["methods"]["only"]
@@ -155,7 +196,9 @@ def test_reference_may_be_given_and_otherwise_lies_beyond_every_frontier():
     table["test.are"] += 5
     seen = study(table, info)
     fronts = seen.overall.fronts.values()
-    points = np.concatenate([seen.overall.show[rows] for front in fronts for rows in (front.validation, front.test)])
+    points = np.concatenate(
+        [seen.overall.show[rows] for front in fronts for rows in (front.validation, front.test)]
+    )
     assert (points < np.array(seen.reference)).all()
 
 
@@ -178,7 +221,9 @@ def test_collapsed_runs_do_not_set_the_limits_and_are_counted():
 def test_method_far_from_the_others_stays_in_view():
     table, info = make(methods=("a", "b", "c"), runs=40)
     table["test.error[income]"][:4] = 0.9
-    table = {k: v[3:] if k != "test.error[income]" else np.append(v[3], v[4:]) for k, v in table.items()}
+    table = {
+        k: v[3:] if k != "test.error[income]" else np.append(v[3], v[4:]) for k, v in table.items()
+    }
     table["method"] = np.append("alone", table["method"][1:])
     assert study(table, info).tasks[0].limits[0][1] > 0.9
 
@@ -193,13 +238,22 @@ def test_info_that_lacks_a_part_is_refused():
 
 # the files
 
+
 def test_write_leaves_the_named_files(tmp_path):
     table, info = make(methods=("a", "b", "c", "d"))
     info["single_task"] = {"test.error[income]": 0.15, f"test.{GAP}[income|sex]": 0.05}
     paths = report.write(tmp_path / "new" / "out", table, info)
-    assert [p.name for p in paths] == ["table.csv", "summary.json", "frontier_tasks.png", "frontier_relative.png",
-                                       "tradeoff.png", "report.html"]
-    assert sorted(p.name for p in (tmp_path / "new" / "out").iterdir()) == sorted(p.name for p in paths)
+    assert [p.name for p in paths] == [
+        "table.csv",
+        "summary.json",
+        "frontier_tasks.png",
+        "frontier_relative.png",
+        "tradeoff.png",
+        "report.html",
+    ]
+    assert sorted(p.name for p in (tmp_path / "new" / "out").iterdir()) == sorted(
+        p.name for p in paths
+    )
     assert all(p.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" for p in paths if p.suffix == ".png")
     summary = json.loads(paths[1].read_text())
     assert summary["info"] == info and list(summary["methods"]) == ["a", "b", "c", "d"]
@@ -211,7 +265,9 @@ def test_many_methods_have_a_picture_each(tmp_path, empty):
     table, info = make(methods=(*HOSTILE, "last"), runs=4)
     table = blank(table, "test", "validation") if empty else table
     few = {k: v[:24] for k, v in table.items()}
-    assert "frontier_methods.png" not in [p.name for p in report.write_figures(tmp_path, study(few, info))]
+    assert "frontier_methods.png" not in [
+        p.name for p in report.write_figures(tmp_path, study(few, info))
+    ]
     path = report.write_figures(tmp_path, study(table, info))[-1]
     assert path.name == "frontier_methods.png" and path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
@@ -221,7 +277,10 @@ def test_same_numbers_same_files(tmp_path):
     first = report.write(tmp_path / "a", table, info)
     second = report.write(tmp_path / "b", read_table(first[0]), info)
     for old, new in zip(first, second, strict=True):
-        if old.suffix in (".csv", ".png"):  # float32 knobs come back as float64 and show more digits in the others
+        if old.suffix in (
+            ".csv",
+            ".png",
+        ):  # float32 hparams come back as float64 and show more digits in the others
             assert old.read_bytes() == new.read_bytes(), old.name
 
 
@@ -233,11 +292,15 @@ def test_drawing_leaves_matplotlib_as_it_was(tmp_path):
 
 
 EMPTY = {
-    "no single-task baseline": (lambda t: {k: v for k, v in t.items() if not k.endswith(("are", "arfg"))},
-                                "no finite ARE or ARFG"),
+    "no single-task baseline": (
+        lambda t: {k: v for k, v in t.items() if not k.endswith(("are", "arfg"))},
+        "no finite ARE or ARFG",
+    ),
     "baseline of NaN": (lambda t: blank(t, "test.are", "test.arfg"), "no finite ARE or ARFG"),
-    "all diverged": (lambda t: blank(t, "test", "validation") | {"diverged": np.ones(len(t["run"]), bool)},
-                     "runs diverged"),
+    "all diverged": (
+        lambda t: blank(t, "test", "validation") | {"diverged": np.ones(len(t["run"]), bool)},
+        "runs diverged",
+    ),
     "NaN gap": (lambda t: blank(t, f"test.{GAP}[income"), "for task income: the panel is empty"),
     "no validation": (lambda t: blank(t, "validation"), "selected on the test set"),
     "one run": (lambda t: {k: v[-1:] for k, v in t.items()}, "single run"),
@@ -253,7 +316,9 @@ def test_what_is_missing_is_said(tmp_path, case):
     page = (tmp_path / "report.html").read_text("utf-8")
     assert says in html.unescape(page.split("<main>")[1].split("</header>")[0])
     assert all(p.stat().st_size for p in paths)
-    json.loads((tmp_path / "summary.json").read_text(), parse_constant=pytest.fail)  # NaN is not JSON
+    json.loads(
+        (tmp_path / "summary.json").read_text(), parse_constant=pytest.fail
+    )  # NaN is not JSON
 
 
 def test_one_task_has_no_tradeoff_figure(tmp_path):
@@ -272,36 +337,60 @@ def test_no_attribute_no_task(tmp_path):
 
 # the groups of one run
 
+
 def group_rows(task="income", attribute="sex", levels=("F", "M")):
     """The columns of a group table: two statistics, values that say where they are from."""
     rows = [("", "overall"), *((attribute, level) for level in levels), (attribute, "difference")]
     rows = [(task, *row, name) for row in rows for name in ("log_loss", "selection_rate")]
-    columns = dict(zip(("task", "attribute", "group", "statistic"), map(np.array, zip(*rows, strict=True)), strict=True))
+    columns = dict(
+        zip(
+            ("task", "attribute", "group", "statistic"),
+            map(np.array, zip(*rows, strict=True)),
+            strict=True,
+        )
+    )
     value = np.arange(len(rows)) / 100
-    return columns | {"count": 1000.0 + np.arange(len(rows)), "value": value, "low": value - 0.005, "high": value + 0.005}
+    return columns | {
+        "count": 1000.0 + np.arange(len(rows)),
+        "value": value,
+        "low": value - 0.005,
+        "high": value + 0.005,
+    }
 
 
 def cells(page):
     """Texts of the group tables, row by row, with the intervals behind their values."""
     section = page.split("<section><h2>Groups")[1].split("</section>")[0]
-    return [[html.unescape(re.sub("<[^>]+>", "|", cell)).strip("|") for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)]
-            for row in re.findall(r"<tr.*?</tr>", section)]
+    return [
+        [
+            html.unescape(re.sub("<[^>]+>", "|", cell)).strip("|")
+            for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)
+        ]
+        for row in re.findall(r"<tr.*?</tr>", section)
+    ]
 
 
 def test_groups_of_a_run_stand_in_the_page_and_come_back(tmp_path):
     table, info = make()
     info["groups"] = {"run": 7, "method": "mtaf", "minimum": 10.0, "left_out": {"sex=<other>": 3.0}}
-    groups = GroupTable(group_rows(levels=("F", "difference")), info["groups"]["left_out"])  # a level of an awkward name
+    groups = GroupTable(
+        group_rows(levels=("F", "difference")), info["groups"]["left_out"]
+    )  # a level of an awkward name
     paths = report.write(tmp_path, table, info, groups)
     assert "groups.csv" in [p.name for p in paths]
     page = (tmp_path / "report.html").read_text("utf-8")
-    assert "<h2>Groups: run 7 (mtaf)</h2>" in page and "less than 10 are left out: sex=&lt;other&gt; (3)." in page
+    assert (
+        "<h2>Groups: run 7 (mtaf)</h2>" in page
+        and "less than 10 are left out: sex=&lt;other&gt; (3)." in page
+    )
     assert cells(page) == [
         ["group", "rows", "selection rate", "log loss"],
-        ["everyone", "1,001", "0.010|0.005 \u2013 0.015", "0.000|\u22120.005 \u2013 0.005"], ["sex"],
+        ["everyone", "1,001", "0.010|0.005 \u2013 0.015", "0.000|\u22120.005 \u2013 0.005"],
+        ["sex"],
         ["F", "1,003", "0.030|0.025 \u2013 0.035", "0.020|0.015 \u2013 0.025"],
         ["difference", "1,005", "0.050|0.045 \u2013 0.055", "0.040|0.035 \u2013 0.045"],
-        ["difference", "1,007", "0.070|0.065 \u2013 0.075", "0.060|0.055 \u2013 0.065"]]
+        ["difference", "1,007", "0.070|0.065 \u2013 0.075", "0.060|0.055 \u2013 0.065"],
+    ]
     back = read_table(tmp_path / "groups.csv")
     for name, values in groups.columns.items():
         np.testing.assert_array_equal(back[name], values, err_msg=name)
@@ -313,8 +402,14 @@ def test_groups_of_a_run_stand_in_the_page_and_come_back(tmp_path):
 def test_groups_without_intervals_or_numbers_and_large_ones(tmp_path):
     columns = group_rows() | {"value": np.array([np.nan, 12345.6, 55.55, -3.2, 0, 1, 2, 3])}
     columns |= {"low": np.full(8, np.nan), "high": np.full(8, np.nan)}
-    page = report.write_page(tmp_path / "p.html", study(*make()), GroupTable(columns, {})).read_text("utf-8")
-    assert [row[2:] for row in cells(page)[1:4]] == [["12,346", "\u2013"], [], ["\u22123.200", "55.5"]]
+    page = report.write_page(
+        tmp_path / "p.html", study(*make()), GroupTable(columns, {})
+    ).read_text("utf-8")
+    assert [row[2:] for row in cells(page)[1:4]] == [
+        ["12,346", "\u2013"],
+        [],
+        ["\u22123.200", "55.5"],
+    ]
     assert "Small type" not in page
 
 
@@ -322,7 +417,12 @@ def test_the_chosen_run_is_the_knee_of_all_methods_selected_on_validation():
     table, info = make(methods=("single_task", "a", "b"), runs=10)
     table["validation.are"][:], table["validation.arfg"][:] = 1.5, 1.5
     table["validation.are"][[3, 12, 17, 25]] = [0.1, 1.0, 1.1, 1.2]
-    table["validation.arfg"][[3, 12, 17, 25]] = [0.1, 1.0, 0.55, 0.5]  # the first is of single tasks, the third bulges most
+    table["validation.arfg"][[3, 12, 17, 25]] = [
+        0.1,
+        1.0,
+        0.55,
+        0.5,
+    ]  # the first is of single tasks, the third bulges most
     table["run"] = table["run"] + 100
     assert report.knee_run(table, info) == 117
     table["diverged"][17] = True
@@ -333,6 +433,7 @@ def test_the_chosen_run_is_the_knee_of_all_methods_selected_on_validation():
 
 
 # the page
+
 
 def test_embedded_json_cannot_leave_its_element():
     value = {name: [name] for name in HOSTILE}
@@ -356,25 +457,40 @@ def test_a_large_sweep_is_thinned_but_keeps_every_frontier():
 def test_markup_of_the_page_is_ours_alone(tmp_path):
     table, info = hostile()
     info["groups"] = {"run": 7, "method": HOSTILE[3], "minimum": 1.0}
-    groups = GroupTable(group_rows(HOSTILE[0], HOSTILE[3], (HOSTILE[1], HOSTILE[4])), {HOSTILE[1]: 1.0})
-    page = report.write_page(tmp_path / "report.html", study(table, info), groups).read_text("utf-8")
+    groups = GroupTable(
+        group_rows(HOSTILE[0], HOSTILE[3], (HOSTILE[1], HOSTILE[4])), {HOSTILE[1]: 1.0}
+    )
+    page = report.write_page(tmp_path / "report.html", study(table, info), groups).read_text(
+        "utf-8"
+    )
     plain = tmp_path / "plain.html"
-    report.write_page(plain, study(*make(methods=tuple("abcdef"), tasks="stu", attributes="abc")),
-                      GroupTable(group_rows(), {}))
+    report.write_page(
+        plain,
+        study(*make(methods=tuple("abcdef"), tasks="stu", attributes="abc")),
+        GroupTable(group_rows(), {}),
+    )
 
     def elements(text):
         return [text.count(tag) for tag in ("<script", "</script", "<img", "<b>", "<a ")]
 
     assert elements(page) == elements(plain.read_text("utf-8"))
-    assert "{{script}} %{x} &lt;b&gt;" in page  # a name that looks like a slot of the template stays a name
-    assert not re.findall(r"(?:src|href)=\"?https?:", page.split("<script>")[0] + page.rsplit("<script>", 1)[1])
+    assert (
+        "{{script}} %{x} &lt;b&gt;" in page
+    )  # a name that looks like a slot of the template stays a name
+    assert not re.findall(
+        r"(?:src|href)=\"?https?:", page.split("<script>")[0] + page.rsplit("<script>", 1)[1]
+    )
 
 
 def hostile():
     """A table and a description whose every name tries something."""
     table, info = make(methods=HOSTILE, tasks=HOSTILE[:3], attributes=HOSTILE[3:])
-    return table, info | {"title": HOSTILE[1], "selection": HOSTILE[0], "environment": {HOSTILE[3]: HOSTILE[1]},
-                          "command": f"fairjax train --like '{HOSTILE[3]}' --run {{run}}"}
+    return table, info | {
+        "title": HOSTILE[1],
+        "selection": HOSTILE[0],
+        "environment": {HOSTILE[3]: HOSTILE[1]},
+        "command": f"fairjax train --like '{HOSTILE[3]}' --run {{run}}",
+    }
 
 
 PROBE = """<script>
@@ -413,17 +529,28 @@ const wait = setInterval(() => {
 
 def browse(page, scratch):
     """Open a copy of the page, with a probe at its end, in headless Chromium; what the probe found."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    chromium = (
+        shutil.which("chromium")
+        or shutil.which("chromium-browser")
+        or shutil.which("google-chrome")
+    )
     if chromium is None:
         pytest.skip("no chromium on this machine")
     text = page.read_text("utf-8")
     end = text.rindex("</body>")
     copy = scratch / "probed.html"
     copy.write_text(text[:end] + PROBE + text[end:], "utf-8")
-    flags = ("--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-             "--disable-component-update --disable-sync --virtual-time-budget=20000 --dump-dom").split()
-    done = subprocess.run([chromium, *flags, f"--user-data-dir={scratch / 'profile'}", copy.as_uri()],
-                          capture_output=True, text=True, timeout=120, check=False)
+    flags = (
+        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+        "--disable-component-update --disable-sync --virtual-time-budget=20000 --dump-dom"
+    ).split()
+    done = subprocess.run(
+        [chromium, *flags, f"--user-data-dir={scratch / 'profile'}", copy.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     found = re.search(r"RESULT(.*)END", done.stdout, re.DOTALL)
     assert found, f"the page never became ready: {done.stdout[-500:]!r} {done.stderr[-500:]!r}"
     return json.loads(html.unescape(found.group(1)))
@@ -431,15 +558,31 @@ def browse(page, scratch):
 
 def test_page_in_a_browser_with_hostile_names(tmp_path):
     table, info = hostile()
-    groups = GroupTable(group_rows(HOSTILE[0], HOSTILE[3], (HOSTILE[1], HOSTILE[4])), {HOSTILE[1]: 1.0})
+    groups = GroupTable(
+        group_rows(HOSTILE[0], HOSTILE[3], (HOSTILE[1], HOSTILE[4])), {HOSTILE[1]: 1.0}
+    )
     report.write(tmp_path, table, info, groups)
     seen = browse(tmp_path / "report.html", tmp_path)
-    assert seen["pwned"] and seen["strangers"] == 0 and seen["scripts"] == 4  # plotly, data, ours, the probe
-    assert seen["before"] == "" and seen["command"] == info["command"].replace("{run}", "7") and seen["copy"]
+    assert (
+        seen["pwned"] and seen["strangers"] == 0 and seen["scripts"] == 4
+    )  # plotly, data, ours, the probe
+    assert (
+        seen["before"] == ""
+        and seen["command"] == info["command"].replace("{run}", "7")
+        and seen["copy"]
+    )
     assert seen["ring"] == pytest.approx([table["test.are"][7]], rel=1e-5)
-    assert HOSTILE[0] in seen["tip"] and "run 8" in seen["tip"] and f"{table['test.are'][8]:.4f}"[:5] in seen["tip"]
+    assert (
+        HOSTILE[0] in seen["tip"]
+        and "run 8" in seen["tip"]
+        and f"{table['test.are'][8]:.4f}"[:5] in seen["tip"]
+    )
     assert seen["row"][1] == info["command"].replace("{run}", str(seen["row"][0]))
-    assert seen["up"] == sorted(seen["up"]) and seen["down"] == seen["up"][::-1] and len(seen["up"]) > 6
+    assert (
+        seen["up"] == sorted(seen["up"])
+        and seen["down"] == seen["up"][::-1]
+        and len(seen["up"]) > 6
+    )
     assert seen["hidden"] == 3  # cloud, line and frontier of the first method
     assert "</script><script>" in seen["ytitle"] and "%{x} <b>" in seen["ytitle"]
     assert seen["shown"] == "scatter"

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from fairjax import gradients
 from fairjax.gradients import Rule
-from fairjax.gradients.gram import combine, gram
+from fairjax.gradients.gram_matrix import combine, gram
 from fairjax.gradients.rules.balance import gradnorm_gradient
 
 INF = float("inf")
@@ -36,7 +36,9 @@ class Case(NamedTuple):
     scales: bool = True  # u(s J) = s u(J)
     share: bool = False  # a row that is not there still counts in 1 / K
     alone: float = 1.0  # u / g for one row of length 2
-    jumps: bool = False  # where rows are dependent, the answer is not continuous, or not the only one
+    jumps: bool = (
+        False  # where rows are dependent, the answer is not continuous, or not the only one
+    )
 
 
 CASES = {
@@ -54,15 +56,21 @@ CASES = {
     "aligned_mtl": Case(gradients.aligned_mtl.rule(), share=True),
     "aligned_mtl_median": Case(gradients.aligned_mtl.rule(scale="median"), share=True),
     "aligned_mtl_rmse": Case(gradients.aligned_mtl.rule(scale="rmse"), share=True),
-    "config": Case(gradients.config.rule(), linear=True, jumps=True),
-    "upgrad": Case(gradients.upgrad.rule(ridge=0.0), safe=True, linear=True, moves=True, share=True),
+    "conflict_free": Case(gradients.conflict_free.rule(), linear=True, jumps=True),
+    "upgrad": Case(
+        gradients.upgrad.rule(ridge=0.0), safe=True, linear=True, moves=True, share=True
+    ),
     "dualproj": Case(gradients.dualproj.rule(ridge=0.0), safe=True, moves=True, share=True),
 }
 EVEN = [name for name in CASES if name not in ("pcgrad", "pcgrad_ascending", "gradvac")]
 
 
 def where(**law) -> list[str]:
-    return [name for name, case in CASES.items() if all(getattr(case, key) == value for key, value in law.items())]
+    return [
+        name
+        for name, case in CASES.items()
+        if all(getattr(case, key) == value for key, value in law.items())
+    ]
 
 
 @functools.lru_cache
@@ -73,13 +81,18 @@ def solver(name: str):
     def one(g):
         w, _, residual = rule.weights(g, None, rule.init(g.shape[0]), jax.random.key(0))
         return w, residual
+
     return jax.jit(jax.vmap(one))
 
 
-def weights_of(name: str, jacobians: np.ndarray, precise: bool = True) -> tuple[np.ndarray, np.ndarray]:
+def weights_of(
+    name: str, jacobians: np.ndarray, precise: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
     """Weights ``[N, K]`` and residuals in float64, or in float32, for ``[N, K, P]``."""
     count = len(jacobians)
-    some = jacobians[np.arange(max(8, count)) % count]  # so that few numbers of matrices are compiled
+    some = jacobians[
+        np.arange(max(8, count)) % count
+    ]  # so that few numbers of matrices are compiled
     with double():
         grams = jnp.asarray(some @ some.swapaxes(1, 2), jnp.float64 if precise else jnp.float32)
         w, residual = solver(name)(grams)
@@ -105,9 +118,17 @@ def longest(jacobians: np.ndarray) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------ published numbers
 
 PUBLISHED = {
-    "mean_rows": (1, 1, 1), "sum": (2, 2, 2), "pcgrad": (0.5848, 3.8012, 3.8012), "mgda": (0, 1, 1),
-    "imtl_g": (0.0767, 1, 1), "aligned_mtl": (0.2133, 0.9673, 0.9673), "config": (0.1588, 2.0706, 2.0706),
-    "cagrad_1": (0, 2, 2), "cagrad": (0.146803, 0.963299, 0.963299), "nash_mtl": (0.076584, 0.998533, 0.998533)}
+    "mean_rows": (1, 1, 1),
+    "sum": (2, 2, 2),
+    "pcgrad": (0.5848, 3.8012, 3.8012),
+    "mgda": (0, 1, 1),
+    "imtl_g": (0.0767, 1, 1),
+    "aligned_mtl": (0.2133, 0.9673, 0.9673),
+    "conflict_free": (0.1588, 2.0706, 2.0706),
+    "cagrad_1": (0, 2, 2),
+    "cagrad": (0.146803, 0.963299, 0.963299),
+    "nash_mtl": (0.076584, 0.998533, 0.998533),
+}
 MORE = {
     "upgrad": (gradients.upgrad.rule(), J, (0.2929, 1.9004, 1.9004)),
     "dualproj": (gradients.dualproj.rule(), J, (0.5563, 1.1109, 1.1109)),
@@ -116,12 +137,26 @@ MORE = {
     "pcgrad, three": (gradients.pcgrad.rule(ascending=True), J3, (-1.5, 2.5, -2.5, 0.5)),
     "mgda, three": (gradients.mgda.rule(), J3, (-0.3, 0.5, -0.5, 0.1)),
     "imtl_g, three": (gradients.imtl_g.rule(), J3, (-0.3, 0.5, -0.5, 0.1)),
-    "nash_mtl, three": (gradients.nash_mtl.rule(max_norm=INF), J3,
-                        tuple(np.array([0.680781, 0.680781, 0.871928]) @ J3)),
-    "cagrad, three": (gradients.cagrad.rule(rescale=0), J3, (-0.422474, 0.704124, -0.704124, 0.140825))}
+    "nash_mtl, three": (
+        gradients.nash_mtl.rule(max_norm=INF),
+        J3,
+        tuple(np.array([0.680781, 0.680781, 0.871928]) @ J3),
+    ),
+    "cagrad, three": (
+        gradients.cagrad.rule(rescale=0),
+        J3,
+        (-0.422474, 0.704124, -0.704124, 0.140825),
+    ),
+}
 PUBLISHED = {name: (CASES[name].rule, J, u) for name, u in PUBLISHED.items()} | MORE
-WEIGHTS = {"pcgrad": (2.2222, 1.5789), "mgda": (0.6, 0.4), "imtl_g": (0.5923, 0.4077), "nash_mtl": (0.591461, 0.407071),
-           "cagrad without rescaling": (0.7041, 0.5), "mgda, three": (0.3, 0.3, 0.4)}
+WEIGHTS = {
+    "pcgrad": (2.2222, 1.5789),
+    "mgda": (0.6, 0.4),
+    "imtl_g": (0.5923, 0.4077),
+    "nash_mtl": (0.591461, 0.407071),
+    "cagrad without rescaling": (0.7041, 0.5),
+    "mgda, three": (0.3, 0.3, 0.4),
+}
 
 
 @pytest.mark.parametrize("precise", [True, False], ids=["float64", "float32"])
@@ -143,8 +178,12 @@ def closed_forms() -> dict[str, np.ndarray]:
     """Weights for the two rows of J, from their squared lengths and product."""
     a, b, c = 18.0, -22.0, 38.0
     equal = np.linalg.solve([[a, b], [b, c]], np.sqrt([a, c]))
-    return {"pcgrad": np.array([1 - b / a, 1 - b / c]), "mgda": np.array([c - b, a - b]) / (a + c - 2 * b),
-            "imtl_g": equal / equal.sum(), "nash_mtl": 1 / np.sqrt([a, c]) / np.sqrt(1 + b / np.sqrt(a * c))}
+    return {
+        "pcgrad": np.array([1 - b / a, 1 - b / c]),
+        "mgda": np.array([c - b, a - b]) / (a + c - 2 * b),
+        "imtl_g": equal / equal.sum(),
+        "nash_mtl": 1 / np.sqrt([a, c]) / np.sqrt(1 + b / np.sqrt(a * c)),
+    }
 
 
 @pytest.mark.parametrize("name", closed_forms())
@@ -160,14 +199,19 @@ def test_gradvac_first_is_pcgrad_and_then_follows_its_running_mean():
         two, _, _ = rule.weights(g, None, phi, None)
         one, phi, two = (np.asarray(a) for a in (one, phi, two))
     np.testing.assert_allclose(one @ J3, [-1.5, 2.5, -2.5, 0.5], atol=1e-6)
-    np.testing.assert_allclose(phi, [[0, 0, -0.25], [0, 0, -0.25], [-0.25, -0.288675, 0]], atol=1e-6)
+    np.testing.assert_allclose(
+        phi, [[0, 0, -0.25], [0, 0, -0.25], [-0.25, -0.288675, 0]], atol=1e-6
+    )
     np.testing.assert_allclose(two @ J3, [-1.276393, 2.276393, -1.82918, 0.276393], atol=1e-6)
 
 
 def test_pcgrad_descending_differs():
     """The order of projections matters: rows in reverse are the descending order."""
-    np.testing.assert_allclose(sums(weights_of("pcgrad_ascending", J3[None, ::-1])[0], J3[None, ::-1])[0],
-                               [-1.75, 3.25, -2.25, 0.25], atol=1e-6)
+    np.testing.assert_allclose(
+        sums(weights_of("pcgrad_ascending", J3[None, ::-1])[0], J3[None, ::-1])[0],
+        [-1.75, 3.25, -2.25, 0.25],
+        atol=1e-6,
+    )
 
 
 # ------------------------------------------------------------------------------------------------ laws
@@ -176,7 +220,9 @@ SHAPES = ((2, 3), (4, 11), (9, 6))
 KINDS = ("free", "strong", "weak", "none")
 
 
-def jacobians(kind: str, shape: tuple[int, int], rank: int, seed: int, count: int = 8) -> np.ndarray:
+def jacobians(
+    kind: str, shape: tuple[int, int], rank: int, seed: int, count: int = 8
+) -> np.ndarray:
     """``[N, K, P]`` of a rank (for ``free``), or by the kind of stationarity.
 
     ``strong``: positive weights make the rows add up to 0. ``weak``: only weights with zeros among them do. ``none``: none
@@ -204,11 +250,15 @@ def jacobians(kind: str, shape: tuple[int, int], rank: int, seed: int, count: in
 @st.composite
 def drawn(draw, kinds=KINDS):
     kind = draw(st.sampled_from(kinds))
-    shape = draw(st.sampled_from(SHAPES[1:] if kind == "weak" else SHAPES))  # of two rows, one would be zero
+    shape = draw(
+        st.sampled_from(SHAPES[1:] if kind == "weak" else SHAPES)
+    )  # of two rows, one would be zero
     return kind, shape, draw(st.integers(1, min(shape))), draw(st.integers(0, 10**6))
 
 
-law = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+law = settings(
+    max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+)
 
 
 def test_the_matrices_are_what_they_are_called():
@@ -217,7 +267,9 @@ def test_the_matrices_are_what_they_are_called():
             for j in jacobians(kind, shape, 1, seed):
                 w = weights_of("mgda", j[None])[0][0]
                 assert (np.linalg.norm(w @ j) < 1e-3) == (kind != "none")
-        assert np.linalg.matrix_rank(jacobians("free", shape, min(2, *shape), seed)).max() == min(2, *shape)
+        assert np.linalg.matrix_rank(jacobians("free", shape, min(2, *shape), seed)).max() == min(
+            2, *shape
+        )
         for j in jacobians("weak", shape, 1, seed):  # row 0 can rise while no other row falls
             up = j[0] - j[0] @ np.linalg.pinv(j[1:]) @ j[1:]
             assert j[0] @ up > 0.1
@@ -233,7 +285,9 @@ def test_finite_at_every_scale_and_homogeneous(name, of, exponent):
     j = steady(name, j)
     if exponent and CASES[name].scales and len(j):
         precise = weights_of(name, j * 10.0**exponent)[0]
-        np.testing.assert_allclose(sums(precise, j), sums(weights_of(name, j)[0], j), atol=1e-4 * longest(j).max())
+        np.testing.assert_allclose(
+            sums(precise, j), sums(weights_of(name, j)[0], j), atol=1e-4 * longest(j).max()
+        )
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -304,8 +358,17 @@ def test_preferences(name):
     with double():
         g = jnp.asarray(j @ j.T)
         options = {} if name == "aligned_mtl" else {"ridge": 0.0}
-        made = np.asarray(jax.jit(jax.vmap(lambda e: getattr(gradients, name).rule(preference=e, **options).weights(
-            g, None, (), None)[0]))(jnp.asarray([*np.eye(4), p])))
+        made = np.asarray(
+            jax.jit(
+                jax.vmap(
+                    lambda e: (
+                        getattr(gradients, name)
+                        .rule(preference=e, **options)
+                        .weights(g, None, (), None)[0]
+                    )
+                )
+            )(jnp.asarray([*np.eye(4), p]))
+        )
         projected = np.asarray(projections(g[None])[0])
     if name != "aligned_mtl":
         np.testing.assert_allclose(made[:4], projected, atol=1e-9)
@@ -323,7 +386,11 @@ def test_mgda_meets_the_conditions_of_a_minimum(of):
         slope = np.einsum("nij,nj->ni", g, w) / scale[:, None]
         least = np.einsum("ni,ni->n", slope, w)[:, None]
         np.testing.assert_allclose(w.sum(axis=1), 1.0, atol=1e-5)
-        assert w.min() >= 0 and (slope - least).min() > -tolerance and np.abs(w * (slope - least)).max() < tolerance
+        assert (
+            w.min() >= 0
+            and (slope - least).min() > -tolerance
+            and np.abs(w * (slope - least)).max() < tolerance
+        )
         assert residual.max() < tolerance
 
 
@@ -331,8 +398,9 @@ def test_mgda_meets_the_conditions_of_a_minimum(of):
 @jax.vmap
 def projections(g):
     """DualProj's weights for each row by itself, ``[K, K]``."""
-    return jax.vmap(lambda e: gradients.dualproj.rule(preference=e, ridge=0.0).weights(g, None, (), None)[0])(
-        jnp.eye(g.shape[0], dtype=g.dtype))
+    return jax.vmap(
+        lambda e: gradients.dualproj.rule(preference=e, ridge=0.0).weights(g, None, (), None)[0]
+    )(jnp.eye(g.shape[0], dtype=g.dtype))
 
 
 @pytest.mark.parametrize("name", ["upgrad", "dualproj"])
@@ -346,7 +414,9 @@ def test_projections_meet_their_conditions(name, of):
         with double():
             each = np.asarray(projections(jnp.asarray(j @ j.swapaxes(1, 2)))).swapaxes(0, 1)
         total = sums(each.mean(axis=0), j)
-        np.testing.assert_allclose(sums(weights_of("upgrad", j)[0], j), total, atol=1e-4 * longest(j).max())
+        np.testing.assert_allclose(
+            sums(weights_of("upgrad", j)[0], j), total, atol=1e-4 * longest(j).max()
+        )
         pairs = [(each[i], np.broadcast_to(np.eye(k)[i], (n, k))) for i in range(k)]
     else:
         pairs = [(weights_of(name, j)[0], np.full((n, k), 1 / k))]
@@ -374,6 +444,7 @@ def test_cagrad_goes_where_the_least_product_is_largest(c, of):
     def dual(x):
         at = sums(x, j)
         return np.einsum("np,np->n", at, g0) + reach * np.linalg.norm(at, axis=1)
+
     rng = np.random.default_rng(0)
     least = np.full(len(j), INF)
     for spread in (0.1, 1.0, 10.0):
@@ -384,7 +455,9 @@ def test_cagrad_goes_where_the_least_product_is_largest(c, of):
     at_own = np.where(some, dual(own / np.where(some, own.sum(axis=1), 1.0)[:, None]), INF)
     scale = longest(j) ** 2
     assert (gain <= least + 1e-6 * scale).all()
-    regular = some & (np.linalg.norm(sums(own, j), axis=1) > 0.9 * reach) & (own.min(axis=1) > -1e-9)
+    regular = (
+        some & (np.linalg.norm(sums(own, j), axis=1) > 0.9 * reach) & (own.min(axis=1) > -1e-9)
+    )
     np.testing.assert_allclose(gain[regular], at_own[regular], atol=1e-4 * scale.max())
 
 
@@ -400,9 +473,13 @@ def test_nash_solves_its_equation(of):
     j = jacobians(*of)
     w, residual = weights_of("nash_mtl", j)
     g = j @ j.swapaxes(1, 2)
-    np.testing.assert_allclose(np.abs(np.einsum("nij,nj->ni", g, w) * w - 1.0).max(axis=1), residual, atol=1e-6)
+    np.testing.assert_allclose(
+        np.abs(np.einsum("nij,nj->ni", g, w) * w - 1.0).max(axis=1), residual, atol=1e-6
+    )
     assert w.min() > 0
-    solvable = np.array([np.linalg.cond(u @ u.T) < 1e4 for u in j / np.linalg.norm(j, axis=2, keepdims=True)])
+    solvable = np.array(
+        [np.linalg.cond(u @ u.T) < 1e4 for u in j / np.linalg.norm(j, axis=2, keepdims=True)]
+    )
     assert (residual[solvable] < 1e-3).all() and not (residual[~solvable] > 1e8).any()
 
 
@@ -414,10 +491,12 @@ def test_equal_projections_and_equal_cosines(of):
     j = j[[np.linalg.cond(x @ x.T) < 1e6 for x in j]]
     if len(j):
         unit = j / np.linalg.norm(j, axis=2, keepdims=True)
-        for name in ("imtl_g", "config"):
+        for name in ("imtl_g", "conflict_free"):
             u = sums(weights_of(name, j)[0], j)
             along = np.einsum("nkp,np->nk", unit, u)
-            np.testing.assert_allclose(along, along[:, :1] * np.ones_like(along), atol=1e-5 * np.abs(u).max())
+            np.testing.assert_allclose(
+                along, along[:, :1] * np.ones_like(along), atol=1e-5 * np.abs(u).max()
+            )
         length = np.einsum("nkp,np->n", j, u / np.linalg.norm(u, axis=1, keepdims=True))
         np.testing.assert_allclose(np.linalg.norm(u, axis=1), length, rtol=1e-4)
 
@@ -430,17 +509,30 @@ def test_aligned_rows_are_orthogonal_and_of_one_length(of):
     j = j[[np.linalg.cond(x @ x.T) < 1e6 for x in j]]
     for x in j[:2]:
         with double():
-            rows = np.stack([gradients.aligned_mtl.rule(preference=e).weights(jnp.asarray(x @ x.T), None, (), None)[0]
-                             for e in np.eye(len(x))]) @ x
+            rows = (
+                np.stack(
+                    [
+                        gradients.aligned_mtl.rule(preference=e).weights(
+                            jnp.asarray(x @ x.T), None, (), None
+                        )[0]
+                        for e in np.eye(len(x))
+                    ]
+                )
+                @ x
+            )
         least = np.linalg.eigvalsh(x @ x.T)[0]
-        np.testing.assert_allclose(rows @ rows.T, least * np.eye(len(x)), atol=1e-6 * np.abs(x).max() ** 2)
+        np.testing.assert_allclose(
+            rows @ rows.T, least * np.eye(len(x)), atol=1e-6 * np.abs(x).max() ** 2
+        )
 
 
 @law
 @given(seed=st.integers(0, 10**6))
 def test_for_two_rows_pcgrad_is_upgrad_of_the_sum(seed):
     j = jacobians("free", (2, 5), 2, seed)
-    np.testing.assert_allclose(weights_of("pcgrad", j)[0], 2 * weights_of("upgrad", j)[0], atol=1e-5)
+    np.testing.assert_allclose(
+        weights_of("pcgrad", j)[0], 2 * weights_of("upgrad", j)[0], atol=1e-5
+    )
 
 
 def vector_pcgrad(rows: np.ndarray, order: np.ndarray) -> np.ndarray:
@@ -473,7 +565,9 @@ def test_pcgrad_draws_an_order_for_each_row():
     rule = gradients.pcgrad.rule()
     with double():
         g = jnp.asarray(j @ j.T)
-        w = jax.vmap(lambda key: rule.weights(g, None, (), key)[0])(jax.random.split(jax.random.key(0), 200))
+        w = jax.vmap(lambda key: rule.weights(g, None, (), key)[0])(
+            jax.random.split(jax.random.key(0), 200)
+        )
     got = {tuple(np.round(u, 6)) for u in np.asarray(w) @ j}
     orders = itertools.product(*([(a, b), (b, a)] for a, b in ((1, 2), (0, 2), (0, 1))))
     assert got == {tuple(np.round(vector_pcgrad(j, order), 6)) for order in orders}
@@ -488,8 +582,11 @@ def test_a_row_of_zeros_has_no_say(name):
     gone = np.concatenate([j[:, :1], np.zeros_like(j[:, :1]), j[:, 1:]], axis=1)
     share = 3 / 4 if CASES[name].share else 1.0
     for precise, atol in ((True, 1e-6), (False, 2e-3)):
-        np.testing.assert_allclose(sums(weights_of(name, gone, precise)[0], gone),
-                                   share * sums(weights_of(name, j, precise)[0], j), atol=atol)
+        np.testing.assert_allclose(
+            sums(weights_of(name, gone, precise)[0], gone),
+            share * sums(weights_of(name, j, precise)[0], j),
+            atol=atol,
+        )
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -498,7 +595,10 @@ def test_one_row(name):
     np.testing.assert_allclose(w, [[CASES[name].alone]], rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["mgda", "cagrad_1", "upgrad", "dualproj", "imtl_g", "config", "aligned_mtl", "sum"])
+@pytest.mark.parametrize(
+    "name",
+    ["mgda", "cagrad_1", "upgrad", "dualproj", "imtl_g", "conflict_free", "aligned_mtl", "sum"],
+)
 def test_a_row_twice(name):
     """Duplicate tasks: finite, and still a descent direction for both."""
     j = jacobians("none", (2, 5), 2, 3)
@@ -513,34 +613,58 @@ def test_a_row_twice(name):
 def test_dwa_follows_the_ratio_of_periods():
     rule = gradients.dwa.rule(every=2, temperature=2.0)
     memory, eye, told = rule.init(2), jnp.eye(2), []
-    for pair in ([4.0, 1.0], [4.0, 1.0], [2.0, 1.0], [2.0, 1.0], [9.0, 9.0], [9.0, 9.0], [1.0, 1.0]):
+    for pair in (
+        [4.0, 1.0],
+        [4.0, 1.0],
+        [2.0, 1.0],
+        [2.0, 1.0],
+        [9.0, 9.0],
+        [9.0, 9.0],
+        [1.0, 1.0],
+    ):
         w, memory, _ = rule.weights(eye, jnp.asarray(pair), memory, None)
         told.append(np.asarray(w))
     np.testing.assert_array_equal(told[:4], 1.0)
-    expected = 2 * np.exp([0.25, 0.5]) / np.exp([0.25, 0.5]).sum()  # means 2 / 4 and 1 / 1, over temperature 2
+    expected = (
+        2 * np.exp([0.25, 0.5]) / np.exp([0.25, 0.5]).sum()
+    )  # means 2 / 4 and 1 / 1, over temperature 2
     np.testing.assert_allclose(told[4], expected, rtol=1e-6)
     np.testing.assert_array_equal(told[4], told[5])
-    np.testing.assert_allclose(told[6], 2 * np.exp([2.25, 4.5]) / np.exp([2.25, 4.5]).sum(), rtol=1e-6)
+    np.testing.assert_allclose(
+        told[6], 2 * np.exp([2.25, 4.5]) / np.exp([2.25, 4.5]).sum(), rtol=1e-6
+    )
 
 
 def test_dwa_does_not_count_steps_without_labels():
     rule = gradients.dwa.rule(every=2)
     memory = rule.init(2)
     for diagonal, pair in (([1.0, 1.0], [4.0, 1.0]), ([0.0, 1.0], [0.0, 1.0])):
-        _, memory, _ = rule.weights(jnp.diag(jnp.asarray(diagonal)), jnp.asarray(pair), memory, None)
+        _, memory, _ = rule.weights(
+            jnp.diag(jnp.asarray(diagonal)), jnp.asarray(pair), memory, None
+        )
     np.testing.assert_array_equal(memory.last, [4.0, 1.0])
 
 
-@pytest.mark.parametrize("name, loss", [
-    ("uncertainty", lambda s, values: jnp.sum(values / (2 * jnp.exp(s)) + s / 2)),
-    ("imtl_l", lambda s, values: jnp.sum(jnp.exp(s) * values - s))])
+@pytest.mark.parametrize(
+    "name, loss",
+    [
+        ("uncertainty", lambda s, values: jnp.sum(values / (2 * jnp.exp(s)) + s / 2)),
+        ("imtl_l", lambda s, values: jnp.sum(jnp.exp(s) * values - s)),
+    ],
+)
 def test_learned_weights_descend_their_loss(name, loss):
     """Adam's first moment is a tenth of the gradient; run long, ``w = 1 / (2 L)`` and ``w = 1 / L``."""
     rule, values = getattr(gradients, name).rule(learning_rate=0.05), jnp.asarray([2.0, 0.5])
     start = rule.init(2)
     w, memory, _ = rule.weights(jnp.eye(2), values, start, None)
-    np.testing.assert_allclose(w, {"uncertainty": 0.5 * np.exp(0.5), "imtl_l": 1.0}[name], rtol=1e-6)
-    moment = [leaf for path, leaf in jax.tree.leaves_with_path(memory.optimizer) if ".mu" in jax.tree_util.keystr(path)][0]
+    np.testing.assert_allclose(
+        w, {"uncertainty": 0.5 * np.exp(0.5), "imtl_l": 1.0}[name], rtol=1e-6
+    )
+    moment = [
+        leaf
+        for path, leaf in jax.tree.leaves_with_path(memory.optimizer)
+        if ".mu" in jax.tree_util.keystr(path)
+    ][0]
     np.testing.assert_allclose(10 * moment, jax.grad(loss)(start.number, values), rtol=1e-5)
     step = jax.jit(lambda m: rule.weights(jnp.eye(2), values, m, None)[:2])
     for _ in range(400):
@@ -549,13 +673,32 @@ def test_learned_weights_descend_their_loss(name, loss):
 
 
 def test_gradnorm_gradient_and_bounds():
-    np.testing.assert_allclose(gradnorm_gradient(jnp.diag(jnp.asarray([4.0, 1, 16])), jnp.asarray([0.8, 0.5, 0.9]),
-                                                 jnp.ones(3), jnp.ones(3), 1.5), [-2.0, -1.0, 4.0])
-    for alpha, sign in ((0.5, -1.0), (1.5, 1.0)):  # the target 1.25 * 0.8^alpha is above and below the norm, 1
-        slope = gradnorm_gradient(jnp.diag(jnp.asarray([1.0, 2.25])), jnp.asarray([0.8, 1.2]), jnp.ones(2), jnp.ones(2), alpha)
+    np.testing.assert_allclose(
+        gradnorm_gradient(
+            jnp.diag(jnp.asarray([4.0, 1, 16])),
+            jnp.asarray([0.8, 0.5, 0.9]),
+            jnp.ones(3),
+            jnp.ones(3),
+            1.5,
+        ),
+        [-2.0, -1.0, 4.0],
+    )
+    for alpha, sign in (
+        (0.5, -1.0),
+        (1.5, 1.0),
+    ):  # the target 1.25 * 0.8^alpha is above and below the norm, 1
+        slope = gradnorm_gradient(
+            jnp.diag(jnp.asarray([1.0, 2.25])),
+            jnp.asarray([0.8, 1.2]),
+            jnp.ones(2),
+            jnp.ones(2),
+            alpha,
+        )
         assert slope[0] == sign
     rule = gradients.gradnorm.rule(alpha=0.0, learning_rate=0.02)
-    step = jax.jit(lambda m: rule.weights(jnp.diag(jnp.asarray([1.0, 9.0])), jnp.ones(2), m, None)[:2])
+    step = jax.jit(
+        lambda m: rule.weights(jnp.diag(jnp.asarray([1.0, 9.0])), jnp.ones(2), m, None)[:2]
+    )
     memory = rule.init(2)
     for _ in range(300):
         w, memory = step(memory)
@@ -565,7 +708,9 @@ def test_gradnorm_gradient_and_bounds():
 
 def test_random_weights_are_on_the_simplex_and_even_on_average():
     rule = gradients.random_weighting.rule()
-    w = jax.vmap(lambda key: rule.weights(jnp.eye(4), None, (), key)[0])(jax.random.split(jax.random.key(1), 2000))
+    w = jax.vmap(lambda key: rule.weights(jnp.eye(4), None, (), key)[0])(
+        jax.random.split(jax.random.key(1), 2000)
+    )
     np.testing.assert_allclose(jnp.sum(w, axis=1), 1.0, rtol=1e-5)
     np.testing.assert_allclose(jnp.mean(w, axis=0), 0.25, atol=0.02)
     assert float(jnp.std(w)) > 0.1
@@ -577,16 +722,29 @@ def test_mgda_normalisations():
     g, values = jnp.asarray(j @ j.T, jnp.float32), jnp.asarray([2.0, 5.0])
     for name, by in (("none", [1, 1]), ("l2", [3, 1]), ("loss", [2, 5]), ("loss+", [6, 5])):
         w, _, _ = gradients.mgda.rule(normalise=name).weights(g, values, (), None)
-        a, b = (np.array([9.0, 1.0]) / np.square(by))
+        a, b = np.array([9.0, 1.0]) / np.square(by)
         np.testing.assert_allclose(w, [b / (a + b), a / (a + b)], rtol=1e-4)
 
 
-@pytest.mark.parametrize("make, says", [
-    (lambda: gradients.mgda(2, normalise="l1"), "normalise must be one of none, l2, loss, loss\\+, got 'l1'"),
-    (lambda: gradients.cagrad(2, rescale=3), "rescale must be 0, 1 or 2, got 3"),
-    (lambda: gradients.aligned_mtl(2, scale="max"), "scale must be 'min', 'median' or 'rmse', got 'max'"),
-    (lambda: gradients.pcgrad(0), "rows must be at least 1, got 0"),
-    (lambda: gradients.pcgrad(2, per="layer"), "per must be 'tree', 'leaf' or a function of the key path, got 'layer'")])
+@pytest.mark.parametrize(
+    "make, says",
+    [
+        (
+            lambda: gradients.mgda(2, normalise="l1"),
+            "normalise must be one of none, l2, loss, loss\\+, got 'l1'",
+        ),
+        (lambda: gradients.cagrad(2, rescale=3), "rescale must be 0, 1 or 2, got 3"),
+        (
+            lambda: gradients.aligned_mtl(2, scale="max"),
+            "scale must be 'min', 'median' or 'rmse', got 'max'",
+        ),
+        (lambda: gradients.pcgrad(0), "rows must be at least 1, got 0"),
+        (
+            lambda: gradients.pcgrad(2, per="layer"),
+            "per must be 'tree', 'leaf' or a function of the key path, got 'layer'",
+        ),
+    ],
+)
 def test_impossible_constants_are_refused(make, says):
     with pytest.raises(ValueError, match=says):
         make()
@@ -602,7 +760,9 @@ def test_gram_of_long_rows_is_taken_piece_by_piece(columns):
     got = jax.jit(jax.vmap(lambda g: gram([g])))(rows)
     exact = rows.astype(float)
     np.testing.assert_allclose(got[0], exact[0] @ exact[0].T, rtol=1e-4, atol=0.05)
-    np.testing.assert_array_equal(np.isnan(got[1]), [[False, False, True], [False, False, True], [True, True, True]])
+    np.testing.assert_array_equal(
+        np.isnan(got[1]), [[False, False, True], [False, False, True], [True, True, True]]
+    )
 
 
 @pytest.mark.parametrize("kind", [jnp.float32, jnp.bfloat16, jnp.float16])
@@ -617,8 +777,12 @@ def test_gram_and_sum_are_accumulated_in_float32(kind):
     for leaf in leaves:
         out = combine(w, leaf)
         assert out.dtype == kind
-        np.testing.assert_allclose(np.asarray(out, float), np.tensordot(np.asarray(w, float), np.asarray(leaf, float), 1),
-                                   rtol=2 * float(jnp.finfo(kind).eps), atol=1e-2 if kind != jnp.float32 else 1e-5)
+        np.testing.assert_allclose(
+            np.asarray(out, float),
+            np.tensordot(np.asarray(w, float), np.asarray(leaf, float), 1),
+            rtol=2 * float(jnp.finfo(kind).eps),
+            atol=1e-2 if kind != jnp.float32 else 1e-5,
+        )
 
 
 def test_a_row_of_weight_zero_may_hold_anything():
@@ -629,10 +793,24 @@ def test_a_row_of_weight_zero_may_hold_anything():
 # ------------------------------------------------------------------------------------------------ TorchJD
 
 FIXTURE = Path(__file__).with_name("fixtures") / "torchjd.npz"
-PEER = {"Mean": "mean_rows", "UPGrad": "upgrad", "DualProj": "dualproj", "MGDA": "mgda", "IMTLG": "imtl_g",
-        "AlignedMTL": "aligned_mtl", "ConFIG": "config", "CAGrad": "cagrad", "NashMTL": "nash_mtl", "PCGrad": "pcgrad"}
-PEER_RULES = {"UPGrad": gradients.upgrad.rule(), "DualProj": gradients.dualproj.rule(),
-              "CAGrad": gradients.cagrad.rule(rescale=0), "NashMTL": gradients.nash_mtl.rule()}
+PEER = {
+    "Mean": "mean_rows",
+    "UPGrad": "upgrad",
+    "DualProj": "dualproj",
+    "MGDA": "mgda",
+    "IMTLG": "imtl_g",
+    "AlignedMTL": "aligned_mtl",
+    "ConFIG": "conflict_free",
+    "CAGrad": "cagrad",
+    "NashMTL": "nash_mtl",
+    "PCGrad": "pcgrad",
+}
+PEER_RULES = {
+    "UPGrad": gradients.upgrad.rule(),
+    "DualProj": gradients.dualproj.rule(),
+    "CAGrad": gradients.cagrad.rule(rescale=0),
+    "NashMTL": gradients.nash_mtl.rule(),
+}
 
 
 @functools.lru_cache
@@ -650,15 +828,21 @@ def compare(name: str, rows: np.ndarray, theirs: np.ndarray, rank: int) -> None:
     ours = sums(w, rows)
     away = np.abs(ours - theirs) / scale
     if name == "MGDA" and k > 2:  # Frank-Wolfe steps there end early: ours is shorter or the same
-        assert (np.linalg.norm(ours, axis=1) <= np.linalg.norm(theirs, axis=1) + 1e-6 * scale[:, 0]).all()
+        assert (
+            np.linalg.norm(ours, axis=1) <= np.linalg.norm(theirs, axis=1) + 1e-6 * scale[:, 0]
+        ).all()
         assert away.max() < 0.05
-    elif name == "IMTLG" and rank < k:  # equal projections do not exist: least squares, ours in unit rows
+    elif (
+        name == "IMTLG" and rank < k
+    ):  # equal projections do not exist: least squares, ours in unit rows
         assert np.isfinite(ours).all()
     elif name == "ConFIG" and rank == 1:  # opposite rows have no direction with equal cosines
         assert np.median(away) < 1e-6
     elif name == "CAGrad":  # a cone program there, to its tolerance
         assert np.median(away) < 1e-5 and away.max() < 2e-3
-    elif name == "NashMTL":  # linearised steps there do not always end at a solution; ours does where there is one
+    elif (
+        name == "NashMTL"
+    ):  # linearised steps there do not always end at a solution; ours does where there is one
         if rank == k:
             assert residual.max() < 1e-4
             assert np.median(away) < 1e-6 and np.mean(away.max(axis=1) < 1e-4) > 0.7
@@ -679,7 +863,12 @@ def test_torchjd_agrees(name):
     compared = 0
     for group in sorted({key.split("/")[0] for key in kept if "/" in key}):
         if f"{group}/{name}" in kept:
-            compare(name, kept[f"{group}/rows"] / 1000.0, kept[f"{group}/{name}"].astype(float), int(group.split("rank")[1]))
+            compare(
+                name,
+                kept[f"{group}/rows"] / 1000.0,
+                kept[f"{group}/{name}"].astype(float),
+                int(group.split("rank")[1]),
+            )
             compared += 1
     assert compared >= 3
 
@@ -687,6 +876,7 @@ def test_torchjd_agrees(name):
 def test_torchjd_agrees_live():
     pytest.importorskip("torchjd", reason="a live comparison wants pip install 'torchjd[full]'")
     import sys
+
     sys.path.insert(0, str(FIXTURE.parent))
     try:
         from make_torchjd import jacobians as random_rows

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from fairjax.study import Plan, assemble
-from fairjax.sweep import Runs
-from fairjax.types import Attribute, Spec, Task
+from fairjax.core.types import Attribute, Spec, Task
+from fairjax.study import StudyConfig, assemble
+from fairjax.training import Runs
 
 SPEC = Spec((Task("known"), Task("unknown")), (Attribute("a", ("0", "1")),))
 GAP = "false_positive_rate_difference"
@@ -17,17 +17,25 @@ def runs(error, gap):
     results = {"diverged": np.zeros(len(error), bool)}
     for split in ("validation", "test"):
         for t, task in enumerate(SPEC.tasks):
-            results |= {f"{split}.error[{task.name}]": np.float32(error)[:, t],
-                        f"{split}.{GAP}[{task.name}|a]": np.float32(gap)[:, t]}
+            results |= {
+                f"{split}.error[{task.name}]": np.float32(error)[:, t],
+                f"{split}.{GAP}[{task.name}|a]": np.float32(gap)[:, t],
+            }
     at = np.arange(len(error))
-    return Runs(at, np.zeros(len(error), int), {"weight": np.full((len(error), 2), 0.5)}, results, 1, 1)
+    return Runs(
+        at, np.zeros(len(error), int), {"weight": np.full((len(error), 2), 0.5)}, results, 1, 1
+    )
 
 
 def test_a_task_without_demographics_is_in_are_and_not_in_arfg():
     nothing = float("nan")
-    single = runs([[0.2, 9.0], [9.0, 0.4]], [[0.1, nothing], [9.0, nothing]])  # each task's network, one seed
+    single = runs(
+        [[0.2, 9.0], [9.0, 0.4]], [[0.1, nothing], [9.0, nothing]]
+    )  # each task's network, one seed
     both = runs([[0.1, 0.4], [0.2, 0.8]], [[0.05, nothing], [0.3, nothing]])
-    table, info = assemble(Plan(methods=("vanilla",)), SPEC, {"single_task": single, "vanilla": both})
+    table, info = assemble(
+        StudyConfig(methods=("vanilla",)), SPEC, {"single_task": single, "vanilla": both}
+    )
     np.testing.assert_allclose(table["test.are"], [1.0, 0.75, 1.5], rtol=1e-6)
     np.testing.assert_allclose(table["test.arfg"], [1.0, 0.5, 3.0], rtol=1e-6)
     assert np.isnan(info["single_task"]["test"]["unknown"]["gap"])
@@ -36,5 +44,5 @@ def test_a_task_without_demographics_is_in_are_and_not_in_arfg():
 def test_without_any_gap_there_is_no_arfg():
     nothing = float("nan")
     single = runs([[0.2, 9.0], [9.0, 0.4]], [[nothing] * 2] * 2)
-    table, _ = assemble(Plan(methods=("vanilla",)), SPEC, {"single_task": single})
+    table, _ = assemble(StudyConfig(methods=("vanilla",)), SPEC, {"single_task": single})
     assert np.isnan(table["test.arfg"]).all() and np.isfinite(table["test.are"]).all()

@@ -37,9 +37,21 @@ def published(x1: float, x2: float) -> list[float]:
 
 
 def test_losses_are_the_published_ones(toy):
-    points = np.array([*toy.STARTS, (-5.4, 1.7), (3.0, 0.2), (0.0, -8.3552), (7.0, -8.43), (-10.5, -10.5), (10.5, 0.01)])
+    points = np.array(
+        [
+            *toy.STARTS,
+            (-5.4, 1.7),
+            (3.0, 0.2),
+            (0.0, -8.3552),
+            (7.0, -8.43),
+            (-10.5, -10.5),
+            (10.5, 0.01),
+        ]
+    )
     expected = np.array([published(*p) for p in points])
-    np.testing.assert_allclose(jax.vmap(toy.losses)(points.astype("f4")), expected, rtol=2e-5, atol=2e-5)
+    np.testing.assert_allclose(
+        jax.vmap(toy.losses)(points.astype("f4")), expected, rtol=2e-5, atol=2e-5
+    )
     scaled = jax.vmap(toy.losses, in_axes=(0, None))(points.astype("f4"), 0.1)
     np.testing.assert_allclose(scaled, expected * [0.1, 1.0], rtol=2e-5, atol=2e-5)
 
@@ -64,6 +76,7 @@ def test_pareto_set(toy, pareto):
 @pytest.mark.parametrize("method", ["mgda", "nash_mtl"])
 def test_averaging_stays_in_the_valleys(toy, pareto, method):
     """As in both papers, with the published learning rate."""
+
     def away(name: str) -> np.ndarray:
         found = toy.paths(name, ((-8.5, 7.5), (9.0, 9.0)), (1.0,), 25_000, 5_000)
         assert found.shape == (1, 2, 6, 2)
@@ -84,7 +97,12 @@ def test_the_script_writes_a_table_and_a_picture(toy, tmp_path, monkeypatch, cap
     for row in rows:
         end = published(float(row["end_x1"]), float(row["end_x2"]))
         scale = float(row["scale_1"])
-        np.testing.assert_allclose([float(row["loss_1"]), float(row["loss_2"])], [scale * end[0], end[1]], atol=2e-3)
-        moved = np.hypot(float(row["end_x1"]) - float(row["start_x1"]), float(row["end_x2"]) - float(row["start_x2"]))
+        np.testing.assert_allclose(
+            [float(row["loss_1"]), float(row["loss_2"])], [scale * end[0], end[1]], atol=2e-3
+        )
+        moved = np.hypot(
+            float(row["end_x1"]) - float(row["start_x1"]),
+            float(row["end_x2"]) - float(row["start_x2"]),
+        )
         assert 0 < moved < 0.2 and row["reached"] == "no"
     assert (tmp_path / "trajectories.png").read_bytes().startswith(b"\x89PNG")

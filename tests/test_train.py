@@ -12,14 +12,14 @@ import pytest
 from cases import brute_gap, dataset, slope, tabular_spec
 
 from fairjax import notions
+from fairjax.core.types import Components, Dataset, Model, Objective, Recipe, Splits
 from fairjax.gradients import sum_rows
+from fairjax.methods import Context, baseline
 from fairjax.models import shared_bottom
-from fairjax.recipes import Setup, baseline
-from fairjax.train import Static, Trained, make_train
-from fairjax.types import Dataset, Model, Objective, Parts, Recipe, Splits
+from fairjax.training import TrainConfig, Trained, make_train
 
 N, B = 10, 4
-STATIC = Static(epochs=4, batch_size=B, block=2)
+STATIC = TrainConfig(epochs=4, batch_size=B, block=2)
 STEPS = 3 * 4  # ten rows in batches of four, four epochs
 
 
@@ -31,24 +31,43 @@ def numbered() -> Dataset:
 
 def spy(events=(), link=None, traces: list | None = None) -> Recipe:
     """A recipe whose memory holds every batch it was given: numbers of rows, what they count, and a draw of its key."""
+
     def apply(params, batch, key, memory):
         if traces is not None:
             traces.append(1)
         at = memory["at"]
         counts = jnp.stack([batch.weight, batch.label_mask[:, 0], batch.groups[:, 0]])
-        memory = {**memory, "at": at + 1, "rows": memory["rows"].at[at].set(batch.x),
-                  "counts": memory["counts"].at[at].set(counts), "draw": memory["draw"].at[at].set(jax.random.uniform(key))}
+        memory = {
+            **memory,
+            "at": at + 1,
+            "rows": memory["rows"].at[at].set(batch.x),
+            "counts": memory["counts"].at[at].set(counts),
+            "draw": memory["draw"].at[at].set(jax.random.uniform(key)),
+        }
         return (jnp.sum(batch.weight) * params["trunk"], params["heads"] ** 2), memory
 
     def fresh(key, data):
-        return {"at": jnp.zeros((), int), "rows": jnp.zeros((STEPS, B), int), "counts": jnp.zeros((STEPS, 3, B)),
-                "draw": jnp.zeros(STEPS), "seen": jnp.zeros(2), "event": jnp.zeros(2),
-                "begin": jnp.stack([jax.random.uniform(key), jnp.sum(data.weight)])}
+        return {
+            "at": jnp.zeros((), int),
+            "rows": jnp.zeros((STEPS, B), int),
+            "counts": jnp.zeros((STEPS, 3, B)),
+            "draw": jnp.zeros(STEPS),
+            "seen": jnp.zeros(2),
+            "event": jnp.zeros(2),
+            "begin": jnp.stack([jax.random.uniform(key), jnp.sum(data.weight)]),
+        }
 
-    def build(knobs):
-        model = Model(lambda key: {"trunk": jax.random.normal(key), "heads": jnp.ones(())}, None, None)
-        return Parts(model, Objective(("a", "b"), fresh, apply), link or optax.chain(sum_rows(), optax.sgd(knobs["rate"])),
-                     events)
+    def build(hparams):
+        model = Model(
+            lambda key: {"trunk": jax.random.normal(key), "heads": jnp.ones(())}, None, None
+        )
+        return Components(
+            model,
+            Objective(("a", "b"), fresh, apply),
+            link or optax.chain(sum_rows(), optax.sgd(hparams["rate"])),
+            events,
+        )
+
     return Recipe("spy", build, {})
 
 
@@ -60,7 +79,9 @@ KNOBS = {"rate": jnp.float32(0.1)}
 def spied() -> Trained:
     """Two members with their own keys and one order."""
     train = make_train(STATIC, spy())
-    return jax.jit(jax.vmap(train, (0, None, None, None)))(KEYS, jax.random.key(9), KNOBS, numbered())
+    return jax.jit(jax.vmap(train, (0, None, None, None)))(
+        KEYS, jax.random.key(9), KNOBS, numbered()
+    )
 
 
 # ------------------------------------------------------------------------------------------------- order
@@ -85,7 +106,10 @@ def test_padding_counts_for_nothing():
 def test_members_share_the_order_and_nothing_else():
     memory = spied().state.memory
     np.testing.assert_array_equal(memory["rows"][0], memory["rows"][1])
-    assert np.all(memory["draw"][0] != memory["draw"][1]) and len(set(np.asarray(memory["draw"][0]))) == STEPS
+    assert (
+        np.all(memory["draw"][0] != memory["draw"][1])
+        and len(set(np.asarray(memory["draw"][0]))) == STEPS
+    )
     trunk = spied().state.params["trunk"]
     assert trunk[0] != trunk[1]
 
@@ -105,7 +129,9 @@ def test_values_are_means_over_blocks():
     trained = spied()
     assert trained.values.shape == (2, 2, 2) and trained.record == ()
     heads = 0.8 ** np.arange(STEPS)  # d/dh h^2 = 2h, at rate 0.1
-    np.testing.assert_allclose(trained.values[0, :, 1], [np.mean(heads[:6] ** 2), np.mean(heads[6:] ** 2)], rtol=1e-5)
+    np.testing.assert_allclose(
+        trained.values[0, :, 1], [np.mean(heads[:6] ** 2), np.mean(heads[6:] ** 2)], rtol=1e-5
+    )
     assert trained.state.step[0] == STEPS
 
 
@@ -117,12 +143,17 @@ def test_a_run_is_a_loop_over_batches_without_padding():
     spec = tabular_spec(1, 2, ())
     data = dataset(spec, N, 3, unknown=0.2)
     first = np.array([0.3, -0.2])
-    model = Model(lambda key: {"trunk": {"w": jnp.asarray(first, jnp.float32)}, "heads": {}},
-                  lambda trunk, x: x.numeric @ trunk["w"], lambda heads, z: z[:, None])
+    model = Model(
+        lambda key: {"trunk": {"w": jnp.asarray(first, jnp.float32)}, "heads": {}},
+        lambda trunk, x: x.numeric @ trunk["w"],
+        lambda heads, z: z[:, None],
+    )
     rate, lam = 0.3, 1.5
-    recipe = baseline(Setup.paper(spec, model, notions.Notion(notions.rate_gap, (notions.negatives,)), rate, B))
-    knobs = {"weight": jnp.ones(1), "lam": jnp.array([lam]), "learning_rate": jnp.float32(rate)}
-    trained = jax.jit(make_train(STATIC, recipe))(KEYS[0], jax.random.key(9), knobs, data)
+    recipe = baseline(
+        Context.paper(spec, model, notions.Notion(notions.rate_gap, (notions.negatives,)), rate, B)
+    )
+    hparams = {"weight": jnp.ones(1), "lam": jnp.array([lam]), "learning_rate": jnp.float32(rate)}
+    trained = jax.jit(make_train(STATIC, recipe))(KEYS[0], jax.random.key(9), hparams, data)
 
     def total(w, rows):
         prob = 1 / (1 + np.exp(-data.x.numeric[rows].astype(float) @ w))
@@ -130,15 +161,20 @@ def test_a_run_is_a_loop_over_batches_without_padding():
         negative = (y == 0) & (data.groups[rows].sum(1) > 0)
         loss = -np.sum(np.log(np.where(y == 1, prob, 1 - prob)))
         return loss + lam * negative.sum() * brute_gap(prob, data.groups[rows], negative)
+
     memory, w, accumulator, values = spied().state.memory, first, np.full(2, 0.1), []
-    for rows, counts in zip(np.asarray(memory["rows"][0]), np.asarray(memory["counts"][0]), strict=True):
+    for rows, counts in zip(
+        np.asarray(memory["rows"][0]), np.asarray(memory["counts"][0]), strict=True
+    ):
         rows = rows[counts[0] > 0]
         gradient = slope(lambda v, rows=rows: total(v, rows), w)
         values.append(total(w, rows) / B)
         accumulator = accumulator + gradient**2
         w = w - rate * gradient / np.sqrt(accumulator)
     np.testing.assert_allclose(trained.state.params["trunk"]["w"], w, rtol=1e-4)
-    np.testing.assert_allclose(trained.values[:, 0], np.mean(np.reshape(values, (2, 6)), axis=1), rtol=1e-4)
+    np.testing.assert_allclose(
+        trained.values[:, 0], np.mean(np.reshape(values, (2, 6)), axis=1), rtol=1e-4
+    )
     assert np.max(np.abs(w - first)) > 0.3
 
 
@@ -148,13 +184,22 @@ def test_a_run_is_a_loop_over_batches_without_padding():
 def remember(key, block, state, data):
     """An event: keeps what it saw, and halves the heads."""
     memory = state.memory
-    memory = {**memory, "seen": memory["seen"].at[block].set(memory["at"]),
-              "event": memory["event"].at[block].set(jax.random.uniform(key) + jnp.sum(data.weight))}
-    return state._replace(memory=memory, params={**state.params, "heads": state.params["heads"] / 2})
+    memory = {
+        **memory,
+        "seen": memory["seen"].at[block].set(memory["at"]),
+        "event": memory["event"].at[block].set(jax.random.uniform(key) + jnp.sum(data.weight)),
+    }
+    return state._replace(
+        memory=memory, params={**state.params, "heads": state.params["heads"] / 2}
+    )
 
 
 def test_events_stand_between_blocks_and_may_change_the_state():
-    train = make_train(STATIC, spy((remember,)), record=lambda state: {"heads": state.params["heads"], "step": state.step})
+    train = make_train(
+        STATIC,
+        spy((remember,)),
+        record=lambda state: {"heads": state.params["heads"], "step": state.step},
+    )
     trained = jax.jit(train)(KEYS[0], jax.random.key(9), KNOBS, numbered())
     memory = trained.state.memory
     np.testing.assert_array_equal(memory["seen"], [6, 12])  # the steps of the objective's own count
@@ -167,12 +212,17 @@ def test_events_stand_between_blocks_and_may_change_the_state():
 
 def test_events_see_all_splits_when_they_are_given():
     def look(key, block, state, data):
-        return state._replace(memory={**state.memory, "seen": state.memory["seen"] + jnp.sum(data.validation.weight)})
+        return state._replace(
+            memory={**state.memory, "seen": state.memory["seen"] + jnp.sum(data.validation.weight)}
+        )
+
     train = jax.jit(make_train(STATIC, spy((look,))))
     small = jax.tree.map(lambda a: a[:3], numbered())
     state = train(KEYS[0], jax.random.key(9), KNOBS, Splits(numbered(), small, small)).state
     np.testing.assert_array_equal(state.memory["seen"], 2 * 3)
-    np.testing.assert_array_equal(state.memory["rows"], spied().state.memory["rows"][0])  # trained on the training rows
+    np.testing.assert_array_equal(
+        state.memory["rows"], spied().state.memory["rows"][0]
+    )  # trained on the training rows
 
 
 def test_links_are_told_values_key_memory_and_a_value_function():
@@ -182,10 +232,16 @@ def test_links_are_told_values_key_memory_and_a_value_function():
     def update(rows, state, params, *, values, key, memory, value_fn, batch):
         assert batch.weight.shape == (B,)
         updates = jax.tree.map(lambda r: -0.1 * jnp.sum(r, axis=0), rows)
-        return updates, {"gap": state["gap"] + jnp.sum(jnp.abs(value_fn(params) - values)), "at": memory["at"],
-                         "draw": state["draw"] + jax.random.uniform(key)}
+        return updates, {
+            "gap": state["gap"] + jnp.sum(jnp.abs(value_fn(params) - values)),
+            "at": memory["at"],
+            "draw": state["draw"] + jax.random.uniform(key),
+        }
+
     link = optax.GradientTransformationExtraArgs(init, update)
-    state = jax.jit(make_train(STATIC, spy(link=link)))(KEYS[0], jax.random.key(9), KNOBS, numbered()).state
+    state = jax.jit(make_train(STATIC, spy(link=link)))(
+        KEYS[0], jax.random.key(9), KNOBS, numbered()
+    ).state
     assert state.opt_state["gap"] == 0 and state.opt_state["at"] == STEPS
     draw = float(state.opt_state["draw"])
     assert 0 < draw < STEPS and draw % 1 != 0
@@ -202,23 +258,35 @@ def test_one_trace_serves_all_steps_and_all_calls():
     once = len(traces)
     train(KEYS[1], jax.random.key(8), {"rate": jnp.float32(0.2)}, numbered())
     assert len(traces) == once and train._cache_size() == 1
-    jax.eval_shape(make_train(Static(2, 1, 2), spy(traces=traces)), KEYS[0], jax.random.key(9), KNOBS, numbered())
+    jax.eval_shape(
+        make_train(TrainConfig(2, 1, 2), spy(traces=traces)),
+        KEYS[0],
+        jax.random.key(9),
+        KNOBS,
+        numbered(),
+    )
     assert len(traces) == 2 * once  # the number of steps does not multiply it
 
 
 @pytest.mark.parametrize("wrong", [(0, 4), (2, 0), (3, 4, 2), (4, 4, 0)])
 def test_shapes_that_cannot_be_are_refused(wrong):
     with pytest.raises(ValueError, match="epochs a multiple of block"):
-        Static(*wrong)
+        TrainConfig(*wrong)
 
 
 def test_half_precision_parameters_train():
     spec = tabular_spec()
     model = shared_bottom(spec, (4,), (3,), 2)
-    half = model._replace(init=lambda key: jax.tree.map(lambda p: p.astype(jnp.bfloat16), model.init(key)))
-    setup = Setup.paper(spec, half, notions.Notion(notions.rate_gap, (notions.negatives,)), 0.05, B)
-    knobs = {"weight": jnp.full(2, 0.5), "lam": jnp.ones(2), "learning_rate": jnp.float32(0.05)}
-    trained = jax.jit(make_train(Static(1, B), baseline(setup)))(KEYS[0], KEYS[1], knobs, dataset(spec, N, 0))
+    half = model._replace(
+        init=lambda key: jax.tree.map(lambda p: p.astype(jnp.bfloat16), model.init(key))
+    )
+    context = Context.paper(
+        spec, half, notions.Notion(notions.rate_gap, (notions.negatives,)), 0.05, B
+    )
+    hparams = {"weight": jnp.full(2, 0.5), "lam": jnp.ones(2), "learning_rate": jnp.float32(0.05)}
+    trained = jax.jit(make_train(TrainConfig(1, B), baseline(context)))(
+        KEYS[0], KEYS[1], hparams, dataset(spec, N, 0)
+    )
     leaves = jax.tree.leaves(trained.state.params)
     assert {leaf.dtype for leaf in leaves} == {jnp.dtype(jnp.bfloat16)}
     assert all(np.all(np.isfinite(leaf.astype(jnp.float32))) for leaf in leaves)

@@ -9,15 +9,14 @@ import optax
 import pytest
 from cases import dataset, splits, tabular_spec
 
-from fairjax.data import Part, dealt
+from fairjax.core.types import Attribute, Components, DataError, Dataset, Recipe, Spec, Task
+from fairjax.data import Part, mask_supervision
 from fairjax.gradients import sum_rows, value_and_rows
+from fairjax.methods import Context, differential
 from fairjax.models import scores, shared_bottom
 from fairjax.notions import differential as df
 from fairjax.objectives import Differential, crossed, differentially_fair, per_task
-from fairjax.recipes import Setup, differential
-from fairjax.sweep import sweep
-from fairjax.train import Static, make_train
-from fairjax.types import Attribute, DataError, Dataset, Parts, Recipe, Spec, Task
+from fairjax.training import TrainConfig, make_train, sweep
 
 A, B, SIZE = 0, 1, 32
 SPEC = tabular_spec(2)
@@ -27,12 +26,16 @@ PARAMS = jax.jit(MODEL.init)(jax.random.key(0))
 
 
 def fair_on_b(lam, **how):
-    return differentially_fair(MODEL, SPEC, [Differential(B, (0,), **how)], lam=lam, batch_size=SIZE)
+    return differentially_fair(
+        MODEL, SPEC, [Differential(B, (0,), **how)], lam=lam, batch_size=SIZE
+    )
 
 
 @jax.jit
 def after_a_step(params, batch, lam, memory):
-    return value_and_rows(lambda p: fair_on_b(lam).apply(p, batch, None, memory), has_aux=True)(params)
+    return value_and_rows(lambda p: fair_on_b(lam).apply(p, batch, None, memory), has_aux=True)(
+        params
+    )
 
 
 def memory_of(objective, data=DATA):
@@ -51,21 +54,48 @@ def test_the_penalty_on_b_reaches_trunk_and_head_b_and_never_head_a():
     for path, leaf in jax.tree.leaves_with_path(of_penalty):
         name = jax.tree_util.keystr(path)
         assert (np.abs(leaf).max() == 0) == ("task0" in name), name
-    assert all((leaf == 0).all() for leaf in jax.tree.leaves(jax.tree.map(lambda a, b: np.asarray(a - b)[A], rows, plain)))
+    assert all(
+        (leaf == 0).all()
+        for leaf in jax.tree.leaves(jax.tree.map(lambda a, b: np.asarray(a - b)[A], rows, plain))
+    )
 
 
 def test_lambda_zero_is_multi_task_learning_to_the_last_bit():
     def trained(make):
-        recipe = Recipe("it", lambda knobs: Parts(MODEL, make(knobs["lam"]), optax.chain(sum_rows(), optax.adagrad(0.1))), {})
-        return jax.jit(make_train(Static(3, 8), recipe))(jax.random.key(0), jax.random.key(1), {"lam": 0 * LAM}, DATA)
+        recipe = Recipe(
+            "it",
+            lambda hparams: Components(
+                MODEL, make(hparams["lam"]), optax.chain(sum_rows(), optax.adagrad(0.1))
+            ),
+            {},
+        )
+        return jax.jit(make_train(TrainConfig(3, 8), recipe))(
+            jax.random.key(0), jax.random.key(1), {"lam": 0 * LAM}, DATA
+        )
+
     one, other = trained(fair_on_b), trained(lambda lam: per_task(MODEL, SPEC))
     jax.tree.map(np.testing.assert_array_equal, one.state.params, other.state.params)
-    counted, = one.state.memory
+    (counted,) = one.state.memory
     assert int(counted.steps) == 12 and counted.joint.shape == (1, 2, 2, 2)
-    fair = jax.jit(make_train(Static(3, 8), Recipe("it", lambda knobs: Parts(
-        MODEL, fair_on_b(knobs["lam"]), optax.chain(sum_rows(), optax.adagrad(0.1))), {})))(
-        jax.random.key(0), jax.random.key(1), {"lam": LAM}, DATA)
-    assert max(np.abs(a - b).max() for a, b in zip(*(jax.tree.leaves(t.state.params) for t in (one, fair)), strict=True)) > 1e-3
+    fair = jax.jit(
+        make_train(
+            TrainConfig(3, 8),
+            Recipe(
+                "it",
+                lambda hparams: Components(
+                    MODEL, fair_on_b(hparams["lam"]), optax.chain(sum_rows(), optax.adagrad(0.1))
+                ),
+                {},
+            ),
+        )
+    )(jax.random.key(0), jax.random.key(1), {"lam": LAM}, DATA)
+    assert (
+        max(
+            np.abs(a - b).max()
+            for a, b in zip(*(jax.tree.leaves(t.state.params) for t in (one, fair)), strict=True)
+        )
+        > 1e-3
+    )
 
 
 def test_counts_are_those_of_the_batch_run_over_the_old_ones():
@@ -75,14 +105,19 @@ def test_counts_are_those_of_the_batch_run_over_the_old_ones():
     weight = DATA.label_mask[:, B] * DATA.weight
     size = weight.sum()
     start = df.start(size, SIZE, np.ones(2), 2, 2)
-    joint = df.running(start, df.count(df.two(prob), df.two(DATA.labels[:, B]), DATA.groups, weight), size, size)
+    joint = df.running(
+        start, df.count(df.two(prob), df.two(DATA.labels[:, B]), DATA.groups, weight), size, size
+    )
     np.testing.assert_allclose(after[0].joint[0], joint, rtol=1e-5)
     plain = after_a_step(PARAMS, DATA, 0 * LAM, memory)[0][0]
     np.testing.assert_allclose(values[B] - plain[B], 5 * df.epsilon(joint), rtol=1e-4)
 
 
 def test_a_batch_without_rows_of_b_and_the_burn_in_leave_counts_alone():
-    only_a = DATA._replace(label_mask=DATA.label_mask * np.float32([1, 0]), labels=DATA.labels * np.float32([1, np.nan]))
+    only_a = DATA._replace(
+        label_mask=DATA.label_mask * np.float32([1, 0]),
+        labels=DATA.labels * np.float32([1, np.nan]),
+    )
     memory = memory_of(fair_on_b(LAM))
     (values, after), rows = after_a_step(PARAMS, only_a, LAM, memory)
     jax.tree.map(np.testing.assert_array_equal, after, memory)
@@ -103,10 +138,15 @@ def test_counts_of_devices_are_added_before_logs():
     halves = jax.tree.map(lambda a: np.asarray(a).reshape(2, SIZE // 2, *a.shape[1:]), DATA)
 
     def penalty(batch, axis):
-        made = [differentially_fair(MODEL, SPEC, [Differential(B, (0,))], lam=lam, batch_size=SIZE, axis=axis)
-                for lam in (LAM, 0 * LAM)]
+        made = [
+            differentially_fair(
+                MODEL, SPEC, [Differential(B, (0,))], lam=lam, batch_size=SIZE, axis=axis
+            )
+            for lam in (LAM, 0 * LAM)
+        ]
         (with_it, after), (without, _) = (m.apply(PARAMS, batch, None, memory) for m in made)
         return with_it[B] - without[B], after[0].joint
+
     whole, counts = jax.jit(lambda b: penalty(b, None))(DATA)
     apart, both = jax.jit(jax.vmap(lambda b: penalty(b, "devices"), axis_name="devices"))(halves)
     np.testing.assert_allclose(apart, [whole, whole], rtol=1e-4)
@@ -128,7 +168,9 @@ def test_rows_of_unknown_demographics_count_nowhere_but_for_accuracy():
 def test_a_target_above_epsilon_leaves_no_gradient():
     memory = memory_of(fair_on_b(LAM))
     easy = fair_on_b(LAM, target=50.0)
-    _, rows = jax.jit(lambda p: value_and_rows(lambda q: easy.apply(q, DATA, None, memory), has_aux=True)(p))(PARAMS)
+    _, rows = jax.jit(
+        lambda p: value_and_rows(lambda q: easy.apply(q, DATA, None, memory), has_aux=True)(p)
+    )(PARAMS)
     _, plain = after_a_step(PARAMS, DATA, 0 * LAM, memory)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), rows, plain)
 
@@ -136,26 +178,40 @@ def test_a_target_above_epsilon_leaves_no_gradient():
 def test_crossed_attributes_are_pairs_of_levels():
     spec = Spec((Task("t"),), (Attribute("a", ("0", "1")), Attribute("b", ("x", "y", "z"))))
     groups = np.float32([[1, 0, 0, 1, 0], [0, 1, 0, 0, 1], [0, 1, 0, 0, 0], [0, 0, 1, 0, 0]])
-    np.testing.assert_array_equal(crossed(spec, groups, (0, 1)), [[0, 1, 0, 0, 0, 0], [0, 0, 0, 0, 0, 1], [0] * 6, [0] * 6])
+    np.testing.assert_array_equal(
+        crossed(spec, groups, (0, 1)), [[0, 1, 0, 0, 0, 0], [0, 0, 0, 0, 0, 1], [0] * 6, [0] * 6]
+    )
     np.testing.assert_array_equal(crossed(spec, groups, (1,)), groups[:, 2:])
 
 
-@pytest.mark.parametrize("rates", [df.odds, df.opportunity, df.parity], ids=["odds", "opportunity", "parity"])
-@pytest.mark.parametrize("kind, levels", [("binary", ()), ("multiclass", ("x", "y", "z")), ("multilabel", ("u", "v"))])
+@pytest.mark.parametrize(
+    "rates", [df.odds, df.opportunity, df.parity], ids=["odds", "opportunity", "parity"]
+)
+@pytest.mark.parametrize(
+    "kind, levels", [("binary", ()), ("multiclass", ("x", "y", "z")), ("multilabel", ("u", "v"))]
+)
 def test_every_kind_of_class_and_two_axes(kind, levels, rates):
     """The epsilon of crossed groups from the objective is that of a loop over labels, by hand from the scores."""
     task = Task("t", kind, levels)
-    spec = Spec((task, Task("other")), (Attribute("a", ("0", "1")), Attribute("b", ("0", "1"))), ("x0", "x1"))
+    spec = Spec(
+        (task, Task("other")),
+        (Attribute("a", ("0", "1")), Attribute("b", ("0", "1"))),
+        ("x0", "x1"),
+    )
     rng = np.random.default_rng(0)
     n, width = 40, task.label_width
     own = rng.integers(0, len(levels) if kind == "multiclass" else 2, (n, width))
     labels = np.concatenate([own, rng.integers(0, 2, (n, 1))], 1).astype(np.float32)
-    groups = np.concatenate([np.eye(2)[rng.permutation(np.arange(n) % 2)] for _ in range(2)], 1).astype(np.float32)
+    groups = np.concatenate(
+        [np.eye(2)[rng.permutation(np.arange(n) % 2)] for _ in range(2)], 1
+    ).astype(np.float32)
     model = shared_bottom(spec, (4,), (3,), 2)
     x = dataset(tabular_spec(levels=()), n, 0).x
     data = Dataset(x, labels, np.ones_like(labels), groups, np.ones(n, np.float32))
     p = jax.jit(model.init)(jax.random.key(2))
-    made = differentially_fair(model, spec, [Differential(0, (0, 1), rates, rho=1.0)], lam=np.float32([1]), batch_size=n)
+    made = differentially_fair(
+        model, spec, [Differential(0, (0, 1), rates, rho=1.0)], lam=np.float32([1]), batch_size=n
+    )
     memory = made.init(jax.random.key(0), data)
     values, after = jax.jit(lambda p: made.apply(p, data, None, memory))(p)
     plain = jax.jit(lambda p: per_task(model, spec).apply(p, data, None, ())[0])(p)
@@ -165,11 +221,17 @@ def test_every_kind_of_class_and_two_axes(kind, levels, rates):
     def one(prob, label):
         y = np.ones((n, 1), np.float32) if rates is df.parity else label
         return float(df.epsilon(df.count(prob, y, group, np.ones(n, np.float32)), rates))
+
     if kind == "multiclass":
         want = one(np.asarray(jax.nn.softmax(logits)), np.eye(3, dtype=np.float32)[own[:, 0]])
     else:
-        want = max(one(np.asarray(df.two(jax.nn.sigmoid(logits[:, u]))), np.eye(2, dtype=np.float32)[own[:, u]])
-                   for u in range(width))
+        want = max(
+            one(
+                np.asarray(df.two(jax.nn.sigmoid(logits[:, u]))),
+                np.eye(2, dtype=np.float32)[own[:, u]],
+            )
+            for u in range(width)
+        )
     np.testing.assert_allclose(values[0] - plain[0], want, rtol=1e-3, atol=1e-5)
     assert want > 0 and after[0].joint.shape[1] == 4
 
@@ -183,7 +245,9 @@ def test_a_regression_has_no_epsilon():
 def test_mapped_over_lambda_is_a_loop():
     memory = memory_of(fair_on_b(LAM))
     lams = np.float32([[0], [2], [9]])
-    mapped = jax.jit(jax.vmap(lambda lam: fair_on_b(lam).apply(PARAMS, DATA, None, memory)[0][B]))(lams)
+    mapped = jax.jit(jax.vmap(lambda lam: fair_on_b(lam).apply(PARAMS, DATA, None, memory)[0][B]))(
+        lams
+    )
     alone = [fair_on_b(lam).apply(PARAMS, DATA, None, memory)[0][B] for lam in lams]
     np.testing.assert_allclose(mapped, jnp.stack(alone), rtol=1e-5)
 
@@ -195,17 +259,19 @@ def test_rows_are_dealt_to_parts_that_know_less():
     spec = tabular_spec(2)
     whole = splits(spec, 400)
     parts = (Part(("task0",), share=3.0), Part(("task1",), ("a",)))
-    got = dealt(whole, spec, parts, seed=1)
+    got = mask_supervision(whole, spec, parts, seed=1)
     train, mask = got.train, got.train.label_mask > 0
     assert mask.sum(1).max() == 1 and mask.sum(0).tolist() == [300, 100]
     assert (train.labels[~mask] == 0).all()
     np.testing.assert_array_equal(train.labels[mask], whole.train.labels[mask])
     np.testing.assert_array_equal(train.groups, whole.train.groups * mask[:, 1:])
     jax.tree.map(np.testing.assert_array_equal, got.test, whole.test)
-    jax.tree.map(np.testing.assert_array_equal, got, dealt(whole, spec, parts, seed=1))
-    assert (got.train.label_mask != dealt(whole, spec, parts, seed=2).train.label_mask).any()
+    jax.tree.map(np.testing.assert_array_equal, got, mask_supervision(whole, spec, parts, seed=1))
+    assert (
+        got.train.label_mask != mask_supervision(whole, spec, parts, seed=2).train.label_mask
+    ).any()
     with pytest.raises(DataError, match="knows attribute 'sex', but there are a"):
-        dealt(whole, spec, (Part(("task0",), ("sex",)),))
+        mask_supervision(whole, spec, (Part(("task0",), ("sex",)),))
 
 
 def test_one_sweep_over_lambda_lowers_epsilon_where_demographics_are_known():
@@ -215,18 +281,32 @@ def test_one_sweep_over_lambda_lowers_epsilon_where_demographics_are_known():
     second = whole.train.groups[:, 1]
     x = np.stack([2.0 * second + rng.normal(size=400), rng.normal(size=400)], 1).astype(np.float32)
     labels = (x.sum(1, keepdims=True) + rng.normal(size=(400, 2)) > 1).astype(np.float32)
-    whole = whole._replace(train=whole.train._replace(x=whole.train.x._replace(numeric=x), labels=labels))
-    data = dealt(whole, spec, (Part(("task0",)), Part(("task1",), ("a",))))
-    setup = Setup.paper(spec, shared_bottom(spec, (8,), (4,), 2), None, 0.1, 64)
+    whole = whole._replace(
+        train=whole.train._replace(x=whole.train.x._replace(numeric=x), labels=labels)
+    )
+    data = mask_supervision(whole, spec, (Part(("task0",)), Part(("task1",), ("a",))))
+    context = Context.paper(spec, shared_bottom(spec, (8,), (4,), 2), None, 0.1, 64)
 
     def evaluate(scores, given):
         prob, rows = jax.nn.sigmoid(scores["validation"]), given.validation
         of_b = df.differential_fairness(df.two(prob[:, B]), rows.groups, rows.weight)
         return {"epsilon": of_b, "spread": jnp.std(prob[:, B])}
-    knobs = {"lam": np.float32([[0, 0], [0, 1], [0, 10]]), "weight": np.full((3, 2), 0.5, np.float32),
-             "learning_rate": np.full(3, 0.1, np.float32)}
-    runs = sweep(differential(setup, [Differential(B, (0,), df.parity)]), Static(30, 64), knobs, [0, 1],
-                 data._replace(validation=whole.train), evaluate, chunk=6, devices=jax.local_devices()[:1])
+
+    hparams = {
+        "lam": np.float32([[0, 0], [0, 1], [0, 10]]),
+        "weight": np.full((3, 2), 0.5, np.float32),
+        "learning_rate": np.full(3, 0.1, np.float32),
+    }
+    runs = sweep(
+        differential(context, [Differential(B, (0,), df.parity)]),
+        TrainConfig(30, 64),
+        hparams,
+        [0, 1],
+        data._replace(validation=whole.train),
+        evaluate,
+        chunk=6,
+        devices=jax.local_devices()[:1],
+    )
     assert runs.compilations == 1
     found = runs.results["epsilon"].reshape(3, 2).mean(axis=1)
     assert found[0] > found[1] > found[2] and found[2] < 0.5 * found[0], found

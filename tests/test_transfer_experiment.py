@@ -26,13 +26,26 @@ def experiment():
 
 def test_a_quick_run_leaves_runs_tables_and_figures(experiment, data_dir, tmp_path):
     command = [sys.executable, SCRIPT, "--quick", "--tables", "lsac", "--out", tmp_path]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"FAIRJAX_DATA": str(data_dir)})
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"FAIRJAX_DATA": str(data_dir)}
+    )
     assert done.returncode == 0 and "lsac, race" in done.stdout, done.stderr
     rows = experiment.read_rows(tmp_path / "lsac_runs.csv")
     variants = {r["variant"] for r in rows}
-    assert variants == {"stl_base", "stl_fair", "mtl_base", "mtl_fair", "mtl_fair, reach 0", "sequential", "blind"}
+    assert variants == {
+        "stl_base",
+        "stl_fair",
+        "mtl_base",
+        "mtl_fair",
+        "mtl_fair, reach 0",
+        "sequential",
+        "blind",
+    }
     assert all(np.isfinite(r["test.target.f1"]) and r["test.target.epsilon"] >= 0 for r in rows)
-    assert {(r["target"], r["auxiliary"]) for r in rows if r["auxiliary"]} == {("gpa", "bar"), ("bar", "gpa")}
+    assert {(r["target"], r["auxiliary"]) for r in rows if r["auxiliary"]} == {
+        ("gpa", "bar"),
+        ("bar", "gpa"),
+    }
     twins = [r for r in rows if r["variant"] == "mtl_base" and r["seed"] == 0]
     assert twins[0]["test.target.f1"] == twins[1]["test.auxiliary.f1"]
     for name in ("lsac.csv", "lsac.png", "tables.md", "what_predicts.png"):
@@ -45,20 +58,39 @@ def made_up(experiment):
     """Two seeds of a target alone and with a penalty of two strengths, of which the stronger costs and helps more."""
     rows = []
     for seed in (0, 1):
-        for variant, lam, f1, aux, own in (("stl_base", 0.0, 0.80, 9.0, 2.0), ("mtl_fair", 1.0, 0.79, 0.9, 1.5 + seed),
-                                           ("mtl_fair", 3.0, 0.70, 0.8, 0.5)):
-            row = {"table": "t", "variant": variant, "target": "a", "auxiliary": "" if variant == "stl_base" else "b",
-                   "lam": lam, "seed": seed, "diverged": False}
+        for variant, lam, f1, aux, own in (
+            ("stl_base", 0.0, 0.80, 9.0, 2.0),
+            ("mtl_fair", 1.0, 0.79, 0.9, 1.5 + seed),
+            ("mtl_fair", 3.0, 0.70, 0.8, 0.5),
+        ):
+            row = {
+                "table": "t",
+                "variant": variant,
+                "target": "a",
+                "auxiliary": "" if variant == "stl_base" else "b",
+                "lam": lam,
+                "seed": seed,
+                "diverged": False,
+            }
             for split in ("validation", "test"):
-                row |= {f"{split}.target.f1": f1, f"{split}.target.f1@0.5": f1, f"{split}.target.epsilon": own,
-                        f"{split}.target.epsilon@0.5": own, f"{split}.auxiliary.epsilon": aux}
+                row |= {
+                    f"{split}.target.f1": f1,
+                    f"{split}.target.f1@0.5": f1,
+                    f"{split}.target.epsilon": own,
+                    f"{split}.target.epsilon@0.5": own,
+                    f"{split}.auxiliary.epsilon": aux,
+                }
             rows.append(row)
     return rows
 
 
 def test_strengths_are_chosen_on_validation_rows_and_differences_paired(experiment):
-    lines = {(line["variant"], line["rule"]): line for line in experiment.summary(made_up(experiment))}
-    assert lines["mtl_fair", "utility"]["lam"] == 1.0 and lines["mtl_fair", "pareto_aux"]["lam"] == 1.0
+    lines = {
+        (line["variant"], line["rule"]): line for line in experiment.summary(made_up(experiment))
+    }
+    assert (
+        lines["mtl_fair", "utility"]["lam"] == 1.0 and lines["mtl_fair", "pareto_aux"]["lam"] == 1.0
+    )
     of_target = lines["mtl_fair", "pareto_target"]
     assert of_target["change of epsilon"] == pytest.approx((of_target["epsilon"]) - 2.0)
     line = lines["mtl_fair", "utility"]

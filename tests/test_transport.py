@@ -16,10 +16,10 @@ import scipy.stats
 from cases import dataset, double, rows, slope, tabular_spec
 
 from fairjax import metrics, notions, objectives
+from fairjax.core.types import Attribute, Columns, Dataset, Spec, Task
 from fairjax.models import scores, shared_bottom
 from fairjax.notions import Notion, everyone
 from fairjax.objectives import Terms
-from fairjax.types import Attribute, Columns, Dataset, Spec, Task
 
 KEY = jax.random.key(3)
 
@@ -39,7 +39,9 @@ def quantile(value, weight, level) -> float:
 
 def members(groups, weight) -> list[np.ndarray]:
     """Weights of every present group."""
-    every = [np.asarray(weight, float) * np.asarray(groups, float)[:, g] for g in range(groups.shape[1])]
+    every = [
+        np.asarray(weight, float) * np.asarray(groups, float)[:, g] for g in range(groups.shape[1])
+    ]
     return [w for w in every if w.sum() > 0]
 
 
@@ -47,8 +49,15 @@ def brute_barycenter(prob, groups, weight, levels: int | None) -> float:
     """``sum_g pi_g int (Q_g - Qbar)^2`` at mid-points, or between all levels at which a function jumps."""
     prob, inside = np.asarray(prob, float), members(groups, weight)
     share = np.array([w.sum() for w in inside]) / sum(w.sum() for w in inside)
-    edges = np.arange(levels + 1) / levels if levels else np.unique(np.concatenate([[0.0], *(
-        np.cumsum(w[np.argsort(prob)]) / w.sum() for w in inside)]).round(12))
+    edges = (
+        np.arange(levels + 1) / levels
+        if levels
+        else np.unique(
+            np.concatenate(
+                [[0.0], *(np.cumsum(w[np.argsort(prob)]) / w.sum() for w in inside)]
+            ).round(12)
+        )
+    )
     total = 0.0
     for low, high in itertools.pairwise(edges):
         q = np.array([quantile(prob[w > 0], w[w > 0], (low + high) / 2) for w in inside])
@@ -59,12 +68,14 @@ def brute_barycenter(prob, groups, weight, levels: int | None) -> float:
 def brute_w2(prob, one, other) -> float:
     """``W_2^2`` of two weighted samples of the same points: half the pooled form of two equal shares, times 4."""
     pair = np.stack([one / one.sum(), other / other.sum()], axis=1)
-    return 4 * brute_barycenter(np.tile(prob, 2), np.repeat(np.eye(2), len(prob), axis=0), np.concatenate(pair.T), None)
+    return 4 * brute_barycenter(
+        np.tile(prob, 2), np.repeat(np.eye(2), len(prob), axis=0), np.concatenate(pair.T), None
+    )
 
 
 @functools.cache
 def compiled(levels: int | None):
-    return jax.jit(jax.value_and_grad(notions.barycenter(levels)))
+    return jax.jit(jax.value_and_grad(notions.barycenter_distance(levels)))
 
 
 # --------------------------------------------------------------------------------------------- barycenter
@@ -79,7 +90,12 @@ def test_barycenter_is_the_brute_force_with_its_gradient(levels, seed):
         batch = [np.asarray(a, np.float64) for a in (prob, groups, weight)]
         value, slopes = compiled(levels)(*batch)
         np.testing.assert_allclose(value, brute_barycenter(*batch, levels), rtol=1e-9)
-        np.testing.assert_allclose(slopes, slope(lambda p: brute_barycenter(p, *batch[1:], levels), prob), rtol=1e-5, atol=1e-8)
+        np.testing.assert_allclose(
+            slopes,
+            slope(lambda p: brute_barycenter(p, *batch[1:], levels), prob),
+            rtol=1e-5,
+            atol=1e-8,
+        )
 
 
 def test_moving_every_group_to_the_barycenter_costs_it():
@@ -91,30 +107,49 @@ def test_moving_every_group_to_the_barycenter_costs_it():
     value, slopes = compiled(None)(prob.astype(np.float32).ravel(), groups, np.ones(60, np.float32))
     np.testing.assert_allclose(value, np.mean((prob - moved) ** 2), rtol=1e-5)
     np.testing.assert_allclose(slopes, 2 * (prob - moved).ravel() / 60, rtol=1e-4, atol=1e-7)
-    stepped = (prob - 30 * slopes.reshape(3, 20)).astype(np.float32)  # a step of half a slope per unit of weight is the map
+    stepped = (prob - 30 * slopes.reshape(3, 20)).astype(
+        np.float32
+    )  # a step of half a slope per unit of weight is the map
     assert compiled(None)(stepped.ravel(), groups, np.ones(60, np.float32))[0] < 1e-12
 
 
 def test_of_gaussians_it_is_the_spread_of_means_and_deviations():
-    share, mean, deviation = np.array([0.5, 0.3, 0.2]), np.array([0.0, 1.0, -0.5]), np.array([1.0, 0.5, 2.0])
+    share, mean, deviation = (
+        np.array([0.5, 0.3, 0.2]),
+        np.array([0.0, 1.0, -0.5]),
+        np.array([1.0, 0.5, 2.0]),
+    )
     sizes = (share * 4000).astype(int)
-    prob = np.concatenate([m + v * scipy.stats.norm.ppf((np.arange(n) + 0.5) / n)
-                           for m, v, n in zip(mean, deviation, sizes, strict=True)]).astype(np.float32)
+    prob = np.concatenate(
+        [
+            m + v * scipy.stats.norm.ppf((np.arange(n) + 0.5) / n)
+            for m, v, n in zip(mean, deviation, sizes, strict=True)
+        ]
+    ).astype(np.float32)
     want = share @ ((mean - share @ mean) ** 2 + (deviation - share @ deviation) ** 2)
     groups = np.repeat(np.eye(3, dtype=np.float32), sizes, axis=0)
-    np.testing.assert_allclose(jax.jit(notions.barycenter())(prob, groups, np.ones(4000, np.float32)), want, rtol=0.01)
+    np.testing.assert_allclose(
+        jax.jit(notions.barycenter_distance())(prob, groups, np.ones(4000, np.float32)),
+        want,
+        rtol=0.01,
+    )
 
 
 def test_of_two_groups_it_is_otts_distance_times_both_shares():
     from ott.geometry.pointcloud import PointCloud
     from ott.solvers.linear import solve_univariate
+
     prob, groups, weight = rows(5, 60)
     inside = [weight * groups[:, g] for g in range(2)]
     a, b = (jnp.asarray(w / w.sum()) for w in inside)
     theirs = solve_univariate(PointCloud(prob[:, None], prob[:, None]), a, b).ot_costs[0]
     share = inside[0].sum() / weight.sum()
-    np.testing.assert_allclose(compiled(None)(prob, groups, weight)[0], share * (1 - share) * theirs, rtol=1e-4)
-    np.testing.assert_allclose(compiled(256)(prob, groups, weight)[0], share * (1 - share) * theirs, rtol=0.03)
+    np.testing.assert_allclose(
+        compiled(None)(prob, groups, weight)[0], share * (1 - share) * theirs, rtol=1e-4
+    )
+    np.testing.assert_allclose(
+        compiled(256)(prob, groups, weight)[0], share * (1 - share) * theirs, rtol=0.03
+    )
 
 
 def test_it_is_over_pairs_and_not_against_all_rows_together():
@@ -139,16 +174,20 @@ def test_equal_scores_share_one_value_and_one_slope():
 
 def test_an_attribute_of_one_level_has_no_distance():
     prob, _, weight = rows(0)
-    every = {"barycenter": notions.barycenter(), **JOINT}
-    for value, slopes in jax.jit(lambda *batch: [jax.value_and_grad(of)(*batch) for of in every.values()])(
-            prob, np.ones((12, 1), np.float32), weight):
+    every = {"barycenter": notions.barycenter_distance(), **JOINT}
+    for value, slopes in jax.jit(
+        lambda *batch: [jax.value_and_grad(of)(*batch) for of in every.values()]
+    )(prob, np.ones((12, 1), np.float32), weight):
         assert value == 0 and not np.any(slopes)
 
 
 # ------------------------------------------------------------------------------------ several columns at once
 
-JOINT = {"sliced": notions.sliced(KEY, 16), "projected": notions.projected(notions.barycenter(None), KEY, 16),
-         "sinkhorn": notions.sinkhorn(0.2)}
+JOINT = {
+    "sliced": notions.sliced(KEY, 16),
+    "projected": notions.projected(notions.barycenter_distance(None), KEY, 16),
+    "sinkhorn": notions.sinkhorn(0.2),
+}
 joint = pytest.mark.parametrize("name", JOINT)
 
 
@@ -164,11 +203,14 @@ def columns(seed: int, n: int = 24, groups: int = 3) -> tuple[np.ndarray, ...]:
 @functools.cache
 def on_columns():
     """Value and gradient of all, one program per shape."""
-    return jax.jit(lambda *batch: {name: jax.value_and_grad(of)(*batch) for name, of in JOINT.items()})
+    return jax.jit(
+        lambda *batch: {name: jax.value_and_grad(of)(*batch) for name, of in JOINT.items()}
+    )
 
 
 def brute_sinkhorn(points, one, other, epsilon: float) -> float:
     """The debiased value from the dual, by many alternating soft minima."""
+
     def cost(a, b):
         c = ((points[:, None] - points[None]) ** 2).sum(2)[np.ix_(a > 0, b > 0)]
         a, b, g = a[a > 0], b[b > 0], np.zeros(int((b > 0).sum()))
@@ -176,6 +218,7 @@ def brute_sinkhorn(points, one, other, epsilon: float) -> float:
             f = -epsilon * np.log(np.exp((g - c) / epsilon) @ b)
             g = -epsilon * np.log(np.exp((f[:, None] - c) / epsilon).T @ a)
         return a @ f + b @ g
+
     one, other = one / one.sum(), other / other.sum()
     return cost(one, other) - (cost(one, one) + cost(other, other)) / 2
 
@@ -185,11 +228,18 @@ def test_values_of_two_columns_are_brute_forces():
     found, inside = on_columns()(points, groups, weight), members(groups, weight)
     way = np.asarray(jax.random.normal(KEY, (16, 2)), float)
     along = points.astype(float) @ (way / np.linalg.norm(way, axis=1, keepdims=True)).T
-    sliced = np.mean([brute_w2(p, a, b) for p in along.T for a, b in itertools.combinations(inside, 2)])
+    sliced = np.mean(
+        [brute_w2(p, a, b) for p in along.T for a, b in itertools.combinations(inside, 2)]
+    )
     np.testing.assert_allclose(found["sliced"][0], sliced, rtol=1e-4)
     projected = np.mean([brute_barycenter(p, groups, weight, None) for p in along.T])
     np.testing.assert_allclose(found["projected"][0], projected, rtol=1e-4)
-    divergence = np.mean([brute_sinkhorn(points.astype(float), a, b, 0.2) for a, b in itertools.combinations(inside, 2)])
+    divergence = np.mean(
+        [
+            brute_sinkhorn(points.astype(float), a, b, 0.2)
+            for a, b in itertools.combinations(inside, 2)
+        ]
+    )
     np.testing.assert_allclose(found["sinkhorn"][0], divergence, rtol=1e-2)
 
 
@@ -200,8 +250,12 @@ def test_gradients_of_two_columns_are_finite_differences(name):
         batch = [np.asarray(a, np.float64) for a in (points, groups, weight)]
         slopes = np.asarray(on_columns()(*batch)[name][1])
         way, h = np.random.default_rng(0).normal(size=points.shape), 1e-6
-        up, down = (float(on_columns()(batch[0] + s * h * way, *batch[1:])[name][0]) for s in (1, -1))
-    np.testing.assert_allclose(np.sum(slopes * way), (up - down) / (2 * h), rtol=1e-2 if name == "sinkhorn" else 1e-5)
+        up, down = (
+            float(on_columns()(batch[0] + s * h * way, *batch[1:])[name][0]) for s in (1, -1)
+        )
+    np.testing.assert_allclose(
+        np.sum(slopes * way), (up - down) / (2 * h), rtol=1e-2 if name == "sinkhorn" else 1e-5
+    )
 
 
 @joint
@@ -224,7 +278,9 @@ def test_nan_under_weight_zero_and_absent_groups_leave_points_alone(name):
 def test_mapped_over_models_they_are_the_loop():
     many = [columns(seed) for seed in (4, 5)]
     _, groups, weight = many[0]
-    every = jax.jit(jax.vmap(lambda points: {name: of(points, groups, weight) for name, of in JOINT.items()}))
+    every = jax.jit(
+        jax.vmap(lambda points: {name: of(points, groups, weight) for name, of in JOINT.items()})
+    )
     for name, value in every(np.stack([m[0] for m in many])).items():
         want = [on_columns()(m[0], groups, weight)[name][0] for m in many]
         np.testing.assert_allclose(value, want, rtol=1e-4)
@@ -249,7 +305,10 @@ def test_without_ott_the_error_names_the_extra(monkeypatch):
 
 def means_apart(prob, groups, weight):
     """A distance of points that is easy to do by hand: of two groups' means."""
-    one, two = (jnp.sum(prob * (groups[:, g] * weight)[:, None], axis=0) / jnp.sum(groups[:, g] * weight) for g in range(2))
+    one, two = (
+        jnp.sum(prob * (groups[:, g] * weight)[:, None], axis=0) / jnp.sum(groups[:, g] * weight)
+        for g in range(2)
+    )
     return jnp.sum(jnp.square(one - two))
 
 
@@ -260,44 +319,79 @@ def brute_means_apart(prob, groups, weight) -> float:
 
 def mixed() -> tuple[Spec, Dataset, np.ndarray]:
     """A task of classes and a regression with missing labels, and scores."""
-    spec = Spec((Task("job", "multiclass", ("a", "b", "c")), Task("pay", "regression")), (Attribute("sex", ("f", "m")),))
+    spec = Spec(
+        (Task("job", "multiclass", ("a", "b", "c")), Task("pay", "regression")),
+        (Attribute("sex", ("f", "m")),),
+    )
     rng = np.random.default_rng(0)
     mask = (rng.random((12, 2)) < 0.7).astype(np.float32)
-    labels = np.where(mask > 0, np.stack([rng.integers(0, 3, 12), rng.normal(size=12)], 1), np.nan).astype(np.float32)
-    data = Dataset(Columns(np.zeros((12, 0)), np.zeros((12, 0), int)), labels, mask,
-                   np.eye(2, dtype=np.float32)[np.arange(12) % 2], rng.uniform(0.5, 2, 12).astype(np.float32))
+    labels = np.where(
+        mask > 0, np.stack([rng.integers(0, 3, 12), rng.normal(size=12)], 1), np.nan
+    ).astype(np.float32)
+    data = Dataset(
+        Columns(np.zeros((12, 0)), np.zeros((12, 0), int)),
+        labels,
+        mask,
+        np.eye(2, dtype=np.float32)[np.arange(12) % 2],
+        rng.uniform(0.5, 2, 12).astype(np.float32),
+    )
     return spec, data, rng.normal(size=(12, 4)).astype(np.float32)
 
 
 def test_classes_jointly_are_points_and_count_where_they_are_known():
     spec, batch, score = mixed()
     prob = scipy.special.softmax(score[:, :3].astype(float), axis=1)
-    for condition, counts in ((notions.everyone, np.ones(12)), (notions.known, batch.label_mask[:, 0])):
-        notion = Notion(means_apart, (condition,), over=notions.jointly)
-        got = jax.jit(lambda f, n=notion: Terms(spec, f, batch, [n, None], "mean").fairness(0))(score)
-        np.testing.assert_allclose(got, brute_means_apart(prob, batch.groups, batch.weight * counts), rtol=1e-5)
+    for condition, counts in (
+        (notions.everyone, np.ones(12)),
+        (notions.known, batch.label_mask[:, 0]),
+    ):
+        notion = Notion(means_apart, (condition,), average=notions.jointly)
+        got = jax.jit(lambda f, n=notion: Terms(spec, f, batch, [n, None], "mean").fairness(0))(
+            score
+        )
+        np.testing.assert_allclose(
+            got, brute_means_apart(prob, batch.groups, batch.weight * counts), rtol=1e-5
+        )
 
 
 def test_from_the_command_line_it_is_on_classes_one_by_one_and_on_numbers():
-    from fairjax.study import Plan, _notions
+    from fairjax.study import StudyConfig, _notions
+
     spec, batch, score = mixed()
-    plan = Plan(notion="barycenter", condition="parity")
+    plan = StudyConfig(notion="barycenter", condition="parity")
     chosen = [_notions(plan, spec, task.kind) for task in spec.tasks]
-    got = jax.jit(lambda f: [Terms(spec, f, batch, chosen, "mean").fairness(t) for t in range(2)])(score)
+    got = jax.jit(lambda f: [Terms(spec, f, batch, chosen, "mean").fairness(t) for t in range(2)])(
+        score
+    )
     prob = scipy.special.softmax(score[:, :3].astype(float), axis=1)
-    np.testing.assert_allclose(got[0], sum(brute_barycenter(p, batch.groups, batch.weight, 256) for p in prob.T), rtol=1e-4)
-    np.testing.assert_allclose(got[1], brute_barycenter(score[:, 3], batch.groups, batch.weight, 256), rtol=1e-4)
+    np.testing.assert_allclose(
+        got[0], sum(brute_barycenter(p, batch.groups, batch.weight, 256) for p in prob.T), rtol=1e-4
+    )
+    np.testing.assert_allclose(
+        got[1], brute_barycenter(score[:, 3], batch.groups, batch.weight, 256), rtol=1e-4
+    )
 
 
 def test_the_joint_row_is_the_distance_of_all_predictions_and_the_others_stay():
     spec = tabular_spec()
-    model, batch = shared_bottom(spec, (4,), (3,), 2), dataset(spec, 10, 0, missing=0.3, unknown=0.3, weighted=True)
+    model, batch = (
+        shared_bottom(spec, (4,), (3,), 2),
+        dataset(spec, 10, 0, missing=0.3, unknown=0.3, weighted=True),
+    )
     params, inner = jax.jit(model.init)(jax.random.key(0)), objectives.per_task(model, spec)
-    made = {how: objectives.jointly_fair(inner, model, spec, means_apart, 2.0, reduction=how) for how in ("batch", "mean")}
+    made = {
+        how: objectives.jointly_fair(inner, model, spec, means_apart, 2.0, reduction=how)
+        for how in ("batch", "mean")
+    }
     assert made["mean"].rows == ("task0", "task1", "joint fairness")
     assert made["mean"].init(None, batch) == ()
-    prob, alone, values = jax.jit(lambda p: (jax.nn.sigmoid(scores(model, p, batch.x)), inner.apply(p, batch, None, ())[0],
-                                             {how: o.apply(p, batch, None, ())[0] for how, o in made.items()}))(params)
+    prob, alone, values = jax.jit(
+        lambda p: (
+            jax.nn.sigmoid(scores(model, p, batch.x)),
+            inner.apply(p, batch, None, ())[0],
+            {how: o.apply(p, batch, None, ())[0] for how, o in made.items()},
+        )
+    )(params)
     want = 2 * brute_means_apart(prob, batch.groups, batch.weight)
     for how, share in (("batch", np.sum(batch.weight * batch.groups.sum(1)) / 10), ("mean", 1.0)):
         np.testing.assert_allclose(values[how][:2], alone, rtol=1e-6)
@@ -305,8 +399,11 @@ def test_the_joint_row_is_the_distance_of_all_predictions_and_the_others_stay():
 
 
 def test_the_joint_row_refuses_what_has_no_groups():
-    spec = Spec((Task("t"),), (Attribute("age", (), number=True),))
-    for options, match in (({}, "attributes with levels"), ({"reduction": "sum"}, "reduction must be")):
+    spec = Spec((Task("t"),), (Attribute("age", (), continuous=True),))
+    for options, match in (
+        ({}, "attributes with levels"),
+        ({"reduction": "sum"}, "reduction must be"),
+    ):
         with pytest.raises(ValueError, match=match):
             objectives.jointly_fair(None, None, spec, notions.sliced(KEY), 1.0, **options)
 
@@ -317,35 +414,49 @@ def crossed_tasks(seed: int, n: int = 400) -> Dataset:
     member, x = np.arange(n) % 2, rng.normal(size=(n, 2))
     x[:, 1] = np.where(member, 0.9, -0.9) * x[:, 0] + np.sqrt(1 - 0.81) * x[:, 1]
     labels, ones = rng.random((n, 2)) < 1 / (1 + np.exp(-2 * x)), np.ones((n, 2), np.float32)
-    return Dataset(Columns(x.astype(np.float32), np.zeros((n, 0), np.int32)), labels.astype(np.float32), ones,
-                   np.eye(2, dtype=np.float32)[member], ones[:, 0])
+    return Dataset(
+        Columns(x.astype(np.float32), np.zeros((n, 0), np.int32)),
+        labels.astype(np.float32),
+        ones,
+        np.eye(2, dtype=np.float32)[member],
+        ones[:, 0],
+    )
 
 
 def test_the_joint_row_closes_what_each_task_alone_leaves_open():
     spec = tabular_spec(numeric=2, levels=())
     model, train, test = shared_bottom(spec, (6,), (4,), 2), crossed_tasks(0), crossed_tasks(1)
-    alone = Notion(notions.barycenter(64), (everyone,))
+    alone = Notion(notions.barycenter_distance(64), (everyone,))
 
     @jax.jit
     @jax.vmap
     def trained(lam):
         inner = objectives.per_task(model, spec, notion=alone, lam=jnp.full(2, 5.0))
-        both = objectives.jointly_fair(inner, model, spec, notions.projected(notions.barycenter(64), KEY, 8), lam)
+        both = objectives.jointly_fair(
+            inner, model, spec, notions.projected(notions.barycenter_distance(64), KEY, 8), lam
+        )
         adam, params = optax.adam(0.03), model.init(jax.random.key(0))
 
         def step(state, _):
             slopes = jax.grad(lambda p: sum(both.apply(p, train, None, ())[0]))(state[0])
             updates, memory = adam.update(slopes, state[1])
             return (optax.apply_updates(state[0], updates), memory), None
-        return jax.nn.sigmoid(scores(model, jax.lax.scan(step, (params, adam.init(params)), None, 100)[0][0], test.x))
+
+        return jax.nn.sigmoid(
+            scores(model, jax.lax.scan(step, (params, adam.init(params)), None, 100)[0][0], test.x)
+        )
 
     def apart(prob):
         """The worst task's distance, and how far the groups' covariances of tasks are apart."""
         covariance = [np.cov(prob[test.groups[:, g] > 0].T)[0, 1] for g in range(2)]
-        return max(float(measured(p, test.groups, test.weight).wasserstein) for p in prob.T), abs(np.subtract(*covariance))
+        return max(float(measured(p, test.groups, test.weight).wasserstein) for p in prob.T), abs(
+            np.subtract(*covariance)
+        )
 
     each, together = (apart(prob) for prob in np.asarray(trained(jnp.array([0.0, 20.0]))))
-    assert each[0] < 0.1 < each[1]  # no task tells the group more than 200 rows of each may by chance, the pair does
+    assert (
+        each[0] < 0.1 < each[1]
+    )  # no task tells the group more than 200 rows of each may by chance, the pair does
     assert together[0] < 0.1 and together[1] < 0.5 * each[1]
 
 
@@ -355,8 +466,11 @@ def test_the_joint_row_closes_what_each_task_alone_leaves_open():
 def laws(seed: int, n: int = 200, groups: int = 2) -> tuple[np.ndarray, ...]:
     rng = np.random.default_rng(seed)
     member = rng.permutation(np.arange(n) % groups)
-    return (rng.normal(0.3 * member, 1.0).round(1).astype(np.float32), np.eye(groups, dtype=np.float32)[member],
-            np.ones(n, np.float32))
+    return (
+        rng.normal(0.3 * member, 1.0).round(1).astype(np.float32),
+        np.eye(groups, dtype=np.float32)[member],
+        np.ones(n, np.float32),
+    )
 
 
 measured = jax.jit(metrics.unfairness)
@@ -367,8 +481,12 @@ def test_unfairness_is_scipys_with_ties(seed):
     score, groups, weight = laws(seed)
     found = measured(score, groups, weight)
     one, two = (score[groups[:, g] > 0] for g in range(2))
-    np.testing.assert_allclose(found.kolmogorov_smirnov, scipy.stats.ks_2samp(one, two).statistic, rtol=1e-5)
-    np.testing.assert_allclose(found.wasserstein, scipy.stats.wasserstein_distance(one, two), rtol=1e-4)
+    np.testing.assert_allclose(
+        found.kolmogorov_smirnov, scipy.stats.ks_2samp(one, two).statistic, rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        found.wasserstein, scipy.stats.wasserstein_distance(one, two), rtol=1e-4
+    )
     np.testing.assert_allclose(found.floor, 0.8687 * np.sqrt(1 / 100 + 1 / 100), rtol=1e-4)
 
 
@@ -379,45 +497,83 @@ def test_unfairness_with_weights_and_three_groups_is_a_loop_over_pairs():
     found = measured(score, groups, weight)
     copies = [np.repeat(score, (weight * groups[:, g]).astype(int)) for g in range(3)]
     pairs = list(itertools.combinations(copies, 2))
-    np.testing.assert_allclose(found.kolmogorov_smirnov, max(scipy.stats.ks_2samp(*p).statistic for p in pairs), rtol=1e-5)
-    np.testing.assert_allclose(found.wasserstein, np.mean([scipy.stats.wasserstein_distance(*p) for p in pairs]), rtol=1e-4)
-    size = sorted((weight * groups[:, g]).sum() ** 2 / (weight**2 * groups[:, g]).sum() for g in range(3))
+    np.testing.assert_allclose(
+        found.kolmogorov_smirnov, max(scipy.stats.ks_2samp(*p).statistic for p in pairs), rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        found.wasserstein, np.mean([scipy.stats.wasserstein_distance(*p) for p in pairs]), rtol=1e-4
+    )
+    size = sorted(
+        (weight * groups[:, g]).sum() ** 2 / (weight**2 * groups[:, g]).sum() for g in range(3)
+    )
     np.testing.assert_allclose(found.floor, 0.8687 * np.sqrt(1 / size[0] + 1 / size[1]), rtol=1e-4)
 
 
 def test_the_floor_is_the_mean_of_equal_laws():
     score = np.random.default_rng(0).normal(size=(300, 500)).astype(np.float32)
     groups = np.eye(2, dtype=np.float32)[(np.arange(500) < 150).astype(int)]
-    found = jax.jit(jax.vmap(metrics.unfairness, (0, None, None)))(score, groups, np.ones(500, np.float32))
+    found = jax.jit(jax.vmap(metrics.unfairness, (0, None, None)))(
+        score, groups, np.ones(500, np.float32)
+    )
     assert np.mean(found.kolmogorov_smirnov) == pytest.approx(float(found.floor[0]), rel=0.06)
 
 
 def test_unfairness_of_fewer_than_two_groups_or_of_nan_is_not_known():
     score, groups, weight = laws(0)
     lonely = np.stack([np.ones(200), np.zeros(200)], axis=1).astype(np.float32)
-    for batch in ((score, lonely, weight), (score, groups, 0 * weight), (np.where(np.arange(200) == 7, np.nan, score),
-                                                                         groups, weight)):
+    for batch in (
+        (score, lonely, weight),
+        (score, groups, 0 * weight),
+        (np.where(np.arange(200) == 7, np.nan, score), groups, weight),
+    ):
         assert np.isnan(measured(*batch)).all()
     wide = np.concatenate([groups, np.zeros((200, 1), np.float32)], axis=1)
-    np.testing.assert_allclose(measured(score, wide, weight), measured(score, groups, weight), rtol=1e-6)
+    np.testing.assert_allclose(
+        measured(score, wide, weight), measured(score, groups, weight), rtol=1e-6
+    )
     assert np.isnan(measured(score, np.ones((200, 1), np.float32), weight)).all()
 
 
 def test_evaluate_tells_them_of_probabilities_and_of_numbers_in_units():
-    spec = Spec((Task("hired"), Task("pay", "regression", mean=30.0, deviation=8.0), Task("job", "multiclass", ("a", "b"))),
-                (Attribute("age", (), number=True), Attribute("sex", ("f", "m"))))
+    spec = Spec(
+        (
+            Task("hired"),
+            Task("pay", "regression", mean=30.0, deviation=8.0),
+            Task("job", "multiclass", ("a", "b")),
+        ),
+        (Attribute("age", (), continuous=True), Attribute("sex", ("f", "m"))),
+    )
     rng = np.random.default_rng(0)
-    groups = np.concatenate([np.ones((50, 1)), rng.normal(size=(50, 1)), np.eye(2)[np.arange(50) % 2]], axis=1)
+    groups = np.concatenate(
+        [np.ones((50, 1)), rng.normal(size=(50, 1)), np.eye(2)[np.arange(50) % 2]], axis=1
+    )
     mask = (rng.random((50, 3)) < 0.6).astype(np.float32)  # predictions need no label
-    data = Dataset(None, (rng.random((50, 3)) < 0.5).astype(np.float32), mask, groups.astype(np.float32),
-                   np.ones(50, np.float32))
+    data = Dataset(
+        None,
+        (rng.random((50, 3)) < 0.5).astype(np.float32),
+        mask,
+        groups.astype(np.float32),
+        np.ones(50, np.float32),
+    )
     score = rng.normal(size=(50, 4)).astype(np.float32)
-    out = jax.jit(lambda *a: metrics.evaluate(spec, *a))(score, data, np.array([0.5, np.nan, np.nan], np.float32))
-    for name, value in (("hired", 1 / (1 + np.exp(-score[:, 0].astype(float)))), ("pay", 30 + 8 * score[:, 1].astype(float))):
+    out = jax.jit(lambda *a: metrics.evaluate(spec, *a))(
+        score, data, np.array([0.5, np.nan, np.nan], np.float32)
+    )
+    for name, value in (
+        ("hired", 1 / (1 + np.exp(-score[:, 0].astype(float)))),
+        ("pay", 30 + 8 * score[:, 1].astype(float)),
+    ):
         one, two = value[::2], value[1::2]
-        np.testing.assert_allclose(out[f"kolmogorov_smirnov[{name}|sex]"], scipy.stats.ks_2samp(one, two).statistic, rtol=1e-5)
-        np.testing.assert_allclose(out[f"kolmogorov_smirnov_floor[{name}|sex]"], 0.8687 * np.sqrt(2 / 25), rtol=1e-4)
-        np.testing.assert_allclose(out[f"wasserstein[{name}|sex]"], scipy.stats.wasserstein_distance(one, two), rtol=1e-4)
+        np.testing.assert_allclose(
+            out[f"kolmogorov_smirnov[{name}|sex]"],
+            scipy.stats.ks_2samp(one, two).statistic,
+            rtol=1e-5,
+        )
+        np.testing.assert_allclose(
+            out[f"kolmogorov_smirnov_floor[{name}|sex]"], 0.8687 * np.sqrt(2 / 25), rtol=1e-4
+        )
+        np.testing.assert_allclose(
+            out[f"wasserstein[{name}|sex]"], scipy.stats.wasserstein_distance(one, two), rtol=1e-4
+        )
     told = {name for name in out if name.startswith(("kolmogorov", "wasserstein"))}
     assert len(told) == 6
-

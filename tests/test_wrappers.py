@@ -13,17 +13,19 @@ from cases import dataset, tabular_spec
 
 import fairjax
 from fairjax import gradients
+from fairjax.core.types import Range
 from fairjax.gradients import check_chain, link_states, rows_mode, value_and_rows
+from fairjax.methods import AGGREGATED, Context, baseline
+from fairjax.methods._aggregated import aggregated
 from fairjax.models import shared_bottom
 from fairjax.notions import Notion, negatives, rate_gap
 from fairjax.objectives import per_task
-from fairjax.recipes import AGGREGATED, Setup, baseline
-from fairjax.recipes.aggregated import aggregated
-from fairjax.train import Static, make_train
-from fairjax.types import Range
+from fairjax.training import TrainConfig, make_train
 
-PARAMS = {"trunk": jnp.asarray([[0.3, -0.2], [0.1, 0.7]]),
-          "heads": {"a": jnp.asarray([0.5, -1.0]), "b": jnp.asarray([1.0, 2.0])}}
+PARAMS = {
+    "trunk": jnp.asarray([[0.3, -0.2], [0.1, 0.7]]),
+    "heads": {"a": jnp.asarray([0.5, -1.0]), "b": jnp.asarray([1.0, 2.0])},
+}
 X = jnp.asarray(np.random.default_rng(0).normal(size=(7, 2)))
 
 
@@ -33,7 +35,9 @@ def represent(trunk, x):
 
 def at_z(params, x):
     z = params["trunk"]
-    return jnp.mean((z @ params["heads"]["a"] - 1.0) ** 2), jnp.mean((z @ params["heads"]["b"] - x[:, 0]) ** 2)
+    return jnp.mean((z @ params["heads"]["a"] - 1.0) ** 2), jnp.mean(
+        (z @ params["heads"]["b"] - x[:, 0]) ** 2
+    )
 
 
 def losses(params, x):
@@ -41,7 +45,11 @@ def losses(params, x):
 
 
 def same(one, two, **how):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **{"rtol": 1e-5, "atol": 1e-6, **how}), one, two)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, **{"rtol": 1e-5, "atol": 1e-6, **how}),
+        one,
+        two,
+    )
 
 
 # ---------------------------------------------------------------------------------------------------- rows
@@ -50,7 +58,9 @@ def same(one, two, **how):
 @pytest.mark.parametrize("mode", ["unroll", "vmap", "map"])
 def test_every_mode_gives_the_gradients_one_by_one(mode):
     expected = [jax.grad(lambda p, k=k: losses(p, X)[k])(PARAMS) for k in range(2)]
-    (values, aux), rows = jax.jit(value_and_rows(lambda p, x: (losses(p, x), 7), has_aux=True, mode=mode))(PARAMS, X)
+    (values, aux), rows = jax.jit(
+        value_and_rows(lambda p, x: (losses(p, x), 7), has_aux=True, mode=mode)
+    )(PARAMS, X)
     same(values, jnp.stack(losses(PARAMS, X)))
     same(rows, jax.tree.map(lambda *g: jnp.stack(g), *expected))
     assert aux == 7
@@ -59,9 +69,16 @@ def test_every_mode_gives_the_gradients_one_by_one(mode):
 @pytest.mark.parametrize("count, mode", [(2, "unroll"), (8, "unroll"), (9, "map")])
 def test_the_mode_follows_from_the_number_of_rows(count, mode):
     assert rows_mode(count) == mode
-    text = str(jax.make_jaxpr(value_and_rows(lambda p: [jnp.sum(jnp.sin(k * p)) for k in range(count)]))(jnp.ones(3)))
-    unrolled = str(jax.make_jaxpr(value_and_rows(lambda p: [jnp.sum(jnp.sin(k * p)) for k in range(count)], mode=mode))(
-        jnp.ones(3)))
+    text = str(
+        jax.make_jaxpr(value_and_rows(lambda p: [jnp.sum(jnp.sin(k * p)) for k in range(count)]))(
+            jnp.ones(3)
+        )
+    )
+    unrolled = str(
+        jax.make_jaxpr(
+            value_and_rows(lambda p: [jnp.sum(jnp.sin(k * p)) for k in range(count)], mode=mode)
+        )(jnp.ones(3))
+    )
     assert text == unrolled
 
 
@@ -77,7 +94,14 @@ def test_rows_in_chunks_need_less_memory_than_all_at_once():
 
     def bytes_of(**how):
         params = [jnp.ones((16, 32)), jnp.ones((32, 32)), jnp.ones((32, 40))]
-        return jax.jit(value_and_rows(many, **how)).lower(params).compile().memory_analysis().temp_size_in_bytes
+        return (
+            jax.jit(value_and_rows(many, **how))
+            .lower(params)
+            .compile()
+            .memory_analysis()
+            .temp_size_in_bytes
+        )
+
     assert bytes_of(mode="map", chunk=4) < 0.5 * bytes_of(mode="vmap")
 
 
@@ -101,11 +125,18 @@ def test_weights_at_the_representation_are_those_of_its_gradients():
     weighed = gradients.at_representation(model, lambda m: per_task(m, spec), rule)
     memory = weighed.init(jax.random.key(0), data)
     key = jax.random.key(2)
-    value, gradient = jax.jit(jax.value_and_grad(lambda p: weighed.apply(p, data, key, memory)[0][0]))(params)
+    value, gradient = jax.jit(
+        jax.value_and_grad(lambda p: weighed.apply(p, data, key, memory)[0][0])
+    )(params)
 
     z = model.represent(params["trunk"], data.x)
     at = per_task(model._replace(represent=lambda z, x, condition=None: z), spec)
-    each = [jax.grad(lambda z, t=t: at.apply({"trunk": z, "heads": params["heads"]}, data, key, ())[0][t])(z) for t in range(2)]
+    each = [
+        jax.grad(
+            lambda z, t=t: at.apply({"trunk": z, "heads": params["heads"]}, data, key, ())[0][t]
+        )(z)
+        for t in range(2)
+    ]
     flat = np.stack([np.ravel(g) for g in each]).astype(float)
     a, b, c = flat[0] @ flat[0], flat[0] @ flat[1], flat[1] @ flat[1]
     w = np.clip((c - b) / (a + c - 2 * b), 0.0, 1.0)  # the closed form for two
@@ -121,21 +152,30 @@ def test_graddrop_keeps_one_sign_with_its_probability():
     """Columns 2 and 3 agree; column 1 is 6 with probability 0.6, else -4."""
     rows, params = jnp.asarray([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]]), jnp.zeros(3)
     tx = gradients.graddrop(2)
-    drawn = jax.vmap(lambda k: tx.update(rows, tx.init(params), params, key=k)[0])(jax.random.split(jax.random.key(0), 4000))
+    drawn = jax.vmap(lambda k: tx.update(rows, tx.init(params), params, key=k)[0])(
+        jax.random.split(jax.random.key(0), 4000)
+    )
     np.testing.assert_array_equal(drawn[:, 1:], 2.0)
     assert set(np.unique(drawn[:, 0])) == {-4.0, 6.0}
     assert np.mean(drawn[:, 0] == 6.0) == pytest.approx(0.6, abs=0.03)
     everything = gradients.graddrop(2, leak=1.0)
-    np.testing.assert_array_equal(everything.update(rows, everything.init(params), params)[0], [2.0, 2.0, 2.0])
+    np.testing.assert_array_equal(
+        everything.update(rows, everything.init(params), params)[0], [2.0, 2.0, 2.0]
+    )
 
 
 def test_graddrop_is_finite_at_zero_and_quarantines():
     params = jnp.zeros(3)
     tx = gradients.graddrop(2)
-    update, state = tx.update(jnp.asarray([[0.0, 0.0, 1.0], [np.nan, 1.0, 1.0]]), tx.init(params), params)
+    update, state = tx.update(
+        jnp.asarray([[0.0, 0.0, 1.0], [np.nan, 1.0, 1.0]]), tx.init(params), params
+    )
     np.testing.assert_array_equal(update, [0.0, 0.0, 1.0])
     assert int(state.quarantined) == 1
-    twice = [tx.update(jnp.ones((2, 3)), s, params)[0] for s in (state, state._replace(count=state.count + 1))]
+    twice = [
+        tx.update(jnp.ones((2, 3)), s, params)[0]
+        for s in (state, state._replace(count=state.count + 1))
+    ]
     np.testing.assert_array_equal(*twice)  # all of one sign: no draw can drop anything
 
 
@@ -148,6 +188,7 @@ def test_famo_weights_and_what_it_learns():
     def after(p):
         seen["params"] = p
         return jnp.asarray([0.9, 2.1, 0.4])
+
     _, state = tx.update(rows, state, params, values=jnp.asarray([1.0, 2.0, 0.5]), value_fn=after)
     np.testing.assert_allclose(state.link.weights, [2 / 7, 1 / 7, 4 / 7], rtol=1e-5)
     # Adam's first moment is a tenth of the gradient of x
@@ -161,8 +202,13 @@ def test_famo_looks_after_the_whole_step_and_cuts_it():
     looked = []
     tx = gradients.famo(2, optax.sgd(1.0), max_norm=0.5)
     params = jnp.zeros(2)
-    update, _ = tx.update(10.0 * jnp.eye(2), tx.init(params), params, values=jnp.ones(2),
-                          value_fn=lambda p: looked.append(p) or jnp.ones(2))
+    update, _ = tx.update(
+        10.0 * jnp.eye(2),
+        tx.init(params),
+        params,
+        values=jnp.ones(2),
+        value_fn=lambda p: looked.append(p) or jnp.ones(2),
+    )
     np.testing.assert_allclose(jnp.linalg.norm(update), 0.5, rtol=1e-5)
     np.testing.assert_allclose(looked[0], update)
     with pytest.raises(ValueError, match="famo needs value_fn="):
@@ -186,7 +232,7 @@ def test_observe_hands_rows_on_and_tells_their_angles():
 
 def test_multisteps_around_a_chain_averages_rows_before_they_are_aggregated():
     chain = optax.chain(gradients.mgda(2), optax.sgd(0.1))
-    tx = gradients.around(lambda inner: optax.MultiSteps(inner, 2), chain, rows=2)
+    tx = gradients.wrap_chain(lambda inner: optax.MultiSteps(inner, 2), chain, rows=2)
     first, second = value_and_rows(losses)(PARAMS, X)[1], value_and_rows(losses)(PARAMS, -X)[1]
     update = jax.jit(tx.update)
     state = tx.init(PARAMS)
@@ -199,7 +245,7 @@ def test_multisteps_around_a_chain_averages_rows_before_they_are_aggregated():
 
 def test_apply_if_finite_around_a_chain_skips_a_step():
     chain = optax.chain(gradients.pcgrad(2), optax.adam(0.1))
-    tx = gradients.around(lambda inner: optax.apply_if_finite(inner, 5), chain, rows=2)
+    tx = gradients.wrap_chain(lambda inner: optax.apply_if_finite(inner, 5), chain, rows=2)
     rows = value_and_rows(losses)(PARAMS, X)[1]
     broken = jax.tree.map(lambda a: a.at[0].set(jnp.nan), rows)
     update = jax.jit(tx.update)
@@ -211,36 +257,57 @@ def test_apply_if_finite_around_a_chain_skips_a_step():
 
 def test_adam_before_the_aggregator_is_told():
     wrong = optax.chain(optax.scale_by_adam(), gradients.pcgrad(2))
-    with pytest.raises(ValueError, match=r"state\[0\].mu.* would become \(2, .*The aggregator must come first"):
-        gradients.checked(wrong, rows=2).init(PARAMS)
-    with pytest.raises(ValueError, match=r"the update.* would become \(2, .*aggregator must come first"):
-        gradients.checked(gradients.observe(2), rows=2).init(PARAMS)
-    right = gradients.checked(optax.chain(gradients.observe(2), gradients.pcgrad(2), optax.adam(1e-3)), rows=2)
+    with pytest.raises(
+        ValueError, match=r"state\[0\].mu.* would become \(2, .*The aggregator must come first"
+    ):
+        gradients.validated(wrong, rows=2).init(PARAMS)
+    with pytest.raises(
+        ValueError, match=r"the update.* would become \(2, .*aggregator must come first"
+    ):
+        gradients.validated(gradients.observe(2), rows=2).init(PARAMS)
+    right = gradients.validated(
+        optax.chain(gradients.observe(2), gradients.pcgrad(2), optax.adam(1e-3)), rows=2
+    )
     assert len(link_states(right.init(PARAMS))) == 2
 
 
 # ---------------------------------------------------------------------------------------------------- in training
 
 
-def setup_of(**how) -> Setup:
+def setup_of(**how) -> Context:
     spec = tabular_spec()
-    return Setup(spec, shared_bottom(spec, (4,), (3,)), lambda k: Notion(rate_gap, (negatives,)),
-                 lambda k: optax.sgd(k["learning_rate"]), {"learning_rate": Range(0.1)}, **how)
+    return Context(
+        spec,
+        shared_bottom(spec, (4,), (3,)),
+        lambda k: Notion(rate_gap, (negatives,)),
+        lambda k: optax.sgd(k["learning_rate"]),
+        {"learning_rate": Range(0.1)},
+        **how,
+    )
 
 
-KNOBS = {"weight": np.float32([0.7, 0.3]), "lam": np.float32([1.0, 2.0]), "learning_rate": np.float32(0.1)}
+KNOBS = {
+    "weight": np.float32([0.7, 0.3]),
+    "lam": np.float32([1.0, 2.0]),
+    "learning_rate": np.float32(0.1),
+}
 
 
 @functools.lru_cache
 def trained(recipe_name: str, watched: bool = False):
-    made = {"baseline": baseline, **AGGREGATED, "adam first": aggregated(
-        "adam first", False, lambda rows, inner: optax.chain(inner, gradients.pcgrad(rows)))}[recipe_name]
+    made = {
+        "baseline": baseline,
+        **AGGREGATED,
+        "adam first": aggregated(
+            "adam first", False, lambda rows, inner: optax.chain(inner, gradients.pcgrad(rows))
+        ),
+    }[recipe_name]
     if recipe_name == "adam first":
-        setup = setup_of()._replace(optimizer=lambda k: optax.scale_by_adam())
+        context = setup_of()._replace(optimizer=lambda k: optax.scale_by_adam())
     else:
-        setup = setup_of()
+        context = setup_of()
     watch = (lambda state: link_states(state.opt_state)[0]) if watched else None
-    run = jax.jit(make_train(Static(2, 8), made(setup), watch=watch))
+    run = jax.jit(make_train(TrainConfig(2, 8), made(context), watch=watch))
     key = jax.random.key(0)
     return jax.device_get(run(key, key, KNOBS, dataset(tabular_spec(), 32, 0)))
 
@@ -253,16 +320,30 @@ def test_a_chain_in_the_wrong_order_is_told_before_training():
 @pytest.mark.parametrize("split", [False, True])
 def test_rows_summed_are_the_baseline(split):
     plain = aggregated("sum", split, lambda rows, inner: optax.chain(gradients.sum_rows(), inner))
-    run = jax.jit(make_train(Static(2, 8), plain(setup_of())))
+    run = jax.jit(make_train(TrainConfig(2, 8), plain(setup_of())))
     key = jax.random.key(0)
-    same(run(key, key, KNOBS, dataset(tabular_spec(), 32, 0)).state.params, trained("baseline").state.params, atol=1e-5)
+    same(
+        run(key, key, KNOBS, dataset(tabular_spec(), 32, 0)).state.params,
+        trained("baseline").state.params,
+        atol=1e-5,
+    )
 
 
 def test_links_are_methods_of_their_own():
     """Links of different kinds end at different parameters, and none at Baseline's."""
     assert len(AGGREGATED) == 37
-    ends = {name: np.concatenate([np.ravel(a) for a in jax.tree.leaves(trained(name).state.params)])
-            for name in ("baseline", "mgda", "mgda_ub", "nash_mtl", "famo", "pcgrad_split", "fairness_surgery")}
+    ends = {
+        name: np.concatenate([np.ravel(a) for a in jax.tree.leaves(trained(name).state.params)])
+        for name in (
+            "baseline",
+            "mgda",
+            "mgda_ub",
+            "nash_mtl",
+            "famo",
+            "pcgrad_split",
+            "fairness_surgery",
+        )
+    }
     assert all(np.isfinite(end).all() for end in ends.values())
     names = list(ends)
     for i, one in enumerate(names):
@@ -271,7 +352,7 @@ def test_links_are_methods_of_their_own():
 
 
 def test_fairness_rows_give_way_and_accuracy_rows_do_not():
-    against = gradients.fairness_gives_way(2)
+    against = gradients.accuracy_first(2)
     rng = np.random.default_rng(3)
     j = rng.normal(size=(4, 6))
     j[2] = -j[0] + 0.1 * j[2]
@@ -301,6 +382,7 @@ def test_check_chain_lets_extra_arguments_pass():
 
     def update(updates, state, params=None, *, batch, memory, **extra):
         return jax.tree.map(lambda g: g[0] * jnp.mean(batch.weight) + memory, updates), state
+
     tx = optax.GradientTransformationExtraArgs(lambda p: (), update)
     check_chain(tx, (), PARAMS, 2, batch=data, memory=jnp.zeros(()))
     assert spec and "checked" in fairjax.__all__

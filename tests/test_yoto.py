@@ -16,17 +16,31 @@ import optax
 import pytest
 from cases import brute_gap, brute_select, dataset, double, pad, splits, tabular_spec
 
+from fairjax.core.types import Columns, Components, Dataset, Range, Recipe, Spec, Task
 from fairjax.gradients import sum_rows
-from fairjax.models import answering, conditioned, modulated, per_channel, scalar, scores, shared_bottom
+from fairjax.methods import Context, baseline, loss_weights, runs_for, scores_for, yoto
+from fairjax.methods._yoto import drawn, lam_drawn
+from fairjax.models import (
+    conditioned,
+    modulated,
+    per_channel,
+    scalar,
+    scores,
+    shared_bottom,
+    with_default_condition,
+)
 from fairjax.notions import Notion, negatives, rate_gap
 from fairjax.objectives import conditioned as under_drawn_weights
-from fairjax.objectives import conditioned_per_task, log_uniform, normalised, per_task, uniform, weighted
-from fairjax.recipes import Setup, baseline, loss_weights, runs_over, scores_over, yoto
-from fairjax.recipes.yoto import drawn, lam_drawn
-from fairjax.study import Plan, assemble
-from fairjax.sweep import grid, sweep
-from fairjax.train import Static, make_train
-from fairjax.types import Columns, Dataset, Parts, Range, Recipe, Spec, Task
+from fairjax.objectives import (
+    conditioned_per_task,
+    log_uniform,
+    normalised,
+    per_task,
+    uniform,
+    weighted,
+)
+from fairjax.study import StudyConfig, assemble
+from fairjax.training import TrainConfig, grid, make_train, sweep
 
 SPEC, B, W = tabular_spec(), 12, 4
 FPR = Notion(rate_gap, (negatives,))
@@ -39,7 +53,10 @@ def network(form: str, trunk=(6, 5)):
     """A conditioned network of which no parameter is zero, and rows with an unseen level."""
     model = conditioned(SPEC, trunk, (4,), 3, condition=W, form=FORMS[form])
     rng = np.random.default_rng(1)
-    params = jax.tree.map(lambda s: rng.normal(size=s.shape).astype(np.float32), jax.eval_shape(model.init, jax.random.key(0)))
+    params = jax.tree.map(
+        lambda s: rng.normal(size=s.shape).astype(np.float32),
+        jax.eval_shape(model.init, jax.random.key(0)),
+    )
     x = dataset(SPEC, B, 2).x
     x.codes[3] = -1
     return model, params, x
@@ -48,7 +65,7 @@ def network(form: str, trunk=(6, 5)):
 @functools.cache
 def program(form: str):
     model = network(form)[0]
-    return jax.jit(lambda params, x, lam: scores(answering(model, lam), params, x))
+    return jax.jit(lambda params, x, lam: scores(with_default_condition(model, lam), params, x))
 
 
 # ----------------------------------------------------------------------- the network
@@ -78,7 +95,11 @@ def brute_scores(form: str, params, x: Columns, lam) -> np.ndarray:
             own = body if layer == 0 else body["dense_1"]
             scale, shift = brute_film(form, film, np.asarray(lam[i], np.float64), layer)
             z = z @ own["kernel"] + own["bias"]
-            z = np.maximum(scale * z + shift, 0) if form == "original" else scale * np.maximum(z, 0) + shift
+            z = (
+                np.maximum(scale * z + shift, 0)
+                if form == "original"
+                else scale * np.maximum(z, 0) + shift
+            )
         row = []
         for head in params["heads"].values():
             h = np.maximum(z @ head["dense_0"]["kernel"] + head["dense_0"]["bias"], 0)
@@ -90,23 +111,48 @@ def brute_scores(form: str, params, x: Columns, lam) -> np.ndarray:
 @pytest.mark.parametrize("form", FORMS)
 def test_both_forms_are_what_numpy_says_for_one_condition_some_and_one_per_row(form):
     _, params, x = network(form)
-    for lam, rows in ((LAM, LAM), (LAM[:3], np.tile(LAM[:3], (4, 1))), (LAM[0], np.tile(LAM[:1], (B, 1))),
-                      (np.zeros(W, np.float32), np.zeros((B, W)))):
-        np.testing.assert_allclose(program(form)(params, x, lam), brute_scores(form, params, x, rows), rtol=2e-4, atol=2e-4)
+    for lam, rows in (
+        (LAM, LAM),
+        (LAM[:3], np.tile(LAM[:3], (4, 1))),
+        (LAM[0], np.tile(LAM[:1], (B, 1))),
+        (np.zeros(W, np.float32), np.zeros((B, W))),
+    ):
+        np.testing.assert_allclose(
+            program(form)(params, x, lam), brute_scores(form, params, x, rows), rtol=2e-4, atol=2e-4
+        )
 
 
 @pytest.mark.parametrize("trunk", [(6,), (6, 5)])
 def test_without_the_nets_of_the_condition_it_is_the_network_without_a_condition(trunk):
-    plain, model = shared_bottom(SPEC, trunk, (4,), 3), conditioned(SPEC, trunk, (4,), 3, condition=W)
+    plain, model = (
+        shared_bottom(SPEC, trunk, (4,), 3),
+        conditioned(SPEC, trunk, (4,), 3, condition=W),
+    )
     x = network("original")[2]
 
     @jax.jit
     def both(key):
         bare, params = plain.init(key), model.init(key)
-        still = {**params, "trunk": {**params["trunk"], "film": jax.tree.map(jnp.zeros_like, params["trunk"]["film"])}}
-        return bare, params, scores(plain, bare, x), [scores(answering(model, LAM), p, x) for p in (still, params)]
+        still = {
+            **params,
+            "trunk": {
+                **params["trunk"],
+                "film": jax.tree.map(jnp.zeros_like, params["trunk"]["film"]),
+            },
+        }
+        return (
+            bare,
+            params,
+            scores(plain, bare, x),
+            [scores(with_default_condition(model, LAM), p, x) for p in (still, params)],
+        )
+
     bare, params, want, (still, moved) = both(jax.random.key(1))
-    jax.tree.map(np.testing.assert_array_equal, bare, {"trunk": params["trunk"]["body"], "heads": params["heads"]})
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        bare,
+        {"trunk": params["trunk"]["body"], "heads": params["heads"]},
+    )
     np.testing.assert_allclose(still, want, rtol=1e-6, atol=1e-6)
     assert np.max(np.abs(moved - want)) > 1e-3
 
@@ -119,10 +165,16 @@ def test_anybodys_representation_is_modulated():
     @jax.jit
     def run(x):
         params = [model.init(jax.random.key(0)) for model in both]
-        return params, [scores(answering(model, LAM), p, x) for model, p in zip(both, params, strict=True)]
+        return params, [
+            scores(with_default_condition(model, LAM), p, x)
+            for model, p in zip(both, params, strict=True)
+        ]
+
     params, found = run(network("paper")[2])
     jax.tree.map(np.testing.assert_array_equal, *params)
-    np.testing.assert_allclose(*found, rtol=1e-5, atol=1e-6)  # in one layer, scaling after it is scaling the representation
+    np.testing.assert_allclose(
+        *found, rtol=1e-5, atol=1e-6
+    )  # in one layer, scaling after it is scaling the representation
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -135,20 +187,29 @@ def test_gradients_of_a_conditioned_network_against_differences(form):
 
         @jax.jit
         def value(leaves):
-            z = scores(answering(model, LAM.astype(np.float64)), jax.tree.unflatten(tree, leaves), x)
+            z = scores(
+                with_default_condition(model, LAM.astype(np.float64)),
+                jax.tree.unflatten(tree, leaves),
+                x,
+            )
             return jnp.sum(probe * z)
+
         got = jax.jit(jax.grad(value))(leaves)
         rng, pairs = np.random.default_rng(4), []
         for i, leaf in enumerate(leaves):
             step = rng.normal(size=leaf.shape)
-            ends = [value([*leaves[:i], leaf + h * step, *leaves[i + 1:]]) for h in (1e-6, -1e-6)]
+            ends = [value([*leaves[:i], leaf + h * step, *leaves[i + 1 :]]) for h in (1e-6, -1e-6)]
             pairs.append((np.sum(np.asarray(got[i]) * step), (ends[0] - ends[1]) / 2e-6))
     np.testing.assert_allclose(*np.array(pairs).T, rtol=1e-4, atol=1e-4)
 
 
 def test_a_condition_of_another_shape_is_refused():
     model, params, x = network("original")
-    for condition, why in ((None, "needs a condition"), (LAM[:, :2], "expected a condition"), (LAM[:5], "5 conditions for 12")):
+    for condition, why in (
+        (None, "needs a condition"),
+        (LAM[:, :2], "expected a condition"),
+        (LAM[:5], "5 conditions for 12"),
+    ):
         with pytest.raises(ValueError, match=why):
             model.represent(params["trunk"], x, condition)
     with pytest.raises(ValueError, match="at least one layer"):
@@ -161,7 +222,7 @@ def test_a_condition_of_another_shape_is_refused():
 @pytest.mark.parametrize("form", FORMS)
 def test_scores_over_many_conditions_are_those_of_a_loop(form):
     model, params, x = network(form)
-    got = jax.jit(lambda p, x, lam: scores_over(model, p, x, lam))(params, x, LAM)
+    got = jax.jit(lambda p, x, lam: scores_for(model, p, x, lam))(params, x, LAM)
     for c, one in zip(LAM, got, strict=True):
         np.testing.assert_allclose(one, program(form)(params, x, c), rtol=1e-5, atol=1e-5)
 
@@ -173,7 +234,13 @@ def test_the_first_product_is_made_once_for_all_conditions():
 
     def flops(conditions):
         lam = np.ones((conditions, W), np.float32)
-        return jax.jit(lambda p, x, lam: scores_over(model, p, x, lam)).lower(params, x, lam).compile().cost_analysis()["flops"]
+        return (
+            jax.jit(lambda p, x, lam: scores_for(model, p, x, lam))
+            .lower(params, x, lam)
+            .compile()
+            .cost_analysis()["flops"]
+        )
+
     first = 2 * 64 * 202 * 16
     assert flops(1) > first and flops(9) - flops(1) < 0.5 * 8 * first
 
@@ -201,17 +268,24 @@ def test_a_draw_per_row_is_a_loop_over_rows(padded):
     batch = pad(dataset(SPEC, B - padded, 5, missing=0.3, weighted=True), padded)
     draw = log_uniform([0.1, 0.2, 1.0, 1.0], [3.0, 2.0, 1.0, 1.0])
     objective = conditioned_per_task(model, SPEC, draw, B)
-    values, memory = jax.jit(lambda p, b, k: objective.apply(p, b, k, ()))(params, batch, jax.random.key(7))
+    values, memory = jax.jit(lambda p, b, k: objective.apply(p, b, k, ()))(
+        params, batch, jax.random.key(7)
+    )
     lam = np.asarray(draw(jax.random.key(7), B))
     logits = brute_scores("original", params, batch.x, lam)
-    want = [sum(lam[i, t] * brute_loss(logits, batch, t, [i]) for i in range(B)) / B for t in range(2)]
+    want = [
+        sum(lam[i, t] * brute_loss(logits, batch, t, [i]) for i in range(B)) / B for t in range(2)
+    ]
     np.testing.assert_allclose(values, want, rtol=1e-4)
     assert objective.rows == ("task0", "task1") and memory == ()
 
 
 def blocks_by_hand(batch, lam, params, reduction):
     """Rows of :func:`conditioned_per_task` with a gap in each of three blocks, block d being rows d, d + 3, ..."""
-    logits, D = brute_scores("original", params, batch.x, np.tile(lam, (B // len(lam), 1))), len(lam)
+    logits, D = (
+        brute_scores("original", params, batch.x, np.tile(lam, (B // len(lam), 1))),
+        len(lam),
+    )
     prob, want, mass = 1 / (1 + np.exp(-logits)), np.zeros(4), batch.weight.sum()
     for d in range(D):
         rows = range(d, B, D)
@@ -230,10 +304,15 @@ def blocks_by_hand(batch, lam, params, reduction):
 @pytest.mark.parametrize("reduction", ["batch", "mean"])
 def test_fairness_is_measured_in_every_block_under_its_own_weights(reduction):
     model, params, _ = network("original")
-    batch, draw = pad(batch_of(6)._replace(weight=np.ones(B, np.float32)), 0), uniform([0.1] * W, [2.0] * W)
+    batch, draw = (
+        pad(batch_of(6)._replace(weight=np.ones(B, np.float32)), 0),
+        uniform([0.1] * W, [2.0] * W),
+    )
     batch.weight[-2:] = 0.0
     objective = conditioned_per_task(model, SPEC, draw, 3, notion=FPR, reduction=reduction)
-    values, _ = jax.jit(lambda p, b, k: objective.apply(p, b, k, ()))(params, batch, jax.random.key(3))
+    values, _ = jax.jit(lambda p, b, k: objective.apply(p, b, k, ()))(
+        params, batch, jax.random.key(3)
+    )
     want = blocks_by_hand(batch, np.asarray(draw(jax.random.key(3), 3)), params, reduction)
     np.testing.assert_allclose(values, want, rtol=1e-4, atol=1e-6)
     assert np.all(want > 0) and objective.rows[2:] == ("fairness of task0", "fairness of task1")
@@ -241,15 +320,25 @@ def test_fairness_is_measured_in_every_block_under_its_own_weights(reduction):
 
 def test_one_block_of_fixed_weights_is_baseline():
     model, params, _ = network("original")
-    w, lam, batch = np.float32([0.3, 0.7]), np.float32([1.5, 0.4]), batch_of(8, missing=0.2, unknown=0.2)
+    w, lam, batch = (
+        np.float32([0.3, 0.7]),
+        np.float32([1.5, 0.4]),
+        batch_of(8, missing=0.2, unknown=0.2),
+    )
     draw = drawn(Range(w), Range(lam))
     one = weighted(conditioned_per_task(model, SPEC, draw, 1, notion=FPR), jnp.ones(4))
-    asked = answering(model, loss_weights(w, lam))
+    asked = with_default_condition(model, loss_weights(w, lam))
     other = weighted(per_task(asked, SPEC, notion=FPR, lam=lam), w)
 
     @jax.jit
     def both(params):
-        return [jax.value_and_grad(lambda p, o=o: o.apply(p, batch, jax.random.key(0), ())[0][0])(params) for o in (one, other)]
+        return [
+            jax.value_and_grad(lambda p, o=o: o.apply(p, batch, jax.random.key(0), ())[0][0])(
+                params
+            )
+            for o in (one, other)
+        ]
+
     (a, ga), (b, gb) = both(params)
     np.testing.assert_allclose(a, b, rtol=1e-5)
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-5), ga, gb)
@@ -261,7 +350,9 @@ def test_batches_without_a_group_a_label_or_any_row_have_finite_gradients():
     objective = conditioned_per_task(model, SPEC, draw, 4, notion=FPR, reduction="mean")
     full = batch_of(9)
     lone = full._replace(groups=full.groups * np.float32([1, 0]))
-    unlabelled = full._replace(labels=np.full_like(full.labels, np.nan), label_mask=np.zeros_like(full.label_mask))
+    unlabelled = full._replace(
+        labels=np.full_like(full.labels, np.nan), label_mask=np.zeros_like(full.label_mask)
+    )
     empty = full._replace(weight=np.zeros(B, np.float32))
     batches = jax.tree.map(lambda *a: np.stack(a), lone, unlabelled, empty)
 
@@ -269,6 +360,7 @@ def test_batches_without_a_group_a_label_or_any_row_have_finite_gradients():
     @functools.partial(jax.vmap, in_axes=(None, 0, 0))
     def mapped(params, batch, key):
         return jax.value_and_grad(lambda p: sum(objective.apply(p, batch, key, ())[0]))(params)
+
     values, grads = mapped(params, batches, jax.random.split(jax.random.key(0), 3))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
     assert values[0] > 0 and np.all(values[1:] == 0)
@@ -276,7 +368,9 @@ def test_batches_without_a_group_a_label_or_any_row_have_finite_gradients():
 
 def test_a_number_of_blocks_that_does_not_divide_the_batch_is_refused():
     model, params, _ = network("original")
-    objective = under_drawn_weights(model, ["a"], lambda s, b: [jnp.mean(s)], uniform([1.0] * W, [2.0] * W), 5)
+    objective = under_drawn_weights(
+        model, ["a"], lambda s, b: [jnp.mean(s)], uniform([1.0] * W, [2.0] * W), 5
+    )
     with pytest.raises(ValueError, match="5 conditions for 12 rows"):
         objective.apply(params, batch_of(), jax.random.key(0), ())
 
@@ -285,17 +379,32 @@ def test_weights_are_drawn_as_they_say():
     key, count = jax.random.key(1), 4000
     low, high = np.array([0.1, 1.0]), np.array([10.0, 2.0])
     log = np.log(log_uniform(low, high)(key, count)) - np.log(low)
-    np.testing.assert_allclose(np.quantile(log / np.log(high / low), [0.25, 0.5, 0.75], axis=0).T, [[0.25, 0.5, 0.75]] * 2,
-                               atol=0.04)
+    np.testing.assert_allclose(
+        np.quantile(log / np.log(high / low), [0.25, 0.5, 0.75], axis=0).T,
+        [[0.25, 0.5, 0.75]] * 2,
+        atol=0.04,
+    )
     flat = (np.asarray(uniform(low, high)(key, count)) - low) / (high - low)
-    np.testing.assert_allclose(np.quantile(flat, [0.25, 0.5, 0.75], axis=0).T, [[0.25, 0.5, 0.75]] * 2, atol=0.04)
-    np.testing.assert_allclose(np.prod(normalised(log_uniform(low, high))(key, 50), axis=1), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(
+        np.quantile(flat, [0.25, 0.5, 0.75], axis=0).T, [[0.25, 0.5, 0.75]] * 2, atol=0.04
+    )
+    np.testing.assert_allclose(
+        np.prod(normalised(log_uniform(low, high))(key, 50), axis=1), 1.0, rtol=1e-5
+    )
     spec = tabular_spec(3)
-    lam = np.asarray(drawn(Range(np.full(3, 1 / 3), 0.0, 1.0, simplex=True), lam_drawn(spec))(key, count))
+    lam = np.asarray(
+        drawn(Range(np.full(3, 1 / 3), 0.0, 1.0, simplex=True), lam_drawn(spec))(key, count)
+    )
     np.testing.assert_allclose(lam[:, :3].sum(axis=1), 1.0, rtol=1e-5)
-    np.testing.assert_allclose(lam[:, :3].var(axis=0), 1 / 18, atol=0.005)  # of a flat Dirichlet of three
+    np.testing.assert_allclose(
+        lam[:, :3].var(axis=0), 1 / 18, atol=0.005
+    )  # of a flat Dirichlet of three
     inner = lam[:, 3:] / lam[:, :3]
-    assert inner.min() >= 0.05 * 0.999 and inner.max() <= 5.0 * 1.001 and abs(np.median(inner) - 0.5) < 0.05
+    assert (
+        inner.min() >= 0.05 * 0.999
+        and inner.max() <= 5.0 * 1.001
+        and abs(np.median(inner) - 0.5) < 0.05
+    )
     fixed = drawn(Range(np.array([0.2, 0.8])), Range(np.array([1.0, 2.0])))(key, 2)
     np.testing.assert_allclose(fixed, [[0.2, 0.8, 0.2, 1.6]] * 2, rtol=1e-6)
 
@@ -311,35 +420,51 @@ def evaluate(scores, data):
         for t, task in enumerate(SPEC.tasks):
             out[f"{split}.error[{task.name}]"] = jnp.mean((s[:, t] > 0) != (own.labels[:, t] > 0.5))
             out[f"{split}.false_positive_rate_difference[{task.name}|a]"] = rate_gap(
-                jax.nn.sigmoid(s[:, t]), own.groups, own.weight)
+                jax.nn.sigmoid(s[:, t]), own.groups, own.weight
+            )
     return out
 
 
 def test_one_network_stands_in_for_a_sweep_of_baseline():
     data = splits(SPEC, 40)
-    plan = Plan(methods=("baseline",), reference_seeds=2, seeds=2, batch_size=20, epochs=2)
+    plan = StudyConfig(methods=("baseline",), reference_seeds=2, seeds=2, batch_size=20, epochs=2)
     own = conditioned(SPEC, (4,), (3,), 2, condition=W, form=per_channel(3))
-    recipe = yoto(Setup.paper(SPEC, own, FPR, 0.05, 20), blocks=2)
-    plain = Setup.paper(SPEC, shared_bottom(SPEC, (4,), (3,), 2), FPR, 0.05, 20)
-    knobs = grid(baseline(plain).space, {"weight": [[0.2, 0.8], [0.5, 0.5]], "lam": [[0.0, 0.0], [1.0, 1.0], [2.0, 0.5]]})
+    recipe = yoto(Context.paper(SPEC, own, FPR, 0.05, 20), blocks=2)
+    plain = Context.paper(SPEC, shared_bottom(SPEC, (4,), (3,), 2), FPR, 0.05, 20)
+    hparams = grid(
+        baseline(plain).space,
+        {"weight": [[0.2, 0.8], [0.5, 0.5]], "lam": [[0.0, 0.0], [1.0, 1.0], [2.0, 0.5]]},
+    )
     seeds = [0, 1]
-    trained = sweep(recipe, plan.static, grid(recipe.space, {}), seeds, data, evaluate, keep=("params",))
-    runs = runs_over(own, trained, knobs, data, evaluate, chunk=4)
-    apart = sweep(baseline(plain), plan.static, knobs, seeds, data, evaluate)
+    trained = sweep(
+        recipe, plan.train_config, grid(recipe.space, {}), seeds, data, evaluate, keep=("params",)
+    )
+    runs = runs_for(own, trained, hparams, data, evaluate, chunk=4)
+    apart = sweep(baseline(plain), plan.train_config, hparams, seeds, data, evaluate)
     assert set(apart.results) - {"values"} == set(runs.results)
-    for got, want in ((runs.point, apart.point), (runs.seed, apart.seed), (runs.knobs["lam"], apart.knobs["lam"])):
+    for got, want in (
+        (runs.point, apart.point),
+        (runs.seed, apart.seed),
+        (runs.hparams["lam"], apart.hparams["lam"]),
+    ):
         np.testing.assert_array_equal(got, want)
     # the point that the network answers for unasked is point 4: equal weights, lam 1
     for name in runs.results:
-        np.testing.assert_allclose(runs.results[name][8:10], trained.results[name], rtol=1e-4, atol=1e-5, err_msg=name)
-    single = apart._replace(point=apart.point[:4], seed=np.tile(seeds, 2), knobs={k: v[:4] for k, v in apart.knobs.items()},
-                            results={k: v[:4] for k, v in apart.results.items()})
+        np.testing.assert_allclose(
+            runs.results[name][8:10], trained.results[name], rtol=1e-4, atol=1e-5, err_msg=name
+        )
+    single = apart._replace(
+        point=apart.point[:4],
+        seed=np.tile(seeds, 2),
+        hparams={k: v[:4] for k, v in apart.hparams.items()},
+        results={k: v[:4] for k, v in apart.results.items()},
+    )
     table, _ = assemble(plan, SPEC, {"single_task": single, "baseline": apart, "yoto": runs})
     assert np.sum(table["method"] == "yoto") == 12 and np.isfinite(table["test.are"]).all()
     with pytest.raises(ValueError, match="one network per seed"):
-        runs_over(own, trained._replace(seed=np.zeros(2, int)), knobs, data, evaluate)
+        runs_for(own, trained._replace(seed=np.zeros(2, int)), hparams, data, evaluate)
     with pytest.raises(ValueError, match="kept no parameters"):
-        runs_over(own, apart._replace(seed=np.arange(12)), knobs, data, evaluate)
+        runs_for(own, apart._replace(seed=np.arange(12)), hparams, data, evaluate)
 
 
 # ----------------------------------------------------------------------- a frontier in closed form
@@ -348,9 +473,13 @@ def test_one_network_stands_in_for_a_sweep_of_baseline():
 def constant_rows(n: int) -> tuple[Spec, Dataset]:
     """Two regressions with conflicting targets and nothing to learn from but one column that says nothing."""
     spec = Spec((Task("up", "regression"), Task("down", "regression")), (), ("x",))
-    return spec, Dataset(Columns(np.ones((n, 1), np.float32), np.zeros((n, 0), np.int32)),
-                         np.tile(np.float32([1.0, -1.0]), (n, 1)), np.ones((n, 2), np.float32), np.zeros((n, 0), np.float32),
-                         np.ones(n, np.float32))
+    return spec, Dataset(
+        Columns(np.ones((n, 1), np.float32), np.zeros((n, 0), np.int32)),
+        np.tile(np.float32([1.0, -1.0]), (n, 1)),
+        np.ones((n, 2), np.float32),
+        np.zeros((n, 0), np.float32),
+        np.ones(n, np.float32),
+    )
 
 
 def test_one_network_follows_the_frontier_of_networks_trained_apart():
@@ -364,25 +493,54 @@ def test_one_network_follows_the_frontier_of_networks_trained_apart():
         return [jnp.mean(batch.weight * (s[:, 0] - y) ** 2) for y in (1.0, -1.0)]
 
     def build(model, draw, blocks):
-        rows = weighted(under_drawn_weights(model, ("up", "down"), values, draw, blocks), jnp.ones(2))
-        return Recipe("toy", lambda knobs: Parts(answering(model, jnp.ones(2)), rows, optax.chain(sum_rows(), optax.adam(
-            optax.cosine_decay_schedule(0.02, 800)))), {})
+        rows = weighted(
+            under_drawn_weights(model, ("up", "down"), values, draw, blocks), jnp.ones(2)
+        )
+        return Recipe(
+            "toy",
+            lambda hparams: Components(
+                with_default_condition(model, jnp.ones(2)),
+                rows,
+                optax.chain(sum_rows(), optax.adam(optax.cosine_decay_schedule(0.02, 800))),
+            ),
+            {},
+        )
+
     model = conditioned(spec, **setting, condition=2, form=per_channel(16))
-    train = jax.jit(make_train(Static(800, 16, 100), build(model, log_uniform([0.2, 0.2], [5.0, 5.0]), 16)))
+    train = jax.jit(
+        make_train(TrainConfig(800, 16, 100), build(model, log_uniform([0.2, 0.2], [5.0, 5.0]), 16))
+    )
     state = train(jax.random.key(0), jax.random.key(1), {}, data).state
-    one = np.asarray(scores_over(model, state.params, data.x, asked))[:, 0, 0]
+    one = np.asarray(scores_for(model, state.params, data.x, asked))[:, 0, 0]
 
     plain = shared_bottom(spec, **setting)
 
     @jax.jit
     @jax.vmap
     def apart(weight):
-        rows = weighted(per_task(plain, spec), weight)  # the head of task down is given the first score too
-        objective = rows._replace(apply=lambda p, b, k, m: ((sum(w * v for w, v in zip(weight, values(
-            scores(plain, p, b.x), b), strict=True)),), m))
-        recipe = Recipe("apart", lambda knobs: Parts(plain, objective, optax.chain(sum_rows(), optax.adam(0.02))), {})
-        trained = make_train(Static(300, 16, 100), recipe)(jax.random.key(0), jax.random.key(1), {}, data)
+        rows = weighted(
+            per_task(plain, spec), weight
+        )  # the head of task down is given the first score too
+        objective = rows._replace(
+            apply=lambda p, b, k, m: (
+                (
+                    sum(
+                        w * v for w, v in zip(weight, values(scores(plain, p, b.x), b), strict=True)
+                    ),
+                ),
+                m,
+            )
+        )
+        recipe = Recipe(
+            "apart",
+            lambda hparams: Components(plain, objective, optax.chain(sum_rows(), optax.adam(0.02))),
+            {},
+        )
+        trained = make_train(TrainConfig(300, 16, 100), recipe)(
+            jax.random.key(0), jax.random.key(1), {}, data
+        )
         return scores(plain, trained.state.params, data.x)[0, 0]
+
     np.testing.assert_allclose(apart(asked), want, atol=1e-3)
     np.testing.assert_allclose(one, want, atol=0.05)
 
@@ -392,7 +550,7 @@ def test_a_gap_of_rows_weighed_apart_may_be_zero_where_no_gap_is():
     groups, lam = np.eye(2, dtype=np.float32)[[0, 1, 0, 1]], np.float32([1, 1, 2, 2])
     prob = np.float32([0.8, 0.4, 0.4, 0.6])
     mixed = rate_gap(lam * prob, groups, np.ones(4, np.float32))
-    apart = [rate_gap(prob[i:i + 2], groups[i:i + 2], np.ones(2, np.float32)) for i in (0, 2)]
+    apart = [rate_gap(prob[i : i + 2], groups[i : i + 2], np.ones(2, np.float32)) for i in (0, 2)]
     assert mixed == pytest.approx(0.0, abs=1e-6) and min(map(float, apart)) > 0.19
 
 
@@ -401,8 +559,12 @@ def test_a_gap_of_rows_weighed_apart_may_be_zero_where_no_gap_is():
 
 def test_a_quick_run_of_the_experiment_leaves_tables_and_a_figure(data_dir, tmp_path):
     script = Path(__file__).resolve().parents[1] / "experiments" / "yoto.py"
-    done = subprocess.run([sys.executable, script, "--quick", "--out", tmp_path], capture_output=True, text=True,
-                          env=os.environ | {"FAIRJAX_DATA": str(data_dir)})
+    done = subprocess.run(
+        [sys.executable, script, "--quick", "--out", tmp_path],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"FAIRJAX_DATA": str(data_dir)},
+    )
     assert done.returncode == 0 and "one conditioned network" in done.stdout, done.stderr
     found = json.loads((tmp_path / "yoto.json").read_text())
     assert found["final"]["2"]["ratio"] == 4 and found["final"]["2"]["share"][0] > 0

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from fairjax.core.types import DataError
+from fairjax.data._join import join
 from fairjax.data.encoder import Encoder
-from fairjax.data.join import join
 from fairjax.data.named import NAMED, load, reload
-from fairjax.data.partial import Part, dealt
+from fairjax.data.partial import Part, mask_supervision
 from fairjax.data.roles import Roles
 from fairjax.data.sentences import from_sentences, token_column
-from fairjax.data.synthetic import Population, synthetic
+from fairjax.data.sets.synthetic import Population, synthetic
 from fairjax.data.table import Prepared, from_table
-from fairjax.types import DataError
 
 __all__ = [
     "NAMED",
@@ -20,7 +20,7 @@ __all__ = [
     "Population",
     "Prepared",
     "Roles",
-    "dealt",
+    "mask_supervision",
     "from_sentences",
     "from_table",
     "join",

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from fairjax.core.types import DataError
 from fairjax.data.files import find_file, obtain
 from fairjax.data.named import NAMED
-from fairjax.types import DataError
 
 try:
     import importlib_resources  # noqa: F401 (TFDS 4.9 needs it and does not declare it)
@@ -32,7 +32,9 @@ class _Table(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _info(self) -> tfds.core.DatasetInfo:
         entry = NAMED[self.DATASET]
-        features = {name: tfds.features.Text() for name in _columns(self.DATASET)} | {"row": np.int64}
+        features = {name: tfds.features.Text() for name in _columns(self.DATASET)} | {
+            "row": np.int64
+        }
         return tfds.core.DatasetInfo(
             builder=self,
             description=f"{entry.about} ({entry.terms})",
@@ -45,7 +47,9 @@ class _Table(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         columns = NAMED[self.DATASET].read(raw_paths(self.DATASET, _manual(dl_manager)))
         return {split: self._generate_examples(columns, split) for split in ("train", "test")}
 
-    def _generate_examples(self, columns: dict[str, np.ndarray], split: str) -> Iterator[tuple[int, dict]]:
+    def _generate_examples(
+        self, columns: dict[str, np.ndarray], split: str
+    ) -> Iterator[tuple[int, dict]]:
         """``(row, example)`` of a split; the row in the whole table is the key, so that its order can be restored."""
         for row in np.flatnonzero(columns["split"] == split).tolist():
             yield row, {name: columns[name][row] for name in _columns(self.DATASET)} | {"row": row}

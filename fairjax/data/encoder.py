@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fairjax.core.types import Attribute, Columns, DataError, Dataset, Sentences, Spec, Task
 from fairjax.data.read import Table, as_table, complain, listing
 from fairjax.data.roles import Roles, Rule, holds, levels_of, parse_rules
 from fairjax.data.words import Vocabulary, learn, size, word_ids
-from fairjax.types import Attribute, Columns, DataError, Dataset, Sentences, Spec, Task
 
 _MOST_GROUPS = 20  # levels of a sensitive column beyond which a cut is meant
 _MOST_CLASSES = 20  # distinct numbers beyond which a label is a regression
@@ -51,8 +51,16 @@ class Encoder:
     def spec(self) -> Spec:
         """What the encoded columns mean."""
         return Spec(
-            tuple(Task(t.name, t.kind, t.levels if t.kind == "multiclass" else (), t.mean, t.deviation) for t in self.tasks),
-            tuple(Attribute(a.name, a.levels, a.kind == "number", a.mean, a.deviation) for a in self.attributes),
+            tuple(
+                Task(
+                    t.name, t.kind, t.levels if t.kind == "multiclass" else (), t.mean, t.deviation
+                )
+                for t in self.tasks
+            ),
+            tuple(
+                Attribute(a.name, a.levels, a.kind == "number", a.mean, a.deviation)
+                for a in self.attributes
+            ),
             tuple(scale.name for scale in self.numeric),
             tuple((codes.name, len(codes.levels)) for codes in self.categorical),
             size(self.vocabularies),
@@ -74,9 +82,19 @@ class Encoder:
                 language was never seen in training.
         """
         roles = self.roles
-        table = as_table(source, delimiter=roles.delimiter, encoding=roles.encoding, na=roles.na_values)
-        label, mask = self._labels(table) if labels else np.zeros((2, len(table), len(self.tasks)), np.float32)
-        x = self._columns(table) if roles.text is None else Sentences(word_ids(table, roles, self.vocabularies))
+        table = as_table(
+            source, delimiter=roles.delimiter, encoding=roles.encoding, na=roles.na_values
+        )
+        label, mask = (
+            self._labels(table)
+            if labels
+            else np.zeros((2, len(table), len(self.tasks)), np.float32)
+        )
+        x = (
+            self._columns(table)
+            if roles.text is None
+            else Sentences(word_ids(table, roles, self.vocabularies))
+        )
         return Dataset(x, label, mask, self._groups(table), self._weight(table))
 
     def _columns(self, table: Table) -> Columns:
@@ -97,7 +115,9 @@ class Encoder:
 
     def _groups(self, table: Table) -> np.ndarray:
         blocks = [
-            read_groups(rule, table) if rule.column in table else np.zeros((len(table), attribute.width), np.float32)
+            read_groups(rule, table)
+            if rule.column in table
+            else np.zeros((len(table), attribute.width), np.float32)
             for rule, attribute in zip(self.attributes, self.spec.attributes, strict=True)
         ]
         return np.concatenate(blocks, 1)
@@ -111,25 +131,42 @@ class Encoder:
         if bad.any() or not weight.sum():
             what = f"weight column {name!r}: {bad.sum():,} of {len(table):,} are missing, infinite or negative"
             cure = "Give finite weights, zero or more, not all zero."
-            raise complain(table.where, what + (f", {table.spots(bad, name)}" if bad.any() else "; all are 0"), cure)
+            raise complain(
+                table.where,
+                what + (f", {table.spots(bad, name)}" if bad.any() else "; all are 0"),
+                cure,
+            )
         return weight.astype(np.float32)
 
     def to_json(self) -> str:
         """The encoder as JSON text; floats come back exactly."""
-        return json.dumps({"roles": dataclasses.asdict(self.roles), **{f: getattr(self, f) for f in _PARTS}})
+        return json.dumps(
+            {"roles": dataclasses.asdict(self.roles), **{f: getattr(self, f) for f in _PARTS}}
+        )
 
     @classmethod
     def from_json(cls, text: str) -> Encoder:
         """The encoder that :meth:`to_json` wrote; raises DataError when the text is not one."""
         try:
             raw = json.loads(text)
-            parts = {field: tuple(kind(*map(_tupled, row)) for row in raw[field]) for field, kind in _PARTS.items()}
+            parts = {
+                field: tuple(kind(*map(_tupled, row)) for row in raw[field])
+                for field, kind in _PARTS.items()
+            }
             return cls(Roles(**raw["roles"]), **parts)
         except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"encoder: not the JSON of an encoder ({error}). Give the file that was saved.") from error
+            raise DataError(
+                f"encoder: not the JSON of an encoder ({error}). Give the file that was saved."
+            ) from error
 
 
-_PARTS = {"tasks": Rule, "attributes": Rule, "numeric": Scale, "categorical": Codes, "vocabularies": Vocabulary}
+_PARTS = {
+    "tasks": Rule,
+    "attributes": Rule,
+    "numeric": Scale,
+    "categorical": Codes,
+    "vocabularies": Vocabulary,
+}
 
 
 def _tupled(value):
@@ -149,7 +186,11 @@ def numbers(table: Table, name: str, missing: str) -> np.ndarray:
     bad = ~np.isfinite(value)
     if missing == "error" and bad.any():
         what = f"column {name!r}: {bad.sum():,} of {len(table):,} cells are empty, NaN or infinite, {table.spots(bad)}"
-        raise complain(table.where, what, "Fill them, drop the column, or set missing to 'impute' (training mean).")
+        raise complain(
+            table.where,
+            what,
+            "Fill them, drop the column, or set missing to 'impute' (training mean).",
+        )
     return value
 
 
@@ -159,7 +200,9 @@ def read_label(rule: Rule, table: Table) -> tuple[np.ndarray, np.ndarray]:
         return holds(rule, table)
     known = ~table.missing(rule.column)
     if rule.kind == "regression":
-        value = table.require_numbers(rule.column, f"Task {rule.name!r} is a regression: correct the cells.")
+        value = table.require_numbers(
+            rule.column, f"Task {rule.name!r} is a regression: correct the cells."
+        )
         _refuse_labels(rule, table, known & ~np.isfinite(value))
         return (value - rule.mean) / rule.deviation, known
     index = _index(table.text(rule.column), rule.levels)
@@ -171,14 +214,20 @@ def _refuse_labels(rule: Rule, table: Table, bad: np.ndarray) -> None:
     if bad.any():
         wanted = listing(rule.levels) if rule.levels else "finite numbers"
         what = f"column {rule.column!r}: {bad.sum():,} of {len(table):,} labels are not {wanted}, "
-        raise complain(table.where, what + table.spots(bad, rule.column), "Correct them, or name them in na_values.")
+        raise complain(
+            table.where,
+            what + table.spots(bad, rule.column),
+            "Correct them, or name them in na_values.",
+        )
 
 
 def read_groups(rule: Rule, table: Table) -> np.ndarray:
     """``[N, levels]`` membership of a fitted sensitive rule, of a number ``[N, 2]``; a zero row where it is unknown."""
     if rule.kind == "number":
         value, known = _sensitive_number(rule, table)
-        return np.stack([known, np.where(known, (value - rule.mean) / rule.deviation, 0.0)], 1).astype(np.float32)
+        return np.stack(
+            [known, np.where(known, (value - rule.mean) / rule.deviation, 0.0)], 1
+        ).astype(np.float32)
     if rule.op:
         truth, known = holds(rule, table)
         return (np.stack([~truth, truth], 1) & known[:, None]).astype(np.float32)
@@ -202,7 +251,9 @@ def fit(table: Table, roles: Roles, train: np.ndarray) -> Encoder:
     for rule in attributes:
         if rule.column in {task.column for task in tasks}:
             what = f"column {rule.column!r} is sensitive and also a task ({len(table):,} rows)"
-            raise complain(table.where, what, "Predict it or protect it: remove it from one of the two.")
+            raise complain(
+                table.where, what, "Predict it or protect it: remove it from one of the two."
+            )
     if roles.language is not None and roles.text is None:
         what = f"language {roles.language!r} without a text ({len(table):,} rows)"
         raise complain(table.where, what, "Name the column of tokens as text.")
@@ -230,17 +281,25 @@ def _fit_task(rule: Rule, table: Table, roles: Roles, rows: np.ndarray) -> Rule:
             which = "every one" if truth.all() else "none"
             seen = listing(levels_of(rule, table))
             what = f"rule '{rule.column} {rule.op} {rule.value}' matches {which} of {known.sum():,} known rows"
-            raise complain(table.where, what, f"Column {rule.column!r} holds {seen}: change the rule.")
+            raise complain(
+                table.where, what, f"Column {rule.column!r} holds {seen}: change the rule."
+            )
         return rule._replace(kind=_checked(rule, table, kind or "binary", ("binary",)))
     levels = roles.levels.get(rule.name, levels_of(rule, table))
     if len(levels) < 2:
         what = f"task {rule.name!r}: column {rule.column!r} is constant ({levels[0]!r} in {known.sum():,} rows)"
-        raise complain(table.where, what, "A constant cannot be learned: remove the task, or cut it by a rule.")
+        raise complain(
+            table.where, what, "A constant cannot be learned: remove the task, or cut it by a rule."
+        )
     kind = kind or _kind(rule, table, levels)
     kind = _checked(rule, table, kind, ("binary", "multiclass", "regression"))
     if kind == "binary" and len(levels) != 2:
-        what = f"task {rule.name!r} is binary, but column {rule.column!r} holds {len(levels):,} values"
-        raise complain(table.where, f"{what} in {len(table):,} rows", f"Cut it by a rule: {rule.column} > 0.")
+        what = (
+            f"task {rule.name!r} is binary, but column {rule.column!r} holds {len(levels):,} values"
+        )
+        raise complain(
+            table.where, f"{what} in {len(table):,} rows", f"Cut it by a rule: {rule.column} > 0."
+        )
     if kind != "regression":
         return rule._replace(kind=kind, levels=levels)
     value, seen = read_label(rule._replace(kind=kind), table)
@@ -272,12 +331,18 @@ def _fit_attribute(rule: Rule, table: Table, roles: Roles, rows: np.ndarray) -> 
         return _fit_number(rule, table, rows)
     if rule.op:
         truth, known = holds(rule, table)
-        levels = tuple(level for level, there in (("no", ~truth & known), ("yes", truth)) if there.any())
+        levels = tuple(
+            level for level, there in (("no", ~truth & known), ("yes", truth)) if there.any()
+        )
     else:
         levels = roles.levels.get(rule.name, roles.levels.get(rule.column, levels_of(rule, table)))
     if len(levels) < 2:
         what = f"sensitive column {rule.column!r} has {len(levels)} group in {len(table):,} rows"
-        raise complain(table.where, what, "Give a column, or a rule such as 'age > 25', that makes two groups or more.")
+        raise complain(
+            table.where,
+            what,
+            "Give a column, or a rule such as 'age > 25', that makes two groups or more.",
+        )
     if len(levels) > _MOST_GROUPS:
         what = f"sensitive column {rule.column!r} has {len(levels):,} different values in {len(table):,} rows"
         cure = f"Cut it into groups by a rule: '{rule.column} > 25', merge its levels, or keep a number whole: "
@@ -288,12 +353,18 @@ def _fit_attribute(rule: Rule, table: Table, roles: Roles, rows: np.ndarray) -> 
 def _fit_number(rule: Rule, table: Table, rows: np.ndarray) -> Rule:
     if rule.op:
         what = f"sensitive rule '{rule.column} {rule.op} {rule.value} :number' on {len(table):,} rows makes groups, no number"
-        raise complain(table.where, what, f"Give '{rule.column} :number', or the rule without ':number'.")
+        raise complain(
+            table.where, what, f"Give '{rule.column} :number', or the rule without ':number'."
+        )
     value, known = _sensitive_number(rule, table)
     value = value[rows][known[rows]]
     if not len(value) or value.min() == value.max():
         what = f"sensitive column {rule.column!r} has {min(len(value), 1)} value in {len(value):,} known training rows"
-        raise complain(table.where, what, "Nothing can depend on a constant: give a column with two values or more.")
+        raise complain(
+            table.where,
+            what,
+            "Nothing can depend on a constant: give a column with two values or more.",
+        )
     return rule._replace(**_moments(value))
 
 
@@ -310,7 +381,12 @@ def _sensitive_number(rule: Rule, table: Table) -> tuple[np.ndarray, np.ndarray]
 def _features(table: Table, roles: Roles, tasks, attributes) -> tuple[list[str], list[str]]:
     """Names of numeric and categorical features, in the order of ``features`` or of the table."""
     features = roles.features or ()
-    given = (*features, *roles.numeric, *roles.categorical, *([roles.text] if roles.text is not None else ()))
+    given = (
+        *features,
+        *roles.numeric,
+        *roles.categorical,
+        *([roles.text] if roles.text is not None else ()),
+    )
     for name in (*roles.drop, *given):
         table.column(name)
     never = {t.column for t in tasks} | set(roles.drop) | ({roles.weight, roles.split} - {None})
@@ -320,15 +396,22 @@ def _features(table: Table, roles: Roles, tasks, attributes) -> tuple[list[str],
     for name in given:
         if name in never and (name not in roles.drop or name == roles.text):
             what = f"column {name!r} cannot be a feature of {len(table):,} rows: it is a task, sensitive, weight or split"
-            raise complain(table.where, what + (", or dropped" if name in roles.drop else ""),
-                           "Remove it from the features (use_sensitive allows sensitive ones).")
+            raise complain(
+                table.where,
+                what + (", or dropped" if name in roles.drop else ""),
+                "Remove it from the features (use_sensitive allows sensitive ones).",
+            )
     if roles.text is not None:
         return [], []
     extra = sensitive if roles.use_sensitive else []
     names = table.columns if roles.features is None else dict.fromkeys((*roles.features, *extra))
     names = [name for name in names if name not in never]
     if not names:
-        raise complain(table.where, f"0 features are left in {len(table):,} rows", "Give columns beside the tasks.")
+        raise complain(
+            table.where,
+            f"0 features are left in {len(table):,} rows",
+            "Give columns beside the tasks.",
+        )
     numeric = [name for name in names if _is_numeric(name, table, roles)]
     return numeric, [name for name in names if name not in numeric]
 

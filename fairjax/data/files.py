@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from fairjax.disk import write
-from fairjax.types import DataError
+from fairjax.core.disk import write
+from fairjax.core.types import DataError
 
 
 class RawFile(NamedTuple):
@@ -59,7 +59,9 @@ def _absent(dataset: str, file: RawFile, data_dir) -> str:
     )
 
 
-def obtain(dataset: str, file: RawFile, data_dir: str | Path | None = None, timeout: float = 20.0) -> Path:
+def obtain(
+    dataset: str, file: RawFile, data_dir: str | Path | None = None, timeout: float = 20.0
+) -> Path:
     """The file, fetched into the first of the searched folders when it is nowhere.
 
     One attempt: without a network it fails at once with the place to put the file.

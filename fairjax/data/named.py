@@ -6,13 +6,13 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fairjax.data import acs, adult, compas, german, lsac, multilingual_hate
+from fairjax.core.types import DataError
+from fairjax.data.sets import acs, adult, compas, german, lsac, multilingual_hate
 from fairjax.data.files import RawFile, find_file, obtain
 from fairjax.data.read import Table, listing
 from fairjax.data.roles import Roles, parse_rules
-from fairjax.data.synthetic import synthetic
+from fairjax.data.sets.synthetic import synthetic
 from fairjax.data.table import Prepared, check_unchanged, from_table, prepare
-from fairjax.types import DataError
 
 FORMS = ("corrected", "paper")
 
@@ -35,7 +35,9 @@ class Named:
 
 
 _NAMED = (
-    Named("synthetic", "planted relatedness and group bias, two tasks, known Bayes gaps", "made here"),
+    Named(
+        "synthetic", "planted relatedness and group bias, two tasks, known Bayes gaps", "made here"
+    ),
     Named(
         "adult",
         "48,842 people; income and capital gain; by sex",
@@ -121,7 +123,9 @@ def load(
     entry = entry_of(name, form)
     if not entry.files:
         if sensitive:
-            raise DataError(f"{name}: its one attribute is {synthetic().spec.attributes[0].name}. Leave sensitive out.")
+            raise DataError(
+                f"{name}: its one attribute is {synthetic().spec.attributes[0].name}. Leave sensitive out."
+            )
         made = synthetic(seed=seed)
         return dataclasses.replace(made, source=_source(name, data_dir, form, seed, validation))
     if sensitive:
@@ -130,36 +134,50 @@ def load(
     found = [find_file(name, file, data_dir) for file in entry.files]
     prepared = from_raw(entry, found, data_dir, form, seed, validation)
     if sensitive:
-        prepared = dataclasses.replace(prepared, source=prepared.source | {"sensitive": list(sensitive)})
+        prepared = dataclasses.replace(
+            prepared, source=prepared.source | {"sensitive": list(sensitive)}
+        )
     return prepared
 
 
 def entry_of(name: str, form: str) -> Named:
     """The declaration of a name; raises DataError when there is none, or none of that form."""
     if name not in NAMED:
-        raise DataError(f"{name}: no data set of that name among {len(NAMED)}. Give one of {listing(list(NAMED), 9)}.")
+        raise DataError(
+            f"{name}: no data set of that name among {len(NAMED)}. Give one of {listing(list(NAMED), 9)}."
+        )
     if form not in NAMED[name].forms:
         raise DataError(f"{name}: no form {form!r}. Give one of {listing(NAMED[name].forms)}.")
     return NAMED[name]
 
 
-def from_raw(entry: Named, paths: list[Path], data_dir, form: str, seed: int, validation: float) -> Prepared:
+def from_raw(
+    entry: Named, paths: list[Path], data_dir, form: str, seed: int, validation: float
+) -> Prepared:
     """A named data set from its raw files; see :func:`load`."""
     drawn = {"seed": seed} if (entry.name, form) == ("german", "paper") else {}
     return from_columns(entry, entry.read(paths, **drawn), data_dir, form, seed, validation)
 
 
-def from_columns(entry: Named, columns: dict, data_dir, form: str, seed: int, validation: float) -> Prepared:
+def from_columns(
+    entry: Named, columns: dict, data_dir, form: str, seed: int, validation: float
+) -> Prepared:
     """A named data set from the columns that its ``read`` gave, wherever they were kept since."""
     roles = dataclasses.replace(entry.roles, standardise="all" if form == "paper" else "train")
     table = Table(entry.name, columns, na=roles.na_values)
-    if roles.features and not roles.use_sensitive:  # sensitive attributes may be others than the data set's own
+    if (
+        roles.features and not roles.use_sensitive
+    ):  # sensitive attributes may be others than the data set's own
         sensitive = {rule.column for rule in parse_rules(roles.sensitive, table, "sensitive")}
-        kept = {field: tuple(n for n in getattr(roles, field) if n not in sensitive)
-                for field in ("features", "numeric", "categorical")}
+        kept = {
+            field: tuple(n for n in getattr(roles, field) if n not in sensitive)
+            for field in ("features", "numeric", "categorical")
+        }
         roles = dataclasses.replace(roles, **kept)
     if not 0 <= validation < 1:
-        raise DataError(f"{entry.name}: validation is {validation}. Give a share of the training rows, 0 to below 1.")
+        raise DataError(
+            f"{entry.name}: validation is {validation}. Give a share of the training rows, 0 to below 1."
+        )
     whole = 1.0 if roles.split else 0.8
     fractions = (whole * (1 - validation), whole * validation, 1 - whole)
     source = _source(entry.name, data_dir, form, seed, validation)
@@ -187,7 +205,10 @@ def reload(source: dict | None) -> Prepared:
     Raises:
         DataError: rows that lived in memory only, a table that has changed, or a file that is gone.
     """
-    kind, rest = (source or {}).get("kind"), {k: v for k, v in (source or {}).items() if k != "kind"}
+    kind, rest = (
+        (source or {}).get("kind"),
+        {k: v for k, v in (source or {}).items() if k != "kind"},
+    )
     if kind == "named":
         return load(**rest)
     if kind == "synthetic":
@@ -195,7 +216,9 @@ def reload(source: dict | None) -> Prepared:
     if kind == "table":
         check_unchanged(rest["path"], rest["sha256"])
         roles = Roles(**rest["roles"])
-        return from_table(rest["path"], roles, fractions=tuple(rest["fractions"]), seed=rest["seed"])
+        return from_table(
+            rest["path"], roles, fractions=tuple(rest["fractions"]), seed=rest["seed"]
+        )
     raise DataError(
         "the rows came from memory and were not kept (source None). Write them to a file and give its path."
     )

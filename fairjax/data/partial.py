@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fairjax.types import DataError, Dataset, Spec, Splits
+from fairjax.core.types import DataError, Dataset, Spec, Splits
 
 
 class Part(NamedTuple):
@@ -18,7 +18,7 @@ class Part(NamedTuple):
     share: float = 1.0
 
 
-def dealt(splits: Splits, spec: Spec, parts: Sequence[Part], seed: int = 0) -> Splits:
+def mask_supervision(splits: Splits, spec: Spec, parts: Sequence[Part], seed: int = 0) -> Splits:
     """Training and validation rows dealt to parts at random, each left with what its part knows; test rows keep everything.
 
     For studies of partial knowledge: ``(Part(("income",)), Part(("capital_gain",), ("sex",)))`` makes two data sets of one
@@ -29,20 +29,34 @@ def dealt(splits: Splits, spec: Spec, parts: Sequence[Part], seed: int = 0) -> S
     """
     tasks, attributes = [t.name for t in spec.tasks], [a.name for a in spec.attributes]
     for part in parts:
-        for what, names, there in (("task", part.tasks, tasks), ("attribute", part.attributes, attributes)):
+        for what, names, there in (
+            ("task", part.tasks, tasks),
+            ("attribute", part.attributes, attributes),
+        ):
             for name in names:
                 if name not in there:
-                    raise DataError(f"a part knows {what} {name!r}, but there are {', '.join(there)}")
+                    raise DataError(
+                        f"a part knows {what} {name!r}, but there are {', '.join(there)}"
+                    )
     rng, shares = np.random.default_rng(seed), np.array([p.share for p in parts], float)
-    labels = np.float32([sum(([t.name in p.tasks] * t.label_width for t in spec.tasks), []) for p in parts])
-    groups = np.float32([sum(([a.name in p.attributes] * a.width for a in spec.attributes), []) for p in parts])
+    labels = np.float32(
+        [sum(([t.name in p.tasks] * t.label_width for t in spec.tasks), []) for p in parts]
+    )
+    groups = np.float32(
+        [sum(([a.name in p.attributes] * a.width for a in spec.attributes), []) for p in parts]
+    )
 
     def deal(data: Dataset) -> Dataset:
         count = len(data.weight)
         # in proportion, as evenly as whole rows can be
-        of = rng.permutation(np.searchsorted(np.cumsum(shares) / shares.sum(), (np.arange(count) + 0.5) / count))
+        of = rng.permutation(
+            np.searchsorted(np.cumsum(shares) / shares.sum(), (np.arange(count) + 0.5) / count)
+        )
         known = np.asarray(data.label_mask) * labels[of]
-        return data._replace(labels=np.where(known > 0, data.labels, 0).astype(np.float32), label_mask=known,
-                             groups=np.asarray(data.groups) * groups[of])
+        return data._replace(
+            labels=np.where(known > 0, data.labels, 0).astype(np.float32),
+            label_mask=known,
+            groups=np.asarray(data.groups) * groups[of],
+        )
 
     return splits._replace(train=deal(splits.train), validation=deal(splits.validation))

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fairjax.types import DataError
+from fairjax.core.types import DataError
 
 NA = ("", "NA", "NaN", "nan")
 
@@ -75,16 +75,24 @@ class Table:
         """The raw cells of a column; raises DataError with the nearest names when there is none."""
         if name not in self.columns:
             near = difflib.get_close_matches(name, self.columns, n=3, cutoff=0.5)
-            cure = f"Did you mean {listing(near)}?" if near else f"The columns are {listing(list(self.columns), 12)}."
+            cure = (
+                f"Did you mean {listing(near)}?"
+                if near
+                else f"The columns are {listing(list(self.columns), 12)}."
+            )
             raise complain(
-                self.where, f"no column {name!r} among {len(self.columns)} columns, {len(self):,} rows", cure
+                self.where,
+                f"no column {name!r} among {len(self.columns)} columns, {len(self):,} rows",
+                cure,
             )
         return self.columns[name]
 
     def missing(self, name: str) -> np.ndarray:
         """``[N]`` bool: NaN, or text that is one of ``na``."""
         cells = self.column(name)
-        return np.isnan(cells) if cells.dtype != object else _each(cells, lambda c: c in self.na, bool)
+        return (
+            np.isnan(cells) if cells.dtype != object else _each(cells, lambda c: c in self.na, bool)
+        )
 
     def numbers(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """``(value [N], bad [N])``: NaN where the cell is missing or bad; bad where it is known but no number."""
@@ -100,7 +108,9 @@ class Table:
         """``[N]`` text of a column in canonical spelling, the empty string where missing."""
         cells, missing = self.column(name), self.missing(name)
         # NaN is not equal to itself, so that it must not be looked up.
-        words = _each(cells if cells.dtype == object else np.where(missing, 0.0, cells), canonical, object)
+        words = _each(
+            cells if cells.dtype == object else np.where(missing, 0.0, cells), canonical, object
+        )
         words[missing] = ""
         return words
 
@@ -120,7 +130,9 @@ class Table:
         return value
 
 
-def as_table(source, *, delimiter: str = ",", encoding: str = "utf-8", na: tuple[str, ...] = NA) -> Table:
+def as_table(
+    source, *, delimiter: str = ",", encoding: str = "utf-8", na: tuple[str, ...] = NA
+) -> Table:
     """A table from a CSV path (``.gz`` too), anything shaped like a DataFrame, or a dict of arrays.
 
     Args:
@@ -148,12 +160,21 @@ def as_table(source, *, delimiter: str = ",", encoding: str = "utf-8", na: tuple
 
 
 def _arrays(where: str, names: list[str], arrays: list, na: tuple[str, ...]) -> Table:
-    columns = {name: _cells(where, name, np.asarray(array)) for name, array in zip(names, arrays, strict=True)}
+    columns = {
+        name: _cells(where, name, np.asarray(array))
+        for name, array in zip(names, arrays, strict=True)
+    }
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
-        raise complain(where, f"columns of unequal length, rows per column {lengths}", "Give arrays of one length.")
+        raise complain(
+            where,
+            f"columns of unequal length, rows per column {lengths}",
+            "Give arrays of one length.",
+        )
     if not lengths or not next(iter(lengths.values())):
-        raise complain(where, f"{len(lengths)} columns and 0 rows", "Give at least one column with rows.")
+        raise complain(
+            where, f"{len(lengths)} columns and 0 rows", "Give at least one column with rows."
+        )
     return Table(where, columns, na=na)
 
 
@@ -168,7 +189,11 @@ def _cells(where: str, name: str, array: np.ndarray) -> np.ndarray:
 
 def _word(value) -> str:
     """Text of one cell; every spelling of nothing (None, NaN, pandas' NA and NaT) is the empty string."""
-    if value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value):
+    if (
+        value is None
+        or type(value).__name__ in ("NAType", "NaTType")
+        or (isinstance(value, float) and value != value)
+    ):
         return ""
     return (value.decode() if isinstance(value, bytes) else str(value)).strip()
 
@@ -204,19 +229,29 @@ def read_csv(
     names = list(header) if header else [name.strip() for name in records.pop(0)]
     lines = lines if header else lines[1:]
     if not records:
-        raise complain(where, f"0 rows under the header of {len(names)} columns", "Give a file with rows.")
+        raise complain(
+            where, f"0 rows under the header of {len(names)} columns", "Give a file with rows."
+        )
     _refuse_ragged(where, lines, records, names, delimiter)
     if keep is None:
         _refuse_repeats(where, names, len(records))
-    chosen = range(len(names)) if keep is None else [_index(where, names, name, len(records)) for name in keep]
-    columns = {names[i]: np.array([record[i].strip() for record in records], dtype=object) for i in chosen}
+    chosen = (
+        range(len(names))
+        if keep is None
+        else [_index(where, names, name, len(records)) for name in keep]
+    )
+    columns = {
+        names[i]: np.array([record[i].strip() for record in records], dtype=object) for i in chosen
+    }
     return Table(where, columns, np.array(lines), na)
 
 
 def _index(where: str, names: list[str], name: str, rows: int) -> int:
     if name not in names:
         raise complain(
-            where, f"no column {name!r} among {len(names)} columns, {rows:,} rows", "Give the original file."
+            where,
+            f"no column {name!r} among {len(names)} columns, {rows:,} rows",
+            "Give the original file.",
         )
     return names.index(name)
 
@@ -225,34 +260,50 @@ def _bytes(where: str) -> bytes:
     path = Path(where)
     if not path.is_file():
         what = "is a directory" if path.is_dir() else "no such file"
-        raise complain(where, f"{what} (0 rows read)", "Check the path; a CSV file, plain or .gz, is expected.")
+        raise complain(
+            where, f"{what} (0 rows read)", "Check the path; a CSV file, plain or .gz, is expected."
+        )
     try:
         raw = path.read_bytes()
         return gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
     except (OSError, EOFError, zlib.error) as error:
-        raise complain(where, f"cannot be read: {error}", "Check its permissions, or copy it again.") from error
+        raise complain(
+            where, f"cannot be read: {error}", "Check its permissions, or copy it again."
+        ) from error
 
 
 def _decode(where: str, raw: bytes, encoding: str) -> str:
     if not raw.strip():
-        raise complain(where, f"the file is empty ({len(raw)} bytes, 0 rows)", "Give a file with a header and rows.")
+        raise complain(
+            where,
+            f"the file is empty ({len(raw)} bytes, 0 rows)",
+            "Give a file with a header and rows.",
+        )
     try:
         return raw.decode("utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding)
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         cure = "Save it as UTF-8, or name its encoding (latin-1, utf-16, ...)."
-        raise complain(where, f"line {line} is not {encoding} (byte {raw[error.start]:#04x})", cure) from error
+        raise complain(
+            where, f"line {line} is not {encoding} (byte {raw[error.start]:#04x})", cure
+        ) from error
     except LookupError as error:
         raise complain(
             where, f"unknown encoding {encoding!r}", "Name one that Python knows, such as latin-1."
         ) from error
 
 
-def _records(where: str, text: str, delimiter: str, comment: str | None) -> tuple[list[int], list[list[str]]]:
+def _records(
+    where: str, text: str, delimiter: str, comment: str | None
+) -> tuple[list[int], list[list[str]]]:
     """Line number and cells of every record that is not blank."""
     if len(delimiter) != 1:
-        raise complain(where, f"delimiter {delimiter!r} is not one character", "Give one, such as ';'.")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
+        raise complain(
+            where, f"delimiter {delimiter!r} is not one character", "Give one, such as ';'."
+        )
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True
+    )
     lines, records = [], []
     try:
         for record in reader:
@@ -260,18 +311,28 @@ def _records(where: str, text: str, delimiter: str, comment: str | None) -> tupl
                 lines.append(reader.line_num)
                 records.append(record)
     except csv.Error as error:
-        raise complain(where, f"line {reader.line_num}: {error}", "Check the quotes around that line.") from error
+        raise complain(
+            where, f"line {reader.line_num}: {error}", "Check the quotes around that line."
+        ) from error
     if not records:
-        raise complain(where, "the file has no rows (0 records)", "Give a file with a header and rows.")
+        raise complain(
+            where, "the file has no rows (0 records)", "Give a file with a header and rows."
+        )
     return lines, records
 
 
-def _refuse_ragged(where: str, lines: list[int], records: list[list[str]], names: list[str], delimiter: str) -> None:
-    ragged = [(line, len(r)) for line, r in zip(lines, records, strict=True) if len(r) != len(names)]
+def _refuse_ragged(
+    where: str, lines: list[int], records: list[list[str]], names: list[str], delimiter: str
+) -> None:
+    ragged = [
+        (line, len(r)) for line, r in zip(lines, records, strict=True) if len(r) != len(names)
+    ]
     if ragged:
         shown = ", ".join(f"line {line} has {cells}" for line, cells in ragged[:3])
         what = f"{len(ragged):,} of {len(records):,} rows do not have the {len(names)} cells of the header ({shown})"
-        raise complain(where, what, "Quote cells that hold the delimiter, or give the delimiter of the file.")
+        raise complain(
+            where, what, "Quote cells that hold the delimiter, or give the delimiter of the file."
+        )
     others = [c for c in (";", "\t", "|", ",") if c != delimiter and c in names[0]]
     if len(names) == 1 and others:
         what = f"1 column in {len(records):,} rows with delimiter {delimiter!r}, but the header holds {others[0]!r}"
@@ -282,8 +343,12 @@ def _refuse_repeats(where: str, names: list[str], rows: int) -> None:
     repeats = sorted({name for name in names if names.count(name) > 1})
     if repeats:
         at = [i + 1 for i, name in enumerate(names) if name == repeats[0]]
-        what = f"column {repeats[0]!r} stands {len(at)} times (columns {listing(at)}; {rows:,} rows)"
+        what = (
+            f"column {repeats[0]!r} stands {len(at)} times (columns {listing(at)}; {rows:,} rows)"
+        )
         raise complain(where, what, "Rename or remove all but one.")
     if "" in names:
         what = f"column {names.index('') + 1} of {len(names)} has no name ({rows:,} rows)"
-        raise complain(where, what, "Name it; if it is a row index, write the file without the index.")
+        raise complain(
+            where, what, "Name it; if it is a row index, write the file without the index."
+        )

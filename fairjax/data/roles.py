@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fairjax.core.types import DataError
 from fairjax.data.read import NA, Table, canonical, complain, listing, number
-from fairjax.types import DataError
 
 _KINDS = ("binary", "multiclass", "regression")
 _RULE = re.compile(r"^(.*?)\s*(==|!=|>=|<=|=|>|<)\s*(.*)$", re.DOTALL)
@@ -31,39 +31,75 @@ class Roles:
     """
 
     tasks: tuple[str, ...]  # rules, see the module's first lines
-    sensitive: tuple[str, ...]  # columns, rules such as ``age > 25``, or numbers, ``age :number``; one attribute each
-    features: tuple[str, ...] | None = None  # the only features, in this order; None: every column left
+    sensitive: tuple[
+        str, ...
+    ]  # columns, rules such as ``age > 25``, or numbers, ``age :number``; one attribute each
+    features: tuple[str, ...] | None = (
+        None  # the only features, in this order; None: every column left
+    )
     drop: tuple[str, ...] = ()  # declared leaks
     numeric: tuple[str, ...] = ()  # features that must be numbers
     categorical: tuple[str, ...] = ()  # features that are levels even where they look like numbers
     weight: str | None = None
-    split: str | None = None  # column of train, validation, test; without validation it is carved from train
+    split: str | None = (
+        None  # column of train, validation, test; without validation it is carved from train
+    )
     use_sensitive: bool = False
-    standardise: str = "train"  # rows that give means, deviations, levels and words; "all" is the papers' form
-    missing: str = "error"  # or "impute": NaN, infinite and empty numeric features become the training mean
-    text: str | None = None  # a column of tokens with blanks between them; it is then the only feature
-    language: str | None = None  # with text: a column, whose every level has a vocabulary of its own
+    standardise: str = (
+        "train"  # rows that give means, deviations, levels and words; "all" is the papers' form
+    )
+    missing: str = (
+        "error"  # or "impute": NaN, infinite and empty numeric features become the training mean
+    )
+    text: str | None = (
+        None  # a column of tokens with blanks between them; it is then the only feature
+    )
+    language: str | None = (
+        None  # with text: a column, whose every level has a vocabulary of its own
+    )
     length: int = 40  # tokens of a text that are kept, the first ones
     minimum: int = 2  # a token that training rows hold less often is unknown
     kinds: dict[str, str] = dataclasses.field(default_factory=dict)  # task name -> kind
-    levels: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)  # name -> order of its levels
+    levels: dict[str, tuple[str, ...]] = dataclasses.field(
+        default_factory=dict
+    )  # name -> order of its levels
     na_values: tuple[str, ...] = NA
     delimiter: str = ","
     encoding: str = "utf-8"
 
     def __post_init__(self):
-        for field in ("tasks", "sensitive", "features", "drop", "numeric", "categorical", "na_values"):
+        for field in (
+            "tasks",
+            "sensitive",
+            "features",
+            "drop",
+            "numeric",
+            "categorical",
+            "na_values",
+        ):
             value = getattr(self, field)
             if value is not None:
-                object.__setattr__(self, field, (value,) if isinstance(value, str) else tuple(value))
-        object.__setattr__(self, "levels", {name: tuple(levels) for name, levels in self.levels.items()})
+                object.__setattr__(
+                    self, field, (value,) if isinstance(value, str) else tuple(value)
+                )
+        object.__setattr__(
+            self, "levels", {name: tuple(levels) for name, levels in self.levels.items()}
+        )
         for field, allowed in (("standardise", ("train", "all")), ("missing", ("error", "impute"))):
             if getattr(self, field) not in allowed:
-                raise DataError(f"roles: {field} is {getattr(self, field)!r}. Give one of {listing(allowed)}.")
+                raise DataError(
+                    f"roles: {field} is {getattr(self, field)!r}. Give one of {listing(allowed)}."
+                )
         for field in ("length", "minimum"):
             if getattr(self, field) < 1:
-                raise DataError(f"roles: {field} is {getattr(self, field)}. Give one token or more.")
-        others = [field for field in ("features", "numeric", "categorical", "use_sensitive") if getattr(self, field)]
+                raise DataError(
+                    f"roles: {field} is {getattr(self, field)}. Give one token or more."
+                )
+        others = [
+            field
+            for field in ("features", "numeric", "categorical", "use_sensitive")
+            if getattr(self, field)
+        ]
         if self.text is not None and others:
             what = f"roles: {listing(others)} beside text {self.text!r}"
             raise DataError(f"{what}. Leave them out: the text is the only feature.")
@@ -94,11 +130,17 @@ def parse_rules(texts: tuple[str, ...], table: Table, what: str) -> tuple[Rule, 
         DataError: no rule at all, unknown column, unreadable rule, repeated name.
     """
     if not texts:
-        raise complain(table.where, f"no {what} column given for {len(table):,} rows", "Name at least one column.")
+        raise complain(
+            table.where,
+            f"no {what} column given for {len(table):,} rows",
+            "Name at least one column.",
+        )
     parsed = [_parse(text.strip(), table) for text in texts]
     columns = [rule.column for _, rule in parsed]
     rules = [
-        rule._replace(name=given or (rule.column if columns.count(rule.column) == 1 else text.strip()))
+        rule._replace(
+            name=given or (rule.column if columns.count(rule.column) == 1 else text.strip())
+        )
         for text, (given, rule) in zip(texts, parsed, strict=True)
     ]
     names = [rule.name for rule in rules]
@@ -125,7 +167,11 @@ def _parse(text: str, table: Table) -> tuple[str, Rule]:
     rule = Rule(column, column, "==" if op == "=" else op, value.strip().strip("\"'"), kind)
     if rule.op in _COMPARE and number(rule.value) is None:
         cure = f"Compare with a number, or write {column} == {text[len(column) :].strip()!r} for a text."
-        raise complain(table.where, f"rule {text!r} on {len(table):,} rows: {rule.value!r} is not a number", cure)
+        raise complain(
+            table.where,
+            f"rule {text!r} on {len(table):,} rows: {rule.value!r} is not a number",
+            cure,
+        )
     return given.strip(), rule
 
 

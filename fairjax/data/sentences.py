@@ -27,7 +27,9 @@ def token_column(texts: Iterable, tokenize: Callable[..., Iterable] = str.split)
     """
     found = [[str(token) for token in tokenize(text)] for text in texts]
     cells = [" ".join(filter(None, tokens)) for tokens in found]
-    broken = [i for i, cell in enumerate(cells) if cell.split() != [token for token in found[i] if token]]
+    broken = [
+        i for i, cell in enumerate(cells) if cell.split() != [token for token in found[i] if token]
+    ]
     if broken:
         token = next(token for token in found[broken[0]] if token.split() != [token] and token)
         what = f"{len(broken):,} of {len(cells):,} texts have a token that holds a blank, row {broken[0]} ({token!r})"
@@ -36,8 +38,13 @@ def token_column(texts: Iterable, tokenize: Callable[..., Iterable] = str.split)
 
 
 def from_sentences(
-    texts: Iterable, columns, roles: Roles, *, tokenize: Callable[..., Iterable] = str.split,
-    fractions: tuple[float, float, float] = (0.6, 0.2, 0.2), seed: int = 0,
+    texts: Iterable,
+    columns,
+    roles: Roles,
+    *,
+    tokenize: Callable[..., Iterable] = str.split,
+    fractions: tuple[float, float, float] = (0.6, 0.2, 0.2),
+    seed: int = 0,
 ) -> Prepared:
     """Texts and what is known of them as training, validation and test data; see :func:`from_table`.
 
@@ -62,8 +69,15 @@ def from_sentences(
     ('go', 'on', 'away')
     """
     roles = roles if roles.text is not None else dataclasses.replace(roles, text="text")
-    table = as_table(columns, delimiter=roles.delimiter, encoding=roles.encoding, na=roles.na_values)
+    table = as_table(
+        columns, delimiter=roles.delimiter, encoding=roles.encoding, na=roles.na_values
+    )
     if roles.text in table:
         what = f"there is a column {roles.text!r} already, {len(table):,} rows"
         raise complain(table.where, what, "Name the tokens' column otherwise, with roles.text.")
-    return from_table({**table.columns, roles.text: token_column(texts, tokenize)}, roles, fractions=fractions, seed=seed)
+    return from_table(
+        {**table.columns, roles.text: token_column(texts, tokenize)},
+        roles,
+        fractions=fractions,
+        seed=seed,
+    )

@@ -8,13 +8,22 @@ from pathlib import Path
 
 import numpy as np
 
+from fairjax.core.types import Attribute, DataError, Dataset, Spec, Splits
 from fairjax.data.encoder import Encoder, fit
 from fairjax.data.read import Table, as_table, complain, listing
 from fairjax.data.roles import Roles
-from fairjax.types import Attribute, DataError, Dataset, Spec, Splits
 
 SPLITS = ("train", "validation", "test")
-_SPELLINGS = {"train": 0, "training": 0, "validation": 1, "valid": 1, "val": 1, "dev": 1, "test": 2, "testing": 2}
+_SPELLINGS = {
+    "train": 0,
+    "training": 0,
+    "validation": 1,
+    "valid": 1,
+    "val": 1,
+    "dev": 1,
+    "test": 2,
+    "testing": 2,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,22 +42,42 @@ class Prepared:
 
     def describe(self) -> str:
         """Rows, known labels and label means per task, group and split, and means of sensitive numbers, as text."""
-        counts = [f"{len(self.spec.numeric)} numeric and {len(self.spec.categorical)} categorical features"]
-        if self.spec.words:
-            counts = [f"{self.encoder.roles.length} tokens, words: {', '.join(map(_counted, self.encoder.vocabularies))}"]
+        counts = [
+            f"{len(self.spec.numeric)} numeric and {len(self.spec.categorical)} categorical features"
+        ]
+        if self.spec.vocab_size:
+            counts = [
+                f"{self.encoder.roles.length} tokens, words: {', '.join(map(_counted, self.encoder.vocabularies))}"
+            ]
         counts += [f"tasks: {', '.join(_says(rule) for rule in self.encoder.tasks)}"]
         head = ("", *SPLITS)
         rows = [head, ("rows", *(f"{len(split.weight):,}" for split in self.splits))]
-        rows += [(f"{a.name} (number)", *(_mean(s, a, self.spec.group_slice(i)) for s in self.splits))
-                 for i, a in enumerate(self.spec.attributes) if a.number]
+        rows += [
+            (f"{a.name} (number)", *(_mean(s, a, self.spec.group_slice(i)) for s in self.splits))
+            for i, a in enumerate(self.spec.attributes)
+            if a.continuous
+        ]
         columns = [(a, name) for a in self.spec.attributes for name in a.columns]
         for task, words in enumerate(self.spec.tasks):
-            rows.append((f"{words.name} ({words.kind})", *(_known(s, task, None, self.spec) for s in self.splits)))
-            rows += [(f"  {name}", *(_known(s, task, group, self.spec) for s in self.splits))
-                     for group, (attribute, name) in enumerate(columns) if not attribute.number]
+            rows.append(
+                (
+                    f"{words.name} ({words.kind})",
+                    *(_known(s, task, None, self.spec) for s in self.splits),
+                )
+            )
+            rows += [
+                (f"  {name}", *(_known(s, task, group, self.spec) for s in self.splits))
+                for group, (attribute, name) in enumerate(columns)
+                if not attribute.continuous
+            ]
         widths = [max(len(row[i]) for row in rows) for i in range(4)]
-        lines = [row[0].ljust(widths[0]) + "".join("  " + row[i].rjust(widths[i]) for i in (1, 2, 3)) for row in rows]
-        return "\n".join([f"{self.name}: {counts[0]}; {counts[1]}", *(line.rstrip() for line in lines)])
+        lines = [
+            row[0].ljust(widths[0]) + "".join("  " + row[i].rjust(widths[i]) for i in (1, 2, 3))
+            for row in rows
+        ]
+        return "\n".join(
+            [f"{self.name}: {counts[0]}; {counts[1]}", *(line.rstrip() for line in lines)]
+        )
 
 
 def _counted(vocabulary) -> str:
@@ -60,7 +89,11 @@ def _says(rule) -> str:
     """A task in words: what its 1 means."""
     if rule.op:
         return f"{rule.name} (1: {rule.column} {rule.op} {rule.value})"
-    return f"{rule.name} (1: {rule.column} == {rule.levels[1]})" if rule.kind == "binary" else rule.name
+    return (
+        f"{rule.name} (1: {rule.column} == {rule.levels[1]})"
+        if rule.kind == "binary"
+        else rule.name
+    )
 
 
 def _mean(data: Dataset, attribute: Attribute, block: slice) -> str:
@@ -110,12 +143,22 @@ def from_table(
     description, name = None, "table"
     if isinstance(source, (str, Path)):
         name = Path(source).name.removesuffix(".gz").removesuffix(".csv")
-        description = {"kind": "table", "path": str(Path(source).resolve()), "sha256": digest(source)}
-        description |= {"roles": dataclasses.asdict(roles), "fractions": list(fractions), "seed": seed}
+        description = {
+            "kind": "table",
+            "path": str(Path(source).resolve()),
+            "sha256": digest(source),
+        }
+        description |= {
+            "roles": dataclasses.asdict(roles),
+            "fractions": list(fractions),
+            "seed": seed,
+        }
     return prepare(table, roles, fractions=fractions, seed=seed, name=name, source=description)
 
 
-def prepare(table: Table, roles: Roles, *, fractions, seed: int, name: str, source: dict | None) -> Prepared:
+def prepare(
+    table: Table, roles: Roles, *, fractions, seed: int, name: str, source: dict | None
+) -> Prepared:
     """The same for a table already read; see :func:`from_table`."""
     rows = split_rows(table, roles, fractions, seed)
     encoder = fit(table, roles, rows[0])
@@ -136,7 +179,9 @@ def digest(path: str | Path) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
-def split_rows(table: Table, roles: Roles, fractions, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def split_rows(
+    table: Table, roles: Roles, fractions, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Indices of training, validation and test rows, each in the order of the table.
 
     Raises:
@@ -150,7 +195,11 @@ def split_rows(table: Table, roles: Roles, fractions, seed: int) -> tuple[np.nda
             parts = [parts[0][carved[0]], parts[0][carved[1]], parts[2]]
     else:
         if not test:
-            raise complain(table.where, f"fractions {fractions} leave 0 of {len(table):,} rows to test", "Give some.")
+            raise complain(
+                table.where,
+                f"fractions {fractions} leave 0 of {len(table):,} rows to test",
+                "Give some.",
+            )
         parts = _permuted(len(table), (train, validation, test), seed, table.where)
     train, validation, test = parts
     return train, validation if len(validation) else test, test
@@ -159,15 +208,26 @@ def split_rows(table: Table, roles: Roles, fractions, seed: int) -> tuple[np.nda
 def _fractions(where: str, fractions) -> tuple[float, ...]:
     values = tuple(float(f) for f in fractions)
     if len(values) != 3 or min(values) < 0 or values[0] <= 0 or abs(sum(values) - 1) > 1e-6:
-        raise complain(where, f"fractions {fractions} of the rows", "Give three that sum to 1, such as 0.6, 0.2, 0.2.")
+        raise complain(
+            where,
+            f"fractions {fractions} of the rows",
+            "Give three that sum to 1, such as 0.6, 0.2, 0.2.",
+        )
     return values
 
 
 def _permuted(n: int, shares: tuple[float, ...], seed: int, where: str) -> list[np.ndarray]:
     """Random parts of ``range(n)``, sorted; the first part takes what rounding leaves."""
     sizes = [round(n * share / sum(shares)) for share in shares[1:]]
-    if any(share and not size for share, size in zip(shares[1:], sizes, strict=True)) or sum(sizes) >= n:
-        raise complain(where, f"{n:,} rows are too few for shares {shares}", "Give more rows, or other fractions.")
+    if (
+        any(share and not size for share, size in zip(shares[1:], sizes, strict=True))
+        or sum(sizes) >= n
+    ):
+        raise complain(
+            where,
+            f"{n:,} rows are too few for shares {shares}",
+            "Give more rows, or other fractions.",
+        )
     # RandomState, because numpy promises that its stream never changes.
     order = np.random.RandomState(seed).permutation(n)
     cuts = np.cumsum([n - sum(sizes), *sizes])[:-1]
@@ -179,7 +239,11 @@ def _split_column(table: Table, name: str) -> list[np.ndarray]:
     seen = sorted(set(words.tolist()))
     if len(seen) < 2:
         what = f"split column {name!r} has one value, {seen[0]!r}, in {len(table):,} rows"
-        raise complain(table.where, what, "Give train, validation and test rows, or leave the split to fractions.")
+        raise complain(
+            table.where,
+            what,
+            "Give train, validation and test rows, or leave the split to fractions.",
+        )
     strange = [word for word in seen if word.lower() not in _SPELLINGS]
     if strange:
         what = f"split column {name!r} holds {listing(strange)} among {len(table):,} rows"
@@ -206,12 +270,16 @@ def _refuse_thin(where: str, split: str, data: Dataset, spec: Spec) -> None:
             raise complain(where, what, "Split otherwise, or change the rule.")
     for i, attribute in enumerate(spec.attributes):
         members = data.groups[:, spec.group_slice(i)].sum(0)
-        if attribute.number and not members[0]:
+        if attribute.continuous and not members[0]:
             what = f"sensitive number {attribute.name!r} is known in 0 of the {n:,} {split} rows"
             raise complain(where, what, "Split otherwise (another seed or larger fractions).")
-        for name in [] if attribute.number else np.array(attribute.columns)[members == 0]:
+        for name in [] if attribute.continuous else np.array(attribute.columns)[members == 0]:
             what = f"group {str(name)!r} has 0 of the {n:,} {split} rows"
-            raise complain(where, what, "Split otherwise (another seed or larger fractions), or merge the group.")
+            raise complain(
+                where,
+                what,
+                "Split otherwise (another seed or larger fractions), or merge the group.",
+            )
 
 
 def check_unchanged(path: str, sha256: str) -> None:

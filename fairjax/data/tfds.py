@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fairjax.data import german
+from fairjax.core.types import DataError
+from fairjax.data.sets import german
 from fairjax.data.named import entry_of, from_columns
 from fairjax.data.read import listing
 from fairjax.data.table import Prepared
-from fairjax.types import DataError
 
 
 def load_tfds(
@@ -43,7 +43,9 @@ def load_tfds(
     return from_columns(entry, columns, data_dir, form, seed, validation)
 
 
-def prepared_builder(name: str, tfds_dir: str | Path | None = None, data_dir: str | Path | None = None):
+def prepared_builder(
+    name: str, tfds_dir: str | Path | None = None, data_dir: str | Path | None = None
+):
     """The TFDS builder of a data set, with its array_record files written; raw files are looked for beforehand.
 
     Args:
@@ -61,7 +63,9 @@ def prepared_builder(name: str, tfds_dir: str | Path | None = None, data_dir: st
         raise DataError(
             f"{name}: no TFDS builder among {len(builders.BUILDERS)}. Give {listing([*builders.BUILDERS])}."
         )
-    builder = builders.BUILDERS[name](data_dir=tfds_dir and str(tfds_dir), file_format="array_record")
+    builder = builders.BUILDERS[name](
+        data_dir=tfds_dir and str(tfds_dir), file_format="array_record"
+    )
     if not builder.data_path.exists():
         manual = data_dir and Path(data_dir)
         builders.raw_paths(name, manual)  # complain before TFDS makes folders
@@ -73,10 +77,17 @@ def prepared_builder(name: str, tfds_dir: str | Path | None = None, data_dir: st
 def _columns(builder) -> dict[str, np.ndarray]:
     """Every stored column, train rows and test rows put back into the order of the raw table."""
     sources = builder.as_data_source()
-    parts = {split: sources[split].__getitems__(range(len(sources[split]))) for split in ("train", "test")}
+    parts = {
+        split: sources[split].__getitems__(range(len(sources[split])))
+        for split in ("train", "test")
+    }
     rows = [example | {"split": split} for split, examples in parts.items() for example in examples]
     rows.sort(key=lambda example: int(example["row"]))
-    return {name: np.array([_word(row[name]) for row in rows], dtype=object) for name in rows[0] if name != "row"}
+    return {
+        name: np.array([_word(row[name]) for row in rows], dtype=object)
+        for name in rows[0]
+        if name != "row"
+    }
 
 
 def _word(cell: bytes | str) -> str:

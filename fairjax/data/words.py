@@ -31,12 +31,24 @@ def learn(table: Table, roles: Roles, rows: np.ndarray) -> tuple[Vocabulary, ...
     """
     texts, languages = _texts(table, roles), _languages(table, roles)
     if roles.language is not None:
-        _refuse(table, roles, table.missing(roles.language), "no language", "Fill the cells, or leave the rows out.")
+        _refuse(
+            table,
+            roles,
+            table.missing(roles.language),
+            "no language",
+            "Fill the cells, or leave the rows out.",
+        )
     found = []
     for language in sorted(set(languages[rows].tolist())):
-        counts = Counter(chain.from_iterable(cell.split()[: roles.length] for cell in texts[rows[languages[rows] == language]]))
+        counts = Counter(
+            chain.from_iterable(
+                cell.split()[: roles.length] for cell in texts[rows[languages[rows] == language]]
+            )
+        )
         known = [word for word, count in counts.items() if count >= roles.minimum]
-        found.append(Vocabulary(language, tuple(sorted(known, key=lambda word: (-counts[word], word)))))
+        found.append(
+            Vocabulary(language, tuple(sorted(known, key=lambda word: (-counts[word], word))))
+        )
     return tuple(found)
 
 

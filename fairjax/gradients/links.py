@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fairjax.gradients.gram import add_rows
-from fairjax.types import Array, PyTree
+from fairjax.core.types import Array, PyTree
+from fairjax.gradients.gram_matrix import add_rows
 
 
 def check_rows(rows: PyTree, params: PyTree | None, expected: int | None = None) -> int:
@@ -26,14 +26,21 @@ def check_rows(rows: PyTree, params: PyTree | None, expected: int | None = None)
     if params is None:
         raise ValueError("an aggregator needs params: call tx.update(rows, state, params)")
     count = expected
-    for (path, row), param in zip(jax.tree.leaves_with_path(rows), jax.tree.leaves(params), strict=True):
+    for (path, row), param in zip(
+        jax.tree.leaves_with_path(rows), jax.tree.leaves(params), strict=True
+    ):
         if row.shape[1:] != jnp.shape(param) or row.ndim != jnp.ndim(param) + 1:
             raise ValueError(
                 f"rows{jax.tree_util.keystr(path)} has shape {row.shape}, expected (K, *{jnp.shape(param)}): one gradient "
                 "per loss along a leading axis, as value_and_rows gives. Updates of the parameters' own shape mean that "
-                "the rows were summed, or that another transformation stands before the aggregator; it must come first.")
+                "the rows were summed, or that another transformation stands before the aggregator; it must come first."
+            )
         if count is not None and row.shape[0] != count:
-            other = f"the aggregator was made for {count}" if count == expected else f"other leaves have {count}"
+            other = (
+                f"the aggregator was made for {count}"
+                if count == expected
+                else f"other leaves have {count}"
+            )
             raise ValueError(f"rows{jax.tree_util.keystr(path)} has {row.shape[0]} rows, {other}")
         count = row.shape[0]
     return count or 0
@@ -41,11 +48,14 @@ def check_rows(rows: PyTree, params: PyTree | None, expected: int | None = None)
 
 def aggregator(reduce: Callable[[PyTree, int], PyTree]) -> optax.GradientTransformationExtraArgs:
     """A stateless aggregator from ``reduce(rows, K) -> update``; extra args are accepted and ignored."""
+
     def init_fn(params: PyTree) -> optax.EmptyState:
         del params
         return optax.EmptyState()
 
-    def update_fn(updates: PyTree, state: optax.EmptyState, params: PyTree | None = None, **extra_args):
+    def update_fn(
+        updates: PyTree, state: optax.EmptyState, params: PyTree | None = None, **extra_args
+    ):
         del extra_args
         return reduce(updates, check_rows(updates, params)), state
 
@@ -54,7 +64,9 @@ def aggregator(reduce: Callable[[PyTree, int], PyTree]) -> optax.GradientTransfo
 
 def sum_rows() -> optax.GradientTransformationExtraArgs:
     """Aggregator: the sum of all rows, ``sum_k g_k``."""
-    return aggregator(lambda rows, count: jax.tree.map(lambda g: add_rows([g[k] for k in range(count)]), rows))
+    return aggregator(
+        lambda rows, count: jax.tree.map(lambda g: add_rows([g[k] for k in range(count)]), rows)
+    )
 
 
 def take_row(index: int) -> optax.GradientTransformationExtraArgs:
@@ -63,17 +75,20 @@ def take_row(index: int) -> optax.GradientTransformationExtraArgs:
     Raises:
       ValueError: at trace time when there is no such row.
     """
+
     def reduce(rows: PyTree, count: int) -> PyTree:
         if not jax.tree.leaves(rows):
             return rows
         if not 0 <= index < count:
             raise ValueError(f"take_row({index}): there are {count} rows")
         return jax.tree.map(lambda g: g[index], rows)
+
     return aggregator(reduce)
 
 
-def route(to: dict[str, optax.GradientTransformation | int],
-          label: Callable[[tuple], str] | None = None) -> optax.GradientTransformationExtraArgs:
+def route(
+    to: dict[str, optax.GradientTransformation | int], label: Callable[[tuple], str] | None = None
+) -> optax.GradientTransformationExtraArgs:
     """Aggregator per subtree: ``route({"trunk": 0, "heads": 1})`` gives row 0 to the trunk and row 1 to the heads.
 
     Args:
@@ -84,6 +99,7 @@ def route(to: dict[str, optax.GradientTransformation | int],
       An ``optax.partition`` with one aggregator per label; put it first in the chain. An aggregator in it sees its own
       subtree alone, and asks ``value_fn`` about that subtree; the other parameters stay where they are.
     """
+
     def top(path: tuple) -> str:
         entry = path[0]
         return str(getattr(entry, "key", getattr(entry, "name", getattr(entry, "idx", entry))))
@@ -104,16 +120,24 @@ def route(to: dict[str, optax.GradientTransformation | int],
 
 def _completed(value_fn: Callable, params: PyTree) -> Callable:
     """``value_fn`` of a subtree as ``optax.partition`` shows it: what is masked is taken from ``params``."""
+
     def masked(leaf) -> bool:
         return isinstance(leaf, optax.MaskedNode)
-    return lambda part: value_fn(jax.tree.map(lambda a, full: full if masked(a) else a, part, params, is_leaf=masked))
+
+    return lambda part: value_fn(
+        jax.tree.map(lambda a, full: full if masked(a) else a, part, params, is_leaf=masked)
+    )
 
 
-def summed_adagrad(learning_rate: Array | float, batch_size: int = 1) -> optax.GradientTransformation:
+def summed_adagrad(
+    learning_rate: Array | float, batch_size: int = 1
+) -> optax.GradientTransformation:
     """Adagrad as in the MTA-F code: accumulator starts at ``0.1 / batch_size^2``, no epsilon.
 
     The published code sums losses over the batch and starts the accumulator at 0.1 (TensorFlow 1). Here losses are
     divided by the batch size B; dividing the start by B^2 gives the same steps.
     """
-    return optax.chain(optax.scale_by_rss(initial_accumulator_value=0.1 / batch_size**2, eps=0.0),
-                       optax.scale_by_learning_rate(learning_rate))
+    return optax.chain(
+        optax.scale_by_rss(initial_accumulator_value=0.1 / batch_size**2, eps=0.0),
+        optax.scale_by_learning_rate(learning_rate),
+    )

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from fairjax.gradients.gram import gram
+from fairjax.core.types import Array, Dataset, Model, Objective, PyTree
+from fairjax.gradients.gram_matrix import gram
 from fairjax.gradients.rows import value_and_rows
 from fairjax.gradients.task_space import Rule
-from fairjax.types import Array, Dataset, Model, Objective, PyTree
 
 
 def at_representation(model: Model, losses: Callable[[Model], Objective], rule: Rule) -> Objective:
@@ -32,7 +32,9 @@ def at_representation(model: Model, losses: Callable[[Model], Objective], rule: 
     def init(key: Array, data: Dataset) -> PyTree:
         return inner.init(key, data), rule.init(len(inner.rows))
 
-    def apply(params: PyTree, batch: Dataset, key: Array, memory: PyTree) -> tuple[tuple[Array], PyTree]:
+    def apply(
+        params: PyTree, batch: Dataset, key: Array, memory: PyTree
+    ) -> tuple[tuple[Array], PyTree]:
         own, remembered = memory
         z = model.represent(params["trunk"], batch.x)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from fairjax.types import Array, PyTree
+from fairjax.core.types import Array, PyTree
 
 MODES = ("auto", "unroll", "vmap", "map")
 
@@ -23,7 +23,9 @@ def rows_mode(count: int) -> str:
     return "unroll" if count <= 8 else "map"
 
 
-def value_and_rows(losses: Callable, has_aux: bool = False, *, mode: str = "auto", chunk: int = 1) -> Callable:
+def value_and_rows(
+    losses: Callable, has_aux: bool = False, *, mode: str = "auto", chunk: int = 1
+) -> Callable:
     """Like ``jax.value_and_grad`` for K losses at once.
 
     Each row is a gradient of its own, so that with two rows routed to two subtrees the compiled step costs what a single
@@ -54,7 +56,9 @@ def value_and_rows(losses: Callable, has_aux: bool = False, *, mode: str = "auto
         how = mode
         if how == "auto":
             how = rows_mode(len(jax.eval_shape(apart, params)[0]))
-        values, aux, rows = _unrolled(apart, params) if how == "unroll" else _pulled(apart, params, how, chunk)
+        values, aux, rows = (
+            _unrolled(apart, params) if how == "unroll" else _pulled(apart, params, how, chunk)
+        )
         return ((values, aux) if has_aux else values), rows
 
     return value_and_rows_fn
@@ -65,11 +69,16 @@ def _unrolled(losses: Callable, params: PyTree) -> tuple[Array, PyTree, PyTree]:
         def scalar(p: PyTree):
             values, aux = losses(p)
             return values[k], (values, aux)
+
         return jax.grad(scalar, has_aux=True)(params)
 
     first, (values, aux) = row(0)
     others = [row(k)[0] for k in range(1, len(values))]
-    return jnp.stack(list(values)), aux, jax.tree.map(lambda *leaves: jnp.stack(leaves), first, *others)
+    return (
+        jnp.stack(list(values)),
+        aux,
+        jax.tree.map(lambda *leaves: jnp.stack(leaves), first, *others),
+    )
 
 
 def _pulled(losses: Callable, params: PyTree, how: str, chunk: int) -> tuple[Array, PyTree, PyTree]:
@@ -80,7 +89,11 @@ def _pulled(losses: Callable, params: PyTree, how: str, chunk: int) -> tuple[Arr
     values, pull, aux = jax.vjp(stacked, params, has_aux=True)
     every = jnp.eye(values.shape[0], dtype=values.dtype)
     pull_one = lambda e: pull(e)[0]  # noqa: E731
-    rows = jax.vmap(pull_one)(every) if how == "vmap" else jax.lax.map(pull_one, every, batch_size=chunk)
+    rows = (
+        jax.vmap(pull_one)(every)
+        if how == "vmap"
+        else jax.lax.map(pull_one, every, batch_size=chunk)
+    )
     return values, aux, rows
 
 
@@ -95,6 +108,7 @@ def rows_through(represent: Callable, losses: Callable) -> Callable:
       A function of ``params = {"trunk": ..., "heads": ...}`` and the same arguments giving ``(values[K], rows, z_rows)``,
       ``z_rows`` being the gradients with respect to z, ``[K, ...]``.
     """
+
     def rows_through_fn(params: PyTree, *args):
         z, pull = jax.vjp(lambda trunk: represent(trunk, *args), params["trunk"])
         values, rows = value_and_rows(losses)({"trunk": z, "heads": params["heads"]}, *args)

@@ -8,13 +8,15 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from fairjax.types import Array
+from fairjax.core.types import Array
 
 STEPS = 24
 AIM = 0.1  # each step aims at a tenth of the gap
 
 
-def interior_point(gram: Array, lower: Array, free: Array, share: Array | None = None) -> tuple[Array, Array]:
+def interior_point(
+    gram: Array, lower: Array, free: Array, share: Array | None = None
+) -> tuple[Array, Array]:
     """``min x' G x / 2`` with ``x >= lower`` and, with ``share``, ``share' x = 1``; G positive semidefinite, of order one.
 
     Primal-dual Newton steps towards ``s z = mu / 10`` with ``s = x - lower``, each cut to stay inside.
@@ -53,7 +55,9 @@ def interior_point(gram: Array, lower: Array, free: Array, share: Array | None =
         return tuple(jnp.where(fine, a + go * d, a) for a, d in ((x, move), (z, turn), (y, more)))
 
     start = lower + one if share is None else one / jnp.where(some, jnp.sum(plus), 1.0)
-    x, z, y = jax.lax.fori_loop(0, STEPS, step, (start.astype(kind), one, jnp.zeros_like(gram[0, 0])))
+    x, z, y = jax.lax.fori_loop(
+        0, STEPS, step, (start.astype(kind), one, jnp.zeros_like(gram[0, 0]))
+    )
     gap = jnp.abs(gram @ x - z - y * plus) + jnp.abs((x - lower) * z)
     return jnp.where(free, x, lower), jnp.max(jnp.where(free, gap, 0.0))
 
@@ -63,7 +67,9 @@ def _room(inside: Array, move: Array) -> Array:
     return jnp.min(jnp.where(move < 0, -inside / jnp.where(move < 0, move, -1.0), 2.0))
 
 
-def min_with_norm(gram: Array, linear: Array, reach: Array, free: Array) -> tuple[Array, Array, Array]:
+def min_with_norm(
+    gram: Array, linear: Array, reach: Array, free: Array
+) -> tuple[Array, Array, Array]:
     """``min linear' w + reach ||w||_G`` on the simplex over the free rows, ``||w||_G^2 = w' G w``; all of order one.
 
     The dual is ``max_a min_i (linear + G a)_i`` with ``||a||_G <= reach``. A second-order cone program in ``(w, n)``,
@@ -110,8 +116,16 @@ def min_with_norm(gram: Array, linear: Array, reach: Array, free: Array) -> tupl
         half = jnp.sqrt(2.0 + 2.0 * inner / (p * q))
         b, b_n = (w / p + a / q) / half, (n / p + t / q) / half  # the scaling point
         scale, v = q / p, jnp.append(-(g @ b), b_n)
-        matrix = scale * (2.0 * v[:, None] * v[None, :] + corner) + jnp.diag(jnp.append(jnp.where(free, z / s, 1.0), 0.0))
-        right = jnp.append(jnp.where(free, aim / s - linear - aim * (g @ w) / inside, 0.0), aim * n / inside - reach) + y * plus
+        matrix = scale * (2.0 * v[:, None] * v[None, :] + corner) + jnp.diag(
+            jnp.append(jnp.where(free, z / s, 1.0), 0.0)
+        )
+        right = (
+            jnp.append(
+                jnp.where(free, aim / s - linear - aim * (g @ w) / inside, 0.0),
+                aim * n / inside - reach,
+            )
+            + y * plus
+        )
         move, along = jnp.linalg.solve(matrix, jnp.stack([right, plus], axis=1)).T
         more = (1.0 - one @ (w + move[:-1])) / jnp.where(plus @ along == 0, 1.0, plus @ along)
         move = move + more * along
@@ -119,14 +133,22 @@ def min_with_norm(gram: Array, linear: Array, reach: Array, free: Array) -> tupl
         dz = jnp.where(free, aim / s - z - z / s * dw, 0.0)
         da = aim * w / inside - a + scale * (dw - 2.0 * b * toward)
         dt = aim * n / inside - t - scale * (2.0 * b_n * toward - dn)
-        room = jnp.minimum(jnp.minimum(_room(s, dw), _room(jnp.where(free, z, 1.0), dz)),
-                           jnp.minimum(cone_room(inside, n, w, dn, dw), cone_room(facing, t, a, dt, da)))
+        room = jnp.minimum(
+            jnp.minimum(_room(s, dw), _room(jnp.where(free, z, 1.0), dz)),
+            jnp.minimum(cone_room(inside, n, w, dn, dw), cone_room(facing, t, a, dt, da)),
+        )
         go = jnp.minimum(1.0, 0.98 * room)
         new = tuple(x + go * d for x, d in zip(at, (dw, dn, dz, da, dt, more), strict=True))
-        sound = (depth(new[1], new[0]) > 0) & (depth(new[4], new[3]) > 0) & jnp.isfinite(error(*new))
+        sound = (
+            (depth(new[1], new[0]) > 0) & (depth(new[4], new[3]) > 0) & jnp.isfinite(error(*new))
+        )
         new = tuple(jnp.where(sound, x, old) for x, old in zip(new, at, strict=True))
         off = error(*new)  # in the last digits rounding may spoil a step
-        return new, tuple(jnp.where(off < least, x, old) for x, old in zip(new, best, strict=True)), jnp.minimum(off, least)
+        return (
+            new,
+            tuple(jnp.where(off < least, x, old) for x, old in zip(new, best, strict=True)),
+            jnp.minimum(off, least),
+        )
 
     def polish(_, held):
         """Newton's step for ``linear + reach G w / ||w||_G = y + z``, which finds digits that the cone's scaling loses."""
@@ -134,13 +156,17 @@ def min_with_norm(gram: Array, linear: Array, reach: Array, free: Array) -> tupl
         gw = g @ w
         norm = jnp.sqrt(jnp.maximum(w @ gw, jnp.finfo(kind).tiny))
         s = jnp.where(free, w, 1.0)
-        matrix = reach * (g / norm - gw[:, None] * gw[None, :] / norm**3) + jnp.diag(jnp.where(free, z / s, 1.0))
+        matrix = reach * (g / norm - gw[:, None] * gw[None, :] / norm**3) + jnp.diag(
+            jnp.where(free, z / s, 1.0)
+        )
         right = jnp.where(free, y - linear - reach * gw / norm, 0.0)
         move, along = jnp.linalg.solve(matrix, jnp.stack([right, one], axis=1)).T
         more = (1.0 - one @ (w + move)) / jnp.where(one @ along == 0, 1.0, one @ along)
         move = move + more * along
         turn = jnp.where(free, -z - z / s * move, 0.0)
-        go = jnp.minimum(1.0, 0.99 * jnp.minimum(_room(s, move), _room(jnp.where(free, z, 1.0), turn)))
+        go = jnp.minimum(
+            1.0, 0.99 * jnp.minimum(_room(s, move), _room(jnp.where(free, z, 1.0), turn))
+        )
         sound = jnp.all(jnp.isfinite(move)) & jnp.all(jnp.isfinite(turn))
         return tuple(jnp.where(sound, x + go * d, x) for x, d in ((w, move), (z, turn), (y, more)))
 

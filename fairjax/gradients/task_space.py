@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fairjax.gradients.gram import combine, cosines, gram
+from fairjax.core.types import Array, PyTree
+from fairjax.gradients.gram_matrix import combine, cosines, gram
 from fairjax.gradients.links import check_rows
-from fairjax.types import Array, PyTree
 
 
 class Rule(NamedTuple):
@@ -45,8 +45,14 @@ class LinkState(NamedTuple):
     quarantined: Array  # [], rows that were not finite, over all updates
 
 
-def link(rule: Rule, rows: int, *, per: str | Callable[[tuple], str] = "tree",
-         measure: Callable[[tuple], bool] | None = None, seed: Array | int = 0) -> optax.GradientTransformationExtraArgs:
+def link(
+    rule: Rule,
+    rows: int,
+    *,
+    per: str | Callable[[tuple], str] = "tree",
+    measure: Callable[[tuple], bool] | None = None,
+    seed: Array | int = 0,
+) -> optax.GradientTransformationExtraArgs:
     """A rule as an aggregator: rows ``[K, ...]`` in, one update out. First in ``optax.chain``, or inside ``route``.
 
     Args:
@@ -74,7 +80,9 @@ def link(rule: Rule, rows: int, *, per: str | Callable[[tuple], str] = "tree",
         """Indices of leaves, group by group."""
         found: dict[str, list[int]] = {}
         for i, (path, _) in enumerate(jax.tree.leaves_with_path(tree)):
-            name = "" if per == "tree" else jax.tree_util.keystr(path) if per == "leaf" else per(path)
+            name = (
+                "" if per == "tree" else jax.tree_util.keystr(path) if per == "leaf" else per(path)
+            )
             found.setdefault(name, []).append(i)
         return list(found.values()) or [[]]
 
@@ -83,24 +91,50 @@ def link(rule: Rule, rows: int, *, per: str | Callable[[tuple], str] = "tree",
 
     def init_fn(params: PyTree) -> LinkState:
         groups, kind = len(groups_of(params)), _precision(params)
-        memory = jax.tree.map(lambda a: jnp.array(jnp.broadcast_to(a, (groups, *jnp.shape(a))), jnp.result_type(a)),
-                              rule.init(rows))
-        return LinkState(jnp.zeros((), jnp.int32), shown(memory), *shown((
-            jnp.zeros((groups, rows), kind), jnp.zeros((groups, rows, rows), kind), jnp.zeros(groups, jnp.int32),
-            jnp.zeros(groups, kind))), jnp.zeros((), jnp.int32))
+        memory = jax.tree.map(
+            lambda a: jnp.array(jnp.broadcast_to(a, (groups, *jnp.shape(a))), jnp.result_type(a)),
+            rule.init(rows),
+        )
+        return LinkState(
+            jnp.zeros((), jnp.int32),
+            shown(memory),
+            *shown(
+                (
+                    jnp.zeros((groups, rows), kind),
+                    jnp.zeros((groups, rows, rows), kind),
+                    jnp.zeros(groups, jnp.int32),
+                    jnp.zeros(groups, kind),
+                )
+            ),
+            jnp.zeros((), jnp.int32),
+        )
 
-    def update_fn(updates: PyTree, state: LinkState, params: PyTree | None = None, *, values=None, key=None, **extra):
+    def update_fn(
+        updates: PyTree,
+        state: LinkState,
+        params: PyTree | None = None,
+        *,
+        values=None,
+        key=None,
+        **extra,
+    ):
         del extra
         check_rows(updates, params, rows)
         if rule.needs_values and values is None:
-            raise ValueError(f"this aggregator weighs losses: call tx.update(rows, state, params, values=losses), {rows} "
-                             "losses in an array; nnx.Optimizer.update passes values= on, TrainState.apply_gradients does not")
+            raise ValueError(
+                f"this aggregator weighs losses: call tx.update(rows, state, params, values=losses), {rows} "
+                "losses in an array; nnx.Optimizer.update passes values= on, TrainState.apply_gradients does not"
+            )
         (paths, leaves), groups = _with_paths(updates), groups_of(updates)
         if not leaves:
             return updates, state._replace(count=state.count + 1)
         kind = _precision(updates)
-        raw = jnp.stack([_gram_of([leaves[i] for i in group if measure is None or measure(paths[i])], rows)
-                         for group in groups]).astype(kind)
+        raw = jnp.stack(
+            [
+                _gram_of([leaves[i] for i in group if measure is None or measure(paths[i])], rows)
+                for group in groups
+            ]
+        ).astype(kind)
         # a NaN, or an infinity, anywhere in a row is one in its squared norm
         fine = jnp.all(jnp.isfinite(jnp.diagonal(raw, axis1=1, axis2=2)), axis=0)
         grams = jnp.where(fine[:, None] & fine[None, :], raw, 0.0)
@@ -109,8 +143,11 @@ def link(rule: Rule, rows: int, *, per: str | Callable[[tuple], str] = "tree",
         key = jax.random.fold_in(jax.random.key(seed), state.count) if key is None else key
         memory = jax.tree.map(lambda a: a[None], state.memory) if per == "tree" else state.memory
         weights, new, residual = jax.vmap(lambda g, m, k: rule.weights(g, values, m, k))(
-            grams, memory, jax.random.split(key, len(groups)))
-        memory = jax.tree.map(lambda a, old: a.astype(old.dtype), new, memory)  # a scan needs the types it began with
+            grams, memory, jax.random.split(key, len(groups))
+        )
+        memory = jax.tree.map(
+            lambda a, old: a.astype(old.dtype), new, memory
+        )  # a scan needs the types it began with
         weights = jnp.where(fine, weights, 0.0)
         angles = jax.vmap(cosines)(grams)
         out = list(leaves)
@@ -120,7 +157,9 @@ def link(rule: Rule, rows: int, *, per: str | Callable[[tuple], str] = "tree",
         conflicts = jnp.sum(jnp.triu(angles < 0, 1), axis=(1, 2)).astype(jnp.int32)
         told = shown((memory, weights, angles, conflicts, residual.astype(kind)))
         bad = state.quarantined + jnp.sum(~fine).astype(jnp.int32)
-        return jax.tree.unflatten(jax.tree.structure(updates), out), LinkState(state.count + 1, *told, bad)
+        return jax.tree.unflatten(jax.tree.structure(updates), out), LinkState(
+            state.count + 1, *told, bad
+        )
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
@@ -132,13 +171,17 @@ def _with_paths(tree: PyTree) -> tuple[list[tuple], list[Array]]:
 
 def _gram_of(leaves: list[Array], rows: int) -> Array:
     if not leaves:
-        raise ValueError("measure leaves out every leaf of a group: there is nothing to take the Gram matrix of")
+        raise ValueError(
+            "measure leaves out every leaf of a group: there is nothing to take the Gram matrix of"
+        )
     return gram(leaves)
 
 
 def _precision(tree: PyTree) -> jnp.dtype:
     """Float32, or float64 where any leaf is."""
-    return functools.reduce(jnp.promote_types, [jnp.result_type(leaf) for leaf in jax.tree.leaves(tree)], jnp.float32)
+    return functools.reduce(
+        jnp.promote_types, [jnp.result_type(leaf) for leaf in jax.tree.leaves(tree)], jnp.float32
+    )
 
 
 def linked(factory: Callable[..., Rule]) -> Callable[..., optax.GradientTransformationExtraArgs]:
@@ -154,7 +197,8 @@ def linked(factory: Callable[..., Rule]) -> Callable[..., optax.GradientTransfor
     make.rule = factory
     make.__signature__ = inspect.Signature(
         [common["rows"], *own.values(), *(common[name] for name in ("per", "measure", "seed"))],
-        return_annotation=optax.GradientTransformationExtraArgs)
+        return_annotation=optax.GradientTransformationExtraArgs,
+    )
     return make
 
 

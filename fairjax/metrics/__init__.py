@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-from fairjax.metrics.bootstrap import Interval, bootstrap, interval_over_seeds
+from fairjax.metrics._bootstrap import Interval, bootstrap, interval_over_seeds
+from fairjax.metrics._evaluate import base_rates, evaluate
 from fairjax.metrics.differential import evaluate_differential
 from fairjax.metrics.disaggregated import GroupTable, group_table
 from fairjax.metrics.distribution import Unfairness, unfairness
-from fairjax.metrics.evaluate import base_rates, evaluate
 from fairjax.metrics.group import (
     Rates,
     attribute_correlation,
@@ -29,17 +29,70 @@ from fairjax.metrics.group import (
     true_positive_rate_difference,
     true_positive_rate_ratio,
 )
-from fairjax.metrics.joint import Beside, beside_floor, group_correlations, sinkhorn_divergence, sliced_wasserstein
+from fairjax.metrics.joint import (
+    PermutationTest,
+    group_correlations,
+    permutation_test,
+    sinkhorn_divergence,
+    sliced_wasserstein,
+)
 from fairjax.metrics.relative import Denominator, are, arfg, denominator, relative_interval
-from fairjax.metrics.scores import auc, error, macro_f1, mean_squared_error, multiclass_error, root_mean_squared_error
+from fairjax.metrics.scores import (
+    auc,
+    error,
+    macro_f1,
+    mean_squared_error,
+    multiclass_error,
+    root_mean_squared_error,
+)
 from fairjax.metrics.thresholds import base_rate_threshold, constant_output, decide, fixed
 
-__all__ = ["Beside", "Denominator", "GroupTable", "Interval", "Rates", "Unfairness", "are", "arfg", "attribute_correlation",
-           "auc", "base_rate_threshold", "base_rates", "beside_floor", "bootstrap", "constant_output", "decide",
-           "demographic_parity_difference", "demographic_parity_ratio", "denominator", "equal_opportunity_difference",
-           "equal_opportunity_ratio", "equalized_odds_difference", "equalized_odds_ratio", "error", "evaluate",
-           "evaluate_differential", "false_positive_rate_difference", "false_positive_rate_ratio", "fixed",
-           "group_correlations", "group_rates", "group_table", "interval_over_seeds", "macro_f1", "mean_squared_error",
-           "multiclass_error", "of_attribute", "rate_difference", "rate_ratio", "relative_interval", "root_mean_squared_error",
-           "signed_gap", "sinkhorn_divergence", "sliced_wasserstein", "true_positive_rate_difference",
-           "true_positive_rate_ratio", "unfairness"]
+__all__ = [
+    "PermutationTest",
+    "Denominator",
+    "GroupTable",
+    "Interval",
+    "Rates",
+    "Unfairness",
+    "are",
+    "arfg",
+    "attribute_correlation",
+    "auc",
+    "base_rate_threshold",
+    "base_rates",
+    "permutation_test",
+    "bootstrap",
+    "constant_output",
+    "decide",
+    "demographic_parity_difference",
+    "demographic_parity_ratio",
+    "denominator",
+    "equal_opportunity_difference",
+    "equal_opportunity_ratio",
+    "equalized_odds_difference",
+    "equalized_odds_ratio",
+    "error",
+    "evaluate",
+    "evaluate_differential",
+    "false_positive_rate_difference",
+    "false_positive_rate_ratio",
+    "fixed",
+    "group_correlations",
+    "group_rates",
+    "group_table",
+    "interval_over_seeds",
+    "macro_f1",
+    "mean_squared_error",
+    "multiclass_error",
+    "of_attribute",
+    "rate_difference",
+    "rate_ratio",
+    "relative_interval",
+    "root_mean_squared_error",
+    "signed_gap",
+    "sinkhorn_divergence",
+    "sliced_wasserstein",
+    "true_positive_rate_difference",
+    "true_positive_rate_ratio",
+    "unfairness",
+]

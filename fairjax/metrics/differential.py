@@ -3,7 +3,7 @@
 Names are ``differential_equalized_odds[task|sex & race]`` (the evaluation estimator of
 :mod:`fairjax.notions.differential`, true and false positive rates added up), ``differential_fairness[...]`` (smoothed
 empirical, of decisions) and ``macro_f1[task]``; with ``@0.5`` decisions are made at probability one half, without it at the
-base-rate threshold, as in :mod:`fairjax.metrics.evaluate`.
+base-rate threshold, as in :mod:`fairjax.metrics._evaluate`.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from fairjax.core.types import Array, Dataset, Spec
 from fairjax.losses import against_rest
 from fairjax.metrics.scores import chosen, macro_f1
 from fairjax.metrics.thresholds import base_rate_threshold, decide, fixed
 from fairjax.notions import differential
 from fairjax.objectives import crossed
-from fairjax.types import Array, Dataset, Spec
 
 
-def evaluate_differential(spec: Spec, scores: Array, data: Dataset, base_rate: Array,
-                          cross: Sequence[Sequence[int]]) -> dict[str, Array]:
+def evaluate_differential(
+    spec: Spec, scores: Array, data: Dataset, base_rate: Array, cross: Sequence[Sequence[int]]
+) -> dict[str, Array]:
     """Differential fairness and macro F1 of every task of classes.
 
     Args:
@@ -43,25 +44,41 @@ def evaluate_differential(spec: Spec, scores: Array, data: Dataset, base_rate: A
         if task.kind == "regression":
             continue
         label, known = against_rest(spec, t, data.labels, data.label_mask)
-        for suffix, outcome in _outcomes(task.kind, scores[:, spec.score_slice(t)], known, data, base_rate[t]).items():
+        for suffix, outcome in _outcomes(
+            task.kind, scores[:, spec.score_slice(t)], known, data, base_rate[t]
+        ).items():
             if task.kind == "multiclass":
-                outcome, truth, weight = outcome[None], label[None], (known[:, 0] * data.weight)[None]
+                outcome, truth, weight = (
+                    outcome[None],
+                    label[None],
+                    (known[:, 0] * data.weight)[None],
+                )
             else:
                 outcome, truth = differential.two(outcome.T), differential.two(label.T)
                 weight = known.T * data.weight
-            out[f"macro_f1{suffix}[{task.name}]"] = _mean(jax.vmap(macro_f1)(outcome, truth, weight), jnp.sum(weight, axis=1))
+            out[f"macro_f1{suffix}[{task.name}]"] = _mean(
+                jax.vmap(macro_f1)(outcome, truth, weight), jnp.sum(weight, axis=1)
+            )
             for attributes in cross:
                 name = f"{suffix}[{task.name}|{' & '.join(spec.attributes[a].name for a in attributes)}]"
                 groups = crossed(spec, data.groups, attributes)
-                joint = jax.vmap(differential.count, (0, 0, None, 0))(outcome, truth, groups, weight)
+                joint = jax.vmap(differential.count, (0, 0, None, 0))(
+                    outcome, truth, groups, weight
+                )
                 there = jnp.where(jnp.sum(jnp.sum(joint, axis=(2, 3)) > 0, axis=1) >= 2, 1.0, 0.0)
-                out[f"differential_equalized_odds{name}"] = _mean(jax.vmap(differential.evaluated_epsilon)(joint), there)
-                chosen = jax.vmap(differential.differential_fairness, (0, None, None))(outcome, groups, data.weight)
+                out[f"differential_equalized_odds{name}"] = _mean(
+                    jax.vmap(differential.evaluated_epsilon)(joint), there
+                )
+                chosen = jax.vmap(differential.differential_fairness, (0, None, None))(
+                    outcome, groups, data.weight
+                )
                 out[f"differential_fairness{name}"] = _mean(chosen, there)
     return out
 
 
-def _outcomes(kind: str, score: Array, known: Array, data: Dataset, rate: Array) -> dict[str, Array]:
+def _outcomes(
+    kind: str, score: Array, known: Array, data: Dataset, rate: Array
+) -> dict[str, Array]:
     """Decisions ``[N, U]`` by suffix."""
     if kind == "multiclass":
         return {"": chosen(score)}
@@ -75,4 +92,6 @@ def _outcomes(kind: str, score: Array, known: Array, data: Dataset, rate: Array)
 def _mean(value: Array, there: Array) -> Array:
     """Mean over the labels that can be measured; NaN when there is none."""
     some = there > 0
-    return jnp.where(jnp.any(some), jnp.sum(jnp.where(some, value, 0.0)) / jnp.maximum(jnp.sum(some), 1), jnp.nan)
+    return jnp.where(
+        jnp.any(some), jnp.sum(jnp.where(some, value, 0.0)) / jnp.maximum(jnp.sum(some), 1), jnp.nan
+    )

@@ -16,12 +16,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fairjax.core.masked import keep
+from fairjax.core.types import Array, Dataset, Spec, Task
 from fairjax.losses import against_rest, probabilities
-from fairjax.masked import keep
 from fairjax.metrics.scores import chosen
 from fairjax.notions import everyone, known, negatives, positives, statistics
 from fairjax.objectives import crossed
-from fairjax.types import Array, Dataset, Spec, Task
 
 BINS = 10  # of the calibration error, of equal width
 # name -> statistic, rows, and whether it looks at probabilities; everything else looks at decisions
@@ -73,16 +73,25 @@ class GroupTable(NamedTuple):
         return pd.DataFrame(self.columns)
 
 
-def group_table(spec: Spec, scores: Array, data: Dataset, rng: np.random.Generator | None = None, *,
-                thresholds: Sequence[float | None] | None = None, cross: Sequence[Sequence[str]] = (), minimum: float = 1.0,
-                draws: int = 200, level: float = 0.95) -> GroupTable:
+def group_table(
+    spec: Spec,
+    scores: Array,
+    data: Dataset,
+    rng: np.random.Generator | None = None,
+    *,
+    thresholds: Sequence[float | None] | None = None,
+    cross: Sequence[Sequence[str]] = (),
+    minimum: float = 1.0,
+    draws: int = 200,
+    level: float = 0.95,
+) -> GroupTable:
     """Every statistic in every group.
 
     Args:
       spec: names tasks, attributes and levels.
       scores: ``[N, C]`` logits, or predictions of a regression.
       data: the rows they belong to; missing labels and unknown demographics are left out where they are needed.
-      rng: for the resampling (Poisson counts of rows, as :func:`fairjax.metrics.bootstrap`); None for no intervals.
+      rng: for the resampling (Poisson counts of rows, as :func:`fairjax.metrics._bootstrap`); None for no intervals.
       thresholds: on the score, per binary task; default 0, probability one half.
       cross: tuples of attributes' names whose levels are crossed, beside every attribute by itself.
       minimum: groups with less weight are left out, and listed.
@@ -95,34 +104,52 @@ def group_table(spec: Spec, scores: Array, data: Dataset, rng: np.random.Generat
     scores = np.asarray(scores, np.float32)
     weight = np.asarray(data.weight, np.float32)
     if scores.shape != (len(weight), sum(t.score_width for t in spec.tasks)):
-        raise ValueError(f"group_table: expected scores [{len(weight)}, {sum(t.score_width for t in spec.tasks)}], got "
-                         f"{scores.shape}; were they made with another spec?")
+        raise ValueError(
+            f"group_table: expected scores [{len(weight)}, {sum(t.score_width for t in spec.tasks)}], got "
+            f"{scores.shape}; were they made with another spec?"
+        )
     if np.isnan(scores[weight > 0]).any():
-        raise ValueError(f"group_table: {int(np.isnan(scores[weight > 0]).any(axis=1).sum())} rows have a score that is NaN")
+        raise ValueError(
+            f"group_table: {int(np.isnan(scores[weight > 0]).any(axis=1).sum())} rows have a score that is NaN"
+        )
     blocks, left_out = _blocks(spec, data, cross, minimum)
-    member = np.concatenate([b for _, _, b in blocks] + [np.ones((len(weight), 1), np.float32)], axis=1)
+    member = np.concatenate(
+        [b for _, _, b in blocks] + [np.ones((len(weight), 1), np.float32)], axis=1
+    )
     parts, columns, ordered = _columns(spec, scores, data, thresholds)
     ranks = [[_rank(*one, member[:, g]) for one in ordered] for g in range(member.shape[1])]
     sums, inside = jax.jit(_sums), jnp.asarray(member)
 
     def values(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        made = sums(jnp.asarray(counts, jnp.float32), inside, columns)  # on its way while the host does the areas
+        made = sums(
+            jnp.asarray(counts, jnp.float32), inside, columns
+        )  # on its way while the host does the areas
         areas = _areas(np.ascontiguousarray(counts.T, np.float32), ranks)
         return _values(np.asarray(made), areas, parts)
+
     (value,), (count,) = values(np.ones((1, len(weight))))
     low = high = many = None
     if rng is not None:
-        many = np.concatenate([values(rng.poisson(1.0, (TOGETHER, len(weight))))[0] for _ in range(-(-draws // TOGETHER))])
+        many = np.concatenate(
+            [
+                values(rng.poisson(1.0, (TOGETHER, len(weight))))[0]
+                for _ in range(-(-draws // TOGETHER))
+            ]
+        )
         many = many[:draws]
         low, high = _ends(many, level)
-    return GroupTable(_tidy([part[:2] for part in parts], blocks, count, value, low, high, many, level), left_out)
+    return GroupTable(
+        _tidy([part[:2] for part in parts], blocks, count, value, low, high, many, level), left_out
+    )
 
 
 def _sums(counts: Array, member: Array, columns: Array) -> Array:
     """``[b, G, M]``: every column's sum in every group and resample."""
     b, n = counts.shape
     weights = (counts.T[:, :, None] * member[:, None, :]).reshape(n, -1)
-    return jnp.matmul(weights.T, columns, precision=jax.lax.Precision.HIGHEST).reshape(b, member.shape[1], -1)
+    return jnp.matmul(weights.T, columns, precision=jax.lax.Precision.HIGHEST).reshape(
+        b, member.shape[1], -1
+    )
 
 
 class _Part(NamedTuple):
@@ -135,16 +162,22 @@ class _Part(NamedTuple):
     count: int  # weight of its rows
 
 
-def _columns(spec: Spec, scores: np.ndarray, data: Dataset, thresholds) -> tuple[list[_Part], Array, list[tuple]]:
+def _columns(
+    spec: Spec, scores: np.ndarray, data: Dataset, thresholds
+) -> tuple[list[_Part], Array, list[tuple]]:
     """The statistics, the columns ``[N, M]`` that they add up, and what areas put in order: score, label, weight ``[N]``."""
     parts, made, ordered = [], [], []
 
     def put(*columns: Array) -> tuple[int, ...]:
         made.extend(columns)
         return tuple(range(len(made) - len(columns), len(made)))
+
     scores = jnp.where(jnp.asarray(data.weight)[:, None] > 0, scores, 0.0)
     for t, task in enumerate(spec.tasks):
-        prob, (label, mask) = probabilities(spec, scores)[t], against_rest(spec, t, data.labels, data.label_mask)
+        prob, (label, mask) = (
+            probabilities(spec, scores)[t],
+            against_rest(spec, t, data.labels, data.label_mask),
+        )
         score, numbers = scores[:, spec.score_slice(t)], task.kind == "regression"
         decision = _decide(task, score, None if thresholds is None else thresholds[t])
         if numbers:
@@ -156,15 +189,35 @@ def _columns(spec: Spec, scores: np.ndarray, data: Dataset, thresholds) -> tuple
             if not numbers:
                 weight = data.weight * mask[:, u]
                 p, y = keep(prob[:, u], weight), keep(label[:, u], weight)
-                (rows,), off = put(weight), statistics.in_bins(p, BINS) * (weight * (p - y))[:, None]
-                parts += [_Part(shown, BINNED, put(*off.T), rows, rows), _Part(shown, AREA, (), rows, rows)]
+                (rows,), off = (
+                    put(weight),
+                    statistics.in_bins(p, BINS) * (weight * (p - y))[:, None],
+                )
+                parts += [
+                    _Part(shown, BINNED, put(*off.T), rows, rows),
+                    _Part(shown, AREA, (), rows, rows),
+                ]
                 # of several classes the scores of two rows are not comparable, their probabilities are
-                ordered.append(tuple(map(np.asarray, (p if task.kind == "multiclass" else score[:, u], y, weight))))
+                ordered.append(
+                    tuple(
+                        map(
+                            np.asarray, (p if task.kind == "multiclass" else score[:, u], y, weight)
+                        )
+                    )
+                )
     return parts, jnp.stack(made, axis=1), ordered
 
 
-def _fractions(shown: str, table: dict, put, prob: Array, decision: Array, label: Array, mask: Array,
-               weight: Array) -> list[_Part]:
+def _fractions(
+    shown: str,
+    table: dict,
+    put,
+    prob: Array,
+    decision: Array,
+    label: Array,
+    mask: Array,
+    weight: Array,
+) -> list[_Part]:
     """The table's statistics of one column of scores; ``put`` takes columns and says where they are."""
     rows, parts = {}, []
     for name, (statistic, condition, soft) in table.items():
@@ -173,7 +226,11 @@ def _fractions(shown: str, table: dict, put, prob: Array, decision: Array, label
         y = keep(label, w) if statistic.labelled else jnp.zeros_like(p)
         if condition not in rows:
             (rows[condition],) = put(w)
-        below = rows[condition] if statistic.below is statistics.one else put(w * statistic.below(p, y))[0]
+        below = (
+            rows[condition]
+            if statistic.below is statistics.one
+            else put(w * statistic.below(p, y))[0]
+        )
         parts.append(_Part(shown, name, put(w * statistic.above(p, y)), below, rows[condition]))
     return parts
 
@@ -191,13 +248,24 @@ class _Ranked(NamedTuple):
 
 def _rank(score: np.ndarray, label: np.ndarray, weight: np.ndarray, member: np.ndarray) -> _Ranked:
     weight = weight.astype(float) * member
-    up, down = (rows[np.argsort(score[rows])] for rows in (np.flatnonzero((weight > 0) & (label == y)) for y in (1, 0)))
+    up, down = (
+        rows[np.argsort(score[rows])]
+        for rows in (np.flatnonzero((weight > 0) & (label == y)) for y in (1, 0))
+    )
     beaten, tied = (np.searchsorted(score[down], score[up], side) for side in ("left", "right"))
-    return _Ranked(up, down, weight[up, None], weight[down, None], beaten, None if (beaten == tied).all() else tied)
+    return _Ranked(
+        up,
+        down,
+        weight[up, None],
+        weight[down, None],
+        beaten,
+        None if (beaten == tied).all() else tied,
+    )
 
 
 def _areas(counts: np.ndarray, ranks: list[list[_Ranked]]) -> np.ndarray:
     """``P(s_i > s_j) + P(s_i = s_j) / 2`` of positives i and negatives j, ``[b, G, U]``, in resamples ``counts[N, b]``."""
+
     def one(r: _Ranked) -> np.ndarray:
         won = np.zeros((len(r.down) + 1, counts.shape[1]))
         np.cumsum(counts[r.down] * r.down_weight, axis=0, out=won[1:])
@@ -206,8 +274,14 @@ def _areas(counts: np.ndarray, ranks: list[list[_Ranked]]) -> np.ndarray:
         pairs = up.sum(axis=0) * won[-1]
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(pairs > 0, np.einsum("nb,nb->b", up, beaten) / pairs, np.nan)
-    return np.stack([np.stack([one(r) for r in of_group], -1) if of_group else np.zeros((counts.shape[1], 0))
-                     for of_group in ranks], axis=1)
+
+    return np.stack(
+        [
+            np.stack([one(r) for r in of_group], -1) if of_group else np.zeros((counts.shape[1], 0))
+            for of_group in ranks
+        ],
+        axis=1,
+    )
 
 
 def _decide(task: Task, scores: Array, threshold: float | None) -> Array:
@@ -216,27 +290,58 @@ def _decide(task: Task, scores: Array, threshold: float | None) -> Array:
     return (scores >= (0.0 if threshold is None else threshold)).astype(jnp.float32)
 
 
-def _blocks(spec: Spec, data: Dataset, cross, minimum: float) -> tuple[list[tuple[str, list[str], np.ndarray]], dict]:
+def _blocks(
+    spec: Spec, data: Dataset, cross, minimum: float
+) -> tuple[list[tuple[str, list[str], np.ndarray]], dict]:
     """Per attribute or crossing: its name, its levels and membership ``[N, G]`` of those with enough rows; and the others."""
     where, blocks, left_out = {a.name: i for i, a in enumerate(spec.attributes)}, [], {}
-    left_out |= {f"{a.name} (a number)": float(np.asarray(data.weight) @ np.asarray(data.groups[:, spec.group_slice(i).start]))
-                 for i, a in enumerate(spec.attributes) if a.number}
-    for names in [(a.name,) for a in spec.attributes if not a.number] + [tuple(c) for c in cross]:
+    left_out |= {
+        f"{a.name} (a number)": float(
+            np.asarray(data.weight) @ np.asarray(data.groups[:, spec.group_slice(i).start])
+        )
+        for i, a in enumerate(spec.attributes)
+        if a.continuous
+    }
+    for names in [(a.name,) for a in spec.attributes if not a.continuous] + [
+        tuple(c) for c in cross
+    ]:
         if lacking := [name for name in names if name not in where]:
-            raise ValueError(f"group_table: attribute {lacking[0]!r} is not one of {', '.join(where)}")
-        member = np.asarray(crossed(spec, jnp.asarray(data.groups), [where[name] for name in names]))
-        levels = [" & ".join(pair) for pair in itertools.product(*(spec.attributes[where[name]].levels for name in names))]
+            raise ValueError(
+                f"group_table: attribute {lacking[0]!r} is not one of {', '.join(where)}"
+            )
+        member = np.asarray(
+            crossed(spec, jnp.asarray(data.groups), [where[name] for name in names])
+        )
+        levels = [
+            " & ".join(pair)
+            for pair in itertools.product(*(spec.attributes[where[name]].levels for name in names))
+        ]
         mass, shown = np.asarray(data.weight) @ member, " & ".join(names)
         enough = mass >= max(minimum, np.finfo(np.float32).tiny)
-        left_out |= {f"{shown}={level}": float(m) for level, m, kept in zip(levels, mass, enough, strict=True) if not kept}
-        blocks.append((shown, [v for v, kept in zip(levels, enough, strict=True) if kept], member[:, enough]))
+        left_out |= {
+            f"{shown}={level}": float(m)
+            for level, m, kept in zip(levels, mass, enough, strict=True)
+            if not kept
+        }
+        blocks.append(
+            (shown, [v for v, kept in zip(levels, enough, strict=True) if kept], member[:, enough])
+        )
     return blocks, left_out
 
 
-def _values(sums: np.ndarray, areas: np.ndarray, parts: list[_Part]) -> tuple[np.ndarray, np.ndarray]:
+def _values(
+    sums: np.ndarray, areas: np.ndarray, parts: list[_Part]
+) -> tuple[np.ndarray, np.ndarray]:
     """Values ``[b, G, S]`` of all statistics, NaN without a denominator, and the weight of the rows of each."""
-    above = np.stack([sums[..., part.above[0]] if len(part.above) == 1 else np.abs(sums[..., list(part.above)]).sum(-1)
-                      for part in parts], -1)
+    above = np.stack(
+        [
+            sums[..., part.above[0]]
+            if len(part.above) == 1
+            else np.abs(sums[..., list(part.above)]).sum(-1)
+            for part in parts
+        ],
+        -1,
+    )
     below = sums[..., [part.below for part in parts]]
     with np.errstate(divide="ignore", invalid="ignore"):
         value = np.where(below > 0, above / below, np.nan)
@@ -250,7 +355,10 @@ def _ends(drawn: np.ndarray, level: float) -> np.ndarray:
 
 
 def _tidy(names, blocks, count, value, low, high, drawn, level) -> dict[str, np.ndarray]:
-    out = {name: [] for name in ("task", "attribute", "group", "statistic", "count", "value", "low", "high")}
+    out = {
+        name: []
+        for name in ("task", "attribute", "group", "statistic", "count", "value", "low", "high")
+    }
     nothing = np.full(value.shape[-1], np.nan)
 
     def add(attribute: str, group: str, *numbers: np.ndarray) -> None:
@@ -262,7 +370,12 @@ def _tidy(names, blocks, count, value, low, high, drawn, level) -> dict[str, np.
             out[name].append(one)
 
     def at(g: int) -> tuple:
-        return count[g], value[g], nothing if low is None else low[g], nothing if high is None else high[g]
+        return (
+            count[g],
+            value[g],
+            nothing if low is None else low[g],
+            nothing if high is None else high[g],
+        )
 
     add("", OVERALL, *at(-1))
     begin = 0
@@ -270,16 +383,32 @@ def _tidy(names, blocks, count, value, low, high, drawn, level) -> dict[str, np.
         block = slice(begin, begin + len(levels))
         for g, group in zip(range(block.start, block.stop), levels, strict=True):
             add(attribute, group, *at(g))
-        ends = (nothing, nothing) if drawn is None or len(levels) < 2 else _ends(_difference(drawn[:, block]), level)
-        add(attribute, "difference", count[block].sum(axis=0), _difference(value[None, block])[0], *ends)
+        ends = (
+            (nothing, nothing)
+            if drawn is None or len(levels) < 2
+            else _ends(_difference(drawn[:, block]), level)
+        )
+        add(
+            attribute,
+            "difference",
+            count[block].sum(axis=0),
+            _difference(value[None, block])[0],
+            *ends,
+        )
         begin = block.stop
-    return {name: np.concatenate(v) if name in ("count", "value", "low", "high") else np.array(v) for name, v in out.items()}
+    return {
+        name: np.concatenate(v) if name in ("count", "value", "low", "high") else np.array(v)
+        for name, v in out.items()
+    }
 
 
 def _difference(value: np.ndarray) -> np.ndarray:
     """Largest less smallest over groups ``[..., G, U]`` that have a value; NaN for fewer than two."""
     if value.shape[-2] < 2:
         return np.full((value.shape[0], value.shape[-1]), np.nan)
-    top, bottom = np.where(np.isnan(value), -np.inf, value).max(axis=-2), np.where(np.isnan(value), np.inf, value).min(axis=-2)
+    top, bottom = (
+        np.where(np.isnan(value), -np.inf, value).max(axis=-2),
+        np.where(np.isnan(value), np.inf, value).min(axis=-2),
+    )
     with np.errstate(invalid="ignore"):
         return np.where((~np.isnan(value)).sum(axis=-2) >= 2, top - bottom, np.nan)

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fairjax.masked import divide
+from fairjax.core.masked import divide
+from fairjax.core.types import Array
 from fairjax.notions.distribution import Steps, apart, largest_gap, steps
-from fairjax.types import Array
 
 CHANCE = math.sqrt(math.pi / 2) * math.log(2)  # 0.8687, the mean of Kolmogorov's distribution
 
@@ -24,7 +24,9 @@ class Unfairness(NamedTuple):
 
     kolmogorov_smirnov: Array  # max_t max_gh |F_g(t) - F_h(t)|, in [0, 1]
     floor: Array  # of kolmogorov_smirnov where there is no difference
-    wasserstein: Array  # int |F_g - F_h| dt, mean over pairs of groups, in the unit of the prediction
+    wasserstein: (
+        Array  # int |F_g - F_h| dt, mean over pairs of groups, in the unit of the prediction
+    )
 
 
 def unfairness(score: Array, groups: Array, weight: Array) -> Unfairness:

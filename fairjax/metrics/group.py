@@ -15,11 +15,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fairjax.masked import group_mean, keep
+from fairjax.core.masked import group_mean, keep
+from fairjax.core.types import Array
 from fairjax.notions.conditions import everyone, negatives, positives
 from fairjax.notions.continuous import pearson
 from fairjax.notions.gaps import difference, ratio
-from fairjax.types import Array
 
 
 class Rates(NamedTuple):
@@ -35,7 +35,9 @@ class Rates(NamedTuple):
     labelled: Array  # [G] its weight with a known label
 
 
-def group_rates(decision: Array, label: Array, groups: Array, weight: Array, mask: Array | None = None) -> Rates:
+def group_rates(
+    decision: Array, label: Array, groups: Array, weight: Array, mask: Array | None = None
+) -> Rates:
     """Selection, true positive and false positive rate and accuracy of every group.
 
     Args:
@@ -50,12 +52,16 @@ def group_rates(decision: Array, label: Array, groups: Array, weight: Array, mas
     """
     # a label without weight counts as missing, so that padding may hold anything
     mask = keep(jnp.ones_like(weight) if mask is None else mask, weight)
-    right = jnp.where(jnp.isnan(decision), jnp.nan, decision == keep(label, mask)).astype(jnp.float32)
+    right = jnp.where(jnp.isnan(decision), jnp.nan, decision == keep(label, mask)).astype(
+        jnp.float32
+    )
     selected, count = _rate(decision, groups, weight * everyone(label, mask))
     true_positive, positive = _rate(decision, groups, weight * positives(label, mask))
     false_positive, negative = _rate(decision, groups, weight * negatives(label, mask))
     accuracy, labelled = _rate(right, groups, weight * mask)
-    return Rates(selected, true_positive, false_positive, accuracy, count, positive, negative, labelled)
+    return Rates(
+        selected, true_positive, false_positive, accuracy, count, positive, negative, labelled
+    )
 
 
 def of_attribute(rates: Rates, block: slice) -> Rates:
@@ -86,7 +92,9 @@ def signed_gap(rate: Array) -> Array:
       ValueError: there are not exactly two groups.
     """
     if rate.shape[-1] != 2:
-        raise ValueError(f"signed gap: expected the rates of 2 groups, got {rate.shape[-1]}; pass one attribute")
+        raise ValueError(
+            f"signed gap: expected the rates of 2 groups, got {rate.shape[-1]}; pass one attribute"
+        )
     return rate[..., 1] - rate[..., 0]
 
 
@@ -102,7 +110,10 @@ def attribute_correlation(value: Array, groups: Array, weight: Array) -> Array:
       A scalar in [0, 1]; 0 where ``value`` is constant, as a gap between groups is; NaN where the attribute does not vary.
     """
     inside = weight * groups[:, 0] > 0
-    low, high = jnp.min(jnp.where(inside, groups[:, 1], jnp.inf)), jnp.max(jnp.where(inside, groups[:, 1], -jnp.inf))
+    low, high = (
+        jnp.min(jnp.where(inside, groups[:, 1], jnp.inf)),
+        jnp.max(jnp.where(inside, groups[:, 1], -jnp.inf)),
+    )
     return jnp.where(low < high, pearson(value, groups, weight), jnp.nan)
 
 

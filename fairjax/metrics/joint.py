@@ -12,14 +12,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fairjax.masked import divide, keep
+from fairjax.core.masked import divide, keep
+from fairjax.core.types import Array
 from fairjax.notions.transport import largest, sinkhorn, sliced
-from fairjax.types import Array
 
 Distance = Callable[[Array, Array, Array], Array]  # scores[N, T], groups[N, G], weight[N] -> scalar
 
 
-class Beside(NamedTuple):
+class PermutationTest(NamedTuple):
     """A distance beside what it would be if groups were drawn by lot."""
 
     value: Array
@@ -58,10 +58,13 @@ def group_correlations(scores: Array, groups: Array, weight: Array) -> Array:
         cov = (w[:, None] * centred).T @ centred
         deviation = jnp.sqrt(jnp.diag(cov))
         return divide(cov, deviation[:, None] * deviation, jnp.nan)
+
     return jax.vmap(of_group, 1)(groups * weight[:, None])
 
 
-def beside_floor(key: Array, distance: Distance, scores: Array, groups: Array, weight: Array, draws: int = 20) -> Beside:
+def permutation_test(
+    key: Array, distance: Distance, scores: Array, groups: Array, weight: Array, draws: int = 20
+) -> PermutationTest:
     """A distance between groups, and the same with groups dealt out again at random: what samples of this size show anyway.
 
     Args:
@@ -73,11 +76,13 @@ def beside_floor(key: Array, distance: Distance, scores: Array, groups: Array, w
       draws: how often groups are dealt out.
 
     Returns:
-      :class:`Beside`: the smallest possible ``p_value`` is ``1 / (draws + 1)``.
+      :class:`PermutationTest`: the smallest possible ``p_value`` is ``1 / (draws + 1)``.
     """
-    drawn = jax.lax.map(lambda k: distance(scores, _dealt(k, groups, weight), weight), jax.random.split(key, draws))
+    drawn = jax.lax.map(
+        lambda k: distance(scores, _dealt(k, groups, weight), weight), jax.random.split(key, draws)
+    )
     value = distance(scores, groups, weight)
-    return Beside(value, jnp.mean(drawn), (1 + jnp.sum(drawn >= value)) / (draws + 1))
+    return PermutationTest(value, jnp.mean(drawn), (1 + jnp.sum(drawn >= value)) / (draws + 1))
 
 
 def _dealt(key: Array, groups: Array, weight: Array) -> Array:

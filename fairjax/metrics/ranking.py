@@ -10,8 +10,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fairjax.masked import divide, keep
-from fairjax.types import Array
+from fairjax.core.masked import divide, keep
+from fairjax.core.types import Array
 
 
 class Ranked(NamedTuple):

@@ -59,8 +59,13 @@ def denominator(runs: np.ndarray) -> Denominator:
         return Denominator(mean, deviation, deviation / np.sqrt(count) / mean, count)
 
 
-def relative_interval(rng: np.random.Generator, values: np.ndarray, runs: np.ndarray, draws: int = 2000,
-                      level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+def relative_interval(
+    rng: np.random.Generator,
+    values: np.ndarray,
+    runs: np.ndarray,
+    draws: int = 2000,
+    level: float = 0.95,
+) -> tuple[np.ndarray, np.ndarray]:
     """Percentile interval of ARE or ARFG of fixed values, from resampling the single-task runs.
 
     Args:
@@ -75,7 +80,9 @@ def relative_interval(rng: np.random.Generator, values: np.ndarray, runs: np.nda
     """
     runs = np.abs(np.asarray(runs, float))
     index = rng.integers(len(runs), size=(draws, len(runs)))
-    drawn = np.stack([are(np.abs(values), denominators) for denominators in runs[index].mean(axis=1)])
+    drawn = np.stack(
+        [are(np.abs(values), denominators) for denominators in runs[index].mean(axis=1)]
+    )
     tail = (1.0 - level) / 2.0
     low, high = np.quantile(drawn, [tail, 1.0 - tail], axis=0)
     return low, high

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from fairjax.masked import divide, keep, weighted_sum
+from fairjax.core.masked import divide, keep, weighted_sum
+from fairjax.core.types import Array
 from fairjax.metrics.ranking import area_under_curve, rank
-from fairjax.types import Array
 
 
 def mean(values: Array, weight: Array) -> Array:
@@ -41,7 +41,9 @@ def choose(scores: Array) -> Array:
 def chosen(scores: Array) -> Array:
     """:func:`choose` as columns ``[N, C]``: 1 for the chosen class; a row of NaN where a score is NaN."""
     choice = choose(scores)[:, None]
-    return jnp.where(jnp.isnan(choice), jnp.nan, choice == jnp.arange(scores.shape[1])[None]).astype(jnp.float32)
+    return jnp.where(
+        jnp.isnan(choice), jnp.nan, choice == jnp.arange(scores.shape[1])[None]
+    ).astype(jnp.float32)
 
 
 def multiclass_error(scores: Array, label: Array, weight: Array) -> Array:
@@ -58,7 +60,9 @@ def macro_f1(outcome: Array, label: Array, weight: Array) -> Array:
       weight: ``[N]``.
     """
     some = weight[:, None]
-    return jnp.mean(divide(2 * weighted_sum(outcome * label, some), weighted_sum(outcome + label, some)))
+    return jnp.mean(
+        divide(2 * weighted_sum(outcome * label, some), weighted_sum(outcome + label, some))
+    )
 
 
 def auc(score: Array, label: Array, weight: Array) -> Array:

@@ -9,8 +9,8 @@ import math
 
 import jax.numpy as jnp
 
+from fairjax.core.types import Array
 from fairjax.metrics.ranking import rank, threshold_at_rate
-from fairjax.types import Array
 
 
 def fixed(probability: float = 0.5) -> float:
@@ -20,7 +20,9 @@ def fixed(probability: float = 0.5) -> float:
       ValueError: the probability is not strictly between 0 and 1.
     """
     if not 0.0 < probability < 1.0:
-        raise ValueError(f"threshold: expected a probability strictly between 0 and 1, got {probability}")
+        raise ValueError(
+            f"threshold: expected a probability strictly between 0 and 1, got {probability}"
+        )
     return math.log(probability / (1.0 - probability))
 
 

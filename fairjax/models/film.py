@@ -1,7 +1,7 @@
 """Networks that are told the weights of their losses: feature-wise modulation (FiLM) of the trunk by a condition.
 
 In: inputs of B rows and a condition, ``[W]`` for all rows, or ``[R, W]`` where R divides B and row i has condition ``i mod R``
-(so ``[B, W]`` is one per row). Out: a :class:`fairjax.types.Model` whose ``represent`` takes that condition. Parameters of the
+(so ``[B, W]`` is one per row). Out: a :class:`fairjax.core.types.Model` whose ``represent`` takes that condition. Parameters of the
 trunk are ``{"body": those of the network without a condition, "film": those of the modulation}``.
 
 What a condition does is made once per condition, not once per row, and the first layer's product does not depend on it: many
@@ -17,8 +17,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from fairjax.core.types import Array, Model, PyTree, Spec
 from fairjax.models.tabular import heads_of, trunk_of
-from fairjax.types import Array, Model, PyTree, Spec
 
 _INIT = nn.initializers.glorot_uniform()
 Films = list[tuple[Array, Array]]  # scale and shift of every layer, [F or 1, R]
@@ -27,9 +27,13 @@ Films = list[tuple[Array, Array]]  # scale and shift of every layer, [F or 1, R]
 class Form(NamedTuple):
     """How a condition becomes a scale and a shift per layer, and where in a layer they act."""
 
-    init: Callable[[Array, int, tuple[int, ...]], PyTree]  # key, width of the condition, widths of the layers
+    init: Callable[
+        [Array, int, tuple[int, ...]], PyTree
+    ]  # key, width of the condition, widths of the layers
     apply: Callable[[PyTree, Array], Films]  # parameters, condition [R, W]
-    activate: Callable[[Array, Array, Array], Array]  # sums of a layer [F, B], scale, shift -> activations
+    activate: Callable[
+        [Array, Array, Array], Array
+    ]  # sums of a layer [F, B], scale, shift -> activations
 
 
 def per_channel(hidden: int = 64, gain: float = 0.1, floor: float = 1e-2) -> Form:
@@ -46,15 +50,23 @@ def per_channel(hidden: int = 64, gain: float = 0.1, floor: float = 1e-2) -> For
     Source: Dosovitskiy and Djolonga, You Only Train Once: Loss-conditional training of deep networks, ICLR 2020; 256 hidden
     units there, and no floor, since weights are drawn from an interval above 0.
     """
+
     def init(key: Array, condition: int, widths: tuple[int, ...]) -> PyTree:
         keys = jax.random.split(key, (len(widths), 2))
-        return {f"layer_{i}": {"scale": _mlp(one, condition, hidden, width), "shift": _mlp(two, condition, hidden, width)}
-                for i, ((one, two), width) in enumerate(zip(keys, widths, strict=True))}
+        return {
+            f"layer_{i}": {
+                "scale": _mlp(one, condition, hidden, width),
+                "shift": _mlp(two, condition, hidden, width),
+            }
+            for i, ((one, two), width) in enumerate(zip(keys, widths, strict=True))
+        }
 
     def apply(params: PyTree, condition: Array) -> Films:
         seen = jnp.log(jnp.maximum(condition, floor))
-        return [(1.0 + gain * _run(p["scale"], seen), gain * _run(p["shift"], seen))
-                for p in (params[f"layer_{i}"] for i in range(len(params)))]
+        return [
+            (1.0 + gain * _run(p["scale"], seen), gain * _run(p["shift"], seen))
+            for p in (params[f"layer_{i}"] for i in range(len(params)))
+        ]
 
     return Form(init, apply, lambda z, scale, shift: nn.relu(scale * z + shift))
 
@@ -71,20 +83,34 @@ def scalar(hidden: int = 10) -> Form:
     Source: Hu, Ratz and Charpentier, Fairness in multi-task learning via Wasserstein barycenters, ECML-PKDD 2023, their code;
     there with dropout before, and PyTorch's initialisation instead of Glorot's.
     """
+
     def init(key: Array, condition: int, widths: tuple[int, ...]) -> PyTree:
         scale, shift = jax.random.split(key)
-        return {"scale": _mlp(scale, condition, hidden, len(widths)), "shift": _mlp(shift, condition, hidden, len(widths))}
+        return {
+            "scale": _mlp(scale, condition, hidden, len(widths)),
+            "shift": _mlp(shift, condition, hidden, len(widths)),
+        }
 
     def apply(params: PyTree, condition: Array) -> Films:
-        return list(zip(_run(params["scale"], condition)[:, None], _run(params["shift"], condition)[:, None], strict=True))
+        return list(
+            zip(
+                _run(params["scale"], condition)[:, None],
+                _run(params["shift"], condition)[:, None],
+                strict=True,
+            )
+        )
 
     return Form(init, apply, lambda z, scale, shift: scale * nn.relu(z) + shift)
 
 
 def _mlp(key: Array, inputs: int, hidden: int, outputs: int) -> PyTree:
     one, two = jax.random.split(key)
-    return {"hidden": _INIT(one, (inputs, hidden)), "hidden_bias": jnp.zeros(hidden),
-            "output": _INIT(two, (hidden, outputs)), "output_bias": jnp.zeros(outputs)}
+    return {
+        "hidden": _INIT(one, (inputs, hidden)),
+        "hidden_bias": jnp.zeros(hidden),
+        "output": _INIT(two, (hidden, outputs)),
+        "output_bias": jnp.zeros(outputs),
+    }
 
 
 def _run(params: PyTree, x: Array) -> Array:
@@ -97,25 +123,39 @@ def _spread(film: Array, rows: int) -> Array:
     """``[F, R] -> [F, B]``, again and again from the first column; one column stays as it is."""
     count = film.shape[1]
     if rows % count:
-        raise ValueError(f"{count} conditions for {rows} rows; give one, one per row, or a number that divides the rows")
+        raise ValueError(
+            f"{count} conditions for {rows} rows; give one, one per row, or a number that divides the rows"
+        )
     return film if count == 1 else jnp.tile(film, (1, rows // count))
 
 
 def _films(form: Form, params: PyTree, condition: Array | None, width: int, layers: int) -> Films:
     if condition is None:
-        raise ValueError("a conditioned model needs a condition: represent(trunk, x, condition), or answering(model, ...)")
+        raise ValueError(
+            "a conditioned model needs a condition: represent(trunk, x, condition), or with_default_condition(model, ...)"
+        )
     condition = jnp.asarray(condition, jnp.float32)
     if condition.ndim not in (1, 2) or condition.shape[-1] != width:
-        raise ValueError(f"expected a condition [{width}] or [R, {width}], got shape {condition.shape}")
+        raise ValueError(
+            f"expected a condition [{width}] or [R, {width}], got shape {condition.shape}"
+        )
     films = form.apply(params, jnp.atleast_2d(condition))
     if len(films) != layers:
         raise ValueError(f"the form modulates {len(films)} layers of {layers}")
     return films
 
 
-def conditioned(spec: Spec, trunk: tuple[int, ...] = (64,), head: tuple[int, ...] = (32,), embedding: int = 10, *,
-                condition: int, form: Form | None = None, kernel_init: nn.initializers.Initializer | None = None,
-                embedding_init: nn.initializers.Initializer | None = None) -> Model:
+def conditioned(
+    spec: Spec,
+    trunk: tuple[int, ...] = (64,),
+    head: tuple[int, ...] = (32,),
+    embedding: int = 10,
+    *,
+    condition: int,
+    form: Form | None = None,
+    kernel_init: nn.initializers.Initializer | None = None,
+    embedding_init: nn.initializers.Initializer | None = None,
+) -> Model:
     """A :func:`fairjax.models.shared_bottom` network whose every shared layer is modulated by a condition.
 
     Args:
@@ -141,7 +181,10 @@ def conditioned(spec: Spec, trunk: tuple[int, ...] = (64,), head: tuple[int, ...
     def init(key: Array) -> PyTree:
         trunk_key, head_key = jax.random.split(key)
         film = form.init(jax.random.fold_in(key, 1), condition, tuple(trunk))
-        return {"trunk": {"body": init_trunk(trunk_key), "film": film}, "heads": init_heads(head_key)}
+        return {
+            "trunk": {"body": init_trunk(trunk_key), "film": film},
+            "heads": init_heads(head_key),
+        }
 
     width = condition
 
@@ -150,6 +193,7 @@ def conditioned(spec: Spec, trunk: tuple[int, ...] = (64,), head: tuple[int, ...
 
         def activate(layer: int, z: Array) -> Array:
             return form.activate(z, *(_spread(film, z.shape[1]) for film in films[layer]))
+
         return body(params["body"], x, activate).T
 
     return Model(init, represent, predict)
@@ -176,19 +220,24 @@ def modulated(model: Model, features: int, *, condition: int, form: Form | None 
 
     def represent(params: PyTree, x: PyTree, condition: Array | None = None) -> Array:
         z = model.represent(params["body"], x)
-        scale, shift = (_spread(film, z.shape[0]).T for film in _films(form, params["film"], condition, width, 1)[0])
+        scale, shift = (
+            _spread(film, z.shape[0]).T
+            for film in _films(form, params["film"], condition, width, 1)[0]
+        )
         return scale * z + shift
 
     return Model(init, represent, model.predict)
 
 
-def answering(model: Model, condition: Array) -> Model:
+def with_default_condition(model: Model, condition: Array) -> Model:
     """A conditioned model with the condition that it answers for where none is given.
 
     Args:
       model: takes a condition.
       condition: ``[W]``.
     """
+
     def represent(params: PyTree, x: PyTree, asked: Array | None = None) -> PyTree:
         return model.represent(params, x, condition if asked is None else asked)
+
     return model._replace(represent=represent)

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fairjax.types import Array, Columns, Model, PyTree, Spec
+from fairjax.core.types import Array, Columns, Model, PyTree, Spec
 
 
 class Dense(nn.Module):
@@ -32,7 +32,9 @@ class Dense(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         kernel = self.param("kernel", self.kernel_init, (x.shape[0], self.width))
-        return kernel.T @ x + self.param("bias", nn.initializers.zeros_init(), (self.width,))[:, None]
+        return (
+            kernel.T @ x + self.param("bias", nn.initializers.zeros_init(), (self.width,))[:, None]
+        )
 
 
 def rectify(layer: int, z: Array) -> Array:
@@ -76,14 +78,19 @@ def _folded(x: Columns, tables: list[Array], kernel: Array) -> Array:
     onehot = [x.numeric.astype(kernel.dtype).T]
     for j, table in enumerate(tables):
         n, d = table.shape
-        blocks.append(table @ kernel[p + j * d:p + (j + 1) * d])
-        onehot.append(jax.nn.one_hot(x.codes[:, j], n, dtype=kernel.dtype, axis=0))  # a level unseen (-1) is all zeros
+        blocks.append(table @ kernel[p + j * d : p + (j + 1) * d])
+        onehot.append(
+            jax.nn.one_hot(x.codes[:, j], n, dtype=kernel.dtype, axis=0)
+        )  # a level unseen (-1) is all zeros
     return jnp.concatenate(blocks).T @ jnp.concatenate(onehot)
 
 
 def _looked_up(x: Columns, tables: list[Array], kernel: Array) -> Array:
     """First layer as written in a textbook: look the embeddings up, concatenate, multiply."""
-    found = [jnp.where(x.codes[:, j:j + 1] >= 0, table[x.codes[:, j]], 0.0) for j, table in enumerate(tables)]
+    found = [
+        jnp.where(x.codes[:, j : j + 1] >= 0, table[x.codes[:, j]], 0.0)
+        for j, table in enumerate(tables)
+    ]
     return (jnp.concatenate([x.numeric.astype(kernel.dtype), *found], axis=1) @ kernel).T
 
 
@@ -101,30 +108,42 @@ class Head(nn.Module):
         return Dense(self.outputs, self.kernel_init, name="output")(z)
 
 
-def heads_of(spec: Spec, features: int, widths: tuple[int, ...], kernel_init: nn.initializers.Initializer
-             ) -> tuple[Callable[[Array], PyTree], Callable[[PyTree, Array], Array]]:
+def heads_of(
+    spec: Spec, features: int, widths: tuple[int, ...], kernel_init: nn.initializers.Initializer
+) -> tuple[Callable[[Array], PyTree], Callable[[PyTree, Array], Array]]:
     """One head per task: ``init(key)`` gives a subtree per task, ``predict(params, z)`` scores ``[B, C]`` of ``[B, D]``."""
     heads = {t.name: Head(widths, t.score_width, kernel_init) for t in spec.tasks}
 
     def init(key: Array) -> PyTree:
         params, z = {}, jnp.zeros((features, 1))
-        for width in sorted({t.score_width for t in spec.tasks}):  # drawn together by shape: half the work to compile
+        for width in sorted(
+            {t.score_width for t in spec.tasks}
+        ):  # drawn together by shape: half the work to compile
             alike = [t.name for t in spec.tasks if t.score_width == width]
             keys = jax.random.split(jax.random.fold_in(key, width), len(alike))
             drawn = jax.vmap(lambda k, h=heads[alike[0]]: h.init(k, z)["params"])(keys)
-            params |= {name: jax.tree.map(lambda a, i=i: a[i], drawn) for i, name in enumerate(alike)}
+            params |= {
+                name: jax.tree.map(lambda a, i=i: a[i], drawn) for i, name in enumerate(alike)
+            }
         return params
 
     def predict(params: PyTree, z: Array) -> Array:
         z = z.T  # once, so that the heads' gradients meet in this layout
-        return jnp.concatenate([h.apply({"params": params[name]}, z) for name, h in heads.items()]).T
+        return jnp.concatenate(
+            [h.apply({"params": params[name]}, z) for name, h in heads.items()]
+        ).T
 
     return init, predict
 
 
-def trunk_of(spec: Spec, widths: tuple[int, ...], embedding: int, fold: bool, kernel_init: nn.initializers.Initializer,
-             embedding_init: nn.initializers.Initializer | None = None
-             ) -> tuple[Callable[[Array], PyTree], Callable[..., Array]]:
+def trunk_of(
+    spec: Spec,
+    widths: tuple[int, ...],
+    embedding: int,
+    fold: bool,
+    kernel_init: nn.initializers.Initializer,
+    embedding_init: nn.initializers.Initializer | None = None,
+) -> tuple[Callable[[Array], PyTree], Callable[..., Array]]:
     """The shared layers: ``init(key)`` gives parameters, ``apply(params, x, activate=rectify)`` features ``[D, B]``."""
     if not widths:
         raise ValueError("the trunk needs at least one layer, got trunk=()")
@@ -136,15 +155,24 @@ def trunk_of(spec: Spec, widths: tuple[int, ...], embedding: int, fold: bool, ke
     def init(key: Array) -> PyTree:
         return body.init(key, example)["params"]
 
-    def apply(params: PyTree, x: Columns, activate: Callable[[int, Array], Array] = rectify) -> Array:
+    def apply(
+        params: PyTree, x: Columns, activate: Callable[[int, Array], Array] = rectify
+    ) -> Array:
         return body.apply({"params": params}, x, activate)
 
     return init, apply
 
 
-def shared_bottom(spec: Spec, trunk: tuple[int, ...] = (64,), head: tuple[int, ...] = (32,), embedding: int = 10, *,
-                  fold: bool = True, kernel_init: nn.initializers.Initializer | None = None,
-                  embedding_init: nn.initializers.Initializer | None = None) -> Model:
+def shared_bottom(
+    spec: Spec,
+    trunk: tuple[int, ...] = (64,),
+    head: tuple[int, ...] = (32,),
+    embedding: int = 10,
+    *,
+    fold: bool = True,
+    kernel_init: nn.initializers.Initializer | None = None,
+    embedding_init: nn.initializers.Initializer | None = None,
+) -> Model:
     """The shared-bottom multi-task network of Caruana (1997) for tables.
 
     Args:

@@ -20,8 +20,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from fairjax.core.types import Array, DataError, Model, PyTree, Sentences, Spec
 from fairjax.models.tabular import Dense, heads_of, shared_bottom
-from fairjax.types import Array, DataError, Model, PyTree, Sentences, Spec
 
 _ROWS = 1024  # at a time: windows of a whole validation set, times members, would fill the memory
 
@@ -41,8 +41,10 @@ class Convolution(nn.Module):
         length, before = x.shape[1], (self.window - 1) // 2
         kernel = self.param("kernel", self.kernel_init, (self.window * x.shape[-1], self.width))
         x = jnp.pad(x, ((0, 0), (before, self.window - 1 - before), (0, 0)))
-        windows = jnp.concatenate([x[:, k:k + length] for k in range(self.window)], axis=-1)
-        y = windows.reshape(-1, kernel.shape[0]) @ kernel + self.param("bias", nn.initializers.zeros_init(), (self.width,))
+        windows = jnp.concatenate([x[:, k : k + length] for k in range(self.window)], axis=-1)
+        y = windows.reshape(-1, kernel.shape[0]) @ kernel + self.param(
+            "bias", nn.initializers.zeros_init(), (self.width,)
+        )
         return y.reshape(-1, length, self.width)
 
 
@@ -63,16 +65,26 @@ class Body(nn.Module):
         real = (tokens > 0)[..., None]
         h = jnp.where(real, table[tokens], 0.0)
         for i in range(self.layers):
-            h = nn.relu(Convolution(self.width, self.window, self.kernel_init, name=f"convolution_{i}")(h))
+            h = nn.relu(
+                Convolution(self.width, self.window, self.kernel_init, name=f"convolution_{i}")(h)
+            )
             h = jnp.where(real, h, 0.0)
         count = jnp.maximum(jnp.sum(real, axis=1), 1)  # a text of padding only has the mean 0
         pooled = jnp.concatenate([jnp.max(h, axis=1), jnp.sum(h, axis=1) / count], axis=-1)
         return nn.relu(Dense(self.width, self.kernel_init, name="dense")(pooled.T))
 
 
-def text_encoder(spec: Spec, *, embedding: int = 32, width: int = 64, window: int = 3, layers: int = 1,
-                 head: tuple[int, ...] = (32,), kernel_init: nn.initializers.Initializer | None = None,
-                 embedding_init: nn.initializers.Initializer | None = None) -> Model:
+def text_encoder(
+    spec: Spec,
+    *,
+    embedding: int = 32,
+    width: int = 64,
+    window: int = 3,
+    layers: int = 1,
+    head: tuple[int, ...] = (32,),
+    kernel_init: nn.initializers.Initializer | None = None,
+    embedding_init: nn.initializers.Initializer | None = None,
+) -> Model:
     """A multi-task network for texts: one encoder for all tasks and languages, one head per task.
 
     Args:
@@ -95,17 +107,22 @@ def text_encoder(spec: Spec, *, embedding: int = 32, width: int = 64, window: in
     Reference: Kim, Convolutional Neural Networks for Sentence Classification, EMNLP 2014; with one window, the mean beside
     the maximum, a dense layer, and no dropout.
     """
-    if not spec.words or layers < 1 or window < 1:
-        raise ValueError(f"text_encoder: words {spec.words}, layers {layers} and window {window} must be 1 or more; "
-                         "words come with Roles(text=...)")
+    if not spec.vocab_size or layers < 1 or window < 1:
+        raise ValueError(
+            f"text_encoder: words {spec.vocab_size}, layers {layers} and window {window} must be 1 or more; "
+            "words come with Roles(text=...)"
+        )
     kernel_init = kernel_init or nn.initializers.glorot_uniform()
     embedding_init = embedding_init or nn.initializers.truncated_normal(stddev=embedding**-0.5)
-    body = Body(spec.words, embedding, width, window, layers, kernel_init, embedding_init)
+    body = Body(spec.vocab_size, embedding, width, window, layers, kernel_init, embedding_init)
     init_heads, predict = heads_of(spec, width, tuple(head), kernel_init)
 
     def init(key: Array) -> PyTree:
         trunk_key, head_key = jax.random.split(key)
-        return {"trunk": body.init(trunk_key, jnp.zeros((1, window), int))["params"], "heads": init_heads(head_key)}
+        return {
+            "trunk": body.init(trunk_key, jnp.zeros((1, window), int))["params"],
+            "heads": init_heads(head_key),
+        }
 
     def represent(params: PyTree, x: Sentences, condition: Array | None = None) -> Array:
         if condition is not None:
@@ -132,8 +149,10 @@ def network(spec: Spec, trunk: tuple[int, ...], head: tuple[int, ...], embedding
     Raises:
       DataError: for texts, when widths of the trunk differ.
     """
-    if not spec.words:
+    if not spec.vocab_size:
         return shared_bottom(spec, trunk, head, embedding)
     if len(set(trunk)) != 1:
-        raise DataError(f"trunk {trunk}: the convolutions of a text have one width. Repeat it, as in (64, 64), or give one.")
+        raise DataError(
+            f"trunk {trunk}: the convolutions of a text have one width. Repeat it, as in (64, 64), or give one."
+        )
     return text_encoder(spec, embedding=embedding, width=trunk[0], layers=len(trunk), head=head)

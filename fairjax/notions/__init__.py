@@ -2,7 +2,7 @@
 
 A *distance* is ``(prob[N], groups[N, G], weight[N]) -> scalar`` for one attribute: zero when the groups agree, zero with
 zero gradient when fewer than two groups are present. A *condition* chooses the rows. A :class:`Notion` is both. A
-distance is a gap between the values of a statistic (:func:`named`), or compares distributions (``mmd``, ``barycenter``). Of
+distance is a gap between the values of a statistic (:func:`get`), or compares distributions (``mmd``, ``barycenter``). Of
 an attribute that is a number it is dependence (``pearson``, ``hsic``).
 """
 
@@ -13,17 +13,31 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from fairjax.core.types import KINDS, Array
 from fairjax.notions import differential, gaps, statistics
+from fairjax.notions._mmd import (
+    adjusted_mmd,
+    gaussian_kernel,
+    gaussian_mmd,
+    laplacian_kernel,
+    mmd,
+    published_mmd,
+)
 from fairjax.notions.conditions import everyone, exclusive, known, negatives, nobody, positives
 from fairjax.notions.continuous import hsic, pearson
 from fairjax.notions.correlation import correlation_ratio, published_correlation
 from fairjax.notions.distribution import kolmogorov_smirnov, soft_kolmogorov_smirnov, wasserstein
 from fairjax.notions.gaps import difference, ratio
-from fairjax.notions.mmd import adjusted_mmd, gaussian, gaussian_mmd, laplacian, mmd, published_mmd
 from fairjax.notions.rates import published_rate_gap, rate_gap, sharpened_rate_gap
-from fairjax.notions.statistics import CLASSES, NUMBERS, Statistic, parity
-from fairjax.notions.transport import average, barycenter, largest, projected, sinkhorn, sliced
-from fairjax.types import KINDS, Array
+from fairjax.notions.statistics import CLASSES, REGRESSIONS, Statistic, parity
+from fairjax.notions.transport import (
+    average,
+    barycenter_distance,
+    largest,
+    projected,
+    sinkhorn,
+    sliced,
+)
 
 Distance = Callable[..., Array]
 
@@ -55,7 +69,9 @@ def jointly(distance: Distance, prob: Array, groups: Array, weight: Array, label
 
 
 def _each(distance: Distance, prob: Array, groups: Array, weight: Array, label: Array) -> Array:
-    return jnp.stack([distance(prob[:, u], groups, weight[:, u], label[:, u]) for u in range(prob.shape[1])])
+    return jnp.stack(
+        [distance(prob[:, u], groups, weight[:, u], label[:, u]) for u in range(prob.shape[1])]
+    )
 
 
 class Notion(NamedTuple):
@@ -69,13 +85,13 @@ class Notion(NamedTuple):
     conditions: tuple[Callable[[Array, Array], Array], ...]
     kinds: tuple[str, ...] = KINDS  # of tasks it is for
     labelled: bool = False  # whether the distance reads labels
-    over: Callable[..., Array] = added  # of a task with several classes or labels
+    average: Callable[..., Array] = added  # of a task with several classes or labels
     attributes: tuple[int, ...] | None = None  # which of the spec's; None for all of its sort
-    numbers: bool = False  # its sort: attributes that are numbers, or those with levels
+    continuous: bool = False  # its sort: attributes that are numbers, or those with levels
 
 
 # name -> statistic and the rows it is taken on
-TABLE = {
+REGISTRY = {
     "demographic_parity": (statistics.selection_rate, (everyone,)),
     "equal_opportunity": (statistics.selection_rate, (positives,)),
     "predictive_equality": (statistics.selection_rate, (negatives,)),
@@ -97,33 +113,81 @@ TABLE = {
 }
 
 
-def named(name: str, gap: Callable[..., Array] = difference, over: Callable[..., Array] = macro,
-          attributes: tuple[int, ...] | None = None) -> Notion:
+def get(
+    name: str,
+    gap: Callable[..., Array] = difference,
+    average: Callable[..., Array] = macro,
+    attributes: tuple[int, ...] | None = None,
+) -> Notion:
     """A notion of the table by name.
 
     Args:
-      name: a key of ``TABLE``.
+      name: a key of ``REGISTRY``.
       gap: of :mod:`fairjax.notions.gaps`.
-      over: how classes or labels count, :func:`macro`, :func:`micro`, :func:`worst` or :func:`added`.
+      average: how classes or labels count, :func:`macro`, :func:`micro`, :func:`worst` or :func:`added`.
       attributes: which ones; all by default.
 
     Raises:
       ValueError: for a name that is not there.
     """
-    if name not in TABLE:
-        raise ValueError(f"{name!r} is not a notion of the table: {', '.join(TABLE)}")
-    statistic, conditions = TABLE[name]
-    return Notion(parity(statistic, gap), conditions, statistic.kinds, statistic.labelled, over, attributes)
+    if name not in REGISTRY:
+        raise ValueError(f"{name!r} is not a notion of the table: {', '.join(REGISTRY)}")
+    statistic, conditions = REGISTRY[name]
+    return Notion(
+        parity(statistic, gap), conditions, statistic.kinds, statistic.labelled, average, attributes
+    )
 
 
-def fits(kind: str) -> tuple[str, ...]:
+def for_kind(kind: str) -> tuple[str, ...]:
     """Names of the table's notions for a kind of task."""
-    return tuple(name for name, (statistic, _) in TABLE.items() if kind in statistic.kinds)
+    return tuple(name for name, (statistic, _) in REGISTRY.items() if kind in statistic.kinds)
 
 
-__all__ = ["CLASSES", "NUMBERS", "Notion", "Statistic", "TABLE", "added", "adjusted_mmd", "average", "barycenter",
-           "correlation_ratio", "difference", "differential", "everyone", "exclusive", "fits", "gaps", "gaussian",
-           "gaussian_mmd", "hsic", "jointly", "known", "kolmogorov_smirnov", "laplacian", "largest", "macro", "micro", "mmd",
-           "named", "negatives", "nobody", "parity", "pearson", "positives", "projected", "published_correlation",
-           "published_mmd", "published_rate_gap", "rate_gap", "ratio", "sharpened_rate_gap", "sinkhorn", "sliced",
-           "soft_kolmogorov_smirnov", "statistics", "wasserstein", "worst"]
+__all__ = [
+    "CLASSES",
+    "REGRESSIONS",
+    "Notion",
+    "Statistic",
+    "REGISTRY",
+    "added",
+    "adjusted_mmd",
+    "average",
+    "barycenter_distance",
+    "correlation_ratio",
+    "difference",
+    "differential",
+    "everyone",
+    "exclusive",
+    "for_kind",
+    "gaps",
+    "gaussian_kernel",
+    "gaussian_mmd",
+    "hsic",
+    "jointly",
+    "known",
+    "kolmogorov_smirnov",
+    "laplacian_kernel",
+    "largest",
+    "macro",
+    "micro",
+    "mmd",
+    "get",
+    "negatives",
+    "nobody",
+    "parity",
+    "pearson",
+    "positives",
+    "projected",
+    "published_correlation",
+    "published_mmd",
+    "published_rate_gap",
+    "rate_gap",
+    "ratio",
+    "sharpened_rate_gap",
+    "sinkhorn",
+    "sliced",
+    "soft_kolmogorov_smirnov",
+    "statistics",
+    "wasserstein",
+    "worst",
+]

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from fairjax.masked import keep
-from fairjax.types import Array
+from fairjax.core.masked import keep
+from fairjax.core.types import Array
 
 
 def everyone(label: Array, mask: Array) -> Array:
@@ -61,7 +61,9 @@ def exclusive(condition, label: Array, mask: Array, task: int) -> Array:
       ValueError: for a condition whose opposite is not known.
     """
     if condition not in _OPPOSITE:
-        raise ValueError(f"exclusive knows the opposite of {', '.join(c.__name__ for c in _OPPOSITE)}, not of {condition}")
+        raise ValueError(
+            f"exclusive knows the opposite of {', '.join(c.__name__ for c in _OPPOSITE)}, not of {condition}"
+        )
     opposite = _OPPOSITE[condition]
     select = condition(label[:, task], mask[:, task])
     for other in range(label.shape[1]):

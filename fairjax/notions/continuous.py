@@ -1,7 +1,7 @@
 """Dependence of scores on a sensitive attribute that is a number: zero when the scores know nothing of it.
 
-The block of such an attribute has two columns, ``(known, value * known)``; see :class:`fairjax.types.Attribute`. A notion of
-these distances says so: ``Notion(pearson, (positives,), numbers=True)`` is equal opportunity over ages. Of a number with two
+The block of such an attribute has two columns, ``(known, value * known)``; see :class:`fairjax.core.types.Attribute`. A notion of
+these distances says so: ``Notion(pearson, (positives,), continuous=True)`` is equal opportunity over ages. Of a number with two
 values they are what groups have: :func:`pearson` is the correlation ratio, and :func:`hsic` the squared MMD times a constant.
 """
 
@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from fairjax.masked import divide, keep
+from fairjax.core.masked import divide, keep
+from fairjax.core.types import Array
 from fairjax.notions import statistics
-from fairjax.notions.mmd import gaussian
-from fairjax.types import Array
+from fairjax.notions._mmd import gaussian_kernel
 
 
 def pearson(prob: Array, groups: Array, weight: Array) -> Array:
@@ -54,20 +54,27 @@ def hsic(bandwidth: Array | float = 0.1, bandwidth_value: Array | float = 1.0):
     Reference:
       Gretton, Bousquet, Smola, Schoelkopf: Measuring statistical dependence with Hilbert-Schmidt norms, ALT 2005.
     """
+
     def distance(prob: Array, groups: Array, weight: Array) -> Array:
         prob, known, value = _of_number("hsic", prob, groups)
         mass = weight * known
         share = divide(mass, jnp.sum(mass))
-        both = [_centred(gaussian(width), keep(v, mass), share) for width, v in ((bandwidth, prob), (bandwidth_value, value))]
+        both = [
+            _centred(gaussian_kernel(width), keep(v, mass), share)
+            for width, v in ((bandwidth, prob), (bandwidth_value, value))
+        ]
         return share @ (both[0] * both[1]) @ share
+
     return distance
 
 
 def _of_number(name: str, prob: Array, groups: Array) -> tuple[Array, Array, Array]:
     """Scores, known and values, in single precision at least: moments of halves are lost."""
     if groups.shape[1] != 2:
-        raise ValueError(f"{name} is of an attribute that is a number, a block of 2 columns, known and value; got "
-                         f"{groups.shape[1]}")
+        raise ValueError(
+            f"{name} is of an attribute that is a number, a block of 2 columns, known and value; got "
+            f"{groups.shape[1]}"
+        )
     known, value = groups.astype(jnp.promote_types(groups.dtype, jnp.float32)).T
     return prob.astype(jnp.promote_types(prob.dtype, jnp.float32)), known, value
 

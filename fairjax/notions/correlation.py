@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from fairjax.masked import divide, group_mean, keep, weighted_mean
-from fairjax.types import Array
+from fairjax.core.masked import divide, group_mean, keep, weighted_mean
+from fairjax.core.types import Array
 
 
 def _sqrt(x: Array) -> Array:
-    zero = x <= 0  # the gradient of sqrt at 0 is infinite, and 0 * inf is NaN; NaN itself is not zero and goes through
+    zero = (
+        x <= 0
+    )  # the gradient of sqrt at 0 is infinite, and 0 * inf is NaN; NaN itself is not zero and goes through
     return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, x)))
 
 
@@ -29,7 +31,9 @@ def correlation_ratio(prob: Array, groups: Array, weight: Array) -> Array:
       A scalar in [0, 1]; 0 with gradient 0 when fewer than two groups are present or the scores are constant.
     """
     weight = weight * jnp.sum(groups, axis=1)
-    prob = keep(prob, weight)  # before any arithmetic: the square of a NaN outside would poison the gradient
+    prob = keep(
+        prob, weight
+    )  # before any arithmetic: the square of a NaN outside would poison the gradient
     mean = weighted_mean(prob, weight)
     mean_g, mass_g = group_mean(prob, groups, weight)
     share_g = divide(mass_g, jnp.sum(mass_g))
@@ -47,5 +51,7 @@ def published_correlation(prob: Array, groups: Array, weight: Array) -> Array:
     prob = keep(prob, weight)
     p, a = weighted_mean(prob, weight), weighted_mean(member, weight)
     covariance = weighted_mean((prob - p) * (member - a), weight)
-    spread = _sqrt(weighted_mean(jnp.square(prob - p), weight)) * _sqrt(weighted_mean(jnp.square(member - a), weight))
+    spread = _sqrt(weighted_mean(jnp.square(prob - p), weight)) * _sqrt(
+        weighted_mean(jnp.square(member - a), weight)
+    )
     return jnp.abs(covariance) / (spread + 1e-6)

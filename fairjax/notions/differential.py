@@ -24,8 +24,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fairjax.masked import divide, keep
-from fairjax.types import Array
+from fairjax.core.masked import divide, keep
+from fairjax.core.types import Array
 
 
 def count(prob: Array, label: Array, groups: Array, weight: Array) -> Array:
@@ -41,8 +41,14 @@ def count(prob: Array, label: Array, groups: Array, weight: Array) -> Array:
       ``[G, Y, K]``.
     """
     some = weight[:, None]
-    return jnp.einsum("n,ng,ny,nk->gyk", weight, groups, keep(label, some), keep(prob, some),
-                      precision=jax.lax.Precision.HIGHEST)
+    return jnp.einsum(
+        "n,ng,ny,nk->gyk",
+        weight,
+        groups,
+        keep(label, some),
+        keep(prob, some),
+        precision=jax.lax.Precision.HIGHEST,
+    )
 
 
 def two(prob: Array) -> Array:
@@ -66,20 +72,27 @@ def parity_rates(joint: Array) -> Rates:
 def true_positive_rates(joint: Array) -> Rates:
     """Of each class the rate among those who belong to it; of two classes that of the second, the positive one."""
     pair = _chosen(joint)
-    return Rates(jnp.stack([joint[:, k, k] for k in pair], 1), jnp.stack([jnp.sum(joint[:, k], axis=1) for k in pair], 1))
+    return Rates(
+        jnp.stack([joint[:, k, k] for k in pair], 1),
+        jnp.stack([jnp.sum(joint[:, k], axis=1) for k in pair], 1),
+    )
 
 
 def false_positive_rates(joint: Array) -> Rates:
     """Of each class the rate among those who do not belong to it; of two classes that of the second."""
     pair = _chosen(joint)
-    return Rates(jnp.stack([jnp.sum(joint[:, :, k], axis=1) - joint[:, k, k] for k in pair], 1),
-                 jnp.stack([jnp.sum(joint, axis=(1, 2)) - jnp.sum(joint[:, k], axis=1) for k in pair], 1))
+    return Rates(
+        jnp.stack([jnp.sum(joint[:, :, k], axis=1) - joint[:, k, k] for k in pair], 1),
+        jnp.stack([jnp.sum(joint, axis=(1, 2)) - jnp.sum(joint[:, k], axis=1) for k in pair], 1),
+    )
 
 
 def _chosen(joint: Array) -> range:
     if joint.shape[1] != joint.shape[2] or joint.shape[1] < 2:
-        raise ValueError(f"counts have shape {joint.shape}, expected [G, K, K] with two classes or more: conditions on the "
-                         "label need as many labels as outcomes")
+        raise ValueError(
+            f"counts have shape {joint.shape}, expected [G, K, K] with two classes or more: conditions on the "
+            "label need as many labels as outcomes"
+        )
     return range(1 if joint.shape[1] == 2 else 0, joint.shape[1])
 
 
@@ -88,8 +101,13 @@ opportunity = (true_positive_rates,)
 odds = (true_positive_rates, false_positive_rates)
 
 
-def epsilon(joint: Array, rates: tuple[Callable[[Array], Rates], ...] = odds, concentration: Array | float = 0.1,
-            together: Callable[[Array], Array] = jnp.sum, temperature: float = 0.0) -> Array:
+def epsilon(
+    joint: Array,
+    rates: tuple[Callable[[Array], Rates], ...] = odds,
+    concentration: Array | float = 0.1,
+    together: Callable[[Array], Array] = jnp.sum,
+    temperature: float = 0.0,
+) -> Array:
     """The training estimator: smoothed rates ``theta = (above + c / K) / (below + c)`` of soft counts.
 
     Args:
@@ -104,39 +122,55 @@ def epsilon(joint: Array, rates: tuple[Callable[[Array], Rates], ...] = odds, co
     """
     share = concentration / joint.shape[2]
     mass = jnp.sum(joint, axis=(1, 2))
-    return together(jnp.stack([_range(jnp.log(above + share) - jnp.log(below + concentration), mass, temperature)
-                               for above, below in (rate(joint) for rate in rates)]))
+    return together(
+        jnp.stack(
+            [
+                _range(jnp.log(above + share) - jnp.log(below + concentration), mass, temperature)
+                for above, below in (rate(joint) for rate in rates)
+            ]
+        )
+    )
 
 
-def evaluated_epsilon(joint: Array, rates: tuple[Callable[[Array], Rates], ...] = odds,
-                      together: Callable[[Array], Array] = jnp.sum) -> Array:
+def evaluated_epsilon(
+    joint: Array,
+    rates: tuple[Callable[[Array], Rates], ...] = odds,
+    together: Callable[[Array], Array] = jnp.sum,
+) -> Array:
     """The evaluation estimator, for counts of decisions: 1 is added to every count of a label and to every cell.
 
     Of K classes ``TPR = (TP + 1) / (P + 1)`` and ``FPR = (FP + K - 1) / (N + K - 1)``. Arguments and result as in
     :func:`epsilon`; parity has :func:`differential_fairness`, whose smoothing is another.
     """
     if parity_rates in rates:
-        raise ValueError("evaluated_epsilon compares rates given the label; for parity there is differential_fairness")
+        raise ValueError(
+            "evaluated_epsilon compares rates given the label; for parity there is differential_fairness"
+        )
     mass = jnp.sum(joint, axis=(1, 2))
 
     def one(rate: Callable[[Array], Rates]) -> Array:
         above, below = rate(joint)
         more = jnp.asarray(joint.shape[2] - 1.0 if rate is false_positive_rates else 1.0)
         return _range(jnp.log(above + more) - jnp.log(below + more), mass, 0.0)
+
     return together(jnp.stack([one(rate) for rate in rates]))
 
 
-def differential_fairness(outcome: Array, groups: Array, weight: Array, concentration: Array | float = 1.0) -> Array:
+def differential_fairness(
+    outcome: Array, groups: Array, weight: Array, concentration: Array | float = 1.0
+) -> Array:
     """Smoothed empirical epsilon-DF of outcomes ``[N, K]`` (of labels, decisions or probabilities): AIF360's metric."""
     everybody = jnp.ones((outcome.shape[0], 1), outcome.dtype)
     return epsilon(count(outcome, everybody, groups, weight), parity, concentration)
 
 
-def bias_amplification(decision: Array, label: Array, groups: Array, weight: Array,
-                       concentration: Array | float = 1.0) -> Array:
+def bias_amplification(
+    decision: Array, label: Array, groups: Array, weight: Array, concentration: Array | float = 1.0
+) -> Array:
     """Epsilon-DF of decisions ``[N, K]`` less that of labels: how much unfairness was added to that of the data."""
-    return (differential_fairness(decision, groups, weight, concentration)
-            - differential_fairness(label, groups, weight, concentration))
+    return differential_fairness(decision, groups, weight, concentration) - differential_fairness(
+        label, groups, weight, concentration
+    )
 
 
 def _range(log_rate: Array, mass: Array, temperature: float) -> Array:
@@ -150,9 +184,14 @@ def _range(log_rate: Array, mass: Array, temperature: float) -> Array:
         def soft(x: Array) -> Array:  # no more than the maximum, and equal values give it
             x = jnp.where(some, x, 0.0)
             return jax.nn.logsumexp(x, axis=0) - jnp.log(jnp.maximum(jnp.sum(mass > 0), 1))
+
         apart = temperature * (soft(over) + soft(under))
-        return jnp.where(some, temperature * jax.nn.logsumexp(apart / temperature)
-                         - temperature * jnp.log(apart.shape[0]), 0.0)
+        return jnp.where(
+            some,
+            temperature * jax.nn.logsumexp(apart / temperature)
+            - temperature * jnp.log(apart.shape[0]),
+            0.0,
+        )
     top = jnp.max(jnp.where(present, log_rate, -jnp.inf), axis=0)
     low = jnp.min(jnp.where(present, log_rate, jnp.inf), axis=0)
     return jnp.max(jnp.where(some, jnp.where(some, top, 0.0) - jnp.where(some, low, 0.0), 0.0))
@@ -161,7 +200,9 @@ def _range(log_rate: Array, mass: Array, temperature: float) -> Array:
 # ---------------------------------------------------------------------------------------------------- running counts
 
 
-def start(size: Array | float, batch: Array | float, groups: Array, labels: int, outcomes: int) -> Array:
+def start(
+    size: Array | float, batch: Array | float, groups: Array, labels: int, outcomes: int
+) -> Array:
     """Counts before the first batch: ``N / b`` of every label in every group that there is, spread evenly over outcomes.
 
     All rates are equal, so epsilon starts at 0; counts grow to the data's scale within about ``1 / rho`` steps.
@@ -174,11 +215,16 @@ def start(size: Array | float, batch: Array | float, groups: Array, labels: int,
       outcomes: K.
     """
     there = (groups > 0).astype(jnp.float32)
-    return there[:, None, None] * jnp.full((labels, outcomes), 1.0 / outcomes) * divide(jnp.asarray(size, jnp.float32),
-                                                                                     jnp.asarray(batch, jnp.float32))
+    return (
+        there[:, None, None]
+        * jnp.full((labels, outcomes), 1.0 / outcomes)
+        * divide(jnp.asarray(size, jnp.float32), jnp.asarray(batch, jnp.float32))
+    )
 
 
-def running(old: Array, batch: Array, size: Array | float, rows: Array | float, rho: Array | float = 0.1) -> Array:
+def running(
+    old: Array, batch: Array, size: Array | float, rows: Array | float, rho: Array | float = 0.1
+) -> Array:
     """``(1 - rho) old + rho (N / b) batch``, without gradient through what is old.
 
     The gradient of a prediction carries ``rho N / b``: another rho or batch size is another strength of the penalty. Counts
@@ -191,5 +237,6 @@ def running(old: Array, batch: Array, size: Array | float, rows: Array | float, 
       rows: b, weight of this batch's rows, whatever a full batch has.
       rho: how fast what is old is forgotten.
     """
-    return (1.0 - rho) * jax.lax.stop_gradient(old) + rho * divide(jnp.asarray(size, batch.dtype),
-                                                                  jnp.asarray(rows, batch.dtype)) * batch
+    return (1.0 - rho) * jax.lax.stop_gradient(old) + rho * divide(
+        jnp.asarray(size, batch.dtype), jnp.asarray(rows, batch.dtype)
+    ) * batch

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fairjax.masked import divide, keep
+from fairjax.core.masked import divide, keep
+from fairjax.core.types import Array
 from fairjax.notions.gaps import difference
-from fairjax.types import Array
 
 
 class Steps(NamedTuple):
@@ -33,7 +33,9 @@ def steps(prob: Array, groups: Array, weight: Array) -> Steps:
 
 def largest_gap(found: Steps) -> Array:
     """``max_t max_gh |F_g(t) - F_h(t)|``."""
-    last = jnp.append(found.score[1:] > found.score[:-1], True)  # within equal scores nothing can be told apart
+    last = jnp.append(
+        found.score[1:] > found.score[:-1], True
+    )  # within equal scores nothing can be told apart
     gap_n = jax.vmap(difference, (0, None))(found.reached, found.mass)
     return jnp.where(jnp.any(jnp.isnan(found.score)), jnp.nan, jnp.max(jnp.where(last, gap_n, 0.0)))
 
@@ -41,9 +43,14 @@ def largest_gap(found: Steps) -> Array:
 def apart(found: Steps) -> Array:
     """``|F_g - F_h|`` after each score but the last, ``[N - 1]``, mean over pairs of groups that are there."""
     present = found.mass > 0
-    pair = (present[:, None] & present[None] & ~jnp.eye(len(present), dtype=bool)).astype(found.score.dtype)
+    pair = (present[:, None] & present[None] & ~jnp.eye(len(present), dtype=bool)).astype(
+        found.score.dtype
+    )
     reached = found.reached
-    return divide(jnp.sum(jnp.abs(reached[:, :, None] - reached[:, None, :]) * pair[None], axis=(1, 2)), jnp.sum(pair))[:-1]
+    return divide(
+        jnp.sum(jnp.abs(reached[:, :, None] - reached[:, None, :]) * pair[None], axis=(1, 2)),
+        jnp.sum(pair),
+    )[:-1]
 
 
 def kolmogorov_smirnov(prob: Array, groups: Array, weight: Array) -> Array:
@@ -60,11 +67,15 @@ def soft_kolmogorov_smirnov(thresholds: Array, temperature: Array | float):
     Returns:
       ``distance(prob[N], groups[N, G], weight[N]) -> scalar``.
     """
+
     def distance(prob: Array, groups: Array, weight: Array) -> Array:
-        above = jax.nn.sigmoid((keep(prob, weight)[:, None] - jnp.asarray(thresholds, prob.dtype)[None]) / temperature)
+        above = jax.nn.sigmoid(
+            (keep(prob, weight)[:, None] - jnp.asarray(thresholds, prob.dtype)[None]) / temperature
+        )
         member = groups * weight[:, None]
         mass = jnp.sum(member, axis=0)
         return jnp.max(jax.vmap(difference, (0, None))(divide(above.T @ member, mass[None]), mass))
+
     return distance
 
 
@@ -78,5 +89,10 @@ def wasserstein(prob: Array, groups: Array, weight: Array) -> Array:
     value = jnp.sum(jnp.diff(jax.lax.stop_gradient(score)) * apart_n)
     # a score's slope is how far apart the functions are below it less above it; equal scores share theirs
     tie = jnp.cumsum(jnp.append(False, jnp.diff(score) > 0))
-    slope, count = (jnp.zeros_like(score).at[tie].add(v) for v in (jnp.diff(-jnp.pad(apart_n, 1)), jnp.ones_like(score)))
-    return value + jnp.sum((slope / jnp.maximum(count, 1))[tie] * (score - jax.lax.stop_gradient(score)))
+    slope, count = (
+        jnp.zeros_like(score).at[tie].add(v)
+        for v in (jnp.diff(-jnp.pad(apart_n, 1)), jnp.ones_like(score))
+    )
+    return value + jnp.sum(
+        (slope / jnp.maximum(count, 1))[tie] * (score - jax.lax.stop_gradient(score))
+    )

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from fairjax.masked import divide
-from fairjax.types import Array
+from fairjax.core.masked import divide
+from fairjax.core.types import Array
 
 Gap = Callable[[Array, Array, Array], Array]
 
@@ -55,21 +55,27 @@ def norm(order: Array | float = 1.0) -> Gap:
     Reference:
       Buyl, Defrance, De Bie: fairret, a framework for differentiable fairness regularization terms, ICLR 2024.
     """
+
     def gap(value: Array, mass: Array, overall: Array) -> Array:
         relative = divide(_distances(value, mass, overall), overall)
         some = relative > 0  # the slope of a power at 0
         total = jnp.sum(jnp.where(some, jnp.where(some, relative, 1.0) ** order, 0.0))
         return jnp.where(total > 0, jnp.where(total > 0, total, 1.0) ** (1.0 / order), 0.0)
+
     return gap
 
 
 def log_sum_exp(temperature: Array | float) -> Gap:
     """``tau log mean_g exp(|v_g - v| / tau)``: :func:`to_overall` that every group pulls at; at most that, and 0 with it."""
+
     def gap(value: Array, mass: Array, overall: Array) -> Array:
         two, present = _two(mass)
         scaled = jnp.where(present, _distances(value, mass, overall) / temperature, -jnp.inf)
-        mean = jax.nn.logsumexp(jnp.where(two, scaled, 0.0)) - jnp.log(jnp.maximum(jnp.sum(present), 1))
+        mean = jax.nn.logsumexp(jnp.where(two, scaled, 0.0)) - jnp.log(
+            jnp.maximum(jnp.sum(present), 1)
+        )
         return jnp.where(two, temperature * mean, 0.0)
+
     return gap
 
 
@@ -86,8 +92,10 @@ def bounded(bound: Array | float) -> Gap:
     Reference:
       Agarwal, Dudik, Wu: Fair regression: quantitative definitions and reduction-based algorithms, ICML 2019.
     """
+
     def gap(value: Array, mass: Array, overall: Array | None = None) -> Array:
         return jnp.where(jnp.any(mass > 0), jax.nn.relu(worst(value, mass, overall) - bound), 0.0)
+
     return gap
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from fairjax.masked import group_mean, keep
+from fairjax.core.masked import group_mean, keep
+from fairjax.core.types import Array
 from fairjax.notions.gaps import difference
-from fairjax.types import Array
 
 
 def rate_gap(prob: Array, groups: Array, weight: Array) -> Array:
@@ -30,8 +30,12 @@ def rate_gap(prob: Array, groups: Array, weight: Array) -> Array:
 
 def sharpened_rate_gap(threshold: float = 0.5, temperature: float = 0.1):
     """Rate gap of ``sigmoid((p - threshold) / temperature)``: nearer to the hard gap, harder to game by low confidence."""
+
     def gap(prob: Array, groups: Array, weight: Array) -> Array:
-        return rate_gap(jax.nn.sigmoid((keep(prob, weight) - threshold) / temperature), groups, weight)
+        return rate_gap(
+            jax.nn.sigmoid((keep(prob, weight) - threshold) / temperature), groups, weight
+        )
+
     return gap
 
 
@@ -41,7 +45,11 @@ def published_rate_gap(threshold: float):
     ``threshold`` is the training base rate there. A group without rows counts as rate 0, so a batch with one group
     gives that group's rate. Kept for parity only: its gradient is zero everywhere, it cannot train anything.
     """
+
     def gap(prob: Array, groups: Array, weight: Array) -> Array:
-        rate, mass = group_mean(jax.lax.stop_gradient(prob > threshold).astype(jnp.float32), groups, weight)
+        rate, mass = group_mean(
+            jax.lax.stop_gradient(prob > threshold).astype(jnp.float32), groups, weight
+        )
         return difference(rate, jnp.where(jnp.sum(mass) > 0, 1.0, mass))
+
     return gap

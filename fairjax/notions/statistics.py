@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import xlogy
 
-from fairjax.masked import divide, keep
-from fairjax.types import Array
+from fairjax.core.masked import divide, keep
+from fairjax.core.types import Array
 
 CLASSES = ("binary", "multiclass", "multilabel")
-NUMBERS = ("regression",)
+REGRESSIONS = ("regression",)
 
 
 class Statistic(NamedTuple):
@@ -36,14 +36,21 @@ class Statistic(NamedTuple):
     below: Callable[[Array, Array], Array] | None = None
 
 
-def fraction(name: str, above: Callable[[Array, Array], Array], below: Callable[[Array, Array], Array],
-             kinds: tuple[str, ...] = CLASSES, labelled: bool = True) -> Statistic:
+def fraction(
+    name: str,
+    above: Callable[[Array, Array], Array],
+    below: Callable[[Array, Array], Array],
+    kinds: tuple[str, ...] = CLASSES,
+    labelled: bool = True,
+) -> Statistic:
     """A statistic from ``above(prob, label)`` and ``below(prob, label)``, added up row by row."""
+
     def of(prob: Array, label: Array, groups: Array, weight: Array) -> tuple[Array, Array]:
         p = keep(prob, weight)
         y = keep(label, weight) if labelled else jnp.zeros_like(p)
         mass_g = (weight * below(p, y)) @ groups
         return divide((weight * above(p, y)) @ groups, mass_g), mass_g
+
     return Statistic(name, of, kinds, labelled, above, below)
 
 
@@ -64,14 +71,20 @@ f_score = fraction("f_score", lambda p, y: 2 * p * y, lambda p, y: p + y)
 treatment = fraction("treatment", lambda p, y: (1 - p) * y, lambda p, y: p * (1 - y))
 # above 0 where more is promised than happens
 calibration_in_the_large = fraction("calibration_in_the_large", lambda p, y: p - y, one)
-mean_prediction = fraction("mean_prediction", lambda p, y: p, one, NUMBERS, labelled=False)
-mean_residual = fraction("mean_residual", lambda p, y: p - y, one, NUMBERS)
-squared_loss = fraction("squared_loss", lambda p, y: jnp.square(p - y), one, (*CLASSES, *NUMBERS))
-absolute_loss = fraction("absolute_loss", lambda p, y: jnp.abs(p - y), one, (*CLASSES, *NUMBERS))
+mean_prediction = fraction("mean_prediction", lambda p, y: p, one, REGRESSIONS, labelled=False)
+mean_residual = fraction("mean_residual", lambda p, y: p - y, one, REGRESSIONS)
+squared_loss = fraction(
+    "squared_loss", lambda p, y: jnp.square(p - y), one, (*CLASSES, *REGRESSIONS)
+)
+absolute_loss = fraction(
+    "absolute_loss", lambda p, y: jnp.abs(p - y), one, (*CLASSES, *REGRESSIONS)
+)
 
 
 def _nats(p: Array, y: Array) -> Array:
-    p = jnp.clip(p, jnp.finfo(p.dtype).eps, 1 - jnp.finfo(p.dtype).eps)  # a certainty that fails costs 16 nats in float32
+    p = jnp.clip(
+        p, jnp.finfo(p.dtype).eps, 1 - jnp.finfo(p.dtype).eps
+    )  # a certainty that fails costs 16 nats in float32
     return -xlogy(y, p) - xlogy(1 - y, 1 - p)
 
 
@@ -89,12 +102,16 @@ def calibration_error(bins: int = 10) -> Statistic:
     Reference:
       Naeini, Cooper, Hauskrecht: Obtaining well calibrated probabilities using Bayesian binning, AAAI 2015.
     """
+
     def of(prob: Array, label: Array, groups: Array, weight: Array) -> tuple[Array, Array]:
         p, y = keep(prob, weight), keep(label, weight)
         member = groups * weight[:, None]
-        off_bg = jnp.einsum("nb,ng->bg", in_bins(p, bins).astype(member.dtype) * (p - y)[:, None], member)
+        off_bg = jnp.einsum(
+            "nb,ng->bg", in_bins(p, bins).astype(member.dtype) * (p - y)[:, None], member
+        )
         mass_g = jnp.sum(member, axis=0)
         return divide(jnp.sum(jnp.abs(off_bg), axis=0), mass_g), mass_g
+
     return Statistic("calibration_error", of)
 
 
@@ -103,6 +120,7 @@ def pairwise_auc(temperature: Array | float = 0.05) -> Statistic:
 
     All pairs of rows at once, for minibatches; of whole data sets, :func:`fairjax.metrics.auc` sorts.
     """
+
     def of(prob: Array, label: Array, groups: Array, weight: Array) -> tuple[Array, Array]:
         p, y = keep(prob, weight), keep(label, weight)
         member = groups * weight[:, None]
@@ -110,6 +128,7 @@ def pairwise_auc(temperature: Array | float = 0.05) -> Statistic:
         mass_g = jnp.sum(up, axis=0) * jnp.sum(down, axis=0)
         above = jax.nn.sigmoid((p[:, None] - p[None]) / temperature)
         return divide(jnp.sum(up * (above @ down), axis=0), mass_g), mass_g
+
     return Statistic("auc", of)
 
 
@@ -137,15 +156,25 @@ def _concordance(prob: Array, label: Array, groups: Array, weight: Array) -> tup
     return divide(2 * both, apart), mass_g * (apart > 0)
 
 
-correlation = Statistic("correlation", _correlation, NUMBERS)  # Pearson's, of predictions with labels
-concordance = Statistic("concordance", _concordance, NUMBERS)  # Lin's coefficient, 2 cov / (var + var + (mean - mean)^2)
+correlation = Statistic(
+    "correlation", _correlation, REGRESSIONS
+)  # Pearson's, of predictions with labels
+concordance = Statistic(
+    "concordance", _concordance, REGRESSIONS
+)  # Lin's coefficient, 2 cov / (var + var + (mean - mean)^2)
 
 
-def parity(statistic: Statistic, gap: Callable[[Array, Array, Array], Array]) -> Callable[..., Array]:
+def parity(
+    statistic: Statistic, gap: Callable[[Array, Array, Array], Array]
+) -> Callable[..., Array]:
     """``distance(prob, groups, weight, label)``: a gap between the groups' values of a statistic."""
+
     def distance(prob: Array, groups: Array, weight: Array, label: Array | None = None) -> Array:
         everybody = jnp.sum(groups, axis=1, keepdims=True)
         label = jnp.zeros_like(prob) if label is None else label
-        value, mass = statistic.of(prob, label, jnp.concatenate([groups, everybody], axis=1), weight)
+        value, mass = statistic.of(
+            prob, label, jnp.concatenate([groups, everybody], axis=1), weight
+        )
         return gap(value[:-1], mass[:-1], value[-1])
+
     return distance

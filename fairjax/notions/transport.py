@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fairjax.masked import divide, keep
-from fairjax.types import Array
+from fairjax.core.masked import divide, keep
+from fairjax.core.types import Array
 
 
-def barycenter(levels: int | None = 256):
+def barycenter_distance(levels: int | None = 256):
     """What it costs to move every group to the barycenter: ``sum_g pi_g int_0^1 (Q_g(u) - Qbar(u))^2 du``.
 
     ``Q_g`` is the quantile function of group g, ``pi_g`` its share of the weight, ``Qbar = sum_g pi_g Q_g`` the quantile
@@ -37,6 +37,7 @@ def barycenter(levels: int | None = 256):
       Hu, Ratz, Charpentier: Fairness in multi-task learning via Wasserstein barycenters, ECML-PKDD 2023, Theorem 1; there the
       scores are moved after training, here this is a loss.
     """
+
     def distance(prob: Array, groups: Array, weight: Array) -> Array:
         prob, groups, weight = (_single(a) for a in (prob, groups, weight))
         prob = keep(prob, weight)
@@ -51,13 +52,16 @@ def barycenter(levels: int | None = 256):
         share_g1 = jnp.where(two, divide(mass, jnp.sum(mass)), 0.0)[:, None]
         apart_gk = quantile_gk - jnp.sum(share_g1 * quantile_gk, axis=0, keepdims=True)
         return jnp.sum(share_g1 * jnp.square(apart_gk) * width_k[None]) + _poison(prob)
+
     return distance
 
 
 def _levels(reached_gn: Array, levels: int | None) -> tuple[Array, Array]:
     """Levels and how much of [0, 1] each stands for, ``[K]``."""
     if levels is not None:
-        return (jnp.arange(levels, dtype=reached_gn.dtype) + 0.5) / levels, jnp.full(levels, 1.0 / levels, reached_gn.dtype)
+        return (jnp.arange(levels, dtype=reached_gn.dtype) + 0.5) / levels, jnp.full(
+            levels, 1.0 / levels, reached_gn.dtype
+        )
     edge = jnp.concatenate([jnp.zeros(1), jnp.sort(jnp.ravel(jax.lax.stop_gradient(reached_gn)))])
     return (edge[1:] + edge[:-1]) / 2, jnp.diff(edge)
 
@@ -76,10 +80,12 @@ def projected(distance: Callable[..., Array], key: Array, directions: int = 64):
     Returns:
       ``distance(prob[N, U] or [N], groups[N, G], weight[N]) -> scalar``.
     """
+
     def mean(prob: Array, groups: Array, weight: Array) -> Array:
         point = _points(prob, weight)
         along_dn = _directions(key, directions, point.shape[1]) @ point.T
         return jnp.mean(jax.vmap(distance, (0, None, None))(along_dn, groups, weight))
+
     return mean
 
 
@@ -118,10 +124,15 @@ def sliced(key: Array, directions: int = 64, over: Callable[[Array, Array], Arra
 
     def project(point: Array) -> Array:
         return point @ _directions(key, directions, point.shape[1]).T
+
     return _over_pairs(lambda point, a, b: solve(point, point, a, b, proj_fn=project)[0], over)
 
 
-def sinkhorn(epsilon: Array | float = 0.05, iterations: int = 100, over: Callable[[Array, Array], Array] = average):
+def sinkhorn(
+    epsilon: Array | float = 0.05,
+    iterations: int = 100,
+    over: Callable[[Array, Array], Array] = average,
+):
     """Sinkhorn divergence ``S(g, h) = OT_eps(g, h) - (OT_eps(g, g) + OT_eps(h, h)) / 2`` of every pair of groups.
 
     Cost ``|x - y|^2``; between ``W_2^2`` (epsilon to 0) and the squared distance of means (epsilon to infinity). Over all pairs
@@ -142,16 +153,21 @@ def sinkhorn(epsilon: Array | float = 0.05, iterations: int = 100, over: Callabl
       Feydy, Sejourne, Vialard, Amari, Trouve, Peyre: Interpolating between optimal transport and MMD using Sinkhorn
       divergences, AISTATS 2019; by ott-jax.
     """
-    solve, cloud = ott("tools.sinkhorn_divergence").sinkhorn_divergence, ott("geometry.pointcloud").PointCloud
+    solve, cloud = (
+        ott("tools.sinkhorn_divergence").sinkhorn_divergence,
+        ott("geometry.pointcloud").PointCloud,
+    )
     fixed = {"min_iterations": iterations, "max_iterations": iterations}
 
     def of(point: Array, a: Array, b: Array) -> Array:
         return solve(cloud, point, point, a=a, b=b, epsilon=epsilon, solve_kwargs=fixed)[0]
+
     return _over_pairs(of, over)
 
 
 def _over_pairs(of: Callable[[Array, Array, Array], Array], over: Callable[[Array, Array], Array]):
     """``of(points[N, U], shares[N], shares[N])`` of all pairs of groups, those present taken together by ``over``."""
+
     def distance(prob: Array, groups: Array, weight: Array) -> Array:
         groups, weight = _single(groups), _single(weight)
         member = groups * weight[:, None]
@@ -161,8 +177,12 @@ def _over_pairs(of: Callable[[Array, Array, Array], Array], over: Callable[[Arra
         first, second = np.triu_indices(len(mass), 1)
         pair = (mass[first] > 0) & (mass[second] > 0)
         point = _points(prob, weight)
-        apart = jnp.stack([of(point, share_gn[g], share_gn[h]) for g, h in zip(first, second, strict=True)] or [jnp.zeros(())])
+        apart = jnp.stack(
+            [of(point, share_gn[g], share_gn[h]) for g, h in zip(first, second, strict=True)]
+            or [jnp.zeros(())]
+        )
         return over(apart, pair) + _poison(point)
+
     return distance
 
 
@@ -199,4 +219,6 @@ def ott(module: str):
         importlib.import_module("ott")
         return importlib.import_module(f"ott.{module}")
     except ImportError as error:
-        raise ImportError("transport of several columns at once needs OTT: pip install 'fairjax[ot]'") from error
+        raise ImportError(
+            "transport of several columns at once needs OTT: pip install 'fairjax[ot]'"
+        ) from error

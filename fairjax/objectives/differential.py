@@ -8,11 +8,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from fairjax.core.types import Array, Dataset, Model, Objective, PyTree, Spec
 from fairjax.losses import against_rest, probabilities
 from fairjax.notions import differential as diff
-from fairjax.notions import fits
+from fairjax.notions import for_kind
 from fairjax.objectives.rows import Terms
-from fairjax.types import Array, Dataset, Model, Objective, PyTree, Spec
 
 
 class Differential(NamedTuple):
@@ -40,8 +40,17 @@ class Counted(NamedTuple):
     steps: Array  # [], that had such rows
 
 
-def differentially_fair(model: Model, spec: Spec, penalties: Sequence[Differential], *, lam: Array, batch_size: int,
-                        weight: Array | None = None, reduction: str = "batch", axis: str | None = None) -> Objective:
+def differentially_fair(
+    model: Model,
+    spec: Spec,
+    penalties: Sequence[Differential],
+    *,
+    lam: Array,
+    batch_size: int,
+    weight: Array | None = None,
+    reduction: str = "batch",
+    axis: str | None = None,
+) -> Objective:
     """One row per task, ``w_t (L_t + sum_p lam_p max(0, epsilon_p - target_p))`` over its penalties p, soft counts running on.
 
     A task without a penalty has none: the way from the fairness of one task to that of another is the trunk alone. Rows
@@ -65,8 +74,10 @@ def differentially_fair(model: Model, spec: Spec, penalties: Sequence[Differenti
     """
     for penalty in penalties:
         if spec.tasks[penalty.task].kind == "regression":
-            raise ValueError(f"task {spec.tasks[penalty.task].name!r} is a regression: differential fairness compares rates of "
-                             f"outcomes. For this kind there are {', '.join(fits('regression'))} (fairjax.notions.named)")
+            raise ValueError(
+                f"task {spec.tasks[penalty.task].name!r} is a regression: differential fairness compares rates of "
+                f"outcomes. For this kind there are {', '.join(for_kind('regression'))} (fairjax.notions.get)"
+            )
         _refuse_numbers(spec, penalty.attributes)
 
     def init(key: Array, data: Dataset) -> tuple[Counted, ...]:
@@ -74,14 +85,25 @@ def differentially_fair(model: Model, spec: Spec, penalties: Sequence[Differenti
         made = []
         for penalty in penalties:
             label, weight_un = _outcomes(spec, penalty, None, data)[1:]
-            groups, size = crossed(spec, data.groups, penalty.attributes), jnp.max(jnp.sum(weight_un, axis=1))
+            groups, size = (
+                crossed(spec, data.groups, penalty.attributes),
+                jnp.max(jnp.sum(weight_un, axis=1)),
+            )
             task = spec.tasks[penalty.task]
             outcomes = len(task.levels) if task.kind == "multiclass" else 2
             joint = diff.start(size, batch_size, jnp.sum(groups, axis=0), label.shape[2], outcomes)
-            made.append(Counted(jnp.broadcast_to(joint, (len(label), *joint.shape)), size, jnp.zeros((), jnp.int32)))
+            made.append(
+                Counted(
+                    jnp.broadcast_to(joint, (len(label), *joint.shape)),
+                    size,
+                    jnp.zeros((), jnp.int32),
+                )
+            )
         return tuple(made)
 
-    def apply(params: PyTree, batch: Dataset, key: Array, memory: tuple[Counted, ...]) -> tuple[tuple[Array, ...], PyTree]:
+    def apply(
+        params: PyTree, batch: Dataset, key: Array, memory: tuple[Counted, ...]
+    ) -> tuple[tuple[Array, ...], PyTree]:
         del key
         scores = model.predict(params["heads"], model.represent(params["trunk"], batch.x))
         terms, after = Terms(spec, scores, batch, None, reduction), []
@@ -90,7 +112,9 @@ def differentially_fair(model: Model, spec: Spec, penalties: Sequence[Differenti
             value, new = _penalty(spec, penalty, scores, batch, old, axis)
             values[penalty.task] = values[penalty.task] + lam[p] * value
             after.append(new)
-        return tuple(values if weight is None else [w * v for w, v in zip(weight, values, strict=True)]), tuple(after)
+        return tuple(
+            values if weight is None else [w * v for w, v in zip(weight, values, strict=True)]
+        ), tuple(after)
 
     return Objective(tuple(t.name for t in spec.tasks), init, apply)
 
@@ -109,14 +133,18 @@ def crossed(spec: Spec, groups: Array, attributes: Sequence[int]) -> Array:
 
 
 def _refuse_numbers(spec: Spec, attributes: Sequence[int]) -> None:
-    numbers = [spec.attributes[a].name for a in attributes if spec.attributes[a].number]
+    numbers = [spec.attributes[a].name for a in attributes if spec.attributes[a].continuous]
     if numbers or not attributes:
         which = f"attribute {numbers[0]!r} is a number" if numbers else "no attribute was given"
-        raise ValueError(f"groups are crossings of levels, but {which}. Name attributes with levels; a rule such as 'age > 25' "
-                         f"makes them of a number")
+        raise ValueError(
+            f"groups are crossings of levels, but {which}. Name attributes with levels; a rule such as 'age > 25' "
+            f"makes them of a number"
+        )
 
 
-def _outcomes(spec: Spec, penalty: Differential, scores: Array | None, batch: Dataset) -> tuple[Array | None, Array, Array]:
+def _outcomes(
+    spec: Spec, penalty: Differential, scores: Array | None, batch: Dataset
+) -> tuple[Array | None, Array, Array]:
     """Probabilities ``[U, N, K]`` (None without scores), one-hot labels ``[U, N, Y]`` and weights ``[U, N]``."""
     label, mask = against_rest(spec, penalty.task, batch.labels, batch.label_mask)
     prob = None if scores is None else probabilities(spec, scores)[penalty.task]
@@ -125,12 +153,17 @@ def _outcomes(spec: Spec, penalty: Differential, scores: Array | None, batch: Da
     else:
         label, mask, prob = diff.two(label.T), mask.T, None if prob is None else diff.two(prob.T)
     if diff.parity_rates in penalty.rates:
-        return prob, jnp.ones((*label.shape[:2], 1)), jnp.broadcast_to(batch.weight, label.shape[:2])
+        return (
+            prob,
+            jnp.ones((*label.shape[:2], 1)),
+            jnp.broadcast_to(batch.weight, label.shape[:2]),
+        )
     return prob, label, mask * batch.weight
 
 
-def _penalty(spec: Spec, penalty: Differential, scores: Array, batch: Dataset, old: Counted,
-             axis: str | None) -> tuple[Array, Counted]:
+def _penalty(
+    spec: Spec, penalty: Differential, scores: Array, batch: Dataset, old: Counted, axis: str | None
+) -> tuple[Array, Counted]:
     prob, label, weight = _outcomes(spec, penalty, scores, batch)
     groups = crossed(spec, batch.groups, penalty.attributes)
     rows = jnp.max(jnp.sum(weight, axis=1))
@@ -138,9 +171,17 @@ def _penalty(spec: Spec, penalty: Differential, scores: Array, batch: Dataset, o
     if axis is not None:
         now, rows = jax.lax.psum((now, rows), axis)
     joint = diff.running(old.joint, now, old.size, rows, penalty.rho)
-    each = jax.vmap(lambda j: diff.epsilon(j, penalty.rates, penalty.concentration, penalty.together,
-                                                   penalty.temperature))(joint)
-    counts = (rows > 0) & (old.steps >= penalty.burn_in)  # a batch of other tasks' rows leaves the counts alone
+    each = jax.vmap(
+        lambda j: diff.epsilon(
+            j, penalty.rates, penalty.concentration, penalty.together, penalty.temperature
+        )
+    )(joint)
+    counts = (rows > 0) & (
+        old.steps >= penalty.burn_in
+    )  # a batch of other tasks' rows leaves the counts alone
     value = jnp.where(counts, jax.nn.relu(jnp.max(each) - penalty.target), 0.0)
-    return value, Counted(jax.lax.stop_gradient(jnp.where(counts, joint, old.joint)), old.size,
-                          old.steps + (rows > 0).astype(jnp.int32))
+    return value, Counted(
+        jax.lax.stop_gradient(jnp.where(counts, joint, old.joint)),
+        old.size,
+        old.steps + (rows > 0).astype(jnp.int32),
+    )

@@ -14,15 +14,17 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 
+from fairjax.core.masked import divide, keep
+from fairjax.core.types import Array, Dataset, Model, Objective, PyTree, Spec
 from fairjax.losses import against_rest, probabilities, row_losses
-from fairjax.masked import divide, keep
-from fairjax.notions import Notion, exclusive, fits, negatives, nobody, positives
-from fairjax.types import Array, Dataset, Model, Objective, PyTree, Spec
+from fairjax.notions import Notion, exclusive, for_kind, negatives, nobody, positives
 
 # one for all tasks, or per task one, several whose distances are added up, or None
 Notions = Notion | Sequence[Notion | Sequence[Notion] | None]
-_SORTS = ("attributes with levels (any distance between groups)",
-          "attributes that are numbers (pearson and hsic, with numbers=True in the notion)")
+_SORTS = (
+    "attributes with levels (any distance between groups)",
+    "attributes that are numbers (pearson and hsic, with continuous=True in the notion)",
+)
 
 
 class Terms:
@@ -37,25 +39,42 @@ class Terms:
       reduction: ``"batch"`` or ``"mean"``.
     """
 
-    def __init__(self, spec: Spec, scores: Array, batch: Dataset, notion: Notions | None = None, reduction: str = "batch"):
+    def __init__(
+        self,
+        spec: Spec,
+        scores: Array,
+        batch: Dataset,
+        notion: Notions | None = None,
+        reduction: str = "batch",
+    ):
         if reduction not in ("batch", "mean"):
             raise ValueError(f"reduction must be 'batch' or 'mean', got {reduction!r}")
         self.spec, self.scores, self.batch, self.reduction = spec, scores, batch, reduction
-        given = [notion] * len(spec.tasks) if notion is None or isinstance(notion, Notion) else notion
-        self.notions = [[] if n is None else [n] if isinstance(n, Notion) else list(n) for n in given]
+        given = (
+            [notion] * len(spec.tasks) if notion is None or isinstance(notion, Notion) else notion
+        )
+        self.notions = [
+            [] if n is None else [n] if isinstance(n, Notion) else list(n) for n in given
+        ]
         _check(spec, self.notions)
         self._binary = [i for i, t in enumerate(spec.tasks) if t.kind == "binary"]
         self._columns = [spec.label_slice(i).start for i in self._binary]
 
     def _reduce(self, total: Array, mass: Array) -> Array:
         """Mean over the batch, or over what counts."""
-        return total / self.batch.weight.shape[0] if self.reduction == "batch" else divide(total, mass)
+        return (
+            total / self.batch.weight.shape[0] if self.reduction == "batch" else divide(total, mass)
+        )
 
     def accuracy(self, t: int) -> Array:
         """``L_t``: weighted supervised loss over the rows whose label is known."""
         y, s = self.spec.label_slice(t), self.spec.score_slice(t)
-        loss, known = row_losses(self.spec.tasks[t], self.scores[:, s], self.batch.labels[:, y],
-                                 self.batch.label_mask[:, y])
+        loss, known = row_losses(
+            self.spec.tasks[t],
+            self.scores[:, s],
+            self.batch.labels[:, y],
+            self.batch.label_mask[:, y],
+        )
         weight = self.batch.weight * known
         return self._reduce(jnp.sum(weight * keep(loss, weight)), jnp.sum(weight))
 
@@ -70,66 +89,113 @@ class Terms:
         if t not in self._binary:
             return self._distance(t, lambda condition: nobody(*self._labels(t)))
         labels, mask = self.batch.labels[:, self._columns], self.batch.label_mask[:, self._columns]
-        return self._distance(t, lambda condition: exclusive(condition, labels, mask, self._binary.index(t))[:, None])
+        return self._distance(
+            t, lambda condition: exclusive(condition, labels, mask, self._binary.index(t))[:, None]
+        )
 
     def _labels(self, t: int) -> tuple[Array, Array]:
         return against_rest(self.spec, t, self.batch.labels, self.batch.label_mask)
 
     def _distance(self, t: int, select) -> Array:
-        return sum((self._of_notion(t, notion, select) for notion in self.notions[t]), start=jnp.zeros((), jnp.float32))
+        return sum(
+            (self._of_notion(t, notion, select) for notion in self.notions[t]),
+            start=jnp.zeros((), jnp.float32),
+        )
 
     def _of_notion(self, t: int, notion: Notion, select) -> Array:
-        prob, label, total = probabilities(self.spec, self.scores)[t], self._labels(t)[0], jnp.zeros((), jnp.float32)
+        prob, label, total = (
+            probabilities(self.spec, self.scores)[t],
+            self._labels(t)[0],
+            jnp.zeros((), jnp.float32),
+        )
 
         def distance(prob: Array, groups: Array, weight: Array, label: Array) -> Array:
             value = notion.distance(prob, groups, weight, *([label] if notion.labelled else []))
-            return self._scale(value, weight, groups[:, 0] if notion.numbers else jnp.sum(groups, axis=1))
+            return self._scale(
+                value, weight, groups[:, 0] if notion.continuous else jnp.sum(groups, axis=1)
+            )
 
         for a in _attributes(self.spec, notion):
             groups = self.batch.groups[:, self.spec.group_slice(a)]
             for condition in notion.conditions:
                 weight = self.batch.weight[:, None] * select(condition)
-                total = total + notion.over(distance, prob, groups, weight, label)
+                total = total + notion.average(distance, prob, groups, weight, label)
         return total
 
     def _scale(self, value: Array, weight: Array, known: Array) -> Array:
-        return value if self.reduction == "mean" else value * jnp.sum(weight * known) / weight.shape[0]
+        return (
+            value if self.reduction == "mean" else value * jnp.sum(weight * known) / weight.shape[0]
+        )
 
 
 def _attributes(spec: Spec, notion: Notion) -> list[int]:
     """Which of the spec's attributes a notion looks at."""
-    mine = [i for i, a in enumerate(spec.attributes) if a.number == notion.numbers]
+    mine = [i for i, a in enumerate(spec.attributes) if a.continuous == notion.continuous]
     return mine if notion.attributes is None else list(notion.attributes)
 
 
 def _check(spec: Spec, notions: list[list[Notion]]) -> None:
     """Refuse a notion for a task of a kind, or for attributes of a sort, that it is not for."""
     if len(notions) != len(spec.tasks):
-        raise ValueError(f"{len(notions)} notions for {len(spec.tasks)} tasks; give one for all, or one (or None) per task")
-    for task, notion in [(task, n) for task, several in zip(spec.tasks, notions, strict=True) for n in several]:
-        on_label = [c.__name__ for c in notion.conditions if c in (negatives, positives)] * (task.kind == "regression")
+        raise ValueError(
+            f"{len(notions)} notions for {len(spec.tasks)} tasks; give one for all, or one (or None) per task"
+        )
+    for task, notion in [
+        (task, n) for task, several in zip(spec.tasks, notions, strict=True) for n in several
+    ]:
+        on_label = [c.__name__ for c in notion.conditions if c in (negatives, positives)] * (
+            task.kind == "regression"
+        )
         if task.kind not in notion.kinds or on_label:
-            why = f"a notion on {' and '.join(on_label)}" if on_label else f"a notion for {', '.join(notion.kinds)} tasks"
-            raise ValueError(f"task {task.name!r} is of kind {task.kind}, but was given {why}. For this kind there are "
-                             f"{', '.join(fits(task.kind))} (fairjax.notions.named), and any distance on everyone")
-        wrong = [spec.attributes[a].name for a in _attributes(spec, notion) if spec.attributes[a].number != notion.numbers]
+            why = (
+                f"a notion on {' and '.join(on_label)}"
+                if on_label
+                else f"a notion for {', '.join(notion.kinds)} tasks"
+            )
+            raise ValueError(
+                f"task {task.name!r} is of kind {task.kind}, but was given {why}. For this kind there are "
+                f"{', '.join(for_kind(task.kind))} (fairjax.notions.get), and any distance on everyone"
+            )
+        wrong = [
+            spec.attributes[a].name
+            for a in _attributes(spec, notion)
+            if spec.attributes[a].continuous != notion.continuous
+        ]
         if wrong or not _attributes(spec, notion):
-            which = f"attribute {wrong[0]!r} is none" if wrong else f"there is none among {len(spec.attributes)} attributes"
-            raise ValueError(f"task {task.name!r} was given a notion for {_SORTS[notion.numbers]}, but {which}. Give one for "
-                             f"{_SORTS[not notion.numbers]}")
+            which = (
+                f"attribute {wrong[0]!r} is none"
+                if wrong
+                else f"there is none among {len(spec.attributes)} attributes"
+            )
+            raise ValueError(
+                f"task {task.name!r} was given a notion for {_SORTS[notion.continuous]}, but {which}. Give one for "
+                f"{_SORTS[not notion.continuous]}"
+            )
 
 
 def objective(model: Model, rows: Sequence[str], values) -> Objective:
     """An objective without memory from ``values(scores[B, C], batch) -> K scalars``."""
-    def apply(params: PyTree, batch: Dataset, key: Array, memory: PyTree) -> tuple[tuple[Array, ...], PyTree]:
+
+    def apply(
+        params: PyTree, batch: Dataset, key: Array, memory: PyTree
+    ) -> tuple[tuple[Array, ...], PyTree]:
         del key
         scores = model.predict(params["heads"], model.represent(params["trunk"], batch.x))
         return tuple(values(scores, batch)), memory
+
     return Objective(tuple(rows), lambda key, data: (), apply)
 
 
-def per_task(model: Model, spec: Spec, *, notion: Notions | None = None, lam: Array | None = None,
-             weight: Array | None = None, split: bool = False, reduction: str = "batch") -> Objective:
+def per_task(
+    model: Model,
+    spec: Spec,
+    *,
+    notion: Notions | None = None,
+    lam: Array | None = None,
+    weight: Array | None = None,
+    split: bool = False,
+    reduction: str = "batch",
+) -> Objective:
     """One row per task: ``w_t (L_t + lam_t F_t)``, or ``w_t L_t`` alone without a notion.
 
     Args:
@@ -155,12 +221,17 @@ def per_task(model: Model, spec: Spec, *, notion: Notions | None = None, lam: Ar
             return loss
         fair = [w[t] * lam[t] * terms.fairness(t) for t in tasks]
         return loss + fair if split else [a + b for a, b in zip(loss, fair, strict=True)]
+
     return objective(model, names + [f"fairness of {name}" for name in names] * split, values)
 
 
 def weighted(inner: Objective, weight: Array) -> Objective:
     """One row, ``sum_k weight_k v_k``: the cheap form of every aggregator that is a fixed weighted sum."""
-    def apply(params: PyTree, batch: Dataset, key: Array, memory: PyTree) -> tuple[tuple[Array, ...], PyTree]:
+
+    def apply(
+        params: PyTree, batch: Dataset, key: Array, memory: PyTree
+    ) -> tuple[tuple[Array, ...], PyTree]:
         values, memory = inner.apply(params, batch, key, memory)
         return (sum(weight[k] * v for k, v in enumerate(values)),), memory
+
     return Objective(("total",), inner.init, apply)

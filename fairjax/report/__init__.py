@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from fairjax.metrics import GroupTable
-from fairjax.repair import Audit
+from fairjax.postprocess import Audit
 from fairjax.report.conflicts import conflict_shares, write_conflicts
 from fairjax.report.figures import write_figures
 from fairjax.report.page import write_page
@@ -20,18 +20,35 @@ from fairjax.report.summary import summarize, write_summary
 from fairjax.report.table import read_table, write_table
 from fairjax.report.view import knee_run, study
 
-__all__ = ["conflict_shares", "knee_run", "read_table", "repair_section", "summarize", "write", "write_conflicts",
-           "write_figures", "write_page", "write_repair", "write_summary", "write_table"]
+__all__ = [
+    "conflict_shares",
+    "knee_run",
+    "read_table",
+    "repair_section",
+    "summarize",
+    "write",
+    "write_conflicts",
+    "write_figures",
+    "write_page",
+    "write_repair",
+    "write_summary",
+    "write_table",
+]
 
 
-def write(out: Path, table: dict[str, np.ndarray], info: dict, groups: GroupTable | None = None,
-          repair: Audit | None = None) -> list[Path]:
+def write(
+    out: Path,
+    table: dict[str, np.ndarray],
+    info: dict,
+    groups: GroupTable | None = None,
+    repair: Audit | None = None,
+) -> list[Path]:
     """Write the whole report of a sweep into a folder; every file appears complete or not at all.
 
     Args:
       out: folder, made when absent.
-      table: columns ``[N]`` in order: ``run``, ``point``, ``seed`` (int), ``method`` (str), ``diverged`` (bool), knobs
-        ``knob.<name>``, metrics ``<split>.<metric>[<task>]`` and ``<split>.<metric>[<task>|<attribute>]`` for the
+      table: columns ``[N]`` in order: ``run``, ``point``, ``seed`` (int), ``method`` (str), ``diverged`` (bool), hparams
+        ``hparam.<name>``, metrics ``<split>.<metric>[<task>]`` and ``<split>.<metric>[<task>|<attribute>]`` for the
         splits ``validation`` and ``test``, and ``<split>.are``, ``<split>.arfg``.
       info: ``tasks``, ``attributes`` (lists of names) and ``gap`` (the metric on the fairness axis) are needed.
         ``command`` (text with ``{run}`` in it), ``title``, ``environment``, ``versions``, ``seeds``, ``single_task``,
@@ -52,4 +69,6 @@ def write(out: Path, table: dict[str, np.ndarray], info: dict, groups: GroupTabl
     paths = [write_table(out / "table.csv", table), write_summary(out / "summary.json", seen)]
     if groups is not None:
         paths.append(write_table(out / "groups.csv", groups.columns))
-    return paths + write_figures(out, seen) + [write_page(out / "report.html", seen, groups, repair)]
+    return (
+        paths + write_figures(out, seen) + [write_page(out / "report.html", seen, groups, repair)]
+    )

@@ -11,12 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
-from fairjax.disk import write
+from fairjax.core.disk import write
+from fairjax.core.types import Array
 from fairjax.report.figures import COLOURS, GREY, STYLE, _png
 from fairjax.report.view import literal
-from fairjax.types import Array
 
-SHADES = ("#F4F7FA", "#7FB6DA", "#0072B2", "#012A45")  # one hue from light to dark: readable without colour vision
+SHADES = (
+    "#F4F7FA",
+    "#7FB6DA",
+    "#0072B2",
+    "#012A45",
+)  # one hue from light to dark: readable without colour vision
 ABSENT = "0.86"
 BLANK = 2.0  # in place of a share: a row and itself
 STRETCHES = 40  # points of the curve when no epochs are given
@@ -46,8 +51,13 @@ def conflict_shares(cosines: Array) -> np.ndarray:
     return np.where(count > 0, (known & (given < 0)).sum(axis=0) / np.maximum(count, 1), np.nan)
 
 
-def write_conflicts(path: Path, cosines: Array, rows: Sequence[str], layers: Sequence[str] = (),
-                    epochs: int | None = None) -> Path:
+def write_conflicts(
+    path: Path,
+    cosines: Array,
+    rows: Sequence[str],
+    layers: Sequence[str] = (),
+    epochs: int | None = None,
+) -> Path:
     """Draw when, between whom and where gradients are in conflict.
 
     Three panels: the angles between pairs of rows over training (median, middle half, 5 to 95 %); the share of steps in
@@ -70,15 +80,23 @@ def write_conflicts(path: Path, cosines: Array, rows: Sequence[str], layers: Seq
     given = np.asarray(cosines, float)
     k = len(rows)
     if given.ndim not in (3, 4) or 0 in given.shape or given.shape[-2:] != (k, k):
-        raise ValueError(f"cosines have shape {given.shape}, expected [steps, {k}, {k}] or [steps, M, {k}, {k}] for {k} rows")
+        raise ValueError(
+            f"cosines have shape {given.shape}, expected [steps, {k}, {k}] or [steps, M, {k}, {k}] for {k} rows"
+        )
     if k < 2:
-        raise ValueError(f"cosines have shape {given.shape}: one row has no other to be in conflict with")
+        raise ValueError(
+            f"cosines have shape {given.shape}: one row has no other to be in conflict with"
+        )
     given = given[:, None] if given.ndim == 3 else given
     steps, parts = given.shape[:2]
     if layers and len(layers) != parts:
-        raise ValueError(f"cosines have shape {np.shape(cosines)}: {parts} layers, but {len(layers)} are named")
+        raise ValueError(
+            f"cosines have shape {np.shape(cosines)}: {parts} layers, but {len(layers)} are named"
+        )
     if epochs is not None and (epochs < 1 or steps % epochs):
-        raise ValueError(f"cosines have shape {np.shape(cosines)}: {steps} steps are not a multiple of {epochs} epochs")
+        raise ValueError(
+            f"cosines have shape {np.shape(cosines)}: {steps} steps are not a multiple of {epochs} epochs"
+        )
     try:
         import matplotlib
     except ImportError as error:
@@ -112,11 +130,19 @@ def _draw(cosines: np.ndarray, rows: list[str], layers: list[str], epochs: int |
     np.fill_diagonal(pooled, BLANK)
     image = _heat(ax, pooled, rows, rows, "Steps in conflict (%), by pair of rows", right - 1.2)
     ax.set_aspect("equal")
-    bar = figure.colorbar(image, ax=ax, fraction=0.05, pad=0.03, format=lambda share, _: f"{100 * share:.0f} %")
+    bar = figure.colorbar(
+        image, ax=ax, fraction=0.05, pad=0.03, format=lambda share, _: f"{100 * share:.0f} %"
+    )
     bar.outline.set_visible(False)
     if len(layers) > 1:
-        _heat(figure.add_subplot(grid[1, :]), conflict_shares(cosines)[:, one, two], layers, pairs,
-              "Steps in conflict (%), by layer and pair", left + right - 1.5)
+        _heat(
+            figure.add_subplot(grid[1, :]),
+            conflict_shares(cosines)[:, one, two],
+            layers,
+            pairs,
+            "Steps in conflict (%), by layer and pair",
+            left + right - 1.5,
+        )
     return figure
 
 
@@ -126,30 +152,60 @@ def _angles(ax, cosines: np.ndarray, epochs: int | None) -> None:
 
     steps = len(cosines)
     chunks = np.array_split(np.arange(steps), epochs or min(steps, STRETCHES))
-    found = [np.degrees(np.arccos(np.clip(c[_known(c)], -1, 1))) for c in (cosines[chunk] for chunk in chunks)]
+    found = [
+        np.degrees(np.arccos(np.clip(c[_known(c)], -1, 1)))
+        for c in (cosines[chunk] for chunk in chunks)
+    ]
     low, quarter, median, three, high = np.array(
-        [np.percentile(a, (5, 25, 50, 75, 95)) if len(a) else np.full(5, np.nan) for a in found]).T
-    edges = 0.5 + np.array([*range(len(chunks) + 1)] if epochs else [*(chunk[0] for chunk in chunks), steps])
-    for inner, outer, colour, label in ((low, high, "#D9E9F4", "5 to 95 %"), (quarter, three, "#8FC0E0", "middle half")):
+        [np.percentile(a, (5, 25, 50, 75, 95)) if len(a) else np.full(5, np.nan) for a in found]
+    ).T
+    edges = 0.5 + np.array(
+        [*range(len(chunks) + 1)] if epochs else [*(chunk[0] for chunk in chunks), steps]
+    )
+    for inner, outer, colour, label in (
+        (low, high, "#D9E9F4", "5 to 95 %"),
+        (quarter, three, "#8FC0E0", "middle half"),
+    ):
         ax.stairs(outer, edges, baseline=inner, fill=True, color=colour, lw=0, label=label)
     ax.stairs(median, edges, baseline=None, color=COLOURS[0], lw=1.8, label="median")
-    ax.axhline(90, color=COLOURS[1], lw=1.2, ls=(0, (4, 3)), label="90\N{DEGREE SIGN}: in conflict above")
-    ax.set(xlim=(edges[0], edges[-1]), ylim=(0, 180), yticks=range(0, 181, 30), title="Angles between gradients of two rows",
-           xlabel="epoch" if epochs else "step", ylabel="angle (degrees)")
+    ax.axhline(
+        90, color=COLOURS[1], lw=1.2, ls=(0, (4, 3)), label="90\N{DEGREE SIGN}: in conflict above"
+    )
+    ax.set(
+        xlim=(edges[0], edges[-1]),
+        ylim=(0, 180),
+        yticks=range(0, 181, 30),
+        title="Angles between gradients of two rows",
+        xlabel="epoch" if epochs else "step",
+        ylabel="angle (degrees)",
+    )
     last = epochs or steps
-    ax.set_xticks(range(1, last + 1) if last <= 8 else [t for t in ax.get_xticks() if t == int(t) and 1 <= t <= last])
+    ax.set_xticks(
+        range(1, last + 1)
+        if last <= 8
+        else [t for t in ax.get_xticks() if t == int(t) and 1 <= t <= last]
+    )
     ax.grid(axis="y", color="0.9", lw=0.6)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
     if np.isnan(median).all():
         ax.text(0.5, 0.6, "no angle is known", transform=ax.transAxes, ha="center", color=GREY)
     under = ax.transAxes + ScaledTranslation(0, -0.5, ax.figure.dpi_scale_trans)
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=under, ncols=2, frameon=False, borderpad=0)
+    ax.legend(
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0),
+        bbox_transform=under,
+        ncols=2,
+        frameon=False,
+        borderpad=0,
+    )
 
 
 def _upright(names: list[str], inches: float) -> bool:
     """Whether names are too long to lie below an axis of so many inches."""
-    return LETTER * max(len(line) for name in names for line in name.split("\n")) > inches / len(names)
+    return LETTER * max(len(line) for name in names for line in name.split("\n")) > inches / len(
+        names
+    )
 
 
 def _depth(names: list[str], inches: float) -> float:
@@ -161,12 +217,24 @@ def _heat(ax, shares: np.ndarray, down: list[str], across: list[str], title: str
     """A heat map of shares in per cent; grey where none is known, numbers where they fit."""
     from matplotlib.colors import LinearSegmentedColormap
 
-    colours = LinearSegmentedColormap.from_list("share", SHADES).with_extremes(bad=ABSENT, over="white")
-    image = ax.imshow(np.ma.masked_invalid(shares), cmap=colours, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+    colours = LinearSegmentedColormap.from_list("share", SHADES).with_extremes(
+        bad=ABSENT, over="white"
+    )
+    image = ax.imshow(
+        np.ma.masked_invalid(shares),
+        cmap=colours,
+        vmin=0,
+        vmax=1,
+        aspect="auto",
+        interpolation="nearest",
+    )
     upright = _upright(across, inches)
     across = [name.replace("\n", " ") for name in across] if upright else across
     texts = [ax.set_title(title)]
-    for names, ticks, labels in ((across, ax.set_xticks, ax.set_xticklabels), (down, ax.set_yticks, ax.set_yticklabels)):
+    for names, ticks, labels in (
+        (across, ax.set_xticks, ax.set_xticklabels),
+        (down, ax.set_yticks, ax.set_yticklabels),
+    ):
         at = range(0, len(names), -(-len(names) // NAMED))
         ticks(at)
         texts += labels([names[i] for i in at])
@@ -175,8 +243,15 @@ def _heat(ax, shares: np.ndarray, down: list[str], across: list[str], title: str
     if len(across) <= 12:
         for (i, j), share in np.ndenumerate(shares):
             if share != BLANK:
-                ax.text(j, i, "\N{EN DASH}" if np.isnan(share) else f"{100 * share:.0f}", ha="center", va="center",
-                        fontsize=7.5, color="white" if share > 0.5 else "0.15")
+                ax.text(
+                    j,
+                    i,
+                    "\N{EN DASH}" if np.isnan(share) else f"{100 * share:.0f}",
+                    ha="center",
+                    va="center",
+                    fontsize=7.5,
+                    color="white" if share > 0.5 else "0.15",
+                )
     ax.spines[:].set_visible(False)
     for text in texts:
         text.set_parse_math(False)

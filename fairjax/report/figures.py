@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fairjax.disk import write
+from fairjax.core.disk import write
 from fairjax.report.view import (
     Panel,
     Study,
@@ -32,10 +32,22 @@ from fairjax.report.view import (
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C", "#F0E442")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "p")
 SIZES = (1.0, 0.9, 0.85, 1.12, 1.12, 1.05, 1.0, 1.1)  # so that markers look equally large
-STYLE = {"text.usetex": False, "font.family": ["DejaVu Sans"], "font.size": 9.0, "axes.linewidth": 0.8,
-         "axes.titlesize": 10.0, "axes.labelsize": 9.0, "legend.fontsize": 8.5, "xtick.labelsize": 8.0,
-         "ytick.labelsize": 8.0, "axes.edgecolor": "0.3", "text.color": "0.1", "axes.facecolor": "white",
-         "figure.facecolor": "white", "savefig.facecolor": "white"}
+STYLE = {
+    "text.usetex": False,
+    "font.family": ["DejaVu Sans"],
+    "font.size": 9.0,
+    "axes.linewidth": 0.8,
+    "axes.titlesize": 10.0,
+    "axes.labelsize": 9.0,
+    "legend.fontsize": 8.5,
+    "xtick.labelsize": 8.0,
+    "ytick.labelsize": 8.0,
+    "axes.edgecolor": "0.3",
+    "text.color": "0.1",
+    "axes.facecolor": "white",
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+}
 GREY = "0.35"
 TOLD_APART = 6  # methods in one picture
 
@@ -65,7 +77,9 @@ def write_figures(out: Path, study: Study) -> list[Path]:
     drawn |= {"frontier_relative.png": _draw_overall}
     drawn |= {"tradeoff.png": _draw_tradeoff} if len(study.tasks) > 1 else {}
     drawn |= {"frontier_methods.png": _draw_methods} if len(study.methods) > TOLD_APART else {}
-    with matplotlib.rc_context(STYLE):  # a user's own style must not break labels; restored on leaving
+    with matplotlib.rc_context(
+        STYLE
+    ):  # a user's own style must not break labels; restored on leaving
         return [write(out / name, _png(draw(study))) for name, draw in drawn.items()]
 
 
@@ -74,7 +88,9 @@ def _png(figure) -> bytes:
 
     content = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a name in a script the font lacks: boxes
+        warnings.filterwarnings(
+            "ignore", message="Glyph .* missing from"
+        )  # a name in a script the font lacks: boxes
         FigureCanvasAgg(figure).print_png(content, metadata={"Software": "fairjax"})
     return content.getvalue()
 
@@ -85,7 +101,9 @@ def _axes(panels: int, width: float, height: float, entries: int):
 
     columns = 2 if panels == 4 else min(panels, 3)
     rows = math.ceil(panels / columns)
-    figure = Figure(figsize=(width * columns, height * rows + 0.2 * entries), dpi=150, layout="constrained")
+    figure = Figure(
+        figsize=(width * columns, height * rows + 0.2 * entries), dpi=150, layout="constrained"
+    )
     figure.get_layout_engine().set(w_pad=0.09, h_pad=0.08)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for spare in axes[panels:]:
@@ -128,17 +146,22 @@ def _draw_methods(study: Study):
     rows = math.ceil(len(methods) / columns)
     figure = Figure(figsize=(2.3 * columns, 2.1 * rows + 0.4), dpi=150, layout="constrained")
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-    for spare in axes[len(methods):]:
+    for spare in axes[len(methods) :]:
         spare.set_axis_off()
-    for ax in axes[max(len(methods) - columns, 0):len(methods)]:
+    for ax in axes[max(len(methods) - columns, 0) : len(methods)]:
         ax.tick_params(labelbottom=True)
     for ax, i in zip(axes, methods, strict=False):
-        ax.plot(*panel.show[panel.usable].T, ls="", marker="o", ms=1.8, color="0.82", mew=0, zorder=0)
+        ax.plot(
+            *panel.show[panel.usable].T, ls="", marker="o", ms=1.8, color="0.82", mew=0, zorder=0
+        )
         _draw_method(ax, study, panel, i)
         _finish(ax, "", ("", ""), panel.limits, int(panel.usable.sum()))
         volume = study.volume(panel.fronts[study.methods[i]].validation)
-        ax.set_title(literal(study.methods[i], 24) + ("" if volume is None else f"\nhypervolume {volume:.4g}"),
-                     fontsize=8.5).set_parse_math(False)
+        ax.set_title(
+            literal(study.methods[i], 24)
+            + ("" if volume is None else f"\nhypervolume {volume:.4g}"),
+            fontsize=8.5,
+        ).set_parse_math(False)
     for write_label, label in zip((figure.supxlabel, figure.supylabel), panel.labels, strict=True):
         write_label(wrapped(label, 90), fontsize=9).set_parse_math(False)
     return figure
@@ -148,18 +171,28 @@ def _draw_tradeoff(study: Study):
     """Left: errors of two tasks. Right: their gaps. The runs on the left's frontier are marked in both."""
     seen = tradeoff(study)
     figure, axes = _axes(2, 4.6, 3.9, len(study.methods) // 3 + 1)
-    planes = [(seen.errors, seen.accurate, "Error against error", 0), (seen.gaps, seen.even, "Gap against gap", 1)]
+    planes = [
+        (seen.errors, seen.accurate, "Error against error", 0),
+        (seen.gaps, seen.even, "Gap against gap", 1),
+    ]
     for ax, (points, line, title, side) in zip(axes, planes, strict=True):
         _clouds(ax, study, points, seen.usable)
         ax.plot(*points[line].T, drawstyle="steps-post", color=GREY, lw=1.3, zorder=3)
         for i in range(len(study.methods)):
             _marks(ax, points[seen.accurate[study.method[seen.accurate] == i]], i)
-        labels = tuple(f"{literal(name, 20)}: {study.tasks[0].labels[side].lower()}" for name in seen.names)
-        _finish(ax, title, labels, limits_of(points, study.method, seen.usable), int(seen.usable.sum()))
+        labels = tuple(
+            f"{literal(name, 20)}: {study.tasks[0].labels[side].lower()}" for name in seen.names
+        )
+        _finish(
+            ax, title, labels, limits_of(points, study.method, seen.usable), int(seen.usable.sum())
+        )
     both = len(np.intersect1d(seen.accurate, seen.even))
     left_out = f"; {seen.left_out} runs with far larger errors left out" if seen.left_out else ""
-    figure.suptitle(f"Large markers: the {len(seen.accurate)} runs on the frontier of the errors, of which {both} are"
-                    f" also on the frontier of the gaps{left_out}", fontsize=9)
+    figure.suptitle(
+        f"Large markers: the {len(seen.accurate)} runs on the frontier of the errors, of which {both} are"
+        f" also on the frontier of the gaps{left_out}",
+        fontsize=9,
+    )
     entries = [(_entry(i, line=False), literal(name)) for i, name in enumerate(study.methods)]
     _legend(figure, entries + [(_rule(GREY, "-"), "frontier on test, all methods")], 3)
     return figure
@@ -175,7 +208,13 @@ def _draw_panel(ax, study: Study, panel: Panel) -> None:
 
 def _draw_method(ax, study: Study, panel: Panel, index: int) -> None:
     front = panel.fronts[study.methods[index]]
-    ax.plot(*panel.show[front.line].T, drawstyle="steps-post", color=COLOURS[look(index)[0]], lw=1.5, zorder=3)
+    ax.plot(
+        *panel.show[front.line].T,
+        drawstyle="steps-post",
+        color=COLOURS[look(index)[0]],
+        lw=1.5,
+        zorder=3,
+    )
     _marks(ax, panel.show[np.setdiff1d(front.validation, front.line)], index, filled=False)
     _marks(ax, panel.show[front.line], index)
 
@@ -186,24 +225,52 @@ def _clouds(ax, study: Study, points: np.ndarray, usable: np.ndarray) -> None:
     size = 3.4 if runs < 5000 else 2.2
     for i in range(len(study.methods)):
         colour, marker = look(i)
-        ax.plot(*points[usable & (study.method == i)].T, ls="", marker=MARKERS[marker], ms=size * SIZES[marker],
-                color=COLOURS[colour], alpha=alpha, mew=0, zorder=1)
+        ax.plot(
+            *points[usable & (study.method == i)].T,
+            ls="",
+            marker=MARKERS[marker],
+            ms=size * SIZES[marker],
+            color=COLOURS[colour],
+            alpha=alpha,
+            mew=0,
+            zorder=1,
+        )
 
 
 def _marks(ax, points: np.ndarray, index: int, filled: bool = True) -> None:
     colour, marker = look(index)
     face, edge = (COLOURS[colour], "white") if filled else ("white", COLOURS[colour])
-    ax.plot(*points.T, ls="", marker=MARKERS[marker], ms=(6.2 if filled else 5.0) * SIZES[marker], mfc=face, mec=edge,
-            mew=0.6 if filled else 1.0, zorder=4)
+    ax.plot(
+        *points.T,
+        ls="",
+        marker=MARKERS[marker],
+        ms=(6.2 if filled else 5.0) * SIZES[marker],
+        mfc=face,
+        mec=edge,
+        mew=0.6 if filled else 1.0,
+        zorder=4,
+    )
 
 
 def _finish(ax, title: str, labels: tuple[str, str], limits, runs: int, outside: int = 0) -> None:
     """Labels, drawn literally, limits and grid; says how many runs the limits leave out."""
     count = f"\n[{outside} of {runs} runs outside the view]" if outside else ""
-    texts = [ax.set_title(literal(title, 44)), ax.set_xlabel(wrapped(labels[0], 52) + count),
-             ax.set_ylabel(wrapped(labels[1], 44))]
+    texts = [
+        ax.set_title(literal(title, 44)),
+        ax.set_xlabel(wrapped(labels[0], 52) + count),
+        ax.set_ylabel(wrapped(labels[1], 44)),
+    ]
     if not runs:
-        texts.append(ax.text(0.5, 0.5, "no run to show, or no gap to measure", transform=ax.transAxes, ha="center", color=GREY))
+        texts.append(
+            ax.text(
+                0.5,
+                0.5,
+                "no run to show, or no gap to measure",
+                transform=ax.transAxes,
+                ha="center",
+                color=GREY,
+            )
+        )
     for text in texts:
         text.set_parse_math(False)  # a dollar sign in a name is a dollar sign
     ax.set_xlim(*limits[0])
@@ -217,11 +284,29 @@ def _finish(ax, title: str, labels: tuple[str, str], limits, runs: int, outside:
 def _draw_single_task(ax, info: dict, task: str, limits):
     """Mark the single-task model of a task, where ``info`` knows it by the table's column names; its legend entry."""
     known = info.get("single_task") or {}
-    gaps = [abs(known[n]) for n in gap_names(info, "test", task) if isinstance(known.get(n), int | float)]
+    gaps = [
+        abs(known[n])
+        for n in gap_names(info, "test", task)
+        if isinstance(known.get(n), int | float)
+    ]
     error = known.get(error_name("test", task))
-    if not gaps or not isinstance(error, int | float) or not within(np.array([[error, max(gaps)]]), limits)[0]:
+    if (
+        not gaps
+        or not isinstance(error, int | float)
+        or not within(np.array([[error, max(gaps)]]), limits)[0]
+    ):
         return None
-    return ax.plot([error], [max(gaps)], ls="", marker="*", ms=10, color="black", mec="white", mew=0.6, zorder=5)[0]
+    return ax.plot(
+        [error],
+        [max(gaps)],
+        ls="",
+        marker="*",
+        ms=10,
+        color="black",
+        mec="white",
+        mew=0.6,
+        zorder=5,
+    )[0]
 
 
 def _draw_level(ax, limits):
@@ -238,8 +323,17 @@ def _entry(index: int, line: bool = True):
     from matplotlib.lines import Line2D
 
     colour, marker = look(index)
-    return Line2D([], [], color=COLOURS[colour], marker=MARKERS[marker], ms=6, mec="white", mew=0.5, lw=1.5,
-                  ls="-" if line else "")
+    return Line2D(
+        [],
+        [],
+        color=COLOURS[colour],
+        marker=MARKERS[marker],
+        ms=6,
+        mec="white",
+        mew=0.5,
+        lw=1.5,
+        ls="-" if line else "",
+    )
 
 
 def _rule(colour: str, style):
@@ -254,15 +348,23 @@ def _hollow(panels) -> list:
 
     if not any(len(f.validation) > len(f.line) for panel in panels for f in panel.fronts.values()):
         return []
-    return [(Line2D([], [], color=GREY, marker="o", ms=5, mfc="white", ls=""), "hollow: selected, dominated on test")]
+    return [
+        (
+            Line2D([], [], color=GREY, marker="o", ms=5, mfc="white", ls=""),
+            "hollow: selected, dominated on test",
+        )
+    ]
 
 
 def _summary(study: Study, index: int) -> str:
     mine = study.method == index
     name, lost = study.methods[index], int((mine & study.diverged).sum())
     volume = study.volume(study.overall.fronts[name].validation)
-    parts = [literal(name, 28), "no hypervolume" if volume is None else f"hypervolume {volume:.4g}",
-             f"{int(mine.sum())} runs" + (f", {lost} diverged" if lost else "")]
+    parts = [
+        literal(name, 28),
+        "no hypervolume" if volume is None else f"hypervolume {volume:.4g}",
+        f"{int(mine.sum())} runs" + (f", {lost} diverged" if lost else ""),
+    ]
     return " \N{MIDDLE DOT} ".join(parts)
 
 
@@ -271,8 +373,17 @@ def _legend(figure, entries: list, columns: int) -> None:
     if not entries:
         return
     handles = [handle for handle, _ in entries]
-    legend = figure.legend(handles, [str(i) for i in range(len(entries))], loc="outside lower center",
-                           ncols=min(columns, len(entries)), frameon=False, handlelength=2.2, columnspacing=1.6)
+    legend = figure.legend(
+        handles,
+        [str(i) for i in range(len(entries))],
+        loc="outside lower center",
+        ncols=min(columns, len(entries)),
+        frameon=False,
+        handlelength=2.2,
+        columnspacing=1.6,
+    )
     for text, (_, label) in zip(legend.get_texts(), entries, strict=True):
         text.set_parse_math(False)
-        text.set_text(label)  # set afterwards, since matplotlib drops labels that begin with an underscore
+        text.set_text(
+            label
+        )  # set afterwards, since matplotlib drops labels that begin with an underscore

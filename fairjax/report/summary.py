@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fairjax.disk import write
+from fairjax.core.disk import write
 from fairjax.report.view import Study
 
 
@@ -20,7 +20,10 @@ def plain(value):
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [plain(v) for v in (sorted(value, key=str) if isinstance(value, set | frozenset) else value)]
+        return [
+            plain(v)
+            for v in (sorted(value, key=str) if isinstance(value, set | frozenset) else value)
+        ]
     if isinstance(value, np.ndarray | np.generic):
         return plain(value.tolist())
     if isinstance(value, float):
@@ -41,13 +44,19 @@ def summarize(study: Study) -> dict:
       ``runs``, ``diverged``, and under ``selected_on_validation`` and ``selected_on_test`` the ``hypervolume`` on test
       and the ``frontier`` (a list of rows of the table); ``notes``.
     """
-    axes = ["are", "arfg"] if study.relative else ["mean error over tasks", f"mean {study.info['gap']} over tasks"]
-    return plain({
-        "info": study.info,
-        "axes": {"minimized": axes, "measured_on": "test", "reference": study.reference},
-        "methods": {name: _method(study, i, name) for i, name in enumerate(study.methods)},
-        "notes": study.notes,
-    })
+    axes = (
+        ["are", "arfg"]
+        if study.relative
+        else ["mean error over tasks", f"mean {study.info['gap']} over tasks"]
+    )
+    return plain(
+        {
+            "info": study.info,
+            "axes": {"minimized": axes, "measured_on": "test", "reference": study.reference},
+            "methods": {name: _method(study, i, name) for i, name in enumerate(study.methods)},
+            "notes": study.notes,
+        }
+    )
 
 
 def write_summary(path: Path, study: Study) -> Path:

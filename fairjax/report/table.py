@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fairjax.disk import write
-from fairjax.types import DataError
+from fairjax.core.disk import write
+from fairjax.core.types import DataError
 
 WHOLE = ("run", "point", "seed")  # integer columns
 TEXT = ("method", "task", "attribute", "group", "statistic")
@@ -47,7 +47,9 @@ def read_table(path: Path) -> dict[str, np.ndarray]:
         raise DataError(f"{path}: the first line must name every column once; got {header!r}")
     for number, row in enumerate(rows, 1):
         if len(row) != len(header):
-            raise DataError(f"{path}: run row {number} has {len(row)} cells, the header has {len(header)}")
+            raise DataError(
+                f"{path}: run row {number} has {len(row)} cells, the header has {len(header)}"
+            )
     columns = zip(*rows, strict=True) if rows else [()] * len(header)
     return {name: _parse(path, name, cells) for name, cells in zip(header, columns, strict=True)}
 
@@ -59,8 +61,12 @@ def _cells(name: str, values: np.ndarray) -> list[str]:
     if name in TRUTH or name in WHOLE:
         return [str(int(v)) for v in values]
     if values.dtype.kind in "biu":
-        values = values.astype(np.float64)  # so that a knob given as 1 and as 1.0 are the same bytes
-    return [str(v) for v in values]  # numpy prints the shortest text that reads back, in the column's own precision
+        values = values.astype(
+            np.float64
+        )  # so that a hparam given as 1 and as 1.0 are the same bytes
+    return [
+        str(v) for v in values
+    ]  # numpy prints the shortest text that reads back, in the column's own precision
 
 
 def _parse(path: Path, name: str, cells: tuple[str, ...]) -> np.ndarray:
@@ -73,4 +79,6 @@ def _parse(path: Path, name: str, cells: tuple[str, ...]) -> np.ndarray:
             return np.array([bool(int(c)) for c in cells], bool)
         return np.array([float(c) for c in cells], np.float64)
     except ValueError as error:
-        raise DataError(f"{path}: column {name!r} holds something that is not a number: {error}") from error
+        raise DataError(
+            f"{path}: column {name!r} holds something that is not a number: {error}"
+        ) from error

@@ -12,11 +12,14 @@ import textwrap
 
 import numpy as np
 
-from fairjax.frontier import hypervolume, knee, nondominated
+from fairjax.metrics.frontier import hypervolume, knee, nondominated
 
 Table = dict[str, np.ndarray]
 NEEDED = ("run", "method", "point", "seed", "diverged")
-RELATIVE_REFERENCE = (1.25, 1.0)  # (ARE, ARFG): a quarter more error than single-task models, no smaller a gap
+RELATIVE_REFERENCE = (
+    1.25,
+    1.0,
+)  # (ARE, ARFG): a quarter more error than single-task models, no smaller a gap
 NBSP = "\N{NO-BREAK SPACE}"
 SHORT = 36  # characters of a name that a label has room for
 
@@ -102,16 +105,37 @@ def study(table: Table, info: dict) -> Study:
     relative = _any_finite(_pair(table, "test.are", "test.arfg")[~diverged])
 
     def panel(key, title, labels, pair):
-        return _panel(key, title, labels, pair("validation"), pair("test"), method, names, ~diverged)
+        return _panel(
+            key, title, labels, pair("validation"), pair("test"), method, names, ~diverged
+        )
 
     tasks = tuple(
-        panel(f"task{i}", name, _task_labels(info), lambda split, t=name: _task_pair(table, info, split, t))
+        panel(
+            f"task{i}",
+            name,
+            _task_labels(info),
+            lambda split, t=name: _task_pair(table, info, split, t),
+        )
         for i, name in enumerate(info["tasks"])
     )
-    overall = panel("overall", "All tasks together", _overall_labels(info, relative),
-                    lambda split: _overall_pair(table, info, split, relative))
-    return Study(table, info, names, method, diverged, overall, tasks, relative, _reference(overall, info, relative),
-                 tuple(_notes(table, info, names, method, diverged, overall, tasks, relative)))
+    overall = panel(
+        "overall",
+        "All tasks together",
+        _overall_labels(info, relative),
+        lambda split: _overall_pair(table, info, split, relative),
+    )
+    return Study(
+        table,
+        info,
+        names,
+        method,
+        diverged,
+        overall,
+        tasks,
+        relative,
+        _reference(overall, info, relative),
+        tuple(_notes(table, info, names, method, diverged, overall, tasks, relative)),
+    )
 
 
 def tradeoff(seen: Study) -> Tradeoff:
@@ -121,7 +145,9 @@ def tradeoff(seen: Study) -> Tradeoff:
     so that its gap near 0 would be the whole frontier of the gaps.
     """
     tasks = tuple(seen.info["tasks"][:2])
-    errors, gaps = np.stack([_task_pair(seen.table, seen.info, "test", t) for t in tasks], axis=-1).swapaxes(0, 1)
+    errors, gaps = np.stack(
+        [_task_pair(seen.table, seen.info, "test", t) for t in tasks], axis=-1
+    ).swapaxes(0, 1)
     ended = ~seen.diverged & np.isfinite(errors).all(axis=1) & np.isfinite(gaps).all(axis=1)
     usable = ended & within(errors, limits_of(errors, seen.method, ended))
     rows = np.flatnonzero(usable)
@@ -159,7 +185,9 @@ def front_of(points: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 def literal(text: str, width: int = SHORT) -> str:
     """One line of at most ``width`` characters: white space collapsed, unprintable characters shown as a box."""
-    line = "".join(c if c.isprintable() else "\N{WHITE SQUARE}" for c in " ".join(str(text).split()))
+    line = "".join(
+        c if c.isprintable() else "\N{WHITE SQUARE}" for c in " ".join(str(text).split())
+    )
     return line if len(line) <= width else line[: width - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
@@ -170,7 +198,9 @@ def knee_run(table: Table, info: dict) -> int | None:
     metrics.
     """
     seen = study(table, info)
-    asked = seen.overall.usable & np.array([not str(m).startswith("single_task") for m in table["method"]], bool)
+    asked = seen.overall.usable & np.array(
+        [not str(m).startswith("single_task") for m in table["method"]], bool
+    )
     if seen.overall.select is seen.overall.show or not asked.any():
         return None
     return int(table["run"][knee(np.where(asked[:, None], seen.overall.select, np.nan))])
@@ -179,7 +209,9 @@ def knee_run(table: Table, info: dict) -> int | None:
 def _check(table: Table, info: dict) -> None:
     absent = [n for n in NEEDED if n not in table]
     if absent:
-        raise ValueError(f"the table of runs lacks the columns {absent}; it has {list(table)[:8]} ...")
+        raise ValueError(
+            f"the table of runs lacks the columns {absent}; it has {list(table)[:8]} ..."
+        )
     absent = [n for n in ("tasks", "attributes", "gap") if n not in info]
     if absent:
         raise ValueError(f"info lacks {absent}; it has {sorted(info)}")
@@ -197,7 +229,9 @@ def _pair(table: Table, x: str, y: str) -> np.ndarray:
 
 
 def _task_pair(table: Table, info: dict, split: str, task: str) -> np.ndarray:
-    return np.stack([column(table, error_name(split, task)), worst_gap(table, info, split, task)], axis=1)
+    return np.stack(
+        [column(table, error_name(split, task)), worst_gap(table, info, split, task)], axis=1
+    )
 
 
 def _overall_pair(table: Table, info: dict, split: str, relative: bool) -> np.ndarray:
@@ -212,7 +246,9 @@ def unit(info: dict, metric: str) -> str:
     bounded = info["gap"].endswith("_difference") or info["gap"].startswith("correlation")
     known = {"error": "fraction of rows", info["gap"]: "0 to 1" if bounded else ""}
     text = info.get("units", {}).get(metric, known.get(metric, ""))
-    return f" ({text})".replace(" ", NBSP).replace(NBSP, " ", 1) if text else ""  # a line never ends inside a unit
+    return (
+        f" ({text})".replace(" ", NBSP).replace(NBSP, " ", 1) if text else ""
+    )  # a line never ends inside a unit
 
 
 def _task_labels(info: dict) -> tuple[str, str]:
@@ -226,9 +262,13 @@ def _task_labels(info: dict) -> tuple[str, str]:
 def _overall_labels(info: dict, relative: bool) -> tuple[str, str]:
     if relative:
         scale = "(1 = single-task models)".replace(" ", NBSP)
-        return f"Average relative error on test, ARE {scale}", f"Average relative fairness gap on test, ARFG {scale}"
+        return (
+            f"Average relative error on test, ARE {scale}",
+            f"Average relative fairness gap on test, ARFG {scale}",
+        )
     return f"Mean test error over tasks{unit(info, 'error')}", (
-        f"Mean test {info['gap'].replace('_', ' ')} over tasks{unit(info, info['gap'])}")
+        f"Mean test {info['gap'].replace('_', ' ')} over tasks{unit(info, info['gap'])}"
+    )
 
 
 def wrapped(label: str, width: int = 42) -> str:
@@ -292,9 +332,14 @@ def _reference(panel: Panel, info: dict, relative: bool) -> tuple[float, float] 
         return None
     if relative and (points < np.array(RELATIVE_REFERENCE)).all(axis=1).any():
         return RELATIVE_REFERENCE
-    fronts = np.concatenate([panel.show[rows] for f in panel.fronts.values() for rows in (f.validation, f.test)])
+    fronts = np.concatenate(
+        [panel.show[rows] for f in panel.fronts.values() for rows in (f.validation, f.test)]
+    )
     low, high = fronts.min(axis=0), fronts.max(axis=0)
-    return tuple(float(v) for v in high + 0.1 * np.where(high > low, high - low, np.maximum(np.abs(high), 1e-3)))
+    return tuple(
+        float(v)
+        for v in high + 0.1 * np.where(high > low, high - low, np.maximum(np.abs(high), 1e-3))
+    )
 
 
 def _notes(table, info, names, method, diverged, overall, tasks, relative):
@@ -304,8 +349,10 @@ def _notes(table, info, names, method, diverged, overall, tasks, relative):
     elif diverged.all():
         yield f"All {len(method)} runs diverged, so there is no frontier to draw."
     if not relative:
-        yield ("There is no finite ARE or ARFG, for which single-task baselines are needed: the overall panel shows the"
-               " plain means over tasks instead.")
+        yield (
+            "There is no finite ARE or ARFG, for which single-task baselines are needed: the overall panel shows the"
+            " plain means over tasks instead."
+        )
     if len(info["tasks"]) < 2:
         yield "There are fewer than two tasks, so the trade-off between tasks (tradeoff.png) is not drawn."
     if not info["attributes"]:
@@ -346,5 +393,7 @@ def _gap_notes(table, info, diverged):
         for attribute, name in zip(info["attributes"], names, strict=True):
             lost = int(np.isnan(column(table, name)[~diverged]).sum())
             if lost and len(names) > 1:
-                yield (f"The gap of task {task} over {attribute} could not be measured in {lost} runs; the worst gap"
-                       " there is over the other attributes.")
+                yield (
+                    f"The gap of task {task} over {attribute} could not be measured in {lost} runs; the worst gap"
+                    " there is over the other attributes."
+                )

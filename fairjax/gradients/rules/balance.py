@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fairjax.gradients.gram import present
+from fairjax.core.masked import divide
+from fairjax.core.types import Array, PyTree
+from fairjax.gradients.gram_matrix import present
 from fairjax.gradients.task_space import Rule, linked
-from fairjax.masked import divide
-from fairjax.types import Array, PyTree
 
 
 class Pace(NamedTuple):
@@ -37,6 +37,7 @@ def dwa(*, every, temperature=2.0) -> Rule:
     Reference:
       Liu, Johns, Davison: End-to-end multi-task learning with attention, CVPR 2019.
     """
+
     def init(rows: int) -> Pace:
         return Pace(*(jnp.zeros(rows) for _ in range(4)), jnp.zeros((), jnp.int32))
 
@@ -49,8 +50,13 @@ def dwa(*, every, temperature=2.0) -> Rule:
         step = memory.step + 1
         over = step % every == 0
         last = jnp.where(over, jnp.where(seen > 0, divide(total, seen), memory.last), memory.last)
-        now = Pace(jnp.where(over, 0.0, total), jnp.where(over, 0.0, seen), last,
-                   jnp.where(over, memory.last, memory.before), step)
+        now = Pace(
+            jnp.where(over, 0.0, total),
+            jnp.where(over, 0.0, seen),
+            last,
+            jnp.where(over, memory.last, memory.before),
+            step,
+        )
         return w.astype(gram.dtype), now, jnp.zeros(())
 
     return Rule(init, weights, needs_values=True)
@@ -152,7 +158,7 @@ def gradnorm(*, alpha=1.5, learning_rate=0.025) -> Rule:
         gradient = gradnorm_gradient(gram, values, w, first, alpha)
         after = learn(gradient, memory.weights)
         number = jnp.maximum(after.number, 1e-3)
-        after = after._replace(number=number * number.shape[0] / jnp.sum(number))
+        after = after._replace(continuous=number * number.shape[0] / jnp.sum(number))
         return w.astype(gram.dtype), Norms(after, first), jnp.zeros(())
 
     return Rule(init, weights, needs_values=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from fairjax.gradients.gram import normalised, present
+from fairjax.core.types import Array
+from fairjax.gradients.gram_matrix import normalised, present
 from fairjax.gradients.solve import project_on_cone
 from fairjax.gradients.task_space import Rule, linked
-from fairjax.types import Array
 
 
 def _ready(gram: Array, preference, ridge) -> tuple[Array, Array, Array]:
@@ -17,7 +17,11 @@ def _ready(gram: Array, preference, ridge) -> tuple[Array, Array, Array]:
     free = present(unit)
     trace = jnp.where(jnp.any(free), jnp.trace(unit), 1.0)
     unit = unit / trace + ridge * jnp.eye(gram.shape[0], dtype=gram.dtype)
-    p = jnp.full(gram.shape[0], 1.0 / gram.shape[0]) if preference is None else jnp.asarray(preference)
+    p = (
+        jnp.full(gram.shape[0], 1.0 / gram.shape[0])
+        if preference is None
+        else jnp.asarray(preference)
+    )
     return unit, jnp.where(free, p.astype(gram.dtype), 0.0), free
 
 
@@ -33,10 +37,13 @@ def upgrad(*, preference=None, ridge=1e-4) -> Rule:
     Reference:
       Quinton, Rey: Jacobian descent for multi-objective optimization, 2024.
     """
+
     def weights(gram, values, memory, key):
         unit, p, free = _ready(gram, preference, ridge)
         # a projection is as long as what is projected: solved for weight 1, then scaled, all K at once
-        v, residual = jax.vmap(lambda e: project_on_cone(unit, e, free))(jnp.eye(gram.shape[0], dtype=gram.dtype))
+        v, residual = jax.vmap(lambda e: project_on_cone(unit, e, free))(
+            jnp.eye(gram.shape[0], dtype=gram.dtype)
+        )
         return p @ v, memory, jnp.max(jnp.where(free, residual, 0.0))
 
     return Rule(lambda rows: (), weights)
@@ -53,6 +60,7 @@ def dualproj(*, preference=None, ridge=1e-4) -> Rule:
     Reference:
       Lopez-Paz, Ranzato: Gradient episodic memory for continual learning, NIPS 2017.
     """
+
     def weights(gram, values, memory, key):
         unit, p, free = _ready(gram, preference, ridge)
         v, residual = project_on_cone(unit, p, free)

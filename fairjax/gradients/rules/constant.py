@@ -15,15 +15,27 @@ def _stateless(rows: int) -> tuple:
 @linked
 def mean_rows() -> Rule:
     """Mean of the rows: ``w_k = 1 / K``."""
-    return Rule(_stateless, lambda gram, values, memory, key: (
-        jnp.full(gram.shape[0], 1.0 / gram.shape[0], gram.dtype), memory, jnp.zeros(())))
+    return Rule(
+        _stateless,
+        lambda gram, values, memory, key: (
+            jnp.full(gram.shape[0], 1.0 / gram.shape[0], gram.dtype),
+            memory,
+            jnp.zeros(()),
+        ),
+    )
 
 
 @linked
 def weighted_rows(*, weights) -> Rule:
     """Given weights: ``w_k = weights[k]``."""
-    return Rule(_stateless, lambda gram, values, memory, key: (
-        jnp.broadcast_to(jnp.asarray(weights, gram.dtype), gram.shape[:1]), memory, jnp.zeros(())))
+    return Rule(
+        _stateless,
+        lambda gram, values, memory, key: (
+            jnp.broadcast_to(jnp.asarray(weights, gram.dtype), gram.shape[:1]),
+            memory,
+            jnp.zeros(()),
+        ),
+    )
 
 
 @linked
@@ -33,5 +45,11 @@ def random_weighting() -> Rule:
     Reference:
       Lin, Ye, Zhang, Tsang: Reasonable effectiveness of random weighting, TMLR 2022.
     """
-    return Rule(_stateless, lambda gram, values, memory, key: (
-        jax.nn.softmax(jax.random.normal(key, gram.shape[:1], gram.dtype)), memory, jnp.zeros(())))
+    return Rule(
+        _stateless,
+        lambda gram, values, memory, key: (
+            jax.nn.softmax(jax.random.normal(key, gram.shape[:1], gram.dtype)),
+            memory,
+            jnp.zeros(()),
+        ),
+    )

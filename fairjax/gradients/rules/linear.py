@@ -5,10 +5,10 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from fairjax.gradients.gram import cosines, normalised, present
+from fairjax.core.masked import divide
+from fairjax.gradients.gram_matrix import cosines, normalised, present
 from fairjax.gradients.solve import pseudo_inverse
 from fairjax.gradients.task_space import Rule, linked
-from fairjax.masked import divide
 
 
 @linked
@@ -20,13 +20,18 @@ def imtl_g() -> Rule:
     Reference:
       Liu et al.: Towards impartial multi-task learning, ICLR 2021.
     """
+
     def weights(gram, values, memory, key):
         # in unit rows: G = D C D, so that norms of 1 and of 1e10 are equally well solved
         norm = jnp.sqrt(jnp.diagonal(normalised(gram)[0]))
         inverse, _ = pseudo_inverse(cosines(gram))
         w = divide(inverse @ (norm > 0).astype(gram.dtype), norm)
         total = jnp.sum(w)
-        return jnp.where(jnp.abs(total) > 1e-12, w / jnp.where(total == 0, 1.0, total), 0.0), memory, jnp.zeros(())
+        return (
+            jnp.where(jnp.abs(total) > 1e-12, w / jnp.where(total == 0, 1.0, total), 0.0),
+            memory,
+            jnp.zeros(()),
+        )
 
     return Rule(lambda rows: (), weights)
 
@@ -45,6 +50,7 @@ def nash_mtl(*, max_norm=1.0, ridge=1e-8) -> Rule:
     Reference:
       Navon et al.: Multi-task learning as a bargaining game, ICML 2022.
     """
+
     def weights(gram, values, memory, key):
         unit, scale = normalised(gram)
         free, rows = present(unit), gram.shape[0]
@@ -52,7 +58,9 @@ def nash_mtl(*, max_norm=1.0, ridge=1e-8) -> Rule:
         norm = jnp.where(free, jnp.sqrt(jnp.diagonal(unit)), 1.0)
         # in unit rows, b = a ||g||: C b = 1 / b
         angles = cosines(unit)
-        unit_rows = angles + least * jnp.eye(rows, dtype=gram.dtype) + jnp.diag(jnp.where(free, 0.0, 1.0))
+        unit_rows = (
+            angles + least * jnp.eye(rows, dtype=gram.dtype) + jnp.diag(jnp.where(free, 0.0, 1.0))
+        )
 
         def step(_, b):
             gradient = unit_rows @ b - 1.0 / b
@@ -63,7 +71,11 @@ def nash_mtl(*, max_norm=1.0, ridge=1e-8) -> Rule:
         residual = jnp.max(jnp.where(free, jnp.abs(angles @ b * b - 1.0), 0.0))
         a = jnp.where(free, b / norm, 0.0) / jnp.sqrt(scale)
         length = jnp.sqrt(jnp.maximum(a @ unit @ a, 0.0)) * jnp.sqrt(scale)
-        return a * jnp.where(length > max_norm, max_norm / jnp.where(length > 0, length, 1.0), 1.0), memory, residual
+        return (
+            a * jnp.where(length > max_norm, max_norm / jnp.where(length > 0, length, 1.0), 1.0),
+            memory,
+            residual,
+        )
 
     return Rule(lambda rows: (), weights)
 
@@ -86,7 +98,11 @@ def aligned_mtl(*, preference=None, scale: str = "min") -> Rule:
 
     def weights(gram, values, memory, key):
         unit, _ = normalised(gram)
-        p = jnp.full(gram.shape[0], 1.0 / gram.shape[0]) if preference is None else jnp.asarray(preference)
+        p = (
+            jnp.full(gram.shape[0], 1.0 / gram.shape[0])
+            if preference is None
+            else jnp.asarray(preference)
+        )
         whiten, values_k = pseudo_inverse(unit, -0.5)
         rank = jnp.sum(values_k > 0)
         if scale == "rmse":
@@ -100,7 +116,7 @@ def aligned_mtl(*, preference=None, scale: str = "min") -> Rule:
 
 
 @linked
-def config() -> Rule:
+def conflict_free() -> Rule:
     """ConFIG: the direction with equal cosine to every row, as long as the sum of the rows' projections on it.
 
     In unit rows U: direction ``U' (U U')^+ 1``, length ``sum_k <g_k, direction>``.
@@ -108,6 +124,7 @@ def config() -> Rule:
     Reference:
       Liu, Chu, Thuerey: ConFIG, conflict-free training of physics informed neural networks, ICLR 2025.
     """
+
     def weights(gram, values, memory, key):
         unit, _ = normalised(gram)
         norm, angles = jnp.sqrt(jnp.diagonal(unit)), cosines(unit)

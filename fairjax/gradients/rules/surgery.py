@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fairjax.gradients.gram import normalised
+from fairjax.core.masked import divide
+from fairjax.core.types import Array
+from fairjax.gradients.gram_matrix import normalised
 from fairjax.gradients.task_space import Rule, linked
-from fairjax.masked import divide
-from fairjax.types import Array
 
 
 @linked
@@ -23,12 +23,13 @@ def pcgrad(*, ascending: bool = False, against=None, mean: bool = False) -> Rule
     Args:
       ascending: take j in ascending order; the default draws an order per row at every update, as published.
       against: ``[K, K]`` bool, whether row i gives way to row j; default: all to all others. See
-        :func:`fairness_gives_way`.
+        :func:`accuracy_first`.
       mean: divide the sum of the projected rows by K.
 
     Reference:
       Yu et al.: Gradient surgery for multi-task learning, NeurIPS 2020.
     """
+
     def weights(gram, values, memory, key):
         unit, _ = normalised(gram)
         order = _order(gram.shape[0], key, ascending)
@@ -53,16 +54,19 @@ def gradvac(*, beta=0.01, ascending: bool = False, against=None) -> Rule:
     Reference:
       Wang, Tsvetkov, Firat, Cao: Gradient vaccine, ICLR 2021.
     """
+
     def weights(gram, values, memory, key):
         unit, _ = normalised(gram)
         order = _order(gram.shape[0], key, ascending)
-        c, phi = _project(unit, order, _others(gram.shape[0], against), memory.astype(gram.dtype), beta)
+        c, phi = _project(
+            unit, order, _others(gram.shape[0], against), memory.astype(gram.dtype), beta
+        )
         return jnp.sum(c, axis=0), phi, jnp.zeros(())
 
     return Rule(lambda rows: jnp.zeros((rows, rows)), weights)
 
 
-def fairness_gives_way(tasks: int) -> np.ndarray:
+def accuracy_first(tasks: int) -> np.ndarray:
     """``against`` for rows ``L_1..L_T, F_1..F_T``: fairness rows give way to all accuracy rows and to one another.
 
     Accuracy rows are left as they are. ``[2T, 2T]`` bool.
@@ -75,7 +79,9 @@ def fairness_gives_way(tasks: int) -> np.ndarray:
 def _others(rows: int, against) -> np.ndarray:
     given = np.ones((rows, rows), bool) if against is None else np.asarray(against, bool)
     if given.shape != (rows, rows):
-        raise ValueError(f"against must be [{rows}, {rows}] for {rows} rows, got shape {given.shape}")
+        raise ValueError(
+            f"against must be [{rows}, {rows}] for {rows} rows, got shape {given.shape}"
+        )
     return given & ~np.eye(rows, dtype=bool)
 
 
@@ -85,7 +91,9 @@ def _order(rows: int, key: Array, ascending: bool) -> Array:
     return index if ascending else jax.random.permutation(key, index, axis=1, independent=True)
 
 
-def _project(gram: Array, order: Array, against: np.ndarray, phi: Array | float, beta) -> tuple[Array, Array]:
+def _project(
+    gram: Array, order: Array, against: np.ndarray, phi: Array | float, beta
+) -> tuple[Array, Array]:
     """Coordinates ``C[K, K]`` of the projected rows, and phi after them; all rows at once, K steps."""
     rows, here, squared = gram.shape[0], jnp.arange(gram.shape[0]), jnp.diagonal(gram)
     allowed = jnp.asarray(against)
@@ -110,4 +118,6 @@ def _project(gram: Array, order: Array, against: np.ndarray, phi: Array | float,
         return c.at[here, j].add(add), phi
 
     nothing = jnp.zeros_like(gram)  # what a loop carries must vary over devices as the rows do
-    return jax.lax.fori_loop(0, rows, step, (jnp.eye(rows, dtype=gram.dtype) + nothing, phi + nothing), unroll=rows <= 8)
+    return jax.lax.fori_loop(
+        0, rows, step, (jnp.eye(rows, dtype=gram.dtype) + nothing, phi + nothing), unroll=rows <= 8
+    )

@@ -1,0 +1,1 @@
+"""What every room stands on: types and shapes, means under masks, files that appear whole."""

@@ -1,0 +1,221 @@
+"""The words of fairjax: what flows between its rooms, and the shapes it has.
+
+``N`` rows, ``B`` batch, ``T`` tasks, ``Y`` label columns, ``C`` score columns, ``G`` groups, ``K`` gradient rows.
+
+One motif: whatever has state is a named pair of pure functions, configuration is captured by closure, and what a
+sweep may map is an argument. Arrays live in NamedTuples (traced), names and widths in frozen dataclasses (static).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import optax
+
+Array = jax.Array
+PyTree = Any
+
+KINDS = ("binary", "multiclass", "multilabel", "regression")
+
+
+class DataError(ValueError):
+    """A complaint about data, made at the door: names file, column and count, and says what to do."""
+
+
+class Columns(NamedTuple):
+    """Features of a table: the ``x`` of a :class:`Dataset` that was read from columns."""
+
+    numeric: Array  # [N, P] float32, standardised
+    codes: (
+        Array  # [N, Q] int32, level index per categorical column; -1 is a level unseen in training
+    )
+
+
+class Sentences(NamedTuple):
+    """Texts as token ids: the ``x`` of a :class:`Dataset` that was read from a column of tokens."""
+
+    tokens: Array  # [N, L] int32, 0 is padding
+
+
+class Dataset(NamedTuple):
+    """Rows of data. All arrays, all traced; a jitted function takes it as an argument and never closes over it.
+
+    Missing is one mechanism: label missing, ``label_mask`` 0; demographics missing, a zero block in ``groups``;
+    padding, ``weight`` 0.
+    """
+
+    x: PyTree  # any pytree of arrays with leading N; Columns for tables, Sentences for texts
+    labels: Array  # [N, Y] float32; 0/1, class index, or a number; undefined where the mask is 0 (NaN allowed)
+    label_mask: Array  # [N, Y] float32, 1 where the label is known
+    groups: Array  # [N, G] float32 membership, all attributes side by side; of a number whether it is known, and its value
+    weight: Array  # [N] float32
+
+
+class Splits(NamedTuple):
+    """Three data sets of one spec."""
+
+    train: Dataset
+    validation: Dataset
+    test: Dataset
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One thing to predict. ``levels`` are class names (multiclass) or column names (multilabel).
+
+    Labels and scores of a regression are standardised, ``(value - mean) / deviation``; metrics and predictions are in
+    the units of the value.
+    """
+
+    name: str
+    kind: str = "binary"
+    levels: tuple[str, ...] = ()
+    mean: float = 0.0
+    deviation: float = 1.0
+
+    def __post_init__(self):
+        if self.kind not in KINDS:
+            raise ValueError(
+                f"task {self.name!r}: kind {self.kind!r} is not one of {', '.join(KINDS)}"
+            )
+
+    def in_units(self, standardised: Array) -> Array:
+        """Labels or scores of a regression in the units of its column; others as they are."""
+        return self.mean + self.deviation * standardised
+
+    @property
+    def label_width(self) -> int:
+        """Label columns: one, unless the task is multi-label."""
+        return len(self.levels) if self.kind == "multilabel" else 1
+
+    @property
+    def score_width(self) -> int:
+        """Score columns: one per class or label; one for binary and regression."""
+        return len(self.levels) if self.kind in ("multiclass", "multilabel") else 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Attribute:
+    """A sensitive attribute: one block of ``groups``, a column per level.
+
+    Of a number there are no levels and two columns, ``(known, value * known)``, the value standardised: a row of which
+    nothing is known is a block of zeros here too.
+    """
+
+    name: str
+    levels: tuple[str, ...]
+    continuous: bool = False
+    mean: float = 0.0
+    deviation: float = 1.0
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the block's columns: ``name=level``, of a number ``name known`` and ``name value``."""
+        if self.continuous:
+            return f"{self.name} known", f"{self.name} value"
+        return tuple(f"{self.name}={level}" for level in self.levels)
+
+    @property
+    def width(self) -> int:
+        """Columns of the block."""
+        return len(self.columns)
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """What the columns of a :class:`Dataset` mean. TrainConfig and hashable."""
+
+    tasks: tuple[Task, ...]
+    attributes: tuple[Attribute, ...]
+    numeric: tuple[str, ...] = ()  # names of Columns.numeric
+    categorical: tuple[tuple[str, int], ...] = ()  # (name, number of levels) of Columns.codes
+    vocab_size: int = (
+        0  # rows of the embedding table of Sentences.tokens, padding included; 0 for tables
+    )
+
+    def label_slice(self, task: int) -> slice:
+        """Columns of ``labels`` that belong to a task."""
+        return _block([t.label_width for t in self.tasks], task)
+
+    def score_slice(self, task: int) -> slice:
+        """Columns of the scores that belong to a task."""
+        return _block([t.score_width for t in self.tasks], task)
+
+    def group_slice(self, attribute: int) -> slice:
+        """Columns of ``groups`` that belong to an attribute."""
+        return _block([a.width for a in self.attributes], attribute)
+
+    @property
+    def group_names(self) -> tuple[str, ...]:
+        """A name for every column of ``groups``, see :class:`Attribute`."""
+        return tuple(name for a in self.attributes for name in a.columns)
+
+
+def _block(widths: list[int], index: int) -> slice:
+    start = sum(widths[:index])
+    return slice(start, start + widths[index])
+
+
+class Model(NamedTuple):
+    """Three pure functions. Anything that has them is a model; parameters are ``{"trunk": ..., "heads": ...}``."""
+
+    init: Callable[[Array], PyTree]  # key -> params
+    represent: Callable[..., PyTree]  # trunk, x, condition=None -> z
+    predict: Callable[[PyTree, PyTree], Array]  # heads, z -> scores [B, C]
+
+
+class Objective(NamedTuple):
+    """Named losses of a batch, with memory for those that keep running counts (``()`` for the others).
+
+    ``init(key, data) -> memory`` sees the training data, for priors and shapes.
+    ``apply(params, batch, key, memory) -> (values, memory)``; ``values`` holds K scalars in the order of ``rows``.
+    A tuple of scalars keeps the rows' gradients apart at no cost; an array ``[K]`` works too.
+    """
+
+    rows: tuple[str, ...]
+    init: Callable[[Array, Dataset], PyTree]
+    apply: Callable[..., tuple[Any, PyTree]]
+
+
+class Components(NamedTuple):
+    """What a recipe is made of once its hparams are known: the four slots."""
+
+    model: Model
+    objective: Objective
+    transform: optax.GradientTransformationExtraArgs
+    events: tuple[Callable[..., Any], ...] = ()  # (key, block, state, data) -> state
+    sampler: Callable[..., Any] | None = (
+        None  # of fairjax.training.samplers; None for shuffled rows
+    )
+
+
+class Range(NamedTuple):
+    """Where a hparam is drawn from: uniform, or log-uniform, in [low, high]; ``default`` when it is not swept."""
+
+    default: Any
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    simplex: bool = False  # draw a point of the simplex over tasks
+
+
+class Recipe(NamedTuple):
+    """A method by name: hparams in, parts out. ``build`` runs inside the trace, so every hparam may be mapped."""
+
+    name: str
+    build: Callable[[PyTree], Components]
+    space: dict[
+        str, Range
+    ]  # every hparam of the method; hparams are a dict of arrays with these keys
+
+
+class Post(NamedTuple):
+    """Post-processing of scores: fitted without labels on a pool of rows, applied to any row."""
+
+    fit: Callable[..., PyTree]  # scores [N, C], groups [N, G], weight [N] -> state
+    apply: Callable[
+        ..., Array
+    ]  # state, scores [M, C], groups [M, G], key=None, amount=1.0 -> scores [M, C]
