@@ -1,0 +1,122 @@
+"""Tables of columns, in memory and as CSV: the same bytes for the same numbers, and the one place that writes CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from fairjax.core.disk import write
+from fairjax.core.keys import Key, Metric, parse_key
+from fairjax.core.types import DataError
+
+INTEGERS = ("run", "row", "point", "seed")
+TEXTS = ("method", "task", "attribute", "group", "statistic")
+TRUTHS = ("diverged",)
+
+
+class Table(dict[Key, np.ndarray]):
+    """Columns ``[N]`` by key. A column may also be asked for by the text of its key: ``table["test.arfg"]``."""
+
+    def __missing__(self, key: Key) -> np.ndarray:
+        parsed = parse_key(key) if isinstance(key, str) else key
+        if parsed == key or not dict.__contains__(self, parsed):
+            raise KeyError(str(key))
+        return self[parsed]
+
+    def __contains__(self, key: object) -> bool:
+        if dict.__contains__(self, key):
+            return True
+        return isinstance(key, str) and dict.__contains__(self, parse_key(key))
+
+    def get(self, key: Key, default=None):
+        """The column, or the default where the table has no such column."""
+        return self[key] if key in self else default
+
+    @property
+    def rows(self) -> int:
+        """Number of rows N."""
+        return len(next(iter(self.values()))) if self else 0
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """Keys of the columns that are metrics."""
+        return [key for key in self if isinstance(key, Metric)]
+
+
+def write_csv(
+    path: Path,
+    columns: Mapping[Key, np.ndarray],
+    *,
+    delimiter: str = ",",
+    encoding: str = "utf-8",
+) -> Path:
+    """Write columns ``[N]`` as CSV in the order of the mapping, with ``\\n`` at line ends.
+
+    A float is the shortest text that reads back to the same number.
+
+    Raises:
+      ValueError: the columns differ in length.
+    """
+    lengths = {str(key): len(values) for key, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"columns differ in length: {lengths}")
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
+    writer.writerow([str(key) for key in columns])
+    cells = [_cells(key, values) for key, values in columns.items()]
+    writer.writerows(zip(*cells, strict=True))
+    return write(path, text.getvalue().encode(encoding))
+
+
+def read_csv(path: Path) -> Table:
+    """Read what :func:`write_csv` wrote: int64, text, bool and float64 columns ``[N]``, in the order of the file.
+
+    Raises:
+      DataError: no header, a repeated column, a row of another length, or a cell that its column cannot hold.
+    """
+    with path.open(encoding="utf-8", newline="") as file:
+        header, *rows = list(csv.reader(file)) or [[]]
+    if not header or len(set(header)) != len(header):
+        raise DataError(f"{path}: the first line must name every column once; got {header!r}")
+    for number, row in enumerate(rows, 1):
+        if len(row) != len(header):
+            raise DataError(
+                f"{path}: row {number} has {len(row)} cells, the header has {len(header)}"
+            )
+    columns = zip(*rows, strict=True) if rows else [()] * len(header)
+    table = Table()
+    for name, cells in zip(header, columns, strict=True):
+        table[parse_key(name)] = _parse(path, name, cells)
+    return table
+
+
+def _cells(key: Key, values: np.ndarray) -> list[str]:
+    values = np.asarray(values)
+    if values.dtype.kind in "UOS":
+        return [str(value) for value in values]
+    if key in TRUTHS or key in INTEGERS:
+        return [str(int(value)) for value in values]
+    if values.dtype.kind in "biu":
+        # a hyper-parameter given as 1 and one given as 1.0 are the same bytes
+        values = values.astype(np.float64)
+    # numpy prints the shortest text that reads back, in the column's own precision
+    return [str(value) for value in values]
+
+
+def _parse(path: Path, name: str, cells: tuple[str, ...]) -> np.ndarray:
+    if name in TEXTS:
+        return np.array(cells, dtype=object).astype(str)
+    try:
+        if name in INTEGERS:
+            return np.array([int(cell) for cell in cells], np.int64)
+        if name in TRUTHS:
+            return np.array([bool(int(cell)) for cell in cells], bool)
+        return np.array([float(cell) for cell in cells], np.float64)
+    except ValueError as error:
+        raise DataError(
+            f"{path}: column {name!r} holds something that is not a number: {error}"
+        ) from error
