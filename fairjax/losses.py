@@ -6,6 +6,8 @@ Reductions live in :mod:`fairjax.objectives`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 
@@ -50,10 +52,14 @@ def row_losses(task: Task, scores: Array, labels: Array, mask: Array) -> tuple[A
     return jnp.sum(mask * each(scores, labels), axis=1), known
 
 
-def probabilities(spec: Spec, scores: Array) -> list[Array]:
-    """Per task, what a notion looks at: ``[B]`` per score column as a list of columns ``[B, c]``.
+def probabilities(spec: Spec, scores: Array | Sequence[Array]) -> list[Array]:
+    """Per task, what a notion looks at, ``[B, c]`` in float32.
 
-    Sigmoid for binary and multilabel, softmax for multiclass, the score itself for regression; float32.
+    Sigmoid for binary and multilabel, softmax for multiclass, the score itself for regression.
+
+    Args:
+      spec: names the tasks.
+      scores: of all tasks ``[B, C]``, or one array ``[B, c]`` per task.
     """
     link = {
         "binary": jax.nn.sigmoid,
@@ -61,8 +67,12 @@ def probabilities(spec: Spec, scores: Array) -> list[Array]:
         "multiclass": jax.nn.softmax,
         "regression": lambda f: f,
     }
-    scores = scores.astype(jnp.float32)
-    return [link[t.kind](scores[:, spec.score_slice(i)]) for i, t in enumerate(spec.tasks)]
+    if not isinstance(scores, list | tuple):
+        scores = [scores[:, spec.score_slice(i)] for i in range(len(spec.tasks))]
+    return [
+        link[task.kind](columns.astype(jnp.float32))
+        for task, columns in zip(spec.tasks, scores, strict=True)
+    ]
 
 
 def against_rest(spec: Spec, t: int, labels: Array, mask: Array) -> tuple[Array, Array]:

@@ -200,16 +200,20 @@ class Range(NamedTuple):
     high: float | None = None
     log: bool = False
     simplex: bool = False  # draw a point of the simplex over tasks
+    labels: tuple[str, ...] = ()  # names of its entries in a table of runs; default: the tasks
 
 
 class Recipe(NamedTuple):
-    """A method by name: hparams in, parts out. ``build`` runs inside the trace, so every hparam may be mapped."""
+    """A method on given tasks and a given network: hyper-parameters in, components out.
+
+    ``build`` runs inside the trace, so every hyper-parameter may be mapped.
+    """
 
     name: str
     build: Callable[[PyTree], Components]
-    space: dict[
-        str, Range
-    ]  # every hparam of the method; hparams are a dict of arrays with these keys
+    space: dict[str, Range]  # every hyper-parameter; a point is a dict of arrays with these keys
+    notion: Any = None  # of its fairness losses, so that a report can show the gap that is trained
+    told: tuple[str, ...] = ()  # hyper-parameters that training ignores: the trained model is told
 
 
 class Post(NamedTuple):
@@ -218,4 +222,5 @@ class Post(NamedTuple):
     fit: Callable[..., PyTree]  # scores [N, C], groups [N, G], weight [N] -> state
     apply: Callable[
         ..., Array
-    ]  # state, scores [M, C], groups [M, G], key=None, amount=1.0 -> scores [M, C]
+    ]  # state, scores [M, C], groups [M, G], key=None, amount=1.0 -> scores
+    name: str = "repair"  # in a table of runs

@@ -1,39 +1,44 @@
-"""Methods by name: each file is one recipe, a function from a :class:`Context` to a :class:`fairjax.core.types.Recipe`."""
+"""Methods: each is a function from a :class:`Context` to a :class:`fairjax.core.types.Recipe`, one family per file."""
 
-from fairjax.methods._aggregated import AGGREGATED
-from fairjax.methods._differential import differential
+from fairjax.methods._aggregated import aggregated, fairness_surgery, linked, mgda_ub
+from fairjax.methods._blind import blind
 from fairjax.methods._mta_f import mta_f
-from fairjax.methods._transfer import VARIANTS, blind, penalised, sequential, settings, transfer
+from fairjax.methods._transfer import (
+    VARIANTS,
+    differential_penalty,
+    sequential,
+    settings,
+    transfer,
+)
 from fairjax.methods._yoto import loss_weights, runs_for, scores_for, yoto
-from fairjax.methods.context import Context
-from fairjax.methods.scalarized import baseline, single_task, vanilla
-
-RECIPES = {
-    "single_task": single_task,
-    "vanilla": vanilla,
-    "baseline": baseline,
-    "mta_f": mta_f,
-    "differential": differential,
-    **AGGREGATED,
-}
+from fairjax.methods.context import Context, Method, lam_range, weight_range, with_space
+from fairjax.methods.registry import REGISTRY, get
+from fairjax.methods.scalarized import baseline, differential, vanilla
 
 __all__ = [
-    "AGGREGATED",
-    "RECIPES",
+    "REGISTRY",
     "VARIANTS",
     "Context",
+    "Method",
+    "aggregated",
     "baseline",
     "blind",
     "differential",
+    "differential_penalty",
+    "fairness_surgery",
+    "get",
+    "lam_range",
+    "linked",
     "loss_weights",
+    "mgda_ub",
     "mta_f",
-    "penalised",
     "runs_for",
     "scores_for",
     "sequential",
     "settings",
-    "single_task",
     "transfer",
     "vanilla",
+    "weight_range",
+    "with_space",
     "yoto",
 ]

@@ -12,116 +12,125 @@ import optax
 from fairjax import gradients
 from fairjax.core.types import Components, Model, Objective, PyTree, Recipe
 from fairjax.gradients import at_representation, route, sum_rows
-from fairjax.methods.context import Context, lam_range, weight_range
+from fairjax.methods.context import (
+    Context,
+    Method,
+    SweptNotions,
+    lam_range,
+    notion_at,
+    weight_range,
+)
 from fairjax.objectives import per_task
 
-ON_TRUNK = (
-    "aligned_mtl",
-    "cagrad",
-    "conflict_free",
-    "dualproj",
-    "graddrop",
-    "gradvac",
-    "imtl_g",
-    "mgda",
-    "nash_mtl",
-    "pcgrad",
-    "upgrad",
-)
-ON_LOSSES = ("dwa", "famo", "gradnorm", "imtl_l", "random_weighting", "uncertainty")
-PERIOD = 64  # steps over which DWA takes a loss
+# from the number of rows and an optimizer to the whole transformation
+Transform = Callable[[int, optax.GradientTransformation], optax.GradientTransformation]
+# from the model and the rows of a model to the objective that is trained
+Weigh = Callable[[Model, Callable[[Model], Objective]], Objective]
 
 
 def aggregated(
+    notion: SweptNotions,
     name: str,
+    transform: Transform,
+    *,
     split: bool,
-    transform: Callable[[int, optax.GradientTransformation], optax.GradientTransformation],
-    weigh: Callable[[Model, Callable[[Model], Objective]], Objective] | None = None,
-) -> Callable[[Context], Recipe]:
-    """A recipe from what turns K rows and an optimizer into a chain.
+    weigh: Weigh | None = None,
+) -> Method:
+    """A method from what turns K rows and an optimizer into a chain.
 
     Args:
+      notion: of the fairness losses.
       name: of the method.
-      split: accuracy and fairness as rows of their own (2T rows) or one row per task.
       transform: from K and the optimizer to the whole transformation.
-      weigh: from the model and the rows' objective to the objective that is trained, when weights are found inside it.
+      split: accuracy and fairness in rows of their own (2T rows), or one row per task.
+      weigh: where the weights of the rows are found inside the objective.
     """
 
-    def make(context: Context) -> Recipe:
+    def method(context: Context) -> Recipe:
         def build(hparams: PyTree) -> Components:
             def rows(model: Model) -> Objective:
                 return per_task(
                     model,
                     context.spec,
-                    notion=context.notion(hparams),
+                    notion=notion_at(notion, hparams),
                     lam=hparams["lam"],
                     weight=hparams["weight"],
                     split=split,
                     reduction=context.reduction,
+                    batch_size=context.batch_size,
                 )
 
             objective = weigh(context.model, rows) if weigh else rows(context.model)
-            return Components(
-                context.model, objective, transform(len(objective.rows), context.optimizer(hparams))
-            )
+            optimizer = context.optimizer(hparams)
+            return Components(context.model, objective, transform(len(objective.rows), optimizer))
 
-        return Recipe(
-            name,
-            build,
-            {
-                "weight": weight_range(context.spec),
-                "lam": lam_range(context.spec),
-                **context.hparams,
-            },
-        )
-
-    make.__name__ = name
-    return make
-
-
-def _on_trunk(link: Callable) -> Callable:
-    """The link sees and moves the trunk; every head takes the sum of its own rows."""
-    return lambda rows, optimizer: optax.chain(
-        route({"trunk": link(rows), "heads": sum_rows()}), optimizer
-    )
-
-
-def _on_losses(link: Callable) -> Callable:
-    """The link weighs losses, for the trunk and for the heads; gradient norms are the trunk's."""
-    return lambda rows, optimizer: optax.chain(
-        link(rows, measure=lambda path: path[0].key == "trunk"), optimizer
-    )
-
-
-def _transform(name: str) -> Callable:
-    if name == "famo":
-        return lambda rows, optimizer: gradients.famo(rows, optimizer)
-    if name == "dwa":
-        return _on_losses(lambda rows, **how: gradients.dwa(rows, every=PERIOD, **how))
-    return (_on_trunk if name in ON_TRUNK else _on_losses)(getattr(gradients, name))
-
-
-def _summed(rows: int, optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
-    return optax.chain(sum_rows(), optimizer)
-
-
-def _ub(model: Model, rows: Callable[[Model], Objective]) -> Objective:
-    return at_representation(model, rows, gradients.mgda.rule())
-
-
-def _surgery(rows: int) -> optax.GradientTransformationExtraArgs:
-    return gradients.pcgrad(rows, against=gradients.accuracy_first(rows // 2))
-
-
-def _family() -> dict[str, Callable[[Context], Recipe]]:
-    found = {"fairness_surgery": aggregated("fairness_surgery", True, _on_trunk(_surgery))}
-    for split, suffix in ((False, ""), (True, "_split")):
-        found[f"mgda_ub{suffix}"] = aggregated(f"mgda_ub{suffix}", split, _summed, _ub)
-        found |= {
-            name + suffix: aggregated(name + suffix, split, _transform(name))
-            for name in ON_TRUNK + ON_LOSSES
+        space = {
+            "weight": weight_range(context.spec),
+            "lam": lam_range(context.spec),
+            **context.hparams,
         }
-    return dict(sorted(found.items()))
+        return Recipe(name, build, space, notion=notion)
+
+    return method
 
 
-AGGREGATED = _family()
+def linked(notion: SweptNotions, name: str, *, split: bool = False) -> Method:
+    """The method of a gradient link: one row per task, or with ``split`` accuracy and fairness in rows of their own.
+
+    Args:
+      notion: of the fairness losses.
+      name: of the link, a key of ``fairjax.gradients.REGISTRY``.
+      split: see :func:`aggregated`.
+    """
+    entry = gradients.REGISTRY[name]
+    full_name = f"{name}_split" if split else name
+    return aggregated(notion, full_name, _transform(entry), split=split)
+
+
+def mgda_ub(notion: SweptNotions, *, split: bool = False) -> Method:
+    """MGDA at the representation (MGDA-UB): weights are found from the gradients there, one row is trained.
+
+    Reference:
+      Sener, Koltun: Multi-task learning as multi-objective optimization, NeurIPS 2018.
+    """
+
+    def weigh(model: Model, rows: Callable[[Model], Objective]) -> Objective:
+        return at_representation(model, rows, gradients.mgda.rule())
+
+    def transform(rows: int, optimizer: optax.GradientTransformation):
+        return optax.chain(sum_rows(), optimizer)
+
+    name = "mgda_ub_split" if split else "mgda_ub"
+    return aggregated(notion, name, transform, split=split, weigh=weigh)
+
+
+def fairness_surgery(notion: SweptNotions) -> Method:
+    """PCGrad where rows of fairness give way to rows of accuracy, and not the reverse."""
+
+    def transform(rows: int, optimizer: optax.GradientTransformation):
+        link = gradients.pcgrad(rows, against=gradients.accuracy_first(rows // 2))
+        return _on_trunk(link, optimizer)
+
+    return aggregated(notion, "fairness_surgery", transform, split=True)
+
+
+def _transform(entry) -> Transform:
+    def transform(rows: int, optimizer: optax.GradientTransformation):
+        if entry.owns_optimizer:
+            return entry.link(rows, optimizer, **entry.constants)
+        if entry.on_trunk:
+            return _on_trunk(entry.link(rows, **entry.constants), optimizer)
+        link = entry.link(rows, measure=_is_trunk, **entry.constants)
+        return optax.chain(link, optimizer)
+
+    return transform
+
+
+def _on_trunk(link, optimizer: optax.GradientTransformation):
+    """The link sees and moves the trunk; every head takes the sum of its own rows."""
+    return optax.chain(route({"trunk": link, "heads": sum_rows()}), optimizer)
+
+
+def _is_trunk(path: tuple) -> bool:
+    """A link that weighs losses measures gradients on the trunk."""
+    return path[0].key == "trunk"

@@ -1,7 +1,7 @@
-"""Fairness transfer between a target task and an auxiliary task: the variants of the paper by name, and BLIND.
+"""Fairness transfer between a target task and an auxiliary task: the variants of the paper by name.
 
-All variants that are one weighted sum of losses are points of one recipe, :func:`transfer`, so that a whole table of them
-is one sweep; :func:`settings` gives their hparams. :func:`sequential` and :func:`blind` are programs of their own.
+All variants that are one weighted sum of losses are points of one method, :func:`transfer`, so that a whole table of them is
+one sweep; :func:`settings` gives their hyper-parameters. ``sequential`` and ``blind`` are methods of their own.
 
 ========== ======================= ============================================ ===================================
 name       losses                  penalty                                      demographics needed
@@ -14,135 +14,176 @@ stl_inter  target                  on the target, attributes crossed            
 mtl_inter  target and auxiliary    one attribute on the target, the other on    one attribute of each
                                    the auxiliary
 sequential auxiliary, then target  on the auxiliary, in the first stage         of the auxiliary
-blind      target                  none; what an auxiliary model finds easy to  none
-                                   foresee counts less
+blind      target                  none; rows whose outcome an auxiliary model  none
+                                   predicts count less
 ========== ======================= ============================================ ===================================
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from fairjax.core.masked import weighted_mean
-from fairjax.core.types import (
-    Array,
-    Components,
-    Dataset,
-    Model,
-    Objective,
-    PyTree,
-    Range,
-    Recipe,
-    Spec,
-)
-from fairjax.gradients import route, sum_rows
-from fairjax.losses import row_losses, sigmoid_cross_entropy
-from fairjax.methods.context import Context, weight_range
-from fairjax.objectives import Differential, differentially_fair, weighted
+from fairjax.core.groups import level_attributes
+from fairjax.core.types import Array, Components, Dataset, Objective, PyTree, Range, Recipe, Spec
+from fairjax.gradients import route
+from fairjax.methods.context import Context, Method, weight_range
+from fairjax.models import scores as model_scores
+from fairjax.notions import Notion, differential_fairness
+from fairjax.objectives import Notions, Penalty, accuracy_terms, fairness_terms, predict
 from fairjax.training import samplers
 from fairjax.training.loop import State
 
 VARIANTS = ("stl_base", "stl_fair", "mtl_base", "mtl_fair", "stl_inter", "mtl_inter")
+Penalties = Notions | Sequence[Penalty]
 
 
-def transfer(
-    context: Context, penalties: Sequence[Differential], tasks: int | None = None
-) -> Recipe:
-    """``sum_t w_t (L_t + sum_p lam_p max(0, epsilon_p))``; see :func:`penalised`.
+def differential_penalty(task: int, attributes: tuple[int, ...], **options) -> Penalty:
+    """Differential fairness of one task, over the combinations of some attributes."""
+    return Penalty(task, differential_fairness(attributes=attributes, **options))
+
+
+def transfer(penalties: Penalties | None = None, tasks: int | None = None) -> Method:
+    """Losses of tasks with penalties on some of them, ``sum_t w_t (L_t + sum_p lam_p F_p)``.
+
+    Every batch has as many rows of each task, so a task learns from the same rows in every variant, whatever is learned
+    beside it.
+
+    Hyper-parameters: ``weight [T]``, ``lam``, one per penalty, and ``head_penalty_scale``: how much of the penalties reaches
+    the heads. At 1, as published, the head of a penalised task may take the fairness upon itself and leave the trunk as it
+    is; at 0 only the trunk can lower the penalty, and other tasks share what it learns.
 
     Args:
-      setup: model, optimizer; the notion is not used.
-      penalties: every one that some variant in the sweep asks for; :func:`settings` has the hparams of the variants.
-      tasks: see :func:`penalised`.
+      penalties: all that some variant in the sweep asks for; by default differential fairness of every task of classes.
+        A notion, or a notion per task, stands for a penalty on each task.
+      tasks: None for batches with rows of all tasks, which all members share. A number says how many tasks have a
+        positive weight at most: batches then hold rows of no other task. That pays where there are many tasks and a
+        network that cannot share work among members, such as one for texts.
 
     Reference:
       Aguirre, Dredze: Transferring fairness using multi-task learning with limited demographic information, 2023.
     """
-    return penalised(context, _differential(context, penalties), len(penalties), tasks)._replace(
-        name="transfer"
-    )
+
+    def method(context: Context) -> Recipe:
+        chosen = _penalties(context, penalties)
+
+        def build(hparams: PyTree) -> Components:
+            objective = two_rows(context, chosen, hparams)
+            return balanced_components(context, objective, hparams, hparams["weight"], tasks)
+
+        return Recipe("transfer", build, transfer_space(context, chosen), notion=chosen)
+
+    return method
 
 
-def penalised(
-    context: Context, rows: Callable[[Array], Objective], count: int, tasks: int | None = None
-) -> Recipe:
-    """Losses of tasks with penalties on some of them, every batch with as many rows of each task.
+def sequential(penalties: Penalties | None = None, tasks: int | None = None) -> Method:
+    """Fair on one task first, then another task alone from there: how much fairness is left after fine-tuning.
 
-    Knobs: ``weight [T]``, ``lam [count]`` and ``reach``, how much of the penalties reaches the heads. At 1, as published, the
-    head of a penalised task may take the fairness upon itself and leave the trunk as it is; at 0 only the trunk can
-    lower the penalty, and other tasks share what it finds. A task learns from the same rows in every variant, whatever is
-    learned beside it.
+    Hyper-parameters: ``weight``, ``lam`` and ``head_penalty_scale`` of the first stage; ``then [T]``, the weights of the
+    second stage, which has no penalty; and ``until``, the number of blocks of training after which the second stage begins,
+    with a fresh optimizer.
 
     Args:
-      setup: model, optimizer; the notion is not used.
-      rows: ``lam -> Objective`` with a row per task, such as :func:`fairjax.objectives.per_task` with a notion.
-      count: how many strengths that takes.
-      tasks: None for batches with rows of all tasks, which all members share; or how many tasks have a positive weight at
-        most: batches then hold no others. That pays with many tasks and a network that cannot share work among members, as
-        one of texts.
+      penalties: see :func:`transfer`.
+      tasks: see :func:`transfer`.
+
+    Reference:
+      Aguirre, Dredze, 2023, which compares with intermediate-task training (Phang, Fevry, Bowman, 2018).
     """
 
-    def build(hparams: PyTree) -> Components:
-        return _parts(
-            context, _reaching(rows, hparams, hparams["weight"]), hparams, hparams["weight"], tasks
-        )
+    def method(context: Context) -> Recipe:
+        chosen = _penalties(context, penalties)
 
-    return Recipe("penalised", build, _space(context, count))
+        def build(hparams: PyTree) -> Components:
+            first = two_rows(context, chosen, hparams)
+
+            def init(key: Array, data: Dataset) -> PyTree:
+                return jnp.zeros((), bool), first.init(key, data)
+
+            def apply(
+                params: PyTree, batch: Dataset, key: Array, memory: tuple
+            ) -> tuple[tuple[Array, ...], PyTree]:
+                in_second, counts = memory
+                stage = hparams | {
+                    "weight": jnp.where(in_second, hparams["then"], hparams["weight"]),
+                    "lam": (1.0 - in_second) * hparams["lam"],
+                }
+                rows = two_rows(context, chosen, stage)
+                values, counts = rows.apply(params, batch, key, counts)
+                return values, (in_second, counts)
+
+            objective = Objective(first.rows, init, apply)
+            both_weights = hparams["weight"] + hparams["then"]
+            components = balanced_components(context, objective, hparams, both_weights, tasks)
+
+            def begin_second(key: Array, block: Array, state: State, data: PyTree) -> State:
+                begins = block + 1 == hparams["until"]
+                fresh = jax.tree.map(
+                    lambda new, old: jnp.where(begins, new, old),
+                    components.transform.init(state.params),
+                    state.opt_state,
+                )
+                in_second, counts = state.memory
+                return state._replace(opt_state=fresh, memory=(in_second | begins, counts))
+
+            return components._replace(events=(begin_second,))
+
+        space = transfer_space(context, chosen)
+        space |= {"then": weight_range(context.spec), "until": Range(1.0)}
+        return Recipe("sequential", build, space, notion=chosen)
+
+    return method
 
 
-def _differential(
-    context: Context, penalties: Sequence[Differential]
-) -> Callable[[Array], Objective]:
-    return lambda lam: differentially_fair(
-        context.model,
-        context.spec,
-        penalties,
-        lam=lam,
-        batch_size=context.batch_size,
-        reduction=context.reduction,
+def two_rows(context: Context, penalties: Sequence[Penalty], hparams: PyTree) -> Objective:
+    """Two rows, what the trunk descends and what the heads descend; they differ in the scale of the penalties."""
+    spec = context.spec
+    fairness = fairness_terms(
+        spec, penalties, reduction=context.reduction, batch_size=context.batch_size
     )
-
-
-def _reaching(
-    rows: Callable[[Array], Objective], hparams: PyTree, weight: Array, on: Array | float = 1.0
-) -> Objective:
-    """Two rows, what the trunk descends and what the heads descend; ``on`` scales all penalties."""
-    trunk, heads = (
-        weighted(rows(on * head_penalty_scale * hparams["lam"]), weight)
-        for head_penalty_scale in (1.0, hparams["reach"])
-    )
+    weight = hparams["weight"]
 
     def apply(
         params: PyTree, batch: Dataset, key: Array, memory: PyTree
-    ) -> tuple[tuple[Array, ...], PyTree]:
-        (one,), after = trunk.apply(params, batch, key, memory)
-        (other,), _ = heads.apply(params, batch, key, memory)
-        return (one, other), after
+    ) -> tuple[tuple[Array, Array], PyTree]:
+        del key
+        predictions = predict(spec, model_scores(context.model, params, batch.x))
+        accuracy = accuracy_terms(spec, predictions, batch, context.reduction)
+        values, memory = fairness.apply(predictions, batch, memory)
+        loss = sum(weight[t] * accuracy[t] for t in range(len(spec.tasks)))
+        penalty = jnp.zeros(())
+        for p, value in enumerate(values):
+            penalty = penalty + weight[penalties[p].task] * hparams["lam"][p] * value
+        return (loss + penalty, loss + hparams["head_penalty_scale"] * penalty), memory
 
-    return Objective(("trunk", "heads"), trunk.init, apply)
+    return Objective(("trunk", "heads"), lambda key, data: fairness.init(data), apply)
 
 
-def _parts(
-    context: Context, rows: Objective, hparams: PyTree, weight: Array, tasks: int | None
+def balanced_components(
+    context: Context, objective: Objective, hparams: PyTree, weight: Array, tasks: int | None
 ) -> Components:
+    """Components of a method with a row for the trunk and a row for the heads, on batches balanced over tasks."""
+    routes = route({"trunk": 0, "heads": 1})
+    sampler = samplers.balanced(context.spec, None if tasks is None else weight, tasks)
     return Components(
         context.model,
-        rows,
-        optax.chain(route({"trunk": 0, "heads": 1}), context.optimizer(hparams)),
-        sampler=samplers.balanced(context.spec, None if tasks is None else weight, tasks),
+        objective,
+        optax.chain(routes, context.optimizer(hparams)),
+        sampler=sampler,
     )
 
 
-def _space(context: Context, count: int) -> dict[str, Range]:
+def transfer_space(context: Context, penalties: Sequence[Penalty]) -> dict[str, Range]:
+    """The hyper-parameters of :func:`transfer`."""
+    labels = tuple(_label(context.spec, penalty) for penalty in penalties)
     return {
         "weight": weight_range(context.spec),
-        "lam": Range(np.zeros(count), 0.0, 5.0),
-        "reach": Range(1.0, 0.0, 1.0),
+        "lam": Range(np.ones(len(penalties)), 0.0, 5.0, labels=labels),
+        "head_penalty_scale": Range(1.0, 0.0, 1.0),
         **context.hparams,
     }
 
@@ -150,7 +191,7 @@ def _space(context: Context, count: int) -> dict[str, Range]:
 def settings(
     variant: str,
     spec: Spec,
-    penalties: Sequence[Differential],
+    penalties: Sequence[Penalty],
     target: int,
     auxiliary: int | None = None,
     *,
@@ -158,190 +199,68 @@ def settings(
     head_penalty_scale: float = 1.0,
     attributes: tuple[int, ...] = (0,),
 ) -> dict[str, np.ndarray]:
-    """Knobs ``weight``, ``lam`` and ``reach`` of a variant, for :func:`transfer` with these penalties.
+    """``weight``, ``lam`` and ``head_penalty_scale`` of a variant, for :func:`transfer` with these penalties.
 
     Args:
       variant: one of ``VARIANTS``.
       spec: names the tasks.
-      penalties: of the recipe.
+      penalties: of the method.
       target: the task that is to become fairer.
       auxiliary: the other task, of the ``mtl_`` variants.
       lam: strength.
-      reach: how much of the penalty reaches the heads.
-      attributes: which ones; ``mtl_inter`` penalises the target on the first and the auxiliary on the rest.
+      head_penalty_scale: how much of the penalty reaches the heads.
+      attributes: which ones; ``mtl_inter`` penalises the target on the first and the auxiliary on the others.
 
     Raises:
-      ValueError: an unknown variant, no auxiliary task where one is needed, or a penalty that is not among those given.
+      ValueError: an unknown variant, no auxiliary task where one is needed, or a penalty that the method does not have.
     """
     if variant not in VARIANTS:
         raise ValueError(
-            f"variant {variant!r} is not one of {', '.join(VARIANTS)}; sequential and blind are recipes"
+            f"variant {variant!r} is not one of {', '.join(VARIANTS)}; sequential and blind are methods"
         )
     if variant.startswith("mtl") and auxiliary is None:
         raise ValueError(f"{variant} learns two tasks: give auxiliary=")
-    wanted = {
+    needed_by_variant = {
         "stl_fair": [(target, attributes)],
         "stl_inter": [(target, attributes)],
         "mtl_fair": [(auxiliary, attributes)],
         "mtl_inter": [(target, attributes[:1]), (auxiliary, attributes[1:])],
-    }.get(variant, [])
-    there = [(p.task, p.attributes) for p in penalties]
-    for one in wanted:
-        if one not in there:
-            given = ", ".join(f"Differential{p}" for p in there) or "none"
+    }
+    needed = needed_by_variant.get(variant, [])
+    present = [(p.task, _attributes(spec, p.notion)) for p in penalties]
+    for task, over in needed:
+        if (task, over) not in present:
             raise ValueError(
-                f"{variant} needs Differential{one}, a penalty on task {spec.tasks[one[0]].name!r} over "
-                f"attributes {one[1]}; the recipe was given {given}"
+                f"{variant} needs a penalty on task {task} ({spec.tasks[task].name!r}) over attributes {over}; the "
+                f"method has penalties (task, attributes) {present}"
             )
     weight = np.zeros(len(spec.tasks), np.float32)
     weight[[target] if variant.startswith("stl") else [target, auxiliary]] = 1.0
     return {
         "weight": weight,
-        "lam": np.float32([lam * (p in wanted) for p in there]),
-        "reach": np.float32(head_penalty_scale),
+        "lam": np.float32([lam * (penalty in needed) for penalty in present]),
+        "head_penalty_scale": np.float32(head_penalty_scale),
     }
 
 
-def sequential(
-    context: Context, penalties: Sequence[Differential], tasks: int | None = None
-) -> Recipe:
-    """Fair on one task first, then another task alone from there: what of the fairness is left after fine-tuning.
-
-    Knobs: ``weight``, ``lam`` and ``reach`` of the first stage, ``then [T]``, the weights of the second, which has no penalty,
-    and ``until``, after how many blocks of training it begins, with a fresh optimizer.
-
-    Reference:
-      Aguirre, Dredze, 2023, which compares with intermediate-task training (Phang, Fevry, Bowman, 2018).
-    """
-
-    def build(hparams: PyTree) -> Components:
-        rows = _differential(context, penalties)
-        first = _reaching(rows, hparams, hparams["weight"])
-
-        def apply(
-            params: PyTree, batch: Dataset, key: Array, memory: tuple
-        ) -> tuple[tuple[Array, ...], PyTree]:
-            second, counts = memory
-            weight = jnp.where(second, hparams["then"], hparams["weight"])
-            values, counts = _reaching(rows, hparams, weight, 1.0 - second).apply(
-                params, batch, key, counts
-            )
-            return values, (second, counts)
-
-        made = first._replace(
-            init=lambda key, data: (jnp.zeros((), bool), first.init(key, data)), apply=apply
-        )
-        parts = _parts(context, made, hparams, hparams["weight"] + hparams["then"], tasks)
-
-        def stage(key: Array, block: Array, state: State, data: PyTree) -> State:
-            now = block + 1 == hparams["until"]
-            fresh = jax.tree.map(
-                lambda a, b: jnp.where(now, a, b),
-                parts.transform.init(state.params),
-                state.opt_state,
-            )
-            return state._replace(opt_state=fresh, memory=(state.memory[0] | now, state.memory[1]))
-
-        return parts._replace(events=(stage,))
-
-    return Recipe(
-        "sequential",
-        build,
-        {
-            **_space(context, len(penalties)),
-            "then": weight_range(context.spec),
-            "until": Range(1.0),
-        },
-    )
+def _penalties(context: Context, penalties: Penalties | None) -> tuple[Penalty, ...]:
+    if penalties is None:
+        notion = differential_fairness()
+        kinds = [task.kind for task in context.spec.tasks]
+        penalties = [Penalty(t, notion) for t, kind in enumerate(kinds) if kind != "regression"]
+    return fairness_terms(context.spec, penalties).penalties
 
 
-def blind(context: Context, width: int, tasks: int | None = None) -> Recipe:
-    """BLIND: rows whose success or failure an auxiliary model foresees count less; no demographics anywhere.
-
-    ``sum_t w_t mean_i stop(1 - q_ti)^gamma l_ti``, with ``q_ti`` the probability that a linear model of the representation
-    gives to what happens: that the network decides task t right on row i, or that it does not. The auxiliary model learns
-    beside it, by cross-entropy, and moves nothing but itself. For binary tasks.
-
-    Knobs: ``weight [T]``; ``gamma``, 0 for no effect.
-
-    Args:
-      setup: model, optimizer; the notion is not used.
-      width: of the model's representation ``[B, width]``.
-      tasks: see :func:`penalised`.
-
-    Raises:
-      ValueError: a task that is not binary.
-
-    Reference:
-      Orgad, Belinkov: BLIND, bias removal with no demographics, ACL 2023. Its weights are those of the debiased focal loss
-      of Karimi Mahabadi, Belinkov, Henderson, ACL 2020.
-    """
-    spec = context.spec
-    for task in spec.tasks:
-        if task.kind != "binary":
-            raise ValueError(
-                f"blind foresees right and wrong decisions of binary tasks; {task.name!r} is of kind {task.kind}"
-            )
-
-    def build(hparams: PyTree) -> Components:
-        model = _with_detector(context.model, width, len(spec.tasks))
-
-        def apply(
-            params: PyTree, batch: Dataset, key: Array, memory: tuple
-        ) -> tuple[tuple[Array, ...], tuple]:
-            del key
-            z = model.represent(params["trunk"], batch.x)
-            scores, foreseen = (
-                model.predict(params["heads"], z),
-                _foreseen(params["heads"]["success"], z),
-            )
-            total = jnp.zeros(())
-            for t in range(len(spec.tasks)):
-                y = spec.label_slice(t)
-                loss, known = row_losses(
-                    spec.tasks[t],
-                    scores[:, spec.score_slice(t)],
-                    batch.labels[:, y],
-                    batch.label_mask[:, y],
-                )
-                weight = known * batch.weight
-                right = jax.lax.stop_gradient(
-                    (scores[:, t] >= 0) == (batch.labels[:, y.start] > 0.5)
-                ).astype(jnp.float32)
-                surprise = 1.0 - jnp.exp(-sigmoid_cross_entropy(foreseen[:, t], right))
-                counts = jax.lax.stop_gradient(surprise) ** hparams["gamma"]
-                total = total + hparams["weight"][t] * (
-                    weighted_mean(counts * loss, weight)
-                    + weighted_mean(sigmoid_cross_entropy(foreseen[:, t], right), weight)
-                )
-            return (total,), memory
-
-        return Components(
-            model,
-            Objective(("total",), lambda key, data: (), apply),
-            optax.chain(sum_rows(), context.optimizer(hparams)),
-            sampler=samplers.balanced(spec, None if tasks is None else hparams["weight"], tasks),
-        )
-
-    return Recipe(
-        "blind",
-        build,
-        {"weight": weight_range(spec), "gamma": Range(2.0, 0.0, 4.0), **context.hparams},
-    )
+def _attributes(spec: Spec, notion: Notion) -> tuple[int, ...]:
+    if notion.attributes is not None:
+        return tuple(notion.attributes)
+    return tuple(level_attributes(spec))
 
 
-def _foreseen(detector: PyTree, z: Array) -> Array:
-    """Log-odds that each task's decision is right ``[B, T]``; nothing flows back into the representation."""
-    return jax.lax.stop_gradient(z) @ detector["kernel"] + detector["bias"]
-
-
-def _with_detector(model: Model, width: int, tasks: int) -> Model:
-    """The model with a linear auxiliary model of its representation ``[B, D]`` beside the heads."""
-
-    def init(key: Array) -> PyTree:
-        params = model.init(key)
-        # at zero every success is a toss-up, and all rows count alike
-        success = {"kernel": jnp.zeros((width, tasks)), "bias": jnp.zeros(tasks)}
-        return params | {"heads": params["heads"] | {"success": success}}
-
-    return model._replace(init=init)
+def _label(spec: Spec, penalty: Penalty) -> str:
+    """A penalty in a table of runs: the name of its task, and of its attributes where it names some."""
+    name = spec.tasks[penalty.task].name
+    if penalty.notion.attributes is None:
+        return name
+    attributes = [spec.attributes[a].name for a in penalty.notion.attributes]
+    return f"{name} by {' & '.join(attributes)}"

@@ -11,12 +11,12 @@ import optax
 
 from fairjax.core.types import Array, Components, Model, PyTree, Range, Recipe, Spec, Splits
 from fairjax.gradients import sum_rows
-from fairjax.methods.context import Context, weight_range
+from fairjax.methods.context import Context, Method, SweptNotions, notion_at, weight_range
 from fairjax.models import scores as model_scores
 from fairjax.models import with_default_condition
-from fairjax.objectives import conditioned_per_task, weighted
-from fairjax.objectives._conditioned import Draw
-from fairjax.training import Runs
+from fairjax.objectives import per_task_with_drawn_weights, weighted
+from fairjax.objectives.drawn_weights import Draw
+from fairjax.training import Runs, draw_with_key
 
 
 def loss_weights(weight: Array, lam: Array) -> Array:
@@ -32,74 +32,81 @@ def loss_weights(weight: Array, lam: Array) -> Array:
     return jnp.concatenate([weight, weight * lam], axis=-1)
 
 
-def lam_drawn(spec: Spec) -> Range:
+def trained_lam_range(spec: Spec) -> Range:
     """Where fairness weights are drawn from in training: log-uniform in [0.05, 5]."""
     return Range(np.ones(len(spec.tasks)), 0.05, 5.0, log=True)
 
 
-def drawn(weight: Range, lam: Range) -> Draw:
+def draw_loss_weights(weight: Range, lam: Range) -> Draw:
     """Loss weights of Baseline from ranges of ``w`` and ``lam``, ``(key, D) -> [D, 2T]``."""
 
     def draw(key: Array, count: int) -> Array:
-        one, two = jax.random.split(key)
-        return loss_weights(_place(weight, one, count), _place(lam, two, count))
+        weight_key, lam_key = jax.random.split(key)
+        weights = draw_with_key(weight, weight_key, count)
+        return loss_weights(weights, draw_with_key(lam, lam_key, count))
 
     return draw
 
 
-def _place(r: Range, key: Array, count: int) -> Array:
-    shape = (count, *np.shape(r.default))
-    if r.low is None:
-        return jnp.broadcast_to(jnp.asarray(r.default, jnp.float32), shape)
-    if r.simplex:  # exponential numbers over their sum are uniform on the simplex
-        parts = jax.random.exponential(key, shape)
-        return parts / jnp.sum(parts, axis=-1, keepdims=True)
-    u = jax.random.uniform(key, shape)
-    return r.low * (r.high / r.low) ** u if r.log else r.low + (r.high - r.low) * u
-
-
 def yoto(
-    context: Context, *, weight: Range | None = None, lam: Range | None = None, blocks: int = 4
-) -> Recipe:
-    """One network for all weights: ``sum_t w_t (L_t + lam_t F_t)``, w and lam drawn in every step and told to the network.
+    notion: SweptNotions,
+    *,
+    model: Model | None = None,
+    weight: Range | None = None,
+    lam: Range | None = None,
+    blocks: int = 4,
+) -> Method:
+    """One network for all weights: ``sum_t w_t (L_t + lam_t F_t)``, with w and lam drawn in every step and told to the network.
 
-    Knobs are the optimizer's and the notion's: no weight is chosen before training. Asked for scores without a condition, the
-    network answers for equal task weights and ``lam`` 1; :func:`scores_for` asks for any others.
+    The hyper-parameters ``weight`` and ``lam`` play no part in training: they say for which weights the trained network
+    answers where it is given no condition. A study trains one network per seed and asks it for all points;
+    :func:`scores_for` asks for any others.
 
     Args:
-      setup: its model is one of :func:`fairjax.models.conditioned` with ``condition = 2T``: the :func:`loss_weights`.
-      weight: where task weights are drawn from; default uniform on the simplex, as a sweep of Baseline does.
-      lam: where fairness weights are drawn from; default :func:`lam_drawn`.
-      blocks: in how many blocks, each with weights of its own, a batch is cut; see :mod:`fairjax.objectives._conditioned`. On
-        Adult blocks of 256 rows did about as well as one of 1024, and those of 64 worse.
+      notion: of the fairness losses.
+      model: a network that takes a condition of width 2T, the :func:`loss_weights`; by default the context's own.
+      weight: where task weights are drawn from in training; by default uniform on the simplex, as in a sweep of Baseline.
+      lam: where fairness weights are drawn from in training; by default :func:`trained_lam_range`.
+      blocks: the number of blocks of a batch, each with weights of its own; see :mod:`fairjax.objectives.drawn_weights`.
+        On Adult blocks of 256 rows did about as well as one of 1024, and blocks of 64 did worse.
 
-    Source: Dosovitskiy and Djolonga, You Only Train Once, ICLR 2020, with blocks in place of rows, which a distance between
-    groups needs; for fair multi-task learning Hu, Ratz and Charpentier, ECML-PKDD 2023, without fairness losses there.
+    Source: Dosovitskiy and Djolonga, You Only Train Once, ICLR 2020, with blocks in place of rows, since a distance between
+    groups needs many rows; for fair multi-task learning Hu, Ratz and Charpentier, ECML-PKDD 2023, without fairness losses.
     """
-    weight, lam = weight or weight_range(context.spec), lam or lam_drawn(context.spec)
-    usual = loss_weights(*(np.asarray(r.default, np.float32) for r in (weight, lam)))
 
-    def build(hparams: PyTree) -> Components:
-        rows = conditioned_per_task(
-            context.model,
-            context.spec,
-            drawn(weight, lam),
-            blocks,
-            notion=context.notion(hparams),
-            reduction=context.reduction,
-        )
-        objective = weighted(rows, jnp.ones(len(rows.rows)))  # the weights are in the rows
-        return Components(
-            with_default_condition(context.model, usual),
-            objective,
-            optax.chain(sum_rows(), context.optimizer(hparams)),
-        )
+    def method(context: Context) -> Recipe:
+        spec = context.spec
+        weights = weight or weight_range(spec)
+        lams = lam or trained_lam_range(spec)
+        network = model or context.conditioned_model(2 * len(spec.tasks))
 
-    return Recipe("yoto", build, dict(context.hparams))
+        def build(hparams: PyTree) -> Components:
+            rows = per_task_with_drawn_weights(
+                network,
+                spec,
+                draw_loss_weights(weights, lams),
+                blocks,
+                notion=notion_at(notion, hparams),
+                reduction=context.reduction,
+                batch_size=context.batch_size,
+            )
+            # the weights are in the rows already
+            objective = weighted(rows, jnp.ones(len(rows.rows)))
+            told = loss_weights(hparams["weight"], hparams["lam"])
+            return Components(
+                with_default_condition(network, told),
+                objective,
+                optax.chain(sum_rows(), context.optimizer(hparams)),
+            )
+
+        space = {"weight": weights, "lam": lams, **context.hparams}
+        return Recipe("yoto", build, space, notion=notion, told=("weight", "lam"))
+
+    return method
 
 
 def scores_for(model: Model, params: PyTree, x: PyTree, lam: Array) -> Array:
-    """Scores of the same rows under many conditions; what does not depend on them, the first product, is computed once.
+    """Scores of the same rows under many conditions; the first product, which does not depend on them, is computed once.
 
     Args:
       model: takes a condition.
@@ -110,13 +117,15 @@ def scores_for(model: Model, params: PyTree, x: PyTree, lam: Array) -> Array:
     Returns:
       ``[L, N, C]``.
     """
-    return jax.vmap(
-        lambda condition: model_scores(with_default_condition(model, condition), params, x)
-    )(lam)
+
+    def under(condition: Array) -> Array:
+        return model_scores(with_default_condition(model, condition), params, x)
+
+    return jax.vmap(under)(lam)
 
 
 def runs_for(
-    model: Model,
+    recipe: Recipe,
     trained: Runs,
     hparams: dict[str, np.ndarray],
     splits: Splits,
@@ -124,72 +133,70 @@ def runs_for(
     *,
     chunk: int = 16,
 ) -> Runs:
-    """What a sweep of Baseline over the same points would give, from conditioned networks that were trained once per seed.
+    """The runs of trained networks at many points, of which only the hyper-parameters in ``recipe.told`` differ.
 
     Args:
-      model: the conditioned network.
-      trained: a sweep of :func:`yoto` at one point, one member per seed, with ``keep=("params",)``.
-      hparams: points of Baseline, ``weight [L, T]`` and ``lam [L, T]`` among them.
+      recipe: of a method whose networks are told some hyper-parameters after training, such as :func:`yoto`.
+      trained: a sweep of the recipe at one point, one member per seed, with ``keep=("params",)``.
+      hparams: points ``[L, ...]``.
       splits: the data.
-      evaluate: as of :func:`fairjax.training.member`.
+      evaluate: see :func:`fairjax.training.member`.
       chunk: points evaluated together.
 
     Returns:
-      :class:`fairjax.training.Runs` of L points and the seeds, points slowest: ``assemble``, frontiers and reports take it.
+      :class:`fairjax.training.Runs` of L points and the seeds, points slowest.
 
     Raises:
-      ValueError: when a seed was trained more than once, or parameters were not kept.
+      ValueError: a seed was trained more than once, or parameters were not kept.
     """
-    if len(set(trained.seed.tolist())) != len(trained.seed):
+    distinct = len(set(trained.seed.tolist()))
+    if distinct != len(trained.seed):
         raise ValueError(
-            f"{len(trained.seed)} networks of {len(set(trained.seed.tolist()))} seeds; give one network per seed"
+            f"{len(trained.seed)} networks of {distinct} seeds; give one network per seed"
         )
-    if not any(name.startswith("params[") for name in trained.results):
+    if trained.params is None:
         raise ValueError("the sweep kept no parameters; sweep with keep=('params',)")
-    points, seeds = len(hparams["lam"]), len(trained.seed)
-    lam = np.asarray(loss_weights(hparams["weight"], hparams["lam"]))
+    points = len(next(iter(hparams.values())))
+    seeds = len(trained.seed)
 
     @jax.jit
-    def program(params: PyTree, lam: Array, splits: Splits) -> dict[str, Array]:
-        scores = {
-            name: scores_for(model, params, getattr(splits, name).x, lam)
-            for name in ("validation", "test")
-        }
-        return jax.vmap(evaluate, (0, None))(scores, splits)
+    def program(params: PyTree, told: dict[str, Array], splits: Splits) -> PyTree:
+        def at_point(hparams: dict[str, Array]) -> PyTree:
+            model = recipe.build(hparams).model
+            scores = {
+                "validation": model_scores(model, params, splits.validation.x),
+                "test": model_scores(model, params, splits.test.x),
+            }
+            return evaluate(scores, splits)
 
-    found = []
+        return jax.vmap(at_point)(told)
+
+    chunks = []
     for member in range(seeds):
-        params = _params(model, trained, member)
+        params = jax.tree.map(lambda leaf, m=member: jnp.asarray(leaf[m]), trained.params)
         for first in range(0, points, chunk):
-            index = np.minimum(
-                np.arange(first, first + chunk), points - 1
-            )  # the last chunk repeats its last point
-            found.append(
-                jax.tree.map(
-                    lambda v, n=points - first: np.asarray(v)[:n],
-                    program(params, lam[index], splits),
-                )
-            )
-    joined = {name: np.concatenate([f[name] for f in found]) for name in found[0]}
-    results = {
-        name: v.reshape(seeds, points, *v.shape[1:]).swapaxes(0, 1).reshape(v.shape)
-        for name, v in joined.items()
-    }
-    results["diverged"] = np.tile(trained.results["diverged"], points)
+            # the last chunk repeats its last point
+            index = np.minimum(np.arange(first, first + chunk), points - 1)
+            told = {name: jnp.asarray(array[index]) for name, array in hparams.items()}
+            real = min(chunk, points - first)
+            results = program(params, told, splits)
+            chunks.append(jax.tree.map(lambda leaf, n=real: np.asarray(leaf)[:n], results))
+
+    def points_first(*leaves: np.ndarray) -> np.ndarray:
+        joined = np.concatenate(leaves)
+        by_seed = joined.reshape(seeds, points, *joined.shape[1:])
+        return by_seed.swapaxes(0, 1).reshape(joined.shape)
+
     return Runs(
-        np.repeat(np.arange(points), seeds),
-        np.tile(trained.seed, points),
-        {name: np.repeat(v, seeds, axis=0) for name, v in hparams.items()},
-        results,
-        program._cache_size(),
-        chunk,
-    )
-
-
-def _params(model: Model, trained: Runs, member: int) -> PyTree:
-    """Parameters of one member of a sweep, in the model's own structure."""
-    shapes = jax.eval_shape(model.init, jax.random.key(0))
-    return jax.tree.map_with_path(
-        lambda path, _: jnp.asarray(trained.results[f"params{jax.tree_util.keystr(path)}"][member]),
-        shapes,
+        point=np.repeat(np.arange(points), seeds),
+        seed=np.tile(trained.seed, points),
+        hparams={name: np.repeat(array, seeds, axis=0) for name, array in hparams.items()},
+        metrics=jax.tree.map(points_first, *chunks),
+        diverged=np.tile(trained.diverged, points),
+        values=None,
+        scores={},
+        params=None,
+        record=(),
+        compilations=trained.compilations + program._cache_size(),
+        chunk=chunk,
     )

@@ -1,45 +1,94 @@
-"""What every recipe is given: the model, the notion and the optimizer, free of any method."""
+"""What every method is given: the tasks, the network and the optimizer, free of any method."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import numpy as np
 import optax
 
-from fairjax.core.types import Model, PyTree, Range, Spec
+from fairjax.core.types import Model, PyTree, Range, Recipe, Spec
 from fairjax.gradients import summed_adagrad
-from fairjax.objectives.rows import Notions
+from fairjax.models import modulated
+from fairjax.notions import Notion
+from fairjax.objectives import Notions
 
 
 class Context(NamedTuple):
-    """The slots that do not depend on the method.
-
-    ``notion`` and ``optimizer`` are functions of the hparams, so that a bandwidth or a learning rate can be swept.
-    """
+    """The slots of a run that do not depend on the method."""
 
     spec: Spec
     model: Model
-    notion: Callable[[PyTree], Notions]  # for all tasks, or per task
-    optimizer: Callable[[PyTree], optax.GradientTransformation]
-    hparams: dict[str, Range]  # hparams read by notion and optimizer
-    reduction: str = "batch"
+    optimizer: Callable[[PyTree], optax.GradientTransformation]  # from the hyper-parameters
+    hparams: dict[str, Range]  # those that the optimizer reads
+    reduction: str = "batch"  # see fairjax.objectives.terms
     batch_size: int = 512  # at whose scale running counts start
+    inputs: PyTree | None = None  # shapes of a batch of features, for methods that ask for widths
+    conditioned: Callable[[int], Model] | None = None  # the network that is told W numbers
 
     @staticmethod
-    def paper(
-        spec: Spec, model: Model, notion: Notions, learning_rate: float, batch_size: int
-    ) -> Context:
-        """The setup of the MTA-F code: Adagrad on losses summed over the batch, learning rate as the only shared hparam."""
-        return Context(
-            spec,
-            model,
-            lambda hparams: notion,
-            lambda hparams: summed_adagrad(hparams["learning_rate"], batch_size),
-            {"learning_rate": Range(learning_rate)},
-            batch_size=batch_size,
-        )
+    def paper(spec: Spec, model: Model, learning_rate: float, batch_size: int, **fields) -> Context:
+        """The context of the MTA-F code: Adagrad on losses summed over the batch.
+
+        The learning rate is the only hyper-parameter of the optimizer.
+        """
+
+        def optimizer(hparams: PyTree) -> optax.GradientTransformation:
+            return summed_adagrad(hparams["learning_rate"], batch_size)
+
+        space = {"learning_rate": Range(learning_rate)}
+        return Context(spec, model, optimizer, space, batch_size=batch_size, **fields)
+
+    def representation_width(self) -> int:
+        """Columns of the network's representation ``[B, D]``.
+
+        Raises:
+          ValueError: the context has no ``inputs``.
+        """
+        if self.inputs is None:
+            raise ValueError(
+                "the width of the representation follows from the features: give the context "
+                "inputs=, the shapes of a batch of features"
+            )
+
+        def represent(key: jax.Array, x: PyTree) -> PyTree:
+            return self.model.represent(self.model.init(key)["trunk"], x)
+
+        return jax.eval_shape(represent, jax.random.key(0), self.inputs).shape[-1]
+
+    def conditioned_model(self, width: int) -> Model:
+        """The network that is told W numbers; any other network has its representation modulated."""
+        if self.conditioned is not None:
+            return self.conditioned(width)
+        return modulated(self.model, self.representation_width(), condition=width)
+
+
+Method = Callable[[Context], Recipe]
+# notions, or a function of the hyper-parameters that gives them, so that a bandwidth can be swept
+SweptNotions = Notions | Callable[[PyTree], Notions]
+
+
+def notion_at(notion: SweptNotions, hparams: PyTree) -> Notions:
+    """The notions at some hyper-parameters."""
+    swept = callable(notion) and not isinstance(notion, Notion)
+    return notion(hparams) if swept else notion
+
+
+def with_space(method: Method, **ranges: Range) -> Method:
+    """The method with other ranges for some of its hyper-parameters.
+
+    Args:
+      method: any method.
+      ranges: by the name of the hyper-parameter. A name that the method reads only through its notion may be new.
+    """
+
+    def build(context: Context) -> Recipe:
+        recipe = method(context)
+        return recipe._replace(space=recipe.space | ranges)
+
+    return build
 
 
 def weight_range(spec: Spec) -> Range:

@@ -1,4 +1,4 @@
-"""The methods that are one weighted sum of losses: single task, vanilla multi-task, per-task fairness (Baseline)."""
+"""The methods that are one weighted sum of losses: vanilla multi-task learning and per-task fairness (Baseline)."""
 
 from __future__ import annotations
 
@@ -6,55 +6,82 @@ import optax
 
 from fairjax.core.types import Components, PyTree, Recipe
 from fairjax.gradients import sum_rows
-from fairjax.methods.context import Context, lam_range, weight_range
+from fairjax.methods.context import (
+    Context,
+    Method,
+    SweptNotions,
+    lam_range,
+    notion_at,
+    weight_range,
+)
+from fairjax.notions import differential_fairness
 from fairjax.objectives import per_task, weighted
 
 
-def vanilla(context: Context) -> Recipe:
-    """Multi-task learning without fairness: ``sum_t w_t L_t``."""
+def vanilla() -> Method:
+    """Multi-task learning without fairness: ``sum_t w_t L_t``.
 
+    At the corners of the simplex of weights it learns each task alone: the other heads touch nothing.
+    """
+    return _vanilla
+
+
+def _vanilla(context: Context) -> Recipe:
     def build(hparams: PyTree) -> Components:
         rows = per_task(context.model, context.spec, reduction=context.reduction)
+        objective = weighted(rows, hparams["weight"])
         return Components(
-            context.model,
-            weighted(rows, hparams["weight"]),
-            optax.chain(sum_rows(), context.optimizer(hparams)),
+            context.model, objective, optax.chain(sum_rows(), context.optimizer(hparams))
         )
 
     return Recipe("vanilla", build, {"weight": weight_range(context.spec), **context.hparams})
 
 
-def single_task(context: Context) -> Recipe:
-    """Each task alone: vanilla at the corners of the simplex, where the other heads touch nothing.
-
-    A sweep over this recipe has one point per task, and shares its program with vanilla.
-    """
-    return vanilla(context)._replace(name="single_task")
-
-
-def baseline(context: Context) -> Recipe:
+def baseline(notion: SweptNotions) -> Method:
     """Per-task fairness: ``sum_t w_t (L_t + lam_t F_t)``, all gradients to all parameters.
 
     Reference:
       Wang et al., KDD 2021, Eq. 9 (called Baseline there).
     """
 
-    def build(hparams: PyTree) -> Components:
-        rows = per_task(
-            context.model,
-            context.spec,
-            notion=context.notion(hparams),
-            lam=hparams["lam"],
-            reduction=context.reduction,
-        )
-        return Components(
-            context.model,
-            weighted(rows, hparams["weight"]),
-            optax.chain(sum_rows(), context.optimizer(hparams)),
-        )
+    def method(context: Context) -> Recipe:
+        def build(hparams: PyTree) -> Components:
+            rows = per_task(
+                context.model,
+                context.spec,
+                notion=notion_at(notion, hparams),
+                lam=hparams["lam"],
+                reduction=context.reduction,
+                batch_size=context.batch_size,
+            )
+            objective = weighted(rows, hparams["weight"])
+            return Components(
+                context.model, objective, optax.chain(sum_rows(), context.optimizer(hparams))
+            )
 
-    return Recipe(
-        "baseline",
-        build,
-        {"weight": weight_range(context.spec), "lam": lam_range(context.spec), **context.hparams},
-    )
+        space = {
+            "weight": weight_range(context.spec),
+            "lam": lam_range(context.spec),
+            **context.hparams,
+        }
+        return Recipe("baseline", build, space, notion=notion)
+
+    return method
+
+
+def differential() -> Method:
+    """Baseline with differential fairness: ``sum_t w_t (L_t + lam_t max(0, epsilon_t))``, on every task of classes.
+
+    With demographics for one of two tasks it is multi-task fairness transfer.
+
+    Reference:
+      Aguirre, Dredze: Transferring fairness using multi-task learning with limited demographic information, 2023.
+    """
+    notion = differential_fairness()
+
+    def method(context: Context) -> Recipe:
+        tasks = context.spec.tasks
+        notions = [None if task.kind == "regression" else notion for task in tasks]
+        return baseline(notions)(context)._replace(name="differential")
+
+    return method

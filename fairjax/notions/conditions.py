@@ -33,40 +33,38 @@ def positives(label: Array, mask: Array) -> Array:
     return mask * keep(label, mask)
 
 
-def nobody(label: Array, mask: Array) -> Array:
-    """No row: what is exclusive to a task when everyone counts for every task."""
-    del label
-    return jnp.zeros_like(mask)
-
-
-_OPPOSITE = {negatives: positives, positives: negatives, everyone: nobody}
+def opposite(condition, label: Array, mask: Array) -> Array:
+    """Rows that are known and do not meet the condition."""
+    return mask * (1.0 - condition(label, mask))
 
 
 def exclusive(condition, label: Array, mask: Array, task: int) -> Array:
     """Rows that meet the condition on one task and its opposite on every other task.
 
-    For ``negatives`` this is MTA-F's exclusive set, negative on t and positive on all other tasks. A row whose other
-    label is missing is not exclusive. One task alone: all rows that meet the condition.
+    For ``negatives`` this is MTA-F's exclusive set: negative on t and positive on all other tasks. A row whose other label is
+    missing is not exclusive. Where everyone meets the condition on every task, no row is exclusive. With one task alone
+    these are all rows that meet the condition.
 
     Args:
-      condition: ``negatives``, ``positives`` or ``everyone``.
+      condition: of this module or one's own.
       label: ``[N, T]`` of binary tasks.
       mask: ``[N, T]``.
       task: column t.
 
     Returns:
       ``select[N]``.
-
-    Raises:
-      ValueError: for a condition whose opposite is not known.
     """
-    if condition not in _OPPOSITE:
-        raise ValueError(
-            f"exclusive knows the opposite of {', '.join(c.__name__ for c in _OPPOSITE)}, not of {condition}"
-        )
-    opposite = _OPPOSITE[condition]
     select = condition(label[:, task], mask[:, task])
     for other in range(label.shape[1]):
         if other != task:
-            select = select * opposite(label[:, other], mask[:, other])
+            select = select * opposite(condition, label[:, other], mask[:, other])
     return select
+
+
+# conditions by the name that the command line has for them
+CONDITIONS = {
+    "fpr": (negatives,),
+    "tpr": (positives,),
+    "odds": (negatives, positives),
+    "parity": (everyone,),
+}

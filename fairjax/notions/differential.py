@@ -26,6 +26,9 @@ import jax.numpy as jnp
 
 from fairjax.core.masked import divide, keep
 from fairjax.core.types import Array
+from fairjax.notions.conditions import everyone, negatives, positives
+from fairjax.notions.notion import Notion, TaskRows
+from fairjax.notions.statistics import CLASSES
 
 
 def count(prob: Array, label: Array, groups: Array, weight: Array) -> Array:
@@ -56,32 +59,32 @@ def two(prob: Array) -> Array:
     return jnp.stack([1.0 - prob, prob], axis=-1)
 
 
-class Rates(NamedTuple):
+class RateTerms(NamedTuple):
     """Numerators and denominators of the rates that are compared, ``[G, R]`` each."""
 
     above: Array
     below: Array
 
 
-def parity_rates(joint: Array) -> Rates:
+def parity_rates(joint: Array) -> RateTerms:
     """Every outcome's rate, whatever the label: epsilon-DF."""
     total = jnp.sum(joint, axis=1)
-    return Rates(total, jnp.broadcast_to(jnp.sum(total, axis=1, keepdims=True), total.shape))
+    return RateTerms(total, jnp.broadcast_to(jnp.sum(total, axis=1, keepdims=True), total.shape))
 
 
-def true_positive_rates(joint: Array) -> Rates:
+def true_positive_rates(joint: Array) -> RateTerms:
     """Of each class the rate among those who belong to it; of two classes that of the second, the positive one."""
     pair = _chosen(joint)
-    return Rates(
+    return RateTerms(
         jnp.stack([joint[:, k, k] for k in pair], 1),
         jnp.stack([jnp.sum(joint[:, k], axis=1) for k in pair], 1),
     )
 
 
-def false_positive_rates(joint: Array) -> Rates:
+def false_positive_rates(joint: Array) -> RateTerms:
     """Of each class the rate among those who do not belong to it; of two classes that of the second."""
     pair = _chosen(joint)
-    return Rates(
+    return RateTerms(
         jnp.stack([jnp.sum(joint[:, :, k], axis=1) - joint[:, k, k] for k in pair], 1),
         jnp.stack([jnp.sum(joint, axis=(1, 2)) - jnp.sum(joint[:, k], axis=1) for k in pair], 1),
     )
@@ -103,7 +106,7 @@ odds = (true_positive_rates, false_positive_rates)
 
 def epsilon(
     joint: Array,
-    rates: tuple[Callable[[Array], Rates], ...] = odds,
+    rates: tuple[Callable[[Array], RateTerms], ...] = odds,
     concentration: Array | float = 0.1,
     together: Callable[[Array], Array] = jnp.sum,
     temperature: float = 0.0,
@@ -134,21 +137,21 @@ def epsilon(
 
 def evaluated_epsilon(
     joint: Array,
-    rates: tuple[Callable[[Array], Rates], ...] = odds,
+    rates: tuple[Callable[[Array], RateTerms], ...] = odds,
     together: Callable[[Array], Array] = jnp.sum,
 ) -> Array:
     """The evaluation estimator, for counts of decisions: 1 is added to every count of a label and to every cell.
 
     Of K classes ``TPR = (TP + 1) / (P + 1)`` and ``FPR = (FP + K - 1) / (N + K - 1)``. Arguments and result as in
-    :func:`epsilon`; parity has :func:`differential_fairness`, whose smoothing is another.
+    :func:`epsilon`; parity has :func:`smoothed_empirical_epsilon`, whose smoothing is another.
     """
     if parity_rates in rates:
         raise ValueError(
-            "evaluated_epsilon compares rates given the label; for parity there is differential_fairness"
+            "evaluated_epsilon compares rates given the label; for parity there is smoothed_empirical_epsilon"
         )
     mass = jnp.sum(joint, axis=(1, 2))
 
-    def one(rate: Callable[[Array], Rates]) -> Array:
+    def one(rate: Callable[[Array], RateTerms]) -> Array:
         above, below = rate(joint)
         more = jnp.asarray(joint.shape[2] - 1.0 if rate is false_positive_rates else 1.0)
         return _range(jnp.log(above + more) - jnp.log(below + more), mass, 0.0)
@@ -156,7 +159,7 @@ def evaluated_epsilon(
     return together(jnp.stack([one(rate) for rate in rates]))
 
 
-def differential_fairness(
+def smoothed_empirical_epsilon(
     outcome: Array, groups: Array, weight: Array, concentration: Array | float = 1.0
 ) -> Array:
     """Smoothed empirical epsilon-DF of outcomes ``[N, K]`` (of labels, decisions or probabilities): AIF360's metric."""
@@ -168,9 +171,9 @@ def bias_amplification(
     decision: Array, label: Array, groups: Array, weight: Array, concentration: Array | float = 1.0
 ) -> Array:
     """Epsilon-DF of decisions ``[N, K]`` less that of labels: how much unfairness was added to that of the data."""
-    return differential_fairness(decision, groups, weight, concentration) - differential_fairness(
-        label, groups, weight, concentration
-    )
+    return smoothed_empirical_epsilon(
+        decision, groups, weight, concentration
+    ) - smoothed_empirical_epsilon(label, groups, weight, concentration)
 
 
 def _range(log_rate: Array, mass: Array, temperature: float) -> Array:
@@ -240,3 +243,104 @@ def running(
     return (1.0 - rho) * jax.lax.stop_gradient(old) + rho * divide(
         jnp.asarray(size, batch.dtype), jnp.asarray(rows, batch.dtype)
     ) * batch
+
+
+# ------------------------------------------------------------------------------------ the notion, with memory
+
+
+class RunningCounts(NamedTuple):
+    """Memory of :func:`differential_fairness`: part of the training state."""
+
+    joint: Array  # [Q, G, Y, K], Q labels of a multilabel task, else 1
+    size: Array  # [], weight of the training rows that count
+    steps: Array  # [], number of steps that had such rows
+
+
+def differential_fairness(
+    rates: tuple[Callable[[Array], RateTerms], ...] = odds,
+    *,
+    attributes: tuple[int, ...] | None = None,
+    target: Array | float = 0.0,
+    concentration: Array | float = 0.1,
+    rho: Array | float = 0.1,
+    burn_in: int = 0,
+    together: Callable[[Array], Array] = jnp.sum,
+    temperature: float = 0.0,
+    axis: str | None = None,
+) -> Notion:
+    """Differential fairness as a notion, ``max(0, epsilon - target)``, from soft counts that run over minibatches.
+
+    It compares all combinations of the attributes' levels. Of a multilabel task the label with the largest epsilon
+    counts. Rows without demographics, or without the label, are not counted.
+
+    Args:
+      rates: :data:`parity`, :data:`opportunity` or :data:`odds`.
+      attributes: which attributes are crossed; by default all that have levels.
+      target: an epsilon that is small enough.
+      concentration: see :func:`epsilon`.
+      rho: how fast old counts are forgotten, see :func:`running`.
+      burn_in: steps without a penalty, in which nothing is counted.
+      together: see :func:`epsilon`.
+      temperature: see :func:`epsilon`.
+      axis: name of a mapped axis of devices over which counts are added up.
+
+    Reference:
+      Aguirre, Dredze: Transferring fairness using multi-task learning with limited demographic information, 2023; Foulds,
+      Islam, Keya, Pan: An intersectional definition of fairness, ICDE 2020.
+    """
+    on_everyone = parity_rates in rates
+
+    def init(rows: TaskRows, batch_size: int) -> RunningCounts:
+        prob, label, weight = _questions(rows, on_everyone)
+        size = jnp.max(jnp.sum(weight, axis=1))
+        mass_g = jnp.sum(rows.groups, axis=0)
+        joint = start(size, batch_size, mass_g, label.shape[2], prob.shape[2])
+        joint = jnp.broadcast_to(joint, (len(label), *joint.shape))
+        return RunningCounts(joint, size, jnp.zeros((), jnp.int32))
+
+    def apply(rows: TaskRows, memory: RunningCounts) -> tuple[Array, RunningCounts]:
+        prob, label, weight = _questions(rows, on_everyone)
+        batch_weight = jnp.max(jnp.sum(weight, axis=1))
+        counts = jax.vmap(count, (0, 0, None, 0))(prob, label, rows.groups, weight)
+        if axis is not None:
+            counts, batch_weight = jax.lax.psum((counts, batch_weight), axis)
+        joint = running(memory.joint, counts, memory.size, batch_weight, rho)
+        epsilon_q = jax.vmap(lambda j: epsilon(j, rates, concentration, together, temperature))(
+            joint
+        )
+        # a batch of other tasks' rows leaves the counts as they are
+        any_rows = batch_weight > 0
+        counted = any_rows & (memory.steps >= burn_in)
+        value = jnp.where(counted, jax.nn.relu(jnp.max(epsilon_q) - target), 0.0)
+        joint = jax.lax.stop_gradient(jnp.where(counted, joint, memory.joint))
+        steps = memory.steps + any_rows.astype(jnp.int32)
+        return value, RunningCounts(joint, memory.size, steps)
+
+    conditions = (everyone,) if on_everyone else (negatives, positives)
+    return Notion(
+        "differential_fairness",
+        conditions,
+        init,
+        apply,
+        CLASSES,
+        attributes,
+        crossed=True,
+    )
+
+
+def _questions(rows: TaskRows, on_everyone: bool) -> tuple[Array, Array, Array]:
+    """Probabilities ``[Q, B, K]``, one-hot labels ``[Q, B, Y]`` and weights ``[Q, B]``.
+
+    The classes of a multiclass task are the outcomes of one question; every label of a multilabel task is a question
+    with two outcomes.
+    """
+    weight = sum(rows.weights)
+    if rows.kind == "multiclass":
+        prob, label, weight = rows.prob[None], rows.label[None], weight[None, :, 0]
+    else:
+        prob = two(rows.prob.T)
+        label = two(rows.label.T)
+        weight = weight.T
+    if on_everyone:
+        label = jnp.ones((*label.shape[:2], 1))
+    return prob, label, weight

@@ -1,34 +1,42 @@
-"""Named rows: losses of a batch built from supervised losses and fairness notions, one file per family."""
+"""Objectives: named rows of losses of a batch, built from supervised losses and fairness notions."""
 
 from __future__ import annotations
 
-from fairjax.objectives._conditioned import (
-    conditioned,
-    conditioned_per_task,
+from fairjax.objectives._mta_f import mta_f, mta_f_rows
+from fairjax.objectives.drawn_weights import (
     log_uniform,
     normalised,
+    per_task_with_drawn_weights,
     uniform,
+    with_drawn_weights,
 )
-from fairjax.objectives._mta_f import mta_f, mta_f_rows
-from fairjax.objectives.differential import Counted, Differential, crossed, differentially_fair
-from fairjax.objectives.joint import jointly_fair
-from fairjax.objectives.rows import Terms, objective, per_task, weighted
+from fairjax.objectives.rows import objective, per_task, weighted
+from fairjax.objectives.terms import (
+    FairnessTerms,
+    Notions,
+    Penalty,
+    Predictions,
+    accuracy_terms,
+    fairness_terms,
+    predict,
+)
 
 __all__ = [
-    "Counted",
-    "Differential",
-    "Terms",
-    "conditioned",
-    "conditioned_per_task",
-    "crossed",
-    "differentially_fair",
-    "jointly_fair",
+    "FairnessTerms",
+    "Notions",
+    "Penalty",
+    "Predictions",
+    "accuracy_terms",
+    "fairness_terms",
     "log_uniform",
     "mta_f",
     "mta_f_rows",
     "normalised",
     "objective",
     "per_task",
+    "per_task_with_drawn_weights",
+    "predict",
     "uniform",
     "weighted",
+    "with_drawn_weights",
 ]

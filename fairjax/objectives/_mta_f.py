@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 
-from fairjax.core.types import Array, Dataset, Model, Objective, Spec
-from fairjax.objectives.rows import Notions, Terms, objective
+from fairjax.core.types import Array, Dataset, Model, Objective, PyTree, Spec
+from fairjax.models import scores as model_scores
+from fairjax.objectives.terms import Notions, accuracy_terms, fairness_terms, predict
 
 
 def mta_f_rows(
@@ -55,24 +56,33 @@ def mta_f(
     r: Array,
     scale_trunk: bool = True,
     reduction: str = "batch",
+    batch_size: int = 512,
 ) -> Objective:
     """MTA-F as an objective with the rows ``trunk`` and ``heads``; see :func:`mta_f_rows`.
 
-    Equal opportunity by false positives is a notion on ``negatives``, by true positives on ``positives``, equalized odds
-    on both. Rows without demographics count for accuracy alone.
+    Equal opportunity by false positives is a notion on ``negatives``, by true positives on ``positives``, equalized odds on
+    both. Rows without demographics count for accuracy alone.
     """
+    tasks = range(len(spec.tasks))
+    options = {"reduction": reduction, "batch_size": batch_size}
+    on_own = fairness_terms(spec, notion, **options)
+    on_exclusive = fairness_terms(spec, notion, on_exclusive=True, **options)
 
-    def values(scores: Array, batch: Dataset) -> tuple[Array, Array]:
-        terms = Terms(spec, scores, batch, notion, reduction)
-        tasks = range(len(spec.tasks))
-        return mta_f_rows(
-            [terms.accuracy(t) for t in tasks],
-            [terms.fairness(t) for t in tasks],
-            [terms.exclusive(t) for t in tasks],
-            weight,
-            lam,
-            r,
-            scale_trunk,
-        )
+    def init(key: Array, data: Dataset) -> PyTree:
+        del key
+        return on_own.init(data), on_exclusive.init(data)
 
-    return objective(model, ("trunk", "heads"), values)
+    def apply(
+        params: PyTree, batch: Dataset, key: Array, memory: PyTree
+    ) -> tuple[tuple[Array, Array], PyTree]:
+        del key
+        predictions = predict(spec, model_scores(model, params, batch.x))
+        loss = accuracy_terms(spec, predictions, batch, reduction)
+        own_values, own_memory = on_own.apply(predictions, batch, memory[0])
+        exclusive_values, exclusive_memory = on_exclusive.apply(predictions, batch, memory[1])
+        fairness = [on_own.of_task(own_values, t) for t in tasks]
+        exclusive = [on_exclusive.of_task(exclusive_values, t) for t in tasks]
+        rows = mta_f_rows(loss, fairness, exclusive, weight, lam, r, scale_trunk)
+        return rows, (own_memory, exclusive_memory)
+
+    return Objective(("trunk", "heads"), init, apply)

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 
 from fairjax.core.masked import divide
 from fairjax.core.types import Array, Dataset, Model, Objective, PyTree, Spec
-from fairjax.objectives.rows import Notions, Terms
+from fairjax.objectives.terms import Notions, accuracy_terms, fairness_terms, predict
 
 Draw = Callable[[Array, int], Array]  # key, D -> lambda [D, K]
 
@@ -64,13 +64,17 @@ def normalised(draw: Draw) -> Draw:
     return drawn
 
 
-def conditioned(
+Values = Callable[[Array, Dataset, PyTree], tuple[Sequence[Array], PyTree]]
+
+
+def with_drawn_weights(
     model: Model,
     rows: Sequence[str],
-    values: Callable[[Array, Dataset], Sequence[Array]],
+    values: Values,
     draw: Draw,
     blocks: int,
     *,
+    init: Callable[[Dataset], PyTree] = lambda data: (),
     reduction: str = "batch",
 ) -> Objective:
     """Losses under drawn weights, ``value_k = mean_d lambda_dk v_k(block d)``; see the head of this file.
@@ -78,14 +82,15 @@ def conditioned(
     Args:
       model: takes a condition of width K: the weights.
       rows: names of the K losses.
-      values: ``(scores [B/D, C], block) -> K scalars``, as of :func:`fairjax.objectives.objective`.
+      values: ``(scores [B/D, C], block, memory) -> (K scalars, memory)``.
       draw: ``(key, D) -> lambda [D, K]``: :func:`log_uniform`, :func:`uniform`, :func:`normalised` or a function of yours.
       blocks: D; the batch size B for a draw per row.
+      init: ``training data -> memory``; every block has its own copy.
       reduction: what ``values`` does: ``"batch"``, divide by the block's nominal rows, or ``"mean"``, by the rows that
         count; the mean over blocks does the same.
 
     Returns:
-      An objective with K rows, without memory.
+      An objective with K rows.
 
     Raises:
       ValueError: when traced, for a batch that D does not divide.
@@ -93,18 +98,29 @@ def conditioned(
     Source: Dosovitskiy and Djolonga, ICLR 2020; there with D = B or 1.
     """
 
+    def start(key: Array, data: Dataset) -> PyTree:
+        del key
+        copies = (blocks,)
+        return jax.tree.map(lambda a: jnp.broadcast_to(a, copies + jnp.shape(a)), init(data))
+
     def apply(
         params: PyTree, batch: Dataset, key: Array, memory: PyTree
     ) -> tuple[tuple[Array, ...], PyTree]:
         lam_dk = draw(key, blocks)
-        scores = model.predict(params["heads"], model.represent(params["trunk"], batch.x, lam_dk))
-        each = jax.vmap(lambda s, b: tuple(values(s, b)), 1)(
-            *_cut((scores, batch._replace(x=())), blocks)
-        )
-        share_d = _shares(batch.weight, blocks, reduction)
-        return tuple(jnp.sum(share_d * lam_dk[:, k] * v_d) for k, v_d in enumerate(each)), memory
+        z = model.represent(params["trunk"], batch.x, lam_dk)
+        scores = model.predict(params["heads"], z)
+        scores, rows_of_blocks = _cut((scores, batch._replace(x=())), blocks)
 
-    return Objective(tuple(rows), lambda key, data: (), apply)
+        def of_block(scores: Array, block: Dataset, memory: PyTree) -> tuple[tuple, PyTree]:
+            losses, memory = values(scores, block, memory)
+            return tuple(losses), memory
+
+        values_kd, memory = jax.vmap(of_block, (1, 1, 0))(scores, rows_of_blocks, memory)
+        share_d = _shares(batch.weight, blocks, reduction)
+        totals = [jnp.sum(share_d * lam_dk[:, k] * v_d) for k, v_d in enumerate(values_kd)]
+        return tuple(totals), memory
+
+    return Objective(tuple(rows), start, apply)
 
 
 def _cut(tree: PyTree, blocks: int) -> PyTree:
@@ -124,7 +140,7 @@ def _shares(weight: Array, blocks: int, reduction: str) -> Array:
     return divide(mass_d, jnp.sum(mass_d))
 
 
-def conditioned_per_task(
+def per_task_with_drawn_weights(
     model: Model,
     spec: Spec,
     draw: Draw,
@@ -132,8 +148,9 @@ def conditioned_per_task(
     *,
     notion: Notions | None = None,
     reduction: str = "batch",
+    batch_size: int = 512,
 ) -> Objective:
-    """Losses of :func:`fairjax.objectives.per_task` under drawn weights: ``L_t`` of all tasks, then ``F_t``.
+    """The terms of :func:`fairjax.objectives.per_task` under drawn weights: ``L_t`` of all tasks, then ``F_t``.
 
     Args:
       model: takes a condition of width K = T, or 2T with a notion.
@@ -141,15 +158,25 @@ def conditioned_per_task(
       draw: of weights ``[D, K]``, of the accuracy losses and then of the fairness losses.
       blocks: D.
       notion: the fairness notion, one per task where they differ; None leaves fairness out.
-      reduction: see :mod:`fairjax.objectives.rows`.
+      reduction: see :mod:`fairjax.objectives.terms`.
+      batch_size: rows of a full batch, for notions that count over minibatches.
     """
-    names, tasks = [t.name for t in spec.tasks], range(len(spec.tasks))
+    tasks = range(len(spec.tasks))
+    names = [task.name for task in spec.tasks]
+    penalties = () if notion is None else notion
+    per_block = max(batch_size // blocks, 1)
+    fairness = fairness_terms(spec, penalties, reduction=reduction, batch_size=per_block)
 
-    def values(scores: Array, block: Dataset) -> list[Array]:
-        terms = Terms(spec, scores, block, notion, reduction)
-        return [terms.accuracy(t) for t in tasks] + (
-            [] if notion is None else [terms.fairness(t) for t in tasks]
-        )
+    def values(scores: Array, block: Dataset, memory: PyTree) -> tuple[list[Array], PyTree]:
+        predictions = predict(spec, scores)
+        losses = accuracy_terms(spec, predictions, block, reduction)
+        if notion is None:
+            return losses, memory
+        gaps, memory = fairness.apply(predictions, block, memory)
+        return losses + [fairness.of_task(gaps, t) for t in tasks], memory
 
-    rows = names + ([] if notion is None else [f"fairness of {name}" for name in names])
-    return conditioned(model, rows, values, draw, blocks, reduction=reduction)
+    fairness_names = [] if notion is None else [f"fairness of {name}" for name in names]
+    rows = names + fairness_names
+    return with_drawn_weights(
+        model, rows, values, draw, blocks, init=fairness.init, reduction=reduction
+    )

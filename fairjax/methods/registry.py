@@ -1,0 +1,61 @@
+"""Methods by name: one line for each. The command line and saved studies take them from here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from fairjax import gradients
+from fairjax.methods._aggregated import fairness_surgery, linked, mgda_ub
+from fairjax.methods._blind import blind
+from fairjax.methods._mta_f import mta_f
+from fairjax.methods._transfer import sequential, transfer
+from fairjax.methods._yoto import yoto
+from fairjax.methods.context import Method, SweptNotions
+from fairjax.methods.scalarized import baseline, differential, vanilla
+
+
+def _without_notion(make: Callable[..., Method]) -> Callable[..., Method]:
+    """A factory that has no use for the study's notion."""
+    return lambda notion, **options: make(**options)
+
+
+def _links() -> dict[str, Callable[..., Method]]:
+    """Every gradient link, on one row per task and on rows of accuracy and of fairness."""
+    methods = {}
+    for name in sorted([*gradients.REGISTRY, "mgda_ub"]):
+        make = mgda_ub if name == "mgda_ub" else partial(linked, name=name)
+        methods[name] = make
+        methods[f"{name}_split"] = partial(make, split=True)
+    return methods
+
+
+# name -> factory ``(notion, **options) -> method``
+REGISTRY: dict[str, Callable[..., Method]] = {
+    "vanilla": _without_notion(vanilla),
+    "baseline": baseline,
+    "mta_f": mta_f,
+    "differential": _without_notion(differential),
+    "transfer": transfer,
+    "sequential": sequential,
+    "blind": _without_notion(blind),
+    "yoto": yoto,
+    "fairness_surgery": fairness_surgery,
+    **_links(),
+}
+
+
+def get(name: str, notion: SweptNotions, **options) -> Method:
+    """A method of the registry by name.
+
+    Args:
+      name: a key of ``REGISTRY``.
+      notion: of its fairness losses; a method without fairness losses has no use for it.
+      options: of the method, such as ``scale_trunk`` of MTA-F.
+
+    Raises:
+      ValueError: the name is not in the registry.
+    """
+    if name not in REGISTRY:
+        raise ValueError(f"method {name!r} is not one of {', '.join(REGISTRY)}")
+    return REGISTRY[name](notion, **options)
