@@ -16,7 +16,7 @@ from fairjax.models import scores as model_scores
 from fairjax.models import with_default_condition
 from fairjax.objectives import conditioned_per_task, weighted
 from fairjax.objectives._conditioned import Draw
-from fairjax.training import Runs
+from fairjax.training import Runs, draw_with_key
 
 
 def loss_weights(weight: Array, lam: Array) -> Array:
@@ -41,21 +41,11 @@ def drawn(weight: Range, lam: Range) -> Draw:
     """Loss weights of Baseline from ranges of ``w`` and ``lam``, ``(key, D) -> [D, 2T]``."""
 
     def draw(key: Array, count: int) -> Array:
-        one, two = jax.random.split(key)
-        return loss_weights(_place(weight, one, count), _place(lam, two, count))
+        weight_key, lam_key = jax.random.split(key)
+        weights = draw_with_key(weight, weight_key, count)
+        return loss_weights(weights, draw_with_key(lam, lam_key, count))
 
     return draw
-
-
-def _place(r: Range, key: Array, count: int) -> Array:
-    shape = (count, *np.shape(r.default))
-    if r.low is None:
-        return jnp.broadcast_to(jnp.asarray(r.default, jnp.float32), shape)
-    if r.simplex:  # exponential numbers over their sum are uniform on the simplex
-        parts = jax.random.exponential(key, shape)
-        return parts / jnp.sum(parts, axis=-1, keepdims=True)
-    u = jax.random.uniform(key, shape)
-    return r.low * (r.high / r.low) ** u if r.log else r.low + (r.high - r.low) * u
 
 
 def yoto(
@@ -67,7 +57,7 @@ def yoto(
     network answers for equal task weights and ``lam`` 1; :func:`scores_for` asks for any others.
 
     Args:
-      setup: its model is one of :func:`fairjax.models.conditioned` with ``condition = 2T``: the :func:`loss_weights`.
+      setup: its model is one of :func:`fairjax.models.conditioned_network` with ``condition = 2T``: the :func:`loss_weights`.
       weight: where task weights are drawn from; default uniform on the simplex, as a sweep of Baseline does.
       lam: where fairness weights are drawn from; default :func:`lam_drawn`.
       blocks: in how many blocks, each with weights of its own, a batch is cut; see :mod:`fairjax.objectives._conditioned`. On
@@ -144,7 +134,7 @@ def runs_for(
         raise ValueError(
             f"{len(trained.seed)} networks of {len(set(trained.seed.tolist()))} seeds; give one network per seed"
         )
-    if not any(name.startswith("params[") for name in trained.results):
+    if trained.params is None:
         raise ValueError("the sweep kept no parameters; sweep with keep=('params',)")
     points, seeds = len(hparams["lam"]), len(trained.seed)
     lam = np.asarray(loss_weights(hparams["weight"], hparams["lam"]))
@@ -159,7 +149,7 @@ def runs_for(
 
     found = []
     for member in range(seeds):
-        params = _params(model, trained, member)
+        params = jax.tree.map(lambda leaf, m=member: jnp.asarray(leaf[m]), trained.params)
         for first in range(0, points, chunk):
             index = np.minimum(
                 np.arange(first, first + chunk), points - 1
@@ -171,25 +161,20 @@ def runs_for(
                 )
             )
     joined = {name: np.concatenate([f[name] for f in found]) for name in found[0]}
-    results = {
+    metrics = {
         name: v.reshape(seeds, points, *v.shape[1:]).swapaxes(0, 1).reshape(v.shape)
         for name, v in joined.items()
     }
-    results["diverged"] = np.tile(trained.results["diverged"], points)
     return Runs(
-        np.repeat(np.arange(points), seeds),
-        np.tile(trained.seed, points),
-        {name: np.repeat(v, seeds, axis=0) for name, v in hparams.items()},
-        results,
-        program._cache_size(),
-        chunk,
-    )
-
-
-def _params(model: Model, trained: Runs, member: int) -> PyTree:
-    """Parameters of one member of a sweep, in the model's own structure."""
-    shapes = jax.eval_shape(model.init, jax.random.key(0))
-    return jax.tree.map_with_path(
-        lambda path, _: jnp.asarray(trained.results[f"params{jax.tree_util.keystr(path)}"][member]),
-        shapes,
+        point=np.repeat(np.arange(points), seeds),
+        seed=np.tile(trained.seed, points),
+        hparams={name: np.repeat(v, seeds, axis=0) for name, v in hparams.items()},
+        metrics=metrics,
+        diverged=np.tile(trained.diverged, points),
+        values=None,
+        scores={},
+        params=None,
+        record=(),
+        compilations=program._cache_size(),
+        chunk=chunk,
     )
