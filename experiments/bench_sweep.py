@@ -71,13 +71,11 @@ def ours(args) -> dict:
 
     jax.config.update("jax_num_cpu_devices", CORES)
     from fairjax.study import evaluator, points
-    from fairjax.training import mapped, measure_chunk, member, sweep
+    from fairjax.training import mapped, member, start_size, sweep
 
     (name, spec, splits), plan, devices = data(), plan_of(args), jax.local_devices()
     (made, hparams, seeds), evaluate = points(plan, spec, args.method), evaluator(spec)
-    chunk = args.chunk or measure_chunk(
-        made, plan.train_config, hparams, splits, args.runs, devices
-    )
+    chunk = args.chunk or start_size(args.runs, devices)
     program = mapped(member(made, plan.train_config, evaluate), devices)
     first = {k: v[np.arange(chunk * len(devices)) % args.runs] for k, v in hparams.items()}
     sweep(
@@ -102,7 +100,7 @@ def ours(args) -> dict:
         "compilations": runs.compilations,
         "peak_mb": peak,
         "jax": jax.__version__,
-        "diverged": int(runs.results["diverged"].sum()),
+        "diverged": int(runs.diverged.sum()),
         "ceiling": ceiling(devices),
         "flops": xla_flops(made, hparams, splits.train, plan.batch_size),
         "by_hand": hand_flops(plan, spec),
@@ -374,7 +372,7 @@ def main() -> None:
         "--batch-size", type=int, default=512, help="1024 in the paper's code, 512 in its text"
     )
     parser.add_argument("--peer-epochs", type=int, default=4)
-    parser.add_argument("--chunk", type=int, default=0, help="members per device; 0 measures")
+    parser.add_argument("--chunk", type=int, default=0, help="members per device; 0 chooses")
     args = parser.parse_args()
     if importlib.util.find_spec("torch") is None:
         sys.exit(

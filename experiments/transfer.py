@@ -227,7 +227,8 @@ class Bench:
                 devices=self.devices,
                 chunk=chunk,
             )
-            found = {name: v for name, v in runs.results.items() if v.ndim == 1}
+            found = {name: v for name, v in runs.metrics.items() if v.ndim == 1}
+            found["diverged"] = runs.diverged
             rows += [
                 self.row(seen, seed, {name: v[i] for name, v in found.items()})
                 for i, point in enumerate(points)

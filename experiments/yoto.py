@@ -138,19 +138,19 @@ VARIANTS = (
 )
 
 
-def conditioned_network(prepared, variant: Variant, plan):
+def model_and_recipe(prepared, variant: Variant, plan):
     """Model and recipe of a variant."""
     import optax
 
     from fairjax.methods import Context, yoto
     from fairjax.methods._yoto import lam_drawn
     from fairjax.methods.context import lam_range
-    from fairjax.models import conditioned, per_channel, scalar
+    from fairjax.models import conditioned_network, per_channel, scalar
     from fairjax.notions import Notion, gaussian_mmd, negatives
 
     spec, notion = prepared.spec, Notion(gaussian_mmd(plan.bandwidth), (negatives,))
     form = scalar() if variant.gain is None else per_channel(variant.hidden, variant.gain)
-    model = conditioned(
+    model = conditioned_network(
         spec, variant.trunk, plan.head, plan.embedding, condition=2 * len(spec.tasks), form=form
     )
     context = Context.paper(spec, model, notion, variant.learning_rate, plan.batch_size)
@@ -169,7 +169,7 @@ def answers(prepared, variant: Variant, size: Size, seeds: list[int], points: in
     from fairjax.training import grid as default
 
     plan, few = plan_of(size), evaluator_of(prepared.spec)
-    model, recipe = conditioned_network(prepared, variant, plan)
+    model, recipe = model_and_recipe(prepared, variant, plan)
     train_config = TrainConfig(size.epochs * variant.length, plan.batch_size)
     trained = sweep(
         recipe,
@@ -247,7 +247,7 @@ def seconds_per_epoch(prepared, size: Size, variant: Variant) -> dict[str, float
     recipe, hparams, _ = points(
         dataclasses.replace(plan, runs=8 * len(devices)), prepared.spec, "baseline"
     )
-    own = conditioned_network(prepared, variant, plan)[1]
+    own = model_and_recipe(prepared, variant, plan)[1]
     for name, made, many, where in (
         ("grid", recipe, hparams, devices),
         ("conditioned", own, default(own.space, {}), devices[:1]),

@@ -1,7 +1,10 @@
 """Supervised losses per task kind, and the probabilities that belong to the scores.
 
-In: scores ``[B, C]``, labels and mask ``[B, Y]``. Out: a loss per row and task, ``[B]``, 0 where the label is missing.
-Reductions live in :mod:`fairjax.objectives`.
+Inputs are scores ``[B, C]``, labels and mask ``[B, Y]``. The result is a loss per row and task,
+``[B]``, 0 where the label is missing. Reductions live in :mod:`fairjax.objectives`.
+
+The squared error is optax's. Both cross-entropies are our own: optax's are the same functions with
+other roundings, and the sigmoid one costs two logarithms where ours costs one.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from fairjax.core.masked import keep
 from fairjax.core.types import Array, Spec, Task
@@ -26,30 +30,30 @@ def softmax_cross_entropy(scores: Array, label: Array) -> Array:
     return -jnp.take_along_axis(jax.nn.log_softmax(scores), index, axis=1)[:, 0]
 
 
-def squared_error(score: Array, label: Array) -> Array:
-    """``(f - y)^2`` per element."""
-    return jnp.square(score - label)
-
-
 def row_losses(task: Task, scores: Array, labels: Array, mask: Array) -> tuple[Array, Array]:
     """The loss of every row on one task, and which rows count.
 
     Args:
-      task: binary and multilabel take sigmoid cross-entropy (labels of a row added up), multiclass softmax
-        cross-entropy, regression the squared error.
+      task: binary and multilabel take the sigmoid cross-entropy (summed over the labels of a row),
+        multiclass the softmax cross-entropy, regression the squared error.
       scores: the task's columns ``[B, c]``.
-      labels: the task's columns ``[B, y]``; anything (NaN too) where the mask is 0.
+      labels: the task's columns ``[B, y]``; any value (also NaN) where the mask is 0.
       mask: ``[B, y]``.
 
     Returns:
-      ``loss[B]`` in float32, 0 where nothing is known, and ``known[B]``, 1 where any label is known.
+      ``loss [B]`` in float32, 0 where no label is known, and ``known [B]``, 1 where any label is
+      known.
     """
-    scores, labels = scores.astype(jnp.float32), keep(labels, mask)
+    scores = scores.astype(jnp.float32)
+    labels = keep(labels, mask)
     known = jnp.max(mask, axis=1)
     if task.kind == "multiclass":
         return known * softmax_cross_entropy(scores, labels[:, 0]), known
-    each = squared_error if task.kind == "regression" else sigmoid_cross_entropy
-    return jnp.sum(mask * each(scores, labels), axis=1), known
+    if task.kind == "regression":
+        losses = optax.losses.squared_error(scores, labels)
+    else:
+        losses = sigmoid_cross_entropy(scores, labels)
+    return jnp.sum(mask * losses, axis=1), known
 
 
 def probabilities(spec: Spec, scores: Array | Sequence[Array]) -> list[Array]:
@@ -65,7 +69,7 @@ def probabilities(spec: Spec, scores: Array | Sequence[Array]) -> list[Array]:
         "binary": jax.nn.sigmoid,
         "multilabel": jax.nn.sigmoid,
         "multiclass": jax.nn.softmax,
-        "regression": lambda f: f,
+        "regression": lambda score: score,
     }
     if not isinstance(scores, list | tuple):
         scores = [scores[:, spec.score_slice(i)] for i in range(len(spec.tasks))]
@@ -76,10 +80,16 @@ def probabilities(spec: Spec, scores: Array | Sequence[Array]) -> list[Array]:
 
 
 def against_rest(spec: Spec, t: int, labels: Array, mask: Array) -> tuple[Array, Array]:
-    """Labels and mask of a task, ``[B, c]`` with a column per score column: of several classes each against the rest."""
-    task, y = spec.tasks[t], spec.label_slice(t)
-    label, known = labels[:, y], mask[:, y]
+    """Labels and mask of task ``t``, ``[B, c]``, one column per score column.
+
+    A multiclass task gives one column per class: 1 for the class, 0 for all other classes.
+    """
+    task = spec.tasks[t]
+    columns = spec.label_slice(t)
+    label = labels[:, columns]
+    known = mask[:, columns]
     if task.kind == "multiclass":
-        label = (label == jnp.arange(len(task.levels))[None]).astype(jnp.float32)
+        classes = jnp.arange(len(task.levels))[None]
+        label = (label == classes).astype(jnp.float32)
         known = jnp.broadcast_to(known, label.shape)
     return label, known

@@ -604,5 +604,5 @@ def test_training_by_hsic_lowers_the_correlation_as_lam_grows():
         data.splits,
         evaluate,
     )
-    seen = runs.results["correlation"]
+    seen = runs.metrics["correlation"]
     assert seen[0] > 0.4 and seen[2] < 0.5 * seen[0] and seen[2] < seen[1] < seen[0], seen

@@ -96,16 +96,18 @@ def both(recipe, train_config, values, data, record=None):
         chunk=size,
         devices=jax.local_devices()[:1],
         keep=("scores", "params"),
-    ).results
+    )
     run = alone(recipe, train_config, record)
     runs = [run({name: v[i] for name, v in points.items()}, data) for i in range(size)]
     for i, trained in enumerate(runs):
-        for path, leaf in jax.tree.leaves_with_path(trained.state.params):
-            np.testing.assert_allclose(
-                swept[f"params{jax.tree_util.keystr(path)}"][i], leaf, atol=2e-4
-            )
-    assert not swept["diverged"].any()
-    assert np.max(np.abs(swept["scores.test"][0] - swept["scores.test"][-1])) > 1e-2
+        member = jax.tree.map(lambda leaf, i=i: leaf[i], swept.params)
+        jax.tree.map(
+            lambda got, want: np.testing.assert_allclose(got, want, atol=2e-4),
+            member,
+            trained.state.params,
+        )
+    assert not swept.diverged.any()
+    assert np.max(np.abs(swept.scores["test"][0] - swept.scores["test"][-1])) > 1e-2
     return swept, runs, run
 
 
@@ -139,7 +141,7 @@ def test_running_counts_see_both_groups_where_a_batch_holds_one_row():
     )
     swept, *_ = both(recipe, TrainConfig(6, 1), {"rho": [0.0, 0.9]}, data)
     assert (
-        swept["gap"][1, 0] < 0.5 * swept["gap"][0, 0]
+        swept.metrics["gap"][1, 0] < 0.5 * swept.metrics["gap"][0, 0]
     )  # without memory one row is one group, and no gap is seen
 
     params, memory = alone(recipe, TrainConfig(5, N), lambda state: (state.params, state.memory))(
@@ -289,7 +291,7 @@ def test_a_bounded_multiplier_follows_the_violation_it_reads_from_memory():
         data,
         lambda state: (state.memory["violation"], optax.tree_utils.tree_get(state.opt_state, "mu")),
     )
-    assert swept["gap"][1, 0] < 0.7 * swept["gap"][0, 0]
+    assert swept.metrics["gap"][1, 0] < 0.7 * swept.metrics["gap"][0, 0]
     for bound, trained in zip((0.0, 1.0), runs, strict=True):
         violation, mu = trained.record
         want = [0.0]
@@ -373,7 +375,7 @@ def test_copies_stay_tied_until_an_event_splits_some_members_of_a_sweep():
         [True, True, False, False],
         [True, True, False, False],
     ]
-    kernel = swept["params['trunk']['kernel']"]
+    kernel = swept.params["trunk"]["kernel"]
     assert [np.array_equal(*k) for k in kernel] == [True, False, False]
     assert (
         tied(run({"tau": np.float32(0.0)}, alike)) == [True] * 4
@@ -424,7 +426,7 @@ def test_a_link_tries_steps_with_value_fn_and_never_climbs():
     swept, (modest, bold), _ = both(
         recipe, TrainConfig(12, N), {"rate": [0.5, 200.0]}, data, lambda state: state.opt_state[-1]
     )
-    total = swept["values"].sum(axis=-1)
+    total = swept.values.sum(axis=-1)
     assert np.all(np.diff(total, axis=1) <= 1e-6) and np.all(total[:, -1] < 0.8 * total[:, 0])
     assert (
         max(modest.record.mismatch.max(), bold.record.mismatch.max()) < 1e-6
@@ -509,17 +511,15 @@ def test_one_model_trained_on_drawn_weights_answers_for_the_knob():
 
     recipe = Recipe("conditioned", build, {"lam": Range(0.5)})
     swept, runs, _ = both(recipe, TrainConfig(100, N), {"lam": [0.0, 1.0]}, data)
-    for name in (n for n in swept if n.startswith("params")):
-        np.testing.assert_array_equal(
-            swept[name][0], swept[name][1]
-        )  # one training; only the question differs
+    for leaf in jax.tree.leaves(swept.params):
+        np.testing.assert_array_equal(leaf[0], leaf[1])  # one training; only the question differs
     asked, params = build({"lam": 0.123}).model, runs[0].state.params
-    for lam, scores in zip((0.0, 1.0), swept["scores.test"], strict=True):
+    for lam, scores in zip((0.0, 1.0), swept.scores["test"], strict=True):
         want = asked.predict(
             params["heads"], asked.represent(params["trunk"], data.x, condition=lam)
         )
         np.testing.assert_allclose(scores, want, atol=1e-3)
-    assert swept["gap"][1, 0] < 0.5 * swept["gap"][0, 0]
+    assert swept.metrics["gap"][1, 0] < 0.5 * swept.metrics["gap"][0, 0]
 
 
 # ------------------------------------------------------------------------------------- (g) two data sets in one
@@ -577,7 +577,7 @@ def test_two_data_sets_with_disjoint_labels_are_one_data_set():
         {"lam": Range(1.0)},
     )
     swept, runs, _ = both(recipe, TrainConfig(30, 32), {"lam": [0.0, 2.0]}, data)
-    of_a, of_b = swept["scores.test"][:, :N, 0], swept["scores.test"][:, N:, 1]
+    of_a, of_b = swept.scores["test"][:, :N, 0], swept.scores["test"][:, N:, 1]
     assert np.all(np.mean((of_a > 0) == a.labels[:, 0], axis=1) > 0.8)
     assert np.mean((of_b[0] > 0) == b.labels[:, 0]) > 0.8
     free, held = (float(rate_gap(jax.nn.sigmoid(s), b.groups, b.weight)) for s in of_b)

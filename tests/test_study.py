@@ -14,16 +14,26 @@ GAP = "false_positive_rate_difference"
 
 def runs(error, gap):
     """Runs of one seed each; ``error`` and ``gap`` are ``[M, T]``."""
-    results = {"diverged": np.zeros(len(error), bool)}
+    metrics = {}
     for split in ("validation", "test"):
         for t, task in enumerate(SPEC.tasks):
-            results |= {
+            metrics |= {
                 f"{split}.error[{task.name}]": np.float32(error)[:, t],
                 f"{split}.{GAP}[{task.name}|a]": np.float32(gap)[:, t],
             }
     at = np.arange(len(error))
     return Runs(
-        at, np.zeros(len(error), int), {"weight": np.full((len(error), 2), 0.5)}, results, 1, 1
+        point=at,
+        seed=np.zeros(len(error), int),
+        hparams={"weight": np.full((len(error), 2), 0.5)},
+        metrics=metrics,
+        diverged=np.zeros(len(error), bool),
+        values=None,
+        scores={},
+        params=None,
+        record=(),
+        compilations=1,
+        chunk=1,
     )
 
 

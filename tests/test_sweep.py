@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import random
 import shutil
@@ -10,27 +12,32 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 import scipy.stats
 from cases import dataset, tabular_spec, tiny_sweep
 
+from fairjax.core.disk import read_arrays
 from fairjax.core.types import Range
 from fairjax.training import (
     Runs,
     TrainConfig,
+    chunks,
     draw,
     fingerprint,
     grid,
     mapped,
-    measure_chunk,
     member,
+    start_size,
     sweep,
 )
 from fairjax.training import keys as member_keys
+from fairjax.training.chunks import ChunkSizes
 
 # ------------------------------------------------------------------------------------------------- points
 
@@ -105,7 +112,7 @@ def test_a_grid_is_the_product_with_defaults_elsewhere():
     assert {len(v) for v in grid(SPACE, {}).values()} == {1}
 
 
-def test_a_grid_over_an_unknown_knob_is_refused():
+def test_a_grid_over_an_unknown_hparam_is_refused():
     with pytest.raises(ValueError, match="no hparam 'lambda'; there are weight, lam, r, rate"):
         grid(SPACE, {"lambda": [1]})
 
@@ -132,7 +139,7 @@ def run(program=None, **how) -> Runs:
     recipe, train_config, hparams, seeds, data, evaluate = arguments()
     named = {
         "recipe": recipe,
-        "static": train_config,
+        "train_config": train_config,
         "hparams": hparams,
         "seeds": seeds,
         "splits": data,
@@ -154,9 +161,17 @@ def finished(program, tmp_path_factory) -> tuple[Runs, Path]:
 
 
 def identical(one: Runs, two: Runs, members=slice(None)):
-    assert set(one.results) == set(two.results)
-    for name, value in one.results.items():
-        np.testing.assert_array_equal(value[members], two.results[name][members], err_msg=name)
+    def same(path, got, want):
+        name = jax.tree_util.keystr(path)
+        np.testing.assert_array_equal(got[members], want[members], err_msg=name)
+
+    jax.tree.map_with_path(same, results(one), results(two))
+
+
+def results(runs: Runs) -> dict:
+    """Everything that the program returned."""
+    names = ("metrics", "diverged", "values", "scores", "params", "record")
+    return {name: getattr(runs, name) for name in names}
 
 
 def test_one_compilation_serves_all_chunks_and_the_ragged_last(finished):
@@ -179,23 +194,25 @@ def test_members_are_points_times_seeds(finished):
 
 
 def test_results_have_one_entry_per_member(finished):
-    results = finished[0].results
-    shapes = {
-        "error": (8, 2),
-        "square": (8,),
-        "diverged": (8,),
-        "values": (8, 2, 2),
-        "scores.validation": (8, 9, 2),
-        "scores.test": (8, 11, 2),
-        "params['trunk']['kernel']": (8, 4, 4),
-        "params['heads']['task1']['output']['bias']": (8, 1),
+    runs = finished[0]
+    assert runs.metrics["error"].shape == (8, 2) and runs.metrics["square"].shape == (8,)
+    assert runs.diverged.shape == (8,) and not runs.diverged.any()
+    assert runs.values.shape == (8, 2, 2)
+    assert {name: v.shape for name, v in runs.scores.items()} == {
+        "validation": (8, 9, 2),
+        "test": (8, 11, 2),
     }
-    assert {name: results[name].shape for name in shapes} == shapes
-    assert not results["diverged"].any()
-    test = arguments()[4].test
+    assert runs.params["trunk"]["kernel"].shape == (8, 4, 4)
+    assert runs.params["heads"]["task1"]["output"]["bias"].shape == (8, 1)
+    labels = arguments()[4].test.labels
     np.testing.assert_allclose(
-        results["error"][3], np.mean((results["scores.test"][3] > 0) != test.labels, axis=0)
+        runs.metrics["error"][3], np.mean((runs.scores["test"][3] > 0) != labels, axis=0)
     )
+
+
+def test_what_is_not_kept_is_absent():
+    runs = run(keep=(), chunk=8)
+    assert runs.scores == {} and runs.params is None and runs.record == ()
 
 
 def test_a_member_is_the_run_by_itself(finished):
@@ -205,15 +222,16 @@ def test_a_member_is_the_run_by_itself(finished):
     each, order = member_keys(0, runs.seed)
     for m in range(8):
         single = alone(each[m], order, {k: v[runs.point[m]] for k, v in hparams.items()}, data)
-        for name, value in single.items():
-            np.testing.assert_allclose(
-                runs.results[name][m], value, rtol=1e-4, atol=1e-5, err_msg=f"{m} {name}"
-            )
+        jax.tree.map(
+            lambda got, want, m=m: np.testing.assert_allclose(got[m], want, rtol=1e-4, atol=1e-5),
+            results(runs),
+            single,
+        )
 
 
 def test_points_of_one_seed_start_alike_and_seeds_differ(program):
     still = run(program, hparams={**arguments()[2], "learning_rate": np.zeros(4, np.float32)})
-    kernel = still.results["params['trunk']['kernel']"].reshape(4, 2, 4, 4)
+    kernel = still.params["trunk"]["kernel"].reshape(4, 2, 4, 4)
     np.testing.assert_array_equal(kernel, np.broadcast_to(kernel[:1], kernel.shape))
     assert np.any(kernel[0, 0] != kernel[0, 1])
 
@@ -225,7 +243,7 @@ def test_a_member_that_diverges_stays_in_its_lane(program, finished):
     wild = run(program, hparams={**hparams, "learning_rate": rates})
     identical(wild, finished[0], wild.point != 2)
     assert wild.compilations == 1
-    np.testing.assert_array_equal(wild.results["diverged"], wild.point == 2)
+    np.testing.assert_array_equal(wild.diverged, wild.point == 2)
 
 
 def test_members_that_are_not_finite_are_flagged_and_nobody_else(program, finished):
@@ -233,7 +251,7 @@ def test_members_that_are_not_finite_are_flagged_and_nobody_else(program, finish
     rates = hparams["learning_rate"].copy()
     rates[1] = 1e30
     wild = run(program, hparams={**hparams, "learning_rate": rates})
-    np.testing.assert_array_equal(wild.results["diverged"], wild.point == 1)
+    np.testing.assert_array_equal(wild.diverged, wild.point == 1)
     identical(wild, finished[0], wild.point != 1)
 
 
@@ -247,15 +265,230 @@ def lambda_program():
     """Stands in for a compiled program where its numbers do not matter."""
 
     def fake(each, order, batch, data):
-        return {"error": np.zeros(len(batch["lam"]))}
+        zeros = np.zeros(len(batch["lam"]))
+        return {
+            "metrics": {"error": zeros},
+            "diverged": zeros > 0,
+            "values": zeros,
+            "scores": {},
+            "params": None,
+            "record": (),
+        }
 
     fake._cache_size = lambda: 1
     return fake
 
 
-def test_the_chunk_is_measured_within_the_share_of_a_device():
-    recipe, train_config, hparams, _, data, _ = arguments()
-    assert measure_chunk(recipe, train_config, hparams, data, 2, jax.local_devices()[:1]) in (1, 2)
+@dataclasses.dataclass(frozen=True)
+class Device:
+    platform: str
+
+
+@pytest.mark.parametrize(
+    ("members", "count", "platform", "size"),
+    [
+        (2, 1, "cpu", 2),
+        (8, 1, "cpu", 8),
+        (9, 1, "cpu", 5),
+        (64, 2, "cpu", 8),
+        (72, 2, "cpu", 8),
+        (66, 2, "cpu", 7),
+        (200, 1, "gpu", 200),
+        (600, 2, "gpu", 150),
+    ],
+)
+def test_a_sweep_starts_with_even_chunks(members, count, platform, size):
+    assert start_size(members, [Device(platform)] * count) == size
+
+
+def simulated(seconds_per_chunk, members: int, compile_seconds: float, start: int = 8):
+    """Sizes of a sweep on one device in which a chunk of s members takes ``seconds_per_chunk(s)``."""
+    schedule = ChunkSizes([(0, start)], 1, tune=True)
+    compiled = set()
+    first = 0
+    while first < members:
+        schedule.decide(first, members)
+        size = schedule.size_at(first)
+        if first + size <= members:
+            new = size not in compiled
+            compiled.add(size)
+            schedule.record(seconds_per_chunk(size) + new * compile_seconds, new)
+        first += size
+    return schedule.sizes
+
+
+def test_a_short_sweep_keeps_its_size():
+    assert simulated(lambda size: size / 8, 100, 10.0) == [(0, 8)]
+    assert simulated(lambda size: 1.0, 30, 0.0) == [(0, 8)]
+
+
+def test_sizes_double_as_long_as_they_are_faster():
+    assert simulated(lambda size: max(size, 32) / 8, 10_000, 10.0) == [
+        (0, 8),
+        (16, 16),
+        (48, 32),
+        (112, 64),
+        (240, 32),
+    ]
+
+
+def test_sizes_halve_where_doubling_does_not_help():
+    slower = simulated(lambda size: size * max(size, 4), 10_000, 10.0)
+    assert slower == [(0, 8), (16, 16), (48, 4), (56, 2), (60, 4)]
+    assert simulated(lambda size: float(size), 10_000, 10.0) == [(0, 8), (16, 16), (48, 4), (56, 8)]
+
+
+def test_a_program_that_was_already_compiled_keeps_its_size():
+    schedule = ChunkSizes([(0, 8)], 1, tune=True)
+    schedule.record(1.0, compiled=False)
+    assert not schedule.decide(8, 10_000) and schedule.sizes == [(0, 8)]
+
+
+# ------------------------------------------------------------------------------------- sizes on real chunks
+
+MEMBERS = 40
+
+
+class Killed(Exception):
+    pass
+
+
+class Wrapped:
+    """A program that counts every new size as a compilation; ``fail(call, members)`` may raise."""
+
+    def __init__(self, program, fail=lambda call, members: None):
+        self.program, self.fail, self.lower = program, fail, program.lower
+        self.calls, self.sizes = 0, set()
+
+    def _cache_size(self):
+        return len(self.sizes)
+
+    def __call__(self, each, *rest):
+        self.calls += 1
+        self.fail(self.calls, len(each))
+        self.sizes.add(len(each))
+        return self.program(each, *rest)
+
+
+@pytest.fixture
+def eager(monkeypatch):
+    """Small sizes, and every size is worth a trial."""
+    monkeypatch.setattr(chunks, "CPU_LIMIT", 2)
+    monkeypatch.setattr(chunks, "ACCELERATOR_LIMIT", 2)
+    monkeypatch.setattr(chunks, "REPAY", -1.0)
+
+
+@pytest.fixture(scope="module")
+def sizes_program():
+    """A program of its own: it is compiled at several sizes."""
+    recipe, train_config, _, _, _, evaluate = arguments()
+    return mapped(member(recipe, train_config, evaluate, KEEP), jax.local_devices()[:1])
+
+
+@pytest.fixture(scope="module")
+def fixed(sizes_program) -> Runs:
+    return run(sizes_program, seeds=range(MEMBERS // 4), chunk=CHUNK)
+
+
+def long_run(program, **how) -> Runs:
+    return run(program, seeds=range(MEMBERS // 4), chunk=None, **how)
+
+
+def close(one: Runs, two: Runs):
+    jax.tree.map(
+        lambda got, want: np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5),
+        results(one),
+        results(two),
+    )
+
+
+def covered(folder: Path) -> list[tuple[int, int]]:
+    """First member and number of members of every chunk file."""
+    files = sorted(folder.glob("chunk-*.npz"))
+    return [
+        (int(file.stem.removeprefix("chunk-")), len(read_arrays(file)["diverged"]))
+        for file in files
+    ]
+
+
+def test_other_sizes_are_tried_on_chunks_that_count(sizes_program, fixed, eager, tmp_path):
+    runs = long_run(Wrapped(sizes_program), out=tmp_path)
+    close(runs, fixed)
+    sizes = json.loads((tmp_path / "manifest.json").read_text())["sizes"]
+    assert sizes[0] == [0, 2] and [4, 4] in sizes and runs.chunk == sizes[-1][1]
+    ends = [first + count for first, count in covered(tmp_path)]
+    assert [first for first, _ in covered(tmp_path)] == [0, *ends[:-1]] and ends[-1] == MEMBERS
+
+
+@pytest.mark.parametrize("call", [1, 2, 3, 4, 5, 6])
+def test_a_sweep_killed_in_a_trial_resumes_to_the_same_bytes(
+    sizes_program, fixed, eager, tmp_path, call
+):
+    def kill(number, members):
+        if number == call:
+            raise Killed
+
+    with pytest.raises(Killed):
+        long_run(Wrapped(sizes_program, kill), out=tmp_path)
+    sizes = json.loads((tmp_path / "manifest.json").read_text())["sizes"]
+    before = {file.name: file.read_bytes() for file in tmp_path.glob("*.npz")}
+    assert len(before) == call - 1
+    runs = long_run(Wrapped(sizes_program), out=tmp_path)
+    close(runs, fixed)
+    after = {file.name: file.read_bytes() for file in tmp_path.glob("*.npz")}
+    assert before.items() <= after.items()
+    assert json.loads((tmp_path / "manifest.json").read_text())["sizes"] == sizes
+    for name in random.Random(call).sample(sorted(after), 3):
+        (tmp_path / name).unlink()
+    identical(long_run(Wrapped(sizes_program), out=tmp_path), runs)
+    assert {file.name: file.read_bytes() for file in tmp_path.glob("*.npz")} == after
+
+
+def test_a_size_that_does_not_fit_into_memory_is_given_up(sizes_program, fixed, eager, tmp_path):
+    def full(number, members):
+        if members > 2:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+    runs = long_run(Wrapped(sizes_program, full), out=tmp_path)
+    close(runs, fixed)
+    assert json.loads((tmp_path / "manifest.json").read_text())["sizes"] == [[0, 2]]
+    with pytest.raises(jax.errors.JaxRuntimeError, match="out of memory"):
+        run(Wrapped(sizes_program, full))
+
+
+class Name(NamedTuple):
+    """A key of metrics that is no string."""
+
+    split: str
+    metric: str
+
+    def __str__(self):
+        return f"{self.split}.{self.metric}"
+
+
+def test_keys_of_metrics_come_back_from_disk(tmp_path):
+    def evaluate(scores, data):
+        return {Name(split, "mean"): jnp.mean(values) for split, values in scores.items()}
+
+    how = {"evaluate": evaluate, "keep": (), "chunk": 8, "out": tmp_path}
+    for runs in (run(**how), run(**how)):
+        assert set(runs.metrics) == {Name("validation", "mean"), Name("test", "mean")}
+    assert "metrics.test.mean" in read_arrays(tmp_path / "chunk-0000000.npz")
+
+
+def test_results_that_share_a_name_are_refused(tmp_path):
+    def evaluate(scores, data):
+        return {"a.b": jnp.zeros(()), "a": {"b": jnp.zeros(())}}
+
+    with pytest.raises(ValueError, match=r"share a name, such as 'metrics.a.b': rename one"):
+        run(evaluate=evaluate, keep=(), chunk=8, out=tmp_path)
+
+
+def test_a_chunk_file_with_other_members_is_refused(program, finished, tmp_path):
+    shutil.copytree(finished[1], tmp_path, dirs_exist_ok=True)
+    shutil.copy(tmp_path / "chunk-0000006.npz", tmp_path / "chunk-0000000.npz")
+    with pytest.raises(ValueError, match=r"holds 2 members, expected 3. Delete the file"):
+        run(program, out=tmp_path)
 
 
 # ------------------------------------------------------------------------------------------------- resuming
@@ -284,9 +517,9 @@ OTHER = {
     "seeds": {"seeds": (0, 8)},
     "points": {"hparams": {k: v[:3] for k, v in arguments()[2].items()}},
     "hparams": {"hparams": {**arguments()[2], "lam": arguments()[2]["lam"] + 1}},
-    "epochs": {"static": TrainConfig(4, 8)},
-    "batch_size": {"static": TrainConfig(2, 4)},
-    "block": {"static": TrainConfig(2, 8, 2)},
+    "epochs": {"train_config": TrainConfig(4, 8)},
+    "batch_size": {"train_config": TrainConfig(2, 4)},
+    "block": {"train_config": TrainConfig(2, 8, 2)},
     "root": {"root": 1},
     "recipe": {"recipe": arguments()[0]._replace(name="other")},
     "keep": {"keep": ()},
@@ -332,8 +565,8 @@ def test_losses_that_grow_tenfold_are_flagged_though_finite():
         hparams={**{k: v[:2] for k, v in hparams.items()}, "factor": factor},
         seeds=(0,),
     )
-    assert np.isfinite(out.results["values"]).all()
-    np.testing.assert_array_equal(out.results["diverged"], [False, True])
+    assert np.isfinite(out.values).all()
+    np.testing.assert_array_equal(out.diverged, [False, True])
 
 
 SCRIPT = """
@@ -382,7 +615,8 @@ jax.config.update("jax_num_cpu_devices", 2)
 import numpy as np
 import test_sweep
 runs = test_sweep.run(devices=jax.local_devices(), chunk=2)
-np.savez(sys.argv[2], devices=jax.local_device_count(), compilations=runs.compilations, **runs.results)
+leaves = jax.tree.leaves(test_sweep.results(runs))
+np.savez(sys.argv[2], *leaves, devices=jax.local_device_count(), compilations=runs.compilations)
 """
 
 
@@ -393,5 +627,5 @@ def test_two_devices_give_the_numbers_of_one(finished, tmp_path):
     assert process.returncode == 0, errors
     with np.load(tmp_path / "two.npz") as two:
         assert two["devices"] == 2 and two["compilations"] == 1
-        for name, value in finished[0].results.items():
-            np.testing.assert_allclose(two[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+        for i, value in enumerate(jax.tree.leaves(results(finished[0]))):
+            np.testing.assert_allclose(two[f"arr_{i}"], value, rtol=1e-4, atol=1e-5)

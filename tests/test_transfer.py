@@ -308,6 +308,6 @@ def test_one_sweep_over_lambda_lowers_epsilon_where_demographics_are_known():
         devices=jax.local_devices()[:1],
     )
     assert runs.compilations == 1
-    found = runs.results["epsilon"].reshape(3, 2).mean(axis=1)
+    found = runs.metrics["epsilon"].reshape(3, 2).mean(axis=1)
     assert found[0] > found[1] > found[2] and found[2] < 0.5 * found[0], found
-    assert (runs.results["spread"] > 0.01).all()
+    assert (runs.metrics["spread"] > 0.01).all()

@@ -21,7 +21,7 @@ from fairjax.gradients import sum_rows
 from fairjax.methods import Context, baseline, loss_weights, runs_for, scores_for, yoto
 from fairjax.methods._yoto import drawn, lam_drawn
 from fairjax.models import (
-    conditioned,
+    conditioned_network,
     modulated,
     per_channel,
     scalar,
@@ -51,7 +51,7 @@ LAM = np.random.default_rng(0).uniform(0.05, 4.0, (B, W)).astype(np.float32)
 @functools.cache
 def network(form: str, trunk=(6, 5)):
     """A conditioned network of which no parameter is zero, and rows with an unseen level."""
-    model = conditioned(SPEC, trunk, (4,), 3, condition=W, form=FORMS[form])
+    model = conditioned_network(SPEC, trunk, (4,), 3, condition=W, form=FORMS[form])
     rng = np.random.default_rng(1)
     params = jax.tree.map(
         lambda s: rng.normal(size=s.shape).astype(np.float32),
@@ -126,7 +126,7 @@ def test_both_forms_are_what_numpy_says_for_one_condition_some_and_one_per_row(f
 def test_without_the_nets_of_the_condition_it_is_the_network_without_a_condition(trunk):
     plain, model = (
         shared_bottom(SPEC, trunk, (4,), 3),
-        conditioned(SPEC, trunk, (4,), 3, condition=W),
+        conditioned_network(SPEC, trunk, (4,), 3, condition=W),
     )
     x = network("original")[2]
 
@@ -159,7 +159,7 @@ def test_without_the_nets_of_the_condition_it_is_the_network_without_a_condition
 
 def test_anybodys_representation_is_modulated():
     inner = shared_bottom(SPEC, (6,), (4,), 3)
-    own = conditioned(SPEC, (6,), (4,), 3, condition=W, form=scalar(5))
+    own = conditioned_network(SPEC, (6,), (4,), 3, condition=W, form=scalar(5))
     both = modulated(inner, 6, condition=W, form=scalar(5)), own
 
     @jax.jit
@@ -213,7 +213,7 @@ def test_a_condition_of_another_shape_is_refused():
         with pytest.raises(ValueError, match=why):
             model.represent(params["trunk"], x, condition)
     with pytest.raises(ValueError, match="at least one layer"):
-        conditioned(SPEC, (), condition=W)
+        conditioned_network(SPEC, (), condition=W)
 
 
 # ----------------------------------------------------------------------- many conditions at once
@@ -229,7 +229,7 @@ def test_scores_over_many_conditions_are_those_of_a_loop(form):
 
 def test_the_first_product_is_made_once_for_all_conditions():
     spec = tabular_spec(levels=(200,))
-    model = conditioned(spec, (16,), (2,), 3, condition=W, form=per_channel(2))
+    model = conditioned_network(spec, (16,), (2,), 3, condition=W, form=per_channel(2))
     params, x = jax.eval_shape(model.init, jax.random.key(0)), dataset(spec, 64, 0).x
 
     def flops(conditions):
@@ -428,7 +428,7 @@ def evaluate(scores, data):
 def test_one_network_stands_in_for_a_sweep_of_baseline():
     data = splits(SPEC, 40)
     plan = StudyConfig(methods=("baseline",), reference_seeds=2, seeds=2, batch_size=20, epochs=2)
-    own = conditioned(SPEC, (4,), (3,), 2, condition=W, form=per_channel(3))
+    own = conditioned_network(SPEC, (4,), (3,), 2, condition=W, form=per_channel(3))
     recipe = yoto(Context.paper(SPEC, own, FPR, 0.05, 20), blocks=2)
     plain = Context.paper(SPEC, shared_bottom(SPEC, (4,), (3,), 2), FPR, 0.05, 20)
     hparams = grid(
@@ -441,7 +441,7 @@ def test_one_network_stands_in_for_a_sweep_of_baseline():
     )
     runs = runs_for(own, trained, hparams, data, evaluate, chunk=4)
     apart = sweep(baseline(plain), plan.train_config, hparams, seeds, data, evaluate)
-    assert set(apart.results) - {"values"} == set(runs.results)
+    assert set(apart.metrics) == set(runs.metrics)
     for got, want in (
         (runs.point, apart.point),
         (runs.seed, apart.seed),
@@ -449,15 +449,16 @@ def test_one_network_stands_in_for_a_sweep_of_baseline():
     ):
         np.testing.assert_array_equal(got, want)
     # the point that the network answers for unasked is point 4: equal weights, lam 1
-    for name in runs.results:
+    for name in runs.metrics:
         np.testing.assert_allclose(
-            runs.results[name][8:10], trained.results[name], rtol=1e-4, atol=1e-5, err_msg=name
+            runs.metrics[name][8:10], trained.metrics[name], rtol=1e-4, atol=1e-5, err_msg=name
         )
     single = apart._replace(
         point=apart.point[:4],
         seed=np.tile(seeds, 2),
         hparams={k: v[:4] for k, v in apart.hparams.items()},
-        results={k: v[:4] for k, v in apart.results.items()},
+        metrics={k: v[:4] for k, v in apart.metrics.items()},
+        diverged=apart.diverged[:4],
     )
     table, _ = assemble(plan, SPEC, {"single_task": single, "baseline": apart, "yoto": runs})
     assert np.sum(table["method"] == "yoto") == 12 and np.isfinite(table["test.are"]).all()
@@ -506,7 +507,7 @@ def test_one_network_follows_the_frontier_of_networks_trained_apart():
             {},
         )
 
-    model = conditioned(spec, **setting, condition=2, form=per_channel(16))
+    model = conditioned_network(spec, **setting, condition=2, form=per_channel(16))
     train = jax.jit(
         make_train(TrainConfig(800, 16, 100), build(model, log_uniform([0.2, 0.2], [5.0, 5.0]), 16))
     )

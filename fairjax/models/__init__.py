@@ -1,21 +1,22 @@
-"""Networks behind the :class:`fairjax.core.types.Model` triple: ours from flax modules, and anybody's."""
+"""Networks behind the :class:`fairjax.core.types.Model` triple: our own, and any other."""
 
 from fairjax.models.adapters import from_equinox, from_linen, from_nnx
 from fairjax.models.film import (
     Form,
-    conditioned,
+    conditioned_network,
     modulated,
     per_channel,
     scalar,
     with_default_condition,
 )
+from fairjax.models.registry import REGISTRY, network
 from fairjax.models.tabular import scores, shared_bottom
-from fairjax.models.text import network, text_encoder
+from fairjax.models.text import text_encoder
 
 __all__ = [
+    "REGISTRY",
     "Form",
-    "with_default_condition",
-    "conditioned",
+    "conditioned_network",
     "from_equinox",
     "from_linen",
     "from_nnx",
@@ -26,4 +27,5 @@ __all__ = [
     "scores",
     "shared_bottom",
     "text_encoder",
+    "with_default_condition",
 ]

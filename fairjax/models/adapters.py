@@ -1,7 +1,7 @@
-"""Anybody's trunk and heads as a :class:`fairjax.core.types.Model`: flax linen, flax nnx, equinox.
+"""Any trunk and heads as a :class:`fairjax.core.types.Model`: flax linen, flax nnx, equinox.
 
-A model written as one module needs none of this: links take its gradients as they are, and a ``Model`` by hand is three
-functions.
+A model that is one module does not need this: links take its gradients as they are, and a ``Model``
+by hand is three functions.
 """
 
 from __future__ import annotations
@@ -19,31 +19,44 @@ if TYPE_CHECKING:
     from flax import nnx
 
 
-def _model(parts: Callable[[Array, PyTree], tuple], apply: Callable, x: PyTree) -> Model:
-    """``parts(key, x) -> (trunk, heads)`` parameters; ``apply(which, params, *inputs)``."""
+def _model(init_parts: Callable[[Array, PyTree], tuple], apply: Callable, x: PyTree) -> Model:
+    """Build a model from both parts.
+
+    Args:
+      init_parts: ``init_parts(key, x)`` gives the parameters of trunk and heads.
+      apply: ``apply("trunk" or "heads", params, *inputs)``.
+      x: some rows of inputs.
+    """
 
     def init(key: Array) -> PyTree:
-        trunk, heads = parts(key, x)
+        trunk, heads = init_parts(key, x)
         return {"trunk": trunk, "heads": heads}
 
     def represent(params: PyTree, x: PyTree, condition: Array | None = None) -> PyTree:
-        return (
-            apply("trunk", params, x) if condition is None else apply("trunk", params, x, condition)
-        )
+        inputs = (x,) if condition is None else (x, condition)
+        return apply("trunk", params, *inputs)
 
     def predict(params: PyTree, z: PyTree) -> Array:
         return apply("heads", params, z)
 
     params = jax.eval_shape(init, jax.random.key(0))
-    found = jax.eval_shape(lambda p: predict(p["heads"], represent(p["trunk"], x)), params)
+    scores = jax.eval_shape(lambda p: predict(p["heads"], represent(p["trunk"], x)), params)
     rows = jax.tree.leaves(x)[0].shape[0]
-    if getattr(found, "ndim", None) != 2 or found.shape[0] != rows:
-        told = jax.tree.map(lambda a: a.shape, found)
+    if getattr(scores, "ndim", None) != 2 or scores.shape[0] != rows:
+        shapes = jax.tree.map(lambda leaf: leaf.shape, scores)
         raise ValueError(
-            f"the heads give {told} for {rows} rows; a model gives scores [rows, columns], one column per number "
-            "to predict: concatenate the tasks' outputs along the last axis"
+            f"the heads give {shapes} for {rows} rows; a model gives scores [rows, columns], one "
+            "column per number to predict: concatenate the tasks' outputs along the last axis"
         )
     return Model(init, represent, predict)
+
+
+def _refuse_state(part: str, names: list[str]) -> None:
+    if names:
+        raise ValueError(
+            f"the {part} module has {', '.join(names)} beside its parameters; use a module without "
+            "them"
+        )
 
 
 def from_linen(trunk: nn.Module, heads: nn.Module, x: PyTree) -> Model:
@@ -55,76 +68,78 @@ def from_linen(trunk: nn.Module, heads: nn.Module, x: PyTree) -> Model:
       x: some rows of inputs, for shapes.
 
     Raises:
-      ValueError: for modules with other collections than parameters (running statistics, say), which a pure function of
-        parameters cannot carry; for heads that do not give ``[B, C]``.
+      ValueError: for modules with other collections than parameters (running statistics, say),
+        because a pure function of the parameters cannot carry them; for heads that do not give
+        ``[B, C]``.
     """
     modules = {"trunk": trunk, "heads": heads}
 
-    def start(which: str, key: Array, inputs: PyTree) -> tuple[PyTree, PyTree]:
-        out, variables = modules[which].init_with_output(key, inputs)
-        others = sorted(set(variables) - {"params"})
-        if others:
-            raise ValueError(
-                f"the {which} module has {', '.join(others)} beside its parameters; use a module without them"
-            )
-        return out, variables.get("params", {})
+    def init_part(part: str, key: Array, inputs: PyTree) -> tuple[PyTree, PyTree]:
+        output, variables = modules[part].init_with_output(key, inputs)
+        _refuse_state(part, sorted(set(variables) - {"params"}))
+        return output, variables.get("params", {})
 
-    def parts(key: Array, x: PyTree) -> tuple[PyTree, PyTree]:
-        one, two = jax.random.split(key)
-        z, body = start("trunk", one, x)
-        return body, start("heads", two, z)[1]
+    def init_parts(key: Array, x: PyTree) -> tuple[PyTree, PyTree]:
+        trunk_key, heads_key = jax.random.split(key)
+        z, trunk_params = init_part("trunk", trunk_key, x)
+        _, heads_params = init_part("heads", heads_key, z)
+        return trunk_params, heads_params
 
-    return _model(
-        parts, lambda which, params, *inputs: modules[which].apply({"params": params}, *inputs), x
-    )
+    def apply(part: str, params: PyTree, *inputs: PyTree) -> PyTree:
+        return modules[part].apply({"params": params}, *inputs)
+
+    return _model(init_parts, apply, x)
 
 
 def from_nnx(
     trunk: Callable[[nnx.Rngs], nnx.Module], heads: Callable[[nnx.Rngs], nnx.Module], x: PyTree
 ) -> Model:
-    """Two nnx modules, given as what makes them, as a model; parameters are their ``nnx.Param`` states.
+    """Two nnx modules as a model, each given by a function that makes it.
 
+    Parameters are their ``nnx.Param`` states.
     ``from_nnx(lambda rngs: nnx.Linear(6, 3, rngs=rngs), Heads, x)``.
 
     Args:
-      trunk: makes the trunk from ``nnx.Rngs``; it takes B rows at a time.
+      trunk: makes the trunk from ``nnx.Rngs``; the trunk takes B rows at a time.
       heads: makes the heads, ``z -> scores [B, C]``.
       x: some rows of inputs, for shapes.
 
     Raises:
-      ValueError: for modules with other variables than parameters; for heads that do not give ``[B, C]``.
+      ValueError: for modules with other variables than parameters; for heads that do not give
+        ``[B, C]``.
     """
     from flax import nnx
 
     makers = {"trunk": trunk, "heads": heads}
 
-    def split(which: str, key: Array) -> tuple:
-        return nnx.split(makers[which](nnx.Rngs(key)), nnx.Param, ...)
+    def split(part: str, key: Array) -> tuple:
+        return nnx.split(makers[part](nnx.Rngs(key)), nnx.Param, ...)
 
     graphs = {}
-    for which in makers:
-        graphs[which], _, rest = split(which, jax.random.key(0))
-        others = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(rest)]
-        if others:
-            raise ValueError(
-                f"the {which} module has {', '.join(others)} beside its parameters; use a module without them"
-            )
+    for part in makers:
+        graphs[part], _, state = split(part, jax.random.key(0))
+        variables = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(state)]
+        _refuse_state(part, variables)
 
-    def parts(key: Array, x: PyTree) -> tuple[PyTree, PyTree]:
-        one, two = jax.random.split(key)
-        return split("trunk", one)[1], split("heads", two)[1]
+    def init_parts(key: Array, x: PyTree) -> tuple[PyTree, PyTree]:
+        trunk_key, heads_key = jax.random.split(key)
+        _, trunk_params, _ = split("trunk", trunk_key)
+        _, heads_params, _ = split("heads", heads_key)
+        return trunk_params, heads_params
 
-    return _model(
-        parts, lambda which, params, *inputs: nnx.merge(graphs[which], params)(*inputs), x
-    )
+    def apply(part: str, params: PyTree, *inputs: PyTree) -> PyTree:
+        return nnx.merge(graphs[part], params)(*inputs)
+
+    return _model(init_parts, apply, x)
 
 
 def from_equinox(
     trunk: Callable[[Array], eqx.Module], heads: Callable[[Array], eqx.Module], x: PyTree
 ) -> Model:
-    """Two equinox modules, given as what makes them from a key, as a model; parameters are their inexact arrays.
+    """Two equinox modules as a model, each given by a function that makes it from a key.
 
-    ``from_equinox(lambda key: eqx.nn.Linear(6, 3, key=key), Heads, x)``. As is usual in equinox, modules take one row.
+    Parameters are their inexact arrays. As is usual in equinox, modules take one row.
+    ``from_equinox(lambda key: eqx.nn.Linear(6, 3, key=key), Heads, x)``.
 
     Args:
       trunk: makes the trunk from a key.
@@ -138,20 +153,22 @@ def from_equinox(
     import equinox as eqx
 
     makers = {"trunk": trunk, "heads": heads}
-    train_config = {
-        which: eqx.partition(make(jax.random.key(0)), eqx.is_inexact_array)[1]
-        for which, make in makers.items()
-    }
 
-    def parts(key: Array, x: PyTree) -> tuple[PyTree, ...]:
-        keys = jax.random.split(key)
-        return tuple(
-            eqx.partition(make(k), eqx.is_inexact_array)[0]
-            for make, k in zip(makers.values(), keys, strict=True)
-        )
+    def split(part: str, key: Array) -> tuple[PyTree, PyTree]:
+        return eqx.partition(makers[part](key), eqx.is_inexact_array)
 
-    def apply(which: str, params: PyTree, inputs: PyTree, *shared: Array) -> Array:
-        module = eqx.combine(params, train_config[which])
+    static = {}
+    for part in makers:
+        _, static[part] = split(part, jax.random.key(0))
+
+    def init_parts(key: Array, x: PyTree) -> tuple[PyTree, PyTree]:
+        trunk_key, heads_key = jax.random.split(key)
+        trunk_params, _ = split("trunk", trunk_key)
+        heads_params, _ = split("heads", heads_key)
+        return trunk_params, heads_params
+
+    def apply(part: str, params: PyTree, inputs: PyTree, *shared: Array) -> Array:
+        module = eqx.combine(params, static[part])
         return jax.vmap(lambda row: module(row, *shared))(inputs)
 
-    return _model(parts, apply, x)
+    return _model(init_parts, apply, x)

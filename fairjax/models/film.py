@@ -1,11 +1,12 @@
-"""Networks that are told the weights of their losses: feature-wise modulation (FiLM) of the trunk by a condition.
+"""Networks that know the weights of their losses: feature-wise modulation (FiLM) by a condition.
 
-In: inputs of B rows and a condition, ``[W]`` for all rows, or ``[R, W]`` where R divides B and row i has condition ``i mod R``
-(so ``[B, W]`` is one per row). Out: a :class:`fairjax.core.types.Model` whose ``represent`` takes that condition. Parameters of the
-trunk are ``{"body": those of the network without a condition, "film": those of the modulation}``.
+The inputs are B rows and a condition: ``[W]`` for all rows, or ``[R, W]`` where R divides B and row
+i has condition ``i mod R`` (so ``[B, W]`` is one per row). The result is a
+:class:`fairjax.core.types.Model` whose ``represent`` takes that condition. The trunk's parameters
+are ``{"body": those of the network without a condition, "film": those of the modulation}``.
 
-What a condition does is made once per condition, not once per row, and the first layer's product does not depend on it: many
-conditions of the same rows cost little more than one.
+Scale and shift are computed once per condition, not once per row, and the first layer's product
+does not depend on the condition. So many conditions of the same rows cost little more than one.
 """
 
 from __future__ import annotations
@@ -25,106 +26,111 @@ Films = list[tuple[Array, Array]]  # scale and shift of every layer, [F or 1, R]
 
 
 class Form(NamedTuple):
-    """How a condition becomes a scale and a shift per layer, and where in a layer they act."""
+    """How a condition becomes a scale and a shift per layer, and where in a layer they act.
 
-    init: Callable[
-        [Array, int, tuple[int, ...]], PyTree
-    ]  # key, width of the condition, widths of the layers
-    apply: Callable[[PyTree, Array], Films]  # parameters, condition [R, W]
-    activate: Callable[
-        [Array, Array, Array], Array
-    ]  # sums of a layer [F, B], scale, shift -> activations
+    ``init(key, width of the condition, widths of the layers) -> params``;
+    ``apply(params, condition [R, W]) -> Films``;
+    ``activate(sums of a layer [F, B], scale, shift) -> activations``.
+    """
+
+    init: Callable[[Array, int, tuple[int, ...]], PyTree]
+    apply: Callable[[PyTree, Array], Films]
+    activate: Callable[[Array, Array, Array], Array]
 
 
 def per_channel(hidden: int = 64, gain: float = 0.1, floor: float = 1e-2) -> Form:
-    """The original form: ``relu((1 + gain f(log c)) z + gain g(log c))``, a scale and a shift for every channel.
+    """The original form: ``relu((1 + gain f(log c)) z + gain g(log c))``.
 
-    ``f`` and ``g`` are networks of one hidden ReLU layer, two for each layer of the trunk.
+    It has a scale and a shift for every channel. ``f`` and ``g`` are networks of one hidden ReLU
+    layer, two for each layer of the trunk.
 
     Args:
       hidden: width of their hidden layers.
-      gain: how far they reach; at 0 the network is one without a condition. The original's 0.1 learns to tell conditions
-        apart slowly: in a short training 1 did better (experiments/yoto.py).
+      gain: strength of the modulation; at 0 the network ignores the condition. With the original's
+        0.1 the network learns slowly to distinguish conditions: in a short training 1 did better
+        (experiments/yoto.py).
       floor: smaller entries of a condition count as this one; a weight of 0 has no logarithm.
 
-    Source: Dosovitskiy and Djolonga, You Only Train Once: Loss-conditional training of deep networks, ICLR 2020; 256 hidden
-    units there, and no floor, since weights are drawn from an interval above 0.
+    Source: Dosovitskiy and Djolonga, You Only Train Once: Loss-conditional training of deep
+    networks, ICLR 2020; 256 hidden units there, and no floor, since weights are drawn from an
+    interval above 0.
     """
 
     def init(key: Array, condition: int, widths: tuple[int, ...]) -> PyTree:
         keys = jax.random.split(key, (len(widths), 2))
-        return {
-            f"layer_{i}": {
-                "scale": _mlp(one, condition, hidden, width),
-                "shift": _mlp(two, condition, hidden, width),
+        params = {}
+        for i, width in enumerate(widths):
+            params[f"layer_{i}"] = {
+                "scale": _init_mlp(keys[i, 0], condition, hidden, width),
+                "shift": _init_mlp(keys[i, 1], condition, hidden, width),
             }
-            for i, ((one, two), width) in enumerate(zip(keys, widths, strict=True))
-        }
+        return params
 
     def apply(params: PyTree, condition: Array) -> Films:
-        seen = jnp.log(jnp.maximum(condition, floor))
-        return [
-            (1.0 + gain * _run(p["scale"], seen), gain * _run(p["shift"], seen))
-            for p in (params[f"layer_{i}"] for i in range(len(params)))
-        ]
+        logarithm = jnp.log(jnp.maximum(condition, floor))
+        films = []
+        for i in range(len(params)):
+            layer = params[f"layer_{i}"]
+            scale = 1.0 + gain * _apply_mlp(layer["scale"], logarithm)
+            shift = gain * _apply_mlp(layer["shift"], logarithm)
+            films.append((scale, shift))
+        return films
 
     return Form(init, apply, lambda z, scale, shift: nn.relu(scale * z + shift))
 
 
 def scalar(hidden: int = 10) -> Form:
-    """The form of the fair multi-task paper's code: ``f_l(c) relu(z) + g_l(c)``, one scale and one shift per layer l.
+    """The form of the fair multi-task paper's code: ``f_l(c) relu(z) + g_l(c)``.
 
-    ``f`` and ``g`` look at the condition as it is through one hidden ReLU layer each, with an output per layer; nothing
-    centres the scale at 1.
+    It has one scale and one shift per layer l. ``f`` and ``g`` take the condition itself through
+    one hidden ReLU layer each, with one output per layer. Nothing centres the scale at 1.
 
     Args:
       hidden: width of their hidden layers.
 
-    Source: Hu, Ratz and Charpentier, Fairness in multi-task learning via Wasserstein barycenters, ECML-PKDD 2023, their code;
-    there with dropout before, and PyTorch's initialisation instead of Glorot's.
+    Source: Hu, Ratz and Charpentier, Fairness in multi-task learning via Wasserstein barycenters,
+    ECML-PKDD 2023, their code; there with dropout before, and with PyTorch's initialisation, not
+    Glorot's.
     """
 
     def init(key: Array, condition: int, widths: tuple[int, ...]) -> PyTree:
-        scale, shift = jax.random.split(key)
+        scale_key, shift_key = jax.random.split(key)
         return {
-            "scale": _mlp(scale, condition, hidden, len(widths)),
-            "shift": _mlp(shift, condition, hidden, len(widths)),
+            "scale": _init_mlp(scale_key, condition, hidden, len(widths)),
+            "shift": _init_mlp(shift_key, condition, hidden, len(widths)),
         }
 
     def apply(params: PyTree, condition: Array) -> Films:
-        return list(
-            zip(
-                _run(params["scale"], condition)[:, None],
-                _run(params["shift"], condition)[:, None],
-                strict=True,
-            )
-        )
+        scales = _apply_mlp(params["scale"], condition)[:, None]
+        shifts = _apply_mlp(params["shift"], condition)[:, None]
+        return list(zip(scales, shifts, strict=True))
 
     return Form(init, apply, lambda z, scale, shift: scale * nn.relu(z) + shift)
 
 
-def _mlp(key: Array, inputs: int, hidden: int, outputs: int) -> PyTree:
-    one, two = jax.random.split(key)
+def _init_mlp(key: Array, inputs: int, hidden: int, outputs: int) -> PyTree:
+    hidden_key, output_key = jax.random.split(key)
     return {
-        "hidden": _INIT(one, (inputs, hidden)),
+        "hidden": _INIT(hidden_key, (inputs, hidden)),
         "hidden_bias": jnp.zeros(hidden),
-        "output": _INIT(two, (hidden, outputs)),
+        "output": _INIT(output_key, (hidden, outputs)),
         "output_bias": jnp.zeros(outputs),
     }
 
 
-def _run(params: PyTree, x: Array) -> Array:
+def _apply_mlp(params: PyTree, x: Array) -> Array:
     """``[R, inputs] -> [outputs, R]``."""
     z = nn.relu(params["hidden"].T @ x.T + params["hidden_bias"][:, None])
     return params["output"].T @ z + params["output_bias"][:, None]
 
 
 def _spread(film: Array, rows: int) -> Array:
-    """``[F, R] -> [F, B]``, again and again from the first column; one column stays as it is."""
+    """Repeat the columns, ``[F, R] -> [F, B]``; a single column stays as it is."""
     count = film.shape[1]
     if rows % count:
         raise ValueError(
-            f"{count} conditions for {rows} rows; give one, one per row, or a number that divides the rows"
+            f"{count} conditions for {rows} rows; give one, one per row, or a number that divides "
+            "the rows"
         )
     return film if count == 1 else jnp.tile(film, (1, rows // count))
 
@@ -132,7 +138,8 @@ def _spread(film: Array, rows: int) -> Array:
 def _films(form: Form, params: PyTree, condition: Array | None, width: int, layers: int) -> Films:
     if condition is None:
         raise ValueError(
-            "a conditioned model needs a condition: represent(trunk, x, condition), or with_default_condition(model, ...)"
+            "a conditioned model needs a condition: represent(trunk, x, condition), or "
+            "with_default_condition(model, ...)"
         )
     condition = jnp.asarray(condition, jnp.float32)
     if condition.ndim not in (1, 2) or condition.shape[-1] != width:
@@ -145,7 +152,7 @@ def _films(form: Form, params: PyTree, condition: Array | None, width: int, laye
     return films
 
 
-def conditioned(
+def conditioned_network(
     spec: Spec,
     trunk: tuple[int, ...] = (64,),
     head: tuple[int, ...] = (32,),
@@ -156,43 +163,48 @@ def conditioned(
     kernel_init: nn.initializers.Initializer | None = None,
     embedding_init: nn.initializers.Initializer | None = None,
 ) -> Model:
-    """A :func:`fairjax.models.shared_bottom` network whose every shared layer is modulated by a condition.
+    """A :func:`fairjax.models.shared_bottom` network; a condition modulates every shared layer.
 
     Args:
       spec: names the columns and tasks.
       trunk: widths of the shared layers, at least one.
-      head: widths of each task's layers, which see the condition through the trunk.
+      head: widths of each task's layers; the condition reaches them through the trunk.
       embedding: dimension of every categorical embedding.
       condition: width W of a condition.
       form: default :func:`per_channel`; :func:`scalar` is the fair multi-task paper's.
-      kernel_init: as of ``shared_bottom``, and so is all of ``body`` and of the heads: the same key gives the same numbers.
-      embedding_init: as of ``shared_bottom``.
+      kernel_init: as in ``shared_bottom``. Body and heads are initialised as there: the same key
+        gives the same numbers.
+      embedding_init: as in ``shared_bottom``.
 
     Returns:
-      A :class:`Model` whose ``represent(trunk, x, condition)`` takes a condition as described in this file's head.
+      A :class:`Model` whose ``represent(trunk, x, condition)`` takes a condition as in this file's
+      docstring.
 
     Raises:
-      ValueError: when the trunk has no layer; when called, without a condition or for one of another shape.
+      ValueError: if the trunk has no layer; when called, without a condition or with one of another
+        shape.
     """
-    form, kernel_init = form or per_channel(), kernel_init or nn.initializers.glorot_uniform()
+    form = form or per_channel()
+    kernel_init = kernel_init or nn.initializers.glorot_uniform()
     init_trunk, body = trunk_of(spec, trunk, embedding, True, kernel_init, embedding_init)
     init_heads, predict = heads_of(spec, trunk[-1], tuple(head), kernel_init)
+    width = condition
 
     def init(key: Array) -> PyTree:
         trunk_key, head_key = jax.random.split(key)
-        film = form.init(jax.random.fold_in(key, 1), condition, tuple(trunk))
+        film = form.init(jax.random.fold_in(key, 1), width, tuple(trunk))
         return {
             "trunk": {"body": init_trunk(trunk_key), "film": film},
             "heads": init_heads(head_key),
         }
 
-    width = condition
-
     def represent(params: PyTree, x: PyTree, condition: Array | None = None) -> Array:
         films = _films(form, params["film"], condition, width, len(trunk))
 
         def activate(layer: int, z: Array) -> Array:
-            return form.activate(z, *(_spread(film, z.shape[1]) for film in films[layer]))
+            scale, shift = films[layer]
+            rows = z.shape[1]
+            return form.activate(z, _spread(scale, rows), _spread(shift, rows))
 
         return body(params["body"], x, activate).T
 
@@ -200,7 +212,7 @@ def conditioned(
 
 
 def modulated(model: Model, features: int, *, condition: int, form: Form | None = None) -> Model:
-    """Anybody's model with its representation modulated by a condition: ``scale * represent(trunk, x) + shift``.
+    """Modulate the representation of any model: ``scale * represent(trunk, x) + shift``.
 
     Args:
       model: its ``represent`` gives ``[B, F]``.
@@ -209,9 +221,10 @@ def modulated(model: Model, features: int, *, condition: int, form: Form | None 
       form: default :func:`per_channel`.
 
     Returns:
-      A :class:`Model` as of :func:`conditioned`, of one layer.
+      A :class:`Model` as of :func:`conditioned_network`, of one layer.
     """
-    form, width = form or per_channel(), condition
+    form = form or per_channel()
+    width = condition
 
     def init(key: Array) -> PyTree:
         params = model.init(key)
@@ -220,24 +233,23 @@ def modulated(model: Model, features: int, *, condition: int, form: Form | None 
 
     def represent(params: PyTree, x: PyTree, condition: Array | None = None) -> Array:
         z = model.represent(params["body"], x)
-        scale, shift = (
-            _spread(film, z.shape[0]).T
-            for film in _films(form, params["film"], condition, width, 1)[0]
-        )
-        return scale * z + shift
+        ((scale, shift),) = _films(form, params["film"], condition, width, 1)
+        rows = z.shape[0]
+        return _spread(scale, rows).T * z + _spread(shift, rows).T
 
     return Model(init, represent, model.predict)
 
 
 def with_default_condition(model: Model, condition: Array) -> Model:
-    """A conditioned model with the condition that it answers for where none is given.
+    """Give a conditioned model a default condition, so that it can be called without one.
 
     Args:
       model: takes a condition.
-      condition: ``[W]``.
+      condition: ``[W]``; it holds if ``represent`` gets none.
     """
+    default = condition
 
-    def represent(params: PyTree, x: PyTree, asked: Array | None = None) -> PyTree:
-        return model.represent(params, x, condition if asked is None else asked)
+    def represent(params: PyTree, x: PyTree, condition: Array | None = None) -> PyTree:
+        return model.represent(params, x, default if condition is None else condition)
 
     return model._replace(represent=represent)

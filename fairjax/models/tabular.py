@@ -1,14 +1,15 @@
 """A shared-bottom network for tables: ``Columns`` in, one head per task out.
 
-Numeric columns and one embedding per categorical column are concatenated, go through a shared trunk of ReLU layers,
-then per task through a head of ReLU layers and a linear output.
+Numeric columns and one embedding per categorical column are concatenated. They go through a shared
+trunk of ReLU layers, then per task through a head of ReLU layers and a linear output.
 
-The embedding lookup is *folded* into the first layer: with a one-hot row ``e``, ``(e @ table) @ kernel`` is
-``e @ (table @ kernel)``, the same function and the same gradients. The one-hot design does not depend on the
-parameters, so under ``vmap`` over members it is made once, and the first layer of all members becomes one product.
+The embedding lookup is *folded* into the first layer: with a one-hot row ``e``,
+``(e @ table) @ kernel`` is ``e @ (table @ kernel)``, the same function and the same gradients. The
+one-hot design does not depend on the parameters. So under ``vmap`` over members it is made once,
+and the first layer of all members becomes one product.
 
-Inside, activations are feature-major, ``[features, B]``: the gradient of a kernel is then a product of two arrays that
-both lie contiguous along the rows they are summed over, which on a CPU is two to three times faster.
+Activations are feature-major inside, ``[features, B]``. The gradient of a kernel is then a product
+of two arrays that are contiguous along the rows of their sum, two to three times faster on a CPU.
 """
 
 from __future__ import annotations
@@ -32,13 +33,12 @@ class Dense(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         kernel = self.param("kernel", self.kernel_init, (x.shape[0], self.width))
-        return (
-            kernel.T @ x + self.param("bias", nn.initializers.zeros_init(), (self.width,))[:, None]
-        )
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.width,))
+        return kernel.T @ x + bias[:, None]
 
 
 def rectify(layer: int, z: Array) -> Array:
-    """What a layer does to its sums: ReLU, whichever layer it is."""
+    """The default activation of a layer: ReLU, the same for every layer."""
     del layer
     return nn.relu(z)
 
@@ -46,7 +46,7 @@ def rectify(layer: int, z: Array) -> Array:
 class Trunk(nn.Module):
     """Embeddings and shared layers: ``Columns`` of B rows -> ``[widths[-1], B]``.
 
-    ``activate(i, z)`` makes activations of the sums ``z [widths[i], B]`` of layer i.
+    ``activate(i, z)`` turns the sums ``z [widths[i], B]`` of layer i into activations.
     """
 
     levels: tuple[int, ...]
@@ -64,38 +64,40 @@ class Trunk(nn.Module):
         inputs = x.numeric.shape[-1] + len(self.levels) * self.embedding
         kernel = self.param("kernel", self.kernel_init, (inputs, self.widths[0]))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.widths[0],))
-        first = _folded if self.fold else _looked_up
-        z = activate(0, first(x, tables, kernel) + bias[:, None])
+        first_layer = _folded if self.fold else _looked_up
+        z = activate(0, first_layer(x, tables, kernel) + bias[:, None])
         for i, width in enumerate(self.widths[1:], start=1):
-            z = activate(i, Dense(width, self.kernel_init, name=f"dense_{i}")(z))
+            layer = Dense(width, self.kernel_init, name=f"dense_{i}")
+            z = activate(i, layer(z))
         return z
 
 
 def _folded(x: Columns, tables: list[Array], kernel: Array) -> Array:
-    """First layer as one product of the one-hot design with the folded kernel."""
-    p = x.numeric.shape[-1]
-    blocks = [kernel[:p]]
-    onehot = [x.numeric.astype(kernel.dtype).T]
+    """The first layer as one product of the one-hot design with the folded kernel."""
+    first = x.numeric.shape[-1]
+    blocks = [kernel[:first]]
+    design = [x.numeric.astype(kernel.dtype).T]
     for j, table in enumerate(tables):
-        n, d = table.shape
-        blocks.append(table @ kernel[p + j * d : p + (j + 1) * d])
-        onehot.append(
-            jax.nn.one_hot(x.codes[:, j], n, dtype=kernel.dtype, axis=0)
-        )  # a level unseen (-1) is all zeros
-    return jnp.concatenate(blocks).T @ jnp.concatenate(onehot)
+        levels, dimension = table.shape
+        last = first + dimension
+        blocks.append(table @ kernel[first:last])
+        first = last
+        # an unseen level (-1) is all zeros
+        design.append(jax.nn.one_hot(x.codes[:, j], levels, dtype=kernel.dtype, axis=0))
+    return jnp.concatenate(blocks).T @ jnp.concatenate(design)
 
 
 def _looked_up(x: Columns, tables: list[Array], kernel: Array) -> Array:
-    """First layer as written in a textbook: look the embeddings up, concatenate, multiply."""
-    found = [
-        jnp.where(x.codes[:, j : j + 1] >= 0, table[x.codes[:, j]], 0.0)
-        for j, table in enumerate(tables)
-    ]
-    return (jnp.concatenate([x.numeric.astype(kernel.dtype), *found], axis=1) @ kernel).T
+    """The first layer as in a textbook: look up the embeddings, concatenate, multiply."""
+    inputs = [x.numeric.astype(kernel.dtype)]
+    for j, table in enumerate(tables):
+        code = x.codes[:, j]
+        inputs.append(jnp.where(code[:, None] >= 0, table[code], 0.0))
+    return (jnp.concatenate(inputs, axis=1) @ kernel).T
 
 
 class Head(nn.Module):
-    """The part of one task: ``[D, B] -> [outputs, B]``."""
+    """The layers of one task: ``[D, B] -> [outputs, B]``."""
 
     widths: tuple[int, ...]
     outputs: int
@@ -111,27 +113,31 @@ class Head(nn.Module):
 def heads_of(
     spec: Spec, features: int, widths: tuple[int, ...], kernel_init: nn.initializers.Initializer
 ) -> tuple[Callable[[Array], PyTree], Callable[[PyTree, Array], Array]]:
-    """One head per task: ``init(key)`` gives a subtree per task, ``predict(params, z)`` scores ``[B, C]`` of ``[B, D]``."""
-    heads = {t.name: Head(widths, t.score_width, kernel_init) for t in spec.tasks}
+    """Build one head per task.
+
+    Returns:
+      ``init(key)``, which gives one subtree per task, and ``predict(params, z)``, which gives
+      scores ``[B, C]`` from ``z [B, D]``.
+    """
+    heads = {task.name: Head(widths, task.score_width, kernel_init) for task in spec.tasks}
 
     def init(key: Array) -> PyTree:
-        params, z = {}, jnp.zeros((features, 1))
-        for width in sorted(
-            {t.score_width for t in spec.tasks}
-        ):  # drawn together by shape: half the work to compile
-            alike = [t.name for t in spec.tasks if t.score_width == width]
-            keys = jax.random.split(jax.random.fold_in(key, width), len(alike))
-            drawn = jax.vmap(lambda k, h=heads[alike[0]]: h.init(k, z)["params"])(keys)
-            params |= {
-                name: jax.tree.map(lambda a, i=i: a[i], drawn) for i, name in enumerate(alike)
-            }
+        params = {}
+        example = jnp.zeros((features, 1))
+        # heads of one shape are drawn together, which halves the work to compile
+        for width in sorted({task.score_width for task in spec.tasks}):
+            names = [task.name for task in spec.tasks if task.score_width == width]
+            keys = jax.random.split(jax.random.fold_in(key, width), len(names))
+            head = heads[names[0]]
+            stacked = jax.vmap(lambda k, head=head: head.init(k, example)["params"])(keys)
+            for i, name in enumerate(names):
+                params[name] = jax.tree.map(lambda leaf, i=i: leaf[i], stacked)
         return params
 
     def predict(params: PyTree, z: Array) -> Array:
         z = z.T  # once, so that the heads' gradients meet in this layout
-        return jnp.concatenate(
-            [h.apply({"params": params[name]}, z) for name, h in heads.items()]
-        ).T
+        columns = [head.apply({"params": params[name]}, z) for name, head in heads.items()]
+        return jnp.concatenate(columns).T
 
     return init, predict
 
@@ -144,11 +150,16 @@ def trunk_of(
     kernel_init: nn.initializers.Initializer,
     embedding_init: nn.initializers.Initializer | None = None,
 ) -> tuple[Callable[[Array], PyTree], Callable[..., Array]]:
-    """The shared layers: ``init(key)`` gives parameters, ``apply(params, x, activate=rectify)`` features ``[D, B]``."""
+    """Build the shared layers.
+
+    Returns:
+      ``init(key)``, which gives parameters, and ``apply(params, x, activate=rectify)``, which gives
+      features ``[D, B]``.
+    """
     if not widths:
         raise ValueError("the trunk needs at least one layer, got trunk=()")
     embedding_init = embedding_init or nn.initializers.truncated_normal(stddev=embedding**-0.5)
-    levels = tuple(n for _, n in spec.categorical)
+    levels = tuple(count for _, count in spec.categorical)
     body = Trunk(levels, tuple(widths), embedding, fold, kernel_init, embedding_init)
     example = Columns(jnp.zeros((1, len(spec.numeric))), jnp.zeros((1, len(levels)), int))
 
@@ -180,17 +191,18 @@ def shared_bottom(
       trunk: widths of the shared ReLU layers, at least one.
       head: widths of each task's ReLU layers; may be empty.
       embedding: dimension of every categorical embedding.
-      fold: fold the embeddings into the first layer (same function, faster) or look them up.
+      fold: True folds the embeddings into the first layer (the same function, faster); False looks
+        them up.
       kernel_init: initialiser of all kernels. Default: Glorot uniform, as in the MTA-F code.
-      embedding_init: initialiser of the embeddings. Default: normal truncated at two deviations, scaled by
-        ``1/sqrt(embedding)``, as in the MTA-F code.
+      embedding_init: initialiser of the embeddings. Default: normal, truncated at two deviations,
+        scaled by ``1/sqrt(embedding)``, as in the MTA-F code.
 
     Returns:
-      A :class:`Model`; ``represent`` takes :class:`Columns`, ``predict`` gives scores ``[B, C]`` (logits for
-      classification). ``params["heads"]`` has one subtree per task name.
+      A :class:`Model`; ``represent`` takes :class:`Columns`, ``predict`` gives scores ``[B, C]``
+      (logits for classification). ``params["heads"]`` has one subtree per task name.
 
     Raises:
-      ValueError: when the trunk has no layer.
+      ValueError: if the trunk has no layer.
     """
     kernel_init = kernel_init or nn.initializers.glorot_uniform()
     init_trunk, body = trunk_of(spec, trunk, embedding, fold, kernel_init, embedding_init)

@@ -21,7 +21,7 @@ from fairjax.metrics import are, arfg, base_rates, denominator
 from fairjax.metrics import evaluate as evaluate_scores
 from fairjax.models import network
 from fairjax.postprocess import cross_fitted, model_barycenter
-from fairjax.training import Runs, TrainConfig, draw, grid, mapped, measure_chunk, member, sweep
+from fairjax.training import Runs, TrainConfig, draw, grid, mapped, member, start_size, sweep
 
 DISTANCES = {
     "rate_gap": lambda bandwidth: notions.rate_gap,
@@ -289,9 +289,8 @@ def study(
         folder = out / "sweeps" / method if out else None
         if kind not in programs:
             programs[kind] = mapped(member(made, plan.train_config, evaluate, keep), devices)
-        if kind not in chunks and not (folder and (folder / "manifest.json").exists()):
-            largest = max(members[method], members.get(kind, 0))
-            chunks[kind] = measure_chunk(made, plan.train_config, hparams, splits, largest, devices)
+        if method == "single_task" and kind in members:  # one size for the program of both
+            chunks[kind] = start_size(max(members[method], members[kind]), devices)
         done[method] = sweep(
             made,
             plan.train_config,
@@ -378,12 +377,12 @@ def _with_repaired(
     """Columns of a method, and of its repaired runs: every run once per amount, those of a run beside one another."""
     found = [_rows(method, runs, spec)]
     for a, amount in enumerate(repair):
-        results = {
+        metrics = {
             name.removeprefix("repaired."): v[:, a]
-            for name, v in runs.results.items()
+            for name, v in runs.metrics.items()
             if name.startswith("repaired.")
         }
-        rows = _rows(method, runs._replace(results=runs.results | results), spec)
+        rows = _rows(method, runs._replace(metrics=runs.metrics | metrics), spec)
         found.append(
             rows
             | {
@@ -403,7 +402,7 @@ def _with_repaired(
 def _rows(method: str, runs: Runs, spec: Spec) -> dict[str, np.ndarray]:
     """Columns of one method. A single-task row unites, per seed, each task's metrics from its own network."""
     metrics = {
-        name: v for name, v in runs.results.items() if name.split(".")[0] in SPLITS and v.ndim == 1
+        name: v for name, v in runs.metrics.items() if name.split(".")[0] in SPLITS and v.ndim == 1
     }
     if method == "single_task":
         tasks, seeds = len(spec.tasks), len(runs.seed) // len(spec.tasks)
@@ -412,7 +411,7 @@ def _rows(method: str, runs: Runs, spec: Spec) -> dict[str, np.ndarray]:
             "method": np.full(seeds, method),
             "point": np.zeros(seeds, int),
             "seed": runs.seed[:seeds],
-            "diverged": runs.results["diverged"].reshape(tasks, seeds).any(axis=0),
+            "diverged": runs.diverged.reshape(tasks, seeds).any(axis=0),
             **own,
         }
     hparams = {}
@@ -425,7 +424,7 @@ def _rows(method: str, runs: Runs, spec: Spec) -> dict[str, np.ndarray]:
         "method": np.full(len(runs.point), method),
         "point": runs.point,
         "seed": runs.seed,
-        "diverged": runs.results["diverged"],
+        "diverged": runs.diverged,
         **hparams,
         **metrics,
     }

@@ -124,13 +124,12 @@ def train_one(
         chunk=1,
         devices=jax.local_devices()[:1],
     )
-    result = {name: v[0] for name, v in runs.results.items()}
-    flat = {
-        name.removeprefix("params"): v for name, v in result.items() if name.startswith("params")
-    }
-    model = recipe(plan, spec, method).build(hparams).model
-    scores = {name: result[f"scores.{name}"] for name in ("validation", "test")}
-    metrics, table = {name: float(v) for name, v in result.items() if v.ndim == 0}, None
+    result = {name: v[0] for name, v in runs.metrics.items()}
+    params = jax.tree.map(lambda leaf: leaf[0], runs.params)
+    scores = {name: v[0] for name, v in runs.scores.items()}
+    metrics = {"diverged": float(runs.diverged[0])}
+    metrics |= {name: float(v) for name, v in result.items() if v.ndim == 0}
+    table = None
     if repair is not None:
         table = jax.tree.map(
             np.asarray,
@@ -150,7 +149,7 @@ def train_one(
         plan,
         method,
         hparams,
-        _filled(model.init, flat),
+        params,
         thresholds,
         metrics,
         repair,

@@ -1,18 +1,11 @@
 """Training runs, the batches they see, and sweeps over them."""
 
 from fairjax.training import samplers
-from fairjax.training._sweep import (
-    Runs,
-    draw,
-    fingerprint,
-    grid,
-    keys,
-    mapped,
-    measure_chunk,
-    member,
-    sweep,
-)
+from fairjax.training._sweep import Runs, keys, mapped, member, sweep
+from fairjax.training.chunks import start_size
 from fairjax.training.loop import State, TrainConfig, Trained, make_train, start
+from fairjax.training.manifest import fingerprint
+from fairjax.training.spaces import draw, draw_with_key, grid
 
 __all__ = [
     "Runs",
@@ -20,14 +13,15 @@ __all__ = [
     "TrainConfig",
     "Trained",
     "draw",
+    "draw_with_key",
     "fingerprint",
     "grid",
     "keys",
     "make_train",
     "mapped",
-    "measure_chunk",
     "member",
     "samplers",
     "start",
+    "start_size",
     "sweep",
 ]

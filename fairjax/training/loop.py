@@ -1,7 +1,8 @@
-"""One training run as one function: ``train(key, order_key, hparams, data)``, a scan over minibatches.
+"""One training run as one function: a scan over minibatches.
 
-What fixes a shape is static, what a sweep may map is an argument. Between blocks of the scan stand events, which may
-change parameters, optimizer state and memory; the step itself knows nothing of any method.
+What fixes a shape is static; what a sweep may map is an argument. Events happen between blocks of
+the scan and may change parameters, optimizer state and memory. The step knows nothing of any
+method.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from fairjax.training.samplers import Batches, shuffled, steps_per_block, train_
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """What fixes the shape of a run.
+    """The settings that fix the shapes of a run.
 
-    ``epochs`` passes over the training rows in batches of ``batch_size``; a block, after which events happen and values
-    are recorded, is ``block`` epochs long.
+    ``epochs`` passes over the training rows in batches of ``batch_size``. A block is ``block``
+    epochs long; after each block, events happen and values are recorded.
     """
 
     epochs: int
@@ -46,14 +47,13 @@ class State(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """What a run gives: its last state, and per block the mean of every row's value and what ``record`` returned; per step,
-    what ``watch`` did."""
+    """The results of a run."""
 
-    state: State
-    first: Array  # [K], values at the first step
-    values: Array  # [blocks, K]
-    record: PyTree  # leaves [blocks, ...]
-    watched: PyTree  # leaves [steps, ...]
+    state: State  # after the last step
+    first: Array  # [K], the rows' values at the first step
+    values: Array  # [blocks, K], the mean of every row's value in a block
+    record: PyTree  # leaves [blocks, ...], what ``record`` returned
+    watched: PyTree  # leaves [steps, ...], what ``watch`` returned
 
 
 def make_train(
@@ -65,21 +65,23 @@ def make_train(
     """Build a training run.
 
     Args:
-      static: shapes.
+      train_config: the shapes of the run.
       recipe: builds model, objective, transformation and events from the hparams, inside the trace.
       record: what to keep of the state after every block.
-      watch: what to keep of the state after every step: a link's weights and cosines, say, of
+      watch: what to keep of the state after every step: a link's weights and cosines, say, from
         ``link_states(state.opt_state)``.
 
     Returns:
-      ``train(key, order_key, hparams, data, state=None) -> Trained``, pure. ``key`` is the member's own; ``order_key`` fixes the
-      order of minibatches: leave it unmapped under ``vmap`` and every member sees the same batches, gathered once. ``data``
-      is the training :class:`Dataset`, or :class:`Splits` for events and samplers that look at validation rows: they get it
-      as it is. ``state``, of an earlier run with the same arguments, is gone on from for as many epochs again: two runs of
-      half the length then give what one gives, bit for bit.
+      ``train(key, order_key, hparams, data, state=None) -> Trained``, pure. ``key`` belongs to the
+      member. ``order_key`` fixes the order of minibatches: leave it unmapped under ``vmap``, and
+      every member sees the same batches, gathered once. ``data`` is the training
+      :class:`Dataset`, or :class:`Splits` for events and samplers that read validation rows: they
+      get all of it. ``state``, from an earlier run with the same arguments, continues that run for
+      the same number of epochs: two runs of half the length give the same bits as one.
 
     Raises:
-      ValueError: when traced, for a chain that does not begin with what turns the objective's rows into one update.
+      ValueError: when traced, if the chain does not begin with a transformation that turns the
+        objective's rows into one update.
     """
 
     def train(
@@ -89,43 +91,30 @@ def make_train(
         data: Dataset | Splits,
         state: State | None = None,
     ) -> Trained:
-        parts, rows = recipe.build(hparams), train_rows(data)
+        parts = recipe.build(hparams)
+        rows = train_rows(data)
         sampler = parts.sampler or shuffled
         run_key, event_key, init_key = jax.random.split(key, 3)
 
-        def step(state: State, now: Batches) -> tuple[State, tuple[Array, PyTree]]:
-            state, values = _step(parts, run_key, state, _take(rows, now))
+        def step(state: State, batches: Batches) -> tuple[State, tuple[Array, PyTree]]:
+            state, values = _step(parts, run_key, state, _gather(rows, batches))
             return state, (values, watch(state) if watch else ())
 
         def block(state: State, index: Array) -> tuple[State, tuple[Array, Array, PyTree, PyTree]]:
             batches = sampler(train_config, order_key, index, state, data)
             state, (values, watched) = jax.lax.scan(step, state, batches)
+            block_key = jax.random.fold_in(event_key, index)
             for i, event in enumerate(parts.events):
-                state = event(
-                    jax.random.fold_in(jax.random.fold_in(event_key, index), i), index, state, data
-                )
-            return state, (
-                values[0],
-                jnp.mean(values, axis=0),
-                record(state) if record else (),
-                watched,
-            )
+                state = event(jax.random.fold_in(block_key, i), index, state, data)
+            recorded = record(state) if record else ()
+            return state, (values[0], jnp.mean(values, axis=0), recorded, watched)
 
         state = start(parts, init_key, rows) if state is None else state
-        blocks = state.step // steps_per_block(train_config, len(rows.weight)) + jnp.arange(
-            train_config.epochs // train_config.block
-        )
-        first = Batches(jnp.zeros(train_config.batch_size, int), jnp.ones(rows.labels.shape[1]))
-        check_chain(
-            parts.transform,
-            state.opt_state,
-            state.params,
-            len(parts.objective.rows),
-            memory=state.memory,
-            batch=_take(rows, first),
-        )
+        _check(train_config, parts, state, rows)
+        first_block = state.step // steps_per_block(train_config, len(rows.weight))
+        blocks = first_block + jnp.arange(train_config.epochs // train_config.block)
         state, (first, values, recorded, watched) = jax.lax.scan(block, state, blocks)
-        watched = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), watched)
+        watched = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), watched)
         return Trained(state, first[0], values, recorded, watched)
 
     return train
@@ -138,14 +127,27 @@ def start(parts: Components, key: Array, data: Dataset) -> State:
     return State(params, parts.transform.init(params), memory, jnp.zeros((), jnp.int32))
 
 
-def _take(data: Dataset, now: Batches) -> Dataset:
-    """A batch; a padded row repeats the last one with weight 0, no demographics and no labels."""
-    batch = jax.tree.map(lambda a: jnp.take(a, now.rows, axis=0, mode="clip"), data)
-    real = (now.rows < data.weight.shape[0]).astype(batch.weight.dtype)
+def _check(train_config: TrainConfig, parts: Components, state: State, rows: Dataset) -> None:
+    """Check the chain of transformations on a batch of the run's shape."""
+    example = Batches(jnp.zeros(train_config.batch_size, int), jnp.ones(rows.labels.shape[1]))
+    check_chain(
+        parts.transform,
+        state.opt_state,
+        state.params,
+        len(parts.objective.rows),
+        memory=state.memory,
+        batch=_gather(rows, example),
+    )
+
+
+def _gather(data: Dataset, batches: Batches) -> Dataset:
+    """Gather a batch. Padding repeats the last row with weight 0, without groups and labels."""
+    batch = jax.tree.map(lambda leaf: jnp.take(leaf, batches.rows, axis=0, mode="clip"), data)
+    real = (batches.rows < data.weight.shape[0]).astype(batch.weight.dtype)
     return batch._replace(
         weight=batch.weight * real,
         groups=batch.groups * real[:, None],
-        label_mask=batch.label_mask * real[:, None] * now.labels,
+        label_mask=batch.label_mask * real[:, None] * batches.labels,
     )
 
 
@@ -166,6 +168,5 @@ def _step(parts: Components, key: Array, state: State, batch: Dataset) -> tuple[
         batch=batch,
         value_fn=lambda params: jnp.stack(list(losses(params)[0])),
     )
-    return State(
-        optax.apply_updates(state.params, updates), opt_state, memory, state.step + 1
-    ), values
+    params = optax.apply_updates(state.params, updates)
+    return State(params, opt_state, memory, state.step + 1), values

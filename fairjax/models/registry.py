@@ -1,0 +1,43 @@
+"""All networks by name. To add one, write its file and add one line to ``REGISTRY``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fairjax.core.types import DataError, Model, Spec
+from fairjax.models.tabular import shared_bottom
+from fairjax.models.text import text_encoder
+
+
+def network(
+    spec: Spec,
+    trunk: tuple[int, ...] = (64,),
+    head: tuple[int, ...] = (32,),
+    embedding: int = 10,
+) -> Model:
+    """The default network of a spec: :func:`text_encoder` for texts, else :func:`shared_bottom`.
+
+    Args:
+      spec: names the columns and tasks.
+      trunk: widths of the shared layers. For texts: one convolution per entry, all of one width.
+      head: widths of each task's layers.
+      embedding: dimension of the embeddings.
+
+    Raises:
+      DataError: for texts, if the widths of the trunk differ.
+    """
+    if not spec.vocab_size:
+        return shared_bottom(spec, trunk, head, embedding)
+    if len(set(trunk)) != 1:
+        raise DataError(
+            f"trunk {trunk}: the convolutions of a text have one width. Repeat it, as in (64, 64), "
+            "or give one."
+        )
+    return text_encoder(spec, embedding=embedding, width=trunk[0], layers=len(trunk), head=head)
+
+
+REGISTRY: dict[str, Callable[..., Model]] = {  # (spec, **options) -> Model
+    "network": network,
+    "shared_bottom": shared_bottom,
+    "text_encoder": text_encoder,
+}
