@@ -1,0 +1,231 @@
+"""What a study is told: its settings, and its methods, network, notion and repairs by the names of the registries."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fairjax import methods, models, notions, postprocess
+from fairjax.core.types import DataError, Model, Range, Spec
+from fairjax.methods import Method
+from fairjax.training import TrainConfig
+
+SEQUENCES = ("uniform", "sobol")
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyConfig:
+    """Settings of a study, free of any method. JSON-safe.
+
+    Args:
+      runs: points per method.
+      seeds: seeds per point.
+      reference_seeds: seeds of the single-task runs, which ARE and ARFG divide by.
+      epochs: passes over the training rows.
+      batch_size: rows of a minibatch.
+      learning_rate: of Adagrad, on losses summed over the batch.
+      reduction: see :mod:`fairjax.objectives.terms`.
+      condition: the rows on which the gap is shown, a key of ``notions.CONDITIONS``; None: those of the first notion that
+        is trained, or ``"fpr"`` where it has none of them.
+      sequence: ``"uniform"`` for independent draws of hyper-parameters, ``"sobol"`` for a Sobol sequence.
+      seed: of the draw, the initialisations and the order of minibatches.
+    """
+
+    runs: int = 64
+    seeds: int = 1
+    reference_seeds: int = 10
+    epochs: int = 30
+    batch_size: int = 256
+    learning_rate: float = 0.05
+    reduction: str = "batch"
+    condition: str | None = None
+    sequence: str = "uniform"
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.condition is not None and self.condition not in notions.CONDITIONS:
+            allowed = ", ".join(notions.CONDITIONS)
+            raise ValueError(f"condition {self.condition!r} is not one of {allowed}")
+        if self.sequence not in SEQUENCES:
+            allowed = ", ".join(SEQUENCES)
+            raise ValueError(f"sequence {self.sequence!r} is not one of {allowed}")
+
+    @property
+    def train_config(self) -> TrainConfig:
+        """Shapes of a run."""
+        return TrainConfig(self.epochs, self.batch_size)
+
+
+@dataclasses.dataclass(frozen=True)
+class NamedStudy:
+    """A study in names of the registries. JSON-safe: it is kept beside the results, and any run can be made again from it.
+
+    Args:
+      methods: keys of ``methods.REGISTRY``.
+      method_options: per method, keywords of its factory.
+      model: a key of ``models.REGISTRY``.
+      model_options: keywords of the network.
+      notion: a key of ``notions.REGISTRY``.
+      notion_options: keywords of the notion.
+      lam_max: fairness weights are drawn from [0, this].
+      fixed: hyper-parameters that are not drawn, with their values; a method without such a hyper-parameter ignores them.
+      repairs: keys of ``postprocess.REGISTRY``.
+      amounts: of repair, with which every run is evaluated once more; without amounts nothing is repaired.
+      config: all other settings.
+    """
+
+    methods: tuple[str, ...] = ("vanilla", "baseline", "mta_f")
+    method_options: Mapping[str, dict] = dataclasses.field(default_factory=dict)
+    model: str = "network"
+    model_options: Mapping[str, Any] = dataclasses.field(
+        default_factory=lambda: {"trunk": (32,), "head": (16,), "embedding": 10}
+    )
+    notion: str = "rate_gap"
+    notion_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    lam_max: float = 5.0
+    fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    repairs: tuple[str, ...] = ("barycenter",)
+    amounts: tuple[float, ...] = ()
+    config: StudyConfig = StudyConfig(condition="fpr")
+
+    def __post_init__(self):
+        for field in ("methods", "repairs", "amounts"):
+            object.__setattr__(self, field, tuple(getattr(self, field)))
+        options = {name: _tuple(value) for name, value in self.model_options.items()}
+        object.__setattr__(self, "model_options", options)
+        _check_names("method", self.methods, methods.REGISTRY)
+        _check_names("model", (self.model,), models.REGISTRY)
+        _check_names("notion", (self.notion,), notions.REGISTRY)
+        _check_names("repair", self.repairs, postprocess.REGISTRY)
+
+    def to_json(self) -> dict:
+        """Plain values, for :meth:`from_json`."""
+        fields = dataclasses.asdict(self)
+        fields["fixed"] = {name: np.asarray(v).tolist() for name, v in self.fixed.items()}
+        return fields
+
+    @staticmethod
+    def from_json(fields: dict) -> NamedStudy:
+        """The study of :meth:`to_json`."""
+        config = StudyConfig(**fields["config"])
+        return NamedStudy(**{**fields, "config": config})
+
+    def build_model(self, spec: Spec) -> Model:
+        """The network."""
+        return models.REGISTRY[self.model](spec, **self.model_options)
+
+    def conditioned_model(self, spec: Spec):
+        """The function from a width to the network that is told that many numbers; None where there is none."""
+        if self.model not in ("network", "shared_bottom") or spec.vocab_size:
+            return None
+        return lambda width: models.conditioned_network(
+            spec, condition=width, **self.model_options
+        )
+
+    def build_methods(self, spec: Spec) -> dict[str, Method]:
+        """The methods by name, with the study's ranges of hyper-parameters."""
+        condition = self.config.condition or "fpr"
+        notion = notions.suited(spec, self.notion, condition, **self.notion_options)
+        built = {}
+        for name in self.methods:
+            options = self.method_options.get(name, {})
+            built[name] = _with_ranges(self, methods.get(name, notion, **options))
+        return built
+
+    def build_repairs(self, spec: Spec) -> tuple:
+        """The post-processors of the scores; none without amounts."""
+        if not self.amounts:
+            return ()
+        built = (postprocess.REGISTRY[name](spec) for name in self.repairs)
+        return tuple(
+            post._replace(name=name) for name, post in zip(self.repairs, built, strict=True)
+        )
+
+
+def _with_ranges(study: NamedStudy, method: Method) -> Method:
+    """The method with the bound on fairness weights, and with fixed hyper-parameters."""
+
+    def build(context):
+        recipe = method(context)
+        space = dict(recipe.space)
+        if "lam" in space:
+            space["lam"] = space["lam"]._replace(high=study.lam_max)
+        for name, value in study.fixed.items():
+            if name in space:
+                default = np.broadcast_to(np.float32(value), np.shape(space[name].default))
+                space[name] = Range(default, labels=space[name].labels)
+        return recipe._replace(space=space)
+
+    return build
+
+
+def _check_names(what: str, names: tuple[str, ...], registry: Mapping[str, Any]) -> None:
+    for name in names:
+        if name not in registry:
+            raise DataError(f"{what} {name!r} is not one of {', '.join(registry)}")
+
+
+def _tuple(value):
+    return tuple(value) if isinstance(value, list) else value
+
+
+def check_amounts(amounts: tuple[float, ...]) -> None:
+    """Refuse amounts of repair outside [0, 1]."""
+    if not all(0 <= amount <= 1 for amount in amounts):
+        raise DataError(
+            f"repair {amounts} must be amounts from 0 (scores as they are) to 1 (the same distribution in all groups)"
+        )
+
+
+# settings of the MTA-F code per data set, with the paper's fairness loss and embedding width
+PAPER = {
+    "adult": {
+        "epochs": 40,
+        "batch_size": 1024,
+        "learning_rate": 0.02,
+        "trunk": (64,),
+        "head": (32,),
+        "embedding": 40,
+        "notion": "mmd",
+    },
+    "german": {
+        "epochs": 20,
+        "batch_size": 128,
+        "learning_rate": 0.06,
+        "embedding": 10,
+        "notion": "rate_gap",
+    },
+    "lsac": {
+        "epochs": 60,
+        "batch_size": 512,
+        "learning_rate": 0.08,
+        "embedding": 10,
+        "notion": "correlation",
+    },
+}
+
+
+def named_study(**settings) -> NamedStudy:
+    """A named study from one flat set of settings: those of the study, of its config, and widths of the network.
+
+    Example:
+      >>> named_study(methods=("baseline",), epochs=5, trunk=(8,)).config.epochs
+      5
+    """
+    config_names = {field.name for field in dataclasses.fields(StudyConfig)}
+    study_names = {field.name for field in dataclasses.fields(NamedStudy)}
+    config = {name: value for name, value in settings.items() if name in config_names}
+    own = {name: value for name, value in settings.items() if name in study_names}
+    widths = {
+        name: value for name, value in settings.items() if name in ("trunk", "head", "embedding")
+    }
+    unknown = set(settings) - set(config) - set(own) - set(widths)
+    if unknown:
+        raise ValueError(f"a study has no settings {', '.join(sorted(unknown))}")
+    defaults = NamedStudy()
+    options = {**defaults.model_options, **own.pop("model_options", {}), **widths}
+    config = dataclasses.replace(own.pop("config", defaults.config), **config)
+    return NamedStudy(**own, model_options=options, config=config)

@@ -1,0 +1,72 @@
+"""Metrics of one run, of its scores as they are and after every repair; pure, so that a sweep can map and jit it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+
+from fairjax import metrics
+from fairjax.core.types import Array, Post, Spec, Splits
+from fairjax.postprocess import cross_fitted, random_folds
+
+SPLITS = ("validation", "test")
+FOLDS = 5  # the validation rows are the pool of a repair, so each is repaired by a fit on others
+
+Scores = dict[str, Array]  # per split [N, C]
+
+
+def evaluator(
+    spec: Spec, repairs: Sequence[Post] = (), amounts: Sequence[float] = ()
+) -> Callable[[Scores, Splits], dict]:
+    """Metrics of the validation and test rows, with the base rates of the training labels.
+
+    Returns:
+      ``(scores, splits) -> {"plain": {Metric: value}, NAME: {Metric: [A]}, ...}``: of the scores as they are, and by the
+      name of each repair for all its amounts.
+    """
+
+    def evaluate(scores: Scores, splits: Splits) -> dict:
+        base_rates = metrics.base_rates(spec, splits.train)
+
+        def measure(scores: Scores) -> dict[metrics.Metric, Array]:
+            values = {}
+            for split in SPLITS:
+                rows = getattr(splits, split)
+                for key, value in metrics.evaluate(spec, scores[split], rows, base_rates).items():
+                    values[key._replace(split=split)] = value
+            return values
+
+        if not repairs:
+            return {"plain": measure(scores)}
+        # one mapped evaluation for the plain scores and all repaired ones
+        stacked = [jax.tree.map(lambda score: score[None], scores)]
+        for post in repairs:
+            at_amount = jax.vmap(lambda amount, p=post: repair_scores(p, scores, splits, amount))
+            stacked.append(at_amount(jnp.asarray(amounts, jnp.float32)))
+        everything = jax.vmap(measure)(jax.tree.map(lambda *parts: jnp.concatenate(parts), *stacked))
+        results = {"plain": {key: value[0] for key, value in everything.items()}}
+        for i, post in enumerate(repairs):
+            first = 1 + i * len(amounts)
+            last = first + len(amounts)
+            results[post.name] = {key: value[first:last] for key, value in everything.items()}
+        return results
+
+    return evaluate
+
+
+def repair_scores(
+    post: Post, scores: Scores, splits: Splits, amount: Array | float
+) -> dict[str, Array]:
+    """Scores of the validation and test rows after a repair whose pool are the validation rows.
+
+    The validation rows are repaired fold by fold, each by a fit on the other folds: on its own rows a repair looks better
+    than it is.
+    """
+    pool = splits.validation
+    rows = (scores["validation"], pool.groups, pool.weight)
+    # the same folds in every run
+    fold = random_folds(jax.random.key(0), pool.weight.shape[0], FOLDS)
+    test = post.apply(post.fit(*rows), scores["test"], splits.test.groups, amount=amount)
+    return {"validation": cross_fitted(post, *rows, fold, FOLDS, amount=amount), "test": test}
