@@ -21,7 +21,7 @@ from fairjax.gradients import link_states, observe
 from fairjax.losses import probabilities
 from fairjax.metrics import GroupTable, base_rate_threshold, base_rates, group_table
 from fairjax.models import scores as model_scores
-from fairjax.postprocess import Table, model_barycenter
+from fairjax.postprocess import QuantileTable, model_barycenter
 from fairjax.study._study import StudyConfig, evaluator, recipe, repaired
 from fairjax.training import keys, make_train, sweep
 
@@ -42,7 +42,7 @@ class Saved:
     ]  # per task, on the score: the base-rate rule on validation rows
     metrics: dict[str, float]
     repair: float | None = None  # amount by which scores are repaired
-    table: Table | None = None  # of that repair, fitted on the validation rows
+    table: QuantileTable | None = None  # of that repair, fitted on the validation rows
 
     def predict(self, source) -> dict[str, np.ndarray]:
         """Probabilities and decisions for new rows (CSV path, data frame or dict of arrays), columns ``[N]``.
@@ -300,7 +300,7 @@ def load_saved(folder: Path) -> Saved:
     table = (
         None
         if amount is None
-        else Table(**{name: flat[f"repair.{name}"] for name in Table._fields})
+        else QuantileTable(**{name: flat[f"repair.{name}"] for name in QuantileTable._fields})
     )
     return Saved(
         encoder,
