@@ -1175,7 +1175,7 @@ LAWS = {"correlated": pairs, "bent": bent}
 
 def joint_maps(key: Array, points: int) -> dict[str, Post]:
     """By name."""
-    from fairjax.postprocess import joint
+    from fairjax import postprocess as joint
 
     nothing = Post(
         lambda scores, groups, weight: (),
@@ -1193,7 +1193,7 @@ def joint_maps(key: Array, points: int) -> dict[str, Post]:
 def joint_study(size: Size) -> list[dict]:
     """What pairs of scores tell of the group, after joint maps and after each task alone, too, was repaired."""
     from fairjax.metrics.joint import group_correlations, permutation_test, sliced_wasserstein
-    from fairjax.postprocess.joint import compose
+    from fairjax.postprocess import compose
 
     def seen(
         after: Array, before: Array, groups: Array, weight: Array, key: Array

@@ -3,7 +3,7 @@
     python experiments/bench_barycenter.py            # some ten minutes on two cores, most of them EquiPy's
     python experiments/bench_barycenter.py --quick    # under a minute
 
-Ours: ``fit_host`` in numpy, and ``fit`` and ``apply`` compiled, the compilation apart. EquiPy: ``FairWasserstein(sigma=0)``,
+Ours: ``fit_table_on_host`` in numpy, and ``fit`` and ``apply`` compiled, the compilation apart. EquiPy: ``FairWasserstein(sigma=0)``,
 one fit and one transform per task. No fit can do without a sort, so numpy's two ways to sort scores group by group stand
 beside it: groups by radix and then each one's scores, and one ``lexsort``. Each time is the best of several; memory is what the
 compiled program needs beside its arguments and result. In the same run the published convention must agree with EquiPy to 1e-6
@@ -27,13 +27,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fairjax.postprocess import barycenter, published_barycenter
-from fairjax.postprocess._barycenter import POINTS, fit_host, proportional
+from fairjax.postprocess import barycenter, frequency_share, published_barycenter
+from fairjax.postprocess.quantile_table import POINTS, fit_table_on_host
 
 RESULTS = Path(__file__).parent / "results" / "barycenter"
 MISSING = "EquiPy is not installed, its columns stay empty: pip install 'fairjax[bench]' or pip install --pre equipy"
 NAN = float("nan")
-HOW = {"points": POINTS, "minimum": 0.0, "prior": 0.0}  # the defaults of the repair
 
 
 def equipy() -> type | None:
@@ -144,7 +143,7 @@ def measured(
     for name, sort in SORTS.items():
         out[name], _ = best(lambda sort=sort: sort(single, code, groups), repeats)
     out["fit in numpy"], _ = best(
-        lambda: fit_host(single, code, None, groups, proportional, **HOW), repeats
+        lambda: fit_table_on_host(single, code, None, groups, frequency_share), repeats
     )
     post = barycenter()
     args = jnp.asarray(single), jnp.asarray(np.eye(groups, dtype=np.float32)[code]), jnp.ones(rows)
@@ -183,7 +182,7 @@ def bootstrapped(
 
     def sequential_amounts() -> list:
         return [
-            apply(fit_host(single, cell, weight, groups, proportional, **HOW), value, member)
+            apply(fit_table_on_host(single, cell, weight, groups, frequency_share), value, member)
             for weight in known
         ]
 

@@ -14,9 +14,11 @@ import scipy.linalg
 import scipy.optimize
 
 from fairjax import metrics, notions
+from fairjax import postprocess as joint
 from fairjax.core.types import Post
 from fairjax.notions.distribution import kolmogorov_smirnov
-from fairjax.postprocess import joint
+from fairjax.postprocess._free_support import draw_points, smooth
+from fairjax.postprocess._gaussian import bures_barycenter, optimal_map
 
 KEY = jax.random.key(3)
 NOTES = np.array([[[1.0, r], [r, 1.0]] for r in (0.9, -0.6)])  # covariances of the two groups
@@ -145,8 +147,8 @@ def test_the_fixed_point_and_the_maps_are_otts():
 
     @jax.jit
     def ours(cov):
-        middle = joint._bures(cov, pi, 64)
-        return middle, points @ joint._turn(cov[0], middle)
+        middle = bures_barycenter(cov, pi, 64)
+        return middle, points @ optimal_map(cov[0], middle)
 
     @jax.jit
     def theirs(cov):
@@ -239,7 +241,7 @@ def test_the_entropic_map_is_otts():
     from ott.solvers import linear
 
     state = fitted("entropic")
-    points, _, _ = jax.jit(joint._drawn, static_argnums=3)(
+    points, _, _ = jax.jit(draw_points, static_argnums=3)(
         KEY,
         (POOLED[0] - state.centre) / state.scale,
         np.concatenate([POOLED[1], np.ones((POOL, 1))], axis=1),
@@ -288,9 +290,7 @@ def test_regressing_moves_keeps_what_the_kernel_cannot_see():
         mass = jnp.full(POINTS, 1 / POINTS)
         return [
             jnp.var(
-                jax.vmap(joint._smooth, (None, 0))(
-                    joint.kernel(0.5, 0.05, moves)(points, mass, bar), new
-                )
+                jax.vmap(smooth, (None, 0))(joint.kernel(0.5, 0.05, moves)(points, mass, bar), new)
             )
             for moves in (True, False)
         ]

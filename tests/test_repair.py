@@ -15,10 +15,10 @@ from scipy import stats
 from fairjax import Repair
 from fairjax.core.types import DataError
 from fairjax.metrics import unfairness
-from fairjax.postprocess import _audit as audits
+from fairjax.metrics.distribution import unfairness_on_host
 from fairjax.postprocess import barycenter, price
-from fairjax.postprocess.columns import distinct, placed, present
-from fairjax.postprocess.estimator import folds_of
+from fairjax.postprocess.estimator import random_folds
+from fairjax.postprocess.level_codes import level_codes, level_counts, level_positions
 
 few = pytest.mark.filterwarnings("ignore:.*groups have fewer than 400 rows")
 
@@ -423,11 +423,11 @@ def test_columns_of_a_frame_are_found_by_name(pool):
     ],
 )
 def test_codes_stand_for_the_cells_of_a_column(column):
-    codes, levels = distinct("c", column)
-    known = {key: i for i, key in enumerate(present(codes, levels))}
+    codes, levels = level_codes("c", column)
+    known = {key: i for i, key in enumerate(level_counts(codes, levels))}
     held = list(known)
     cells = column.astype(object) if hasattr(column, "dtype") else column
-    for cell, place in zip(list(cells), placed(codes, levels, known), strict=True):
+    for cell, place in zip(list(cells), level_positions(codes, levels, known), strict=True):
         assert (
             pd.isna(cell) if place < 0 else held[place] == (isinstance(cell, bool | np.bool_), cell)
         )
@@ -435,8 +435,8 @@ def test_codes_stand_for_the_cells_of_a_column(column):
 
 def test_levels_that_print_alike_are_not_confused():
     cells = [True, 1, "1", 1.0, "True", 0.1, np.float64(0.1), "0.1", np.nextafter(0.1, 1)]
-    codes, levels = distinct("c", np.array(cells, object))
-    assert list(present(codes, levels).items()) == [
+    codes, levels = level_codes("c", np.array(cells, object))
+    assert list(level_counts(codes, levels).items()) == [
         ((False, 0.1), 2),
         ((False, np.nextafter(0.1, 1)), 1),
         ((False, 1), 2),
@@ -609,7 +609,7 @@ def test_cross_fitting_repairs_a_row_by_the_others(pool):
     assert not np.array_equal(
         found, Repair(0.6).cross_fit_transform(scores, group, folds=3, seed=6)
     )
-    fold = folds_of(np.searchsorted(["ann", "bob", "cy"], group), 3, 5)
+    fold = random_folds(np.searchsorted(["ann", "bob", "cy"], group), 3, 5)
     for k in range(3):
         mine = fold == k
         alone = Repair(0.6).fit(scores[~mine], sensitive_features=group[~mine])
@@ -716,7 +716,7 @@ def test_the_audit_is_what_the_report_draws(tmp_path):
     assert "ann &amp; x" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-def test_distances_are_those_of_the_metrics():
+def test_unfairness_on_the_host_is_the_traced_one():
     """Many groups, weights, ties, an unknown group and an absent one, beside the traced function in single precision."""
     rng = np.random.default_rng(0)
     score, codes, weight = (
@@ -726,11 +726,11 @@ def test_distances_are_those_of_the_metrics():
     )
     codes[codes == 3] = 2
     weight[:20] = 0
-    found = audits.distances(score, codes, 5, weight)
+    found = unfairness_on_host(score, codes, 5, weight)
     member = (codes[:, None] == np.arange(5)).astype(np.float32)
     expected = jax.jit(unfairness)(score.astype(np.float32), member, weight.astype(np.float32))
     np.testing.assert_allclose(found, np.array(expected), atol=1e-5)
-    assert np.isnan(audits.distances(score, np.zeros(300, int), 5, weight)).all()
+    assert np.isnan(unfairness_on_host(score, np.zeros(300, int), 5, weight)).all()
 
 
 # ------------------------------------------------------------------------------------------------ on disk

@@ -598,27 +598,50 @@ def repair(scores: Path, **options) -> None:
     fairjax repair newer.csv --state fairjax-repair --out newer
     """
     from fairjax.data.read import read_csv
-
-    if options["state"] is None and (options["out"] / "repair.json").exists():
-        raise DataError(
-            f"{options['out']}: holds a repair already. Use it with --state, or choose another folder with --out."
-        )
-    table = read_csv(scores, delimiter=options["delimiter"], encoding=options["encoding"])
-    with spoken_warnings():
-        fitted, found, audit = repaired_rows(table, options)
-    write_repaired(options["out"] / "repaired.csv", table, found, options)
-    if options["state"] is None:
-        fitted.save(options["out"])
-    describe_repair(fitted, audit)
+    from fairjax.postprocess.summary import repair_summary
+    from fairjax.postprocess.tables import repair_table, warn_of_training_rows, write_repaired
     from fairjax.report.repair import write_repair
 
-    kept = (
-        [] if options["state"] else [options["out"] / "repair.json", options["out"] / "repair.npz"]
-    )
-    drawn = write_repair(
-        options["out"], audit, title=scores.name, command=shlex.join(["fairjax", *sys.argv[1:]])
-    )
-    for path in [options["out"] / "repaired.csv", *kept, *drawn]:
+    out = options["out"]
+    is_new = options["state"] is None
+    if is_new and (out / "repair.json").exists():
+        raise DataError(
+            f"{out}: holds a repair already. Use it with --state, or choose another folder with --out."
+        )
+    form = {"delimiter": options["delimiter"], "encoding": options["encoding"]}
+    table = read_csv(scores, **form)
+    fitted = repair_of(options)
+    pool = read_csv(options["calibration"], **form) if options["calibration"] else None
+    if is_new and pool is None:
+        click.echo(
+            f"Warning: no --calibration, so that {len(table):,} rows are repaired in {options['folds']} folds, each by "
+            "the others. The state is of all of them.",
+            err=True,
+        )
+    with spoken_warnings():
+        repaired = repair_table(
+            table,
+            fitted,
+            options["names"],
+            options["sensitive"],
+            pool=pool,
+            weight=options["weight_column"],
+            labels=options["labels"],
+            folds=options["folds"],
+            seed=options["seed"],
+        )
+        if options["training"]:
+            training = read_csv(options["training"], **form)
+            fitted_rows = table if pool is None else pool
+            warn_of_training_rows(fitted_rows, training, options["names"], options["sensitive"])
+    paths = [write_repaired(out / "repaired.csv", table, repaired.columns, **form)]
+    if is_new:
+        fitted.save(out)
+        paths += [out / "repair.json", out / "repair.npz"]
+    click.echo(repair_summary(fitted, repaired.audit))
+    command = shlex.join(["fairjax", *sys.argv[1:]])
+    paths += write_repair(out, repaired.audit, title=scores.name, command=command)
+    for path in paths:
         click.echo(f"  {path}")
 
 
@@ -767,233 +790,31 @@ def given_knobs(plan, spec, method: str, options: dict) -> dict:
     return hparams
 
 
-def repaired_rows(table, options: dict):
-    """A fitted repair, repaired columns by the names of the scores, and the audit of the rows of a table."""
-    import numpy as np
-
-    fitted = repair_of(options)
-    fits = options["state"] is None
-    tasks, sensitive = list(options["names"]), list(options["sensitive"])
-    if not fits:
-        tasks, sensitive = tasks or list(fitted.tasks_), sensitive or list(fitted.attributes_)
-        if (len(tasks), len(sensitive)) != (len(fitted.tasks_), len(fitted.attributes_)):
-            raise DataError(
-                f"{options['state']}: repairs {', '.join(fitted.tasks_)} by {', '.join(fitted.attributes_)}; "
-                f"{len(tasks)} and {len(sensitive)} columns are named with --score and --sensitive. Name none."
-            )
-    if options["labels"] and len(options["labels"]) != len(tasks):
-        raise DataError(
-            f"--label: {len(options['labels'])} columns for {len(tasks)} scores. Give one per --score."
-        )
-    rows = columns_of(table, tasks, sensitive, fitted)
-    weight = weights_in(
-        table, options["weight_column"], needed=fits and options["calibration"] is None
-    )
-    labels = (
-        np.stack(
-            [
-                table.require_numbers(name, "Labels are numbers, or empty.")
-                for name in options["labels"]
-            ],
-            axis=1,
-        )
-        if options["labels"]
-        else None
-    )
-    how, pool = {}, table
-    if fits and options["calibration"]:
-        from fairjax.data.read import read_csv
-
-        pool = read_csv(
-            options["calibration"], delimiter=options["delimiter"], encoding=options["encoding"]
-        )
-        held = columns_of(pool, tasks, sensitive, fitted)
-        fitted.fit(
-            held[0],
-            sensitive_features=held[1],
-            sample_weight=weights_in(pool, options["weight_column"]),
-        )
-    if fits and not options["calibration"]:
-        click.echo(
-            f"Warning: no --calibration, so that {len(table):,} rows are repaired in {options['folds']} folds, each by "
-            "the others. The state is of all of them.",
-            err=True,
-        )
-        how = {"folds": options["folds"], "seed": options["seed"] or 0}
-        found = fitted.cross_fit_transform(*rows, sample_weight=weight, ties=options["seed"], **how)
-    else:
-        found = fitted.transform(rows[0], sensitive_features=rows[1], seed=options["seed"])
-    if fits and options["training"]:
-        warn_of_trained(pool, options, tasks)
-    audit = fitted.audit(*rows, labels, weight, ties=options["seed"], **how)
-    return fitted, dict(zip(tasks, found.T, strict=True)), audit
-
-
-def warn_of_trained(pool, options: dict, tasks: list[str]) -> None:
-    """Warn where rows of the pool are rows that the model was trained on, by the columns that both have, scores aside."""
-    from fairjax.data.read import read_csv
-
-    trained = read_csv(
-        options["training"], delimiter=options["delimiter"], encoding=options["encoding"]
-    )
-    shared = [name for name in pool.columns if name in trained and name not in tasks]
-    features = len(set(shared) - set(options["sensitive"]))
-    if features < 2:
-        raise DataError(
-            f"{options['training']}: has {features} columns in common with the calibration rows beside scores and "
-            "groups, too few to tell rows by. Give a file with their features, or leave out --training."
-        )
-    known = set(zip(*(trained.columns[name].tolist() for name in shared), strict=True))
-    count = sum(
-        row in known for row in zip(*(pool.columns[name].tolist() for name in shared), strict=True)
-    )
-    if count:
-        click.echo(
-            f"Warning: {count:,} of {len(pool):,} rows that the repair is fitted on are rows of {options['training']}. "
-            "To rows it was trained on a model gives other scores than to new ones; fit on others.",
-            err=True,
-        )
-
-
 def repair_of(options: dict):
     """A repair as the options say, or that of an earlier run."""
     from fairjax.postprocess import Repair
 
-    if options["state"] is not None:
-        fitted = Repair.load(options["state"])
-        given = [
-            f"--{name}"
-            for name in ("calibration", "training", "scale", "share", "small", "minimum")
-            if options[name] is not None
-        ]
-        if given:
-            raise DataError(
-                f"{options['state']}: was fitted already; leave out {', '.join(given)}, or leave out --state."
-            )
-    else:
+    if options["state"] is None:
         if not (options["names"] and options["sensitive"]):
             raise DataError(
                 "say which columns hold the scores and which the groups: --score COLUMN --sensitive COLUMN; both "
                 "may be given several times."
             )
         fitted = Repair()
+    else:
+        fitted = Repair.load(options["state"])
+        only_new = ("calibration", "training", "scale", "share", "small", "minimum")
+        given = [f"--{name}" for name in only_new if options[name] is not None]
+        if given:
+            raise DataError(
+                f"{options['state']}: was fitted already; leave out {', '.join(given)}, or leave out --state."
+            )
+    names = ("scale", "share", "small", "minimum", "outside")
+    params = {name: options[name] for name in names if options[name] is not None}
     amounts = options["amounts"]
-    given = {"amount": None if not amounts else amounts[0] if len(amounts) == 1 else list(amounts)}
-    given |= {name: options[name] for name in ("scale", "share", "small", "minimum", "outside")}
-    return fitted.set_params(**{name: value for name, value in given.items() if value is not None})
-
-
-def columns_of(table, tasks: list[str], sensitive: list[str], fitted) -> tuple[dict, dict]:
-    """Scores and groups of a table, by the names that a fitted repair has for them."""
-    from fairjax.data.read import canonical, complain
-
-    for option, names in (("--score", tasks), ("--sensitive", sensitive)):
-        if len(set(names)) < len(names):
-            raise DataError(f"{option}: {', '.join(names)}; name every column once.")
-    scores, groups = {}, {}
-    for task, name in zip(getattr(fitted, "tasks_", tasks), tasks, strict=True):
-        scores[task] = table.require_numbers(name, "Scores are numbers.")
-        missing = table.missing(name)
-        if missing.any():
-            what = f"column {name!r}: {missing.sum():,} of {len(table):,} scores are missing, {table.spots(missing)}"
-            raise complain(table.where, what, "Fill them, or leave out those rows.")
-    for a, name in enumerate(sensitive):
-        held = (
-            {canonical(str(level)): level for level in fitted.levels_[a]}
-            if hasattr(fitted, "levels_")
-            else {}
-        )
-        attribute = fitted.attributes_[a] if hasattr(fitted, "attributes_") else name
-        groups[attribute] = [
-            held.get(cell, cell) if cell else None for cell in table.text(name).tolist()
-        ]
-    return scores, groups
-
-
-def weights_in(table, name: str | None, needed: bool = True):
-    """Weights of a table's rows; None without a column of them."""
-    import numpy as np
-
-    if name is None or not (needed or name in table):
-        return None
-    return np.nan_to_num(
-        table.require_numbers(name, "Weights are numbers of at least 0."), nan=-1.0
-    )
-
-
-def describe_repair(fitted, audit) -> None:
-    """Say what a repair did: distances between groups before and after, and what every group pays."""
-    import numpy as np
-
-    names = [
-        *audit.attributes,
-        *([" x ".join(audit.attributes)] if len(audit.attributes) > 1 else []),
-    ]
-    lines = [["", "KS before", "after", "by chance", "W1 before", "after"]]
-    for t, task in enumerate(audit.tasks):
-        for a, name in enumerate(names):
-            ks, w1 = (
-                [audit.gaps[kind][0, t, a], audit.reached[kind][t, a]]
-                for kind in ("kolmogorov_smirnov", "wasserstein")
-            )
-            lines.append(
-                [f"{task} by {name}", *(f"{v:.4g}" for v in (*ks, audit.floor[t, a], *w1))]
-            )
-    click.echo(
-        f"{len(audit.cell):,} rows; pool of {int(audit.mass.sum()):,} rows in {int((audit.mass > 0).sum())} groups"
-    )
-    click.echo(aligned(lines))
-    price, rows = np.sqrt(fitted.price()), np.bincount(audit.cell, minlength=len(audit.cells))
-    lines = [["group", "pool", "rows", *(f"change of {task}" for task in audit.tasks)]]
-    for g in np.flatnonzero(audit.mass + rows[: len(audit.cells)])[:40]:
-        lines.append(
-            [
-                audit.cells[g],
-                f"{int(audit.mass[g]):,}",
-                f"{rows[g]:,}",
-                *(f"{v:.4g}" for v in price[:, g]),
-            ]
-        )
-    if rows[len(audit.cells) :].sum():
-        lines.append(["(unknown)", "", f"{rows[-1]:,}", *[""] * len(audit.tasks)])
-    mean = np.sqrt(np.nansum(np.square(price) * audit.mass, axis=1) / audit.mass.sum())
-    lines.append(
-        ["all", f"{int(audit.mass.sum()):,}", f"{len(audit.cell):,}", *(f"{v:.4g}" for v in mean)]
-    )
-    unit = "" if fitted.scale == "identity" else f", on the scale {fitted.scale!r}"
-    click.echo(f"\nprice: root mean square change{unit}\n{aligned(lines)}")
-
-
-def aligned(lines: list[list[str]]) -> str:
-    """Cells in columns, the first flush left."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(w) if i == 0 else cell.rjust(w)
-            for i, (cell, w) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    )
-
-
-def write_repaired(file: Path, table, found: dict, options: dict) -> None:
-    """The table as it was with the repaired columns behind."""
-    from fairjax.core.disk import write
-
-    more = {f"{name} repaired": values for name, values in found.items()}
-    taken = [name for name in more if name in table]
-    if taken:
-        raise DataError(
-            f"{table.where}: {', '.join(taken)} would be twice in repaired.csv ({len(table):,} rows). Rename it."
-        )
-    columns = table.columns | more
-    text = io.StringIO()
-    writer = csv.writer(
-        text, delimiter=options["delimiter"].replace("\\t", "\t"), lineterminator="\n"
-    )
-    writer.writerow(columns)
-    writer.writerows(zip(*(column.tolist() for column in columns.values()), strict=True))
-    write(file, text.getvalue().encode(options["encoding"]))
+    if amounts:
+        params["amount"] = amounts[0] if len(amounts) == 1 else list(amounts)
+    return fitted.set_params(**params)
 
 
 class spoken_warnings:  # noqa: N801 - used as a function

@@ -1,44 +1,51 @@
 """Repair of scores after training: named pairs of pure functions, ``fit`` on a pool of rows and ``apply`` to any row."""
 
 from fairjax.postprocess._audit import Audit, load_audit, save_audit
+from fairjax.postprocess._audit_model import audit_model
 from fairjax.postprocess._barycenter import (
-    Table,
     barycenter,
+    frequency_share,
     price,
-    proportional,
     sequential_amounts,
-    uniform,
+    uniform_share,
 )
+from fairjax.postprocess._compose import compose
+from fairjax.postprocess._free_support import entropic, free_support, kernel
+from fairjax.postprocess._gaussian import gaussian
+from fairjax.postprocess._on_scores import on_scores
+from fairjax.postprocess._published_barycenter import published_barycenter
 from fairjax.postprocess.estimator import Repair
-from fairjax.postprocess.joint import compose, entropic, free_support, gaussian, kernel
-from fairjax.postprocess.model_audit import audit_model
-from fairjax.postprocess.published import published_barycenter
-from fairjax.postprocess.scales import Scale, identity, log, logit
-from fairjax.postprocess.tasks import cross_fitted, model_barycenter, on_scores
+from fairjax.postprocess.folds import assign_folds, cross_fitted
+from fairjax.postprocess.quantile_table import QuantileTable
+from fairjax.postprocess.registry import REGISTRY, model_barycenter
+from fairjax.postprocess.scales import SCALES, Scale, identity, log, logit
 
 __all__ = [
+    "REGISTRY",
+    "SCALES",
     "Audit",
+    "QuantileTable",
     "Repair",
-    "audit_model",
-    "load_audit",
-    "save_audit",
     "Scale",
-    "Table",
+    "assign_folds",
+    "audit_model",
     "barycenter",
+    "compose",
     "cross_fitted",
     "entropic",
     "free_support",
+    "frequency_share",
     "gaussian",
     "identity",
     "kernel",
+    "load_audit",
     "log",
     "logit",
     "model_barycenter",
     "on_scores",
-    "sequential_amounts",
     "price",
-    "proportional",
     "published_barycenter",
-    "compose",
-    "uniform",
+    "save_audit",
+    "sequential_amounts",
+    "uniform_share",
 ]

@@ -1,10 +1,9 @@
-"""What a report of one repair shows, measured on rows: numpy arrays in :class:`Audit`."""
+"""The audit of one repair, measured on rows: numpy arrays in :class:`Audit`, which a report shows."""
 
 from __future__ import annotations
 
 import itertools
 import json
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +13,7 @@ import numpy as np
 
 from fairjax.core.disk import read_arrays, write_arrays
 from fairjax.metrics import auc
-from fairjax.metrics.distribution import CHANCE
+from fairjax.metrics.distribution import unfairness_on_host
 from fairjax.postprocess._barycenter import sequential_amounts
 
 
@@ -32,9 +31,8 @@ class Audit(NamedTuple):
     cell: np.ndarray  # [N] in 0..G; G where a group is unknown
     weight: np.ndarray  # [N]
     amounts: np.ndarray  # [P] repair amounts of the path, 0 .. 1
-    gaps: dict[
-        str, np.ndarray
-    ]  # "kolmogorov_smirnov", "wasserstein": [P, T, A + 1], crossed cells last; [P, T, A] of one
+    # "kolmogorov_smirnov", "wasserstein": [P, T, A + 1], crossed cells last; [P, T, A] of one attribute
+    gaps: dict[str, np.ndarray]
     floor: np.ndarray  # [T, A + 1] or [T, A] two-sample floor of the KS
     change: np.ndarray  # [P, T] root mean squared change of a score
     risk: np.ndarray | None  # [P, T] with labels: squared error (regression) or 1 - AUC (binary)
@@ -42,172 +40,185 @@ class Audit(NamedTuple):
     orders: tuple[tuple[int, ...], ...]  # orders of attributes that were looked at
     steps: np.ndarray  # [O, A + 1, T, A] KS of each attribute after 0..A steps of each order
     mass: np.ndarray  # [G] rows of the pool per cell
-    reached: dict[str, np.ndarray] | None = (
-        None  # [T, A + 1] the gaps of ``after``, by the repair's own amount
-    )
+    # [T, A + 1] the gaps of ``after``, by the repair's own amount
+    reached: dict[str, np.ndarray] | None = None
 
 
 AMOUNTS = np.linspace(0, 1, 11)
-_DICTS = ("gaps", "reached")
+MOST_ORDERS = 6
+DICTIONARIES = ("gaps", "reached")
 
 
-def save_audit(path: Path, held: Audit) -> Path:
+class Grouping(NamedTuple):
+    """Groups between which scores are compared: an attribute, or the crossed cells."""
+
+    codes: np.ndarray  # [N], -1 where unknown
+    size: int
+
+
+class Risk(NamedTuple):
+    """How well scores predict a label."""
+
+    name: str
+    measure: Callable[[np.ndarray], float]  # of scores [N]
+
+
+# ------------------------------------------------------------------------------------------------ on disk
+
+
+def save_audit(path: Path, audit: Audit) -> Path:
     """Write an audit as npz, its names as JSON inside; see :func:`load_audit`."""
-    arrays, words = {}, {}
-    for name, value in held._asdict().items():
-        if name in _DICTS:
-            arrays |= {f"{name}.{kind}": array for kind, array in (value or {}).items()}
+    arrays = {}
+    names = {}
+    for field, value in audit._asdict().items():
+        if field in DICTIONARIES:
+            arrays |= {f"{field}.{kind}": array for kind, array in (value or {}).items()}
         elif isinstance(value, np.ndarray):
-            arrays[name] = value
+            arrays[field] = value
         else:
-            words[name] = value
-    return write_arrays(path, arrays | {"words": np.array(json.dumps(words))})
+            names[field] = value
+    return write_arrays(path, arrays | {"words": np.array(json.dumps(names))})
 
 
 def load_audit(path: Path) -> Audit:
     """Read what :func:`save_audit` wrote; executes nothing."""
     arrays = read_arrays(path)
-    words = json.loads(str(arrays.pop("words")))
-    fields = {
-        name: tuple(tuple(v) if isinstance(v, list) else v for v in value)
-        if isinstance(value, list)
-        else value
-        for name, value in words.items()
-    }
+    names = json.loads(str(arrays.pop("words")))
+    fields = {field: _as_tuples(value) for field, value in names.items()}
     for name, array in arrays.items():
-        whole, _, kind = name.partition(".")
+        field, _, kind = name.partition(".")
         if kind:
-            fields.setdefault(whole, {})[kind] = array
+            fields.setdefault(field, {})[kind] = array
         else:
-            fields[name] = array
+            fields[field] = array
     return Audit(**fields)
 
 
-def audit(
-    repair, rows, weight: np.ndarray, repaired: Callable[..., np.ndarray], labels: np.ndarray | None
+def _as_tuples(value):
+    """Lists of JSON as the tuples that they were."""
+    return tuple(_as_tuples(entry) for entry in value) if isinstance(value, list) else value
+
+
+# ------------------------------------------------------------------------------------------------ measuring
+
+
+def audit_repair(
+    repair,
+    rows,
+    weight: np.ndarray,
+    repaired: Callable[..., np.ndarray],
+    labels: np.ndarray | None,
 ) -> Audit:
     """Measure a repair on rows.
 
     Args:
       repair: a fitted :class:`fairjax.Repair`.
-      rows: as it read them.
+      rows: as the repair read them.
       weight: ``[N]``.
-      repaired: ``(amount) -> [N, T]``.
+      repaired: ``(amount) -> [N, T]``; the repair's own amount for None.
       labels: ``[N, T]`` or None.
     """
-    sizes = [len(held) for held in repair.levels_]
-    blocks = list(zip(rows.codes, sizes, strict=True))
-    crossing = (
-        [(np.where(rows.cell < len(repair.cells_), rows.cell, -1), len(repair.cells_))]
-        if len(sizes) > 1
-        else []
-    )
-    path = [
-        rows.score.astype(np.float64),
-        *(repaired(amount).astype(np.float64) for amount in AMOUNTS[1:]),
-    ]
-    gaps = np.stack([_gaps(score, blocks + crossing, weight) for score in path])  # [P, T, A + 1, 3]
-    orders = tuple(itertools.islice(itertools.permutations(range(len(sizes))), 6))
-    steps = np.stack(
-        [
-            np.stack(
-                [
-                    _gaps(repaired(amount), blocks, weight)[..., 0]
-                    for amount in sequential_amounts(order)
-                ]
-            )
-            for order in orders
-        ]
-    )
+    sizes = [len(levels) for levels in repair.levels_]
+    attributes = [Grouping(codes, size) for codes, size in zip(rows.codes, sizes, strict=True)]
+    groupings = attributes + _crossing(rows.cell, len(repair.cells_), len(sizes))
+    before = rows.score.astype(np.float64)
     after = repaired(None).astype(np.float64)
-    reached = _gaps(after, blocks + crossing, weight)
-    risks = None if labels is None else [_risk(column, weight) for column in labels.T]
+    path = [before]
+    path += [repaired(amount).astype(np.float64) for amount in AMOUNTS[1:]]
+    gaps = np.stack([_gaps(score, groupings, weight) for score in path])  # [P, T, A + 1, 3]
+    orders = tuple(itertools.islice(itertools.permutations(range(len(sizes))), MOST_ORDERS))
+    risks = [] if labels is None else [_risk(column, weight) for column in labels.T]
     return Audit(
         tasks=repair.tasks_,
         attributes=repair.attributes_,
         cells=tuple(" & ".join(map(str, cell)) for cell in repair.cells_),
-        units=tuple(
-            "probability" if 0 <= column.min() and column.max() <= 1 else ""
-            for column in rows.score.T
-        ),
+        units=tuple(_unit(column) for column in rows.score.T),
         level=np.stack(np.unravel_index(np.arange(len(repair.cells_)), sizes)),
-        levels=tuple(tuple(map(str, held)) for held in repair.levels_),
-        before=path[0],
+        levels=tuple(tuple(map(str, levels)) for levels in repair.levels_),
+        before=before,
         after=after,
         cell=rows.cell,
         weight=weight,
         amounts=AMOUNTS,
         floor=gaps[0, ..., 1],
-        gaps={"kolmogorov_smirnov": gaps[..., 0], "wasserstein": gaps[..., 2]},
-        reached={"kolmogorov_smirnov": reached[..., 0], "wasserstein": reached[..., 2]},
-        change=np.sqrt(
-            [np.average(np.square(score - path[0]), axis=0, weights=weight) for score in path]
-        ),
-        risk=None
-        if risks is None
-        else np.array([[of(score[:, t]) for t, (_, of) in enumerate(risks)] for score in path]),
-        risk_name=() if risks is None else tuple(name for name, _ in risks),
+        gaps=_by_name(gaps),
+        reached=_by_name(_gaps(after, groupings, weight)),
+        change=np.stack([_mean_change(score, before, weight) for score in path]),
+        risk=_risks_along(path, risks) if risks else None,
+        risk_name=tuple(risk.name for risk in risks),
         orders=orders,
-        steps=steps,
+        steps=_steps(orders, repaired, attributes, weight),
         mass=repair.rows_,
     )
 
 
-def _gaps(
-    scores: np.ndarray, blocks: Sequence[tuple[np.ndarray, int]], weight: np.ndarray
+def _crossing(cell: np.ndarray, count: int, attributes: int) -> list[Grouping]:
+    """The crossed cells as one more grouping, where there are several attributes."""
+    if attributes < 2:
+        return []
+    return [Grouping(np.where(cell < count, cell, -1), count)]
+
+
+def _unit(score: np.ndarray) -> str:
+    return "probability" if 0 <= score.min() and score.max() <= 1 else ""
+
+
+def _mean_change(score: np.ndarray, before: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Root mean squared change ``[T]``."""
+    return np.sqrt(np.average(np.square(score - before), axis=0, weights=weight))
+
+
+def _gaps(scores: np.ndarray, groupings: Sequence[Grouping], weight: np.ndarray) -> np.ndarray:
+    """Fields of :class:`fairjax.metrics.Unfairness`, ``[T, groupings, 3]``, of scores ``[N, T]``."""
+    gaps = []
+    for score in scores.T:
+        order = np.argsort(score)
+        ascending = score[order]
+        for codes, size in groupings:
+            gaps.append(unfairness_on_host(ascending, codes[order], size, weight[order]))
+    return np.array(gaps).reshape(scores.shape[1], len(groupings), 3)
+
+
+def _by_name(gaps: np.ndarray) -> dict[str, np.ndarray]:
+    return {"kolmogorov_smirnov": gaps[..., 0], "wasserstein": gaps[..., 2]}
+
+
+def _steps(
+    orders: Sequence[Sequence[int]],
+    repaired: Callable[..., np.ndarray],
+    attributes: Sequence[Grouping],
+    weight: np.ndarray,
 ) -> np.ndarray:
-    """``[T, blocks, 3]`` of scores ``[N, T]``, see :func:`distances`; a block is positions of levels and how many."""
-    orders = np.argsort(scores, axis=0)
-    return np.stack(
-        [
-            np.stack([distances(score[by], codes[by], size, weight[by]) for codes, size in blocks])
-            for score, by in zip(scores.T, orders.T, strict=True)
-        ]
-    )
-
-
-def distances(score: np.ndarray, codes: np.ndarray, size: int, weight: np.ndarray) -> np.ndarray:
-    """Kolmogorov-Smirnov between groups, its floor by chance and Wasserstein, ``[3]``, of rows in ascending order.
-
-    :func:`fairjax.metrics.unfairness` in double precision on the host, where a sort is twenty times as fast.
-
-    Args:
-      score: ``[N]``, ascending.
-      codes: ``[N]`` in ``0 .. size - 1``, -1 where unknown.
-      size: of the attribute.
-      weight: ``[N]``.
-    """
-    known = np.flatnonzero((codes >= 0) & (weight > 0))
-    score, codes, weight = score[known], codes[known], weight[known]
-    mass, square = (np.bincount(codes, w, size) for w in (weight, weight**2))
-    there = np.flatnonzero(mass > 0)
-    if len(there) < 2:
-        return np.full(3, np.nan)
-    member_ng = np.zeros((len(codes), size))
-    member_ng[np.arange(len(codes)), codes] = weight
-    ends = np.append(score[1:] > score[:-1], True)  # within equal scores nothing can be told apart
-    reached_ng = np.cumsum(member_ng, axis=0, out=member_ng)[ends][:, there] / mass[there]
-    reached_ng.sort(axis=1)
-    # of G functions in order the k-th is above k others and below the rest, so that pairs need not be looked at
-    above = (2 * np.arange(len(there)) - len(there) + 1) / math.comb(len(there), 2)
-    rarity = np.sort(square[there] / mass[there] ** 2)[-2:]
-    return np.array(
-        [
-            np.max(reached_ng[:, -1] - reached_ng[:, 0]),
-            CHANCE * math.sqrt(rarity.sum()),
-            np.diff(score[ends]) @ (reached_ng[:-1] @ above),
-        ]
-    )
+    """Kolmogorov-Smirnov ``[O, A + 1, T, A]`` of each attribute after each step of each order."""
+    steps = []
+    for order in orders:
+        scores = [repaired(amount) for amount in sequential_amounts(order)]
+        steps.append([_gaps(score, attributes, weight)[..., 0] for score in scores])
+    return np.array(steps)
 
 
 _auc = jax.jit(auc)
 
 
-def _risk(label: np.ndarray, weight: np.ndarray) -> tuple[str, Callable[[np.ndarray], float]]:
-    """Name and function of the risk of scores ``[N]``: that of ranking for labels 0 and 1, else of squared differences."""
+def _risk(label: np.ndarray, weight: np.ndarray) -> Risk:
+    """1 - AUC for labels 0 and 1, else the mean squared error; rows without a label are left out."""
     known = np.isfinite(label) & (weight > 0)
+
+    def ranking_risk(score: np.ndarray) -> float:
+        return 1 - float(_auc(score[known], label[known], weight[known]))
+
+    def squared_risk(score: np.ndarray) -> float:
+        return float(np.average(np.square(score - label)[known], weights=weight[known]))
+
     if np.isin(label[known], (0, 1)).all():
-        return "1 - AUC", lambda score: 1 - float(_auc(score[known], label[known], weight[known]))
-    return "mean squared error", lambda score: float(
-        np.average(np.square(score - label)[known], weights=weight[known])
-    )
+        return Risk("1 - AUC", ranking_risk)
+    return Risk("mean squared error", squared_risk)
+
+
+def _risks_along(path: Sequence[np.ndarray], risks: Sequence[Risk]) -> np.ndarray:
+    """Risks ``[P, T]`` of scores ``[N, T]`` along the path."""
+    along = []
+    for scores in path:
+        columns = zip(scores.T, risks, strict=True)
+        along.append([risk.measure(score) for score, risk in columns])
+    return np.array(along)

@@ -1,7 +1,7 @@
 """Scales on which quantiles are averaged: a pair of functions, to the scale and back.
 
-The repair of a transformed score is not the transform of the repaired score, so the scale is a choice: probabilities as
-they are (the paper's), their log-odds, or logarithms of what is positive (prices, incomes).
+The repair of a transformed score is not the transform of the repaired score, so the scale is a choice:
+probabilities as they are (as in the paper), their log-odds, or logarithms of positive numbers (prices, incomes).
 """
 
 from __future__ import annotations
@@ -11,22 +11,94 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import logit as log_odds
+import numpy as np
+import scipy.special
 
-from fairjax.core.types import Array
+from fairjax.core.types import Array, DataError
 
-SMALLEST = (
-    1e-7  # a probability closer than this to 0 or 1 has no finite log-odds in single precision
-)
+# A probability closer than this to 0 or 1 has no finite log-odds in single precision.
+SMALLEST_PROBABILITY = 1e-7
+
+
+def _refuses_nothing(score: np.ndarray) -> np.ndarray:
+    return np.zeros(score.shape, bool)
 
 
 class Scale(NamedTuple):
-    """``forward`` to where quantiles are averaged, ``inverse`` back; both increasing, both elementwise."""
+    """``forward`` to where quantiles are averaged, ``inverse`` back; both increasing, both elementwise.
+
+    Both take traced arrays, and numpy arrays of double precision if the scale is for :class:`fairjax.Repair`.
+    ``refused`` marks the scores that have no place on the scale; ``needs`` says what scores must be.
+    """
 
     forward: Callable[[Array], Array]
     inverse: Callable[[Array], Array]
+    refused: Callable[[np.ndarray], np.ndarray] = _refuses_nothing
+    needs: str = "on the scale"
 
 
-identity = Scale(lambda score: score, lambda value: value)
-logit = Scale(lambda prob: log_odds(jnp.clip(prob, SMALLEST, 1.0 - SMALLEST)), jax.nn.sigmoid)
-log = Scale(jnp.log, jnp.exp)
+def _on_host(value: Array) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype == np.float64
+
+
+def _unchanged(value: Array) -> Array:
+    return value
+
+
+def _log_odds(prob: Array) -> Array:
+    if _on_host(prob):
+        return scipy.special.logit(prob)
+    clipped = jnp.clip(prob, SMALLEST_PROBABILITY, 1.0 - SMALLEST_PROBABILITY)
+    return jax.scipy.special.logit(clipped)
+
+
+def _probability(log_odds: Array) -> Array:
+    if _on_host(log_odds):
+        return scipy.special.expit(log_odds)
+    return jax.nn.sigmoid(log_odds)
+
+
+def _logarithm(value: Array) -> Array:
+    return np.log(value) if _on_host(value) else jnp.log(value)
+
+
+def _exponential(value: Array) -> Array:
+    return np.exp(value) if _on_host(value) else jnp.exp(value)
+
+
+def _outside_unit_interval(prob: np.ndarray) -> np.ndarray:
+    return (prob <= 0) | (prob >= 1)
+
+
+def _not_positive(value: np.ndarray) -> np.ndarray:
+    return value <= 0
+
+
+identity = Scale(_unchanged, _unchanged)
+logit = Scale(
+    _log_odds, _probability, _outside_unit_interval, "between 0 and 1, both ends excluded"
+)
+log = Scale(_logarithm, _exponential, _not_positive, "positive")
+
+SCALES = {"identity": identity, "logit": logit, "log": log}
+
+
+def scale_named(scale: str | Scale) -> Scale:
+    """The scale of a name, or the scale itself.
+
+    Raises:
+      DataError: the name is unknown.
+    """
+    if isinstance(scale, Scale):
+        return scale
+    if scale not in SCALES:
+        raise DataError(f"scale {scale!r} is not one of {', '.join(SCALES)}.")
+    return SCALES[scale]
+
+
+def scale_name(scale: str | Scale) -> str | None:
+    """The name of a scale; None for a scale without a name."""
+    if isinstance(scale, str):
+        return scale
+    names = [name for name, known in SCALES.items() if known == scale]
+    return names[0] if names else None

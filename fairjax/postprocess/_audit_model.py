@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fairjax.core.types import Dataset, Spec
+from fairjax.core.types import Attribute, Dataset, Spec
 from fairjax.data import Prepared
 from fairjax.losses import probabilities
 from fairjax.postprocess._audit import Audit
@@ -19,13 +19,15 @@ def audit_model(prepared: Prepared, scores: dict[str, np.ndarray], amount: float
       scores: ``[N, C]`` of the ``validation`` and ``test`` rows, before any repair.
       amount: of the repair; the path goes over all amounts.
     """
-    spec, pool, rows = prepared.spec, prepared.splits.validation, prepared.splits.test
-    fitted = Repair(amount, small="pool", minimum=1).fit(
+    spec = prepared.spec
+    pool = prepared.splits.validation
+    rows = prepared.splits.test
+    repair = Repair(amount, small="pool", minimum=1).fit(
         _values(spec, scores["validation"]),
         sensitive_features=_levels(spec, pool),
         sample_weight=pool.weight,
     )
-    return fitted.audit(
+    return repair.audit(
         _values(spec, scores["test"]),
         _levels(spec, rows),
         _labels(spec, rows),
@@ -35,33 +37,38 @@ def audit_model(prepared: Prepared, scores: dict[str, np.ndarray], amount: float
 
 def _values(spec: Spec, scores: np.ndarray) -> dict[str, np.ndarray]:
     """Probabilities, and predictions in units, by name."""
-    out = {}
+    values = {}
     for task, prob in zip(spec.tasks, probabilities(spec, scores), strict=True):
         names = [f"{task.name}={level}" for level in task.levels] or [task.name]
-        out |= {name: np.asarray(task.in_units(prob[:, c])) for c, name in enumerate(names)}
-    return out
+        for column, name in enumerate(names):
+            values[name] = np.asarray(task.in_units(prob[:, column]))
+    return values
 
 
 def _labels(spec: Spec, data: Dataset) -> np.ndarray:
-    """Labels of the same columns, NaN where unknown: of several classes, each against the rest."""
+    """Labels of the same columns, NaN where unknown; of several classes, each class against all others."""
     columns = []
     for i, task in enumerate(spec.tasks):
         block = spec.label_slice(i)
-        label = np.where(
-            data.label_mask[:, block] > 0, task.in_units(np.asarray(data.labels[:, block])), np.nan
-        )
+        known = data.label_mask[:, block] > 0
+        label = np.where(known, task.in_units(np.asarray(data.labels[:, block])), np.nan)
         if task.kind == "multiclass":
-            label = np.where(np.isnan(label), np.nan, label == np.arange(len(task.levels)))
+            of_class = label == np.arange(len(task.levels))
+            label = np.where(np.isnan(label), np.nan, of_class)
         columns.append(label)
     return np.concatenate(columns, axis=1)
 
 
 def _levels(spec: Spec, data: Dataset) -> dict[str, list]:
     """Every row's level by attribute, None where unknown."""
-    out = {}
-    for i, attribute in enumerate(spec.attributes):
-        if not attribute.continuous:
-            block = np.asarray(data.groups[:, spec.group_slice(i)])
-            level = np.where(block.any(axis=1), block.argmax(axis=1), len(attribute.levels))
-            out[attribute.name] = [(*attribute.levels, None)[k] for k in level]
-    return out
+    return {
+        attribute.name: _level_names(attribute, np.asarray(data.groups[:, spec.group_slice(i)]))
+        for i, attribute in enumerate(spec.attributes)
+        if not attribute.continuous
+    }
+
+
+def _level_names(attribute: Attribute, block: np.ndarray) -> list:
+    names = (*attribute.levels, None)
+    level = np.where(block.any(axis=1), block.argmax(axis=1), len(attribute.levels))
+    return [names[k] for k in level]

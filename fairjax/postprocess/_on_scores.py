@@ -1,0 +1,68 @@
+"""Repair of a model's own scores: probabilities and predictions repaired, and turned back to scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+
+from fairjax.core.groups import crossed, level_attributes
+from fairjax.core.types import Array, Post, Spec, Task
+from fairjax.losses import probabilities
+from fairjax.postprocess.scales import SMALLEST_PROBABILITY, logit
+
+
+def on_scores(
+    post: Post, spec: Spec, attributes: Sequence[int] | None = None, cross: bool = False
+) -> Post:
+    """A repair of probabilities and predictions as a repair of a model's scores ``[N, C]``, with ``groups`` of its data set.
+
+    Probabilities are repaired and turned back to log-odds, predictions are repaired in the units of their column. Of several
+    classes each one's probability is repaired against all others and softmax makes them add up to 1 again, so that for
+    classes parity is no longer exact.
+
+    Args:
+      post: sees columns ``[N, C]`` and membership in the attributes.
+      spec: of the model.
+      attributes: indices of the attributes; all attributes with levels by default.
+      cross: show ``post`` membership in the crossed groups; otherwise the blocks of the attributes side by side.
+
+    Raises:
+      DataError: there is no attribute with levels, or one of ``attributes`` is a number.
+    """
+    chosen = level_attributes(spec, attributes)
+    blocks = [spec.group_slice(a) for a in chosen]
+
+    def values_of(scores: Array) -> Array:
+        prob_of_task = probabilities(spec, scores)
+        pairs = zip(spec.tasks, prob_of_task, strict=True)
+        return jnp.concatenate([task.in_units(prob) for task, prob in pairs], axis=1)
+
+    def scores_of(value: Array) -> Array:
+        columns = [
+            _score_of(task, value[:, spec.score_slice(i)]) for i, task in enumerate(spec.tasks)
+        ]
+        return jnp.concatenate(columns, axis=1)
+
+    def membership_of(groups: Array) -> Array:
+        if cross:
+            return crossed(spec, groups, chosen)
+        return jnp.concatenate([groups[:, block] for block in blocks], axis=1)
+
+    def fit(scores: Array, groups: Array, weight: Array):
+        return post.fit(values_of(scores), membership_of(groups), weight)
+
+    def apply(state, scores: Array, groups: Array, **options) -> Array:
+        repaired = post.apply(state, values_of(scores), membership_of(groups), **options)
+        return scores_of(repaired)
+
+    return Post(fit, apply)
+
+
+def _score_of(task: Task, value: Array) -> Array:
+    """Scores of a task from its probabilities, or from predictions in the units of its column."""
+    if task.kind == "regression":
+        return (value - task.mean) / task.deviation
+    if task.kind == "multiclass":
+        return jnp.log(jnp.maximum(value, SMALLEST_PROBABILITY))
+    return logit.forward(value)

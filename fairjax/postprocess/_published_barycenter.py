@@ -1,0 +1,82 @@
+"""The repair in the convention of the paper's code and of EquiPy, for comparison with their numbers."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fairjax.core.masked import divide
+from fairjax.core.types import Array, Post
+from fairjax.postprocess._repair_map import count_below
+from fairjax.postprocess.cells import cells_of_groups
+
+
+class SortedScores(NamedTuple):
+    """State of :func:`published_barycenter`: the pool itself, sorted group by group."""
+
+    value: Array  # [T, N]
+    first: Array  # [G] where each group begins
+    rows: Array  # [G]
+
+
+def published_barycenter() -> Post:
+    """``y -> sum_r pi_r Q_r(F_s(y))`` with ``F_s(y)`` the share of the group's scores up to y and ``Q_r`` linear between
+    its sorted scores at the levels ``0, 1/(n - 1), ..., 1``; ``pi`` by numbers of rows.
+
+    ``F_s`` and ``Q_s`` are not inverse to one another: ``Q_s(F_s(y_(k)))`` lies up to a spacing above ``y_(k)``, so that
+    scores move upwards, most in the lower tail. Other defects are not kept: weights come from the pool whichever groups a
+    batch has, so that a row alone is scored as in company, and nothing is drawn. Weights of ``fit`` count as 0 or 1. A row
+    whose group is unknown, or has no row in the pool, stays as it is.
+
+    Reference:
+      Hu, Ratz, Charpentier, ECML-PKDD 2023, Eq. 8 without jitter; EquiPy 0.0.11, ``FairWasserstein(sigma=0)``.
+    """
+
+    def fit(scores: Array, groups: Array, weight: Array) -> SortedScores:
+        count = groups.shape[1]
+        cell = jnp.where(weight > 0, cells_of_groups(groups, (count,)), count)
+        rows = jnp.zeros(count + 1, jnp.int32).at[cell].add(1)[:count]
+        known = jnp.where((cell < count)[:, None], scores, 0.0)
+
+        def sort_task(value_n: Array) -> Array:
+            return jax.lax.sort((cell, value_n), num_keys=2)[1]
+
+        first = jnp.cumsum(rows) - rows
+        return SortedScores(jax.vmap(sort_task, 1)(known), first, rows)
+
+    def apply(
+        state: SortedScores,
+        scores: Array,
+        groups: Array,
+        key: Array | None = None,
+        amount: Array | float = 1.0,
+    ) -> Array:
+        del key
+        cell = cells_of_groups(groups, groups.shape[1:])
+        start = state.first[cell]
+        length = state.rows[cell]
+        present = (cell < groups.shape[1]) & (length > 0)
+        share = divide(state.rows.astype(scores.dtype), jnp.sum(state.rows))
+
+        def repair_task(value: Array, score: Array) -> Array:
+            rank = count_below(value, start, length, score, len(value), jnp.less_equal)
+            level = divide(rank.astype(score.dtype), length)
+            quantile_ng = _published_quantiles(state, value, level)
+            target = jnp.where(state.rows > 0, quantile_ng, 0.0)
+            return (1.0 - amount) * score + amount * target @ share
+
+        repaired = jax.vmap(repair_task, (0, 1), 1)(state.value, scores)
+        return jnp.where(present[:, None], repaired, scores)
+
+    return Post(fit, apply)
+
+
+def _published_quantiles(state: SortedScores, value: Array, level: Array) -> Array:
+    """Quantiles ``[N, G]`` of every group at levels ``[N]``, linear between sorted scores."""
+    place = level[:, None] * jnp.maximum(state.rows - 1, 0)
+    low = jnp.clip(jnp.floor(place).astype(jnp.int32), 0, jnp.maximum(state.rows - 2, 0))
+    high = jnp.minimum(low + 1, jnp.maximum(state.rows - 1, 0))
+    part = place - low
+    return (1.0 - part) * value[state.first + low] + part * value[state.first + high]

@@ -1,0 +1,55 @@
+"""Post-processors of a model's scores by name: ``REGISTRY[name](spec, attributes=None, **options) -> Post``.
+
+``fit(scores[N, C], groups[N, G], weight[N]) -> state`` and ``apply(state, scores, groups, key=None, amount=1.0) ->
+scores``, with the scores and groups of a model's data set. Both work under jit and vmap, over models and over amounts; a
+state is a pytree of arrays. ``amount`` 0 leaves the probabilities and predictions as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import jax
+
+from fairjax.core.groups import level_attributes
+from fairjax.core.types import Array, Post, Spec
+from fairjax.postprocess._barycenter import barycenter
+from fairjax.postprocess._free_support import free_support
+from fairjax.postprocess._gaussian import gaussian
+from fairjax.postprocess._on_scores import on_scores
+from fairjax.postprocess._published_barycenter import published_barycenter
+
+
+def model_barycenter(spec: Spec, attributes: Sequence[int] | None = None, **options) -> Post:
+    """:func:`barycenter` of a model's scores: attributes crossed, ``options`` as there."""
+    sizes = [spec.attributes[a].width for a in level_attributes(spec, attributes)]
+    return on_scores(barycenter(sizes, **options), spec, attributes)
+
+
+def model_published_barycenter(spec: Spec, attributes: Sequence[int] | None = None) -> Post:
+    """:func:`published_barycenter` of a model's scores: attributes crossed."""
+    return on_scores(published_barycenter(), spec, attributes, cross=True)
+
+
+def model_gaussian(spec: Spec, attributes: Sequence[int] | None = None, **options) -> Post:
+    """:func:`gaussian` of a model's probabilities and predictions: attributes crossed, ``options`` as there."""
+    return on_scores(gaussian(**options), spec, attributes, cross=True)
+
+
+def model_free_support(
+    spec: Spec, attributes: Sequence[int] | None = None, key: Array | None = None, **options
+) -> Post:
+    """:func:`free_support` of a model's probabilities and predictions: attributes crossed, ``options`` as there.
+
+    ``key`` None draws with ``jax.random.key(0)``.
+    """
+    key = jax.random.key(0) if key is None else key
+    return on_scores(free_support(key, **options), spec, attributes, cross=True)
+
+
+REGISTRY: dict[str, Callable[..., Post]] = {
+    "barycenter": model_barycenter,
+    "gaussian": model_gaussian,
+    "free_support": model_free_support,
+    "published_barycenter": model_published_barycenter,
+}
