@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+from fairjax.core.keys import Metric
 from fairjax.metrics._bootstrap import Interval, bootstrap, interval_over_seeds
-from fairjax.metrics._evaluate import base_rates, evaluate
+from fairjax.metrics._evaluate import base_rates, evaluate, gap_metric
 from fairjax.metrics.differential import evaluate_differential
 from fairjax.metrics.disaggregated import GroupTable, group_table
 from fairjax.metrics.distribution import Unfairness, unfairness
@@ -77,6 +78,8 @@ __all__ = [
     "false_positive_rate_difference",
     "false_positive_rate_ratio",
     "fixed",
+    "gap_metric",
+    "Metric",
     "group_correlations",
     "group_rates",
     "group_table",

@@ -13,17 +13,18 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from fairjax.core.groups import crossed
+from fairjax.core.keys import Metric
 from fairjax.core.types import Array, Dataset, Spec
 from fairjax.losses import against_rest
 from fairjax.metrics.scores import chosen, macro_f1
 from fairjax.metrics.thresholds import base_rate_threshold, decide, fixed
 from fairjax.notions import differential
-from fairjax.objectives import crossed
 
 
 def evaluate_differential(
     spec: Spec, scores: Array, data: Dataset, base_rate: Array, cross: Sequence[Sequence[int]]
-) -> dict[str, Array]:
+) -> dict[Metric, Array]:
     """Differential fairness and macro F1 of every task of classes.
 
     Args:
@@ -34,64 +35,72 @@ def evaluate_differential(
       cross: tuples of attributes, one for an attribute alone.
 
     Returns:
-      Scalars by name. Of a multilabel task the mean over labels. NaN for a task without labels or with fewer than two groups.
+      Scalars by key. Of a multilabel task the mean over labels. NaN for a task without labels or with fewer than two groups.
 
     Reference:
       Aguirre, Dredze, 2023, and Foulds et al., ICDE 2020; see :mod:`fairjax.notions.differential`.
     """
-    out = {}
+    values = {}
     for t, task in enumerate(spec.tasks):
         if task.kind == "regression":
             continue
         label, known = against_rest(spec, t, data.labels, data.label_mask)
-        for suffix, outcome in _outcomes(
-            task.kind, scores[:, spec.score_slice(t)], known, data, base_rate[t]
-        ).items():
-            if task.kind == "multiclass":
-                outcome, truth, weight = (
-                    outcome[None],
-                    label[None],
-                    (known[:, 0] * data.weight)[None],
-                )
-            else:
-                outcome, truth = differential.two(outcome.T), differential.two(label.T)
-                weight = known.T * data.weight
-            out[f"macro_f1{suffix}[{task.name}]"] = _mean(
-                jax.vmap(macro_f1)(outcome, truth, weight), jnp.sum(weight, axis=1)
-            )
+        score = scores[:, spec.score_slice(t)]
+        decisions = _decisions(task.kind, score, known, data, base_rate[t])
+        for threshold, decision in decisions.items():
+            subject = Metric("", task.name, threshold=threshold)
+            outcome, truth, weight = _questions(task.kind, decision, label, known, data.weight)
+            score_u = jax.vmap(macro_f1)(outcome, truth, weight)
+            values[subject._replace(metric="macro_f1")] = _mean(score_u, jnp.sum(weight, axis=1))
             for attributes in cross:
-                name = f"{suffix}[{task.name}|{' & '.join(spec.attributes[a].name for a in attributes)}]"
+                name = " & ".join(spec.attributes[a].name for a in attributes)
+                about = subject._replace(attribute=name)
                 groups = crossed(spec, data.groups, attributes)
-                joint = jax.vmap(differential.count, (0, 0, None, 0))(
-                    outcome, truth, groups, weight
-                )
-                there = jnp.where(jnp.sum(jnp.sum(joint, axis=(2, 3)) > 0, axis=1) >= 2, 1.0, 0.0)
-                out[f"differential_equalized_odds{name}"] = _mean(
-                    jax.vmap(differential.evaluated_epsilon)(joint), there
-                )
-                chosen = jax.vmap(differential.differential_fairness, (0, None, None))(
-                    outcome, groups, data.weight
-                )
-                out[f"differential_fairness{name}"] = _mean(chosen, there)
-    return out
+                values |= _epsilons(about, outcome, truth, groups, weight, data.weight)
+    return values
 
 
-def _outcomes(
+def _decisions(
     kind: str, score: Array, known: Array, data: Dataset, rate: Array
 ) -> dict[str, Array]:
-    """Decisions ``[N, U]`` by suffix."""
+    """Decisions ``[N, U]`` by threshold."""
     if kind == "multiclass":
         return {"": chosen(score)}
-    half = decide(score, jnp.asarray(fixed(0.5)))
+    at_half = decide(score, jnp.asarray(fixed(0.5)))
     if kind == "multilabel":
-        return {"": half}
+        return {"": at_half}
     threshold = base_rate_threshold(score[:, 0], data.weight * known[:, 0], rate)
-    return {"": decide(score, threshold), "@0.5": half}
+    return {"": decide(score, threshold), "0.5": at_half}
 
 
-def _mean(value: Array, there: Array) -> Array:
-    """Mean over the labels that can be measured; NaN when there is none."""
-    some = there > 0
-    return jnp.where(
-        jnp.any(some), jnp.sum(jnp.where(some, value, 0.0)) / jnp.maximum(jnp.sum(some), 1), jnp.nan
+def _questions(
+    kind: str, decision: Array, label: Array, known: Array, weight: Array
+) -> tuple[Array, Array, Array]:
+    """Outcomes ``[Q, N, K]``, labels ``[Q, N, Y]`` and weights ``[Q, N]``: one question per label, one for all classes."""
+    if kind == "multiclass":
+        return decision[None], label[None], (known[:, 0] * weight)[None]
+    return differential.two(decision.T), differential.two(label.T), known.T * weight
+
+
+def _epsilons(
+    about: Metric, outcome: Array, truth: Array, groups: Array, weight: Array, row_weight: Array
+) -> dict[Metric, Array]:
+    joint = jax.vmap(differential.count, (0, 0, None, 0))(outcome, truth, groups, weight)
+    mass_ug = jnp.sum(joint, axis=(2, 3))
+    has_gap = jnp.where(jnp.sum(mass_ug > 0, axis=1) >= 2, 1.0, 0.0)
+    given_label = jax.vmap(differential.evaluated_epsilon)(joint)
+    overall = jax.vmap(differential.smoothed_empirical_epsilon, (0, None, None))(
+        outcome, groups, row_weight
     )
+    return {
+        about._replace(metric="differential_equalized_odds"): _mean(given_label, has_gap),
+        about._replace(metric="differential_fairness"): _mean(overall, has_gap),
+    }
+
+
+def _mean(value: Array, weight: Array) -> Array:
+    """Mean over the labels that can be measured; NaN where there is none."""
+    measured = weight > 0
+    total = jnp.sum(jnp.where(measured, value, 0.0))
+    mean = total / jnp.maximum(jnp.sum(measured), 1)
+    return jnp.where(jnp.any(measured), mean, jnp.nan)

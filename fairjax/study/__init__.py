@@ -1,35 +1,43 @@
-"""Several methods on one data set, from configuration to one tidy table and saved models."""
+"""Several methods on one data set: from objects, or from names, to one tidy table and to saved models."""
 
-from fairjax.study._study import (
-    CONDITIONS,
-    DISTANCES,
-    FOLDS,
-    PAPER,
-    StudyConfig,
-    _notions,
-    assemble,
-    evaluator,
-    gap_metric,
-    origin,
-    points,
-    recipe,
+from fairjax.study.config import PAPER, NamedStudy, StudyConfig, named_study
+from fairjax.study.evaluation import evaluator, repair_scores
+from fairjax.study.explain import Point, conflicts_of, groups_of, load_point, member_of, point_of
+from fairjax.study.run import REFERENCE, Results, Study, from_names, make_study, run_study
+from fairjax.study.saved import (
+    SavedModel,
+    load_model,
+    prediction_columns,
     repaired,
-    study,
+    thresholds_of,
+    train_one,
 )
+from fairjax.study.table import assemble
 
 __all__ = [
-    "CONDITIONS",
-    "DISTANCES",
-    "FOLDS",
     "PAPER",
+    "REFERENCE",
+    "NamedStudy",
+    "Point",
+    "Results",
+    "SavedModel",
+    "Study",
     "StudyConfig",
-    "_notions",
     "assemble",
+    "conflicts_of",
     "evaluator",
-    "gap_metric",
-    "origin",
-    "points",
-    "recipe",
+    "from_names",
+    "groups_of",
+    "load_model",
+    "load_point",
+    "make_study",
+    "member_of",
+    "named_study",
+    "point_of",
+    "prediction_columns",
+    "repair_scores",
     "repaired",
-    "study",
+    "run_study",
+    "thresholds_of",
+    "train_one",
 ]

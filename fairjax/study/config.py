@@ -121,9 +121,7 @@ class NamedStudy:
         """The function from a width to the network that is told that many numbers; None where there is none."""
         if self.model not in ("network", "shared_bottom") or spec.vocab_size:
             return None
-        return lambda width: models.conditioned_network(
-            spec, condition=width, **self.model_options
-        )
+        return lambda width: models.conditioned_network(spec, condition=width, **self.model_options)
 
     def build_methods(self, spec: Spec) -> dict[str, Method]:
         """The methods by name, with the study's ranges of hyper-parameters."""

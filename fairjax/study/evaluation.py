@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from fairjax import metrics
 from fairjax.core.types import Array, Post, Spec, Splits
-from fairjax.postprocess import cross_fitted, random_folds
+from fairjax.postprocess import assign_folds, cross_fitted
 
 SPLITS = ("validation", "test")
 FOLDS = 5  # the validation rows are the pool of a repair, so each is repaired by a fit on others
@@ -45,7 +45,9 @@ def evaluator(
         for post in repairs:
             at_amount = jax.vmap(lambda amount, p=post: repair_scores(p, scores, splits, amount))
             stacked.append(at_amount(jnp.asarray(amounts, jnp.float32)))
-        everything = jax.vmap(measure)(jax.tree.map(lambda *parts: jnp.concatenate(parts), *stacked))
+        everything = jax.vmap(measure)(
+            jax.tree.map(lambda *parts: jnp.concatenate(parts), *stacked)
+        )
         results = {"plain": {key: value[0] for key, value in everything.items()}}
         for i, post in enumerate(repairs):
             first = 1 + i * len(amounts)
@@ -67,6 +69,7 @@ def repair_scores(
     pool = splits.validation
     rows = (scores["validation"], pool.groups, pool.weight)
     # the same folds in every run
-    fold = random_folds(jax.random.key(0), pool.weight.shape[0], FOLDS)
+    rank = jnp.argsort(jax.random.uniform(jax.random.key(0), pool.weight.shape))
+    fold = assign_folds(jnp.zeros_like(rank), rank, FOLDS)
     test = post.apply(post.fit(*rows), scores["test"], splits.test.groups, amount=amount)
     return {"validation": cross_fitted(post, *rows, fold, FOLDS, amount=amount), "test": test}

@@ -1,0 +1,144 @@
+"""What explains one run: the point behind a row of the table, its statistics in every group, its conflicts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from fairjax.core.tables import Table, read_csv
+from fairjax.core.types import Components, DataError, PyTree
+from fairjax.data import Prepared, reload
+from fairjax.gradients import link_states, observe
+from fairjax.metrics import GroupTable, group_table
+from fairjax.study.config import NamedStudy
+from fairjax.study.run import Study, from_names
+from fairjax.study.saved import thresholds_of
+from fairjax.study.table import repaired_name
+from fairjax.training import keys, make_train
+
+MINIMUM = 10.0  # weight of a group that has statistics of its own
+
+
+class Point(NamedTuple):
+    """What was trained for a row of the table."""
+
+    method: str
+    hparams: dict[str, np.ndarray]
+    seed: int
+    repair: tuple[str, float] | None  # name and amount
+
+
+def point_of(study: Study, table: Table, run: int) -> Point:
+    """The point behind a run of a study's table."""
+    name = str(table["method"][run])
+    index = int(table["point"][run])
+    seed = int(table["seed"][run])
+    for method in study.recipes:
+        hparams, _ = study.points(method)
+        if name == method:
+            return Point(method, _at(hparams, index), seed, None)
+        for post in study.repairs:
+            if name == repaired_name(method, post.name):
+                point, amount = divmod(index, len(study.amounts))
+                repair = (post.name, study.amounts[amount])
+                return Point(method, _at(hparams, point), seed, repair)
+    raise DataError(f"run {run}: the study has no method {name!r}")
+
+
+def load_point(folder: Path, run: int | None) -> tuple[Prepared, Study, Point]:
+    """Data, study and point of a run of a finished sweep on disk.
+
+    Raises:
+      DataError: the folder holds no finished sweep, or it has no such run, or the run is a single-task reference.
+    """
+    if not (folder / "study.json").exists() or not (folder / "table.csv").exists():
+        raise DataError(
+            f"{folder}: no finished sweep here (study.json and table.csv). Make one with 'fairjax frontier'."
+        )
+    info = json.loads((folder / "study.json").read_text())
+    table = read_csv(folder / "table.csv")
+    if run is None or run >= table.rows:
+        raise DataError(
+            f"--run: give a number from 0 to {table.rows - 1}, a row of {folder / 'table.csv'}."
+        )
+    if str(table["method"][run]) in info["reference_methods"]:
+        raise DataError(
+            f"--run {run} is a single-task reference, one network per task. Choose a run of another method."
+        )
+    data = reload(info["source"])
+    study = from_names(data, NamedStudy.from_json(info["study"]))
+    return data, study, point_of(study, table, run)
+
+
+def member_of(study: Study, table: Table, run: int) -> int:
+    """The place of a run among the members of its method's sweep."""
+    before = table["method"][:run] == table["method"][run]
+    repaired = point_of(study, table, run).repair is not None
+    return int(before.sum()) // (len(study.amounts) if repaired else 1)
+
+
+def groups_of(data: Prepared, study: Study, scores: dict[str, np.ndarray]) -> GroupTable:
+    """Every statistic in every group of the test rows, decided at base rates; groups of less than ``MINIMUM`` are left out."""
+    return group_table(
+        data.spec,
+        scores["test"],
+        data.splits.test,
+        np.random.default_rng(study.config.seed),
+        thresholds=thresholds_of(data, scores["validation"]),
+        minimum=MINIMUM,
+    )
+
+
+def conflicts_of(
+    data: Prepared, study: Study, point: Point
+) -> tuple[np.ndarray, tuple[str, ...], tuple[str, ...]]:
+    """Cosines between a method's rows of gradients at every step of a run.
+
+    Returns:
+      Cosines ``[steps, M, K, K]`` layer by layer, and the names of the K rows and the M layers, for
+      :func:`fairjax.report.write_conflicts`. A layer that only one row reaches (of a task's own head) is left out.
+
+    Raises:
+      DataError: the method makes one loss of all tasks, so that there are no rows.
+    """
+    recipe = study.recipes[point.method]
+    components = recipe.build(point.hparams)
+    rows = components.objective.rows
+    shapes = jax.eval_shape(components.model.init, jax.random.key(0))
+    if len(rows) < 2:
+        raise DataError(
+            f"--conflicts: {point.method} takes one gradient of all its losses, so there are none to be in conflict. "
+            "Choose a method with one per task, such as pcgrad, or per task and loss, such as pcgrad_split."
+        )
+
+    def build(hparams: PyTree) -> Components:
+        components = recipe.build(hparams)
+        observed = optax.chain(observe(len(rows), per=_layer), components.transform)
+        return components._replace(transform=observed)
+
+    train = make_train(
+        study.config.train_config,
+        recipe._replace(build=build),
+        watch=lambda state: link_states(state.opt_state)[0].cosines,
+    )
+    (key,), order_key = keys(study.config.seed, np.asarray([point.seed]))
+    trained = jax.jit(train)(key, order_key, point.hparams, data.splits.train)
+    cosines = np.asarray(trained.watched)
+    layers = tuple(dict.fromkeys(_layer(path) for path, _ in jax.tree.leaves_with_path(shapes)))
+    first, second = np.triu_indices(len(rows), 1)
+    shared = np.any(cosines[:, :, first, second], axis=(0, 2))
+    names = tuple(name for name, is_shared in zip(layers, shared, strict=True) if is_shared)
+    return cosines[:, shared], rows, names
+
+
+def _layer(path: tuple) -> str:
+    return jax.tree_util.keystr(path[:-1], simple=True, separator="/")
+
+
+def _at(hparams: dict[str, np.ndarray], index: int) -> dict[str, np.ndarray]:
+    return {name: np.asarray(values)[index] for name, values in hparams.items()}

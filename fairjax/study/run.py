@@ -1,0 +1,317 @@
+"""Several methods on one data set: every run of every method, and one tidy table of them.
+
+Every method gets the same number of points, drawn from its own hyper-parameters with the same seed, and the same seeds. The
+single-task runs, which ARE and ARFG divide by, come first: an interrupted study then lacks only points.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fairjax.core.tables import Table
+from fairjax.core.types import Columns, Model, Post, PyTree, Recipe, Sentences, Spec, Splits
+from fairjax.data import Prepared
+from fairjax.methods import Context, Method, runs_for, vanilla
+from fairjax.notions import CONDITIONS, Notion
+from fairjax.objectives import Penalty
+from fairjax.study.config import NamedStudy, StudyConfig, check_amounts
+from fairjax.study.evaluation import evaluator
+from fairjax.study.table import assemble
+from fairjax.training import Runs, draw, grid, mapped, member, start_size, sweep
+
+REFERENCE = "single_task"  # in the table of runs: one network per task
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """What is run on a data set. See :func:`make_study`, which makes one from objects, and :class:`NamedStudy`."""
+
+    spec: Spec
+    recipes: Mapping[str, Recipe]  # by the name of the method, the reference among them
+    repairs: tuple[Post, ...]
+    amounts: tuple[float, ...]
+    config: StudyConfig
+    condition: str  # the rows on which the gap is shown
+    names: NamedStudy | None = None  # where all objects come from the registries
+
+    def points(self, method: str) -> tuple[dict[str, np.ndarray], list[int]]:
+        """Hyper-parameters ``[L, ...]`` and seeds of a method."""
+        space = self.recipes[method].space
+        config = self.config
+        if method == REFERENCE:
+            corners = {"weight": np.eye(len(self.spec.tasks))}
+            return grid(space, corners), list(range(config.reference_seeds))
+        points = draw(space, config.runs, config.seed, sequence=config.sequence)
+        return points, list(range(config.seeds))
+
+    @cached_property
+    def evaluate(self) -> Callable:
+        """Metrics of a run, see :func:`fairjax.study.evaluation.evaluator`."""
+        return evaluator(self.spec, self.repairs, self.amounts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """A study that was run: a tidy table with a row per run, and ``info``, what a report needs to know. ``info`` is JSON-safe."""
+
+    study: Study
+    table: Table
+    info: dict
+
+
+def make_study(
+    data: Prepared | Spec,
+    methods: Sequence[Method] | Mapping[str, Method],
+    *,
+    model: Model | Callable[[Spec], Model],
+    repairs: Sequence[Post | Callable[[Spec], Post]] = (),
+    amounts: Sequence[float] = (1.0,),
+    config: StudyConfig = StudyConfig(),
+    conditioned: Callable[[int], Model] | None = None,
+    names: NamedStudy | None = None,
+) -> Study:
+    """A study from objects.
+
+    Args:
+      data: the data, or its spec.
+      methods: what to compare: methods of :mod:`fairjax.methods` or one's own, ``Context -> Recipe``; a mapping gives them
+        other names than their recipes have.
+      model: the network, or a function of the spec that gives it.
+      repairs: post-processors of the scores, each a ``Post`` or a function of the spec that gives one, such as
+        ``fairjax.postprocess.model_barycenter``.
+      amounts: of repair, from 0 (scores as they are) to 1.
+      config: all other settings.
+      conditioned: from a width W to the network that is told W numbers, for methods such as ``yoto``; by default the
+        representation of ``model`` is modulated.
+      names: where the objects come from the registries.
+
+    Raises:
+      ValueError: two methods or two repairs have one name, or an amount is outside [0, 1].
+    """
+    spec = data if isinstance(data, Spec) else data.spec
+    inputs = _inputs(spec) if isinstance(data, Spec) else _shapes(data.splits.train.x)
+    check_amounts(tuple(amounts))
+    context = Context.paper(
+        spec,
+        model if isinstance(model, Model) else model(spec),
+        config.learning_rate,
+        config.batch_size,
+        reduction=config.reduction,
+        inputs=inputs,
+        conditioned=conditioned,
+    )
+    recipes = {REFERENCE: vanilla()(context)}
+    if isinstance(methods, Mapping):
+        built = [make(context)._replace(name=name) for name, make in methods.items()]
+    else:
+        built = [make(context) for make in methods]
+    for recipe in built:
+        if recipe.name in recipes:
+            raise ValueError(
+                f"two methods are called {recipe.name!r}. Give the methods as a dict of names, for example "
+                f"{{{recipe.name + ' a'!r}: ..., {recipe.name + ' b'!r}: ...}}"
+            )
+        recipes[recipe.name] = recipe
+    posts = tuple(post if isinstance(post, Post) else post(spec) for post in repairs)
+    if len({post.name for post in posts}) < len(posts):
+        raise ValueError(
+            f"repairs are called {', '.join(post.name for post in posts)}; give each its own name: "
+            "post._replace(name=...)"
+        )
+    condition = config.condition or _condition(built)
+    return Study(spec, recipes, posts, tuple(amounts) if posts else (), config, condition, names)
+
+
+def from_names(data: Prepared | Spec, names: NamedStudy) -> Study:
+    """The study whose objects the registries have under these names."""
+    spec = data if isinstance(data, Spec) else data.spec
+    return make_study(
+        data,
+        names.build_methods(spec),
+        model=names.build_model(spec),
+        repairs=names.build_repairs(spec),
+        amounts=names.amounts,
+        config=names.config,
+        conditioned=names.conditioned_model(spec),
+        names=names,
+    )
+
+
+def run_study(
+    data: Prepared,
+    methods: Sequence[Method] | Mapping[str, Method] | None = None,
+    *,
+    study: Study | None = None,
+    out: Path | None = None,
+    keep: tuple[str, ...] = (),
+    progress: Callable[[str, int, int], None] | None = None,
+    **objects: Any,
+) -> Results:
+    """Train and evaluate every run of a study.
+
+    Args:
+      data: the data.
+      methods: see :func:`make_study`, which takes this and ``objects``; or None, with ``study``.
+      study: a study that was made before.
+      out: folder for finished chunks (under ``sweeps/``); a study found there goes on.
+      keep: ``"scores"`` or ``"params"``, kept in the chunk files.
+      progress: called with the method, members done, and members in all.
+      objects: ``model``, ``repairs``, ``amounts`` and ``config`` of :func:`make_study`.
+
+    Returns:
+      The table of runs, and what a report needs to know.
+
+    Raises:
+      DataError: ``out`` holds another study.
+    """
+    if study is None:
+        study = make_study(data, methods, **objects)
+    devices = jax.local_devices()
+    programs = _Programs(study, keep, devices)
+    runs = {}
+    for method in study.recipes:
+        folder = out / "sweeps" / method if out else None
+        runs[method] = _run_method(study, method, data.splits, programs, folder, keep, progress)
+    table, info = assemble(study, runs, REFERENCE)
+    return Results(study, table, info)
+
+
+class _Programs:
+    """Compiled programs of recipes, so that the reference and vanilla share one at one chunk size."""
+
+    def __init__(self, study: Study, keep: tuple[str, ...], devices: list[jax.Device]):
+        self.devices = devices
+        self._study = study
+        self._keep = keep
+        self._programs: dict[str, Callable] = {}
+        self._shared = [
+            name
+            for name, recipe in study.recipes.items()
+            if name == REFERENCE or recipe.name == "vanilla"
+        ]
+
+    def program(self, method: str) -> Callable:
+        """The program of a method's sweep."""
+        key = REFERENCE if method in self._shared else method
+        if key not in self._programs:
+            run = member(
+                self._study.recipes[method],
+                self._study.config.train_config,
+                self._study.evaluate,
+                self._keep,
+            )
+            self._programs[key] = mapped(run, self.devices)
+        return self._programs[key]
+
+    def chunk(self, method: str) -> int | None:
+        """Members per device and call where a program is shared; None lets the sweep choose."""
+        if method not in self._shared or len(self._shared) < 2:
+            return None
+        largest = max(_count(*self._study.points(name)) for name in self._shared)
+        return start_size(largest, self.devices)
+
+
+def _run_method(
+    study: Study,
+    method: str,
+    splits: Splits,
+    programs: _Programs,
+    folder: Path | None,
+    keep: tuple[str, ...],
+    progress: Callable[[str, int, int], None] | None,
+) -> Runs:
+    recipe = study.recipes[method]
+    hparams, seeds = study.points(method)
+    settings = (study.config.train_config,)
+    options = {"root": study.config.seed, "out": folder, "devices": programs.devices}
+    if recipe.told:
+        # one network per seed is trained, and asked for every point
+        trained_at = {name: array[:1] for name, array in hparams.items()}
+        count = _counter(progress, method, len(seeds))
+        trained = sweep(
+            recipe,
+            *settings,
+            trained_at,
+            seeds,
+            splits,
+            study.evaluate,
+            keep=("params",),
+            progress=count,
+            **options,
+        )
+        return runs_for(recipe, trained, hparams, splits, study.evaluate)
+    return sweep(
+        recipe,
+        *settings,
+        hparams,
+        seeds,
+        splits,
+        study.evaluate,
+        keep=keep,
+        progress=_counter(progress, method, _count(hparams, seeds)),
+        program=programs.program(method),
+        chunk=programs.chunk(method),
+        **options,
+    )
+
+
+def _count(hparams: dict[str, np.ndarray], seeds: list[int]) -> int:
+    return len(next(iter(hparams.values()))) * len(seeds)
+
+
+def _counter(progress: Callable | None, method: str, total: int) -> Callable[[int], None]:
+    """From counts of finished members to calls of ``progress`` with their sum; the first call says 0."""
+    finished = 0
+
+    def advance(count: int) -> None:
+        nonlocal finished
+        finished += count
+        if progress:
+            progress(method, finished, total)
+
+    advance(0)
+    return advance
+
+
+def _shapes(x: PyTree) -> PyTree:
+    """Shapes of one row of features."""
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *np.shape(a)[1:]), a.dtype), x)
+
+
+def _inputs(spec: Spec) -> PyTree:
+    """Shapes of one row of features of a spec."""
+    if spec.vocab_size:
+        return Sentences(jax.ShapeDtypeStruct((1, 8), jnp.int32))
+    return Columns(
+        jax.ShapeDtypeStruct((1, len(spec.numeric)), jnp.float32),
+        jax.ShapeDtypeStruct((1, len(spec.categorical)), jnp.int32),
+    )
+
+
+def _condition(recipes: Sequence[Recipe]) -> str:
+    """The rows of the first notion that is trained, if a condition has them, else those of false positives."""
+    for recipe in recipes:
+        for notion in _notions(recipe.notion):
+            for name, conditions in CONDITIONS.items():
+                if notion.conditions == conditions:
+                    return name
+    return "fpr"
+
+
+def _notions(entry: Any) -> list[Notion]:
+    """All notions of what a recipe says of its fairness losses."""
+    if isinstance(entry, Notion):
+        return [entry]
+    if isinstance(entry, Penalty):
+        return [entry.notion]
+    if isinstance(entry, list | tuple):
+        return [notion for part in entry for notion in _notions(part)]
+    return []

@@ -1,0 +1,319 @@
+"""A trained model, alone and on disk, in formats that execute nothing when loaded: JSON for names, npz for arrays.
+
+``model.json`` holds the encoder, the names of the method and the network, the hyper-parameters and the decision thresholds;
+``params.npz`` the parameters and the state of the repair by key path. A network or a repair that no registry has is given
+again when the model is loaded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from fairjax.core.disk import read_arrays, write_arrays, write_json
+from fairjax.core.keys import Metric, escape, parse_key
+from fairjax.core.types import DataError, Model, Post, PyTree, Spec
+from fairjax.data import Encoder, Prepared
+from fairjax.losses import probabilities
+from fairjax.metrics import base_rate_threshold, base_rates
+from fairjax.models import scores as model_scores
+from fairjax.study.config import NamedStudy
+from fairjax.study.evaluation import evaluator, repair_scores
+from fairjax.study.run import Study, from_names
+from fairjax.training import sweep
+
+FORMAT = 2
+FILES = ("model.json", "params.npz")
+
+
+@dataclasses.dataclass(frozen=True)
+class SavedRepair:
+    """A fitted repair of a model's scores."""
+
+    post: Post
+    state: PyTree
+    amount: float
+    pool_rows: int  # rows that it was fitted on
+
+
+@dataclasses.dataclass(frozen=True)
+class SavedModel:
+    """A trained model with what it needs to score new rows."""
+
+    encoder: Encoder
+    model: Model
+    params: PyTree
+    method: str
+    hparams: dict[str, np.ndarray]  # each without a leading axis
+    thresholds: tuple[float | None, ...]  # per task, on the score: the base rate on validation rows
+    metrics: dict[Metric, float]
+    repair: SavedRepair | None = None
+    names: NamedStudy | None = None  # where the network and the repair come from the registries
+
+    def predict(self, source) -> dict[str, np.ndarray]:
+        """Probabilities and decisions for new rows (CSV path, data frame or dict of arrays), columns ``[N]``.
+
+        Binary: ``name`` (probability), ``name decision`` (probability at least one half) and ``name decision at base rate``.
+        Multiclass and multilabel: a column per class or label. Regression: the prediction. With a repair, a row whose group
+        is unknown is ranked among all rows.
+
+        Raises:
+          DataError: the model's scores are repaired, and no row's level of an attribute is known.
+        """
+        data = self.encoder.encode(source)
+        spec = self.encoder.spec
+        scores = model_scores(self.model, self.params, data.x)
+        if self.repair is not None:
+            _check_groups(spec, data.groups)
+            scores = self.repair.post.apply(
+                self.repair.state, scores, data.groups, amount=self.repair.amount
+            )
+        return prediction_columns(spec, np.asarray(scores), self.thresholds)
+
+    def save(self, folder: Path) -> None:
+        """Write the model into a folder."""
+        arrays = _flat("params", self.params)
+        repair = None
+        if self.repair is not None:
+            arrays |= _flat("repair", self.repair.state)
+            repair = {
+                "name": self.repair.post.name,
+                "amount": self.repair.amount,
+                "pool_rows": self.repair.pool_rows,
+            }
+        write_arrays(folder / "params.npz", arrays)
+        description = {
+            "format": FORMAT,
+            "encoder": self.encoder.to_json(),
+            "study": self.names.to_json() if self.names else None,
+            "method": self.method,
+            "hparams": {name: np.asarray(v).tolist() for name, v in self.hparams.items()},
+            "thresholds": self.thresholds,
+            "metrics": {str(key): value for key, value in self.metrics.items()},
+            "repair": repair,
+        }
+        write_json(folder / "model.json", description)
+
+
+def load_model(
+    folder: Path, *, model: Model | None = None, repair: Post | None = None
+) -> SavedModel:
+    """Read a trained model.
+
+    Args:
+      folder: where it was saved.
+      model: the network, where it does not come from the registries.
+      repair: the post-processor, where it does not come from the registries.
+
+    Raises:
+      DataError: the folder holds no model, its arrays do not fit its description, or an object must be given.
+    """
+    if not all((folder / file).exists() for file in FILES):
+        raise DataError(
+            f"{folder}: no trained model here ({' and '.join(FILES)}). Make one with 'fairjax train'."
+        )
+    description = json.loads((folder / "model.json").read_text())
+    arrays = read_arrays(folder / "params.npz")
+    encoder = Encoder.from_json(description["encoder"])
+    method = description["method"]
+    hparams = {name: np.float32(value) for name, value in description["hparams"].items()}
+    names = NamedStudy.from_json(description["study"]) if description["study"] else None
+    study = from_names(encoder.spec, names) if names else None
+    if model is None:
+        if study is None:
+            raise DataError(f"{folder}: its network is no entry of a registry. Give it as model=.")
+        model = study.recipes[method].build(hparams).model
+    return SavedModel(
+        encoder,
+        model,
+        _filled("params", jax.eval_shape(model.init, jax.random.key(0)), arrays),
+        method,
+        hparams,
+        tuple(description["thresholds"]),
+        {parse_key(text): value for text, value in description["metrics"].items()},
+        _load_repair(folder, description["repair"], arrays, encoder.spec, study, repair),
+        names,
+    )
+
+
+def train_one(
+    data: Prepared,
+    study: Study,
+    method: str,
+    hparams: dict[str, np.ndarray],
+    seed: int,
+    repair: tuple[str, float] | None = None,
+) -> tuple[SavedModel, dict[str, np.ndarray]]:
+    """Train one point with one seed, as a sweep would.
+
+    Args:
+      data: the data.
+      study: has the method.
+      method: a name of its methods.
+      hparams: arrays without a leading axis.
+      seed: of the member.
+      repair: name and amount of one of the study's repairs; None for scores as they are.
+
+    Returns:
+      The model, and the scores ``[N, C]`` of the validation and test rows, repaired where the model repairs.
+    """
+    spec = data.spec
+    posts = [] if repair is None else [_post(study, repair[0])]
+    amounts = [] if repair is None else [repair[1]]
+    runs = sweep(
+        study.recipes[method],
+        study.config.train_config,
+        {name: np.asarray(value)[None] for name, value in hparams.items()},
+        [seed],
+        data.splits,
+        evaluator(spec, posts, amounts),
+        root=study.config.seed,
+        keep=("params", "scores"),
+        chunk=1,
+        devices=jax.local_devices()[:1],
+    )
+    params = jax.tree.map(lambda leaf: leaf[0], runs.params)
+    scores = {split: value[0] for split, value in runs.scores.items()}
+    if repair is None:
+        metrics = {key: float(value[0]) for key, value in runs.metrics["plain"].items()}
+        fitted = None
+    else:
+        post = posts[0]
+        metrics = {key: float(value[0, 0]) for key, value in runs.metrics[post.name].items()}
+        fitted = _fit_repair(post, repair[1], scores, data)
+        scores = repaired(post, data, scores, repair[1])
+    model = SavedModel(
+        data.encoder,
+        study.recipes[method].build(hparams).model,
+        params,
+        method,
+        hparams,
+        thresholds_of(data, scores["validation"]),
+        metrics,
+        fitted,
+        study.names,
+    )
+    return model, scores
+
+
+def repaired(
+    post: Post, data: Prepared, scores: dict[str, np.ndarray], amount: float
+) -> dict[str, np.ndarray]:
+    """Scores of the validation and test rows after a repair, as a sweep evaluates them."""
+    repair = jax.jit(lambda scores, splits: repair_scores(post, scores, splits, amount))
+    return jax.tree.map(np.asarray, repair(scores, data.splits))
+
+
+def thresholds_of(data: Prepared, scores: np.ndarray) -> tuple[float | None, ...]:
+    """Where each binary task's scores ``[N, C]`` of validation rows select the base rate of its training labels."""
+    spec = data.spec
+    rows = data.splits.validation
+    rates = base_rates(spec, data.splits.train)
+    thresholds = []
+    for t, task in enumerate(spec.tasks):
+        if task.kind != "binary":
+            thresholds.append(None)
+            continue
+        score = scores[:, spec.score_slice(t).start]
+        weight = rows.weight * rows.label_mask[:, spec.label_slice(t).start]
+        thresholds.append(float(base_rate_threshold(score, weight, rates[t])))
+    return tuple(thresholds)
+
+
+def prediction_columns(
+    spec: Spec, scores: np.ndarray, thresholds: tuple[float | None, ...]
+) -> dict[str, np.ndarray]:
+    """Scores ``[N, C]`` as columns by name; see :meth:`SavedModel.predict`."""
+    names = [task.name for task in spec.tasks]
+    plain = [f"{task.name}={level}" for task in spec.tasks for level in task.levels]
+    ambiguous = len({*names, *plain}) < len(names) + len(plain)
+    columns = {}
+    for i, (task, prob) in enumerate(zip(spec.tasks, probabilities(spec, scores), strict=True)):
+        name = escape(task.name) if ambiguous else task.name
+        if task.kind in ("multiclass", "multilabel"):
+            for c, level in enumerate(task.levels):
+                label = escape(level) if ambiguous else level
+                columns[f"{name}={label}"] = np.asarray(prob[:, c])
+            continue
+        columns[name] = np.asarray(task.in_units(prob[:, 0]))
+        if task.kind == "binary":
+            score = scores[:, spec.score_slice(i).start]
+            columns[f"{name} decision"] = (score >= 0).astype(int)
+            columns[f"{name} decision at base rate"] = (score >= thresholds[i]).astype(int)
+    return columns
+
+
+def _post(study: Study, name: str) -> Post:
+    for post in study.repairs:
+        if post.name == name:
+            return post
+    existing = ", ".join(post.name for post in study.repairs) or "none"
+    raise DataError(f"the study has no repair {name!r}; it has {existing}")
+
+
+def _fit_repair(
+    post: Post, amount: float, scores: dict[str, np.ndarray], data: Prepared
+) -> SavedRepair:
+    pool = data.splits.validation
+    state = jax.jit(post.fit)(scores["validation"], pool.groups, pool.weight)
+    return SavedRepair(post, jax.tree.map(np.asarray, state), amount, len(pool.weight))
+
+
+def _load_repair(
+    folder: Path,
+    description: dict | None,
+    arrays: dict[str, np.ndarray],
+    spec: Spec,
+    study: Study | None,
+    post: Post | None,
+) -> SavedRepair | None:
+    if description is None:
+        return None
+    if post is None:
+        if study is None:
+            raise DataError(f"{folder}: its repair is no entry of a registry. Give it as repair=.")
+        post = _post(study, description["name"])
+    rows = description["pool_rows"]
+    columns = sum(task.score_width for task in spec.tasks)
+    groups = sum(attribute.width for attribute in spec.attributes)
+    shapes = [(rows, columns), (rows, groups), (rows,)]
+    pool = [jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes]
+    state = _filled("repair", jax.eval_shape(post.fit, *pool), arrays)
+    return SavedRepair(post, state, description["amount"], rows)
+
+
+def _check_groups(spec: Spec, groups: np.ndarray) -> None:
+    for i, attribute in enumerate(spec.attributes):
+        if not attribute.continuous and not np.any(groups[:, spec.group_slice(i)]):
+            raise DataError(
+                f"the scores of this model are repaired by {attribute.name!r}, but none of the {len(groups)} rows has a "
+                f"level that it knows ({', '.join(attribute.levels)}). Give that column too, or train without --repair."
+            )
+
+
+def _flat(prefix: str, tree: PyTree) -> dict[str, np.ndarray]:
+    """Leaves by key path."""
+    return {
+        f"{prefix}{jax.tree_util.keystr(path)}": np.asarray(leaf)
+        for path, leaf in jax.tree.leaves_with_path(tree)
+    }
+
+
+def _filled(prefix: str, shapes: PyTree, arrays: dict[str, np.ndarray]) -> PyTree:
+    """A tree of these shapes from arrays by key path."""
+
+    def leaf(path: tuple, shape: jax.ShapeDtypeStruct) -> np.ndarray:
+        name = f"{prefix}{jax.tree_util.keystr(path)}"
+        array = arrays.get(name)
+        if array is None or array.shape != shape.shape:
+            actual = "nothing" if array is None else array.shape
+            raise DataError(
+                f"params.npz: {name} should be {shape.shape}, but is {actual}; it belongs to another model.json"
+            )
+        return array
+
+    return jax.tree_util.tree_map_with_path(leaf, shapes)

@@ -1,0 +1,245 @@
+"""From the runs of several methods to one tidy table, with ARE and ARFG."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import platform
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import jax
+import numpy as np
+
+from fairjax.core.keys import HParam, Key, Metric
+from fairjax.core.tables import Table
+from fairjax.core.types import Attribute, Recipe, Spec, Task
+from fairjax.metrics import are, arfg, denominator, gap_metric
+from fairjax.notions import CLASSES
+from fairjax.study.evaluation import SPLITS
+from fairjax.training import Runs
+
+if TYPE_CHECKING:
+    from fairjax.study.run import Study
+
+SEVERAL = "gap"  # the name of the gap where tasks or attributes have different ones
+
+
+def assemble(study: Study, runs: Mapping[str, Runs], reference: str) -> tuple[Table, dict]:
+    """One table of the runs of several methods, the reference among them, and ``info``.
+
+    Args:
+      study: what was run.
+      runs: by method.
+      reference: the method whose runs are single-task networks.
+    """
+    parts = []
+    references = []
+    for method, swept in runs.items():
+        blocks = _blocks(study, method, swept, reference)
+        parts += blocks
+        if method == reference:
+            references = [str(block["method"][0]) for block in blocks]
+    table = _join(parts)
+    gap = _gap_name(study)
+    if gap == SEVERAL:
+        _add_gap(table, study)
+    single_task = _add_relative(table, gap, study.spec, reference)
+    info = {
+        "tasks": [task.name for task in study.spec.tasks],
+        "attributes": [attribute.name for attribute in study.spec.attributes],
+        "gap": gap,
+        "condition": study.condition,
+        "reference_methods": references,
+        "single_task": single_task,
+        "study": study.names.to_json() if study.names else None,
+        "config": dataclasses.asdict(study.config),
+        "compilations": {method: swept.compilations for method, swept in runs.items()},
+        "chunk": {method: swept.chunk for method, swept in runs.items()},
+        "seeds": {
+            "draw": study.config.seed,
+            "members": study.config.seeds,
+            "single_task": study.config.reference_seeds,
+        },
+        "versions": _versions(),
+        "environment": _environment(),
+    }
+    return table, info
+
+
+def gap_of(study: Study, task: Task, attribute: Attribute) -> str:
+    """The metric that shows the gap of a task between the groups of an attribute."""
+    return gap_metric(study.condition, task.kind, attribute.continuous)
+
+
+def repaired_name(method: str, repair: str) -> str:
+    """Name of a method's runs after a repair."""
+    return f"{method}+{repair}"
+
+
+def _blocks(study: Study, method: str, runs: Runs, reference: str) -> list[Table]:
+    """Rows of a method, and of its runs after each repair: every run once per amount, those of a run side by side."""
+    is_reference = method == reference
+
+    def rows(metrics: dict[Metric, np.ndarray], name: str) -> Table:
+        if is_reference:
+            return _reference_rows(study.spec, runs, metrics, name)
+        return _rows(study.spec, study.recipes[method], runs, metrics, name)
+
+    blocks = [rows(runs.metrics["plain"], method)]
+    amounts = np.asarray(study.amounts, np.float32)
+    for post in study.repairs:
+        name = repaired_name(method, post.name)
+        per_amount = []
+        for i, amount in enumerate(amounts):
+            metrics = {key: value[:, i] for key, value in runs.metrics[post.name].items()}
+            block = rows(metrics, name)
+            block["point"] = block["point"] * len(amounts) + i
+            block[HParam("repair")] = np.full(block.rows, amount)
+            per_amount.append(block)
+        blocks.append(_interleave(per_amount))
+    return blocks
+
+
+def _rows(
+    spec: Spec, recipe: Recipe, runs: Runs, metrics: dict[Metric, np.ndarray], name: str
+) -> Table:
+    columns: dict[Key, np.ndarray] = {
+        "method": np.full(len(runs.point), name),
+        "point": runs.point,
+        "seed": runs.seed,
+        "diverged": runs.diverged,
+    }
+    for hparam, values in runs.hparams.items():
+        columns |= _hparam_columns(spec, recipe, hparam, values)
+    return Table(columns | metrics)
+
+
+def _hparam_columns(
+    spec: Spec, recipe: Recipe, name: str, values: np.ndarray
+) -> dict[HParam, np.ndarray]:
+    """A column for a number, and one per entry of a vector."""
+    if values.ndim == 1:
+        return {HParam(name): values}
+    labels = recipe.space[name].labels or tuple(task.name for task in spec.tasks)
+    flat = values.reshape(len(values), -1)
+    if flat.shape[1] != len(labels):
+        labels = tuple(str(i) for i in range(flat.shape[1]))
+    return {HParam(name, label): flat[:, i] for i, label in enumerate(labels)}
+
+
+def _reference_rows(spec: Spec, runs: Runs, metrics: dict[Metric, np.ndarray], name: str) -> Table:
+    """A row per seed, which has each task's metrics from the network of that task alone."""
+    index = {task.name: t for t, task in enumerate(spec.tasks)}
+    tasks = len(spec.tasks)
+    seeds = len(runs.seed) // tasks
+    columns: dict[Key, np.ndarray] = {
+        "method": np.full(seeds, name),
+        "point": np.zeros(seeds, int),
+        "seed": runs.seed[:seeds],
+        "diverged": runs.diverged.reshape(tasks, seeds).any(axis=0),
+    }
+    for key, values in metrics.items():
+        columns[key] = values.reshape(tasks, seeds)[index[key.task]]
+    return Table(columns)
+
+
+def _interleave(tables: list[Table]) -> Table:
+    """Rows of several tables in turn: the first of each, then the second of each."""
+    return Table(
+        {key: np.stack([table[key] for table in tables], axis=1).reshape(-1) for key in tables[0]}
+    )
+
+
+def _join(tables: list[Table]) -> Table:
+    """Tables under one another; a column that a table lacks is NaN there. Hyper-parameters stand before metrics."""
+    keys = list(dict.fromkeys(key for table in tables for key in table))
+    keys.sort(key=_place)
+    total = sum(table.rows for table in tables)
+    joined = Table({"run": np.arange(total)})
+    for key in keys:
+        parts = [
+            table[key] if key in table else np.full(table.rows, np.nan, np.float32)
+            for table in tables
+        ]
+        joined[key] = np.concatenate(parts)
+    return joined
+
+
+def _place(key: Key) -> int:
+    if isinstance(key, Metric):
+        return 2
+    return 1 if isinstance(key, HParam) else 0
+
+
+def _gap_name(study: Study) -> str:
+    names = {gap_of(study, t, a) for t in study.spec.tasks for a in study.spec.attributes}
+    all_classes = all(task.kind in CLASSES for task in study.spec.tasks)
+    return names.pop() if len(names) == 1 and all_classes else SEVERAL
+
+
+def _add_gap(table: Table, study: Study) -> None:
+    """A ``gap`` column per task and attribute, which repeats the metric that fits them."""
+    for split in SPLITS:
+        for task in study.spec.tasks:
+            for attribute in study.spec.attributes:
+                subject = Metric(SEVERAL, task.name, attribute=attribute.name, split=split)
+                fitting = subject._replace(metric=gap_of(study, task, attribute))
+                table[subject] = table[fitting]
+
+
+def _add_relative(table: Table, gap: str, spec: Spec, reference: str) -> dict:
+    """Add ARE and ARFG per split; return the single-task denominators with their spread.
+
+    A task in whose rows no demographics are known has no gap; ARFG is then the mean over the others.
+    """
+    summary = {}
+    is_reference = (table["method"] == reference) & ~table["diverged"]
+    for split in SPLITS:
+        errors = [table[Metric("error", task.name, split=split)] for task in spec.tasks]
+        errors = np.stack(errors, axis=1)
+        gaps = np.stack([_worst_gap(table, gap, spec, task, split) for task in spec.tasks], axis=1)
+        error = denominator(errors[is_reference])
+        fairness = denominator(gaps[is_reference])
+        has_gap = ~np.isnan(gaps).all(axis=0)
+        relative_gap = np.full(len(gaps), np.nan)
+        if has_gap.any():
+            relative_gap = arfg(gaps[:, has_gap], fairness.mean[has_gap])
+        table[Metric("are", split=split)] = are(errors, error.mean)
+        table[Metric("arfg", split=split)] = relative_gap
+        summary[split] = {
+            task.name: {
+                "error": float(error.mean[i]),
+                "error_deviation": float(error.deviation[i]),
+                "gap": float(fairness.mean[i]),
+                "gap_deviation": float(fairness.deviation[i]),
+                "gap_is_noisy": bool(fairness.noisy[i]),
+                "runs": error.runs,
+            }
+            for i, task in enumerate(spec.tasks)
+        }
+    return summary
+
+
+def _worst_gap(table: Table, gap: str, spec: Spec, task: Task, split: str) -> np.ndarray:
+    columns = [
+        table[Metric(gap, task.name, attribute=attribute.name, split=split)]
+        for attribute in spec.attributes
+    ]
+    return np.max(columns, axis=0)
+
+
+def _versions() -> dict[str, str]:
+    packages = ("fairjax", "jax", "jaxlib", "flax", "optax", "numpy")
+    return {name: importlib.metadata.version(name) for name in packages}
+
+
+def _environment() -> dict:
+    devices = jax.local_devices()
+    return {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "devices": len(devices),
+        "device": devices[0].device_kind,
+        "platform": devices[0].platform,
+    }
