@@ -40,7 +40,7 @@ _NAMES = {
     "training": ["Runs", "State", "TrainConfig", "Trained", "draw", "grid", "make_train"],
     "metrics": ["are", "arfg", "evaluate"],
     "metrics.frontier": ["hypervolume", "knee", "nondominated"],
-    "methods": ["Context", "baseline", "mta_f", "single_task", "vanilla"],
+    "methods": ["Context", "baseline", "mta_f", "vanilla"],
     "study": ["StudyConfig"],
     "postprocess": ["Audit", "Repair"],
 }  # fmt: skip

@@ -12,10 +12,12 @@ from fairjax.gradients.representation import at_representation
 from fairjax.gradients.rows import rows_mode, rows_through, value_and_rows
 from fairjax.gradients.rules import *  # noqa: F403 - the family, by the names of its own list
 from fairjax.gradients.rules import __all__ as _rules
+from fairjax.gradients.rules.registry import REGISTRY
 from fairjax.gradients.task_space import LinkState, Rule, link, link_states
 from fairjax.gradients.wrappers import check_chain, observe, validated, wrap_chain
 
 __all__ = [
+    "REGISTRY",
     "LinkState",
     "Rule",
     "aggregator",
