@@ -43,11 +43,11 @@ class Convolution(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         length = x.shape[1]
-        before = (self.window - 1) // 2
-        after = self.window - 1 - before
+        left = (self.window - 1) // 2
+        right = self.window - 1 - left
         kernel = self.param("kernel", self.kernel_init, (self.window * x.shape[-1], self.width))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.width,))
-        x = jnp.pad(x, ((0, 0), (before, after), (0, 0)))
+        x = jnp.pad(x, ((0, 0), (left, right), (0, 0)))
         windows = jnp.concatenate([x[:, k : k + length] for k in range(self.window)], axis=-1)
         y = windows.reshape(-1, kernel.shape[0]) @ kernel + bias
         return y.reshape(-1, length, self.width)

@@ -201,8 +201,8 @@ def _pools(spec: Spec, data: Dataset | Splits) -> Array:
     """The pool of every task, ``[T, N]``: 1 where a row has a label of the task."""
     rows = train_rows(data)
     masks = [rows.label_mask[:, spec.label_slice(t)] for t in range(len(spec.tasks))]
-    known = jnp.stack([jnp.max(mask, axis=1) for mask in masks])
-    return (known * rows.weight > 0).astype(jnp.float32)
+    has_label = jnp.stack([jnp.max(mask, axis=1) for mask in masks])
+    return (has_label * rows.weight > 0).astype(jnp.float32)
 
 
 def _shares(pools: Array) -> Array:
