@@ -28,7 +28,12 @@ def softmax_cross_entropy(scores: Array, label: Array) -> Array:
     return -jnp.take_along_axis(jax.nn.log_softmax(scores), index, axis=1)[:, 0]
 
 
-def row_losses(task: Task, scores: Array, labels: Array, mask: Array) -> tuple[Array, Array]:
+def row_losses(
+    task: Task,
+    scores: Array,
+    labels: Array,
+    mask: Array,
+) -> tuple[Array, Array]:
     """The loss of every row on one task, and which rows count.
 
     Args:
@@ -39,8 +44,8 @@ def row_losses(task: Task, scores: Array, labels: Array, mask: Array) -> tuple[A
       mask: ``[B, y]``.
 
     Returns:
-      ``loss [B]`` in float32, 0 where no label is known, and ``has_label [B]``, 1 where any label is
-      known.
+      ``loss [B]`` in float32, 0 where no label is known, and ``has_label [B]``, 1 where any label
+      is known.
     """
     scores = scores.astype(jnp.float32)
     labels = keep(labels, mask)
@@ -73,7 +78,12 @@ def probabilities(spec: Spec, scores: Array) -> list[Array]:
     ]
 
 
-def against_rest(spec: Spec, t: int, labels: Array, mask: Array) -> tuple[Array, Array]:
+def against_rest(
+    spec: Spec,
+    t: int,
+    labels: Array,
+    mask: Array,
+) -> tuple[Array, Array]:
     """Labels and mask of task ``t``, ``[B, c]``, one column per score column.
 
     A multiclass task gives one column per class: 1 for the class, 0 for all other classes.

@@ -40,7 +40,13 @@ class ChunkSizes:
       tune: whether other sizes may be tried. A resumed sweep keeps the sizes that it has.
     """
 
-    def __init__(self, sizes: Sequence[tuple[int, int]], devices: int, *, tune: bool):
+    def __init__(
+        self,
+        sizes: Sequence[tuple[int, int]],
+        devices: int,
+        *,
+        tune: bool,
+    ):
         self.sizes = [(first, size) for first, size in sizes]
         self._devices = devices
         self._tuning = tune
