@@ -30,7 +30,12 @@ def softmax_cross_entropy(scores: Array, label: Array) -> Array:
     return -jnp.take_along_axis(jax.nn.log_softmax(scores), index, axis=1)[:, 0]
 
 
-def row_losses(task: Task, scores: Array, labels: Array, mask: Array) -> tuple[Array, Array]:
+def row_losses(
+    task: Task,
+    scores: Array,
+    labels: Array,
+    mask: Array,
+) -> tuple[Array, Array]:
     """The loss of every row on one task, and which rows count.
 
     Args:
@@ -41,19 +46,20 @@ def row_losses(task: Task, scores: Array, labels: Array, mask: Array) -> tuple[A
       mask: ``[B, y]``.
 
     Returns:
-      ``loss [B]`` in float32, 0 where no label is known, and ``known [B]``, 1 where any label is
-      known.
+      ``loss [B]`` in float32, 0 where no label is known, and ``has_label [B]``, 1 where any label
+      is known.
     """
     scores = scores.astype(jnp.float32)
     labels = keep(labels, mask)
-    known = jnp.max(mask, axis=1)
+    has_label = jnp.max(mask, axis=1)
     if task.kind == "multiclass":
-        return known * softmax_cross_entropy(scores, labels[:, 0]), known
+        losses = softmax_cross_entropy(scores, labels[:, 0])
+        return has_label * losses, has_label
     if task.kind == "regression":
         losses = optax.losses.squared_error(scores, labels)
     else:
         losses = sigmoid_cross_entropy(scores, labels)
-    return jnp.sum(mask * losses, axis=1), known
+    return jnp.sum(mask * losses, axis=1), has_label
 
 
 def probabilities(spec: Spec, scores: Array | Sequence[Array]) -> list[Array]:
@@ -79,7 +85,12 @@ def probabilities(spec: Spec, scores: Array | Sequence[Array]) -> list[Array]:
     ]
 
 
-def against_rest(spec: Spec, t: int, labels: Array, mask: Array) -> tuple[Array, Array]:
+def against_rest(
+    spec: Spec,
+    t: int,
+    labels: Array,
+    mask: Array,
+) -> tuple[Array, Array]:
     """Labels and mask of task ``t``, ``[B, c]``, one column per score column.
 
     A multiclass task gives one column per class: 1 for the class, 0 for all other classes.
@@ -87,9 +98,9 @@ def against_rest(spec: Spec, t: int, labels: Array, mask: Array) -> tuple[Array,
     task = spec.tasks[t]
     columns = spec.label_slice(t)
     label = labels[:, columns]
-    known = mask[:, columns]
+    label_mask = mask[:, columns]
     if task.kind == "multiclass":
         classes = jnp.arange(len(task.levels))[None]
         label = (label == classes).astype(jnp.float32)
-        known = jnp.broadcast_to(known, label.shape)
-    return label, known
+        label_mask = jnp.broadcast_to(label_mask, label.shape)
+    return label, label_mask

@@ -195,14 +195,3 @@ def test_refusals():
     _, (model, _), params, x = setting("mixed")
     with pytest.raises(ValueError, match="takes no condition"):
         model.represent(params["trunk"], x, jnp.ones(3))
-
-
-def test_vmap_over_members_is_a_loop():
-    _, (model, _), params, x = setting("mixed")
-    many = jax.tree.map(lambda a: np.stack([a, -a, 2 * a]), params)
-    run = jax.jit(lambda p: scores(model, p, x))
-    together = jax.jit(jax.vmap(lambda p: scores(model, p, x)))(many)
-    for i in range(3):
-        np.testing.assert_allclose(
-            together[i], run(jax.tree.map(lambda a, i=i: a[i], many)), rtol=1e-5, atol=1e-4
-        )

@@ -338,6 +338,17 @@ def test_sizes_halve_where_doubling_does_not_help():
     assert simulated(lambda size: float(size), 10_000, 10.0) == [(0, 8), (16, 16), (48, 4), (56, 8)]
 
 
+def test_a_compilation_that_turns_out_long_is_the_last():
+    """The first may come from a cache on disk and seem to cost nothing."""
+    schedule = ChunkSizes([(0, 8)], 1, tune=True)
+    for seconds, compiled in ((1.5, True), (1.0, False)):
+        schedule.record(seconds, compiled)
+    assert schedule.decide(16, 400) and schedule.current == 16
+    for seconds, compiled in ((100.0, True), (1.0, False)):
+        schedule.record(seconds, compiled)
+    assert not schedule.decide(48, 400) and schedule.sizes == [(0, 8), (16, 16)]
+
+
 def test_a_program_that_was_already_compiled_keeps_its_size():
     schedule = ChunkSizes([(0, 8)], 1, tune=True)
     schedule.record(1.0, compiled=False)

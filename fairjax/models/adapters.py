@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from flax import nnx
 
 
-def _model(init_parts: Callable[[Array, PyTree], tuple], apply: Callable, x: PyTree) -> Model:
+def _model(
+    init_parts: Callable[[Array, PyTree], tuple],
+    apply: Callable,
+    x: PyTree,
+) -> Model:
     """Build a model from both parts.
 
     Args:
@@ -32,7 +36,11 @@ def _model(init_parts: Callable[[Array, PyTree], tuple], apply: Callable, x: PyT
         trunk, heads = init_parts(key, x)
         return {"trunk": trunk, "heads": heads}
 
-    def represent(params: PyTree, x: PyTree, condition: Array | None = None) -> PyTree:
+    def represent(
+        params: PyTree,
+        x: PyTree,
+        condition: Array | None = None,
+    ) -> PyTree:
         inputs = (x,) if condition is None else (x, condition)
         return apply("trunk", params, *inputs)
 
@@ -59,7 +67,11 @@ def _refuse_state(part: str, names: list[str]) -> None:
         )
 
 
-def from_linen(trunk: nn.Module, heads: nn.Module, x: PyTree) -> Model:
+def from_linen(
+    trunk: nn.Module,
+    heads: nn.Module,
+    x: PyTree,
+) -> Model:
     """Two linen modules as a model; parameters are their ``"params"`` dicts.
 
     Args:
@@ -74,7 +86,11 @@ def from_linen(trunk: nn.Module, heads: nn.Module, x: PyTree) -> Model:
     """
     modules = {"trunk": trunk, "heads": heads}
 
-    def init_part(part: str, key: Array, inputs: PyTree) -> tuple[PyTree, PyTree]:
+    def init_part(
+        part: str,
+        key: Array,
+        inputs: PyTree,
+    ) -> tuple[PyTree, PyTree]:
         output, variables = modules[part].init_with_output(key, inputs)
         _refuse_state(part, sorted(set(variables) - {"params"}))
         return output, variables.get("params", {})
@@ -92,7 +108,9 @@ def from_linen(trunk: nn.Module, heads: nn.Module, x: PyTree) -> Model:
 
 
 def from_nnx(
-    trunk: Callable[[nnx.Rngs], nnx.Module], heads: Callable[[nnx.Rngs], nnx.Module], x: PyTree
+    trunk: Callable[[nnx.Rngs], nnx.Module],
+    heads: Callable[[nnx.Rngs], nnx.Module],
+    x: PyTree,
 ) -> Model:
     """Two nnx modules as a model, each given by a function that makes it.
 
@@ -134,7 +152,9 @@ def from_nnx(
 
 
 def from_equinox(
-    trunk: Callable[[Array], eqx.Module], heads: Callable[[Array], eqx.Module], x: PyTree
+    trunk: Callable[[Array], eqx.Module],
+    heads: Callable[[Array], eqx.Module],
+    x: PyTree,
 ) -> Model:
     """Two equinox modules as a model, each given by a function that makes it from a key.
 

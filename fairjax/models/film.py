@@ -17,11 +17,12 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.initializers import Initializer, glorot_uniform
 
 from fairjax.core.types import Array, Model, PyTree, Spec
 from fairjax.models.tabular import heads_of, trunk_of
 
-_INIT = nn.initializers.glorot_uniform()
+_INIT = glorot_uniform()
 Films = list[tuple[Array, Array]]  # scale and shift of every layer, [F or 1, R]
 
 
@@ -38,7 +39,11 @@ class Form(NamedTuple):
     activate: Callable[[Array, Array, Array], Array]
 
 
-def per_channel(hidden: int = 64, gain: float = 0.1, floor: float = 1e-2) -> Form:
+def per_channel(
+    hidden: int = 64,
+    gain: float = 0.1,
+    floor: float = 1e-2,
+) -> Form:
     """The original form: ``relu((1 + gain f(log c)) z + gain g(log c))``.
 
     It has a scale and a shift for every channel. ``f`` and ``g`` are networks of one hidden ReLU
@@ -56,7 +61,11 @@ def per_channel(hidden: int = 64, gain: float = 0.1, floor: float = 1e-2) -> For
     interval above 0.
     """
 
-    def init(key: Array, condition: int, widths: tuple[int, ...]) -> PyTree:
+    def init(
+        key: Array,
+        condition: int,
+        widths: tuple[int, ...],
+    ) -> PyTree:
         keys = jax.random.split(key, (len(widths), 2))
         params = {}
         for i, width in enumerate(widths):
@@ -93,7 +102,11 @@ def scalar(hidden: int = 10) -> Form:
     Glorot's.
     """
 
-    def init(key: Array, condition: int, widths: tuple[int, ...]) -> PyTree:
+    def init(
+        key: Array,
+        condition: int,
+        widths: tuple[int, ...],
+    ) -> PyTree:
         scale_key, shift_key = jax.random.split(key)
         return {
             "scale": _init_mlp(scale_key, condition, hidden, len(widths)),
@@ -108,7 +121,12 @@ def scalar(hidden: int = 10) -> Form:
     return Form(init, apply, lambda z, scale, shift: scale * nn.relu(z) + shift)
 
 
-def _init_mlp(key: Array, inputs: int, hidden: int, outputs: int) -> PyTree:
+def _init_mlp(
+    key: Array,
+    inputs: int,
+    hidden: int,
+    outputs: int,
+) -> PyTree:
     hidden_key, output_key = jax.random.split(key)
     return {
         "hidden": _INIT(hidden_key, (inputs, hidden)),
@@ -135,7 +153,13 @@ def _spread(film: Array, rows: int) -> Array:
     return film if count == 1 else jnp.tile(film, (1, rows // count))
 
 
-def _films(form: Form, params: PyTree, condition: Array | None, width: int, layers: int) -> Films:
+def _films(
+    form: Form,
+    params: PyTree,
+    condition: Array | None,
+    width: int,
+    layers: int,
+) -> Films:
     if condition is None:
         raise ValueError(
             "a conditioned model needs a condition: represent(trunk, x, condition), or "
@@ -160,8 +184,8 @@ def conditioned_network(
     *,
     condition: int,
     form: Form | None = None,
-    kernel_init: nn.initializers.Initializer | None = None,
-    embedding_init: nn.initializers.Initializer | None = None,
+    kernel_init: Initializer | None = None,
+    embedding_init: Initializer | None = None,
 ) -> Model:
     """A :func:`fairjax.models.shared_bottom` network; a condition modulates every shared layer.
 
@@ -185,7 +209,7 @@ def conditioned_network(
         shape.
     """
     form = form or per_channel()
-    kernel_init = kernel_init or nn.initializers.glorot_uniform()
+    kernel_init = kernel_init or glorot_uniform()
     init_trunk, body = trunk_of(spec, trunk, embedding, True, kernel_init, embedding_init)
     init_heads, predict = heads_of(spec, trunk[-1], tuple(head), kernel_init)
     width = condition
@@ -198,7 +222,11 @@ def conditioned_network(
             "heads": init_heads(head_key),
         }
 
-    def represent(params: PyTree, x: PyTree, condition: Array | None = None) -> Array:
+    def represent(
+        params: PyTree,
+        x: PyTree,
+        condition: Array | None = None,
+    ) -> Array:
         films = _films(form, params["film"], condition, width, len(trunk))
 
         def activate(layer: int, z: Array) -> Array:
@@ -211,7 +239,13 @@ def conditioned_network(
     return Model(init, represent, predict)
 
 
-def modulated(model: Model, features: int, *, condition: int, form: Form | None = None) -> Model:
+def modulated(
+    model: Model,
+    features: int,
+    *,
+    condition: int,
+    form: Form | None = None,
+) -> Model:
     """Modulate the representation of any model: ``scale * represent(trunk, x) + shift``.
 
     Args:
@@ -231,7 +265,11 @@ def modulated(model: Model, features: int, *, condition: int, form: Form | None 
         film = form.init(jax.random.fold_in(key, 1), width, (features,))
         return {**params, "trunk": {"body": params["trunk"], "film": film}}
 
-    def represent(params: PyTree, x: PyTree, condition: Array | None = None) -> Array:
+    def represent(
+        params: PyTree,
+        x: PyTree,
+        condition: Array | None = None,
+    ) -> Array:
         z = model.represent(params["body"], x)
         ((scale, shift),) = _films(form, params["film"], condition, width, 1)
         rows = z.shape[0]
@@ -249,7 +287,11 @@ def with_default_condition(model: Model, condition: Array) -> Model:
     """
     default = condition
 
-    def represent(params: PyTree, x: PyTree, condition: Array | None = None) -> PyTree:
+    def represent(
+        params: PyTree,
+        x: PyTree,
+        condition: Array | None = None,
+    ) -> PyTree:
         return model.represent(params, x, default if condition is None else condition)
 
     return model._replace(represent=represent)

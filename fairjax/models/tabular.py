@@ -20,6 +20,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.linen.initializers import Initializer, glorot_uniform, truncated_normal, zeros_init
 
 from fairjax.core.types import Array, Columns, Model, PyTree, Spec
 
@@ -28,12 +29,12 @@ class Dense(nn.Module):
     """``kernel.T @ x + bias`` on feature-major rows: ``[inputs, B] -> [width, B]``."""
 
     width: int
-    kernel_init: nn.initializers.Initializer
+    kernel_init: Initializer
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         kernel = self.param("kernel", self.kernel_init, (x.shape[0], self.width))
-        bias = self.param("bias", nn.initializers.zeros_init(), (self.width,))
+        bias = self.param("bias", zeros_init(), (self.width,))
         return kernel.T @ x + bias[:, None]
 
 
@@ -53,8 +54,8 @@ class Trunk(nn.Module):
     widths: tuple[int, ...]
     embedding: int
     fold: bool
-    kernel_init: nn.initializers.Initializer
-    embedding_init: nn.initializers.Initializer
+    kernel_init: Initializer
+    embedding_init: Initializer
 
     @nn.compact
     def __call__(self, x: Columns, activate: Callable[[int, Array], Array] = rectify) -> Array:
@@ -63,7 +64,7 @@ class Trunk(nn.Module):
         tables = jnp.split(table, np.cumsum(self.levels)[:-1]) if self.levels else []
         inputs = x.numeric.shape[-1] + len(self.levels) * self.embedding
         kernel = self.param("kernel", self.kernel_init, (inputs, self.widths[0]))
-        bias = self.param("bias", nn.initializers.zeros_init(), (self.widths[0],))
+        bias = self.param("bias", zeros_init(), (self.widths[0],))
         first_layer = _folded if self.fold else _looked_up
         z = activate(0, first_layer(x, tables, kernel) + bias[:, None])
         for i, width in enumerate(self.widths[1:], start=1):
@@ -72,7 +73,11 @@ class Trunk(nn.Module):
         return z
 
 
-def _folded(x: Columns, tables: list[Array], kernel: Array) -> Array:
+def _folded(
+    x: Columns,
+    tables: list[Array],
+    kernel: Array,
+) -> Array:
     """The first layer as one product of the one-hot design with the folded kernel."""
     first = x.numeric.shape[-1]
     blocks = [kernel[:first]]
@@ -87,7 +92,11 @@ def _folded(x: Columns, tables: list[Array], kernel: Array) -> Array:
     return jnp.concatenate(blocks).T @ jnp.concatenate(design)
 
 
-def _looked_up(x: Columns, tables: list[Array], kernel: Array) -> Array:
+def _looked_up(
+    x: Columns,
+    tables: list[Array],
+    kernel: Array,
+) -> Array:
     """The first layer as in a textbook: look up the embeddings, concatenate, multiply."""
     inputs = [x.numeric.astype(kernel.dtype)]
     for j, table in enumerate(tables):
@@ -101,7 +110,7 @@ class Head(nn.Module):
 
     widths: tuple[int, ...]
     outputs: int
-    kernel_init: nn.initializers.Initializer
+    kernel_init: Initializer
 
     @nn.compact
     def __call__(self, z: Array) -> Array:
@@ -111,7 +120,10 @@ class Head(nn.Module):
 
 
 def heads_of(
-    spec: Spec, features: int, widths: tuple[int, ...], kernel_init: nn.initializers.Initializer
+    spec: Spec,
+    features: int,
+    widths: tuple[int, ...],
+    kernel_init: Initializer,
 ) -> tuple[Callable[[Array], PyTree], Callable[[PyTree, Array], Array]]:
     """Build one head per task.
 
@@ -147,8 +159,8 @@ def trunk_of(
     widths: tuple[int, ...],
     embedding: int,
     fold: bool,
-    kernel_init: nn.initializers.Initializer,
-    embedding_init: nn.initializers.Initializer | None = None,
+    kernel_init: Initializer,
+    embedding_init: Initializer | None = None,
 ) -> tuple[Callable[[Array], PyTree], Callable[..., Array]]:
     """Build the shared layers.
 
@@ -158,7 +170,7 @@ def trunk_of(
     """
     if not widths:
         raise ValueError("the trunk needs at least one layer, got trunk=()")
-    embedding_init = embedding_init or nn.initializers.truncated_normal(stddev=embedding**-0.5)
+    embedding_init = embedding_init or truncated_normal(stddev=embedding**-0.5)
     levels = tuple(count for _, count in spec.categorical)
     body = Trunk(levels, tuple(widths), embedding, fold, kernel_init, embedding_init)
     example = Columns(jnp.zeros((1, len(spec.numeric))), jnp.zeros((1, len(levels)), int))
@@ -167,7 +179,9 @@ def trunk_of(
         return body.init(key, example)["params"]
 
     def apply(
-        params: PyTree, x: Columns, activate: Callable[[int, Array], Array] = rectify
+        params: PyTree,
+        x: Columns,
+        activate: Callable[[int, Array], Array] = rectify,
     ) -> Array:
         return body.apply({"params": params}, x, activate)
 
@@ -181,8 +195,8 @@ def shared_bottom(
     embedding: int = 10,
     *,
     fold: bool = True,
-    kernel_init: nn.initializers.Initializer | None = None,
-    embedding_init: nn.initializers.Initializer | None = None,
+    kernel_init: Initializer | None = None,
+    embedding_init: Initializer | None = None,
 ) -> Model:
     """The shared-bottom multi-task network of Caruana (1997) for tables.
 
@@ -204,7 +218,7 @@ def shared_bottom(
     Raises:
       ValueError: if the trunk has no layer.
     """
-    kernel_init = kernel_init or nn.initializers.glorot_uniform()
+    kernel_init = kernel_init or glorot_uniform()
     init_trunk, body = trunk_of(spec, trunk, embedding, fold, kernel_init, embedding_init)
     init_heads, predict = heads_of(spec, trunk[-1], tuple(head), kernel_init)
 
@@ -212,7 +226,11 @@ def shared_bottom(
         trunk_key, head_key = jax.random.split(key)
         return {"trunk": init_trunk(trunk_key), "heads": init_heads(head_key)}
 
-    def represent(params: PyTree, x: Columns, condition: Array | None = None) -> Array:
+    def represent(
+        params: PyTree,
+        x: Columns,
+        condition: Array | None = None,
+    ) -> Array:
         if condition is not None:
             raise ValueError("shared_bottom takes no condition; use a conditioned model")
         return body(params, x).T
@@ -220,6 +238,10 @@ def shared_bottom(
     return Model(init, represent, predict)
 
 
-def scores(model: Model, params: PyTree, x: PyTree) -> Array:
+def scores(
+    model: Model,
+    params: PyTree,
+    x: PyTree,
+) -> Array:
     """Scores ``[N, C]`` of a model: ``predict(heads, represent(trunk, x))``."""
     return model.predict(params["heads"], model.represent(params["trunk"], x))

@@ -21,6 +21,7 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.initializers import Initializer, glorot_uniform, truncated_normal, zeros_init
 
 from fairjax.core.types import Array, Model, PyTree, Sentences, Spec
 from fairjax.models.tabular import Dense, heads_of
@@ -38,16 +39,16 @@ class Convolution(nn.Module):
 
     width: int
     window: int
-    kernel_init: nn.initializers.Initializer
+    kernel_init: Initializer
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         length = x.shape[1]
-        before = (self.window - 1) // 2
-        after = self.window - 1 - before
+        left = (self.window - 1) // 2
+        right = self.window - 1 - left
         kernel = self.param("kernel", self.kernel_init, (self.window * x.shape[-1], self.width))
-        bias = self.param("bias", nn.initializers.zeros_init(), (self.width,))
-        x = jnp.pad(x, ((0, 0), (before, after), (0, 0)))
+        bias = self.param("bias", zeros_init(), (self.width,))
+        x = jnp.pad(x, ((0, 0), (left, right), (0, 0)))
         windows = jnp.concatenate([x[:, k : k + length] for k in range(self.window)], axis=-1)
         y = windows.reshape(-1, kernel.shape[0]) @ kernel + bias
         return y.reshape(-1, length, self.width)
@@ -61,8 +62,8 @@ class Body(nn.Module):
     width: int
     window: int
     layers: int
-    kernel_init: nn.initializers.Initializer
-    embedding_init: nn.initializers.Initializer
+    kernel_init: Initializer
+    embedding_init: Initializer
 
     @nn.compact
     def __call__(self, tokens: Array) -> Array:
@@ -85,8 +86,8 @@ def text_encoder(
     window: int = 3,
     layers: int = 1,
     head: tuple[int, ...] = (32,),
-    kernel_init: nn.initializers.Initializer | None = None,
-    embedding_init: nn.initializers.Initializer | None = None,
+    kernel_init: Initializer | None = None,
+    embedding_init: Initializer | None = None,
 ) -> Model:
     """A multi-task network for texts: one encoder for all tasks and languages, one head per task.
 
@@ -116,8 +117,8 @@ def text_encoder(
             f"text_encoder: words {spec.vocab_size}, layers {layers} and window {window} must be "
             "1 or more; words come with Roles(text=...)"
         )
-    kernel_init = kernel_init or nn.initializers.glorot_uniform()
-    embedding_init = embedding_init or nn.initializers.truncated_normal(stddev=embedding**-0.5)
+    kernel_init = kernel_init or glorot_uniform()
+    embedding_init = embedding_init or truncated_normal(stddev=embedding**-0.5)
     body = Body(spec.vocab_size, embedding, width, window, layers, kernel_init, embedding_init)
     init_heads, predict = heads_of(spec, width, tuple(head), kernel_init)
 
@@ -132,7 +133,11 @@ def text_encoder(
     def encode(params: PyTree, tokens: Array) -> Array:
         return body.apply({"params": params}, tokens).T
 
-    def represent(params: PyTree, x: Sentences, condition: Array | None = None) -> Array:
+    def represent(
+        params: PyTree,
+        x: Sentences,
+        condition: Array | None = None,
+    ) -> Array:
         if condition is not None:
             raise ValueError("text_encoder takes no condition; use a conditioned model")
         rows, length = x.tokens.shape

@@ -21,9 +21,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fairjax.core.types import PyTree, Recipe, Splits
 from fairjax.models import scores as model_scores
-from fairjax.training import manifest
 from fairjax.training.chunks import ChunkSizes, start_size
 from fairjax.training.loop import TrainConfig, make_train
+from fairjax.training.manifest import SweepFolder, settings
 
 
 class Runs(NamedTuple):
@@ -167,18 +167,19 @@ def sweep(
     """
     devices = list(devices or jax.local_devices())
     point, seed = _members(hparams, seeds)
-    stored = manifest.read_manifest(out) if out else None
-    identity = {}
+    folder = None
     if out:
-        identity = manifest.settings(
-            recipe, train_config, hparams, seeds, splits, root, keep, devices
-        )
-        if stored:
-            manifest.check_same(out, identity, stored)
+        identity = settings(recipe, train_config, hparams, seeds, splits, root, keep, devices)
+        folder = SweepFolder(out, identity)
     splits = _on_devices(splits, devices)
     program = program or mapped(member(recipe, train_config, evaluate, keep, record), devices)
-    sizes = stored["sizes"] if stored else [(0, chunk or start_size(len(point), devices))]
-    schedule = ChunkSizes(sizes, len(devices), tune=not stored and chunk is None)
+    stored_sizes = folder.sizes if folder else None
+    first_size = chunk or start_size(len(point), devices)
+    schedule = ChunkSizes(
+        stored_sizes or [(0, first_size)],
+        len(devices),
+        tune=stored_sizes is None and chunk is None,
+    )
 
     def arguments(first: int, size: int) -> tuple:
         index = np.arange(first, first + size)
@@ -186,15 +187,10 @@ def sweep(
         rows = {name: jnp.asarray(array[point[index]]) for name, array in hparams.items()}
         return *keys(root, seed[index]), rows, splits
 
-    folder = None
-    if out:
-        lowered = program.lower(*arguments(0, schedule.size_at(0) * len(devices)))
-        identity["program"] = manifest.program_digest(lowered)
-        if stored:
-            manifest.check_same(out, identity, stored)
-        folder = _Folder(out, identity, lowered.out_info)
-        if not stored:
-            folder.write_sizes(schedule)
+    if folder:
+        folder.add_program(program.lower(*arguments(0, schedule.size_at(0) * len(devices))))
+        if stored_sizes is None:
+            folder.write_sizes(schedule.sizes)
     results = _run_chunks(program, arguments, len(point), len(devices), schedule, folder, progress)
     return Runs(
         point=point,
@@ -219,31 +215,13 @@ def _on_devices(splits: Splits, devices: Sequence[jax.Device]) -> Splits:
     return jax.device_put(splits, NamedSharding(_mesh(devices), PartitionSpec()))
 
 
-class _Folder(NamedTuple):
-    """Where a sweep writes its chunks."""
-
-    path: Path
-    identity: dict
-    structure: PyTree  # the shapes of the program's results
-
-    def write_sizes(self, schedule: ChunkSizes) -> None:
-        manifest.write_manifest(self.path, self.identity, schedule.sizes)
-
-    def read(self, first: int, members: int) -> PyTree | None:
-        file = manifest.chunk_file(self.path, first)
-        return manifest.read_chunk(file, self.structure, members) if file.exists() else None
-
-    def write(self, first: int, results: PyTree) -> None:
-        manifest.write_chunk(manifest.chunk_file(self.path, first), results)
-
-
 def _run_chunks(
     program: Callable,
     arguments: Callable[[int, int], tuple],
     members: int,
     devices: int,
     schedule: ChunkSizes,
-    folder: _Folder | None,
+    folder: SweepFolder | None,
     progress: Callable[[int], None] | None,
 ) -> list[PyTree]:
     """Results of all chunks in order, leaves ``[members of the chunk, ...]``.
@@ -255,10 +233,10 @@ def _run_chunks(
     first = 0
     while first < members:
         if schedule.decide(first, members) and folder:
-            folder.write_sizes(schedule)
+            folder.write_sizes(schedule.sizes)
         size = schedule.size_at(first) * devices
         count = min(size, members - first)
-        results = folder.read(first, count) if folder else None
+        results = folder.read_chunk(first, count) if folder else None
         if results is None:
             try:
                 results = _timed_chunk(program, arguments(first, size), count, size, schedule)
@@ -266,10 +244,10 @@ def _run_chunks(
                 if "RESOURCE_EXHAUSTED" not in str(error) or not schedule.retreat(first):
                     raise
                 if folder:
-                    folder.write_sizes(schedule)
+                    folder.write_sizes(schedule.sizes)
                 continue
             if folder:
-                folder.write(first, results)
+                folder.write_chunk(first, results)
         finished.append(results)
         first += count
         if progress:
@@ -278,7 +256,11 @@ def _run_chunks(
 
 
 def _timed_chunk(
-    program: Callable, arguments: tuple, count: int, size: int, schedule: ChunkSizes
+    program: Callable,
+    arguments: tuple,
+    count: int,
+    size: int,
+    schedule: ChunkSizes,
 ) -> PyTree:
     """Run one chunk, and tell the schedule how long it took if all of its members are real."""
     compilations = program._cache_size()

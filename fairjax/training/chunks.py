@@ -40,7 +40,13 @@ class ChunkSizes:
       tune: whether other sizes may be tried. A resumed sweep keeps the sizes that it has.
     """
 
-    def __init__(self, sizes: Sequence[tuple[int, int]], devices: int, *, tune: bool):
+    def __init__(
+        self,
+        sizes: Sequence[tuple[int, int]],
+        devices: int,
+        *,
+        tune: bool,
+    ):
         self.sizes = [(first, size) for first, size in sizes]
         self._devices = devices
         self._tuning = tune
@@ -66,8 +72,10 @@ class ChunkSizes:
         if compiled:
             self._first_seconds = seconds
             return
-        if self._compile_seconds is None and self._first_seconds is not None:
-            self._compile_seconds = max(self._first_seconds - seconds, 0.0)
+        if self._first_seconds is not None:
+            compile_seconds = self._first_seconds - seconds
+            self._compile_seconds = max(compile_seconds, self._compile_seconds or 0.0)
+            self._first_seconds = None
         per_member = seconds / (self.current * self._devices)
         self._member_seconds[self.current] = per_member
         if FASTER * per_member < self._member_seconds.get(self._best, float("inf")):

@@ -120,14 +120,23 @@ def make_train(
     return train
 
 
-def start(parts: Components, key: Array, data: Dataset) -> State:
+def start(
+    parts: Components,
+    key: Array,
+    data: Dataset,
+) -> State:
     """The state before the first step on training data."""
     params = parts.model.init(key)
     memory = parts.objective.init(jax.random.fold_in(key, 1), data)
     return State(params, parts.transform.init(params), memory, jnp.zeros((), jnp.int32))
 
 
-def _check(train_config: TrainConfig, parts: Components, state: State, rows: Dataset) -> None:
+def _check(
+    train_config: TrainConfig,
+    parts: Components,
+    state: State,
+    rows: Dataset,
+) -> None:
     """Check the chain of transformations on a batch of the run's shape."""
     example = Batches(jnp.zeros(train_config.batch_size, int), jnp.ones(rows.labels.shape[1]))
     check_chain(
@@ -151,7 +160,12 @@ def _gather(data: Dataset, batches: Batches) -> Dataset:
     )
 
 
-def _step(parts: Components, key: Array, state: State, batch: Dataset) -> tuple[State, Array]:
+def _step(
+    parts: Components,
+    key: Array,
+    state: State,
+    batch: Dataset,
+) -> tuple[State, Array]:
     objective_key, link_key = jax.random.split(jax.random.fold_in(key, state.step))
 
     def losses(params: PyTree):

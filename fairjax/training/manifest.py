@@ -61,80 +61,101 @@ def settings(
     }
 
 
-def program_digest(lowered: jax.stages.Lowered) -> str:
-    """Hash the lowered program.
-
-    It covers what no setting says: the model, the notion, the metrics and the code itself.
-    """
-    return hashlib.sha256(lowered.as_text().encode()).hexdigest()[:16]
-
-
-def read_manifest(folder: Path) -> dict | None:
-    """Read the manifest of the sweep in ``folder``; None if the folder holds no sweep."""
-    file = folder / MANIFEST
-    return json.loads(file.read_text()) if file.exists() else None
-
-
-def write_manifest(folder: Path, identity: dict, sizes: Sequence[tuple[int, int]]) -> None:
-    """Write what identifies a sweep, and its chunk sizes."""
-    write_json(folder / MANIFEST, {**identity, "sizes": [list(entry) for entry in sizes]})
-
-
-def check_same(folder: Path, identity: dict, stored: dict) -> None:
-    """Compare a sweep with the manifest in its folder.
-
-    Raises:
-      DataError: they differ; the message names every difference.
-    """
-    differences = [
-        f"{name} is {value!r} now and {stored.get(name)!r} there"
-        for name, value in identity.items()
-        if stored.get(name) != value
-    ]
-    if differences:
-        raise DataError(
-            f"{folder}: holds another sweep: {'; '.join(differences)}. Choose another folder, or "
-            "use the same settings."
-        )
-
-
-def chunk_file(folder: Path, first: int) -> Path:
-    """The file of the chunk that begins with member ``first``."""
-    return folder / f"chunk-{first:07d}.npz"
-
-
-def write_chunk(file: Path, results: PyTree) -> None:
-    """Write the results of a chunk's members, leaves ``[members, ...]``."""
-    names = _leaf_names(results)
-    write_arrays(file, dict(zip(names, jax.tree.leaves(results), strict=True)))
-
-
-def read_chunk(file: Path, structure: PyTree, members: int) -> PyTree:
-    """Read the results of a chunk.
+class SweepFolder:
+    """The folder of a sweep: its manifest and its chunk files.
 
     Args:
-      file: a file of :func:`write_chunk`.
-      structure: the program's results, or their shapes: it gives back the tree and its keys.
-      members: the number of members that the chunk covers.
+      path: the folder; it may not exist yet.
+      identity: of :func:`settings`.
 
     Raises:
-      DataError: the file holds other results, or another number of members.
+      DataError: the folder holds a sweep with other settings; the message names every difference.
     """
-    arrays = read_arrays(file)
-    names = _leaf_names(structure)
-    if set(names) != set(arrays):
+
+    def __init__(self, path: Path, identity: dict):
+        self._path = path
+        self._identity = identity
+        self._structure: PyTree = None
+        file = path / MANIFEST
+        self._stored = json.loads(file.read_text()) if file.exists() else None
+        self._check()
+
+    @property
+    def sizes(self) -> list[tuple[int, int]] | None:
+        """The chunk sizes of the stored sweep; None if the folder holds no sweep."""
+        if self._stored is None:
+            return None
+        return [(first, size) for first, size in self._stored["sizes"]]
+
+    def add_program(self, lowered: jax.stages.Lowered) -> None:
+        """Add the lowered program to what identifies the sweep.
+
+        Its text covers what no setting says: the model, the notion, the metrics and the code.
+
+        Raises:
+          DataError: the stored sweep has another program.
+        """
+        text = lowered.as_text().encode()
+        self._identity["program"] = hashlib.sha256(text).hexdigest()[:16]
+        self._structure = lowered.out_info
+        self._check()
+
+    def write_sizes(self, sizes: Sequence[tuple[int, int]]) -> None:
+        """Write the manifest with these chunk sizes."""
+        pairs = [list(pair) for pair in sizes]
+        write_json(self._path / MANIFEST, {**self._identity, "sizes": pairs})
+
+    def write_chunk(self, first: int, results: PyTree) -> None:
+        """Write the results of the members from ``first`` on, leaves ``[members, ...]``."""
+        names = _leaf_names(results)
+        leaves = jax.tree.leaves(results)
+        write_arrays(self._chunk_file(first), dict(zip(names, leaves, strict=True)))
+
+    def read_chunk(self, first: int, members: int) -> PyTree | None:
+        """Read the results of ``members`` members from ``first`` on; None if there is no file.
+
+        The tree and its keys are those of the program's results.
+
+        Raises:
+          DataError: the file holds other results, or another number of members.
+        """
+        file = self._chunk_file(first)
+        if not file.exists():
+            return None
+        arrays = read_arrays(file)
+        names = _leaf_names(self._structure)
         difference = sorted(set(names) ^ set(arrays))
-        raise DataError(
-            f"{file}: {len(difference)} results are only in the file or only in the program, such "
-            f"as {difference[0]}. Delete the file; its members are then trained again."
-        )
-    wrong = [name for name in names if len(arrays[name]) != members]
-    if wrong:
-        raise DataError(
-            f"{file}: {wrong[0]} holds {len(arrays[wrong[0]])} members, expected {members}. "
-            "Delete the file; its members are then trained again."
-        )
-    return jax.tree.unflatten(jax.tree.structure(structure), [arrays[name] for name in names])
+        if difference:
+            raise DataError(
+                f"{file}: {len(difference)} results are only in the file or only in the program, "
+                f"such as {difference[0]}. Delete the file; its members are then trained again."
+            )
+        for name, array in arrays.items():
+            if len(array) != members:
+                raise DataError(
+                    f"{file}: {name} holds {len(array)} members, expected {members}. Delete the "
+                    "file; its members are then trained again."
+                )
+        leaves = [arrays[name] for name in names]
+        return jax.tree.unflatten(jax.tree.structure(self._structure), leaves)
+
+    def _chunk_file(self, first: int) -> Path:
+        return self._path / f"chunk-{first:07d}.npz"
+
+    def _check(self) -> None:
+        stored = self._stored
+        if stored is None:
+            return
+        differences = [
+            f"{name} is {value!r} now and {stored.get(name)!r} there"
+            for name, value in self._identity.items()
+            if stored.get(name) != value
+        ]
+        if differences:
+            raise DataError(
+                f"{self._path}: holds another sweep: {'; '.join(differences)}. Choose another "
+                "folder, or use the same settings."
+            )
 
 
 def _leaf_names(tree: PyTree) -> list[str]:

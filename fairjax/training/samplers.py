@@ -29,10 +29,11 @@ class Batches(NamedTuple):
     labels: Array  # [steps, Y], 1 for the label columns that count in a step
 
 
+Data = Dataset | Splits
 Sampler = Callable[..., Batches]
 
 
-def train_rows(data: Dataset | Splits) -> Dataset:
+def train_rows(data: Data) -> Dataset:
     """The training rows of a run's data."""
     return data.train if isinstance(data, Splits) else data
 
@@ -43,7 +44,11 @@ def steps_per_block(train_config: Any, rows: int) -> int:
 
 
 def shuffled(
-    train_config: Any, key: Array, block: Array, state: PyTree, data: Dataset | Splits
+    train_config: Any,
+    key: Array,
+    block: Array,
+    state: PyTree,
+    data: Data,
 ) -> Batches:
     """All rows in random order, a new order in every epoch; padding fills an epoch's last batch."""
     del state
@@ -63,7 +68,11 @@ def shuffled(
     return Batches(batches, jnp.ones((len(batches), columns)))
 
 
-def balanced(spec: Spec, weight: Array | None = None, tasks: int | None = None) -> Sampler:
+def balanced(
+    spec: Spec,
+    weight: Array | None = None,
+    tasks: int | None = None,
+) -> Sampler:
     """Every batch holds the same number of rows of each task.
 
     If the number of tasks does not divide the batch, the first tasks get one row more.
@@ -80,7 +89,11 @@ def balanced(spec: Spec, weight: Array | None = None, tasks: int | None = None) 
     """
 
     def sample(
-        train_config: Any, key: Array, block: Array, state: PyTree, data: Dataset | Splits
+        train_config: Any,
+        key: Array,
+        block: Array,
+        state: PyTree,
+        data: Data,
     ) -> Batches:
         del state
         batch_size = train_config.batch_size
@@ -92,7 +105,7 @@ def balanced(spec: Spec, weight: Array | None = None, tasks: int | None = None) 
         rows, columns = train_rows(data).label_mask.shape
         pools = _pools(spec, data)
         steps = steps_per_block(train_config, rows)
-        active = jnp.sum(pools, axis=1) > 0
+        active = jnp.any(pools, axis=1)
         if weight is not None:
             active = active & (weight > 0)
         active_first = jnp.argsort(~active, stable=True)  # task numbers, active tasks first
@@ -123,7 +136,11 @@ def alternating(spec: Spec) -> Sampler:
     """One task a step, all tasks in turn. Only this task's labels count in the step."""
 
     def turns(
-        pools: Array, steps: int, block: Array, state: PyTree, data: Dataset | Splits
+        pools: Array,
+        steps: int,
+        block: Array,
+        state: PyTree,
+        data: Data,
     ) -> Array:
         task = (block * steps + jnp.arange(steps)) % len(pools)
         return jax.nn.one_hot(task, len(pools))
@@ -132,7 +149,9 @@ def alternating(spec: Spec) -> Sampler:
 
 
 def dynamic(
-    spec: Spec, score: Callable[[PyTree, Dataset], Array], temperature: Array | float = 1.0
+    spec: Spec,
+    score: Callable[[PyTree, Dataset], Array],
+    temperature: Array | float = 1.0,
 ) -> Sampler:
     """One task a step, drawn more often if its score is lower.
 
@@ -149,7 +168,11 @@ def dynamic(
     """
 
     def chances(
-        pools: Array, steps: int, block: Array, state: PyTree, data: Dataset | Splits
+        pools: Array,
+        steps: int,
+        block: Array,
+        state: PyTree,
+        data: Data,
     ) -> Array:
         if not isinstance(data, Splits):
             raise ValueError(
@@ -178,7 +201,11 @@ def _one_task(spec: Spec, chances: Callable[..., Array]) -> Sampler:
     columns_of_task = np.repeat(np.eye(len(spec.tasks), dtype=np.float32), widths, axis=1)
 
     def sample(
-        train_config: Any, key: Array, block: Array, state: PyTree, data: Dataset | Splits
+        train_config: Any,
+        key: Array,
+        block: Array,
+        state: PyTree,
+        data: Data,
     ) -> Batches:
         pools = _pools(spec, data)
         batch_size = train_config.batch_size
@@ -197,12 +224,12 @@ def _one_task(spec: Spec, chances: Callable[..., Array]) -> Sampler:
     return sample
 
 
-def _pools(spec: Spec, data: Dataset | Splits) -> Array:
+def _pools(spec: Spec, data: Data) -> Array:
     """The pool of every task, ``[T, N]``: 1 where a row has a label of the task."""
     rows = train_rows(data)
     masks = [rows.label_mask[:, spec.label_slice(t)] for t in range(len(spec.tasks))]
-    known = jnp.stack([jnp.max(mask, axis=1) for mask in masks])
-    return (known * rows.weight > 0).astype(jnp.float32)
+    has_label = jnp.stack([jnp.max(mask, axis=1) for mask in masks])
+    return (has_label * rows.weight > 0).astype(jnp.float32)
 
 
 def _shares(pools: Array) -> Array:
@@ -211,7 +238,12 @@ def _shares(pools: Array) -> Array:
     return size / jnp.maximum(jnp.sum(size), 1.0)
 
 
-def _rows_of_pools(key: Array, pools: Array, task: Array, position: Array) -> Array:
+def _rows_of_pools(
+    key: Array,
+    pools: Array,
+    task: Array,
+    position: Array,
+) -> Array:
     """Row indices from pools in random order.
 
     Args:

@@ -15,7 +15,11 @@ Space = dict[str, Range]
 
 
 def draw(
-    space: Space, count: int, seed: int, *, sequence: str = "uniform"
+    space: Space,
+    count: int,
+    seed: int,
+    *,
+    sequence: str = "uniform",
 ) -> dict[str, np.ndarray]:
     """Draw random hparams.
 
@@ -42,7 +46,11 @@ def draw(
     return hparams
 
 
-def draw_with_key(interval: Range, key: Array, count: int) -> Array:
+def draw_with_key(
+    interval: Range,
+    key: Array,
+    count: int,
+) -> Array:
     """Draw ``count`` values of one hparam under ``jit``: ``[count, ...]``, float32.
 
     On a simplex it uses T uniform numbers, where :func:`draw` uses T - 1. Both are uniform there.
@@ -93,7 +101,12 @@ def dimensions(interval: Range) -> int:
     return size - 1 if interval.simplex else size
 
 
-def place(interval: Range, unit: Array, count: int, xp: ModuleType = np) -> Array:
+def place(
+    interval: Range,
+    unit: Array,
+    count: int,
+    xp: ModuleType = np,
+) -> Array:
     """Turn uniform numbers into values of a hparam.
 
     Between bounds ``low + (high - low) u``, or ``low (high / low)^u`` for a logarithmic range.
@@ -123,7 +136,11 @@ def place(interval: Range, unit: Array, count: int, xp: ModuleType = np) -> Arra
     return values.reshape(shape).astype(xp.float32)
 
 
-def _on_simplex(unit: Array, entries: int, xp: ModuleType) -> Array:
+def _on_simplex(
+    unit: Array,
+    entries: int,
+    xp: ModuleType,
+) -> Array:
     count, numbers = unit.shape
     if numbers == entries:
         exponential = -xp.log1p(-unit)
@@ -132,7 +149,12 @@ def _on_simplex(unit: Array, entries: int, xp: ModuleType) -> Array:
     return xp.diff(xp.concatenate(ends, axis=1), axis=1)
 
 
-def _unit_cube(count: int, width: int, seed: int, sequence: str) -> np.ndarray:
+def _unit_cube(
+    count: int,
+    width: int,
+    seed: int,
+    sequence: str,
+) -> np.ndarray:
     """Points of the unit cube, ``[count, width]``."""
     if sequence == "uniform":
         return np.random.default_rng(seed).random((count, width))
