@@ -1,4 +1,5 @@
-"""Exact repair: closed forms, a float64 rewrite in numpy, optimal transport by OTT, and the laws that the theory states."""
+"""Exact repair: closed forms, a float64 rewrite in numpy, optimal transport by OTT, and the laws
+that the theory states."""
 
 from __future__ import annotations
 
@@ -58,7 +59,7 @@ def kolmogorov(score, cell):
     )
 
 
-# ------------------------------------------------------------------------------------------------- closed forms
+# ------------------------------------------------------------------------------------- closed forms
 
 
 def error_to_oracle(rows, seed):
@@ -91,7 +92,7 @@ def test_the_price_is_that_of_gaussians_and_what_the_pool_pays():
     np.testing.assert_allclose(post.price(state, 0.5), post.price(state) / 4, rtol=1e-6)
 
 
-# ------------------------------------------------------------------------------------------------- float64 in numpy
+# --------------------------------------------------------------------------------- float64 in numpy
 
 
 def curve(score, weight=None):
@@ -193,7 +194,7 @@ def test_the_published_convention(count):
     np.testing.assert_allclose(got[:, 0], want, atol=1e-12)
 
 
-# ------------------------------------------------------------------------------------------------- laws
+# --------------------------------------------------------------------------------------------- laws
 
 
 def w2(x, y):
@@ -319,7 +320,7 @@ def test_without_ties_a_key_changes_little():
     assert np.mean(np.abs(drawn - apply(state, jnp.float32(score), member(cell, 3)))) < 1e-3
 
 
-# ------------------------------------------------------------------------------------------------- cells
+# -------------------------------------------------------------------------------------------- cells
 
 
 def test_a_tiny_group_an_absent_one_and_the_unknown():
@@ -384,7 +385,7 @@ def test_padding_may_hold_anything():
     np.testing.assert_array_equal(again.rows, state.rows)
 
 
-# ------------------------------------------------------------------------------------------------- attributes
+# --------------------------------------------------------------------------------------- attributes
 
 SIZES = (2, 3, 2)
 
@@ -445,7 +446,8 @@ def test_the_path_is_the_sequential_repair_without_refitting():
             after[rows] = brute(now[rows], level[a][rows], now[rows], level[a][rows])
         now = after
         assert np.sqrt(np.mean((path[step + 1] - now) ** 2)) < 0.03
-        # what is left between the levels of an attribute is gone once it has had its turn, and not before
+        # what is left between the levels of an attribute is gone once it has had its turn, and not
+        # before
         gaps = [kolmogorov(np.asarray(path[step + 1]), level[b]) for b in range(3)]
         assert max(gaps[b] for b in order[: step + 1]) < 0.06 and all(gaps[b] > 0.06 for b in later)
 
@@ -483,7 +485,7 @@ def test_amounts_per_attribute():
         repaired(state, rows[0], groups[:, :6])
 
 
-# ------------------------------------------------------------------------------------------------- transformations
+# ---------------------------------------------------------------------------------- transformations
 
 
 def test_gradients_are_those_of_finite_differences():
@@ -548,7 +550,7 @@ def test_scales(name, to, back):
     )
 
 
-# ------------------------------------------------------------------------------------------------- of models
+# ---------------------------------------------------------------------------------------- of models
 
 SPEC = Spec(
     (

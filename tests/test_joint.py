@@ -1,4 +1,5 @@
-"""Joint repair and joint distances: closed forms of Gaussians, OTT, scipy, numpy in float64, and what repair must not do."""
+"""Joint repair and joint distances: closed forms of Gaussians, OTT, scipy, numpy in float64, and
+what repair must not do."""
 
 from __future__ import annotations
 
@@ -73,7 +74,8 @@ def halves(rows: int) -> np.ndarray:
 
 
 def correlated(seed: int, rows: int, shift: float = 0.0):
-    """Scores, groups and weights of two groups of standard normal pairs that differ in their correlation."""
+    """Scores, groups and weights of two groups of standard normal pairs that differ in their
+    correlation."""
     rng = np.random.default_rng(seed)
     normal = rng.normal(size=(2, rows // 2, 2)) @ np.linalg.cholesky(NOTES).transpose(0, 2, 1)
     normal += shift * np.array([1.0, -1.0])[:, None, None]
@@ -81,7 +83,8 @@ def correlated(seed: int, rows: int, shift: float = 0.0):
 
 
 def bent(seed: int, rows: int):
-    """Nearly the same means and covariances, not the same laws: one group bends up, the other down."""
+    """Nearly the same means and covariances, not the same laws: one group bends up, the other
+    down."""
     rng = np.random.default_rng(seed)
     along, across = rng.normal(size=rows), 0.3 * rng.normal(size=rows)
     side = np.repeat([1.0, -1.0], rows // 2)
@@ -114,7 +117,7 @@ def distance():
 correlations = jax.jit(metrics.group_correlations)
 
 
-# ------------------------------------------------------------------------------------------------- the closed form
+# ---------------------------------------------------------------------------------- the closed form
 
 
 def test_the_error_to_the_population_barycenter_falls_with_the_pool():
@@ -176,7 +179,8 @@ def test_in_one_dimension_it_is_the_closed_form():
 
 
 def test_two_groups_pay_the_least_that_transport_allows():
-    """``pi_0 pi_1 W_2^2`` between the groups' Gaussians; and what is left between them falls with the amount as a line."""
+    """``pi_0 pi_1 W_2^2`` between the groups' Gaussians; and what is left between them falls with
+    the amount as a line."""
     scores, groups, weight = correlated(4, POOL, shift=0.5)
     deviation = scores.std(0)
     post = joint.gaussian(prior=0.0, ridge=0.0)
@@ -229,11 +233,12 @@ def test_weights_count_as_repeated_rows():
         for weight in (times[row] * (copy == 0), copy < times[row])
     )
     np.testing.assert_allclose(weighted.mean, repeated.mean, rtol=0, atol=1e-5)
-    # how many rows the weights are worth is an estimate, and only in the correction of a covariance for its mean
+    # how many rows the weights are worth is an estimate, and only in the correction of a covariance
+    # for its mean
     np.testing.assert_allclose(weighted.turn, repeated.turn, rtol=0, atol=0.01)
 
 
-# ------------------------------------------------------------------------------------------------- clouds of points
+# --------------------------------------------------------------------------------- clouds of points
 
 
 def test_the_entropic_map_is_otts():
@@ -282,7 +287,8 @@ def test_the_kernel_map_is_a_regression_of_where_the_points_go():
 
 
 def test_regressing_moves_keeps_what_the_kernel_cannot_see():
-    """Points and barycenter of one law: hardly anything should move. A mean over neighbours shrinks; a mean move does not."""
+    """Points and barycenter of one law: hardly anything should move. A mean over neighbours
+    shrinks; a mean move does not."""
     draws = np.random.default_rng(0).normal(size=(3, POINTS, 2)).astype(np.float32)
 
     @jax.jit
@@ -323,7 +329,7 @@ def test_clouds_see_what_means_and_covariances_do_not():
     assert left["entropic"] < 0.4 * before and left["kernel"] < 0.4 * before
 
 
-# ------------------------------------------------------------------------------------------------- what every repair does
+# --------------------------------------------------------------------------- what every repair does
 
 
 def per_task() -> Post:
@@ -523,7 +529,7 @@ def test_a_last_pass_per_task_restores_equal_laws_and_keeps_the_joint_repair():
     )
 
 
-# ------------------------------------------------------------------------------------------------- distances
+# ---------------------------------------------------------------------------------------- distances
 
 
 def three_groups(seed: int):
@@ -625,7 +631,7 @@ def test_correlations_of_groups_are_numpys():
     assert np.isnan(correlations(scores, groups, weight * (1 - groups[:, 1]))[1]).all()
 
 
-# ------------------------------------------------------------------------------------------------- the extra
+# ---------------------------------------------------------------------------------------- the extra
 
 
 def test_without_ott_the_closed_form_works_and_the_rest_names_the_extra(monkeypatch):

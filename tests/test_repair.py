@@ -1,4 +1,5 @@
-"""The door to repair for any model: against a float64 brute force, in all forms of input, and what it refuses."""
+"""The door to repair for any model: against a float64 brute force, in all forms of input, and what
+it refuses."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from fairjax import Repair
 from fairjax.core.types import DataError
 from fairjax.metrics import unfairness
 from fairjax.metrics.distribution import unfairness_on_host
-from fairjax.postprocess import barycenter, price
+from fairjax.postprocess import Scale, barycenter, identity, price
 from fairjax.postprocess.estimator import random_folds
 from fairjax.postprocess.level_codes import level_codes, level_counts, level_positions
 
@@ -54,7 +55,8 @@ def brute(
     inverse=lambda v: v,
     weight=None,
 ):
-    """One task in double precision: quantiles at middle ranks, linear between, read off at the same levels."""
+    """One task in double precision: quantiles at middle ranks, linear between, read off at the same
+    levels."""
     level = np.sin(np.pi / 2 * (np.arange(points) + 0.5) / points) ** 2
     weight = np.ones(len(pool)) if weight is None else weight
     tables, mass = {}, {}
@@ -77,7 +79,8 @@ def brute(
 
 
 def inside(pool, groups, scores, group):
-    """Which scores lie within the pool's of their group, whose ends stand for more than themselves."""
+    """Which scores lie within the pool's of their group, whose ends stand for more than
+    themselves."""
     return np.array(
         [
             pool[groups == name].min() < value < pool[groups == name].max()
@@ -86,7 +89,7 @@ def inside(pool, groups, scores, group):
     )
 
 
-# ------------------------------------------------------------------------------------------------ what comes out
+# ----------------------------------------------------------------------------------- what comes out
 
 
 def test_it_is_the_barycenter_of_a_brute_force_in_double_precision(pool, fitted):
@@ -130,6 +133,24 @@ def test_quantiles_are_averaged_on_the_scale(pool, scale, forward, inverse):
     np.testing.assert_allclose(found[within], expected[within], atol=1e-5)
 
 
+def test_a_scale_may_be_given_as_functions_but_not_saved(pool, tmp_path):
+    scores, group = sample(200, 1)
+    cubic = Scale(np.cbrt, lambda value: value**3)
+    named, own = (
+        Repair(scale=scale).fit(pool[0], sensitive_features=pool[1])
+        for scale in ("identity", cubic)
+    )
+    given = Repair(scale=identity).fit(pool[0], sensitive_features=pool[1])
+    rows = {"X": scores, "sensitive_features": group}
+    np.testing.assert_array_equal(given.transform(**rows), named.transform(**rows))
+    assert not np.allclose(own.transform(**rows), named.transform(**rows), atol=1e-3)
+    np.testing.assert_allclose(own.transform(**rows, amount=0), scores, atol=1e-12)
+    given.save(tmp_path)
+    assert Repair.load(tmp_path).scale == "identity"
+    with pytest.raises(DataError, match="cannot be written"):
+        own.save(tmp_path)
+
+
 def test_weights_and_shares(pool):
     scores, group = sample(200, 1)
     weight = np.random.default_rng(2).uniform(0, 3, len(pool[0]))
@@ -152,7 +173,8 @@ def test_weights_and_shares(pool):
 
 @few
 def test_several_attributes_are_the_core_on_membership():
-    """Crossed groups, an amount for each attribute: the same as the pure functions see membership."""
+    """Crossed groups, an amount for each attribute: the same as the pure functions see
+    membership."""
     scores, one = sample(1200, groups=2)
     two = np.random.default_rng(4).choice(["x", "y", "z"], len(scores), p=[0.5, 0.3, 0.2])
     new, rows = slice(0, 100), slice(100, None)
@@ -239,7 +261,7 @@ def test_price_is_the_mean_squared_change_of_the_pool(pool, fitted):
     np.testing.assert_allclose(fitted.price(0.5), fitted.price() / 4, rtol=1e-5)
 
 
-# ------------------------------------------------------------------------------------------------ batches
+# ------------------------------------------------------------------------------------------ batches
 
 
 def test_every_batch_scores_a_row_alike_to_the_last_bit(fitted):
@@ -275,7 +297,8 @@ def test_whole_scores_are_not_cut_to_whole_numbers():
 
 
 def test_equal_targets_are_equal_to_the_last_bit():
-    """Two groups with the same steps at other places: no rounding may tell the repaired steps apart."""
+    """Two groups with the same steps at other places: no rounding may tell the repaired steps
+    apart."""
     steps = np.repeat(np.arange(10) ** 1.5, 60)
     repair = Repair().fit(
         np.append(steps, steps / 3 + 1e6 + 0.1), sensitive_features=np.repeat(["a", "b"], 600)
@@ -338,7 +361,7 @@ def test_a_seed_takes_equal_scores_apart():
     assert apart < 0.09 < together
 
 
-# ------------------------------------------------------------------------------------------------ forms of input
+# ----------------------------------------------------------------------------------- forms of input
 
 
 def test_all_forms_of_scores_and_groups_say_the_same(pool, fitted):
@@ -478,7 +501,7 @@ def test_unknown_groups_are_no_part_of_the_pool_and_ranked_among_all(pool, fitte
     assert found == pytest.approx(expected, abs=0.03)
 
 
-# ------------------------------------------------------------------------------------------------ policies and complaints
+# -------------------------------------------------------------------------- policies and complaints
 
 
 def uneven():
@@ -597,7 +620,7 @@ def test_complaints_of_transform(pool, fitted):
         Repair().set_params(ammount=1)
 
 
-# ------------------------------------------------------------------------------------------------ the pool's own rows
+# ------------------------------------------------------------------------------ the pool's own rows
 
 
 @few
@@ -634,7 +657,7 @@ def test_an_audit_of_the_pool_is_honest_only_in_folds():
     )
 
 
-# ------------------------------------------------------------------------------------------------ the audit
+# ---------------------------------------------------------------------------------------- the audit
 
 
 @few
@@ -717,7 +740,8 @@ def test_the_audit_is_what_the_report_draws(tmp_path):
 
 
 def test_unfairness_on_the_host_is_the_traced_one():
-    """Many groups, weights, ties, an unknown group and an absent one, beside the traced function in single precision."""
+    """Many groups, weights, ties, an unknown group and an absent one, beside the traced function in
+    single precision."""
     rng = np.random.default_rng(0)
     score, codes, weight = (
         np.sort(np.round(rng.normal(size=300), 1)),
@@ -733,7 +757,7 @@ def test_unfairness_on_the_host_is_the_traced_one():
     assert np.isnan(unfairness_on_host(score, np.zeros(300, int), 5, weight)).all()
 
 
-# ------------------------------------------------------------------------------------------------ on disk
+# ------------------------------------------------------------------------------------------ on disk
 
 
 @few
@@ -772,7 +796,7 @@ def test_what_is_saved_repairs_the_same_to_the_last_bit(pool, fitted, tmp_path):
         Repair.load(tmp_path)
 
 
-# ------------------------------------------------------------------------------------------------ scikit-learn
+# ------------------------------------------------------------------------------------- scikit-learn
 
 
 def test_in_a_pipeline_behind_a_model():
@@ -820,10 +844,12 @@ def test_the_checks_of_scikit_learn():
     from sklearn.utils.estimator_checks import check_estimator
 
     refused = {
-        "check_estimators_nan_inf": "the first column is of groups, where NaN is an unknown one; NaN scores are refused",
-        "check_dtype_object": "a dictionary for a group is refused as a DataError, which is a ValueError and no TypeError",
-        "check_sample_weight_equivalence_on_dense_data": "a value of weight 2 is one point of the quantile function, "
-        "two equal values are a step",
+        "check_estimators_nan_inf": "the first column is of groups, where NaN is an unknown group; "
+        "NaN scores are refused",
+        "check_dtype_object": "a dictionary for a group is refused as a DataError, which is a "
+        "ValueError and no TypeError",
+        "check_sample_weight_equivalence_on_dense_data": "a value of weight 2 is one point of the "
+        "quantile function, two equal values are a step",
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

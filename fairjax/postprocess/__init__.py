@@ -1,4 +1,4 @@
-"""Repair of scores after training: named pairs of pure functions, ``fit`` on a pool of rows and ``apply`` to any row."""
+"""Repair of scores after training: pairs of pure functions, ``fit`` on a pool and ``apply``."""
 
 from fairjax.postprocess._audit import Audit, load_audit, save_audit
 from fairjax.postprocess._audit_model import audit_model

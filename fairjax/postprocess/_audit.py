@@ -1,4 +1,4 @@
-"""The audit of one repair, measured on rows: numpy arrays in :class:`Audit`, which a report shows."""
+"""The audit of one repair, measured on rows; a report shows it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fairjax.postprocess._barycenter import sequential_amounts
 
 
 class Audit(NamedTuple):
-    """One repair: scores before and after, and over the repair amount how unfair they are and what that costs."""
+    """One repair: scores before and after; unfairness and cost over the repair amount."""
 
     tasks: tuple[str, ...]  # T names of the score columns
     units: tuple[str, ...]  # T: "probability" where all scores lie in [0, 1], else ""
@@ -31,7 +31,8 @@ class Audit(NamedTuple):
     cell: np.ndarray  # [N] in 0..G; G where a group is unknown
     weight: np.ndarray  # [N]
     amounts: np.ndarray  # [P] repair amounts of the path, 0 .. 1
-    # "kolmogorov_smirnov", "wasserstein": [P, T, A + 1], crossed cells last; [P, T, A] of one attribute
+    # "kolmogorov_smirnov", "wasserstein": [P, T, A + 1], crossed cells last; [P, T, A] of one
+    # attribute
     gaps: dict[str, np.ndarray]
     floor: np.ndarray  # [T, A + 1] or [T, A] two-sample floor of the KS
     change: np.ndarray  # [P, T] root mean squared change of a score
@@ -63,7 +64,7 @@ class Risk(NamedTuple):
     measure: Callable[[np.ndarray], float]  # of scores [N]
 
 
-# ------------------------------------------------------------------------------------------------ on disk
+# ------------------------------------------------------------------------------------------ on disk
 
 
 def save_audit(path: Path, audit: Audit) -> Path:
@@ -99,7 +100,7 @@ def _as_tuples(value):
     return tuple(_as_tuples(entry) for entry in value) if isinstance(value, list) else value
 
 
-# ------------------------------------------------------------------------------------------------ measuring
+# ---------------------------------------------------------------------------------------- measuring
 
 
 def audit_repair(
@@ -122,7 +123,7 @@ def audit_repair(
     attributes = [Grouping(codes, size) for codes, size in zip(rows.codes, sizes, strict=True)]
     groupings = attributes + _crossing(rows.cell, len(repair.cells_), len(sizes))
     before = rows.score.astype(np.float64)
-    after = repaired(None).astype(np.float64)
+    repaired_scores = repaired(None).astype(np.float64)
     path = [before]
     path += [repaired(amount).astype(np.float64) for amount in AMOUNTS[1:]]
     gaps = np.stack([_gaps(score, groupings, weight) for score in path])  # [P, T, A + 1, 3]
@@ -136,13 +137,13 @@ def audit_repair(
         level=np.stack(np.unravel_index(np.arange(len(repair.cells_)), sizes)),
         levels=tuple(tuple(map(str, levels)) for levels in repair.levels_),
         before=before,
-        after=after,
+        after=repaired_scores,
         cell=rows.cell,
         weight=weight,
         amounts=AMOUNTS,
         floor=gaps[0, ..., 1],
         gaps=_by_name(gaps),
-        reached=_by_name(_gaps(after, groupings, weight)),
+        reached=_by_name(_gaps(repaired_scores, groupings, weight)),
         change=np.stack([_mean_change(score, before, weight) for score in path]),
         risk=_risks_along(path, risks) if risks else None,
         risk_name=tuple(risk.name for risk in risks),
@@ -169,7 +170,7 @@ def _mean_change(score: np.ndarray, before: np.ndarray, weight: np.ndarray) -> n
 
 
 def _gaps(scores: np.ndarray, groupings: Sequence[Grouping], weight: np.ndarray) -> np.ndarray:
-    """Fields of :class:`fairjax.metrics.Unfairness`, ``[T, groupings, 3]``, of scores ``[N, T]``."""
+    """Fields of :class:`fairjax.metrics.Unfairness` of scores ``[N, T]``, ``[T, groupings, 3]``."""
     gaps = []
     for score in scores.T:
         order = np.argsort(score)
@@ -201,16 +202,16 @@ _auc = jax.jit(auc)
 
 
 def _risk(label: np.ndarray, weight: np.ndarray) -> Risk:
-    """1 - AUC for labels 0 and 1, else the mean squared error; rows without a label are left out."""
-    known = np.isfinite(label) & (weight > 0)
+    """1 - AUC for labels 0 and 1, else the mean squared error; on rows with a label."""
+    labelled = np.isfinite(label) & (weight > 0)
 
     def ranking_risk(score: np.ndarray) -> float:
-        return 1 - float(_auc(score[known], label[known], weight[known]))
+        return 1 - float(_auc(score[labelled], label[labelled], weight[labelled]))
 
     def squared_risk(score: np.ndarray) -> float:
-        return float(np.average(np.square(score - label)[known], weights=weight[known]))
+        return float(np.average(np.square(score - label)[labelled], weights=weight[labelled]))
 
-    if np.isin(label[known], (0, 1)).all():
+    if np.isin(label[labelled], (0, 1)).all():
         return Risk("1 - AUC", ranking_risk)
     return Risk("mean squared error", squared_risk)
 

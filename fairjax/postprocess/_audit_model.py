@@ -12,7 +12,7 @@ from fairjax.postprocess.estimator import Repair
 
 
 def audit_model(prepared: Prepared, scores: dict[str, np.ndarray], amount: float) -> Audit:
-    """What a repair does to a model's probabilities and predictions: fitted on validation rows, measured on test rows.
+    """A repair of a model, fitted on its validation rows and measured on its test rows.
 
     Args:
       prepared: the data.
@@ -46,12 +46,12 @@ def _values(spec: Spec, scores: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _labels(spec: Spec, data: Dataset) -> np.ndarray:
-    """Labels of the same columns, NaN where unknown; of several classes, each class against all others."""
+    """Labels of the same columns, NaN where unknown; each class against all others."""
     columns = []
     for i, task in enumerate(spec.tasks):
         block = spec.label_slice(i)
-        known = data.label_mask[:, block] > 0
-        label = np.where(known, task.in_units(np.asarray(data.labels[:, block])), np.nan)
+        is_known = data.label_mask[:, block] > 0
+        label = np.where(is_known, task.in_units(np.asarray(data.labels[:, block])), np.nan)
         if task.kind == "multiclass":
             of_class = label == np.arange(len(task.levels))
             label = np.where(np.isnan(label), np.nan, of_class)

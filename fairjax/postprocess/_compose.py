@@ -8,16 +8,18 @@ from fairjax.core.types import Array, Post, PyTree
 def compose(joint: Post, exact: Post) -> Post:
     """A joint repair, then another of each task alone, fitted to the jointly repaired pool.
 
-    A joint map makes the tasks' own laws only nearly equal, and an exact map of each task alone mends that on the pool. Being
-    increasing per task, it keeps most of what the joint map did to how tasks vary together. It is fitted to the same pool:
-    with a few hundred rows per group the tasks' laws on other rows come no closer by it than :func:`gaussian` brings them.
+    A joint map makes the tasks' own laws only nearly equal, and an exact map of each task alone
+    mends that on the pool. Being increasing per task, it keeps most of what the joint map did to
+    how tasks vary together. It is fitted to the same pool: with a few hundred rows per group the
+    tasks' laws on other rows come no closer by it than :func:`gaussian` brings them.
 
     Args:
       joint: any Post.
       exact: any Post; its ``apply`` is called with the key and without an amount.
 
     Returns:
-      Post whose state is ``(state of joint, state of exact)``; ``amount`` goes along the line from a score to its final place.
+      Post whose state is ``(state of joint, state of exact)``; ``amount`` goes along the line from
+      a score to its final place.
     """
 
     def fit(scores: Array, groups: Array, weight: Array) -> PyTree:

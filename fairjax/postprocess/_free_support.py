@@ -1,4 +1,4 @@
-"""Joint repair without a shape of the laws: a cloud of points as the barycenter, and out-of-sample maps to it."""
+"""Joint repair for any laws: a cloud of points as the barycenter, and maps to it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ ROWS_AT_ONCE = 1024  # of the out-of-sample map, which compares each row with ev
 
 
 class Smoother(NamedTuple):
-    """A map by weighted means: ``slope x + sum_j p_j value_j``, ``p = softmax((bias_j - |x - point_j|^2) / temperature)``."""
+    """A map by weighted means: ``slope x + sum_j p_j value_j``,
+    ``p = softmax((bias_j - |x - point_j|^2) / temperature)``."""
 
     point: Array  # [S, T]
     bias: Array  # [S]; -inf where there is no point
@@ -36,10 +37,12 @@ class Cloud(NamedTuple):
 
 
 def entropic(epsilon: float = 0.02) -> Callable[..., Smoother]:
-    """Out-of-sample map of the entropic potentials: ``sum_j p_j(x) y_j``, ``p(x) = softmax((g_j - |x - y_j|^2) / epsilon)``.
+    """Out-of-sample map of the entropic potentials: ``sum_j p_j(x) y_j``,
+    ``p(x) = softmax((g_j - |x - y_j|^2) / epsilon)``.
 
-    ``y`` are the barycenter's points and ``g`` the dual potential there, of the group's points against them; OTT calls this
-    ``to_dual_potentials().transport``. Smaller ``epsilon``, in squared deviations of the pool: less shrinkage, more iterations.
+    ``y`` are the barycenter's points and ``g`` the dual potential there, of the group's points
+    against them; OTT calls this ``to_dual_potentials().transport``. Smaller ``epsilon``, in squared
+    deviations of the pool: less shrinkage, more iterations.
 
     Reference:
       Pooladian, Niles-Weed, arXiv 2109.12004 (entropic estimation of optimal transport maps).
@@ -57,19 +60,21 @@ def kernel(
 ) -> Callable[..., Smoother]:
     """Out-of-sample map by kernel regression of where the plan sends the group's points.
 
-    ``x -> sum_i k_i(x) T_i``, ``k_i`` proportional to ``mass_i exp(-|x - x_i|^2 / 2 bandwidth^2)``, ``T_i`` the mean of the
-    barycenter's points under the plan's row ``i``.
+    ``x -> sum_i k_i(x) T_i``, ``k_i`` proportional to ``mass_i exp(-|x - x_i|^2 / 2 bandwidth^2)``,
+    ``T_i`` the mean of the barycenter's points under the plan's row ``i``.
 
     Args:
       bandwidth: in deviations of the pool.
       epsilon: of the plan.
-      moves: regress ``T_i - x_i`` and add it to ``x``, which does not shrink the spread of ``x`` to the kernel's mean.
+      moves: regress ``T_i - x_i`` and add it to ``x``, which does not shrink the spread of ``x`` to
+        the kernel's mean.
 
     Reference:
-      Li, Lin, Ghosh, Yang, "Multi-Output Distributional Fairness via Post-Processing", TMLR 2025, arXiv 2409.00553. They
-      use an exact plan to an approximate barycenter of points of the pool, bandwidth 0.1 in the units of the scores, and by
-      default one of the barycenter's points drawn at random for each row; here the plan is entropic, the scores are
-      standardised, and the mean is taken.
+      Li, Lin, Ghosh, Yang, "Multi-Output Distributional Fairness via Post-Processing", TMLR 2025,
+      arXiv 2409.00553. They use an exact plan to an approximate barycenter of points of the pool,
+      bandwidth 0.1 in the units of the scores, and by default one of the barycenter's points drawn
+      at random for each row; here the plan is entropic, the scores are standardised, and the mean
+      is taken.
     """
 
     def extend(points: Array, mass: Array, bar: Array) -> Smoother:
@@ -93,29 +98,32 @@ def free_support(
     share: Array | None = None,
     rounds: int = 50,
 ) -> Post:
-    """Maps to the groups' barycenter as a cloud of ``size`` points, computed by optimal transport: no shape of the laws assumed.
+    """Maps to the groups' barycenter as a cloud of ``size`` points, by optimal transport.
 
-    The barycenter of at most ``size`` rows of every group, drawn at random without regard to their weights; the rows keep
-    their weights. Then :func:`entropic` or :func:`kernel` extends the plan to any row. Time and memory of the fit grow with
-    ``G size^2``.
+    No shape of the laws is assumed. The barycenter is of at most ``size`` rows of every group, drawn at random without regard to their
+    weights; the rows keep their weights. Then :func:`entropic` or :func:`kernel` extends the plan
+    to any row. Time and memory of the fit grow with ``G size^2``.
 
     Args:
       key: for the rows that are drawn. The same rows whatever the groups' order.
       size: points of every group and of the barycenter.
-      extend: ``(points[S, T], mass[S], bar[S, T]) -> Smoother``; :func:`entropic` of ``epsilon`` if not given.
+      extend: ``(points[S, T], mass[S], bar[S, T]) -> Smoother``; :func:`entropic` of ``epsilon`` if
+        not given.
       epsilon: of the barycenter, in squared deviations of the pool. The barycenter shrinks with it.
       cost: as in :func:`gaussian`.
       share: as in :func:`gaussian`.
       rounds: of moving the barycenter's points, at most.
 
     Returns:
-      Post whose state is a :class:`Cloud`. For groups of fewer than some fifty rows :func:`gaussian` is the better choice.
+      Post whose state is a :class:`Cloud`. For groups of fewer than some fifty rows
+      :func:`gaussian` is the better choice.
 
     Raises:
       ImportError: from ``fit``, if OTT is missing. ``apply`` does without.
 
     Reference:
-      Cuturi, Doucet, ICML 2014 (free support), with the solver of OTT (Cuturi et al., arXiv 2201.12324).
+      Cuturi, Doucet, ICML 2014 (free support), with the solver of OTT (Cuturi et al., arXiv
+      2201.12324).
     """
     extend = extend or entropic(epsilon)
 
@@ -154,7 +162,7 @@ def free_support(
 def draw_points(
     key: Array, standardised: Array, member: Array, size: int
 ) -> tuple[Array, Array, Array]:
-    """At most ``size`` rows of each group: points ``[G + 1, S, T]``, their mass ``[G + 1, S]``; and S points of the pool."""
+    """Points ``[G + 1, S, T]`` and mass ``[G + 1, S]`` of the groups; and S points of the pool."""
     luck = jax.random.uniform(key, (len(standardised),))
 
     def of_group(weight: Array) -> tuple[Array, Array]:

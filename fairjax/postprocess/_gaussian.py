@@ -1,4 +1,4 @@
-"""Joint repair in closed form: affine maps between Gaussians of the groups' means and covariances."""
+"""Joint repair in closed form: affine maps between Gaussians."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fairjax.postprocess._joint import map_index, members_of, standard_of, stand
 
 
 class Affine(NamedTuple):
-    """State of :func:`gaussian`: ``x -> target + turn_g (x - mean_g)``, in the units of the scores; the pool's map is last."""
+    """State of :func:`gaussian`: ``x -> target + turn_g (x - mean_g)``; the pool's map is last."""
 
     present: Array  # [G]
     mean: Array  # [G + 1, T]
@@ -30,15 +30,17 @@ def gaussian(
 ) -> Post:
     """The affine maps that are optimal between Gaussians of the groups' means and covariances.
 
-    ``x -> m + A_g (x - m_g)``, ``m = sum_g pi_g m_g``, ``A_g = S_g^-1/2 (S_g^1/2 S S_g^1/2)^1/2 S_g^-1/2``; the barycenter's
-    covariance solves ``S = sum_g pi_g (S^1/2 S_g S^1/2)^1/2``. Makes means and covariances equal, whatever the laws; makes
-    the laws equal if they are Gaussian.
+    ``x -> m + A_g (x - m_g)``, ``m = sum_g pi_g m_g``,
+    ``A_g = S_g^-1/2 (S_g^1/2 S S_g^1/2)^1/2 S_g^-1/2``; the barycenter's covariance solves
+    ``S = sum_g pi_g (S^1/2 S_g S^1/2)^1/2``. Makes means and covariances equal, whatever the laws;
+    makes the laws equal if they are Gaussian.
 
     Args:
       cost: ``[T]`` positive weights of the tasks in the cost of a move; equal if not given.
-      share: ``[G]`` weights of the groups in the barycenter; their shares of the pool's weight if not given.
-      prior: how much a group's covariance leans on the mean covariance within groups, in rows per task. With 0 a group of no
-        more rows than tasks has a singular covariance, and a wild map.
+      share: ``[G]`` weights of the groups in the barycenter; their shares of the pool's weight if
+        not given.
+      prior: how much a group's covariance leans on the mean covariance within groups, in rows per
+        task. With 0 a group of no more rows than tasks has a singular covariance, and a wild map.
       ridge: added to every variance, in squared deviations of the pool.
       steps: of the fixed point.
 
@@ -46,9 +48,10 @@ def gaussian(
       Post whose state is an :class:`Affine`; mapped and compiled like any jax function.
 
     Reference:
-      Agueh, Carlier, SIAM J. Math. Anal. 2011 (barycenter of Gaussians); Alvarez-Esteban et al., J. Math. Anal. Appl. 2016
-      (fixed point). OTT has the same iteration (``Bures.barycenter``); with square roots by eigenvectors it needs no extra,
-      and is more exact where tasks nearly repeat each other.
+      Agueh, Carlier, SIAM J. Math. Anal. 2011 (barycenter of Gaussians); Alvarez-Esteban et al., J.
+      Math. Anal. Appl. 2016 (fixed point). OTT has the same iteration (``Bures.barycenter``); with
+      square roots by eigenvectors it needs no extra, and is more exact where tasks nearly repeat
+      each other.
     """
 
     def fit(scores: Array, groups: Array, weight: Array) -> Affine:
@@ -86,7 +89,7 @@ def gaussian(
 def _moments(
     standardised: Array, member: Array, present: Array, prior: float
 ) -> tuple[Array, Array]:
-    """Means ``[G + 1, T]`` and covariances ``[G + 1, T, T]``; groups' covariances lean on the covariance within groups."""
+    """Means ``[G + 1, T]``, and covariances ``[G + 1, T, T]`` that lean on the mean within groups."""
     mass = jnp.sum(member, axis=0)
     mean = divide(member.T @ standardised, mass[:, None])
 
@@ -115,7 +118,7 @@ def _power(cov: Array, exponent: float) -> Array:
 
 
 def bures_barycenter(cov: Array, share: Array, steps: int) -> Array:
-    """Covariance ``[T, T]`` of the barycenter of centred Gaussians of covariances ``[G, T, T]`` and shares ``[G]``."""
+    """Covariance ``[T, T]`` of the barycenter of Gaussians with covariances ``[G, T, T]``."""
 
     def step(_, middle: Array) -> Array:
         root = _power(middle, 0.5)

@@ -34,7 +34,8 @@ def scale_scores(scale: Scale, name: str, tasks: Sequence[str], score: np.ndarra
         if refused.any():
             raise complain(
                 task,
-                f"{refused.sum():,} of {len(refused):,} scores are not {scale.needs}, as the scale {name!r} needs them",
+                f"{refused.sum():,} of {len(refused):,} scores are not {scale.needs}, as the "
+                f"scale {name!r} needs them",
                 "Clip them, or take the scale 'identity'.",
             )
     value = scale.forward(score)
@@ -59,7 +60,8 @@ def repair_values(
 ) -> np.ndarray:
     """Values ``[N, T]`` after repair, on its scale.
 
-    Targets are found in single precision, the part of a value that stays is kept in double precision.
+    Targets are found in single precision, the part of a value that stays is kept in double
+    precision.
 
     Args:
       mapping: of the fitted table.

@@ -1,18 +1,21 @@
 """What the joint repairs share: standardised tasks, and weights of the groups.
 
-A joint repair is fair across tasks: one map of all scores of a row, per group, to the groups' common barycenter.
-Repaired task by task, every score has the same law in every group, but the scores together may still tell the groups
-apart, by how they vary together. Here the rows' whole score vectors are transported to the Wasserstein barycenter of the
-groups' laws.
+A joint repair is fair across tasks: one map of all scores of a row, per group, to the groups'
+common barycenter. Repaired task by task, every score has the same law in every group, but the
+scores together may still tell the groups apart, by how they vary together. Here the rows' whole
+score vectors are transported to the Wasserstein barycenter of the groups' laws.
 
-Every joint repair is a :class:`fairjax.core.types.Post`: ``fit(scores[N, T], groups[N, G], weight[N]) -> state`` and
-``apply(state, scores[M, T], groups[M, G], key=None, amount=1.0) -> [M, T]``. Nothing is drawn; a ``key`` is for the second of
-two repairs. ``groups`` is 0/1 membership in one attribute, or in its crossed cells. A row of zeros, of unknown group, and a
-row of a group that the pool did not have are moved by the map of the whole pool's law, as if the pool were one more group of
-share 0. ``amount`` goes along the straight line from a score (0) to its repaired place (1), the geodesic between the laws.
-Rows of weight 0 are padding. A state is a pytree of arrays.
+Every joint repair is a :class:`fairjax.core.types.Post`:
+``fit(scores[N, T], groups[N, G], weight[N]) -> state`` and
+``apply(state, scores[M, T], groups[M, G], key=None, amount=1.0) -> [M, T]``. Nothing is drawn; a
+``key`` is for the second of two repairs. ``groups`` is 0/1 membership in one attribute, or in its
+crossed cells. A row of zeros, of unknown group, and a row of a group that the pool did not have are
+moved by the map of the whole pool's law, as if the pool were one more group of share 0. ``amount``
+goes along the straight line from a score (0) to its repaired place (1), the geodesic between the
+laws. Rows of weight 0 are padding. A state is a pytree of arrays.
 
-Tasks are standardised by the pool's deviation first, since the cost of a move adds up squares of different units.
+Tasks are standardised by the pool's deviation first, since the cost of a move adds up squares of
+different units.
 """
 
 from __future__ import annotations
@@ -42,7 +45,7 @@ class Members(NamedTuple):
 
 
 def standard_of(scores: Array, weight: Array, cost: Array | None) -> Standard:
-    """Centre and scale of a pool; ``cost`` ``[T]`` is the weight of a task in the cost of a move."""
+    """Centre and scale of a pool; ``cost`` ``[T]`` weighs the tasks in the cost of a move."""
     centre = weighted_mean(scores, weight[:, None])
     variance = weighted_mean((scores - centre) ** 2, weight[:, None])
     rounding = (jnp.finfo(centre.dtype).eps * centre) ** 2
@@ -57,16 +60,16 @@ def standardise(scores: Array, weight: Array, standard: Standard) -> Array:
 
 
 def members_of(groups: Array, weight: Array, share: Array | None) -> Members:
-    """Weights of rows and of groups; ``share`` None takes each group's share of the pool's weight."""
+    """Weights of rows and of groups; ``share`` None takes the groups' shares of the pool."""
     member = groups * weight[:, None]
     mass = jnp.sum(member, axis=0)
     present = mass > 0
-    given = jnp.where(present, mass if share is None else share, 0.0)
+    unnormalised = jnp.where(present, mass if share is None else share, 0.0)
     member = jnp.where(present, member, weight[:, None])
-    normalised = divide(given, jnp.sum(given), 1 / len(given))
-    return Members(present, normalised, jnp.concatenate([member, weight[:, None]], axis=1))
+    shares = divide(unnormalised, jnp.sum(unnormalised), 1 / len(unnormalised))
+    return Members(present, shares, jnp.concatenate([member, weight[:, None]], axis=1))
 
 
 def map_index(groups: Array, present: Array) -> Array:
-    """Index of each row's map ``[M]``; the last for a row whose group is unknown or not in the pool."""
+    """Index ``[M]`` of each row's map; the last where the group is unknown or not in the pool."""
     return cells_of_groups(groups * present, groups.shape[1:])

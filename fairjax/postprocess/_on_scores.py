@@ -1,4 +1,4 @@
-"""Repair of a model's own scores: probabilities and predictions repaired, and turned back to scores."""
+"""Repair of a model's own scores, by its probabilities and predictions."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from fairjax.postprocess.scales import SMALLEST_PROBABILITY, logit
 def on_scores(
     post: Post, spec: Spec, attributes: Sequence[int] | None = None, cross: bool = False
 ) -> Post:
-    """A repair of probabilities and predictions as a repair of a model's scores ``[N, C]``, with ``groups`` of its data set.
+    """A repair of probabilities and predictions as a repair of a model's scores ``[N, C]``.
 
-    Probabilities are repaired and turned back to log-odds, predictions are repaired in the units of their column. Of several
-    classes each one's probability is repaired against all others and softmax makes them add up to 1 again, so that for
-    classes parity is no longer exact.
+    Probabilities are repaired and turned back to log-odds, predictions are repaired in the units of
+    their column. Of several classes each one's probability is repaired against all others and
+    softmax makes them add up to 1 again, so that for classes parity is no longer exact.
 
     Args:
       post: sees columns ``[N, C]`` and membership in the attributes.
       spec: of the model.
       attributes: indices of the attributes; all attributes with levels by default.
-      cross: show ``post`` membership in the crossed groups; otherwise the blocks of the attributes side by side.
+      cross: show ``post`` membership in the crossed groups; otherwise the blocks of the attributes
+        side by side.
 
     Raises:
       DataError: there is no attribute with levels, or one of ``attributes`` is a number.

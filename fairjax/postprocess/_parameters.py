@@ -15,7 +15,8 @@ class Parameters:
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     def set_params(self, **params):
-        """Change arguments of the constructor: amount and outside at once, the others for the next ``fit``."""
+        """Change arguments of the constructor: amount and outside at once, the others for the next
+        ``fit``."""
         names = list(self.get_params())
         for name, value in params.items():
             if name not in names:

@@ -1,4 +1,4 @@
-"""The pool of a repair: which groups it has, whether they are large enough, and how it is recognised."""
+"""The pool of a repair: its groups, their sizes, and its fingerprint."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class Fingerprint(NamedTuple):
 
     rows: int
     head: str  # of the first rows
-    whole: str
+    all_rows: str  # of all rows
 
 
-# ------------------------------------------------------------------------------------------------ groups
+# ------------------------------------------------------------------------------------------- groups
 
 
 def learn_groups(names: Sequence[str], columns: Sequence, rows: int) -> Learned:
@@ -68,7 +68,8 @@ def _refuse_many(names: Sequence[str], sizes: Sequence[int]) -> None:
     if cells > MOST_CELLS:
         widest = int(np.argmax(sizes))
         raise DataError(
-            f"sensitive_features: {cells:,} groups, {names[widest]!r} with {sizes[widest]:,} levels; at most "
+            f"sensitive_features: {cells:,} groups, {names[widest]!r} with {sizes[widest]:,} "
+            "levels; at most "
             f"{MOST_CELLS:,} can be repaired: join levels, or cut numbers into ranges."
         )
 
@@ -92,7 +93,8 @@ def check_group_sizes(cells: list[tuple], rows: np.ndarray, small: str, minimum:
     few = {cell: count for cell, count in row_counts.items() if 0 < count < FEW}
     if tiny and small == "raise":
         raise DataError(
-            f"sensitive_features: {len(tiny)} of {present.sum()} groups have fewer than {minimum:g} rows "
+            f"sensitive_features: {len(tiny)} of {present.sum()} groups have fewer than "
+            f"{minimum:g} rows "
             f"({list_counts(tiny)}); join levels, or give small='pool' or small='shrink'."
         )
     if present.sum() == 1:
@@ -109,8 +111,10 @@ def check_group_sizes(cells: list[tuple], rows: np.ndarray, small: str, minimum:
         }[small]
         distance = CHANCE * math.sqrt(np.sum(1 / np.sort(rows[present])[:2]))
         warnings.warn(
-            f"{len(few)} of {present.sum()} groups have fewer than {FEW} rows ({list_counts(few)}){treatment}. On new "
-            f"rows the two smallest will be about {min(distance, 1):.2f} apart after repair (Kolmogorov-Smirnov, "
+            f"{len(few)} of {present.sum()} groups have fewer than {FEW} rows "
+            f"({list_counts(few)}){treatment}. On new "
+            f"rows the two smallest will be about {min(distance, 1):.2f} apart after repair "
+            "(Kolmogorov-Smirnov, "
             "0.87 sqrt(1/n + 1/m))",
             stacklevel=3,
         )
@@ -129,7 +133,7 @@ def list_counts(counts: dict[tuple, int], most: int = MOST_NAMED) -> str:
     return listed if len(entries) <= most else f"{listed}, ... ({len(entries):,} in all)"
 
 
-# ------------------------------------------------------------------------------------------------ recognition
+# -------------------------------------------------------------------------------------- recognition
 
 
 def fingerprint(score: np.ndarray, cell: np.ndarray) -> Fingerprint:
@@ -138,12 +142,12 @@ def fingerprint(score: np.ndarray, cell: np.ndarray) -> Fingerprint:
 
 
 def is_pool(pool: Fingerprint, score: np.ndarray, cell: np.ndarray) -> bool:
-    """Whether rows are those of the pool; the number of rows or the first rows tell most others quickly."""
+    """Whether rows are those of the pool; number and first rows rule most others out quickly."""
     if len(score) != pool.rows:
         return False
     if _digest(score[:HEAD], cell[:HEAD]) != pool.head:
         return False
-    return _digest(score, cell) == pool.whole
+    return _digest(score, cell) == pool.all_rows
 
 
 def _digest(score: np.ndarray, cell: np.ndarray) -> str:

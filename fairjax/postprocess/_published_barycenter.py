@@ -1,4 +1,4 @@
-"""The repair in the convention of the paper's code and of EquiPy, for comparison with their numbers."""
+"""The repair in the convention of the paper's code and of EquiPy, for comparison."""
 
 from __future__ import annotations
 
@@ -22,29 +22,32 @@ class SortedScores(NamedTuple):
 
 
 def published_barycenter() -> Post:
-    """``y -> sum_r pi_r Q_r(F_s(y))`` with ``F_s(y)`` the share of the group's scores up to y and ``Q_r`` linear between
-    its sorted scores at the levels ``0, 1/(n - 1), ..., 1``; ``pi`` by numbers of rows.
+    """``y -> sum_r pi_r Q_r(F_s(y))`` with ``F_s(y)`` the share of the group's scores up to y and
+    ``Q_r`` linear between its sorted scores at the levels ``0, 1/(n - 1), ..., 1``; ``pi`` by
+    numbers of rows.
 
-    ``F_s`` and ``Q_s`` are not inverse to one another: ``Q_s(F_s(y_(k)))`` lies up to a spacing above ``y_(k)``, so that
-    scores move upwards, most in the lower tail. Other defects are not kept: weights come from the pool whichever groups a
-    batch has, so that a row alone is scored as in company, and nothing is drawn. Weights of ``fit`` count as 0 or 1. A row
-    whose group is unknown, or has no row in the pool, stays as it is.
+    ``F_s`` and ``Q_s`` are not inverse to one another: ``Q_s(F_s(y_(k)))`` lies up to a spacing
+    above ``y_(k)``, so that scores move upwards, most in the lower tail. Other defects are not
+    kept: weights come from the pool whichever groups a batch has, so that a row alone is scored as
+    in company, and nothing is drawn. Weights of ``fit`` count as 0 or 1. A row whose group is
+    unknown, or has no row in the pool, stays as it is.
 
     Reference:
-      Hu, Ratz, Charpentier, ECML-PKDD 2023, Eq. 8 without jitter; EquiPy 0.0.11, ``FairWasserstein(sigma=0)``.
+      Hu, Ratz, Charpentier, ECML-PKDD 2023, Eq. 8 without jitter; EquiPy 0.0.11,
+      ``FairWasserstein(sigma=0)``.
     """
 
     def fit(scores: Array, groups: Array, weight: Array) -> SortedScores:
         count = groups.shape[1]
         cell = jnp.where(weight > 0, cells_of_groups(groups, (count,)), count)
         rows = jnp.zeros(count + 1, jnp.int32).at[cell].add(1)[:count]
-        known = jnp.where((cell < count)[:, None], scores, 0.0)
+        value = jnp.where((cell < count)[:, None], scores, 0.0)
 
         def sort_task(value_n: Array) -> Array:
             return jax.lax.sort((cell, value_n), num_keys=2)[1]
 
         first = jnp.cumsum(rows) - rows
-        return SortedScores(jax.vmap(sort_task, 1)(known), first, rows)
+        return SortedScores(jax.vmap(sort_task, 1)(value), first, rows)
 
     def apply(
         state: SortedScores,

@@ -1,4 +1,4 @@
-"""Rows for a fitted repair: columns of X split into scores and groups, groups looked up among those of the pool."""
+"""Rows for a fitted repair: X split into scores and groups, groups looked up in the pool."""
 
 from __future__ import annotations
 
@@ -61,7 +61,8 @@ def split_columns(
     if sensitive is None:
         if sensitive_features is None:
             raise DataError(
-                "sensitive_features are missing: give the groups of the rows, or name columns of X that hold "
+                "sensitive_features are missing: give the groups of the rows, or name columns "
+                "of X that hold "
                 "them with Repair(sensitive=[...])."
             )
         groups = read_columns("sensitive_features", sensitive_features, side_by_side=True)
@@ -96,7 +97,8 @@ def read_rows(repair, X, sensitive_features) -> Rows:
       sensitive_features: their groups.
 
     Raises:
-      DataError: the repair is not fitted, the columns do not fit, or a group is refused that the pool does not have.
+      DataError: the repair is not fitted, the columns do not fit, or a group is refused that the
+        pool does not have.
     """
     if not hasattr(repair, "table_"):
         raise DataError(
@@ -124,7 +126,7 @@ def read_rows(repair, X, sensitive_features) -> Rows:
 
 
 def _look_up(name: str, known: list, column) -> tuple[np.ndarray, dict[tuple, int]]:
-    """Positions ``[N]`` among known levels, -1 where unknown, and the number of rows of each level not among them."""
+    """Positions ``[N]`` among known levels, -1 elsewhere; and the rows of each unknown level."""
     codes, levels = level_codes(name, column)
     position_of = {level_key(level): i for i, level in enumerate(known)}
     counts = level_counts(codes, levels)
@@ -146,5 +148,6 @@ def _judge_unseen(repair, counts: dict[tuple, int], what: str) -> None:
     of_pool = zip(repair.cells_, repair.rows_, strict=True)
     present = list_counts({cell: int(count) for cell, count in of_pool if count}, 12)
     raise DataError(
-        f"{problem}; it has {present}. Leave them out, give their groups as missing, or fit with small='pool'."
+        f"{problem}; it has {present}. Leave them out, give their groups as missing, or fit "
+        "with small='pool'."
     )

@@ -52,7 +52,8 @@ def load_repair(repair_class: type, folder: Path):
     """
     if not (folder / NAMES).is_file() or not (folder / ARRAYS).is_file():
         raise DataError(
-            f"{folder}: no repair here ({NAMES} and {ARRAYS}). Make one with 'fairjax repair' or save()."
+            f"{folder}: no repair here ({NAMES} and {ARRAYS}). Make one with 'fairjax repair' "
+            "or save()."
         )
     try:
         names = json.loads((folder / NAMES).read_text())
@@ -65,7 +66,8 @@ def load_repair(repair_class: type, folder: Path):
     shape = repair.table_.quantiles.shape
     if shape[:2] != (len(repair.tasks_), len(repair.cells_) + 1):
         raise DataError(
-            f"{folder}: quantiles of shape {shape} for {len(repair.tasks_)} scores and {len(repair.cells_)} groups; "
+            f"{folder}: quantiles of shape {shape} for {len(repair.tasks_)} scores and "
+            f"{len(repair.cells_)} groups; "
             f"{ARRAYS} belongs to another {NAMES}."
         )
     return repair
@@ -93,7 +95,8 @@ def _named_scale(scale) -> str:
     name = scale_name(scale)
     if name is None:
         raise DataError(
-            "save: the scale is a pair of your own functions, which cannot be written; take a scale that has a name."
+            "save: the scale is a pair of your own functions, which cannot be written; take a "
+            "scale that has a name."
         )
     return name
 

@@ -1,4 +1,4 @@
-"""The map of the exact repair: where every entry of a quantile table goes, and rows scored with it."""
+"""The map of the exact repair: the target of every entry of a quantile table."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fairjax.postprocess.quantile_table import QuantileTable, level_position, qu
 
 
 class RepairMap(NamedTuple):
-    """What rows are scored with, ``[T, G + 1, K]`` each: every entry of a table, and where it goes."""
+    """What rows are scored with, ``[T, G + 1, K]`` each: entries of a table and their targets."""
 
     quantiles: Array
     target: Array  # without the part of the score that is not repaired
@@ -31,12 +31,12 @@ def unrepaired_share(amount: Array) -> Array:
 
 
 def mixing_weights(share: Array, sizes: Sequence[int], amount: Array) -> Array:
-    """Weights of the quantile functions in a cell's target: ``target_s = sum_r M_sr Q_r``, rows adding up to 1.
+    """Weights of quantile functions in a cell's target, ``target_s = sum_r M_sr Q_r``.
 
-    ``M = sum_S prod_{a in S} t_a prod_{a not in S} (1 - t_a) E_S`` over all sets S of attributes. ``E_S`` is the
-    average of the cells that share a cell's levels of all attributes outside S: repair of the attributes in S makes
-    these cells equal. An amount of 0 leaves an attribute alone, all amounts 1 give the barycenter of all cells, and
-    the order of the attributes does not matter.
+    ``M = sum_S prod_{a in S} t_a prod_{a not in S} (1 - t_a) E_S`` over all sets S of attributes.
+    ``E_S`` is the average of the cells that share a cell's levels of all attributes outside S:
+    repair of the attributes in S makes these cells equal. An amount of 0 leaves an attribute alone,
+    all amounts 1 give the barycenter of all cells, and the order of the attributes does not matter.
 
     Args:
       share: ``[G]``.
@@ -53,8 +53,8 @@ def mixing_weights(share: Array, sizes: Sequence[int], amount: Array) -> Array:
         if not repaired.any():
             continue
         others = level_ag[~repaired]
-        alike = np.all(others[:, :, None] == others[:, None, :], axis=0)
-        weight = alike * share[None]
+        same_levels = np.all(others[:, :, None] == others[:, None, :], axis=0)
+        weight = same_levels * share[None]
         mass = jnp.sum(weight, axis=1, keepdims=True)
         # where the pool has no cell of these levels, all cells stand in
         average = jnp.where(mass > 0, divide(weight, mass), share[None])
@@ -65,7 +65,7 @@ def mixing_weights(share: Array, sizes: Sequence[int], amount: Array) -> Array:
 def repair_map(
     table: QuantileTable, sizes: Sequence[int], amount: Array, drawn: bool = False
 ) -> RepairMap:
-    """The map of a table for repair of ``amount[A]``; its last entry is for rows of an unknown cell.
+    """The map of a table for repair of ``amount[A]``; the last cell is the unknown one.
 
     Args:
       table: fitted.
@@ -89,18 +89,18 @@ def repair_map(
 
 
 def _jump_levels(quantile_gk: Array, half_g: Array, drawn: bool) -> Array:
-    """Levels ``[2, G + 1, K]`` at which the distribution function begins and ends to jump, for every entry.
+    """Levels ``[2, G + 1, K]`` at which the distribution function begins and ends to jump.
 
-    For draws these are the levels of the first and the last entry that equal an entry; else their middle, twice.
-    The middle is that of the jump, which is longer by ``half_g``, half a row's share of its cell, at either side, and
-    stays within 0 and 1.
+    For draws these are the levels of the first and the last entry that equal an entry; else their
+    middle, twice. The middle is that of the jump, which is longer by ``half_g``, half a row's share
+    of its cell, at either side, and stays within 0 and 1.
     """
     first = jax.vmap(lambda q: jnp.searchsorted(q, q, side="left"))(quantile_gk)
-    after = jax.vmap(lambda q: jnp.searchsorted(q, q, side="right"))(quantile_gk)
+    above = jax.vmap(lambda q: jnp.searchsorted(q, q, side="right"))(quantile_gk)
     level = jnp.asarray(quantile_levels(quantile_gk.shape[1]), quantile_gk.dtype)
     half = half_g[:, None]
     bottom = level[first]
-    top = level[after - 1]
+    top = level[above - 1]
     if drawn:
         return jnp.stack([bottom, top])
     middle = (jnp.maximum(bottom - half, 0.0) + jnp.minimum(top + half, 1.0)) / 2
@@ -116,7 +116,7 @@ def count_below(
     most: int,
     passes: Callable[[Array, Array], Array] = jnp.less,
 ) -> Array:
-    """How many ascending entries, from ``start`` on, pass ``passes(entry, value)``, by binary search.
+    """How many ascending entries from ``start`` on pass a test, by binary search.
 
     Args:
       flat: the entries of all cells, one cell after another.
@@ -146,8 +146,8 @@ def map_values(
       mapping: of a table.
       value: ``[N, T]``.
       cell: ``[N]``.
-      position: ``[N, T]`` in [0, 1], the point of a jump of the distribution function that is used, for a mapping
-        made with ``drawn``; the middle of the jump if not given.
+      position: ``[N, T]`` in [0, 1], the point of a jump of the distribution function that is used,
+        for a mapping made with ``drawn``; the middle of the jump if not given.
     """
     count = mapping.quantiles.shape[-1]
     start = cell * count
@@ -165,7 +165,8 @@ def map_values(
         lower = flat[start + left]
         between = left + divide(inside - lower, flat[right] - lower)
         if position_n is None:
-            # bottom and top are the middle; its position is found per entry, as entries are fewer than rows
+            # bottom and top are the middle; its position is found per entry, as entries are fewer
+            # than rows
             jump = level_position(bottom, count)[right]
         else:
             level = bottom[right] + position_n * (top[right] - bottom[right])
@@ -174,7 +175,8 @@ def map_values(
         left = jnp.clip(place.astype(jnp.int32), 0, count - 2)
         low = target[start + left]
         high = target[start + left + 1]
-        # in this form equal targets stay equal to the last bit, so that rounding tells no group's atoms apart
+        # in this form equal targets stay equal to the last bit, so that rounding tells no group's
+        # atoms apart
         return inside, low + (place - left) * (high - low)
 
     return jax.vmap(map_task, (0, 1, 1), 1)(mapping, value, position)

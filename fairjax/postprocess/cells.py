@@ -1,6 +1,7 @@
 """Cells: groups of one attribute, or crossed groups of several attributes, as one index per row.
 
-``G`` cells are the combinations of levels, the last attribute fastest; the index ``G`` means an unknown cell.
+``G`` cells are the combinations of levels, the last attribute fastest; the index ``G`` means an
+unknown cell.
 """
 
 from __future__ import annotations
@@ -18,23 +19,25 @@ def cells_of_codes(codes: Sequence[Array], sizes: Sequence[int]) -> Array:
     """Cell of every row, ``[N]`` in ``0 .. G``.
 
     Args:
-      codes: per attribute the index of the row's level, ``[N]``; -1 where unknown. numpy or jax arrays.
+      codes: per attribute the index of the row's level, ``[N]``; -1 where unknown. numpy or jax
+        arrays.
       sizes: number of levels of each attribute; G is their product.
     """
     xp = np if isinstance(codes[0], np.ndarray) else jnp
     cell = codes[0]
-    known = codes[0] >= 0
+    is_known = codes[0] >= 0
     for code, size in zip(codes[1:], sizes[1:], strict=True):
         cell = cell * np.int32(size) + code
-        known = known & (code >= 0)
-    return xp.where(known, cell, np.int32(math.prod(sizes)))
+        is_known = is_known & (code >= 0)
+    return xp.where(is_known, cell, np.int32(math.prod(sizes)))
 
 
 def cells_of_groups(groups: Array, sizes: Sequence[int]) -> Array:
     """Cell of every row, ``[N]`` in ``0 .. G``, from membership.
 
     Args:
-      groups: membership ``[N, sum(sizes)]``, attributes side by side; a block of zeros is an unknown level.
+      groups: membership ``[N, sum(sizes)]``, attributes side by side; a block of zeros is an
+        unknown level.
       sizes: number of levels of each attribute; G is their product.
     """
     codes = []

@@ -50,39 +50,45 @@ SLOPES = {"clamp": 0.0, "shift": 1.0}  # of the map outside the pool's range
 
 
 class Repair(Parameters):
-    """Scores of any model to the barycenter of the groups' score distributions: nothing in them tells the group any more.
+    """Scores of any model to the barycenter of the groups' score distributions: nothing in them
+    tells the group any more.
 
-    ``fit`` on rows that the model was not trained on, ``transform`` on others; labels are not needed, the groups are, of
-    every row. See :func:`fairjax.postprocess.barycenter` for what is computed. A level is text, a number or a truth value:
-    1 and 1.0 are the same, True and "1" are not. A missing level (None, NaN) is unknown: such rows are no part of the pool,
-    and are ranked among all rows.
+    ``fit`` on rows that the model was not trained on, ``transform`` on others; labels are not
+    needed, the groups are, of every row. See :func:`fairjax.postprocess.barycenter` for what is
+    computed. A level is text, a number or a truth value: 1 and 1.0 are the same, True and "1" are
+    not. A missing level (None, NaN) is unknown: such rows are no part of the pool, and are ranked
+    among all rows.
 
     Args:
       amount: how far scores go, 0 (as they are) to 1 (all the way), one or per attribute.
-      scale: on which quantiles are averaged: "identity", "logit" (of probabilities), "log" (of what is positive), or a
-        :class:`fairjax.postprocess.Scale`.
-      share: weight of the groups in the barycenter: "frequency" (scores change least), "uniform", or an array ``[G]`` in
-        the order of ``cells_``.
-      small: groups of fewer than ``minimum`` rows are refused ("raise"), take the quantiles of all rows ("pool"), or lean on
-        those as if they had ``minimum`` rows of them ("shrink"). With "raise" groups and combinations of levels that the
-        pool does not have are refused in ``transform`` too; otherwise they are ranked among all rows.
-      minimum: rows; by default 2, 100, 100. With several attributes a group is a combination of their levels.
-      outside: scores beyond those of the pool stay at its end ("clamp") or keep their distance to it ("shift").
-      sensitive: which columns of X hold the groups, by position or name; the others are scores. Then ``sensitive_features``
-        are not given, and the repair may stand in a pipeline.
+      scale: on which quantiles are averaged: "identity", "logit" (of probabilities), "log" (of what
+        is positive), or a :class:`fairjax.postprocess.Scale`.
+      share: weight of the groups in the barycenter: "frequency" (scores change least), "uniform",
+        or an array ``[G]`` in the order of ``cells_``.
+      small: groups of fewer than ``minimum`` rows are refused ("raise"), take the quantiles of all
+        rows ("pool"), or lean on those as if they had ``minimum`` rows of them ("shrink"). With
+        "raise" groups and combinations of levels that the pool does not have are refused in
+        ``transform`` too; otherwise they are ranked among all rows.
+      minimum: rows; by default 2, 100, 100. With several attributes a group is a combination of
+        their levels.
+      outside: scores beyond those of the pool stay at its end ("clamp") or keep their distance to
+        it ("shift").
+      sensitive: which columns of X hold the groups, by position or name; the others are scores.
+        Then ``sensitive_features`` are not given, and the repair may stand in a pipeline.
       points: levels at which a group's quantiles are kept.
 
     Attributes (after ``fit``):
       tasks_, attributes_: names of the T scores and the A attributes.
-      levels_: per attribute its levels. ``cells_``: the G groups, tuples of one level per attribute; ``rows_`` ``[G]`` of the
-        pool.
-      table_: the fitted :class:`fairjax.postprocess.QuantileTable` of scores on the scale of the repair, less ``centre_``
-        ``[T]``.
+      levels_: per attribute its levels. ``cells_``: the G groups, tuples of one level per
+        attribute; ``rows_`` ``[G]`` of the pool.
+      table_: the fitted :class:`fairjax.postprocess.QuantileTable` of scores on the scale of the
+        repair, less ``centre_`` ``[T]``.
       n_features_in_, feature_names_in_: of X.
 
     Example:
       >>> import numpy as np
-      >>> scores, sex = np.array([1.0, 2.0, 3.0, 5.0, 6.0, 7.0]), np.array(["f", "f", "f", "m", "m", "m"])
+      >>> scores = np.array([1.0, 2.0, 3.0, 5.0, 6.0, 7.0])
+      >>> sex = np.array(["f", "f", "f", "m", "m", "m"])
       >>> import warnings; warnings.simplefilter("ignore")  # so few rows
       >>> repair = Repair(outside="shift").fit(scores, sensitive_features=sex)
       >>> repair.transform([2.0, 6.0, 8.0], sensitive_features=["f", "m", "m"]).round(4).tolist()
@@ -112,20 +118,21 @@ class Repair(Parameters):
         self.sensitive = sensitive
         self.points = points
 
-    # -------------------------------------------------------------------------------------------- fit and transform
+    # ---------------------------------------------------------------------------- fit and transform
 
     def fit(self, X, y=None, *, sensitive_features=None, sample_weight=None) -> Repair:
         """Learn every group's quantiles from a pool of rows.
 
         Args:
-          X: scores ``[N]`` or ``[N, T]`` of rows that the model was not trained on: array, list, Series, data frame, mapping.
+          X: scores ``[N]`` or ``[N, T]`` of rows that the model was not trained on: array, list,
+            Series, data frame, mapping.
           y: not used; labels are not needed.
           sensitive_features: levels ``[N]``, or several columns of them.
           sample_weight: ``[N]``, not negative.
 
         Raises:
-          DataError: scores that are no finite numbers or not on the scale; too few rows; too many or too small groups;
-            lengths that differ.
+          DataError: scores that are no finite numbers or not on the scale; too few rows; too many
+            or too small groups; lengths that differ.
 
         Warns of groups in which few rows leave a distance on new rows.
         """
@@ -175,13 +182,14 @@ class Repair(Parameters):
           X: scores of any rows, one alone or many; the columns of ``fit``.
           sensitive_features: their groups.
           amount: instead of the repair's own.
-          seed: separates equal scores at random; without it they move together, to the middle of where they belong. The
-            answer for a row then depends on its place in the batch.
+          seed: separates equal scores at random; without it they move together, to the middle of
+            where they belong. The answer for a row then depends on its place in the batch.
 
         Raises:
           DataError: as ``fit``; a group that the pool does not have, where ``small`` is "raise".
 
-        Warns when the rows are those of the pool, on which the groups agree whatever the repair is worth.
+        Warns when the rows are those of the pool, on which the groups agree whatever the repair is
+        worth.
         """
         rows = read_rows(self, X, sensitive_features)
         self._warn_of_pool(rows)
@@ -190,7 +198,10 @@ class Repair(Parameters):
     def fit_transform(
         self, X, y=None, *, sensitive_features=None, sample_weight=None
     ) -> np.ndarray:
-        """``fit`` and ``transform`` of the same rows, which proves nothing of the repair: see :meth:`cross_fit_transform`."""
+        """``fit`` and ``transform`` of the same rows; prefer :meth:`cross_fit_transform`.
+
+        On the rows of the fit the groups agree whatever the repair is worth.
+        """
         self.fit(X, y, sensitive_features=sensitive_features, sample_weight=sample_weight)
         return self.transform(X, sensitive_features=sensitive_features)
 
@@ -204,7 +215,8 @@ class Repair(Parameters):
         sample_weight=None,
         ties: int | None = None,
     ) -> np.ndarray:
-        """The pool's own rows, each row repaired by the rows of the other folds; leaves the repair fitted on all rows.
+        """The pool's own rows, each row repaired by the rows of the other folds; leaves the repair
+        fitted on all rows.
 
         Args:
           X, sensitive_features, sample_weight: as of ``fit``.
@@ -225,7 +237,8 @@ class Repair(Parameters):
         return np.stack([repaired(amount).reshape(rows.shape) for amount in amounts])
 
     def price(self, amount=None) -> np.ndarray:
-        """Mean squared change of a score in every group, ``[T, G]``, on the scale of the repair; no labels are needed.
+        """Mean squared change of a score in every group, ``[T, G]``, on the scale of the repair; no
+        labels are needed.
 
         ``int_0^1 (target_s(u) - Q_s(u))^2 du``; NaN of a group that the pool does not have.
         """
@@ -267,10 +280,10 @@ class Repair(Parameters):
             weight = np.ones(len(rows.cell))
         return audit_repair(self, rows, weight, repaired, read_labels(y, rows.score.shape))
 
-    # -------------------------------------------------------------------------------------------- on disk and names
+    # ---------------------------------------------------------------------------- on disk and names
 
     def save(self, folder: Path | str) -> None:
-        """Write the repair into a folder: ``repair.json`` (names and parameters) and ``repair.npz`` (arrays)."""
+        """Write ``repair.json`` (names and parameters) and ``repair.npz`` (arrays) into a folder."""
         self._require_fit()
         save_repair(self, Path(folder))
 
@@ -289,7 +302,7 @@ class Repair(Parameters):
         self._require_fit()
         return np.asarray(self.tasks_, object)
 
-    # -------------------------------------------------------------------------------------------- parameters
+    # ----------------------------------------------------------------------------------- parameters
 
     def _check_parameters(self) -> None:
         scale_named(self.scale)
@@ -300,13 +313,15 @@ class Repair(Parameters):
                 )
         if isinstance(self.share, str) and self.share not in SHARES:
             raise DataError(
-                f"share {self.share!r} is neither {' nor '.join(SHARES)} nor an array of one weight per group."
+                f"share {self.share!r} is neither {' nor '.join(SHARES)} nor an array of one "
+                "weight per group."
             )
 
     def _require_fit(self) -> None:
         if not hasattr(self, "table_"):
             raise DataError(
-                "this Repair is not fitted yet; call fit with the scores and groups of a pool first."
+                "this Repair is not fitted yet; call fit with the scores and groups of a pool "
+                "first."
             )
 
     @property
@@ -320,7 +335,8 @@ class Repair(Parameters):
         in_range = np.all((amounts >= 0) & (amounts <= 1))
         if amounts.shape not in ((), (count,)) or not in_range:
             raise DataError(
-                f"amount {amounts.tolist()} is neither a number from 0 to 1 nor one for each of the {count} "
+                f"amount {amounts.tolist()} is neither a number from 0 to 1 nor one for each of "
+                f"the {count} "
                 f"attributes ({listing(self.attributes_)})."
             )
         return np.broadcast_to(amounts, count)
@@ -328,12 +344,13 @@ class Repair(Parameters):
     def _unrepaired_share(self, amount) -> float:
         return float(unrepaired_share(self._amounts(amount)))
 
-    # -------------------------------------------------------------------------------------------- computing
+    # ------------------------------------------------------------------------------------ computing
 
     def _warn_of_pool(self, rows: Rows) -> None:
         if is_pool(self._pool_, rows.score, rows.cell):
             warnings.warn(
-                f"these {len(rows.cell):,} rows are those of the pool: on them the groups agree by construction, "
+                f"these {len(rows.cell):,} rows are those of the pool: on them the groups agree "
+                "by construction, "
                 "which says nothing of new rows; use cross_fit_transform, or a pool of other rows",
                 stacklevel=3,
             )
@@ -380,7 +397,7 @@ class Repair(Parameters):
     def _cross_fitted(
         self, rows: Rows, weight: np.ndarray | None, folds: int, seed: int, ties: int | None
     ) -> Callable[..., np.ndarray]:
-        """``repaired(amount) -> [N, T]`` of the pool's own rows, each row by a fit on the other folds."""
+        """``repaired(amount) -> [N, T]`` of the pool's own rows, by fits on the other folds."""
         if not 2 <= folds <= len(rows.cell):
             raise DataError(f"folds {folds} is not between 2 and the {len(rows.cell):,} rows.")
         fold = random_folds(rows.cell, folds, seed)
@@ -406,11 +423,12 @@ def random_folds(cell: np.ndarray, folds: int, seed: int) -> np.ndarray:
 
 
 def fixed_share(weights: Sequence[float], count: int) -> Callable[[np.ndarray], np.ndarray]:
-    """Barycenter weights that do not depend on the pool; raises DataError if they are no weights of ``count`` groups."""
+    """Barycenter weights that are given; raises DataError if they do not fit ``count`` groups."""
     share = np.asarray(weights, np.float64)
     valid = share.shape == (count,) and np.all(share >= 0) and 0 < share.sum() < np.inf
     if not valid:
         raise DataError(
-            f"share of shape {share.shape} is no weight of at least 0 for each of the {count} groups."
+            f"share of shape {share.shape} is no weight of at least 0 for each of the {count} "
+            "groups."
         )
     return lambda mass: share / share.sum()

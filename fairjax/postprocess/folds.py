@@ -10,7 +10,8 @@ from fairjax.core.types import Array, Post
 
 
 def assign_folds(cell: Array, rank: Array, folds: int) -> Array:
-    """Fold of every row, ``[N]`` in ``0 .. folds - 1``: the rows of each cell spread evenly over the folds.
+    """Fold of every row, ``[N]`` in ``0 .. folds - 1``: the rows of each cell spread evenly over
+    the folds.
 
     Rows are ordered by cell, then by rank, and get the folds in turn.
 
@@ -30,8 +31,9 @@ def cross_fitted(
 ) -> Array:
     """The pool's own rows ``[N, C]`` repaired, each row by a fit on the rows of the other folds.
 
-    After a repair that was fitted on the same rows the groups' distributions agree by construction, which proves
-    nothing: the Kolmogorov-Smirnov distance of Gaussian scores is .017 in a pool of 200 rows and .146 on new rows.
+    After a repair that was fitted on the same rows the groups' distributions agree by construction,
+    which proves nothing: the Kolmogorov-Smirnov distance of Gaussian scores is .017 in a pool of
+    200 rows and .146 on new rows.
 
     Args:
       post: the repair.

@@ -22,11 +22,12 @@ class InputColumns(NamedTuple):
     flat: bool  # one column, without a second axis
 
 
-# ------------------------------------------------------------------------------------------------ reading
+# ------------------------------------------------------------------------------------------ reading
 
 
 def read_columns(what: str, source, side_by_side: bool = False) -> InputColumns:
-    """Columns of an array ``[N]`` or ``[N, P]``, a Series, a data frame, a mapping or a list of rows.
+    """Columns of an array ``[N]`` or ``[N, P]``, a Series, a data frame, a mapping or a list of
+    rows.
 
     Args:
       what: the argument's name, for messages.
@@ -38,7 +39,8 @@ def read_columns(what: str, source, side_by_side: bool = False) -> InputColumns:
     """
     if hasattr(source, "tocsr"):
         raise DataError(
-            f"{what}: sparse data of shape {source.shape} cannot be read; give an array, such as toarray() makes."
+            f"{what}: sparse data of shape {source.shape} cannot be read; give an array, such "
+            "as toarray() makes."
         )
     if isinstance(source, Mapping) or hasattr(source, "columns"):
         return _read_frame(what, source)
@@ -101,7 +103,7 @@ def _read_array(what: str, source) -> InputColumns:
     return InputColumns(None, list(array.T), False)
 
 
-# ------------------------------------------------------------------------------------------------ choosing
+# ----------------------------------------------------------------------------------------- choosing
 
 
 def column_names(columns: InputColumns, word: str) -> tuple[str, ...]:
@@ -130,7 +132,8 @@ def match_columns(
         if set(columns.names) != set(fitted):
             raise complain(
                 what,
-                f"{len(columns.names)} columns {listing(columns.names)}, fitted were {listing(fitted)}",
+                f"{len(columns.names)} columns {listing(columns.names)}, fitted were "
+                f"{listing(fitted)}",
                 "The feature names should match those that were passed during fit.",
             )
         return choose_columns(columns, [columns.names.index(name) for name in fitted])
@@ -166,12 +169,13 @@ def column_position(columns: InputColumns, which: str | int) -> int:
         return columns.names.index(which)
     if not -count <= which < count:
         raise DataError(
-            f"X: no column {which} among {count} columns; X has {count} feature(s), the groups need one more column."
+            f"X: no column {which} among {count} columns; X has {count} feature(s), the groups "
+            "need one more column."
         )
     return which % count
 
 
-# ------------------------------------------------------------------------------------------------ numbers
+# ------------------------------------------------------------------------------------------ numbers
 
 
 def check_length(name: str, column, rows: int):
@@ -184,7 +188,7 @@ def check_length(name: str, column, rows: int):
 
 
 def read_numbers(name: str, column) -> np.ndarray:
-    """``[N]`` float64 of a column of scores; raises DataError for scores that are not finite numbers."""
+    """Scores ``[N]`` as float64; raises DataError for scores that are not finite numbers."""
     array = np.asarray(column)
     if array.dtype.kind not in "biufO":
         raise complain(
@@ -222,7 +226,7 @@ def score_matrix(scores: InputColumns) -> tuple[np.ndarray, np.dtype]:
 
 
 def read_weights(weight, rows: int) -> np.ndarray | None:
-    """Weights ``[N]`` in double precision; raises DataError for weights that are negative, not finite, or all zero."""
+    """Weights ``[N]`` as float64; raises DataError if negative, not finite, or all zero."""
     if weight is None:
         return None
     weight = np.asarray(weight, np.float64)
@@ -235,19 +239,20 @@ def read_weights(weight, rows: int) -> np.ndarray | None:
     bad = int((~np.isfinite(weight) | (weight < 0)).sum())
     if weight.shape != (rows,) or bad:
         raise DataError(
-            f"sample_weight: shape {weight.shape} with {bad:,} cells that are negative, NaN or infinite; give "
+            f"sample_weight: shape {weight.shape} with {bad:,} cells that are negative, NaN or "
+            "infinite; give "
             f"{rows:,} weights of at least 0."
         )
     return weight
 
 
 def read_labels(y, shape: tuple[int, ...]) -> np.ndarray | None:
-    """Labels ``[N, T]``, NaN where missing; raises DataError if they do not fit the scores' shape."""
+    """Labels ``[N, T]``, NaN where missing; raises DataError if they do not fit the scores."""
     if y is None:
         return None
     try:
         label = np.asarray(y, np.float64)
         return label.reshape(shape) if label.ndim < 2 else np.broadcast_to(label, shape)
     except (TypeError, ValueError) as error:
-        what = f"labels of shape {np.shape(y)} for scores of shape {shape} ({error})"
-        raise complain("y", what, "Give one number per score.") from error
+        problem = f"labels of shape {np.shape(y)} for scores of shape {shape} ({error})"
+        raise complain("y", problem, "Give one number per score.") from error

@@ -16,7 +16,7 @@ LevelKey = tuple[bool, Any]
 
 
 def level_key(level) -> LevelKey:
-    """What tells levels apart. 1 and 1.0 are the same: a column of whole numbers with gaps comes as floats."""
+    """What tells levels apart; 1 and 1.0 are the same, as numbers with gaps come as floats."""
     return isinstance(level, bool), level
 
 
@@ -47,8 +47,9 @@ def level_codes(name: str, column) -> tuple[np.ndarray, list]:
 
 def level_counts(codes: np.ndarray, levels: list) -> dict[LevelKey, int]:
     """Number of rows of each level that occurs, by its key, in order of kind and value."""
-    known = codes[codes >= 0] if len(codes) and codes.min() < 0 else codes
-    rows_of_code = np.bincount(known, minlength=len(levels))
+    has_missing = len(codes) and codes.min() < 0
+    present_codes = codes[codes >= 0] if has_missing else codes
+    rows_of_code = np.bincount(present_codes, minlength=len(levels))
     counts: dict[LevelKey, int] = {}
     for code in np.flatnonzero(rows_of_code):
         key = level_key(levels[code])
@@ -59,7 +60,7 @@ def level_counts(codes: np.ndarray, levels: list) -> dict[LevelKey, int]:
 def level_positions(
     codes: np.ndarray, levels: list, position_of: dict[LevelKey, int]
 ) -> np.ndarray:
-    """Position ``[N]`` of every row's level among known levels; -1 where it is missing or not among them."""
+    """Position ``[N]`` of every row's level among known levels; -1 where it is not one."""
     positions = [-1 if level is None else position_of.get(level_key(level), -1) for level in levels]
     # code -1 reads the last entry
     return np.asarray([*positions, -1], np.int32)[codes]
@@ -91,13 +92,13 @@ def _plain_level(name: str, level):
 
 def _number_codes(array: np.ndarray) -> tuple[np.ndarray, list]:
     is_float = array.dtype.kind == "f"
-    known = array == array if is_float else np.ones(len(array), bool)
-    values = array[known] if is_float else array
+    is_number = array == array if is_float else np.ones(len(array), bool)
+    values = array[is_number] if is_float else array
     codes, levels = _known_number_codes(values)
-    if known.all():
+    if is_number.all():
         return codes, levels
     spread = np.full(len(array), -1, codes.dtype)
-    spread[known] = codes
+    spread[is_number] = codes
     return spread, levels
 
 

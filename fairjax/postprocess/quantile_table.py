@@ -1,6 +1,8 @@
-"""Quantile functions of groups, kept at a few levels: the state of the exact repair, and its two fits.
+"""Quantile functions of groups, kept at a few levels: the state of the exact repair, and its two
+fits.
 
-The fits differ in the sort alone: numpy's sort is twenty times as fast as XLA's on a CPU, XLA's can be traced.
+The fits differ in the sort alone: numpy's sort is twenty times as fast as XLA's on a CPU, XLA's can
+be traced.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ POINTS = 1024  # at 5,000 rows this changes the error to the true map by a thous
 
 
 class QuantileTable(NamedTuple):
-    """Quantile functions of T tasks in G cells (groups, or crossed groups); the last entry is of all rows together."""
+    """Quantile functions of T tasks in G cells; the last entry is of all rows together."""
 
     quantiles: Array  # [T, G + 1, K], on the scale of the repair
     rows: Array  # [G + 1] rows of the pool in every cell, and in all cells
@@ -43,7 +45,7 @@ class Borrowing(NamedTuple):
 
 
 def quantile_levels(count: int) -> np.ndarray:
-    """Levels ``[K]`` between 0 and 1, ``sin^2`` of even steps: quadratically denser towards both ends."""
+    """Levels ``[K]`` in [0, 1], ``sin^2`` of even steps: quadratically denser at both ends."""
     return np.sin(np.pi / 2 * (np.arange(count) + 0.5) / count) ** 2
 
 
@@ -58,11 +60,11 @@ def level_position(level: Array, count: int) -> Array:
     return jnp.clip(position, 0.0, count - 1.0)
 
 
-# ------------------------------------------------------------------------------------------------ the two sorts
+# ------------------------------------------------------------------------------------ the two sorts
 
 
 def sort_pool(value: Array, cell: Array, weight: Array, count: int) -> SortedPool:
-    """Sort values ``[N, T]`` of cells ``[N]`` in a trace; rows of weight 0 and of the unknown cell go last."""
+    """Sort values ``[N, T]`` by cell in a trace; rows that do not count go last."""
     cell = jnp.where(weight > 0, cell, count)
     weight = jnp.where(cell < count, weight, 0.0)
     rows = jnp.zeros(count + 1).at[cell].add(jnp.ones_like(weight))[:count]
@@ -80,7 +82,7 @@ def sort_pool(value: Array, cell: Array, weight: Array, count: int) -> SortedPoo
 def sort_pool_on_host(
     value: np.ndarray, cell: np.ndarray, weight: np.ndarray | None, count: int
 ) -> SortedPool:
-    """Sort values ``[N, T]`` of cells ``[N]`` by numpy; rows of weight 0 and of the unknown cell are left out."""
+    """Sort values ``[N, T]`` by cell in numpy; rows that do not count are left out."""
     inside = cell < count
     if weight is not None:
         inside = inside & (weight > 0)
@@ -120,7 +122,7 @@ def _sort_weighted_blocks(value_tn: np.ndarray, weight_tn: np.ndarray, ends: np.
             weight_block[:] = weight_block[order]
 
 
-# ------------------------------------------------------------------------------------------------ the fit
+# ------------------------------------------------------------------------------------------ the fit
 
 
 def _namespace(value: Array) -> Any:
@@ -160,7 +162,7 @@ def fit_table(
     points: int = POINTS,
     borrowing: Borrowing = Borrowing(),  # noqa: B008 - immutable
 ) -> QuantileTable:
-    """The table of values ``[N, T]`` on the scale of the repair, cells ``[N]`` and weights ``[N]``, traced."""
+    """The table of values ``[N, T]`` on the scale of the repair, traced."""
     return table_of(sort_pool(value, cell, weight, count), share, points, borrowing)
 
 
@@ -173,7 +175,8 @@ def fit_table_on_host(
     points: int = POINTS,
     borrowing: Borrowing = Borrowing(),  # noqa: B008 - immutable
 ) -> QuantileTable:
-    """:func:`fit_table` in double precision with numpy's sort; the table is kept in single precision.
+    """:func:`fit_table` in double precision with numpy's sort; the table is kept in single
+    precision.
 
     ``weight`` None counts every row once.
     """
@@ -185,10 +188,11 @@ def fit_table_on_host(
 def _cell_quantiles(
     value: Array, weight: Array | None, rows: Array, mass: Array, points: int
 ) -> Array:
-    """Quantiles ``[G, K]`` of values ``[N]`` that are sorted cell by cell; meaningless for a cell without rows.
+    """Quantiles ``[G, K]`` of values ``[N]`` that are sorted cell by cell; meaningless for a cell
+    without rows.
 
-    A value stands at its middle rank: half of its own weight and all weight of smaller values. Between values
-    quantiles are linear. Without weights every row weighs 1.
+    A value stands at its middle rank: half of its own weight and all weight of smaller values.
+    Between values quantiles are linear. Without weights every row weighs 1.
     """
     xp = _namespace(value)
     count = rows[:, None].astype(int)
@@ -204,7 +208,8 @@ def _cell_quantiles(
         unclipped = above.reshape(wanted.shape) - 1
     low = xp.minimum(xp.clip(unclipped, first, last), len(value) - 1)
     high = xp.minimum(xp.clip(unclipped + 1, first, last), len(value) - 1)
-    # from the start of the cell: a level near 0 or 1 would not survive the addition of the cells before
+    # from the start of the cell: a level near 0 or 1 would not survive the addition of the cells
+    # before
     if weight is None:
         start = low - first + 0.5
         step = 1.0
@@ -223,7 +228,7 @@ def _with_all_rows(
     points: int,
     borrowing: Borrowing,
 ) -> Array:
-    """Quantiles ``[G + 1, K]`` of one task, those of all rows last; small cells lean on these, empty cells take them."""
+    """Quantiles ``[G + 1, K]`` of one task, all rows last; small cells borrow from all rows."""
     xp = _namespace(value)
     own_gk = _cell_quantiles(value, weight, rows, mass, points)
     widths = xp.asarray(level_widths(points), mass.dtype)

@@ -1,8 +1,10 @@
-"""Post-processors of a model's scores by name: ``REGISTRY[name](spec, attributes=None, **options) -> Post``.
+"""Post-processors of a model's scores by name:
+``REGISTRY[name](spec, attributes=None, **options) -> Post``.
 
-``fit(scores[N, C], groups[N, G], weight[N]) -> state`` and ``apply(state, scores, groups, key=None, amount=1.0) ->
-scores``, with the scores and groups of a model's data set. Both work under jit and vmap, over models and over amounts; a
-state is a pytree of arrays. ``amount`` 0 leaves the probabilities and predictions as they are.
+``fit(scores[N, C], groups[N, G], weight[N]) -> state`` and
+``apply(state, scores, groups, key=None, amount=1.0) -> scores``, with the scores and groups of a
+model's data set. Both work under jit and vmap, over models and over amounts; a state is a pytree of
+arrays. ``amount`` 0 leaves the probabilities and predictions as they are.
 """
 
 from __future__ import annotations
@@ -32,14 +34,15 @@ def model_published_barycenter(spec: Spec, attributes: Sequence[int] | None = No
 
 
 def model_gaussian(spec: Spec, attributes: Sequence[int] | None = None, **options) -> Post:
-    """:func:`gaussian` of a model's probabilities and predictions: attributes crossed, ``options`` as there."""
+    """:func:`gaussian` of a model's scores: attributes crossed, ``options`` as there."""
     return on_scores(gaussian(**options), spec, attributes, cross=True)
 
 
 def model_free_support(
     spec: Spec, attributes: Sequence[int] | None = None, key: Array | None = None, **options
 ) -> Post:
-    """:func:`free_support` of a model's probabilities and predictions: attributes crossed, ``options`` as there.
+    """:func:`free_support` of a model's probabilities and predictions: attributes crossed,
+    ``options`` as there.
 
     ``key`` None draws with ``jax.random.key(0)``.
     """

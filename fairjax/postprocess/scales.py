@@ -1,7 +1,8 @@
 """Scales on which quantiles are averaged: a pair of functions, to the scale and back.
 
-The repair of a transformed score is not the transform of the repaired score, so the scale is a choice:
-probabilities as they are (as in the paper), their log-odds, or logarithms of positive numbers (prices, incomes).
+The repair of a transformed score is not the transform of the repaired score, so the scale is a
+choice: probabilities as they are (as in the paper), their log-odds, or logarithms of positive
+numbers (prices, incomes).
 """
 
 from __future__ import annotations
@@ -25,10 +26,12 @@ def _refuses_nothing(score: np.ndarray) -> np.ndarray:
 
 
 class Scale(NamedTuple):
-    """``forward`` to where quantiles are averaged, ``inverse`` back; both increasing, both elementwise.
+    """``forward`` to where quantiles are averaged, ``inverse`` back; both increasing, both
+    elementwise.
 
-    Both take traced arrays, and numpy arrays of double precision if the scale is for :class:`fairjax.Repair`.
-    ``refused`` marks the scores that have no place on the scale; ``needs`` says what scores must be.
+    Both take traced arrays, and numpy arrays of double precision if the scale is for
+    :class:`fairjax.Repair`. ``refused`` marks the scores that have no place on the scale; ``needs``
+    says what scores must be.
     """
 
     forward: Callable[[Array], Array]
@@ -100,5 +103,5 @@ def scale_name(scale: str | Scale) -> str | None:
     """The name of a scale; None for a scale without a name."""
     if isinstance(scale, str):
         return scale
-    names = [name for name, known in SCALES.items() if known == scale]
+    names = [name for name, named in SCALES.items() if named == scale]
     return names[0] if names else None

@@ -1,4 +1,4 @@
-"""A repair in a few lines of text: distances between groups before and after, and the price that every group pays."""
+"""A repair in a few lines of text: distances between groups, and the groups' prices."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MOST_GROUPS = 40  # that the price is listed for
 
 
 def repair_summary(repair: Repair, audit: Audit) -> str:
-    """Text about a fitted repair and its audit: number of rows, a table of distances, and a table of prices."""
+    """Number of rows, a table of distances and a table of prices, as text."""
     present = int((audit.mass > 0).sum())
     rows = f"{len(audit.cell):,} rows; pool of {int(audit.mass.sum()):,} rows in {present} groups"
     name = scale_name(repair.scale)
@@ -24,7 +24,7 @@ def repair_summary(repair: Repair, audit: Audit) -> str:
 
 
 def _distances(audit: Audit) -> list[list[str]]:
-    """Kolmogorov-Smirnov and Wasserstein distance of every task by every attribute, and by all attributes crossed."""
+    """Distances of every task by every attribute, and by all attributes crossed."""
     names = list(audit.attributes)
     if len(names) > 1:
         names.append(" x ".join(audit.attributes))

@@ -46,14 +46,15 @@ def repair_table(
 ) -> RepairedTable:
     """Repair columns of a table, and audit the repair on the table's rows.
 
-    A repair that is not fitted is fitted: on the pool, or on the table itself, whose rows are then repaired fold by fold.
+    A repair that is not fitted is fitted: on the pool, or on the table itself, whose rows are then
+    repaired fold by fold.
 
     Args:
       table: the rows.
       repair: fitted or not; it is fitted afterwards.
       scores: columns of scores, one per task; of a fitted repair its own names by default.
-      sensitive: columns of groups, one per attribute; of a fitted repair its own names by default. An empty cell is an
-        unknown group.
+      sensitive: columns of groups, one per attribute; of a fitted repair its own names by default.
+        An empty cell is an unknown group.
       pool: other rows with these columns, which the model was not trained on.
       weight: column of row weights, of the pool and of the audit.
       labels: columns of labels, one per column of scores, for the risk in the audit.
@@ -61,7 +62,8 @@ def repair_table(
       seed: separates equal scores at random, and of the folds; None keeps equal scores together.
 
     Raises:
-      DataError: a column is missing, named twice or holds something else; anything that the repair refuses.
+      DataError: a column is missing, named twice or holds something else; anything that the repair
+        refuses.
     """
     is_fitted = hasattr(repair, "table_")
     if is_fitted:
@@ -94,7 +96,8 @@ def _check_counts(repair: Repair, scores: Sequence[str], sensitive: Sequence[str
     fitted = (len(repair.tasks_), len(repair.attributes_))
     if (len(scores), len(sensitive)) != fitted:
         raise DataError(
-            f"the fitted repair has scores {', '.join(repair.tasks_)} and groups {', '.join(repair.attributes_)}; "
+            f"the fitted repair has scores {', '.join(repair.tasks_)} and groups "
+            f"{', '.join(repair.attributes_)}; "
             f"{len(scores)} columns of scores and {len(sensitive)} of groups are named. Name none."
         )
 
@@ -107,17 +110,17 @@ def repair_columns(
     Raises:
       DataError: a column is missing or named twice, or scores are missing or no numbers.
     """
-    for what, names in (("scores", scores), ("groups", sensitive)):
+    for content, names in (("scores", scores), ("groups", sensitive)):
         if len(set(names)) < len(names):
-            raise DataError(f"columns of {what}: {', '.join(names)}; name every column once.")
+            raise DataError(f"columns of {content}: {', '.join(names)}; name every column once.")
     tasks = getattr(repair, "tasks_", scores)
     attributes = getattr(repair, "attributes_", sensitive)
     levels = getattr(repair, "levels_", [[]] * len(sensitive))
     columns = RepairColumns({}, {})
     for task, name in zip(tasks, scores, strict=True):
         columns.scores[task] = _column_of_scores(table, name)
-    for attribute, known, name in zip(attributes, levels, sensitive, strict=True):
-        columns.groups[attribute] = _column_of_groups(table, name, known)
+    for attribute, level_list, name in zip(attributes, levels, sensitive, strict=True):
+        columns.groups[attribute] = _column_of_groups(table, name, level_list)
     return columns
 
 
@@ -127,20 +130,21 @@ def _column_of_scores(table: Table, name: str) -> np.ndarray:
     if missing.any():
         raise complain(
             table.where,
-            f"column {name!r}: {missing.sum():,} of {len(table):,} scores are missing, {table.spots(missing)}",
+            f"column {name!r}: {missing.sum():,} of {len(table):,} scores are missing, "
+            f"{table.spots(missing)}",
             "Fill them, or leave out those rows.",
         )
     return score
 
 
 def _column_of_groups(table: Table, name: str, known: Sequence) -> list:
-    """Levels of a column, None where missing; a level that a fitted repair knows as a number is that number."""
+    """Levels of a column, None where missing; numbers that a fitted repair knows are numbers."""
     level_of = {canonical(str(level)): level for level in known}
     return [level_of.get(cell, cell) if cell else None for cell in table.text(name).tolist()]
 
 
 def column_of_weights(table: Table, name: str | None, required: bool = True) -> np.ndarray | None:
-    """Weights ``[N]`` of a table's rows; None without a name, and without the column if it is not required."""
+    """Weights ``[N]`` of a table's rows; None without a name or an optional column."""
     if name is None or (name not in table and not required):
         return None
     weight = table.require_numbers(name, "Weights are numbers of at least 0.")
@@ -159,7 +163,8 @@ def column_of_labels(table: Table, names: Sequence[str]) -> np.ndarray | None:
 def warn_of_training_rows(
     pool: Table, training: Table, scores: Sequence[str], sensitive: Sequence[str]
 ) -> None:
-    """Warn where rows of the pool are rows that the model was trained on, by the columns that both have except scores.
+    """Warn where rows of the pool are rows that the model was trained on, by the columns that both
+    have except scores.
 
     Args:
       pool: rows that a repair is fitted on.
@@ -174,14 +179,17 @@ def warn_of_training_rows(
     features = len(set(shared) - set(sensitive))
     if features < 2:
         raise DataError(
-            f"{training.where}: has {features} columns in common with the calibration rows beside scores and "
-            "groups, too few to tell rows by. Give a file with their features, or do without the training rows."
+            f"{training.where}: has {features} columns in common with the calibration rows "
+            "beside scores and "
+            "groups, too few to tell rows by. Give a file with their features, or do without "
+            "the training rows."
         )
     trained = set(_row_tuples(training, shared))
     count = sum(row in trained for row in _row_tuples(pool, shared))
     if count:
         warnings.warn(
-            f"{count:,} of {len(pool):,} rows that the repair is fitted on are rows of {training.where}. To rows it was "
+            f"{count:,} of {len(pool):,} rows that the repair is fitted on are rows of "
+            f"{training.where}. To rows it was "
             "trained on a model gives other scores than to new rows; fit on others",
             stacklevel=2,
         )
@@ -205,10 +213,11 @@ def write_repaired(
       DataError: the table has columns of these names already.
     """
     repaired = {f"{name} repaired": values for name, values in columns.items()}
-    taken = [name for name in repaired if name in table]
-    if taken:
+    duplicate = [name for name in repaired if name in table]
+    if duplicate:
         raise DataError(
-            f"{table.where}: {', '.join(taken)} would be twice in {path.name} ({len(table):,} rows). Rename it."
+            f"{table.where}: {', '.join(duplicate)} would be twice in {path.name} ({len(table):,} "
+            "rows). Rename it."
         )
     all_columns = table.columns | repaired
     text = io.StringIO()
