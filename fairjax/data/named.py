@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fairjax.core.types import DataError
-from fairjax.data.sets import acs, adult, compas, german, lsac, multilingual_hate
 from fairjax.data.files import RawFile, find_file, obtain
 from fairjax.data.read import Table, listing
 from fairjax.data.roles import Roles, parse_rules
+from fairjax.data.sets import acs, adult, compas, german, lsac, multilingual_hate
 from fairjax.data.sets.synthetic import synthetic
 from fairjax.data.table import Prepared, check_unchanged, from_table, prepare
 

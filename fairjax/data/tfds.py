@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from fairjax.core.types import DataError
-from fairjax.data.sets import german
 from fairjax.data.named import entry_of, from_columns
 from fairjax.data.read import listing
+from fairjax.data.sets import german
 from fairjax.data.table import Prepared
 
 

@@ -10,7 +10,7 @@ from fairjax.objectives._conditioned import (
     uniform,
 )
 from fairjax.objectives._mta_f import mta_f, mta_f_rows
-from fairjax.objectives.differential import Counted, Differential, crossed, differentially_fair
+from fairjax.objectives.differential import Counted, Differential, differentially_fair
 from fairjax.objectives.joint import jointly_fair
 from fairjax.objectives.rows import Terms, objective, per_task, weighted
 
@@ -20,7 +20,6 @@ __all__ = [
     "Terms",
     "conditioned",
     "conditioned_per_task",
-    "crossed",
     "differentially_fair",
     "jointly_fair",
     "log_uniform",

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from fairjax.core.groups import crossed, level_attributes
 from fairjax.core.types import Array, Dataset, Model, Objective, PyTree, Spec
 from fairjax.losses import against_rest, probabilities
 from fairjax.notions import differential as diff
@@ -78,7 +79,7 @@ def differentially_fair(
                 f"task {spec.tasks[penalty.task].name!r} is a regression: differential fairness compares rates of "
                 f"outcomes. For this kind there are {', '.join(for_kind('regression'))} (fairjax.notions.get)"
             )
-        _refuse_numbers(spec, penalty.attributes)
+        level_attributes(spec, penalty.attributes)
 
     def init(key: Array, data: Dataset) -> tuple[Counted, ...]:
         del key
@@ -117,29 +118,6 @@ def differentially_fair(
         ), tuple(after)
 
     return Objective(tuple(t.name for t in spec.tasks), init, apply)
-
-
-def crossed(spec: Spec, groups: Array, attributes: Sequence[int]) -> Array:
-    """Membership in every combination of levels ``[N, G1 * G2 * ...]``, the last attribute fastest; 0 where one is unknown.
-
-    Raises:
-      ValueError: for no attribute, or one that is a number and has no levels.
-    """
-    _refuse_numbers(spec, attributes)
-    out = groups[:, spec.group_slice(attributes[0])]
-    for a in attributes[1:]:
-        out = (out[:, :, None] * groups[:, None, spec.group_slice(a)]).reshape(out.shape[0], -1)
-    return out
-
-
-def _refuse_numbers(spec: Spec, attributes: Sequence[int]) -> None:
-    numbers = [spec.attributes[a].name for a in attributes if spec.attributes[a].continuous]
-    if numbers or not attributes:
-        which = f"attribute {numbers[0]!r} is a number" if numbers else "no attribute was given"
-        raise ValueError(
-            f"groups are crossings of levels, but {which}. Name attributes with levels; a rule such as 'age > 25' "
-            f"makes them of a number"
-        )
 
 
 def _outcomes(
