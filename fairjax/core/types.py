@@ -50,7 +50,7 @@ class Dataset(NamedTuple):
     """
 
     x: PyTree  # any pytree of arrays with leading N; Columns for tables, Sentences for texts
-    # [N, Y] float32: 0 or 1, a class index, or a number; undefined where the mask is 0 (NaN allowed)
+    # [N, Y] float32: 0 or 1, a class index, or a number; any value, NaN too, where the mask is 0
     labels: Array
     label_mask: Array  # [N, Y] float32, 1 where the label is known
     # [N, G] float32 membership, all attributes side by side; a number has the columns known, value
@@ -229,7 +229,7 @@ class Recipe(NamedTuple):
 
 
 class Post(NamedTuple):
-    """Post-processing of scores: ``fit`` on a pool of rows, without labels; ``apply`` to any row."""
+    """Post-processing of scores: ``fit`` on a pool without labels, ``apply`` to any row."""
 
     fit: Callable[..., PyTree]  # scores [N, C], groups [N, G], weight [N] -> state
     apply: Callable[

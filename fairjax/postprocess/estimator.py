@@ -19,7 +19,7 @@ from scipy.special import logit as log_odds
 
 from fairjax.core.disk import read_arrays, write_arrays, write_json
 from fairjax.core.types import DataError
-from fairjax.data.read import complain, listing
+from fairjax.data.complaints import complain, listing
 from fairjax.metrics.distribution import CHANCE
 from fairjax.postprocess._barycenter import Table, proportional, uniform
 from fairjax.postprocess._audit import Audit, audit
