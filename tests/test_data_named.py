@@ -12,7 +12,8 @@ from fairjax.data import REGISTRY, DataError, load, reload
 from fairjax.data.files import RawFile, find_file, obtain
 from fairjax.data.sets.lsac import split_70_30
 
-# Female and male rows: negatives of each task, exclusive negatives of each (Wang et al., KDD 2021, sets of section 4).
+# Female and male rows: negatives of each task, then exclusive negatives of each task
+# (Wang et al., KDD 2021, sets of section 4).
 SUBSETS = {
     ("adult", "train"): [(9592, 15128), (10148, 19701), (348, 687), (904, 5260)],
     ("adult", "test"): [(4831, 7604), (5106, 9852), (179, 330), (454, 2578)],

@@ -96,7 +96,7 @@ def _labels(table: RawTable) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 ENTRY = Entry(
     name="acs",
-    about="60,000 people; income, work, cover, commute, move; by sex and race",
+    about="52,717 people; income, work, cover, commute, move; by sex and race",
     terms="public use (US Census)",
     files=FILES,
     read=read,
