@@ -190,7 +190,7 @@ def test_feature_whitelist_keeps_its_order_and_refuses_a_label():
         from_table(rows, dataclasses.replace(ROLES, features=("age", "income")))
 
 
-# ---------------------------------------------------------------- statistics, missing values, new rows
+# ---------------------------------------------------------------- statistics, gaps, new rows
 
 
 def test_statistics_come_from_training_rows_only():

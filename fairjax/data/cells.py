@@ -32,18 +32,18 @@ def read_feature(table: RawTable, name: str, missing: str) -> np.ndarray:
 
 
 def read_label(rule: ColumnRule, table: RawTable) -> tuple[np.ndarray, np.ndarray]:
-    """``(label [N], known [N] bool)`` of a fitted task rule; the label is a bool or float64."""
+    """``(label [N], is_known [N] bool)`` of a fitted task rule; the label is a bool or float64."""
     if rule.op:
         return holds(rule, table)
-    known = ~table.missing(rule.column)
+    is_known = ~table.missing(rule.column)
     if rule.kind == "regression":
         cure = f"Task {rule.name!r} is a regression: correct the cells."
         value = table.require_numbers(rule.column, cure)
-        _refuse_labels(rule, table, known & ~np.isfinite(value))
-        return (value - rule.mean) / rule.deviation, known
+        _refuse_labels(rule, table, is_known & ~np.isfinite(value))
+        return (value - rule.mean) / rule.deviation, is_known
     index = level_index(table.text(rule.column), rule.levels)
-    _refuse_labels(rule, table, known & (index < 0))
-    return index.astype(np.float64), known
+    _refuse_labels(rule, table, is_known & (index < 0))
+    return index.astype(np.float64), is_known
 
 
 def _refuse_labels(rule: ColumnRule, table: RawTable, bad: np.ndarray) -> None:
@@ -61,13 +61,13 @@ def read_groups(rule: ColumnRule, table: RawTable) -> np.ndarray:
     unknown cell is a row of zeros.
     """
     if rule.kind == "number":
-        value, known = read_sensitive_number(rule, table)
+        value, is_known = read_sensitive_number(rule, table)
         standardised = (value - rule.mean) / rule.deviation
-        block = [known, np.where(known, standardised, 0.0)]
+        block = [is_known, np.where(is_known, standardised, 0.0)]
         return np.stack(block, 1).astype(np.float32)
     if rule.op:
-        truth, known = holds(rule, table)
-        member = np.stack([~truth, truth], 1) & known[:, None]
+        truth, is_known = holds(rule, table)
+        member = np.stack([~truth, truth], 1) & is_known[:, None]
     else:
         index = level_index(table.text(rule.column), rule.levels)
         member = index[:, None] == np.arange(len(rule.levels))
@@ -75,17 +75,17 @@ def read_groups(rule: ColumnRule, table: RawTable) -> np.ndarray:
 
 
 def read_sensitive_number(rule: ColumnRule, table: RawTable) -> tuple[np.ndarray, np.ndarray]:
-    """``(value [N] float64, known [N] bool)`` of a sensitive number.
+    """``(value [N] float64, is_known [N] bool)`` of a sensitive number.
 
     Raises:
         DataError: a cell is a text or infinite.
     """
     cure = "Correct them, name them in na_values, or leave out ':number' if they are groups."
     value = table.require_numbers(rule.column, cure)
-    known = ~table.missing(rule.column)
-    bad = known & ~np.isfinite(value)
+    is_known = ~table.missing(rule.column)
+    bad = is_known & ~np.isfinite(value)
     if bad.any():
         count = f"{bad.sum():,} of {len(table):,} cells are not finite"
         problem = f"column {rule.column!r}: {count}, {table.spots(bad, rule.column)}"
         raise complain(table.where, problem, cure)
-    return value, known
+    return value, is_known

@@ -104,8 +104,8 @@ class Encoder:
     def _labels(self, table: RawTable) -> tuple[np.ndarray, np.ndarray]:
         columns = [read_label(task, table) for task in self.tasks]
         label = np.stack([value for value, _ in columns], 1)
-        known = np.stack([is_known for _, is_known in columns], 1)
-        return np.where(known, label, 0.0).astype(np.float32), known.astype(np.float32)
+        known_nt = np.stack([is_known for _, is_known in columns], 1)
+        return np.where(known_nt, label, 0.0).astype(np.float32), known_nt.astype(np.float32)
 
     def _groups(self, table: RawTable) -> np.ndarray:
         blocks = []

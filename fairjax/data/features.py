@@ -85,8 +85,8 @@ def _is_numeric(name: str, table: RawTable, roles: Roles) -> bool:
             raise complain(table.where, problem, "Declare one.")
         return False
     value, bad = table.numbers(name)
-    known = bad | ~np.isnan(value)
-    few_bad = bad.any() and bad.sum() < 0.1 * known.sum()
+    is_known = bad | ~np.isnan(value)
+    few_bad = bad.any() and bad.sum() < 0.1 * is_known.sum()
     if name in roles.numeric or few_bad:
         read_feature(table, name, "impute")
     return not bad.any()

@@ -80,10 +80,10 @@ def _fit_task(rule: ColumnRule, table: RawTable, roles: Roles, rows: np.ndarray)
 
 def _fit_comparison(rule: ColumnRule, table: RawTable, kind: str) -> ColumnRule:
     """A rule such as ``income > 50000``; it must be true in some rows and false in others."""
-    truth, known = holds(rule, table)
-    matches = truth[known]
+    truth, is_known = holds(rule, table)
+    matches = truth[is_known]
     if matches.all() or not matches.any():
-        count = f"{'every one' if matches.all() else 'none'} of {known.sum():,} known rows"
+        count = f"{'every one' if matches.all() else 'none'} of {is_known.sum():,} known rows"
         problem = f"rule '{rule.column} {rule.op} {rule.value}' matches {count}"
         values = listing(levels_of(rule, table))
         cure = f"Column {rule.column!r} holds {values}: change the rule."
@@ -93,8 +93,8 @@ def _fit_comparison(rule: ColumnRule, table: RawTable, kind: str) -> ColumnRule:
 
 
 def _fit_regression(rule: ColumnRule, table: RawTable, rows: np.ndarray) -> ColumnRule:
-    value, known = read_label(rule, table)
-    known_value = value[rows][known[rows]]
+    value, is_known = read_label(rule, table)
+    known_value = value[rows][is_known[rows]]
     if not len(known_value):
         # the check of the splits refuses a task without training labels
         return rule
@@ -104,9 +104,9 @@ def _fit_regression(rule: ColumnRule, table: RawTable, rows: np.ndarray) -> Colu
 
 def _refuse_levels(rule: ColumnRule, table: RawTable, levels: tuple[str, ...], kind: str) -> None:
     if len(levels) < 2:
-        known = ~table.missing(rule.column)
+        is_known = ~table.missing(rule.column)
         problem = f"task {rule.name!r}: column {rule.column!r} is constant"
-        problem = f"{problem} ({levels[0]!r} in {known.sum():,} rows)"
+        problem = f"{problem} ({levels[0]!r} in {is_known.sum():,} rows)"
         cure = "A constant cannot be learned: remove the task, or cut it by a rule."
         raise complain(table.where, problem, cure)
     _refuse_kind(rule, table, kind, ("binary", "multiclass", "regression"))
@@ -165,8 +165,8 @@ def _group_levels(rule: ColumnRule, table: RawTable, roles: Roles) -> tuple[str,
     if not rule.op:
         column_levels = roles.levels.get(rule.column, levels_of(rule, table))
         return roles.levels.get(rule.name, column_levels)
-    truth, known = holds(rule, table)
-    members = {"no": ~truth & known, "yes": truth}
+    truth, is_known = holds(rule, table)
+    members = {"no": ~truth & is_known, "yes": truth}
     return tuple(level for level, member in members.items() if member.any())
 
 
@@ -176,8 +176,8 @@ def _fit_sensitive_number(rule: ColumnRule, table: RawTable, rows: np.ndarray) -
         problem = f"{problem} on {len(table):,} rows makes groups, no number"
         cure = f"Give '{rule.column} :number', or the rule without ':number'."
         raise complain(table.where, problem, cure)
-    value, known = read_sensitive_number(rule, table)
-    known_value = value[rows][known[rows]]
+    value, is_known = read_sensitive_number(rule, table)
+    known_value = value[rows][is_known[rows]]
     if not len(known_value) or known_value.min() == known_value.max():
         count = f"{min(len(known_value), 1)} value in {len(known_value):,} known training rows"
         problem = f"sensitive column {rule.column!r} has {count}"

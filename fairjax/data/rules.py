@@ -108,8 +108,8 @@ def _split_kind(text: str, table: RawTable) -> tuple[str, str]:
 
 
 def holds(rule: ColumnRule, table: RawTable) -> tuple[np.ndarray, np.ndarray]:
-    """``(truth [N] bool, known [N] bool)`` of a comparison; truth is False where it is unknown."""
-    known = ~table.missing(rule.column)
+    """``(truth [N] bool, is_known [N] bool)`` of a comparison; an unknown row is False."""
+    is_known = ~table.missing(rule.column)
     if rule.op in _COMPARE:
         cells = "correct the cells, name them in na_values, or use == with a text"
         value = table.require_numbers(rule.column, f"{rule.name!r} compares numbers: {cells}.")
@@ -117,13 +117,13 @@ def holds(rule: ColumnRule, table: RawTable) -> tuple[np.ndarray, np.ndarray]:
     else:
         is_equal = table.text(rule.column) == canonical(rule.value)
         truth = is_equal if rule.op == "==" else ~is_equal
-    return truth & known, known
+    return truth & is_known, is_known
 
 
 def levels_of(rule: ColumnRule, table: RawTable) -> tuple[str, ...]:
     """Distinct known values of a rule's column: numbers in order, then texts by alphabet."""
-    known = ~table.missing(rule.column)
-    values = set(table.text(rule.column)[known].tolist())
+    is_known = ~table.missing(rule.column)
+    values = set(table.text(rule.column)[is_known].tolist())
     return tuple(sorted(values, key=_level_order))
 
 

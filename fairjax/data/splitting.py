@@ -42,9 +42,9 @@ def split_rows(
         train, validation, test = _split_by_column(table, roles.split)
         if not len(validation) and validation_share:
             two_shares = (train_share, validation_share)
-            kept, carved = _random_parts(len(train), two_shares, seed, table.where)
+            train_rows, carved = _random_parts(len(train), two_shares, seed, table.where)
             validation = train[carved]
-            train = train[kept]
+            train = train[train_rows]
     if not len(validation):
         validation = test
     return train, validation, test

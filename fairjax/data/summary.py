@@ -64,23 +64,23 @@ def _level_columns(spec: Spec) -> list[tuple[int, str]]:
 
 def _attribute_cell(data: Dataset, attribute: Attribute, block: slice) -> str:
     """``rows (mean)`` of a sensitive number, in the units of its column."""
-    known, value = data.groups[:, block].T
-    if not known.any():
+    is_known, value = data.groups[:, block].T
+    if not is_known.any():
         return "0"
-    mean = attribute.mean + attribute.deviation * value[known > 0].mean()
-    return f"{int(known.sum()):,} ({mean:.4f})"
+    mean = attribute.mean + attribute.deviation * value[is_known > 0].mean()
+    return f"{int(is_known.sum()):,} ({mean:.4f})"
 
 
 def _task_cell(data: Dataset, spec: Spec, t: int, group: int | None = None) -> str:
     """``rows (mean of the label)`` of one task, in one group or in all rows."""
-    known = data.label_mask[:, t] > 0
+    is_known = data.label_mask[:, t] > 0
     if group is not None:
-        known &= data.groups[:, group] > 0
-    count = f"{known.sum():,}"
+        is_known &= data.groups[:, group] > 0
+    count = f"{is_known.sum():,}"
     task = spec.tasks[t]
-    if task.kind == "multiclass" or not known.any():
+    if task.kind == "multiclass" or not is_known.any():
         return count
-    mean = task.in_units(data.labels[known, t].mean())
+    mean = task.in_units(data.labels[is_known, t].mean())
     return f"{count} ({mean:.4f})"
 
 

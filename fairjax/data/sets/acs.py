@@ -60,20 +60,20 @@ def read(paths: list[Path]) -> dict[str, np.ndarray]:
     table = read_csv(paths[0])
     labels = _labels(table)
     columns = {name: table.columns[name] for name in _NUMERIC + _CATEGORICAL}
-    for name, (known, positive) in labels.items():
+    for name, (is_known, positive) in labels.items():
         answer = np.where(positive, "yes", "no")
-        columns[name] = np.where(known, answer, "").astype(object)
+        columns[name] = np.where(is_known, answer, "").astype(object)
     sex, _ = table.numbers("SEX")
     columns["sex"] = np.where(sex == 1, "Male", "Female").astype(object)
     race, _ = table.numbers("RAC1P")
     levels = np.select([race == 1, race == 2], ["White", "Black"], "other")
     columns["race"] = levels.astype(object)
-    has_label = np.any([known for known, _ in labels.values()], axis=0)
+    has_label = np.any([is_known for is_known, _ in labels.values()], axis=0)
     return {name: column[has_label] for name, column in columns.items()}
 
 
 def _labels(table: RawTable) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Per task ``(known [N] bool, positive [N] bool)``; known is the filter of folktables."""
+    """Per task ``(is_known [N] bool, positive [N] bool)``; is_known is the filter of folktables."""
     # NaN where a question was not asked
     age, _ = table.numbers("AGEP")
     income, _ = table.numbers("PINCP")
