@@ -250,9 +250,9 @@ CHARGES = ("poss", "theft", "driv", "batt", "assault", "weap", "arm")
 @functools.cache
 def compas_rows() -> Loaded:
     """6,172 rows and 27 columns of the released code: recidivism and violent recidivism, African-American against others."""
-    from fairjax.data import compas
     from fairjax.data.files import obtain
     from fairjax.data.read import read_csv
+    from fairjax.data.sets import compas
 
     numeric = (
         "age",
@@ -290,9 +290,9 @@ def compas_rows() -> Loaded:
 @functools.cache
 def survey_rows(most: int | None) -> Loaded:
     """Commuters of 18 to 35 in Maryland, 2024: log income and whether they moved within a year, men and women."""
-    from fairjax.data import acs
     from fairjax.data.files import obtain
     from fairjax.data.read import read_csv
+    from fairjax.data.sets import acs
 
     table = read_csv(obtain("acs", acs.FILES[0]))
     numeric = ("SCHL", "WKHP", "JWMNP")

@@ -12,10 +12,11 @@ import scipy.stats
 from cases import double, slope
 
 from fairjax import metrics, notions
+from fairjax.core.groups import crossed
 from fairjax.core.types import Attribute, Columns, DataError, Dataset, Spec, Task
 from fairjax.data import Encoder, Part, Roles, from_table, mask_supervision
 from fairjax.notions import Notion, everyone, hsic, negatives, pearson, positives, rate_gap
-from fairjax.objectives import Differential, Terms, crossed, differentially_fair
+from fairjax.objectives import Differential, Terms, differentially_fair
 from fairjax.study import StudyConfig, gap_metric, recipe, study
 from fairjax.training import grid, sweep
 
@@ -301,7 +302,7 @@ def test_a_notion_for_another_sort_is_refused(attributes, notion, message):
 def test_what_compares_groups_refuses_numbers():
     scores, data = batch_of(MIXED)
     with pytest.raises(
-        ValueError, match="crossings of levels, but attribute 'age' is a number.*'age > 25'"
+        ValueError, match="made of levels, but attribute 'age' is a number.*'age > 25'"
     ):
         crossed(MIXED, data.groups, (0, 1))
     for penalty, message in (

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from sklearn.model_selection import train_test_split
 
-from fairjax.data import NAMED, DataError, load, reload
+from fairjax.data import REGISTRY, DataError, load, reload
 from fairjax.data.files import RawFile, find_file, obtain
 from fairjax.data.sets.lsac import split_70_30
 
-# Female and male rows: negatives of each task, exclusive negatives of each (Wang et al., KDD 2021, sets of section 4).
+# Female and male rows: negatives of each task, then exclusive negatives of each task
+# (Wang et al., KDD 2021, sets of section 4).
 SUBSETS = {
     ("adult", "train"): [(9592, 15128), (10148, 19701), (348, 687), (904, 5260)],
     ("adult", "test"): [(4831, 7604), (5106, 9852), (179, 330), (454, 2578)],
@@ -151,7 +152,9 @@ def test_other_sensitive_attributes_are_no_features(data_dir):
     again = reload(json.loads(json.dumps(other.source)))
     assert again.spec == other.spec
     np.testing.assert_array_equal(again.splits.train.groups, other.splits.train.groups)
-    with pytest.raises(DataError, match="synthetic: its one attribute is .*Leave sensitive out"):
+    with pytest.raises(
+        DataError, match="synthetic: it has its own attribute .*Leave sensitive out"
+    ):
         load("synthetic", sensitive=("sex",))
 
 
@@ -194,9 +197,9 @@ def test_files_are_found(nowhere, monkeypatch, place):
     assert find_file("toy", RawFile("a.csv", "https://example.org"), nowhere / "given") == path
 
 
-@pytest.mark.parametrize("name", [name for name, entry in NAMED.items() if entry.files])
+@pytest.mark.parametrize("name", [name for name, entry in REGISTRY.items() if entry.files])
 def test_absent_file_says_which_whence_and_where(nowhere, name):
-    file = NAMED[name].files[0]
+    file = REGISTRY[name].files[0]
     with pytest.raises(DataError) as error:
         load(name, data_dir=nowhere / "mine")
     for word in (

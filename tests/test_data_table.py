@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairjax.data import DataError, Encoder, Roles, from_table, reload
-from fairjax.data.read import canonical, read_csv
+from fairjax.data.raw_table import canonical
+from fairjax.data.read import read_csv
 
 ROLES = Roles(tasks=("income > 50000", "owner"), sensitive=("sex",))
 
@@ -189,7 +190,7 @@ def test_feature_whitelist_keeps_its_order_and_refuses_a_label():
         from_table(rows, dataclasses.replace(ROLES, features=("age", "income")))
 
 
-# ---------------------------------------------------------------- statistics, missing values, new rows
+# ---------------------------------------------------------------- statistics, gaps, new rows
 
 
 def test_statistics_come_from_training_rows_only():
@@ -466,7 +467,7 @@ BAD_FILES = {
     ),
     "duplicate column": (
         b"age,sex,age\n1,f,0\n",
-        r"column 'age' stands 2 times \(columns 1, 3; 1 rows\)\. Rename",
+        r"column 'age' occurs 2 times \(columns 1, 3; 1 rows\)\. Rename",
     ),
     "unnamed column": (b",sex,owner\n1,f,0\n", r"column 1 of 3 has no name \(1 rows\).*index"),
     "wrong encoding": (
@@ -503,7 +504,7 @@ def test_bad_arrays_and_frames():
         from_table({"a": [1, 2, 3], "b": [1, 2]}, ROLES)
     with pytest.raises(DataError, match="column 'a' has shape"):
         from_table({"a": np.zeros((3, 2))}, ROLES)
-    with pytest.raises(DataError, match=r"DataFrame: column 'a' stands 2 times"):
+    with pytest.raises(DataError, match=r"DataFrame: column 'a' occurs 2 times"):
         from_table(pd.DataFrame([[1, 2]], columns=["a", "a"]), ROLES)
     with pytest.raises(DataError, match="cannot read a table from int"):
         from_table(3, ROLES)

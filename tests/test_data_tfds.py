@@ -7,9 +7,8 @@ import gzip
 import numpy as np
 import pytest
 
-from fairjax.data import DataError, load
+from fairjax.data import REGISTRY, DataError, load
 from fairjax.data.files import find_file, roots
-from fairjax.data.named import NAMED
 
 pytest.importorskip("tensorflow_datasets", reason="pip install 'fairjax[data]'")
 pytest.importorskip("importlib_resources", reason="pip install 'fairjax[data]'")
@@ -22,7 +21,7 @@ def manual(data_dir, tmp_path_factory):
     """Heads of the raw files, so that the test is quick; german whole."""
     folder = tmp_path_factory.mktemp("manual")
     for name, rows in (("adult", 900), ("german", 1000), ("lsac", 1200)):
-        for file in NAMED[name].files:
+        for file in REGISTRY[name].files:
             path = find_file(name, file, data_dir)
             raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
             (folder / file.name).write_bytes(b"\n".join(raw.splitlines()[:rows]) + b"\n")

@@ -9,13 +9,14 @@ import optax
 import pytest
 from cases import dataset, splits, tabular_spec
 
+from fairjax.core.groups import crossed
 from fairjax.core.types import Attribute, Components, DataError, Dataset, Recipe, Spec, Task
 from fairjax.data import Part, mask_supervision
 from fairjax.gradients import sum_rows, value_and_rows
 from fairjax.methods import Context, differential
 from fairjax.models import scores, shared_bottom
 from fairjax.notions import differential as df
-from fairjax.objectives import Differential, crossed, differentially_fair, per_task
+from fairjax.objectives import Differential, differentially_fair, per_task
 from fairjax.training import TrainConfig, make_train, sweep
 
 A, B, SIZE = 0, 1, 32

@@ -654,10 +654,10 @@ def data() -> None:
 @click.option("--data-dir", type=click.Path(path_type=Path))
 def list_data(data_dir: Path | None) -> None:
     """What there is, and whether its raw files are found."""
-    from fairjax.data import NAMED
+    from fairjax.data import REGISTRY
     from fairjax.data.files import find_file
 
-    for name, entry in NAMED.items():
+    for name, entry in REGISTRY.items():
         try:
             for file in entry.files:
                 find_file(name, file, data_dir)
@@ -673,7 +673,7 @@ def list_data(data_dir: Path | None) -> None:
 def prepare_data(name: str, data_dir: Path | None) -> None:
     """Find the raw files of a data set, or fetch them into the cache where there is a network."""
     from fairjax.data import load
-    from fairjax.data.named import entry_of
+    from fairjax.data.registry import entry_of
 
     for path in entry_of(name, "corrected").obtain(data_dir):
         click.echo(f"  {path}")
@@ -685,10 +685,10 @@ def prepare_data(name: str, data_dir: Path | None) -> None:
 
 def prepare(options: dict):
     """The data the options speak of."""
-    from fairjax.data import NAMED, Roles, from_table, load
+    from fairjax.data import REGISTRY, Roles, from_table, load
 
     name = options["data"]
-    if name in NAMED:
+    if name in REGISTRY:
         given = [
             f"--{option}"
             for option in ("task", "features", "drop", "numeric", "categorical", "text", "language")
@@ -708,7 +708,7 @@ def prepare(options: dict):
     if not (options["tasks"] and options["sensitive"]):
         if not Path(name).exists():
             raise DataError(
-                f"{name}: neither a file nor one of the named data sets ({', '.join(NAMED)})."
+                f"{name}: neither a file nor one of the named data sets ({', '.join(REGISTRY)})."
             )
         raise DataError(
             f"{name}: say what to predict and for whom it should be fair, for example "

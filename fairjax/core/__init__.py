@@ -1,1 +1,1 @@
-"""What every room stands on: types and shapes, means under masks, files that appear whole."""
+"""The base of all rooms: types, masked means, groups, and files that are written whole."""

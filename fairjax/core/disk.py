@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: bytes, JSON, arrays."""
+"""Write bytes, JSON and arrays to files. A file appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ import numpy as np
 
 
 def write(path: Path, content: bytes) -> Path:
-    """Put ``content`` at ``path`` in one step, folders and all: a reader sees the old file or the new one, never a part."""
+    """Write ``content`` to ``path`` in one step and create its folders.
+
+    A reader sees the old file or the new file, never a part of one.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -26,18 +29,19 @@ def write(path: Path, content: bytes) -> Path:
 
 
 def write_json(path: Path, content: dict) -> Path:
-    """:func:`write` a dictionary as JSON."""
-    return write(path, json.dumps(content, indent=1).encode())
+    """Write a dictionary as JSON with :func:`write`."""
+    text = json.dumps(content, indent=1)
+    return write(path, text.encode())
 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> Path:
-    """:func:`write` arrays by name as npz."""
-    held = io.BytesIO()
-    np.savez(held, **arrays)
-    return write(path, held.getbuffer())
+    """Write named arrays as npz with :func:`write`."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return write(path, buffer.getbuffer())
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """What :func:`write_arrays` wrote; executes nothing."""
+    """Read the arrays that :func:`write_arrays` wrote. It runs no code from the file."""
     with np.load(path, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}

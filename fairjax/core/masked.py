@@ -1,7 +1,7 @@
-"""Means under masks, per group or not: the only division by a count in the house.
+"""Means under masks, over all rows or per group. Every division by a count is made here.
 
-A mean over nothing is 0 with gradient 0, and whatever stands where the weight is 0 (NaN included) leaves value and
-gradient alone.
+A mean over no rows is 0 and its gradient is 0. An entry of weight 0 may hold anything, NaN
+included: it changes neither the value nor the gradient.
 """
 
 from __future__ import annotations
@@ -12,10 +12,14 @@ from fairjax.core.types import Array
 
 
 def divide(numerator: Array, denominator: Array, fallback: float = 0.0) -> Array:
-    """``numerator / denominator`` where the denominator is positive, else ``fallback``; gradients stay finite."""
+    """``numerator / denominator`` where the denominator is positive, else ``fallback``.
+
+    Gradients stay finite.
+    """
     positive = denominator > 0
-    # where on both sides: the untaken branch must not divide by zero, or its NaN reaches the gradient
-    return jnp.where(positive, numerator / jnp.where(positive, denominator, 1.0), fallback)
+    # Both sides need a ``where``: a division by zero in the unused branch makes the gradient NaN.
+    safe_denominator = jnp.where(positive, denominator, 1.0)
+    return jnp.where(positive, numerator / safe_denominator, fallback)
 
 
 def keep(values: Array, weight: Array) -> Array:
@@ -29,14 +33,14 @@ def weighted_sum(values: Array, weight: Array) -> Array:
 
 
 def weighted_mean(values: Array, weight: Array) -> Array:
-    """``sum_i w_i v_i / sum_i w_i`` over the leading axis; 0 when no weight is left."""
+    """``sum_i w_i v_i / sum_i w_i`` over the leading axis; 0 when the sum of weights is 0."""
     return divide(weighted_sum(values, weight), jnp.sum(weight, axis=0))
 
 
 def group_mean(values: Array, groups: Array, weight: Array) -> tuple[Array, Array]:
     """Mean of ``values[N]`` in each group, and the weight of each group.
 
-    ``mean_g = sum_i w_i m_ig v_i / sum_i w_i m_ig``; 0 for an absent group.
+    ``mean_g = sum_i w_i m_ig v_i / sum_i w_i m_ig``; 0 for a group without rows.
 
     Args:
       values: ``[N]``.
@@ -46,7 +50,7 @@ def group_mean(values: Array, groups: Array, weight: Array) -> tuple[Array, Arra
     Returns:
       ``mean[G]`` and ``mass[G] = sum_i w_i m_ig``.
     """
-    # both a product with the vector of weights, so that XLA makes one small matmul of each
+    # Both are products of a vector and a matrix, so that XLA makes one small matmul of each.
     mass_g = weight @ groups
     total_g = (weight * keep(values, weight)) @ groups
     return divide(total_g, mass_g), mass_g

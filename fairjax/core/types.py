@@ -1,9 +1,11 @@
-"""The words of fairjax: what flows between its rooms, and the shapes it has.
+"""The types of fairjax: what flows between its rooms, and in which shapes.
 
-``N`` rows, ``B`` batch, ``T`` tasks, ``Y`` label columns, ``C`` score columns, ``G`` groups, ``K`` gradient rows.
+``N`` rows, ``B`` batch, ``T`` tasks, ``Y`` label columns, ``C`` score columns, ``G`` groups,
+``K`` gradient rows.
 
-One motif: whatever has state is a named pair of pure functions, configuration is captured by closure, and what a
-sweep may map is an argument. Arrays live in NamedTuples (traced), names and widths in frozen dataclasses (static).
+One pattern: an object with state is a named pair of pure functions. Closures hold the
+configuration. What a sweep may map is an argument. NamedTuples hold arrays (traced); frozen
+dataclasses hold names and widths (static).
 """
 
 from __future__ import annotations
@@ -22,40 +24,42 @@ KINDS = ("binary", "multiclass", "multilabel", "regression")
 
 
 class DataError(ValueError):
-    """A complaint about data, made at the door: names file, column and count, and says what to do."""
+    """An error in the data. The message names file, column and count, and says what to do."""
 
 
 class Columns(NamedTuple):
-    """Features of a table: the ``x`` of a :class:`Dataset` that was read from columns."""
+    """Features of a table: ``x`` of a :class:`Dataset` that was read from columns."""
 
     numeric: Array  # [N, P] float32, standardised
-    codes: (
-        Array  # [N, Q] int32, level index per categorical column; -1 is a level unseen in training
-    )
+    # [N, Q] int32, level index per categorical column; -1 is a level unseen in training
+    codes: Array
 
 
 class Sentences(NamedTuple):
-    """Texts as token ids: the ``x`` of a :class:`Dataset` that was read from a column of tokens."""
+    """Texts as token ids: ``x`` of a :class:`Dataset` that was read from a column of tokens."""
 
     tokens: Array  # [N, L] int32, 0 is padding
 
 
 class Dataset(NamedTuple):
-    """Rows of data. All arrays, all traced; a jitted function takes it as an argument and never closes over it.
+    """Rows of data. All fields are traced arrays.
 
-    Missing is one mechanism: label missing, ``label_mask`` 0; demographics missing, a zero block in ``groups``;
-    padding, ``weight`` 0.
+    A jitted function takes a Dataset as an argument and never closes over it.
+    A missing label has ``label_mask`` 0. Missing demographics have a block of zeros in ``groups``.
+    Padding has ``weight`` 0.
     """
 
     x: PyTree  # any pytree of arrays with leading N; Columns for tables, Sentences for texts
-    labels: Array  # [N, Y] float32; 0/1, class index, or a number; undefined where the mask is 0 (NaN allowed)
+    # [N, Y] float32: 0 or 1, a class index, or a number; any value, NaN too, where the mask is 0
+    labels: Array
     label_mask: Array  # [N, Y] float32, 1 where the label is known
-    groups: Array  # [N, G] float32 membership, all attributes side by side; of a number whether it is known, and its value
+    # [N, G] float32 membership, all attributes side by side; a number has the columns known, value
+    groups: Array
     weight: Array  # [N] float32
 
 
 class Splits(NamedTuple):
-    """Three data sets of one spec."""
+    """Three data sets with one spec."""
 
     train: Dataset
     validation: Dataset
@@ -64,10 +68,10 @@ class Splits(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """One thing to predict. ``levels`` are class names (multiclass) or column names (multilabel).
+    """One target to predict. ``levels`` are class names (multiclass) or column names (multilabel).
 
-    Labels and scores of a regression are standardised, ``(value - mean) / deviation``; metrics and predictions are in
-    the units of the value.
+    Labels and scores of a regression are standardised, ``(value - mean) / deviation``; metrics and
+    predictions are in the units of the value.
     """
 
     name: str
@@ -83,26 +87,27 @@ class Task:
             )
 
     def in_units(self, standardised: Array) -> Array:
-        """Labels or scores of a regression in the units of its column; others as they are."""
+        """Labels or scores of a regression in its column's units; other kinds are unchanged."""
         return self.mean + self.deviation * standardised
 
     @property
     def label_width(self) -> int:
-        """Label columns: one, unless the task is multi-label."""
+        """Number of label columns: one, unless the task is multi-label."""
         return len(self.levels) if self.kind == "multilabel" else 1
 
     @property
     def score_width(self) -> int:
-        """Score columns: one per class or label; one for binary and regression."""
+        """Number of score columns: one per class or label; one for binary and regression."""
         return len(self.levels) if self.kind in ("multiclass", "multilabel") else 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Attribute:
-    """A sensitive attribute: one block of ``groups``, a column per level.
+    """A sensitive attribute: one block of ``groups`` with a column per level.
 
-    Of a number there are no levels and two columns, ``(known, value * known)``, the value standardised: a row of which
-    nothing is known is a block of zeros here too.
+    An attribute that is a number has no levels. Its block has two columns,
+    ``(known, value * known)``, with the value standardised. A row whose value is unknown is a block
+    of zeros here too.
     """
 
     name: str
@@ -113,28 +118,30 @@ class Attribute:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of the block's columns: ``name=level``, of a number ``name known`` and ``name value``."""
+        """Names of the block's columns: ``name=level``.
+
+        For a number: ``name known`` and ``name value``.
+        """
         if self.continuous:
             return f"{self.name} known", f"{self.name} value"
         return tuple(f"{self.name}={level}" for level in self.levels)
 
     @property
     def width(self) -> int:
-        """Columns of the block."""
+        """Number of columns of the block."""
         return len(self.columns)
 
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """What the columns of a :class:`Dataset` mean. TrainConfig and hashable."""
+    """What the columns of a :class:`Dataset` mean. Static and hashable."""
 
     tasks: tuple[Task, ...]
     attributes: tuple[Attribute, ...]
     numeric: tuple[str, ...] = ()  # names of Columns.numeric
     categorical: tuple[tuple[str, int], ...] = ()  # (name, number of levels) of Columns.codes
-    vocab_size: int = (
-        0  # rows of the embedding table of Sentences.tokens, padding included; 0 for tables
-    )
+    # rows of the embedding table of Sentences.tokens, padding included; 0 for tables
+    vocab_size: int = 0
 
     def label_slice(self, task: int) -> slice:
         """Columns of ``labels`` that belong to a task."""
@@ -150,7 +157,7 @@ class Spec:
 
     @property
     def group_names(self) -> tuple[str, ...]:
-        """A name for every column of ``groups``, see :class:`Attribute`."""
+        """A name for every column of ``groups``; see :class:`Attribute`."""
         return tuple(name for a in self.attributes for name in a.columns)
 
 
@@ -160,7 +167,10 @@ def _block(widths: list[int], index: int) -> slice:
 
 
 class Model(NamedTuple):
-    """Three pure functions. Anything that has them is a model; parameters are ``{"trunk": ..., "heads": ...}``."""
+    """Three pure functions. Any object with them is a model.
+
+    Parameters are ``{"trunk": ..., "heads": ...}``.
+    """
 
     init: Callable[[Array], PyTree]  # key -> params
     represent: Callable[..., PyTree]  # trunk, x, condition=None -> z
@@ -168,10 +178,13 @@ class Model(NamedTuple):
 
 
 class Objective(NamedTuple):
-    """Named losses of a batch, with memory for those that keep running counts (``()`` for the others).
+    """Named losses of a batch.
 
-    ``init(key, data) -> memory`` sees the training data, for priors and shapes.
-    ``apply(params, batch, key, memory) -> (values, memory)``; ``values`` holds K scalars in the order of ``rows``.
+    Losses with running counts keep them in ``memory``; the others have ``()``.
+
+    ``init(key, data) -> memory`` reads priors and shapes from the training data.
+    ``apply(params, batch, key, memory) -> (values, memory)``; ``values`` holds K scalars in the
+    order of ``rows``.
     A tuple of scalars keeps the rows' gradients apart at no cost; an array ``[K]`` works too.
     """
 
@@ -181,7 +194,7 @@ class Objective(NamedTuple):
 
 
 class Components(NamedTuple):
-    """What a recipe is made of once its hparams are known: the four slots."""
+    """The four slots of a recipe, built from its hparams."""
 
     model: Model
     objective: Objective
@@ -193,7 +206,7 @@ class Components(NamedTuple):
 
 
 class Range(NamedTuple):
-    """Where a hparam is drawn from: uniform, or log-uniform, in [low, high]; ``default`` when it is not swept."""
+    """Range of a hparam: uniform or log-uniform in [low, high]; ``default`` if it is not swept."""
 
     default: Any
     low: float | None = None
@@ -217,7 +230,7 @@ class Recipe(NamedTuple):
 
 
 class Post(NamedTuple):
-    """Post-processing of scores: fitted without labels on a pool of rows, applied to any row."""
+    """Post-processing of scores: ``fit`` on a pool without labels, ``apply`` to any row."""
 
     fit: Callable[..., PyTree]  # scores [N, C], groups [N, G], weight [N] -> state
     apply: Callable[

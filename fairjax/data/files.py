@@ -1,4 +1,4 @@
-"""Raw files of the named data sets: where they are looked for, which page has them, and how they are fetched."""
+"""Raw files of the data sets: where to look for them, where to get them, how to download them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fairjax.core.types import DataError
 
 
 class RawFile(NamedTuple):
-    """A file of a data set. ``url`` and ``sha256`` are empty where a person should fetch it by hand."""
+    """A file of a data set. Without ``url`` and ``sha256`` a person must download it."""
 
     name: str
     page: str  # public page that a person can open
@@ -22,25 +22,26 @@ class RawFile(NamedTuple):
 
 def cache_dir() -> Path:
     """The user's cache of raw files, ``$XDG_CACHE_HOME/fairjax`` or ``~/.cache/fairjax``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fairjax"
+    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(caches) / "fairjax"
 
 
 def roots(data_dir: str | Path | None = None) -> list[Path]:
-    """Folders that are searched, in order: ``data_dir``, ``$FAIRJAX_DATA``, the user's cache."""
-    given = [data_dir, os.environ.get("FAIRJAX_DATA")]
-    return [Path(root) for root in given if root] + [cache_dir()]
+    """Folders to search, in order: ``data_dir``, ``$FAIRJAX_DATA``, the user's cache."""
+    folders = [data_dir, os.environ.get("FAIRJAX_DATA"), cache_dir()]
+    return [Path(folder) for folder in folders if folder]
 
 
 def find_file(dataset: str, file: RawFile, data_dir: str | Path | None = None) -> Path:
-    """Path of a raw file, as ``<root>/<dataset>/<file>`` or ``<root>/<file>``, plain or ``.gz``.
+    """Path of a raw file, ``<root>/<dataset>/<file>`` or ``<root>/<file>``, plain or ``.gz``.
 
     Args:
-        dataset: its name, and its folder's.
+        dataset: its name, and the name of its folder.
         file: the file.
-        data_dir: searched first.
+        data_dir: the first folder to search.
 
     Raises:
-        DataError: it is nowhere; says which file, from which page, goes where.
+        DataError: the file is absent; the message says where to get it and where to put it.
     """
     for root in roots(data_dir):
         for folder in (root / dataset, root):
@@ -50,51 +51,56 @@ def find_file(dataset: str, file: RawFile, data_dir: str | Path | None = None) -
     raise DataError(_absent(dataset, file, data_dir))
 
 
-def _absent(dataset: str, file: RawFile, data_dir) -> str:
-    looked = ", ".join(str(root) for root in roots(data_dir))
-    place = roots(data_dir)[0] / dataset / file.name
+def _absent(dataset: str, file: RawFile, data_dir: str | Path | None) -> str:
+    searched = roots(data_dir)
+    folders = ", ".join(str(root) for root in searched)
+    destination = searched[0] / dataset / file.name
     return (
-        f"{dataset}: no file {file.name!r} (0 rows read; looked in {looked}). "
-        f"Get {file.name} from {file.page} and put it at {place}, or name its folder with --data-dir or $FAIRJAX_DATA."
+        f"{dataset}: no file {file.name!r} (0 rows read; looked in {folders}). "
+        f"Get {file.name} from {file.page} and put it at {destination}, "
+        "or name its folder with --data-dir or $FAIRJAX_DATA."
     )
 
 
 def obtain(
     dataset: str, file: RawFile, data_dir: str | Path | None = None, timeout: float = 20.0
 ) -> Path:
-    """The file, fetched into the first of the searched folders when it is nowhere.
+    """The file; if it is absent, it is downloaded into the first folder of :func:`roots`.
 
-    One attempt: without a network it fails at once with the place to put the file.
+    There is one attempt. Without a network it fails at once, and the message says where to put the
+    file.
 
     Args:
         dataset: its name.
         file: the file.
-        data_dir: searched first, and where it is written; without it ``$FAIRJAX_DATA`` or the user's cache.
-        timeout: seconds for the attempt to connect.
+        data_dir: the first folder to search, and the folder for the download. Without it the
+            download goes to ``$FAIRJAX_DATA`` or to the user's cache.
+        timeout: seconds to connect.
 
     Raises:
-        DataError: no address is known, the network fails, or the content is not the pinned one.
+        DataError: no address is known, the network fails, or the content has another sha256.
     """
     try:
         return find_file(dataset, file, data_dir)
     except DataError:
         if not file.url:
             raise
-    content = _fetched(dataset, file, data_dir, timeout)
+    content = _download(dataset, file, data_dir, timeout)
     if hashlib.sha256(content).hexdigest() != file.sha256:
-        what = f"{dataset}: {file.url} gave {len(content):,} bytes that are not the known {file.name!r}"
-        raise DataError(f"{what}. {_absent(dataset, file, data_dir)}")
+        size = f"{len(content):,} bytes"
+        problem = f"{dataset}: {file.url} gave {size} that are not the known {file.name!r}"
+        raise DataError(f"{problem}. {_absent(dataset, file, data_dir)}")
     return write(roots(data_dir)[0] / dataset / file.name, content)
 
 
-def _fetched(dataset: str, file: RawFile, data_dir, timeout: float) -> bytes:
+def _download(dataset: str, file: RawFile, data_dir: str | Path | None, timeout: float) -> bytes:
+    # imported here, because few runs download
     from http.client import HTTPException
     from urllib.request import urlopen
 
     try:
-        with urlopen(file.url, timeout=timeout) as answer:
-            return answer.read()
+        with urlopen(file.url, timeout=timeout) as response:
+            return response.read()
     except (OSError, HTTPException) as error:
-        raise DataError(
-            f"{dataset}: {file.url} cannot be read ({error}). {_absent(dataset, file, data_dir)}"
-        ) from error
+        problem = f"{dataset}: {file.url} cannot be read ({error})"
+        raise DataError(f"{problem}. {_absent(dataset, file, data_dir)}") from error

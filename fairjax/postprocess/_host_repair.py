@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from fairjax.data.read import complain
+from fairjax.data.complaints import complain
 from fairjax.postprocess._repair_map import RepairMap, map_values, repair_map
 from fairjax.postprocess.scales import Scale
 

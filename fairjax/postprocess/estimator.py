@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from fairjax.core.types import DataError
-from fairjax.data.read import listing
+from fairjax.data.complaints import listing
 from fairjax.postprocess._audit import Audit, audit_repair
 from fairjax.postprocess._barycenter import POINTS, frequency_share, uniform_share
 from fairjax.postprocess._host_repair import (

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fairjax.core.types import DataError
-from fairjax.data.read import complain, listing
+from fairjax.data.complaints import complain, listing
 
 
 class InputColumns(NamedTuple):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fairjax.data.read import complain
+from fairjax.data.complaints import complain
 
 LARGEST_RANGE = 2**16  # whole numbers within this range are coded without a sort
 LevelKey = tuple[bool, Any]

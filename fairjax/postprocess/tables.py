@@ -13,7 +13,8 @@ import numpy as np
 
 from fairjax.core.disk import write
 from fairjax.core.types import DataError
-from fairjax.data.read import Table, canonical, complain
+from fairjax.data.complaints import complain
+from fairjax.data.raw_table import RawTable, canonical
 from fairjax.postprocess._audit import Audit
 from fairjax.postprocess.estimator import Repair
 
@@ -33,12 +34,12 @@ class RepairColumns(NamedTuple):
 
 
 def repair_table(
-    table: Table,
+    table: RawTable,
     repair: Repair,
     scores: Sequence[str] = (),
     sensitive: Sequence[str] = (),
     *,
-    pool: Table | None = None,
+    pool: RawTable | None = None,
     weight: str | None = None,
     labels: Sequence[str] = (),
     folds: int = 5,
@@ -103,7 +104,7 @@ def _check_counts(repair: Repair, scores: Sequence[str], sensitive: Sequence[str
 
 
 def repair_columns(
-    table: Table, repair: Repair, scores: Sequence[str], sensitive: Sequence[str]
+    table: RawTable, repair: Repair, scores: Sequence[str], sensitive: Sequence[str]
 ) -> RepairColumns:
     """Scores and groups of a table, by the names that a repair has for them.
 
@@ -124,7 +125,7 @@ def repair_columns(
     return columns
 
 
-def _column_of_scores(table: Table, name: str) -> np.ndarray:
+def _column_of_scores(table: RawTable, name: str) -> np.ndarray:
     score = table.require_numbers(name, "Scores are numbers.")
     missing = table.missing(name)
     if missing.any():
@@ -137,13 +138,13 @@ def _column_of_scores(table: Table, name: str) -> np.ndarray:
     return score
 
 
-def _column_of_groups(table: Table, name: str, known: Sequence) -> list:
+def _column_of_groups(table: RawTable, name: str, known: Sequence) -> list:
     """Levels of a column, None where missing; numbers that a fitted repair knows are numbers."""
     level_of = {canonical(str(level)): level for level in known}
     return [level_of.get(cell, cell) if cell else None for cell in table.text(name).tolist()]
 
 
-def column_of_weights(table: Table, name: str | None, required: bool = True) -> np.ndarray | None:
+def column_of_weights(table: RawTable, name: str | None, required: bool = True) -> np.ndarray | None:
     """Weights ``[N]`` of a table's rows; None without a name or an optional column."""
     if name is None or (name not in table and not required):
         return None
@@ -152,7 +153,7 @@ def column_of_weights(table: Table, name: str | None, required: bool = True) -> 
     return np.nan_to_num(weight, nan=-1.0)
 
 
-def column_of_labels(table: Table, names: Sequence[str]) -> np.ndarray | None:
+def column_of_labels(table: RawTable, names: Sequence[str]) -> np.ndarray | None:
     """Labels ``[N, T]``, NaN where missing; None without names."""
     if not names:
         return None
@@ -161,7 +162,7 @@ def column_of_labels(table: Table, names: Sequence[str]) -> np.ndarray | None:
 
 
 def warn_of_training_rows(
-    pool: Table, training: Table, scores: Sequence[str], sensitive: Sequence[str]
+    pool: RawTable, training: RawTable, scores: Sequence[str], sensitive: Sequence[str]
 ) -> None:
     """Warn where rows of the pool are rows that the model was trained on, by the columns that both
     have except scores.
@@ -195,13 +196,13 @@ def warn_of_training_rows(
         )
 
 
-def _row_tuples(table: Table, names: Sequence[str]):
+def _row_tuples(table: RawTable, names: Sequence[str]):
     return zip(*(table.columns[name].tolist() for name in names), strict=True)
 
 
 def write_repaired(
     path: Path,
-    table: Table,
+    table: RawTable,
     columns: dict[str, np.ndarray],
     *,
     delimiter: str = ",",
@@ -223,5 +224,5 @@ def write_repaired(
     text = io.StringIO()
     writer = csv.writer(text, delimiter=delimiter.replace("\\t", "\t"), lineterminator="\n")
     writer.writerow(all_columns)
-    writer.writerows(_row_tuples(Table("", all_columns), list(all_columns)))
+    writer.writerows(_row_tuples(RawTable("", all_columns), list(all_columns)))
     return write(path, text.getvalue().encode(encoding))

@@ -1,9 +1,11 @@
-"""American Community Survey, people of one state (US Census Bureau, public use): five tasks, by sex and race.
+"""American Community Survey of one state (US Census Bureau, public use): five tasks.
 
-The tasks are those of folktables (Ding, Hardt, Miller, Schmidt, NeurIPS 2021), each known for the people its filter lets
-through: income above 50,000, employed, public health coverage, more than 20 minutes to work, moved within a year. One set of
-features serves all; columns that decide any of the tasks are left out of it (occupation, hours, income, cover), and so is
-whether a person gave birth, which tells the sex. The file at hand is Maryland, 2024, with 38 of the columns.
+The tasks are those of folktables (Ding, Hardt, Miller, Schmidt, NeurIPS 2021): income above 50,000,
+employed, public health coverage, more than 20 minutes to work, moved within a year. Each label is
+known for the people who pass the task's filter. The attributes are sex and race. All tasks have the
+same features. Columns that decide a task are no features (occupation, hours, income, coverage), nor
+is whether a person gave birth, which tells the sex. The file is Maryland, 2024, with 38 of the
+columns.
 """
 
 from __future__ import annotations
@@ -12,7 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from fairjax.data.entry import Entry
 from fairjax.data.files import RawFile
+from fairjax.data.raw_table import RawTable
 from fairjax.data.read import read_csv
 from fairjax.data.roles import Roles
 
@@ -49,29 +53,52 @@ ROLES = Roles(
 
 
 def read(paths: list[Path]) -> dict[str, np.ndarray]:
-    """Features as they are, tasks as yes and no (empty where a filter leaves a person out), sex and race in words."""
+    """Features as they are, sex and race as levels, tasks as yes, no, or empty if unknown.
+
+    People who pass no task's filter are left out.
+    """
     table = read_csv(paths[0])
+    labels = _labels(table)
+    columns = {name: table.columns[name] for name in _NUMERIC + _CATEGORICAL}
+    for name, (is_known, positive) in labels.items():
+        answer = np.where(positive, "yes", "no")
+        columns[name] = np.where(is_known, answer, "").astype(object)
+    sex, _ = table.numbers("SEX")
+    columns["sex"] = np.where(sex == 1, "Male", "Female").astype(object)
+    race, _ = table.numbers("RAC1P")
+    levels = np.select([race == 1, race == 2], ["White", "Black"], "other")
+    columns["race"] = levels.astype(object)
+    has_label = np.any([is_known for is_known, _ in labels.values()], axis=0)
+    return {name: column[has_label] for name, column in columns.items()}
 
-    def number(name: str) -> np.ndarray:
-        return table.numbers(name)[0]  # NaN where a question was not asked
 
-    age, income, hours, work = number("AGEP"), number("PINCP"), number("WKHP"), number("ESR")
-    of_age = (age > 16) & (number("PWGTP") >= 1)
-    asked = {
-        "income": (of_age & (income > 100) & (hours > 0), income > 50_000),
-        "employed": ((age > 16) & (age < 90), work == 1),
-        "coverage": ((age < 65) & (income <= 30_000), number("PUBCOV") == 1),
-        "commute": (of_age & (work == 1) & ~np.isnan(number("JWMNP")), number("JWMNP") > 20),
+def _labels(table: RawTable) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Per task ``(is_known [N] bool, positive [N] bool)``; is_known is the filter of folktables."""
+    # NaN where a question was not asked
+    age, _ = table.numbers("AGEP")
+    income, _ = table.numbers("PINCP")
+    hours, _ = table.numbers("WKHP")
+    employment, _ = table.numbers("ESR")
+    person_weight, _ = table.numbers("PWGTP")
+    minutes_to_work, _ = table.numbers("JWMNP")
+    public_coverage, _ = table.numbers("PUBCOV")
+    is_adult = (age > 16) & (person_weight >= 1)
+    is_employed = employment == 1
+    commutes = is_adult & is_employed & ~np.isnan(minutes_to_work)
+    return {
+        "income": (is_adult & (income > 100) & (hours > 0), income > 50_000),
+        "employed": ((age > 16) & (age < 90), is_employed),
+        "coverage": ((age < 65) & (income <= 30_000), public_coverage == 1),
+        "commute": (commutes, minutes_to_work > 20),
         "moved": ((age > 18) & (age < 35), ~table.missing("MIGSP")),
     }
-    columns = {name: table.columns[name] for name in _NUMERIC + _CATEGORICAL}
-    columns |= {
-        name: np.where(known, np.where(yes, "yes", "no"), "").astype(object)
-        for name, (known, yes) in asked.items()
-    }
-    columns["sex"] = np.where(number("SEX") == 1, "Male", "Female").astype(object)
-    columns["race"] = np.select(
-        [number("RAC1P") == 1, number("RAC1P") == 2], ["White", "Black"], "other"
-    ).astype(object)
-    some = np.any([known for known, _ in asked.values()], axis=0)
-    return {name: column[some] for name, column in columns.items()}
+
+
+ENTRY = Entry(
+    name="acs",
+    about="52,717 people; income, work, cover, commute, move; by sex and race",
+    terms="public use (US Census)",
+    files=FILES,
+    read=read,
+    roles=ROLES,
+)

@@ -1,7 +1,7 @@
 """Adult (UCI Census Income; Becker & Kohavi 1996; CC BY 4.0): income and capital gain, by sex.
 
-As Wang et al. (KDD 2021) prepare it: sex is withheld from the features while marital status stays; the missing mark
-``?`` is a level; relationship and capital loss are not used.
+As Wang et al. (KDD 2021) prepare it: sex is no feature, but marital status is one. The missing mark
+``?`` is a level. Relationship and capital loss are not used.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fairjax.data.entry import CORRECTED_AND_PAPER, Entry
 from fairjax.data.files import RawFile
 from fairjax.data.read import read_csv
 from fairjax.data.roles import Roles
@@ -61,11 +62,27 @@ ROLES = Roles(
 
 
 def read(paths: list[Path]) -> dict[str, np.ndarray]:
-    """Columns of training rows followed by test rows; ``split`` says which. Labels lose the test file's dot."""
-    parts = [read_csv(path, header=COLUMNS, comment="|").columns for path in paths]
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in COLUMNS}
-    columns["income"] = np.array([word.rstrip(".") for word in columns["income"]], dtype=object)
-    columns["split"] = np.repeat(
-        np.array(["train", "test"], dtype=object), [len(part["age"]) for part in parts]
-    )
+    """Columns of the training rows, then of the test rows. ``split`` tells them apart.
+
+    Labels of the test file end in a dot, which is removed.
+    """
+    train, test = [read_csv(path, header=COLUMNS, comment="|") for path in paths]
+    columns = {}
+    for name in COLUMNS:
+        columns[name] = np.concatenate([train.columns[name], test.columns[name]])
+    income = [cell.rstrip(".") for cell in columns["income"]]
+    columns["income"] = np.array(income, dtype=object)
+    splits = np.array(["train", "test"], dtype=object)
+    columns["split"] = np.repeat(splits, [len(train), len(test)])
     return columns
+
+
+ENTRY = Entry(
+    name="adult",
+    about="48,842 people; income and capital gain; by sex",
+    terms="CC BY 4.0 (UCI)",
+    files=FILES,
+    read=read,
+    roles=ROLES,
+    forms=CORRECTED_AND_PAPER,
+)

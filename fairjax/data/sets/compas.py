@@ -1,7 +1,9 @@
-"""COMPAS (ProPublica 2016, Broward County; no licence stated): recidivism in two years, and violent, by race and sex.
+"""COMPAS (ProPublica 2016, Broward County; no licence stated): two recidivism labels.
 
-Rows pass ProPublica's own filter. Names, dates of birth and case numbers are not kept when the file is read. Races of
-fewer than 100 rows are one level, Other. The two-year label is known to be flawed (Barenstein 2019).
+The tasks are recidivism in two years and violent recidivism, by race and sex. ProPublica's own
+filter selects the rows. Names, dates of birth and case numbers are not kept when the file is read.
+Races of fewer than 100 rows become one level, Other. The two-year label is known to be flawed
+(Barenstein 2019).
 """
 
 from __future__ import annotations
@@ -10,18 +12,17 @@ from pathlib import Path
 
 import numpy as np
 
+from fairjax.data.entry import Entry
 from fairjax.data.files import RawFile
-from fairjax.data.read import Table, read_csv
+from fairjax.data.raw_table import RawTable
+from fairjax.data.read import read_csv
 from fairjax.data.roles import Roles
 
-# No address: the original holds names, so that a person decides to fetch it.
+# No address: the original file holds names, so a person decides whether to download it.
 FILES = (RawFile("compas-scores-two-years.csv", "https://github.com/propublica/compas-analysis"),)
 _NUMERIC = ("age", "priors_count", "juv_fel_count", "juv_misd_count", "juv_other_count")
-_FILTER = (
-    "days_b_screening_arrest",
-    "is_recid",
-    "score_text",
-)  # leaks: is_recid is the label over a longer time
+# These columns reveal the label: is_recid is the label over a longer time.
+_FILTER = ("days_b_screening_arrest", "is_recid", "score_text")
 COLUMNS = (
     *_NUMERIC,
     "c_charge_degree",
@@ -47,21 +48,35 @@ _SMALL = 100
 
 
 def read(paths: list[Path]) -> dict[str, np.ndarray]:
-    """Columns of the rows that pass the filter; every other column is dropped as the file is read."""
+    """Columns of the rows that pass the filter. Other columns are dropped while reading."""
     table = read_csv(paths[0], keep=COLUMNS)
     rows = passes(table)
     columns = {name: column[rows] for name, column in table.columns.items()}
-    names, counts = np.unique(columns["race"].astype(str), return_counts=True)
-    small = set(names[counts < _SMALL].tolist())
-    columns["race"] = np.array(
-        ["Other" if race in small else race for race in columns["race"]], dtype=object
-    )
+    races, counts = np.unique(columns["race"].astype(str), return_counts=True)
+    small = set(races[counts < _SMALL].tolist())
+    merged = ["Other" if race in small else race for race in columns["race"]]
+    columns["race"] = np.array(merged, dtype=object)
     return columns
 
 
-def passes(table: Table) -> np.ndarray:
-    """Screened within 30 days of the arrest, recidivism known, not an ordinary traffic offence, scored."""
-    days = table.numbers("days_b_screening_arrest")[0]
-    known = table.text("is_recid") != "-1"
-    scored = (table.text("score_text") != "N/A") & ~table.missing("score_text")
-    return (np.abs(days) <= 30) & known & (table.text("c_charge_degree") != "O") & scored
+def passes(table: RawTable) -> np.ndarray:
+    """``[N]`` bool, ProPublica's filter.
+
+    A row passes if the person was screened within 30 days of the arrest, recidivism is known, the
+    offence is no ordinary traffic offence, and there is a score.
+    """
+    days, _ = table.numbers("days_b_screening_arrest")
+    is_known = table.text("is_recid") != "-1"
+    is_criminal = table.text("c_charge_degree") != "O"
+    is_scored = (table.text("score_text") != "N/A") & ~table.missing("score_text")
+    return (np.abs(days) <= 30) & is_known & is_criminal & is_scored
+
+
+ENTRY = Entry(
+    name="compas",
+    about="6,172 defendants; recidivism and violent; by race and sex",
+    terms="unclear",
+    files=FILES,
+    read=read,
+    roles=ROLES,
+)

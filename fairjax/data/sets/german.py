@@ -1,7 +1,8 @@
 """German Credit (UCI Statlog; Hofmann 1994; CC BY 4.0): bad credit and amount above 2,000, by sex.
 
-As Wang et al. (KDD 2021) prepare it: 1 is a BAD credit; sex is read from attribute 9 and is a feature; the amount is
-not. That attribute is known to be unreliable: A92 also holds single men (Groemping 2019).
+As Wang et al. (KDD 2021) prepare it: label 1 is a BAD credit. Sex comes from attribute 9 and is a
+feature; the amount is not a feature. Attribute 9 is known to be unreliable: A92 also holds single
+men (Groemping 2019).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fairjax.data.entry import CORRECTED_AND_PAPER, Entry
 from fairjax.data.files import RawFile
 from fairjax.data.read import read_csv
 from fairjax.data.roles import Roles
@@ -81,16 +83,31 @@ ROLES = Roles(
 _FEMALE = ("A92", "A95")
 
 
-def read(paths: list[Path], seed: int = 0) -> dict[str, np.ndarray]:
-    """Columns of 800 training and 200 test rows in the order of the file, drawn by ``seed``; ``sex`` is added."""
+def read(paths: list[Path]) -> dict[str, np.ndarray]:
+    """Columns in the order of the file, with ``sex`` and a split of 800 and 200 rows."""
     columns = dict(read_csv(paths[0], delimiter=" ", header=COLUMNS).columns)
     status = columns.pop("personal_status")
-    columns["sex"] = np.where(np.isin(status.astype(str), _FEMALE), "Female", "Male").astype(object)
-    return columns | {"split": draw_split(len(status), seed)}
+    is_female = np.isin(status.astype(str), _FEMALE)
+    columns["sex"] = np.where(is_female, "Female", "Male").astype(object)
+    columns["split"] = draw_split(len(status), seed=0)
+    return columns
 
 
 def draw_split(n: int, seed: int) -> np.ndarray:
-    """``[n]`` of train and test, one row in five for test."""
+    """``[n]`` of train and test; one row in five is test."""
     split = np.full(n, "train", dtype=object)
-    split[np.random.RandomState(seed).permutation(n)[: n // 5]] = "test"
+    order = np.random.RandomState(seed).permutation(n)
+    split[order[: n // 5]] = "test"
     return split
+
+
+ENTRY = Entry(
+    name="german",
+    about="1,000 credits; bad credit and amount; by sex",
+    terms="CC BY 4.0 (UCI)",
+    files=FILES,
+    read=read,
+    roles=ROLES,
+    forms=CORRECTED_AND_PAPER,
+    draw_split=draw_split,
+)

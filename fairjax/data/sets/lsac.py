@@ -1,7 +1,8 @@
-"""LSAC bar passage (Wightman 1998; terms unclear): first-year grades above average and passing the bar, by sex.
+"""LSAC bar passage (Wightman 1998; terms unclear): first-year grades and passing the bar, by sex.
 
-As Wang et al. (KDD 2021) use it, after Lahoti et al. (2020): task order as in their code (grades, then bar); sex and
-race are features. ``zgpa``, the later grades, stays a feature of both tasks, though first-year grades enter it.
+The label of the grades is 1 above the average. As Wang et al. (KDD 2021) use it, after Lahoti et
+al. (2020). The task order is that of their code: grades, then bar. Sex and race are features.
+``zgpa``, the later grades, is a feature of both tasks, although it contains the first-year grades.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fairjax.data.entry import CORRECTED_AND_PAPER, Entry
 from fairjax.data.files import RawFile
 from fairjax.data.read import read_csv
 from fairjax.data.roles import Roles
@@ -49,7 +51,7 @@ ROLES = Roles(
     use_sensitive=True,
     levels={"sex": ("Male", "Female")},
 )
-_WORDS = {
+_LEVELS = {
     "part_time": {"1": "yes", "2": "no"},
     "sex": {"1": "Male", "2": "Female"},
     "race": {"1": "White", "2": "Black", "3": "Other"},
@@ -57,18 +59,38 @@ _WORDS = {
 
 
 def split_70_30(n: int) -> tuple[np.ndarray, np.ndarray]:
-    """``(train, test)`` row indices of scikit-learn's ``train_test_split(test_size=0.30, random_state=42)``."""
+    """``(train, test)`` rows of scikit-learn's ``train_test_split``.
+
+    The options are ``test_size=0.30, random_state=42``.
+    """
     order = np.random.RandomState(42).permutation(n)
-    held = math.ceil(0.3 * n)
-    return order[held:], order[:held]
+    test_rows = math.ceil(0.3 * n)
+    return order[test_rows:], order[:test_rows]
 
 
 def read(paths: list[Path]) -> dict[str, np.ndarray]:
-    """Columns of training rows followed by test rows, each in the order of the split; codes become words."""
-    raw = read_csv(paths[0], header=COLUMNS).columns
-    for name, words in _WORDS.items():
-        raw[name] = np.array([words.get(cell, cell) for cell in raw[name]], dtype=object)
-    train, test = split_70_30(len(raw["sex"]))
+    """Columns of the training rows, then of the test rows, in the order of the split.
+
+    Codes become the names of their levels.
+    """
+    columns = dict(read_csv(paths[0], header=COLUMNS).columns)
+    for name, level_of in _LEVELS.items():
+        levels = [level_of.get(code, code) for code in columns[name]]
+        columns[name] = np.array(levels, dtype=object)
+    train, test = split_70_30(len(columns["sex"]))
     order = np.concatenate([train, test])
-    split = np.repeat(np.array(["train", "test"], dtype=object), [len(train), len(test)])
-    return {name: column[order] for name, column in raw.items()} | {"split": split}
+    ordered = {name: column[order] for name, column in columns.items()}
+    splits = np.array(["train", "test"], dtype=object)
+    ordered["split"] = np.repeat(splits, [len(train), len(test)])
+    return ordered
+
+
+ENTRY = Entry(
+    name="lsac",
+    about="26,551 law students; first-year grades and bar; by sex",
+    terms="unclear",
+    files=FILES,
+    read=read,
+    roles=ROLES,
+    forms=CORRECTED_AND_PAPER,
+)

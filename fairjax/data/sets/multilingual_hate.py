@@ -1,10 +1,12 @@
-"""Multilingual Twitter hate speech (Huang et al., LREC 2020; Apache-2.0): hate in five languages, by gender, age, ethnicity.
+"""Multilingual Twitter hate speech (Huang et al., LREC 2020; Apache-2.0): hate in five languages.
 
-Tweets are ids of tokens, each language its own; a row knows its own language's label alone. Demographics are inferred, not
-stated by the people themselves; ``x`` is unknown. The published files are no random splits of one population (hate
-is 23 % of English.valid and 73 % of English.test), so all are pooled and split anew by seed. A tweet that stands there more
-than once (644 Polish, 3 Spanish) is kept where it stands first, lest it be in training and test rows: 48,237 of 48,884.
-Other tweets of the same words remain. The English training file is not public.
+The attributes are gender, age and ethnicity. They are inferred, not stated by the people
+themselves; ``x`` is unknown. Tweets are token ids, and each language has its own. A row has the
+label of its own language only. The published files are no random splits of one population (hate is
+23 % of English.valid and 73 % of English.test), so all files are pooled and split again by seed. Of
+a repeated tweet (644 Polish, 3 Spanish) only the first is kept, so that no tweet is in both
+training and test rows: 48,237 of 48,884 remain. Other tweets with the same words also remain. The
+English training file is not public.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from fairjax.data._join import join
+from fairjax.data.entry import Entry
 from fairjax.data.files import RawFile
 from fairjax.data.read import read_csv
 from fairjax.data.roles import Roles
@@ -35,47 +38,58 @@ _SHA256 = {
     "Spanish.valid": "605027ba82f2a3495da7f03510ade3ba1c851a689ea9ca14ae14c28744e47be1",
     "Spanish.test": "97664c7191c06b22e6fa6aaaf216fd45f070a541007e7e4e7affdb39bff02bee",
 }
-# the repository has them as data/indices/LANGUAGE/PART.tsv
+# the repository calls them data/indices/LANGUAGE/PART.tsv
 FILES = tuple(
     RawFile(f"{name}.tsv", f"{_PAGE} (data/indices/{name.replace('.', '/')}.tsv)", sha256=pin)
     for name, pin in _SHA256.items()
 )
 LANGUAGES = tuple(dict.fromkeys(name.partition(".")[0] for name in _SHA256))
-_WORDS = {
+_LEVELS = {
     "gender": {"0": "male", "1": "not male"},
     "age": {"0": "below median", "1": "above median"},
     "ethnicity": {"0": "white", "1": "other"},
 }
 ROLES = Roles(
     tasks=LANGUAGES,
-    sensitive=tuple(_WORDS),
+    sensitive=tuple(_LEVELS),
     text="text",
     language="language",
-    levels={name: tuple(words.values()) for name, words in _WORDS.items()},
+    levels={name: tuple(level_of.values()) for name, level_of in _LEVELS.items()},
 )
 
 
 def read(paths: list[Path]) -> dict[str, np.ndarray]:
-    """Columns of all files: tokens without padding, language, attributes in words, a label column per language."""
-    parts = [_part(path) for path in paths]
-    columns = join(*parts)
-    _, first = np.unique(
-        [f"{a} {b}" for a, b in zip(columns["language"], columns.pop("tid"), strict=True)],
-        return_index=True,
-    )
-    return {name: cells[np.sort(first)] for name, cells in columns.items()}
+    """Columns of all files: tokens without padding, language, attributes, a label per language."""
+    columns = join(*(_read_file(path) for path in paths))
+    tweet_ids = columns.pop("tid")
+    keys = [f"{name} {tid}" for name, tid in zip(columns["language"], tweet_ids, strict=True)]
+    _, first = np.unique(keys, return_index=True)
+    rows = np.sort(first)
+    return {name: cells[rows] for name, cells in columns.items()}
 
 
-def _part(path: Path) -> dict[str, np.ndarray]:
+def _read_file(path: Path) -> dict[str, np.ndarray]:
     language = path.name.partition(".")[0]
-    keep = ("tid", "text", *_WORDS, "label")
-    columns = read_csv(path, delimiter="\t", keep=keep).columns
-    columns["text"] = np.array(
-        [" ".join(i for i in cell.split() if i != "0") for cell in columns["text"]], dtype=object
-    )
-    columns |= {
-        name: np.array([words.get(cell, "") for cell in columns[name]], dtype=object)
-        for name, words in _WORDS.items()
-    }
+    keep = ("tid", "text", *_LEVELS, "label")
+    columns = dict(read_csv(path, delimiter="\t", keep=keep).columns)
+    columns["text"] = np.array([_without_padding(cell) for cell in columns["text"]], dtype=object)
+    for name, level_of in _LEVELS.items():
+        levels = [level_of.get(cell, "") for cell in columns[name]]
+        columns[name] = np.array(levels, dtype=object)
     columns["language"] = np.full(len(columns["text"]), language, dtype=object)
-    return columns | {language: columns.pop("label")}
+    columns[language] = columns.pop("label")
+    return columns
+
+
+def _without_padding(cell: str) -> str:
+    return " ".join(token for token in cell.split() if token != "0")
+
+
+ENTRY = Entry(
+    name="multilingual_hate",
+    about="48,237 tweets as token ids; hate in five languages; by gender, age and ethnicity",
+    terms="Apache-2.0",
+    files=FILES,
+    read=read,
+    roles=ROLES,
+)

@@ -1,0 +1,91 @@
+"""Read the cells of one column as a feature, a label or a sensitive attribute."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fairjax.data.complaints import complain, listing
+from fairjax.data.raw_table import RawTable
+from fairjax.data.rules import ColumnRule, holds
+
+
+def level_index(texts: np.ndarray, levels: tuple[str, ...]) -> np.ndarray:
+    """``[N]`` int32 index of every text among the levels, -1 for other texts."""
+    index_of = {level: i for i, level in enumerate(levels)}
+    return np.array([index_of.get(text, -1) for text in texts.tolist()], np.int32)
+
+
+def read_feature(table: RawTable, name: str, missing: str) -> np.ndarray:
+    """``[N]`` float64 of a numeric feature.
+
+    Raises:
+        DataError: a cell is a text; or it is empty, NaN or infinite and ``missing`` is "error".
+    """
+    cure = f"Correct the cells, name them in na_values, or declare {name!r} categorical."
+    value = table.require_numbers(name, cure)
+    bad = ~np.isfinite(value)
+    if missing == "error" and bad.any():
+        count = f"{bad.sum():,} of {len(table):,} cells are empty, NaN or infinite"
+        cure = "Fill them, drop the column, or set missing to 'impute' (training mean)."
+        raise complain(table.where, f"column {name!r}: {count}, {table.spots(bad)}", cure)
+    return value
+
+
+def read_label(rule: ColumnRule, table: RawTable) -> tuple[np.ndarray, np.ndarray]:
+    """``(label [N], is_known [N] bool)`` of a fitted task rule; the label is a bool or float64."""
+    if rule.op:
+        return holds(rule, table)
+    is_known = ~table.missing(rule.column)
+    if rule.kind == "regression":
+        cure = f"Task {rule.name!r} is a regression: correct the cells."
+        value = table.require_numbers(rule.column, cure)
+        _refuse_labels(rule, table, is_known & ~np.isfinite(value))
+        return (value - rule.mean) / rule.deviation, is_known
+    index = level_index(table.text(rule.column), rule.levels)
+    _refuse_labels(rule, table, is_known & (index < 0))
+    return index.astype(np.float64), is_known
+
+
+def _refuse_labels(rule: ColumnRule, table: RawTable, bad: np.ndarray) -> None:
+    if bad.any():
+        allowed = listing(rule.levels) if rule.levels else "finite numbers"
+        count = f"{bad.sum():,} of {len(table):,} labels are not {allowed}"
+        problem = f"column {rule.column!r}: {count}, {table.spots(bad, rule.column)}"
+        raise complain(table.where, problem, "Correct them, or name them in na_values.")
+
+
+def read_groups(rule: ColumnRule, table: RawTable) -> np.ndarray:
+    """The block of a fitted sensitive rule in ``groups``, float32.
+
+    ``[N, levels]`` membership, or ``[N, 2]`` with ``(known, value * known)`` for a number. An
+    unknown cell is a row of zeros.
+    """
+    if rule.kind == "number":
+        value, is_known = read_sensitive_number(rule, table)
+        standardised = (value - rule.mean) / rule.deviation
+        block = [is_known, np.where(is_known, standardised, 0.0)]
+        return np.stack(block, 1).astype(np.float32)
+    if rule.op:
+        truth, is_known = holds(rule, table)
+        member = np.stack([~truth, truth], 1) & is_known[:, None]
+    else:
+        index = level_index(table.text(rule.column), rule.levels)
+        member = index[:, None] == np.arange(len(rule.levels))
+    return member.astype(np.float32)
+
+
+def read_sensitive_number(rule: ColumnRule, table: RawTable) -> tuple[np.ndarray, np.ndarray]:
+    """``(value [N] float64, is_known [N] bool)`` of a sensitive number.
+
+    Raises:
+        DataError: a cell is a text or infinite.
+    """
+    cure = "Correct them, name them in na_values, or leave out ':number' if they are groups."
+    value = table.require_numbers(rule.column, cure)
+    is_known = ~table.missing(rule.column)
+    bad = is_known & ~np.isfinite(value)
+    if bad.any():
+        count = f"{bad.sum():,} of {len(table):,} cells are not finite"
+        problem = f"column {rule.column!r}: {count}, {table.spots(bad, rule.column)}"
+        raise complain(table.where, problem, cure)
+    return value, is_known

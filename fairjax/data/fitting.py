@@ -1,0 +1,219 @@
+"""Fit an encoder to a table: kinds of tasks, levels of groups, means of features."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fairjax.data.cells import read_feature, read_label, read_sensitive_number
+from fairjax.data.complaints import complain, listing
+from fairjax.data.encoder import Codes, Encoder, Standardiser
+from fairjax.data.features import feature_names
+from fairjax.data.raw_table import RawTable
+from fairjax.data.roles import Roles
+from fairjax.data.rules import ColumnRule, holds, levels_of, parse_rules
+from fairjax.data.vocabulary import learn
+
+_MOST_GROUPS = 20  # a sensitive column with more levels should be cut by a rule
+_MOST_CLASSES = 20  # a text column with more levels is a task only on request
+
+
+def fit(table: RawTable, roles: Roles, train: np.ndarray) -> Encoder:
+    """The encoder of a table: kinds and groups from all rows, statistics and levels from train.
+
+    Args:
+        table: N rows.
+        roles: what the columns are for; ``standardise="all"`` takes statistics and levels from all
+            rows.
+        train: indices of the training rows.
+
+    Raises:
+        DataError: see :func:`fairjax.data.from_table`.
+    """
+    tasks = parse_rules(roles.tasks, table, "task")
+    attributes = parse_rules(roles.sensitive, table, "sensitive")
+    _refuse_sensitive_tasks(table, tasks, attributes)
+    if roles.language is not None and roles.text is None:
+        problem = f"language {roles.language!r} without a text ({len(table):,} rows)"
+        raise complain(table.where, problem, "Name the column of tokens as text.")
+    rows = np.arange(len(table)) if roles.standardise == "all" else train
+    numeric, categorical = feature_names(table, roles, tasks, attributes)
+    return Encoder(
+        roles,
+        tuple(_fit_task(rule, table, roles, rows) for rule in tasks),
+        tuple(_fit_attribute(rule, table, roles, rows) for rule in attributes),
+        tuple(_fit_standardiser(name, table, roles, rows) for name in numeric),
+        tuple(_fit_codes(name, table, roles, rows) for name in categorical),
+        () if roles.text is None else learn(table, roles, rows),
+    )
+
+
+def _refuse_sensitive_tasks(
+    table: RawTable, tasks: tuple[ColumnRule, ...], attributes: tuple[ColumnRule, ...]
+) -> None:
+    task_columns = {rule.column for rule in tasks}
+    for rule in attributes:
+        if rule.column in task_columns:
+            problem = f"column {rule.column!r} is sensitive and also a task ({len(table):,} rows)"
+            cure = "Predict it or protect it: remove it from one of the two."
+            raise complain(table.where, problem, cure)
+
+
+# ------------------------------------------------------------------------------------------ tasks
+
+
+def _fit_task(rule: ColumnRule, table: RawTable, roles: Roles, rows: np.ndarray) -> ColumnRule:
+    if table.missing(rule.column).all():
+        problem = f"task {rule.name!r}: column {rule.column!r} has 0 labels"
+        problem = f"{problem} in {len(table):,} rows"
+        raise complain(table.where, problem, "Give labels, or remove the task.")
+    column_kind = roles.kinds.get(rule.column, rule.kind)
+    kind = roles.kinds.get(rule.name, column_kind)
+    if rule.op:
+        return _fit_comparison(rule, table, kind or "binary")
+    levels = roles.levels.get(rule.name, levels_of(rule, table))
+    kind = kind or _infer_kind(rule, table, levels)
+    _refuse_levels(rule, table, levels, kind)
+    if kind == "regression":
+        return _fit_regression(rule._replace(kind=kind), table, rows)
+    return rule._replace(kind=kind, levels=levels)
+
+
+def _fit_comparison(rule: ColumnRule, table: RawTable, kind: str) -> ColumnRule:
+    """A rule such as ``income > 50000``; it must be true in some rows and false in others."""
+    truth, is_known = holds(rule, table)
+    matches = truth[is_known]
+    if matches.all() or not matches.any():
+        count = f"{'every one' if matches.all() else 'none'} of {is_known.sum():,} known rows"
+        problem = f"rule '{rule.column} {rule.op} {rule.value}' matches {count}"
+        values = listing(levels_of(rule, table))
+        cure = f"Column {rule.column!r} holds {values}: change the rule."
+        raise complain(table.where, problem, cure)
+    _refuse_kind(rule, table, kind, ("binary",))
+    return rule._replace(kind=kind)
+
+
+def _fit_regression(rule: ColumnRule, table: RawTable, rows: np.ndarray) -> ColumnRule:
+    value, is_known = read_label(rule, table)
+    known_value = value[rows][is_known[rows]]
+    if not len(known_value):
+        # the check of the splits refuses a task without training labels
+        return rule
+    mean, deviation = _moments(known_value)
+    return rule._replace(mean=mean, deviation=deviation)
+
+
+def _refuse_levels(rule: ColumnRule, table: RawTable, levels: tuple[str, ...], kind: str) -> None:
+    if len(levels) < 2:
+        is_known = ~table.missing(rule.column)
+        problem = f"task {rule.name!r}: column {rule.column!r} is constant"
+        problem = f"{problem} ({levels[0]!r} in {is_known.sum():,} rows)"
+        cure = "A constant cannot be learned: remove the task, or cut it by a rule."
+        raise complain(table.where, problem, cure)
+    _refuse_kind(rule, table, kind, ("binary", "multiclass", "regression"))
+    if kind == "binary" and len(levels) != 2:
+        problem = f"task {rule.name!r} is binary, but column {rule.column!r}"
+        problem = f"{problem} holds {len(levels):,} values in {len(table):,} rows"
+        raise complain(table.where, problem, f"Cut it by a rule: {rule.column} > 0.")
+
+
+def _refuse_kind(rule: ColumnRule, table: RawTable, kind: str, allowed: tuple[str, ...]) -> None:
+    if kind not in allowed:
+        problem = f"task {rule.name!r} on {len(table):,} rows: kind {kind!r} is not possible here"
+        raise complain(table.where, problem, f"Give {listing(allowed)}.")
+
+
+def _infer_kind(rule: ColumnRule, table: RawTable, levels: tuple[str, ...]) -> str:
+    """Two values are binary, texts are multi-class, numbers are a regression."""
+    if len(levels) <= 2:
+        return "binary"
+    _, is_text = table.numbers(rule.column)
+    if not is_text.any():
+        return "regression"
+    if len(levels) > _MOST_CLASSES:
+        problem = f"task {rule.name!r}: column {rule.column!r} holds {len(levels):,} different"
+        problem = f"{problem} texts in {len(table):,} rows"
+        cure = "Cut it by a rule, or ask for ':multiclass' if every one is a class."
+        raise complain(table.where, problem, cure)
+    return "multiclass"
+
+
+# ---------------------------------------------------------------------------- sensitive attributes
+
+
+def _fit_attribute(rule: ColumnRule, table: RawTable, roles: Roles, rows: np.ndarray) -> ColumnRule:
+    if rule.kind == "number":
+        return _fit_sensitive_number(rule, table, rows)
+    levels = _group_levels(rule, table, roles)
+    if len(levels) < 2:
+        count = f"{len(levels)} group in {len(table):,} rows"
+        problem = f"sensitive column {rule.column!r} has {count}"
+        cure = "Give a column, or a rule such as 'age > 25', that makes two groups or more."
+        raise complain(table.where, problem, cure)
+    if len(levels) > _MOST_GROUPS:
+        count = f"{len(levels):,} different values in {len(table):,} rows"
+        problem = f"sensitive column {rule.column!r} has {count}"
+        cure = (
+            f"Cut it into groups by a rule: '{rule.column} > 25', merge its levels, "
+            f"or use it as a number: '{rule.column} :number'."
+        )
+        raise complain(table.where, problem, cure)
+    return rule._replace(kind="group", levels=levels)
+
+
+def _group_levels(rule: ColumnRule, table: RawTable, roles: Roles) -> tuple[str, ...]:
+    """Levels of a sensitive rule that rows have, or that the roles give."""
+    if not rule.op:
+        column_levels = roles.levels.get(rule.column, levels_of(rule, table))
+        return roles.levels.get(rule.name, column_levels)
+    truth, is_known = holds(rule, table)
+    members = {"no": ~truth & is_known, "yes": truth}
+    return tuple(level for level, member in members.items() if member.any())
+
+
+def _fit_sensitive_number(rule: ColumnRule, table: RawTable, rows: np.ndarray) -> ColumnRule:
+    if rule.op:
+        problem = f"sensitive rule '{rule.column} {rule.op} {rule.value} :number'"
+        problem = f"{problem} on {len(table):,} rows makes groups, no number"
+        cure = f"Give '{rule.column} :number', or the rule without ':number'."
+        raise complain(table.where, problem, cure)
+    value, is_known = read_sensitive_number(rule, table)
+    known_value = value[rows][is_known[rows]]
+    if not len(known_value) or known_value.min() == known_value.max():
+        count = f"{min(len(known_value), 1)} value in {len(known_value):,} known training rows"
+        problem = f"sensitive column {rule.column!r} has {count}"
+        cure = "Nothing can depend on a constant: give a column with two values or more."
+        raise complain(table.where, problem, cure)
+    mean, deviation = _moments(known_value)
+    return rule._replace(mean=mean, deviation=deviation)
+
+
+# --------------------------------------------------------------------------------------- features
+
+
+def _fit_standardiser(name: str, table: RawTable, roles: Roles, rows: np.ndarray) -> Standardiser:
+    value = read_feature(table, name, roles.missing)[rows]
+    value = value[np.isfinite(value)]
+    if not len(value):
+        problem = f"column {name!r}: 0 numbers in {len(rows):,} training rows"
+        raise complain(table.where, problem, "Drop the column.")
+    mean, deviation = _moments(value)
+    return Standardiser(name, mean, deviation)
+
+
+def _moments(value: np.ndarray) -> tuple[float, float]:
+    """Mean and deviation. The deviation of a constant is 1, where rounding would give about 0."""
+    is_constant = value.max() <= value.min()
+    deviation = 1.0 if is_constant else float(value.std(ddof=1))
+    return float(value.mean()), deviation
+
+
+def _fit_codes(name: str, table: RawTable, roles: Roles, rows: np.ndarray) -> Codes:
+    in_order_of_appearance = tuple(dict.fromkeys(table.text(name)[rows].tolist()))
+    levels = roles.levels.get(name, in_order_of_appearance)
+    too_many = len(levels) > max(100, len(rows) // 2)
+    if too_many and name not in roles.categorical:
+        count = f"{len(levels):,} levels in {len(rows):,} training rows"
+        problem = f"column {name!r} has {count}: it looks like an identifier"
+        cure = "Drop it, or declare it categorical to keep it."
+        raise complain(table.where, problem, cure)
+    return Codes(name, levels)

@@ -1,0 +1,31 @@
+"""A data set ready for training."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from fairjax.core.types import Spec, Splits
+from fairjax.data.encoder import Encoder
+from fairjax.data.summary import summary
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A data set ready for training.
+
+    ``source`` is a JSON-safe description, from which :func:`fairjax.data.reload` makes the same
+    arrays. It is None if the rows came from memory.
+    """
+
+    name: str
+    spec: Spec
+    splits: Splits
+    encoder: Encoder
+    source: dict | None = None
+
+    def describe(self) -> str:
+        """Rows, known labels and means as text, per task, group and split.
+
+        The mean is that of the label, or of the value for a sensitive number.
+        """
+        return summary(self.name, self.splits, self.encoder)
