@@ -1,4 +1,4 @@
-"""Sentences: vocabularies from training rows, the door for any tokenizer, and the encoder against a float64 brute force."""
+"""Texts: vocabularies of training rows, any tokenizer, the model against a float64 brute force."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WORDS = {"de": ["ja", "nein", "so"], "en": ["so", "go", "NA", "007", "1"]}
 
 
 def rows(**changes) -> dict[str, list]:
-    """Two languages that share a word; every test row says a word of its own, every training row ``once3``, say."""
+    """Two languages that share a word; a test row has its own word, training rows ``once3``, ..."""
     rng = np.random.default_rng(0)
     tongue = ["de" if i % 3 else "en" for i in range(N)]
     part = ["test" if i % 5 == 4 else "train" for i in range(N)]
@@ -47,7 +47,7 @@ def table(fractions=(0.6, 0.0, 0.4), **changes):
     return from_table(rows(**changes), ROLES, fractions=fractions)
 
 
-# ------------------------------------------------------------------------------------------ vocabularies and ids
+# ------------------------------------------------------------ vocabularies and ids
 
 
 def test_vocabularies_hold_the_frequent_words_of_their_languages_training_rows():
@@ -165,7 +165,7 @@ def test_roles_that_contradict_a_text(roles, message):
         from_table(rows(), dataclasses.replace(ROLES, **roles))
 
 
-# ---------------------------------------------------------------------------------------------- any tokenizer
+# ------------------------------------------------------------ any tokenizer
 
 
 def test_from_sentences_is_from_table_with_the_tokens_as_a_column():
@@ -208,7 +208,7 @@ def test_tokens_with_blanks_and_a_taken_name_are_refused():
         )
 
 
-# ---------------------------------------------------------------------------------------------------- the model
+# ------------------------------------------------------------ the model
 
 SPEC = Spec(
     (Task("a"), Task("b", "multiclass", ("x", "y", "z"))),
@@ -359,7 +359,7 @@ def test_refusals_and_the_network_of_a_spec():
     )
 
 
-# -------------------------------------------------------------------------------------- hate in five languages
+# ------------------------------------------------------------ hate in five languages
 
 
 def test_multilingual_hate_is_what_its_files_hold(data_dir):

@@ -271,7 +271,7 @@ def test_rows_are_dealt_to_parts_that_know_less():
     assert (
         got.train.label_mask != mask_supervision(whole, spec, parts, seed=2).train.label_mask
     ).any()
-    with pytest.raises(DataError, match="knows attribute 'sex', but there are a"):
+    with pytest.raises(DataError, match="names attribute 'sex', but the data set has a"):
         mask_supervision(whole, spec, (Part(("task0",), ("sex",)),))
 
 
