@@ -1,4 +1,4 @@
-"""Laws that every model keeps: those of ``models.REGISTRY``, the conditioned ones, and the adapters'."""
+"""Laws of every model: those of ``models.REGISTRY``, conditioned ones, and the adapters'."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ every_model = pytest.mark.parametrize("name", CASES)
 
 
 def setting(name: str):
-    """Model, random parameters, some of them zero nowhere, rows and compiled scores."""
+    """Model, random parameters, rows and compiled scores."""
     case = CASES[name]
     model = case.make()
     shapes = jax.eval_shape(model.init, jax.random.key(0))
