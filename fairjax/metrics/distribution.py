@@ -1,7 +1,8 @@
-"""How far the groups' whole distributions of predictions are apart, beside what chance alone makes of it.
+"""How far the groups' whole distributions of predictions are apart, beside what chance alone makes
+of it.
 
-In: predictions, membership and weights. Out: :class:`Unfairness`, three numbers. Differences of rates look at one threshold;
-these look at all of them (strong demographic parity).
+In: predictions, membership and weights. Out: :class:`Unfairness`, three numbers. Differences of
+rates look at one threshold; these look at all of them (strong demographic parity).
 """
 
 from __future__ import annotations
@@ -31,11 +32,13 @@ class Unfairness(NamedTuple):
 
 
 def unfairness(score: Array, groups: Array, weight: Array) -> Unfairness:
-    """Kolmogorov-Smirnov and first Wasserstein distance between groups, and the floor of the former.
+    """Kolmogorov-Smirnov and first Wasserstein distance between groups, and the floor of the
+    former.
 
-    ``floor = 0.8687 sqrt(1/n + 1/m)``, what two samples of one law are apart on average, n and m the effective sizes
-    ``(sum w)^2 / sum w^2`` of the two smallest groups. A distance about there is no evidence of any difference; with more
-    than two groups the largest of several pairs is above it by chance.
+    ``floor = 0.8687 sqrt(1/n + 1/m)``, what two samples of one law are apart on average, n and m
+    the effective sizes ``(sum w)^2 / sum w^2`` of the two smallest groups. A distance about there
+    is no evidence of any difference; with more than two groups the largest of several pairs is
+    above it by chance.
 
     Args:
       score: ``[N]``; NaN with weight gives NaN.
@@ -43,14 +46,15 @@ def unfairness(score: Array, groups: Array, weight: Array) -> Unfairness:
       weight: ``[N]``, 0 for padding.
 
     Reference:
-      Kolmogorov, 1933, and Smirnov, 1948, for the limit law; Hu, Ratz, Charpentier, ECML-PKDD 2023, Definition 2, for the
-      statistic as unfairness of a task.
+      Kolmogorov, 1933, and Smirnov, 1948, for the limit law; Hu, Ratz, Charpentier, ECML-PKDD 2023,
+      Definition 2, for the statistic as unfairness of a task.
     """
     return unfairness_of(steps(score, groups, weight), rarities(groups, weight))
 
 
 def rarities(groups: Array, weight: Array) -> Array:
-    """``sum w^2 / (sum w)^2`` of every group, ``[G]``: one over its effective size; 0 of one that is not there."""
+    """``sum w^2 / (sum w)^2`` of every group, ``[G]``: one over its effective size; 0 of one that
+    is not there."""
     member = groups * weight[:, None]
     return divide(jnp.sum(jnp.square(member), axis=0), jnp.square(jnp.sum(member, axis=0)))
 
@@ -74,8 +78,8 @@ def unfairness_on_host(
       size: number of groups.
       weight: ``[N]``.
     """
-    # An audit measures a million rows for a dozen amounts: XLA's sort on a CPU is twenty times as slow as numpy's,
-    # and pairs of a thousand groups do not fit into memory.
+    # An audit measures a million rows for a dozen amounts: XLA's sort on a CPU is twenty times as
+    # slow as numpy's, and pairs of a thousand groups do not fit into memory.
     known = np.flatnonzero((codes >= 0) & (weight > 0))
     score = score[known]
     codes = codes[known]
@@ -92,7 +96,8 @@ def unfairness_on_host(
     reached_ng = np.cumsum(member_ng, axis=0, out=member_ng)[ends][:, present] / mass[present]
     reached_ng.sort(axis=1)
     largest = np.max(reached_ng[:, -1] - reached_ng[:, 0])
-    # of G functions in order the k-th is above k others and below the remaining ones, so no pair need be looked at
+    # of G functions in order the k-th is above k others and below the remaining ones, so that no
+    # pair need be looked at
     count = len(present)
     above = (2 * np.arange(count) - count + 1) / math.comb(count, 2)
     rarity = np.sort(square[present] / mass[present] ** 2)[-2:]

@@ -100,9 +100,10 @@ def free_support(
 ) -> Post:
     """Maps to the groups' barycenter as a cloud of ``size`` points, by optimal transport.
 
-    No shape of the laws is assumed. The barycenter is of at most ``size`` rows of every group, drawn at random without regard to their
-    weights; the rows keep their weights. Then :func:`entropic` or :func:`kernel` extends the plan
-    to any row. Time and memory of the fit grow with ``G size^2``.
+    No shape of the laws is assumed. The barycenter is of at most ``size`` rows of every group,
+    drawn at random without regard to their weights; the rows keep their weights. Then
+    :func:`entropic` or :func:`kernel` extends the plan to any row. Time and memory of the fit grow
+    with ``G size^2``.
 
     Args:
       key: for the rows that are drawn. The same rows whatever the groups' order.

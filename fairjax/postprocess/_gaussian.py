@@ -89,18 +89,21 @@ def gaussian(
 def _moments(
     standardised: Array, member: Array, present: Array, prior: float
 ) -> tuple[Array, Array]:
-    """Means ``[G + 1, T]``, and covariances ``[G + 1, T, T]`` that lean on the mean within groups."""
+    """Means ``[G + 1, T]`` and covariances ``[G + 1, T, T]``, leaning on the mean within groups."""
     mass = jnp.sum(member, axis=0)
-    mean = divide(member.T @ standardised, mass[:, None])
+    total = member.T @ standardised
+    mean = divide(total, mass[:, None])
 
     def covariance(weight_and_mean: tuple[Array, Array]) -> Array:
         weight, centre = weight_and_mean
-        weighted = weight[:, None] * (standardised - centre)
-        return divide(weighted.T @ (standardised - centre), jnp.sum(weight))
+        deviation = standardised - centre
+        weighted = weight[:, None] * deviation
+        return divide(weighted.T @ deviation, jnp.sum(weight))
 
     cov = jax.lax.map(covariance, (member.T, mean))
     # the effective number of rows: as many rows of equal weight say as much
-    effective = divide(mass**2, jnp.sum(member**2, axis=0))[:, None, None]
+    square = jnp.sum(member**2, axis=0)
+    effective = divide(mass**2, square)[:, None, None]
     in_group = jnp.append(present, False)[:, None, None]
     squares = jnp.sum(in_group * effective * cov, axis=0)
     within = divide(squares, jnp.sum(in_group * (effective - 1)))

@@ -78,8 +78,12 @@ def published_barycenter() -> Post:
 
 def _published_quantiles(state: SortedScores, value: Array, level: Array) -> Array:
     """Quantiles ``[N, G]`` of every group at levels ``[N]``, linear between sorted scores."""
-    place = level[:, None] * jnp.maximum(state.rows - 1, 0)
-    low = jnp.clip(jnp.floor(place).astype(jnp.int32), 0, jnp.maximum(state.rows - 2, 0))
-    high = jnp.minimum(low + 1, jnp.maximum(state.rows - 1, 0))
+    last = jnp.maximum(state.rows - 1, 0)
+    last_but_one = jnp.maximum(state.rows - 2, 0)
+    place = level[:, None] * last
+    low = jnp.clip(jnp.floor(place).astype(jnp.int32), 0, last_but_one)
+    high = jnp.minimum(low + 1, last)
     part = place - low
-    return (1.0 - part) * value[state.first + low] + part * value[state.first + high]
+    lower = value[state.first + low]
+    upper = value[state.first + high]
+    return (1.0 - part) * lower + part * upper

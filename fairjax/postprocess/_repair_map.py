@@ -47,7 +47,8 @@ def mixing_weights(share: Array, sizes: Sequence[int], amount: Array) -> Array:
       ``[G, G]``.
     """
     level_ag = np.stack(np.unravel_index(np.arange(math.prod(sizes)), sizes))
-    mixed = unrepaired_share(amount) * jnp.eye(level_ag.shape[1])
+    cells = level_ag.shape[1]
+    mixed = unrepaired_share(amount) * jnp.eye(cells)
     for subset in itertools.product((False, True), repeat=len(sizes)):
         repaired = np.array(subset)
         if not repaired.any():
@@ -58,7 +59,8 @@ def mixing_weights(share: Array, sizes: Sequence[int], amount: Array) -> Array:
         mass = jnp.sum(weight, axis=1, keepdims=True)
         # where the pool has no cell of these levels, all cells stand in
         average = jnp.where(mass > 0, divide(weight, mass), share[None])
-        mixed += jnp.prod(jnp.where(repaired, amount, 1.0 - amount)) * average
+        factors = jnp.where(repaired, amount, 1.0 - amount)
+        mixed += jnp.prod(factors) * average
     return mixed
 
 
@@ -76,7 +78,8 @@ def repair_map(
     stays = unrepaired_share(amount)
     mixed = mixing_weights(table.share, sizes, amount)
     unknown = jnp.append((1.0 - stays) * table.share, stays)[None]
-    mixed = jnp.concatenate([jnp.pad(mixed, ((0, 0), (0, 1))), unknown])
+    of_cells = jnp.pad(mixed, ((0, 0), (0, 1)))
+    mixed = jnp.concatenate([of_cells, unknown])
     moving = mixed - stays * jnp.eye(len(mixed))
     target = jnp.einsum("gh,thk->tgk", moving, table.quantiles, precision="highest")
     half_g = divide(jnp.asarray(0.5), table.rows)
@@ -103,8 +106,9 @@ def _jump_levels(quantile_gk: Array, half_g: Array, drawn: bool) -> Array:
     top = level[above - 1]
     if drawn:
         return jnp.stack([bottom, top])
-    middle = (jnp.maximum(bottom - half, 0.0) + jnp.minimum(top + half, 1.0)) / 2
-    middle = jnp.clip(middle, bottom, top)
+    jump_start = jnp.maximum(bottom - half, 0.0)
+    jump_end = jnp.minimum(top + half, 1.0)
+    middle = jnp.clip((jump_start + jump_end) / 2, bottom, top)
     return jnp.stack([middle, middle])
 
 
@@ -129,9 +133,10 @@ def count_below(
     count = jnp.zeros_like(start)
     step = 1 << most.bit_length()
     while step := step // 2:
-        entry = flat[start + jnp.minimum(count + step, length) - 1]
-        further = (count + step <= length) & passes(entry, value)
-        count = jnp.where(further, count + step, count)
+        next_count = count + step
+        entry = flat[start + jnp.minimum(next_count, length) - 1]
+        further = (next_count <= length) & passes(entry, value)
+        count = jnp.where(further, next_count, count)
     return count
 
 

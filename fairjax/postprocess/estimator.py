@@ -283,7 +283,7 @@ class Repair(Parameters):
     # ---------------------------------------------------------------------------- on disk and names
 
     def save(self, folder: Path | str) -> None:
-        """Write ``repair.json`` (names and parameters) and ``repair.npz`` (arrays) into a folder."""
+        """Write ``repair.json`` (names, parameters) and ``repair.npz`` (arrays) into a folder."""
         self._require_fit()
         save_repair(self, Path(folder))
 

@@ -206,8 +206,9 @@ def _cell_quantiles(
         before = (xp.cumsum(mass) - mass)[:, None]
         above = xp.searchsorted(middle, (before + wanted).ravel())
         unclipped = above.reshape(wanted.shape) - 1
-    low = xp.minimum(xp.clip(unclipped, first, last), len(value) - 1)
-    high = xp.minimum(xp.clip(unclipped + 1, first, last), len(value) - 1)
+    end = len(value) - 1
+    low = xp.minimum(xp.clip(unclipped, first, last), end)
+    high = xp.minimum(xp.clip(unclipped + 1, first, last), end)
     # from the start of the cell: a level near 0 or 1 would not survive the addition of the cells
     # before
     if weight is None:
@@ -216,8 +217,10 @@ def _cell_quantiles(
     else:
         start = middle[low] - before
         step = middle[high] - middle[low]
-    part = xp.clip((wanted - start) / xp.where(step > 0, step, 1), 0, 1)
-    return value[low] + part * (value[high] - value[low])
+    nonzero_step = xp.where(step > 0, step, 1)
+    part = xp.clip((wanted - start) / nonzero_step, 0, 1)
+    lower = value[low]
+    return lower + part * (value[high] - lower)
 
 
 def _with_all_rows(
@@ -236,7 +239,8 @@ def _with_all_rows(
     order = xp.argsort(own_gk.ravel())
     all_rows = xp.asarray([own_gk.size])
     all_mass = xp.sum(mass)[None]
-    pooled = _cell_quantiles(own_gk.ravel()[order], piece[order], all_rows, all_mass, points)
+    ascending = own_gk.ravel()[order]
+    pooled = _cell_quantiles(ascending, piece[order], all_rows, all_mass, points)
     enough = (rows > 0) & (rows >= borrowing.minimum)
     part = xp.where(enough, rows / xp.maximum(rows + borrowing.prior, 1), 0)[:, None]
     return xp.concatenate([part * own_gk + (1 - part) * pooled, pooled])

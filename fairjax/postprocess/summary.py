@@ -28,17 +28,18 @@ def _distances(audit: Audit) -> list[list[str]]:
     names = list(audit.attributes)
     if len(names) > 1:
         names.append(" x ".join(audit.attributes))
+    columns = [
+        audit.gaps["kolmogorov_smirnov"][0],
+        audit.reached["kolmogorov_smirnov"],
+        audit.floor,
+        audit.gaps["wasserstein"][0],
+        audit.reached["wasserstein"],
+    ]
     lines = [["", "KS before", "after", "by chance", "W1 before", "after"]]
     for t, task in enumerate(audit.tasks):
         for a, name in enumerate(names):
-            numbers = [
-                audit.gaps["kolmogorov_smirnov"][0, t, a],
-                audit.reached["kolmogorov_smirnov"][t, a],
-                audit.floor[t, a],
-                audit.gaps["wasserstein"][0, t, a],
-                audit.reached["wasserstein"][t, a],
-            ]
-            lines.append([f"{task} by {name}", *_short(numbers)])
+            distances = [numbers[t, a] for numbers in columns]
+            lines.append([f"{task} by {name}", *_short(distances)])
     return lines
 
 
