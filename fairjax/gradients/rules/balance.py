@@ -158,7 +158,7 @@ def gradnorm(*, alpha=1.5, learning_rate=0.025) -> Rule:
         gradient = gradnorm_gradient(gram, values, w, first, alpha)
         after = learn(gradient, memory.weights)
         number = jnp.maximum(after.number, 1e-3)
-        after = after._replace(continuous=number * number.shape[0] / jnp.sum(number))
+        after = after._replace(number=number * number.shape[0] / jnp.sum(number))
         return w.astype(gram.dtype), Norms(after, first), jnp.zeros(())
 
     return Rule(init, weights, needs_values=True)
