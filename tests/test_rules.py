@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from fairjax import gradients
 from fairjax.gradients import Rule
 from fairjax.gradients.gram_matrix import combine, gram
-from fairjax.gradients.rules.balance import gradnorm_gradient
+from fairjax.gradients.rules._gradnorm import gradnorm_gradient
 
 INF = float("inf")
 J = np.array([[-4.0, 1, 1], [6, 1, 1]])

@@ -385,4 +385,4 @@ def test_check_chain_lets_extra_arguments_pass():
 
     tx = optax.GradientTransformationExtraArgs(lambda p: (), update)
     check_chain(tx, (), PARAMS, 2, batch=data, memory=jnp.zeros(()))
-    assert spec and "checked" in fairjax.__all__
+    assert spec and "validated" in fairjax.__all__

@@ -1,4 +1,6 @@
-"""Every gradient link as a method: rows ``w_t (L_t + lam_t F_t)``, or accuracy and fairness as rows of their own.
+"""Every gradient link as a method.
+
+Rows are ``w_t (L_t + lam_t F_t)``, or accuracy and fairness as rows of their own.
 
 With no conflict, or with the sum in place of the link, all of them are Baseline.
 """
@@ -6,30 +8,15 @@ With no conflict, or with the sum in place of the link, all of them are Baseline
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import optax
 
 from fairjax import gradients
 from fairjax.core.types import Components, Model, Objective, PyTree, Recipe
-from fairjax.gradients import at_representation, route, sum_rows
+from fairjax.gradients import REGISTRY, LinkEntry, at_representation, route, sum_rows
 from fairjax.methods.context import Context, lam_range, weight_range
 from fairjax.objectives import per_task
-
-ON_TRUNK = (
-    "aligned_mtl",
-    "cagrad",
-    "conflict_free",
-    "dualproj",
-    "graddrop",
-    "gradvac",
-    "imtl_g",
-    "mgda",
-    "nash_mtl",
-    "pcgrad",
-    "upgrad",
-)
-ON_LOSSES = ("dwa", "famo", "gradnorm", "imtl_l", "random_weighting", "uncertainty")
-PERIOD = 64  # steps over which DWA takes a loss
 
 
 def aggregated(
@@ -44,7 +31,8 @@ def aggregated(
       name: of the method.
       split: accuracy and fairness as rows of their own (2T rows) or one row per task.
       transform: from K and the optimizer to the whole transformation.
-      weigh: from the model and the rows' objective to the objective that is trained, when weights are found inside it.
+      weigh: from the model and the rows' objective to the objective that is trained, when weights
+        are found inside it.
     """
 
     def make(context: Context) -> Recipe:
@@ -93,12 +81,14 @@ def _on_losses(link: Callable) -> Callable:
     )
 
 
-def _transform(name: str) -> Callable:
-    if name == "famo":
-        return lambda rows, optimizer: gradients.famo(rows, optimizer)
-    if name == "dwa":
-        return _on_losses(lambda rows, **how: gradients.dwa(rows, every=PERIOD, **how))
-    return (_on_trunk if name in ON_TRUNK else _on_losses)(getattr(gradients, name))
+def _transform(entry: LinkEntry) -> Callable:
+    """The chain of a link of the family: from K and the optimizer to the whole transformation."""
+    factory = partial(entry.factory, **entry.constants)
+    if entry.owns_optimizer:
+        return factory
+    if entry.weighs == "gradients":
+        return _on_trunk(factory)
+    return _on_losses(factory)
 
 
 def _summed(rows: int, optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
@@ -114,14 +104,13 @@ def _surgery(rows: int) -> optax.GradientTransformationExtraArgs:
 
 
 def _family() -> dict[str, Callable[[Context], Recipe]]:
-    found = {"fairness_surgery": aggregated("fairness_surgery", True, _on_trunk(_surgery))}
+    links = {name: entry for name, entry in REGISTRY.items() if entry.weighs != "nothing"}
+    recipes = {"fairness_surgery": aggregated("fairness_surgery", True, _on_trunk(_surgery))}
     for split, suffix in ((False, ""), (True, "_split")):
-        found[f"mgda_ub{suffix}"] = aggregated(f"mgda_ub{suffix}", split, _summed, _ub)
-        found |= {
-            name + suffix: aggregated(name + suffix, split, _transform(name))
-            for name in ON_TRUNK + ON_LOSSES
-        }
-    return dict(sorted(found.items()))
+        recipes[f"mgda_ub{suffix}"] = aggregated(f"mgda_ub{suffix}", split, _summed, _ub)
+        for name, entry in links.items():
+            recipes[name + suffix] = aggregated(name + suffix, split, _transform(entry))
+    return dict(sorted(recipes.items()))
 
 
 AGGREGATED = _family()
