@@ -1,4 +1,5 @@
-"""Every link against one table of demands: transformations, number formats, chains, other people's train states, guards."""
+"""Every link against one table of demands: transformations, number formats, chains, other people's
+train states, guards."""
 
 from __future__ import annotations
 
@@ -125,7 +126,7 @@ def constants(tree):
     return [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
 
 
-# ---------------------------------------------------------------------------------------------------- transformations
+# ---- transformations ----
 
 
 @every
@@ -250,7 +251,7 @@ def test_states_are_told_apart_and_hold_what_they_say(name):
         )
 
 
-# ---------------------------------------------------------------------------------------------------- chains
+# ---- chains ----
 
 REST = {
     "adam": lambda: optax.adam(1e-2),
@@ -470,7 +471,7 @@ def test_on_an_equinox_module(name):
         same([after.trunk, after.heads], [want["trunk"], want["heads"]], atol=1e-4)
 
 
-# ---------------------------------------------------------------------------------------------------- guards
+# ---- guards ----
 
 
 @every
@@ -566,7 +567,7 @@ def test_links_that_need_losses_say_so(name):
         tx.update(ROWS, tx.init(PARAMS), PARAMS)
 
 
-# ---------------------------------------------------------------------------------------------------- granularity
+# ---- granularity ----
 
 
 @pytest.mark.parametrize("name", ["pcgrad_ascending", "mgda", "upgrad", "dwa", "gradnorm"])
@@ -635,7 +636,7 @@ def test_every_link_of_the_family_is_in_the_table():
     assert set(gradients.REGISTRY) <= set(CASES)
 
 
-# ---------------------------------------------------------------------------------------------------- documentation
+# ---- documentation ----
 
 
 family = pytest.mark.parametrize("name", gradients.REGISTRY)
@@ -643,7 +644,8 @@ family = pytest.mark.parametrize("name", gradients.REGISTRY)
 
 @family
 def test_a_signature_names_every_argument(name):
-    """As ``help``, editors and type checkers see it: no ``**kwargs``, all annotated, all explained."""
+    """As ``help``, editors and type checkers see it: no ``**kwargs``, all annotated, all
+    explained."""
     factory = gradients.REGISTRY[name].factory
     parameters = inspect.signature(factory).parameters
     doc = inspect.getdoc(factory)

@@ -94,11 +94,7 @@ def link(
             key = jax.random.fold_in(jax.random.key(seed), state.count)
 
         groups = _groups_of_leaves(updates, per)
-        raw_grams = _grams(updates, groups, measure)
-        # A NaN or an infinity anywhere in a row is one in the row's squared norm.
-        squared_norms = jnp.diagonal(raw_grams, axis1=1, axis2=2)
-        finite = jnp.all(jnp.isfinite(squared_norms), axis=0)
-        grams = jnp.where(finite[:, None] & finite[None, :], raw_grams, 0.0)
+        grams, finite = _quarantine(_grams(updates, groups, measure))
         if values is not None:
             values = jnp.where(finite, jnp.asarray(values, grams.dtype), 0.0)
 
@@ -172,6 +168,14 @@ def _grams(rows: PyTree, groups: list[list[int]], measure: Callable[[tuple], boo
             )
         grams.append(gram(leaves))
     return jnp.stack(grams).astype(_accumulator_dtype(rows))
+
+
+def _quarantine(grams: Array) -> tuple[Array, Array]:
+    """The Gram matrices without rows that are not finite, and which rows are finite, ``[K]``."""
+    # A NaN or an infinity anywhere in a row is one in the row's squared norm.
+    squared_norms = jnp.diagonal(grams, axis1=1, axis2=2)
+    finite = jnp.all(jnp.isfinite(squared_norms), axis=0)
+    return jnp.where(finite[:, None] & finite[None, :], grams, 0.0), finite
 
 
 def _weigh(

@@ -33,10 +33,10 @@ def check_rows(rows: PyTree, params: PyTree | None, expected: int | None = None)
         name = f"rows{jax.tree_util.keystr(path)}"
         if row.ndim != jnp.ndim(param) + 1 or row.shape[1:] != jnp.shape(param):
             raise ValueError(
-                f"{name} has shape {row.shape}, expected (K, *{jnp.shape(param)}): one "
-                "gradient per loss along a leading axis, as value_and_rows gives. Updates of the "
-                "parameters' own shape mean that the rows were summed, or that another transformation stands "
-                "before the aggregator; it must come first."
+                f"{name} has shape {row.shape}, expected (K, *{jnp.shape(param)}): one gradient "
+                "per loss along a leading axis, as value_and_rows gives. Updates of the "
+                "parameters' own shape mean that the rows were summed, or that another "
+                "transformation stands before the aggregator; it must come first."
             )
         if count is None:
             count = row.shape[0]

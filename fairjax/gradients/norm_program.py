@@ -10,7 +10,7 @@ becomes a variable n, and the problem a second-order cone program::
     min  linear' w + reach n           with  w >= 0,  sum w = 1,  n >= ||w||_G
 
 Multipliers are z for ``w >= 0``, y for the sum, and ``(t, -a)`` for the cone, which is its own
-dual. A minimum meets
+dual under the product ``n t - w' G a``. A minimum meets::
 
     (1)  linear + G a = z + y,   reach = t           the gradients by w and by n
     (2)  w, z >= 0,   n >= ||w||_G,   t >= ||a||_G   both sides are feasible
@@ -18,11 +18,11 @@ dual. A minimum meets
 
 The dual is therefore ``max_a min_i (linear + G a)_i`` with ``||a||_G <= reach``.
 
-One step is Newton's step for (1) and the linearised (3), with the right sides of (3) at a tenth of
-the mean gap. For the weights the linearised (3) is ``z + dz + (z / w) dw = aim / w``. For the cone
-it is, in Nesterov and Todd's scaling::
+One step is Newton's step for (1) and the linearised (3), with the right sides of (3) at mu, a tenth
+of the mean gap. For the weights the linearised (3) is ``z + dz + (z / w) dw = mu / w``. For the
+cone it is, in Nesterov and Todd's scaling::
 
-    (t, -a) + (dt, -da) + H (dn, dw) = aim (n, -w) / (n^2 - w' G w)
+    (t, -G a) + (dt, -G da) + H (dn, dw) = mu (n, -G w) / (n^2 - w' G w)
 
 Let p and q be the square roots of ``n^2 - w' G w`` and ``t^2 - a' G a``. The scaling point is the
 middle of the two sides, each at depth 1::
@@ -30,8 +30,8 @@ middle of the two sides, each at depth 1::
     (b_n, b) = (n / p + t / q, w / p + a / q) / sqrt(2 + 2 (n t - w' G a) / (p q))
     H = (q / p) (2 v v' - diag(1, -G)),   v = (b_n, -G b)
 
-H is written in the coordinates ``(n, w)``, as products with ``(n, R w)`` for ``G = R' R``; R itself
-is never needed. Then dz, da and dt are put into (1), which leaves one system of K + 1 equations for
+This is the scaling of the ordinary cone ``n >= ||R w||`` for ``G = R' R``, written such that R is
+never needed. Then dz, da and dt are put into (1), which leaves one system of K + 1 equations for
 ``(dw, dn)``, and y follows from the sum.
 
 Reference:
@@ -78,9 +78,7 @@ def min_with_norm(
 ) -> tuple[Array, Array, Array]:
     """``min linear' w + reach ||w||_G`` on the simplex over the free rows; all of order one.
 
-    ``||w||_G^2 = w' G w``.
-
-    The file's docstring derives the steps.
+    ``||w||_G^2 = w' G w``. The file's docstring derives the steps.
 
     Args:
       gram: G, ``[K, K]``.
@@ -143,7 +141,7 @@ def _newton_change(program: _Program, point: _Point) -> _Point:
     depth = _depth(gram, n, w)
     dual_depth = _depth(gram, t, a)
     cone_gap = n * t - w @ gram @ a
-    aim = SHRINK * (jnp.sum(mask * w * z) + cone_gap) / (jnp.sum(mask) + 1)
+    mu = SHRINK * (jnp.sum(mask * w * z) + cone_gap) / (jnp.sum(mask) + 1)
 
     # The scaling point (b_n, b), and H = scale (2 v v' - diag(1, -G)). The entry of n is last.
     p = jnp.sqrt(depth)
@@ -161,8 +159,8 @@ def _newton_change(program: _Program, point: _Point) -> _Point:
     # The system for (dw, dn) after dz, da and dt are eliminated.
     diagonal = jnp.append(jnp.where(free, z / positive_w, 1.0), 0.0)
     in_sum = jnp.append(mask, 0.0)
-    right_w = jnp.where(free, aim / positive_w - linear - aim * (gram @ w) / depth, 0.0)
-    right_n = aim * n / depth - reach
+    right_w = jnp.where(free, mu / positive_w - linear - mu * (gram @ w) / depth, 0.0)
+    right_n = mu * n / depth - reach
     right = jnp.append(right_w, right_n) + y * in_sum
     move, move_per_y = solve_two(cone_hessian + jnp.diag(diagonal), right, in_sum)
     slope = in_sum @ move_per_y
@@ -176,9 +174,9 @@ def _newton_change(program: _Program, point: _Point) -> _Point:
     return _Point(
         w=dw,
         n=dn,
-        z=jnp.where(free, aim / positive_w - z - z / positive_w * dw, 0.0),
-        a=aim * w / depth - a + scale * (dw - 2.0 * b * toward),
-        t=aim * n / depth - t - scale * (2.0 * b_n * toward - dn),
+        z=jnp.where(free, mu / positive_w - z - z / positive_w * dw, 0.0),
+        a=mu * w / depth - a + scale * (dw - 2.0 * b * toward),
+        t=mu * n / depth - t - scale * (2.0 * b_n * toward - dn),
         y=dy,
     )
 

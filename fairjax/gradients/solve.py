@@ -1,9 +1,7 @@
 """Small convex problems over K weights, solved by a fixed number of interior-point steps.
 
-They run under vmap, jit and scan.
-
-There is no host solver and no early exit. If a problem needs more steps than it gets, the residual
-tells it.
+They run under vmap, jit and scan, so there is no host solver and no early exit. If a problem needs
+more steps than it gets, the residual shows it.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ class Pace(NamedTuple):
     """Losses over periods of steps."""
 
     total: Array  # [K], sum of this period
-    seen: Array  # [K], steps of this period with the row present
+    steps: Array  # [K], those of this period with the row present
     last: Array  # [K], mean of the last period
     before: Array  # [K], mean of the period before it
     step: Array  # []
@@ -32,7 +32,7 @@ def dwa_rule(*, every: Array | int, temperature: Array | float = 2.0) -> Rule:
     def init(rows: int) -> Pace:
         return Pace(
             total=jnp.zeros(rows),
-            seen=jnp.zeros(rows),
+            steps=jnp.zeros(rows),
             last=jnp.zeros(rows),
             before=jnp.zeros(rows),
             step=jnp.zeros((), jnp.int32),
@@ -52,13 +52,13 @@ def dwa_rule(*, every: Array | int, temperature: Array | float = 2.0) -> Rule:
 def _record(memory: Pace, values: Array, is_present: Array, every: Array | int) -> Pace:
     """The memory after one more step; at the end of a period its mean becomes the last one."""
     total = memory.total + jnp.where(is_present, values, 0.0)
-    seen = memory.seen + is_present
+    steps = memory.steps + is_present
     step = memory.step + 1
     is_end = step % every == 0
-    mean = jnp.where(seen > 0, divide(total, seen), memory.last)
+    mean = jnp.where(steps > 0, divide(total, steps), memory.last)
     return Pace(
         total=jnp.where(is_end, 0.0, total),
-        seen=jnp.where(is_end, 0.0, seen),
+        steps=jnp.where(is_end, 0.0, steps),
         last=jnp.where(is_end, mean, memory.last),
         before=jnp.where(is_end, memory.last, memory.before),
         step=step,
