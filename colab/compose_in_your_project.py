@@ -112,7 +112,7 @@ class Flat(nnx.Module):
 # %% [markdown]
 # Two lines differ from ordinary training. `fairjax.value_and_rows` stands where `nnx.value_and_grad` stood and gives
 # *rows*: the parameters' tree with one gradient per loss along a leading axis. `pcgrad(rows=2)` makes one update of
-# them; `adamw` and `nnx.Optimizer` never notice. (`checked` asks once, at the start, whether the chain is in the right
+# them; `adamw` and `nnx.Optimizer` never notice. (`validated` asks once, at the start, whether the chain is in the right
 # order.)
 
 
@@ -383,7 +383,7 @@ def told(attempt):
 
 
 # %% [markdown]
-# **`adam` before the link.** optax would let it pass, with moments of a shape nobody wanted. `checked` looks at the
+# **`adam` before the link.** optax would let it pass, with moments of a shape nobody wanted. `validated` looks at the
 # shapes when the optimizer is initialised, which costs one tracing and nothing afterwards.
 
 # %%

@@ -1,4 +1,5 @@
-"""Rows of gradients against jax.jacrev, the links that turn them into updates, and the mistakes they refuse."""
+"""Rows of gradients against jax.jacrev, the links that turn them into updates, and the mistakes
+they refuse."""
 
 from __future__ import annotations
 
@@ -47,7 +48,7 @@ def close(got, want, **tolerance):
     )
 
 
-# ------------------------------------------------------------------------------------------------- rows
+# ---- rows ----
 
 
 @pytest.mark.parametrize("as_array", [False, True])
@@ -80,7 +81,7 @@ def test_rows_keep_the_dtype_of_their_parameters():
     )
 
 
-# ------------------------------------------------------------------------------------------------- links
+# ---- links ----
 
 
 def update(transform, rows=ROWS, params=PARAMS, **extra):
@@ -174,7 +175,7 @@ def test_a_chain_runs_under_jit_and_scan_and_half_precision():
     close(jax.tree.map(lambda a: a.astype(jnp.float32), small), params, rtol=0.1, atol=0.1)
 
 
-# ---------------------------------------------------------------------------------------------- refusals
+# ---- refusals ----
 
 
 def test_updates_shaped_like_params_are_refused():
@@ -232,7 +233,7 @@ def test_rows_are_counted():
     assert check_rows(ROWS, PARAMS) == 3
 
 
-# ---------------------------------------------------------------------------------------------- Adagrad
+# ---- Adagrad ----
 
 
 def test_summed_adagrad_on_means_is_the_papers_adagrad_on_sums():
@@ -256,7 +257,7 @@ def test_summed_adagrad_leaves_what_has_no_gradient():
     np.testing.assert_array_equal(updates, 0.0)
 
 
-# ------------------------------------------------------------------------------------- rows cost nothing
+# ---- rows cost nothing ----
 
 
 def test_a_routed_step_costs_what_the_fused_loss_costs():

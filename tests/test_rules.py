@@ -1,4 +1,5 @@
-"""Rules in task space: published numbers, the laws each paper claims, and another library's answers."""
+"""Rules in task space: published numbers, the laws each paper claims, and another library's
+answers."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from fairjax import gradients
 from fairjax.gradients import Rule
 from fairjax.gradients.gram_matrix import combine, gram
-from fairjax.gradients.rules.balance import gradnorm_gradient
+from fairjax.gradients.rules._gradnorm import gradnorm_gradient
 
 INF = float("inf")
 J = np.array([[-4.0, 1, 1], [6, 1, 1]])
@@ -101,7 +102,8 @@ def weights_of(
 
 
 def steady(name: str, jacobians: np.ndarray) -> np.ndarray:
-    """Those of the Jacobians for which a rule has one answer that rounding does not change: rows independent, if need be."""
+    """Those of the Jacobians for which a rule has one answer that rounding does not change: rows
+    independent, if need be."""
     independent = [np.linalg.matrix_rank(x, 1e-3 * np.linalg.norm(x)) == len(x) for x in jacobians]
     return jacobians[independent] if CASES[name].jumps else jacobians
 
@@ -115,7 +117,7 @@ def longest(jacobians: np.ndarray) -> np.ndarray:
     return np.linalg.norm(jacobians, axis=2).max(axis=1)
 
 
-# ------------------------------------------------------------------------------------------------ published numbers
+# ---- published numbers ----
 
 PUBLISHED = {
     "mean_rows": (1, 1, 1),
@@ -214,7 +216,7 @@ def test_pcgrad_descending_differs():
     )
 
 
-# ------------------------------------------------------------------------------------------------ laws
+# ---- laws ----
 
 SHAPES = ((2, 3), (4, 11), (9, 6))
 KINDS = ("free", "strong", "weak", "none")
@@ -225,8 +227,8 @@ def jacobians(
 ) -> np.ndarray:
     """``[N, K, P]`` of a rank (for ``free``), or by the kind of stationarity.
 
-    ``strong``: positive weights make the rows add up to 0. ``weak``: only weights with zeros among them do. ``none``: none
-    do, some direction has a product of at least 0.3 with every row.
+    ``strong``: positive weights make the rows add up to 0. ``weak``: only weights with zeros among
+    them do. ``none``: none do, some direction has a product of at least 0.3 with every row.
     """
     (k, p), rng = shape, np.random.default_rng(seed)
     a = rng.normal(size=(count, k, p))
@@ -353,7 +355,8 @@ def test_stays_where_strongly_stationary(name, of):
 
 @pytest.mark.parametrize("name", ["upgrad", "dualproj", "aligned_mtl"])
 def test_preferences(name):
-    """All the preference on one row: UPGrad and DualProj project that row. UPGrad and Aligned-MTL are linear in it."""
+    """All the preference on one row: UPGrad and DualProj project that row. UPGrad and Aligned-MTL
+    are linear in it."""
     j, p = jacobians("none", (4, 6), 4, 7)[0], np.array([0.1, 0.2, 0.3, 0.4])
     with double():
         g = jnp.asarray(j @ j.T)
@@ -407,7 +410,8 @@ def projections(g):
 @law
 @given(of=drawn())
 def test_projections_meet_their_conditions(name, of):
-    """``v >= p``, ``G v >= 0``, ``(v - p)' G v = 0``, for each row of UPGrad and for DualProj's mean."""
+    """``v >= p``, ``G v >= 0``, ``(v - p)' G v = 0``, for each row of UPGrad and for DualProj's
+    mean."""
     j = jacobians(*of)
     (n, k), g = j.shape[:2], j @ j.swapaxes(1, 2)
     if name == "upgrad":
@@ -431,7 +435,8 @@ def test_projections_meet_their_conditions(name, of):
 @law
 @given(of=drawn())
 def test_cagrad_goes_where_the_least_product_is_largest(c, of):
-    """Within ``c ||g_0||`` of the mean row, and by duality the gain is the least ``<g_w, g_0> + c ||g_0|| ||g_w||``."""
+    """Within ``c ||g_0||`` of the mean row, and by duality the gain is the least
+    ``<g_w, g_0> + c ||g_0|| ||g_w||``."""
     j = jacobians(*of)
     g0 = j.mean(axis=1)
     reach = c * np.linalg.norm(g0, axis=1)
@@ -486,7 +491,8 @@ def test_nash_solves_its_equation(of):
 @law
 @given(of=drawn(("free",)))
 def test_equal_projections_and_equal_cosines(of):
-    """IMTL-G and ConFIG: the products of u with all unit rows are one number, where the rows are independent."""
+    """IMTL-G and ConFIG: the products of u with all unit rows are one number, where the rows are
+    independent."""
     j = jacobians(*of)
     j = j[[np.linalg.cond(x @ x.T) < 1e6 for x in j]]
     if len(j):
@@ -504,7 +510,8 @@ def test_equal_projections_and_equal_cosines(of):
 @law
 @given(of=drawn(("free",)))
 def test_aligned_rows_are_orthogonal_and_of_one_length(of):
-    """``w(p)`` is linear in p; the rows ``w(e_k) J`` are what Aligned-MTL turns the gradients into."""
+    """``w(p)`` is linear in p; the rows ``w(e_k) J`` are what Aligned-MTL turns the gradients
+    into."""
     j = jacobians(*of)
     j = j[[np.linalg.cond(x @ x.T) < 1e6 for x in j]]
     for x in j[:2]:
@@ -559,7 +566,8 @@ def test_gram_form_of_pcgrad_is_its_vector_form(of):
 
 
 def test_pcgrad_draws_an_order_for_each_row():
-    """With three rows there are two orders per row: all eight sums turn up, each one that a vector form gives."""
+    """With three rows there are two orders per row: all eight sums turn up, each one that a vector
+    form gives."""
     j = np.random.default_rng(5).normal(size=(3, 2))
     j[1], j[2] = -j[0] + 0.5 * j[1], -j[0] - 0.5 * j[1]
     rule = gradients.pcgrad.rule()
@@ -573,7 +581,7 @@ def test_pcgrad_draws_an_order_for_each_row():
     assert got == {tuple(np.round(vector_pcgrad(j, order), 6)) for order in orders}
 
 
-# ------------------------------------------------------------------------------------------------ absent rows, one row
+# ---- absent rows, one row ----
 
 
 @pytest.mark.parametrize("name", [n for n in CASES if n != "pcgrad"])  # its order is drawn
@@ -607,7 +615,7 @@ def test_a_row_twice(name):
     assert np.isfinite(u).all() and np.linalg.norm(u, axis=1).min() > 1e-2
 
 
-# ------------------------------------------------------------------------------------------------ weights from losses
+# ---- weights from losses ----
 
 
 def test_dwa_follows_the_ratio_of_periods():
@@ -653,7 +661,8 @@ def test_dwa_does_not_count_steps_without_labels():
     ],
 )
 def test_learned_weights_descend_their_loss(name, loss):
-    """Adam's first moment is a tenth of the gradient; run long, ``w = 1 / (2 L)`` and ``w = 1 / L``."""
+    """Adam's first moment is a tenth of the gradient; run long, ``w = 1 / (2 L)`` and
+    ``w = 1 / L``."""
     rule, values = getattr(gradients, name).rule(learning_rate=0.05), jnp.asarray([2.0, 0.5])
     start = rule.init(2)
     w, memory, _ = rule.weights(jnp.eye(2), values, start, None)
@@ -717,7 +726,8 @@ def test_random_weights_are_on_the_simplex_and_even_on_average():
 
 
 def test_mgda_normalisations():
-    """Divided by its length or loss, each row; the weights are then given to the rows as they came."""
+    """Divided by its length or loss, each row; the weights are then given to the rows as they
+    came."""
     j = np.array([[3.0, 0.0], [0.0, 1.0]])
     g, values = jnp.asarray(j @ j.T, jnp.float32), jnp.asarray([2.0, 5.0])
     for name, by in (("none", [1, 1]), ("l2", [3, 1]), ("loss", [2, 5]), ("loss+", [6, 5])):
@@ -750,7 +760,7 @@ def test_impossible_constants_are_refused(make, says):
         make()
 
 
-# ------------------------------------------------------------------------------------------------ Gram matrix and sums
+# ---- Gram matrix and sums ----
 
 
 @pytest.mark.parametrize("columns", [32 * 2048, 32 * 2048 + 5])
@@ -790,7 +800,7 @@ def test_a_row_of_weight_zero_may_hold_anything():
     np.testing.assert_array_equal(combine(jnp.asarray([3.0, 0.0]), leaf), [3.0, 6.0])
 
 
-# ------------------------------------------------------------------------------------------------ TorchJD
+# ---- TorchJD ----
 
 FIXTURE = Path(__file__).with_name("fixtures") / "torchjd.npz"
 PEER = {

@@ -1,4 +1,5 @@
-"""The toy problem of the experiments: its losses against float64, its Pareto set, and who gets there."""
+"""The toy problem of the experiments: its losses against float64, its Pareto set, and who gets
+there."""
 
 from __future__ import annotations
 
@@ -63,7 +64,8 @@ def test_the_bottom_of_a_valley_is_cut(toy):
 
 
 def test_pareto_set(toy, pareto):
-    """Its middle is the published -8.3552; no random point of the plane is better in both losses than a point of it."""
+    """Its middle is the published -8.3552; no random point of the plane is better in both losses
+    than a point of it."""
     np.testing.assert_allclose(pareto[14], [0.0, -8.3552], atol=2e-4)
     np.testing.assert_allclose(pareto[[0, -1], 0], [-7.0, 7.0], atol=1e-4)
     front = np.array([published(*p) for p in pareto])

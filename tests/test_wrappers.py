@@ -52,7 +52,7 @@ def same(one, two, **how):
     )
 
 
-# ---------------------------------------------------------------------------------------------------- rows
+# ---- rows ----
 
 
 @pytest.mark.parametrize("mode", ["unroll", "vmap", "map"])
@@ -114,7 +114,7 @@ def test_rows_through_the_representation_are_the_rows():
     same(z_rows[1], jax.grad(lambda z: at_z({**PARAMS, "trunk": z}, X)[1])(z))
 
 
-# ---------------------------------------------------------------------------------------------------- MGDA-UB
+# ---- MGDA-UB ----
 
 
 def test_weights_at_the_representation_are_those_of_its_gradients():
@@ -145,7 +145,7 @@ def test_weights_at_the_representation_are_those_of_its_gradients():
     same((value, gradient), expected, rtol=1e-3, atol=1e-5)
 
 
-# ---------------------------------------------------------------------------------------------------- GradDrop, FAMO
+# ---- GradDrop, FAMO ----
 
 
 def test_graddrop_keeps_one_sign_with_its_probability():
@@ -215,7 +215,7 @@ def test_famo_looks_after_the_whole_step_and_cuts_it():
         tx.update(jnp.eye(2), tx.init(params), params, values=jnp.ones(2))
 
 
-# ---------------------------------------------------------------------------------------------------- wrappers
+# ---- wrappers ----
 
 
 def test_observe_hands_rows_on_and_tells_their_angles():
@@ -271,7 +271,7 @@ def test_adam_before_the_aggregator_is_told():
     assert len(link_states(right.init(PARAMS))) == 2
 
 
-# ---------------------------------------------------------------------------------------------------- in training
+# ---- in training ----
 
 
 def setup_of(**how) -> Context:
@@ -385,4 +385,4 @@ def test_check_chain_lets_extra_arguments_pass():
 
     tx = optax.GradientTransformationExtraArgs(lambda p: (), update)
     check_chain(tx, (), PARAMS, 2, batch=data, memory=jnp.zeros(()))
-    assert spec and "checked" in fairjax.__all__
+    assert spec and "validated" in fairjax.__all__

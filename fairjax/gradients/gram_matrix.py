@@ -1,7 +1,7 @@
-"""Rows in task space: the Gram matrix of K gradients, and the sum that weights make of them.
+"""The Gram matrix of K gradients, and the sum that weights make of them.
 
-Rows are a pytree whose leaves are ``[K, ...]``. Whatever the rows are in, products are accumulated in float32 or better;
-no leaf is ever copied into one long vector.
+Rows are a pytree whose leaves are ``[K, ...]``. Products are accumulated in float32 or better,
+whatever the dtype of the rows. No leaf is ever copied into one long vector.
 """
 
 from __future__ import annotations
@@ -19,14 +19,20 @@ CHUNK = 2048  # columns that stay in a CPU's cache while all rows are multiplied
 
 
 def gram(leaves: Sequence[Array]) -> Array:
-    """``G_ij = <g_i, g_j>`` summed over leaves ``[K, ...]``; ``[K, K]`` in float32, or float64 for float64 rows."""
+    """``G_ij = <g_i, g_j>`` summed over leaves ``[K, ...]``.
+
+    It is ``[K, K]`` in float32, or in float64 for float64 rows.
+    """
     total = 0.0
-    for g in leaves:
-        flat = g.reshape(g.shape[0], -1)
+    for leaf in leaves:
+        flat = leaf.reshape(leaf.shape[0], -1)
         if flat.shape[1] < 16 * CHUNK:
             total = total + _products(flat)
-        else:  # one product of few long rows takes a CPU two to six times as long as one of pieces at a time
-            total = total + jax.lax.platform_dependent(flat, cpu=_in_pieces, default=_products)
+        else:
+            # On a CPU, one product of few long rows takes two to six times as long as pieces.
+            total = total + jax.lax.platform_dependent(
+                flat, cpu=_products_of_pieces, default=_products
+            )
     return total
 
 
@@ -40,47 +46,82 @@ def _products(flat: Array) -> Array:
     )
 
 
-def _in_pieces(flat: Array) -> Array:
-    """As :func:`_products`, CHUNK columns at a time; the last piece overlaps, since a slice for the rest copies all rows."""
+def _products_of_pieces(flat: Array) -> Array:
+    """As :func:`_products`, CHUNK columns at a time.
+
+    The last piece overlaps the piece before it and drops the columns that were added already. A
+    shorter slice for the remaining columns would copy all rows.
+    """
     columns = flat.shape[1]
+    piece_count = -(-columns // CHUNK)
 
-    def add(i, total):
-        begin = jnp.minimum(i * CHUNK, columns - CHUNK)
-        piece = jax.lax.dynamic_slice_in_dim(flat, begin, CHUNK, axis=1)
-        return total + _products(jnp.where(begin + jnp.arange(CHUNK) >= i * CHUNK, piece, 0))
+    def add_piece(i, total):
+        start = jnp.minimum(i * CHUNK, columns - CHUNK)
+        piece = jax.lax.dynamic_slice_in_dim(flat, start, CHUNK, axis=1)
+        is_new = start + jnp.arange(CHUNK) >= i * CHUNK
+        return total + _products(jnp.where(is_new, piece, 0))
 
-    return jax.lax.fori_loop(0, -(-columns // CHUNK), add, jnp.zeros_like(_products(flat[:, :1])))
+    zeros = jnp.zeros_like(_products(flat[:, :1]))
+    return jax.lax.fori_loop(0, piece_count, add_piece, zeros)
 
 
 def add_rows(rows: Sequence[Array]) -> Array:
-    """The sum of K arrays, one pass over memory; ``jnp.sum`` over a leading axis takes ten times as long on a CPU."""
+    """The sum of K arrays in one pass over memory.
+
+    ``jnp.sum`` over a leading axis takes ten times as long on a CPU.
+    """
     return functools.reduce(jnp.add, rows)
 
 
 def combine(weights: Array, rows: Array) -> Array:
-    """``sum_k w_k g_k`` for one leaf ``[K, ...]``, in its own dtype; a row of weight 0 may hold anything, NaN too."""
-    kind = jnp.promote_types(rows.dtype, jnp.float32)
-    # row by row: a select before a product would copy all rows
-    parts = [
-        jnp.where(weights[k] != 0, weights[k].astype(kind) * rows[k].astype(kind), 0)
-        for k in range(rows.shape[0])
-    ]
-    return add_rows(parts).astype(rows.dtype)
+    """``sum_k w_k g_k`` for one leaf ``[K, ...]``, in its own dtype.
+
+    A row of weight 0 may hold anything, NaN too.
+    """
+    dtype = jnp.promote_types(rows.dtype, jnp.float32)
+    terms = []
+    # Row by row: a select before a product of all rows would copy all rows.
+    for k in range(rows.shape[0]):
+        product = weights[k].astype(dtype) * rows[k].astype(dtype)
+        terms.append(jnp.where(weights[k] != 0, product, 0))
+    return add_rows(terms).astype(rows.dtype)
+
+
+def row_norms(gram: Array) -> Array:
+    """``||g_k||``, ``[K]``."""
+    return jnp.sqrt(jnp.diagonal(gram))
+
+
+def norm_of_sum(gram: Array, weights: Array) -> Array:
+    """``||sum_k w_k g_k||``, a scalar; 0 where rounding makes the square ``w' G w`` negative."""
+    return jnp.sqrt(jnp.maximum(weights @ gram @ weights, 0.0))
 
 
 def cosines(gram: Array) -> Array:
     """``cos(g_i, g_j)``, ``[K, K]``; 0 where a row is zero."""
-    norm = jnp.sqrt(jnp.diagonal(gram))
+    norm = row_norms(gram)
     return divide(divide(gram, norm[:, None]), norm[None, :])
 
 
 def normalised(gram: Array) -> tuple[Array, Array]:
-    """``(G / s, s)`` with the largest squared norm s, so that a rule sees numbers of order one; s is 1 when all are 0."""
+    """``(G / s, s)`` with the largest squared norm s; s is 1 when all are 0.
+
+    A rule then sees numbers of order one.
+    """
     largest = jnp.max(jnp.diagonal(gram))
     scale = jnp.where(largest > 0, largest, 1.0)
     return gram / scale, scale
 
 
 def present(gram: Array) -> Array:
-    """Which rows are there, ``[K]`` bool: not zero (a task without labels in a batch), not quarantined."""
+    """Which rows are present, ``[K]`` bool.
+
+    A row is absent (zero) if its task has no labels in the batch, or if it is quarantined.
+    """
     return jnp.diagonal(gram) > 0
+
+
+def cut_factor(length: Array, longest: Array | float) -> Array:
+    """The factor, 1 at most, that makes a vector of this length at most ``longest`` long."""
+    factor = longest / jnp.where(length > 0, length, 1.0)
+    return jnp.where(length > longest, factor, 1.0)

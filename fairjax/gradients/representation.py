@@ -1,4 +1,4 @@
-"""Weights found at the representation: one trunk pass whatever the number of rows (MGDA-UB)."""
+"""Weights found at the representation: one pass through the trunk for all rows (MGDA-UB)."""
 
 from __future__ import annotations
 
@@ -14,36 +14,44 @@ from fairjax.gradients.task_space import Rule
 
 
 def at_representation(model: Model, losses: Callable[[Model], Objective], rule: Rule) -> Objective:
-    """One row, ``sum_k w_k L_k``, with weights from the gradients with respect to ``z = represent(trunk, x)``.
+    """One row, ``sum_k w_k L_k``, with weights from gradients by ``z = represent(trunk, x)``.
 
-    The Gram matrix is that of ``dL_k / dz`` over all rows of the batch, so no gradient per row goes through the trunk,
-    and heads are weighted like the trunk. With ``mgda.rule()`` this is MGDA-UB.
+    The Gram matrix is that of ``dL_k / dz`` over all rows of the batch. Therefore no gradient per
+    loss goes through the trunk, and heads are weighted like the trunk. With ``mgda.rule()`` this is
+    MGDA-UB.
 
     Args:
       model: the model.
-      losses: the K losses as an objective of a model; it is also asked for one whose trunk is z itself.
-      rule: any rule in task space; the weights are constants of the gradient.
+      losses: from a model to the K losses as an objective. It is called a second time with a model
+        whose trunk is z.
+      rule: any rule in task space. Its weights are constants of the gradient.
+
+    Returns:
+      An objective of one row named ``"total"``.
 
     Reference:
       Sener, Koltun: Multi-task learning as multi-objective optimization, NeurIPS 2018.
     """
-    inner = losses(model._replace(represent=lambda z, x, condition=None: z))
+    losses_of_z = losses(model._replace(represent=lambda z, x, condition=None: z))
 
     def init(key: Array, data: Dataset) -> PyTree:
-        return inner.init(key, data), rule.init(len(inner.rows))
+        return losses_of_z.init(key, data), rule.init(len(losses_of_z.rows))
 
     def apply(
         params: PyTree, batch: Dataset, key: Array, memory: PyTree
     ) -> tuple[tuple[Array], PyTree]:
-        own, remembered = memory
+        loss_memory, rule_memory = memory
         z = model.represent(params["trunk"], batch.x)
 
-        def of_z(z: PyTree) -> tuple:
-            return inner.apply({"trunk": z, "heads": params["heads"]}, batch, key, own)
+        def values_at(z: PyTree) -> tuple:
+            params_at_z = {"trunk": z, "heads": params["heads"]}
+            return losses_of_z.apply(params_at_z, batch, key, loss_memory)
 
-        (values, own), rows = value_and_rows(of_z, has_aux=True)(z)
-        found = gram([jax.lax.stop_gradient(leaf) for leaf in jax.tree.leaves(rows)])
-        weights, remembered, _ = rule.weights(found, jax.lax.stop_gradient(values), remembered, key)
-        return (jnp.sum(jax.lax.stop_gradient(weights) * values),), (own, remembered)
+        (values, loss_memory), rows = value_and_rows(values_at, has_aux=True)(z)
+        leaves = [jax.lax.stop_gradient(leaf) for leaf in jax.tree.leaves(rows)]
+        constant_values = jax.lax.stop_gradient(values)
+        weights, rule_memory, _ = rule.weights(gram(leaves), constant_values, rule_memory, key)
+        total = jnp.sum(jax.lax.stop_gradient(weights) * values)
+        return (total,), (loss_memory, rule_memory)
 
     return Objective(("total",), init, apply)

@@ -1,9 +1,11 @@
 """Per-row gradients: a pytree like the parameters with a leading K axis, one gradient per loss.
 
-How they are made is a choice of cost. ``"unroll"`` takes each gradient by itself: what a route does not select is never
-computed, and no row goes through another's head, at the price of compiling K backward passes. ``"map"`` compiles one
-backward pass and runs it for ``chunk`` rows at a time: least memory. ``"vmap"`` runs it for all rows at once: K times the
-memory, and every row goes through every head, which ``experiments/bench_links.py`` shows on networks with many heads.
+The mode is a choice of cost. ``"unroll"`` takes each gradient by itself: a gradient that a route
+does not select is never computed, and no row goes through the head of another. Its price is the
+compilation of K backward passes. ``"map"`` compiles one backward pass and runs it for ``chunk``
+rows at a time: least memory. ``"vmap"`` runs it for all rows at once: K times the memory, and every
+row goes through every head. ``experiments/bench_links.py`` shows this cost on networks with many
+heads.
 """
 
 from __future__ import annotations
@@ -19,7 +21,10 @@ MODES = ("auto", "unroll", "vmap", "map")
 
 
 def rows_mode(count: int) -> str:
-    """What ``mode="auto"`` is for K rows: ``"unroll"`` up to eight, where it is soon compiled, then ``"map"``."""
+    """What ``mode="auto"`` is for K rows: ``"unroll"`` up to eight, then ``"map"``.
+
+    Up to eight backward passes compile soon.
+    """
     return "unroll" if count <= 8 else "map"
 
 
@@ -28,19 +33,19 @@ def value_and_rows(
 ) -> Callable:
     """Like ``jax.value_and_grad`` for K losses at once.
 
-    Each row is a gradient of its own, so that with two rows routed to two subtrees the compiled step costs what a single
-    fused loss costs (``"unroll"``, the choice for few rows).
+    Each row is a gradient of its own. With two rows routed to two subtrees, the compiled step
+    therefore costs what a single fused loss costs (``"unroll"``, the choice for few rows).
 
     Args:
-      losses: ``losses(params, *args) -> values``, K scalars (a tuple, or an array ``[K]``); with ``has_aux``,
-        ``(values, aux)``.
+      losses: ``losses(params, *args) -> values``, K scalars (a tuple, or an array ``[K]``); with
+        ``has_aux``, ``(values, aux)``.
       has_aux: whether ``losses`` returns something beside its values.
       mode: ``"unroll"``, ``"vmap"``, ``"map"``, or ``"auto"``: see :func:`rows_mode`.
       chunk: rows at a time in ``"map"``.
 
     Returns:
-      A function of the same arguments giving ``(values[K], rows)``, or ``((values[K], aux), rows)``; every leaf of
-      ``rows`` is ``[K, ...]``.
+      A function of the same arguments. It gives ``(values[K], rows)``, or
+      ``((values[K], aux), rows)`` with ``has_aux``. Every leaf of ``rows`` is ``[K, ...]``.
 
     Raises:
       ValueError: for an unknown mode.
@@ -49,70 +54,79 @@ def value_and_rows(
         raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
 
     def value_and_rows_fn(params: PyTree, *args):
-        def apart(p: PyTree) -> tuple:
+        def values_and_aux(p: PyTree) -> tuple:
             out = losses(p, *args)
             return out if has_aux else (out, None)
 
-        how = mode
-        if how == "auto":
-            how = rows_mode(len(jax.eval_shape(apart, params)[0]))
-        values, aux, rows = (
-            _unrolled(apart, params) if how == "unroll" else _pulled(apart, params, how, chunk)
-        )
+        chosen = mode
+        if mode == "auto":
+            values_shape, _ = jax.eval_shape(values_and_aux, params)
+            chosen = rows_mode(len(values_shape))
+        if chosen == "unroll":
+            values, aux, rows = _unrolled_rows(values_and_aux, params)
+        else:
+            values, aux, rows = _mapped_rows(values_and_aux, params, chosen, chunk)
         return ((values, aux) if has_aux else values), rows
 
     return value_and_rows_fn
 
 
-def _unrolled(losses: Callable, params: PyTree) -> tuple[Array, PyTree, PyTree]:
+def _unrolled_rows(losses: Callable, params: PyTree) -> tuple[Array, PyTree, PyTree]:
+    """One backward pass per row."""
+
     def row(k: int):
-        def scalar(p: PyTree):
+        def one_loss(p: PyTree):
             values, aux = losses(p)
             return values[k], (values, aux)
 
-        return jax.grad(scalar, has_aux=True)(params)
+        return jax.grad(one_loss, has_aux=True)(params)
 
     first, (values, aux) = row(0)
     others = [row(k)[0] for k in range(1, len(values))]
-    return (
-        jnp.stack(list(values)),
-        aux,
-        jax.tree.map(lambda *leaves: jnp.stack(leaves), first, *others),
-    )
+    rows = jax.tree.map(lambda *leaves: jnp.stack(leaves), first, *others)
+    return jnp.stack(list(values)), aux, rows
 
 
-def _pulled(losses: Callable, params: PyTree, how: str, chunk: int) -> tuple[Array, PyTree, PyTree]:
+def _mapped_rows(
+    losses: Callable, params: PyTree, mode: str, chunk: int
+) -> tuple[Array, PyTree, PyTree]:
+    """One backward pass for all rows, by ``vmap`` or by ``map``."""
+
     def stacked(p: PyTree) -> tuple[Array, PyTree]:
         values, aux = losses(p)
         return jnp.stack(list(values)), aux
 
-    values, pull, aux = jax.vjp(stacked, params, has_aux=True)
-    every = jnp.eye(values.shape[0], dtype=values.dtype)
-    pull_one = lambda e: pull(e)[0]  # noqa: E731
-    rows = (
-        jax.vmap(pull_one)(every)
-        if how == "vmap"
-        else jax.lax.map(pull_one, every, batch_size=chunk)
-    )
+    values, pull_back, aux = jax.vjp(stacked, params, has_aux=True)
+    basis = jnp.eye(values.shape[0], dtype=values.dtype)
+
+    def row(cotangent: Array) -> PyTree:
+        return pull_back(cotangent)[0]
+
+    if mode == "vmap":
+        rows = jax.vmap(row)(basis)
+    else:
+        rows = jax.lax.map(row, basis, batch_size=chunk)
     return values, aux, rows
 
 
 def rows_through(represent: Callable, losses: Callable) -> Callable:
-    """Rows by way of the representation: one pass through the trunk per row, each head's own loss through it alone.
+    """Rows by way of the representation.
+
+    Each row takes one pass through the trunk, and goes through its own head alone.
 
     Args:
       represent: ``represent(trunk, *args) -> z``.
-      losses: ``losses({"trunk": z, "heads": heads}, *args) -> K scalars``; what it is given as trunk is z already.
+      losses: ``losses({"trunk": z, "heads": heads}, *args) -> K scalars``. Its trunk is z already.
 
     Returns:
-      A function of ``params = {"trunk": ..., "heads": ...}`` and the same arguments giving ``(values[K], rows, z_rows)``,
-      ``z_rows`` being the gradients with respect to z, ``[K, ...]``.
+      A function of ``params = {"trunk": ..., "heads": ...}`` and the same arguments. It gives
+      ``(values[K], rows, z_rows)``; ``z_rows`` are the gradients with respect to z, ``[K, ...]``.
     """
 
     def rows_through_fn(params: PyTree, *args):
-        z, pull = jax.vjp(lambda trunk: represent(trunk, *args), params["trunk"])
+        z, pull_back = jax.vjp(lambda trunk: represent(trunk, *args), params["trunk"])
         values, rows = value_and_rows(losses)({"trunk": z, "heads": params["heads"]}, *args)
-        trunk = jax.vmap(lambda dz: pull(dz)[0])(rows["trunk"])
-        return values, {"trunk": trunk, "heads": rows["heads"]}, rows["trunk"]
+        trunk_rows = jax.vmap(lambda dz: pull_back(dz)[0])(rows["trunk"])
+        return values, {"trunk": trunk_rows, "heads": rows["heads"]}, rows["trunk"]
 
     return rows_through_fn

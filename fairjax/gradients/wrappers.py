@@ -1,4 +1,4 @@
-"""Around links and chains: look at rows, check the order of a chain, put an optimizer's wrapper around all of it."""
+"""Around links and chains: look at rows, check the order of a chain, wrap a whole chain."""
 
 from __future__ import annotations
 
@@ -9,69 +9,87 @@ import jax.numpy as jnp
 import optax
 
 from fairjax.core.types import PyTree
+from fairjax.gradients._link import LinkState, link
 from fairjax.gradients.rules.constant import weighted_rows
-from fairjax.gradients.task_space import LinkState, link
 
 
 def observe(
     rows: int, *, per: str | Callable[[tuple], str] = "leaf"
 ) -> optax.GradientTransformationExtraArgs:
-    """Hands the rows on as they are and keeps their cosines and conflicts in a :class:`LinkState`, leaf by leaf.
+    """Hands the rows on unchanged and keeps their cosines and conflicts in a :class:`LinkState`.
 
-    Stands before an aggregator: ``optax.chain(observe(2), pcgrad(2), optax.adam(1e-3))``.
+    It stands before an aggregator: ``optax.chain(observe(2), pcgrad(2), optax.adam(1e-3))``.
+
+    Args:
+      rows: K.
+      per: see :func:`link`.
     """
-    plain = link(weighted_rows.rule(weights=1.0), rows, per=per)
+    plain_sum = link(weighted_rows.rule(weights=1.0), rows, per=per)
 
     def update_fn(updates: PyTree, state: LinkState, params: PyTree | None = None, **extra):
         del extra
-        return updates, plain.update(updates, state, params)[
-            1
-        ]  # the sum that it makes is not used, and not computed
+        # Nobody uses the sum, so XLA does not compute it.
+        _, state = plain_sum.update(updates, state, params)
+        return updates, state
 
-    return optax.GradientTransformationExtraArgs(plain.init, update_fn)
+    return optax.GradientTransformationExtraArgs(plain_sum.init, update_fn)
 
 
 def check_chain(
     tx: optax.GradientTransformation, state: PyTree, params: PyTree, rows: int, **extra
 ) -> None:
-    """Refuse a chain that does not turn K rows into one update and leave its own state in shape; costs one tracing.
+    """Refuse a chain that does not turn K rows into one update and keep the shape of its own state.
 
-    ``optax.scale_by_adam`` before an aggregator takes K rows without complaint, and its moments grow a row axis.
+    ``optax.scale_by_adam`` before an aggregator takes K rows without complaint, and its moments
+    grow a row axis. The check costs one tracing.
+
+    Args:
+      tx: the chain.
+      state: what ``tx.init(params)`` gave.
+      params: the parameters.
+      rows: K.
+      **extra: arguments that ``tx.update`` needs beside ``values``, ``value_fn`` and ``key``, which
+        the check provides.
 
     Raises:
       ValueError: naming the part of the state that grew, or the update that did not become one.
     """
-    given = {
+    update_args = {
         "values": jnp.zeros(rows),
         "value_fn": lambda p: jnp.zeros(rows),
         "key": jax.random.key(0),
         **extra,
     }
-    stacked = jax.tree.map(
-        lambda p: jax.ShapeDtypeStruct((rows, *jnp.shape(p)), jnp.result_type(p)), params
-    )
-    updates, after = jax.eval_shape(
-        lambda r, s, p: optax.with_extra_args_support(tx).update(r, s, p, **given),
-        stacked,
-        state,
-        params,
-    )
-    for what, before, now in (
-        ("the optimizer's state", state, after),
-        ("the update", params, updates),
-    ):
-        old, new = jax.tree.leaves_with_path(before), jax.tree.leaves_with_path(now)
-        for (path, a), (_, b) in zip(old, new, strict=True):
-            if jnp.shape(a) != b.shape:
-                raise ValueError(
-                    f"{what}{jax.tree_util.keystr(path)} has shape {jnp.shape(a)} and would become {b.shape}: something "
-                    f"stands before the aggregator that turns {rows} rows into one update. The aggregator must come first "
-                    "in the chain."
-                )
+
+    def stacked_shape(leaf):
+        return jax.ShapeDtypeStruct((rows, *jnp.shape(leaf)), jnp.result_type(leaf))
+
+    def update(rows_tree, state, params):
+        return optax.with_extra_args_support(tx).update(rows_tree, state, params, **update_args)
+
+    stacked = jax.tree.map(stacked_shape, params)
+    new_update, new_state = jax.eval_shape(update, stacked, state, params)
+    _check_shapes("the optimizer's state", state, new_state, rows)
+    _check_shapes("the update", params, new_update, rows)
+
+
+def _check_shapes(subject: str, before: PyTree, after: PyTree, rows: int) -> None:
+    old_leaves = jax.tree.leaves_with_path(before)
+    new_leaves = jax.tree.leaves(after)
+    for (path, old), new in zip(old_leaves, new_leaves, strict=True):
+        if jnp.shape(old) != new.shape:
+            raise ValueError(
+                f"{subject}{jax.tree_util.keystr(path)} has shape {jnp.shape(old)} "
+                f"and would become {new.shape}: something stands before the aggregator that turns "
+                f"{rows} rows into one update. The aggregator must come first in the chain."
+            )
 
 
 def validated(tx: optax.GradientTransformation, rows: int) -> optax.GradientTransformationExtraArgs:
-    """``tx`` with :func:`check_chain` when it is initialised; :func:`fairjax.make_train` checks by itself."""
+    """``tx`` with :func:`check_chain` when it is initialised.
+
+    :func:`fairjax.make_train` checks by itself.
+    """
     inner = optax.with_extra_args_support(tx)
 
     def init_fn(params: PyTree) -> PyTree:
@@ -87,10 +105,11 @@ def wrap_chain(
 ) -> optax.GradientTransformationExtraArgs:
     """A wrapper of optax around a whole chain that begins with an aggregator.
 
-    ``around(lambda tx: optax.MultiSteps(tx, 4), chain, rows=2)`` averages rows over four steps, then aggregates;
-    ``around(lambda tx: optax.apply_if_finite(tx, 5), chain, rows=2)`` skips a step whose rows are not all finite.
-    The wrapper sees K copies of the parameters, and is told K copies of the update. Wrappers that need no rows
-    (``MultiSteps`` over finished updates, say) stand after the aggregator and need none of this.
+    ``wrap_chain(lambda tx: optax.MultiSteps(tx, 4), chain, rows=2)`` averages rows over four steps,
+    then aggregates. ``wrap_chain(lambda tx: optax.apply_if_finite(tx, 5), chain, rows=2)`` skips a
+    step whose rows are not all finite. The wrapper sees K copies of the parameters and K copies of
+    the update. Wrappers that need no rows (``MultiSteps`` over finished updates, say) stand after
+    the aggregator and need none of this.
 
     Args:
       wrap: from a transformation to a wrapped one, or to ``optax.MultiSteps``.
@@ -99,26 +118,26 @@ def wrap_chain(
     """
     inner = optax.with_extra_args_support(tx)
 
-    def one(tree: PyTree) -> PyTree:
-        return jax.tree.map(lambda a: a[0], tree)
+    def first_copy(tree: PyTree) -> PyTree:
+        return jax.tree.map(lambda leaf: leaf[0], tree)
 
     def copies(tree: PyTree) -> PyTree:
-        return jax.tree.map(lambda a: jnp.broadcast_to(a, (rows, *jnp.shape(a))), tree)
+        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (rows, *jnp.shape(leaf))), tree)
 
-    def update_stacked(updates: PyTree, state: PyTree, params: PyTree, **extra):
-        step, state = inner.update(updates, state, one(params), **extra)
-        return copies(step), state
+    def init_from_copies(params: PyTree) -> PyTree:
+        return inner.init(first_copy(params))
 
-    outer = wrap(
-        optax.GradientTransformationExtraArgs(
-            lambda stacked: inner.init(one(stacked)), update_stacked
-        )
-    )
+    def update_copies(updates: PyTree, state: PyTree, params: PyTree, **extra):
+        update, state = inner.update(updates, state, first_copy(params), **extra)
+        return copies(update), state
+
+    outer = wrap(optax.GradientTransformationExtraArgs(init_from_copies, update_copies))
+
+    def init_fn(params: PyTree) -> PyTree:
+        return outer.init(copies(params))
 
     def update_fn(updates: PyTree, state: PyTree, params: PyTree, **extra):
-        step, state = outer.update(updates, state, copies(params), **extra)
-        return one(step), state
+        update, state = outer.update(updates, state, copies(params), **extra)
+        return first_copy(update), state
 
-    return optax.GradientTransformationExtraArgs(
-        lambda params: outer.init(copies(params)), update_fn
-    )
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)

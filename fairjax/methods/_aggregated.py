@@ -11,7 +11,7 @@ import optax
 
 from fairjax import gradients
 from fairjax.core.types import Components, Model, Objective, PyTree, Recipe
-from fairjax.gradients import at_representation, route, sum_rows
+from fairjax.gradients import LinkEntry, at_representation, route, sum_rows
 from fairjax.methods.context import (
     Context,
     Method,
@@ -114,13 +114,13 @@ def fairness_surgery(notion: SweptNotions) -> Method:
     return aggregated(notion, "fairness_surgery", transform, split=True)
 
 
-def _transform(entry) -> Transform:
+def _transform(entry: LinkEntry) -> Transform:
     def transform(rows: int, optimizer: optax.GradientTransformation):
         if entry.owns_optimizer:
-            return entry.link(rows, optimizer, **entry.constants)
-        if entry.on_trunk:
-            return _on_trunk(entry.link(rows, **entry.constants), optimizer)
-        link = entry.link(rows, measure=_is_trunk, **entry.constants)
+            return entry.factory(rows, optimizer, **entry.constants)
+        if entry.weighs == "gradients":
+            return _on_trunk(entry.factory(rows, **entry.constants), optimizer)
+        link = entry.factory(rows, measure=_is_trunk, **entry.constants)
         return optax.chain(link, optimizer)
 
     return transform

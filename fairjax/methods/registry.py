@@ -23,7 +23,8 @@ def _without_notion(make: Callable[..., Method]) -> Callable[..., Method]:
 def _links() -> dict[str, Callable[..., Method]]:
     """Every gradient link, on one row per task and on rows of accuracy and of fairness."""
     methods = {}
-    for name in sorted([*gradients.REGISTRY, "mgda_ub"]):
+    links = [name for name, link in gradients.REGISTRY.items() if link.weighs != "nothing"]
+    for name in sorted([*links, "mgda_ub"]):
         make = mgda_ub if name == "mgda_ub" else partial(linked, name=name)
         methods[name] = make
         methods[f"{name}_split"] = partial(make, split=True)

@@ -1,33 +1,79 @@
-"""The family of rules, each a link by its name: ``pcgrad(rows=2)``; ``pcgrad.rule()`` is the rule in task space."""
+"""The family of links by name, each documented in its own file.
 
+``pcgrad(2)`` is the link, ``pcgrad.rule()`` its rule in task space.
+
+A new member is a file with its function, and its line in :data:`REGISTRY`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
+
+import optax
+
+from fairjax.gradients.aggregators import sum_rows
+from fairjax.gradients.rules._aligned_mtl import aligned_mtl
+from fairjax.gradients.rules._cagrad import cagrad
+from fairjax.gradients.rules._conflict_free import conflict_free
+from fairjax.gradients.rules._dualproj import dualproj
+from fairjax.gradients.rules._dwa import dwa
 from fairjax.gradients.rules._famo import famo
 from fairjax.gradients.rules._graddrop import graddrop
-from fairjax.gradients.rules._mgda import cagrad, mgda
-from fairjax.gradients.rules.balance import dwa, gradnorm, imtl_l, uncertainty
-from fairjax.gradients.rules.cone import dualproj, upgrad
+from fairjax.gradients.rules._gradnorm import gradnorm
+from fairjax.gradients.rules._gradvac import gradvac
+from fairjax.gradients.rules._imtl_g import imtl_g
+from fairjax.gradients.rules._imtl_l import imtl_l
+from fairjax.gradients.rules._mgda import mgda
+from fairjax.gradients.rules._nash_mtl import nash_mtl
+from fairjax.gradients.rules._pcgrad import pcgrad
+from fairjax.gradients.rules._projections import accuracy_first
+from fairjax.gradients.rules._uncertainty import uncertainty
+from fairjax.gradients.rules._upgrad import upgrad
 from fairjax.gradients.rules.constant import mean_rows, random_weighting, weighted_rows
-from fairjax.gradients.rules.linear import aligned_mtl, conflict_free, imtl_g, nash_mtl
-from fairjax.gradients.rules.surgery import accuracy_first, gradvac, pcgrad
 
-__all__ = [
-    "aligned_mtl",
-    "cagrad",
-    "conflict_free",
-    "dualproj",
-    "dwa",
-    "accuracy_first",
-    "famo",
-    "graddrop",
-    "gradnorm",
-    "gradvac",
-    "imtl_g",
-    "imtl_l",
-    "mean_rows",
-    "mgda",
-    "nash_mtl",
-    "pcgrad",
-    "random_weighting",
-    "uncertainty",
-    "upgrad",
-    "weighted_rows",
-]
+
+class LinkEntry(NamedTuple):
+    """A link of the family, and what a method needs to know about it.
+
+    ``weighs`` says what the link settles. ``"gradients"``: conflicts between gradients; a method
+    puts the link on the shared trunk, and every head takes the sum of its own rows. ``"losses"``:
+    size or pace of losses; a method puts the link on all parameters. ``"nothing"``: weights are
+    fixed beforehand, which is no method of its own.
+    """
+
+    factory: Callable[..., optax.GradientTransformationExtraArgs]
+    weighs: Literal["gradients", "losses", "nothing"]
+    owns_optimizer: bool = False  # factory(rows, optimizer) is the whole chain
+    constants: Mapping[str, Any] = MappingProxyType(
+        {}
+    )  # that a method gives where there is no default
+
+
+DWA_PERIOD = 64  # steps over which a method with DWA averages a loss
+
+REGISTRY: dict[str, LinkEntry] = {
+    "aligned_mtl": LinkEntry(aligned_mtl, "gradients"),
+    "cagrad": LinkEntry(cagrad, "gradients"),
+    "conflict_free": LinkEntry(conflict_free, "gradients"),
+    "dualproj": LinkEntry(dualproj, "gradients"),
+    "dwa": LinkEntry(dwa, "losses", constants={"every": DWA_PERIOD}),
+    "famo": LinkEntry(famo, "losses", owns_optimizer=True),
+    "graddrop": LinkEntry(graddrop, "gradients"),
+    "gradnorm": LinkEntry(gradnorm, "losses"),
+    "gradvac": LinkEntry(gradvac, "gradients"),
+    "imtl_g": LinkEntry(imtl_g, "gradients"),
+    "imtl_l": LinkEntry(imtl_l, "losses"),
+    "mean_rows": LinkEntry(mean_rows, "nothing"),
+    "mgda": LinkEntry(mgda, "gradients"),
+    "nash_mtl": LinkEntry(nash_mtl, "gradients"),
+    "pcgrad": LinkEntry(pcgrad, "gradients"),
+    "random_weighting": LinkEntry(random_weighting, "losses"),
+    "sum_rows": LinkEntry(sum_rows, "nothing"),
+    "uncertainty": LinkEntry(uncertainty, "losses"),
+    "upgrad": LinkEntry(upgrad, "gradients"),
+    "weighted_rows": LinkEntry(weighted_rows, "nothing"),
+}
+
+__all__ = ["REGISTRY", "LinkEntry", "accuracy_first", *REGISTRY]

@@ -1,18 +1,21 @@
-"""FAMO: weights that make all losses fall at one pace, learned from what the last step did to them."""
+"""FAMO: weights that make all losses fall at one pace, learned from the effect of each step."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 from fairjax.core.masked import divide
-from fairjax.core.types import PyTree
-from fairjax.gradients.gram_matrix import present
-from fairjax.gradients.rules.balance import learned
-from fairjax.gradients.task_space import LinkState, Rule, link
+from fairjax.core.types import Array, PyTree
+from fairjax.gradients._link import LinkState, link
+from fairjax.gradients.gram_matrix import cut_factor, norm_of_sum, present
+from fairjax.gradients.rules._learned import learned
+from fairjax.gradients.task_space import Rule
 
 
 class FamoState(NamedTuple):
@@ -26,27 +29,51 @@ def famo(
     rows: int,
     optimizer: optax.GradientTransformation,
     *,
-    learning_rate=0.025,
-    decay=0.01,
-    least=0.0,
-    max_norm=1.0,
+    learning_rate: Array | float = 0.025,
+    decay: Array | float = 0.01,
+    least: ArrayLike = 0.0,
+    max_norm: Array | float = 1.0,
 ) -> optax.GradientTransformationExtraArgs:
-    """FAMO: ``w_k = (z_k / D_k) / sum_j z_j / D_j``, ``z = softmax(x)``, ``D = L - least + 1e-8``.
+    """FAMO, fast adaptive multitask optimization: all losses fall at one pace.
 
-    After the step the losses are taken again on the same batch, and x descends ``softmax'(x) (log D - log D_after)`` by
-    Adam. It must see the whole step, so it owns the optimizer: ``famo(2, optax.adam(1e-3))`` is the chain.
-    ``update`` needs ``values=`` (the K losses) and ``value_fn=`` (``params -> K losses`` on the same batch).
+    ``w_k = (z_k / D_k) / sum_j z_j / D_j`` with ``z = softmax(x)`` and ``D = L - least + 1e-8``.
+
+    After the step the losses are taken again on the same batch, and x descends
+    ``softmax'(x) (log D - log D_after)`` by Adam. FAMO must see the whole step, so it owns the
+    optimizer: ``famo(2, optax.adam(1e-3))`` is the whole chain.
 
     Args:
-      rows: K.
-      optimizer: what makes a step of the weighted sum.
+      rows: K, the number of losses.
+      optimizer: makes the step from the weighted sum of the rows.
       learning_rate: of x.
       decay: L2 penalty of x.
       least: lower bound of the losses, ``[K]`` or a number.
       max_norm: the weighted sum is cut to this length.
 
+    Returns:
+      A whole chain. ``update(rows, state, params, values=losses, value_fn=value_fn)`` takes rows
+      ``[K, ...]``, the K losses and the function ``params -> K losses`` on the same batch, and
+      gives one update. Its state is a :class:`FamoState`. The link has no rule in task space.
+
+    Raises:
+      ValueError: at trace time, without ``values`` or without ``value_fn``.
+
     Reference:
-      Liu, Feng, Stone, Liu: FAMO, fast adaptive multitask optimization, NeurIPS 2023.
+      Liu, Feng, Stone, Liu: FAMO: fast adaptive multitask optimization, NeurIPS 2023.
+
+    Example:
+      >>> import fairjax
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> import optax
+      >>> def losses(params):
+      ...     return jnp.stack([jnp.sum((params - 1.0) ** 2), jnp.sum((params + 2.0) ** 2)])
+      >>> params = jnp.zeros(2)
+      >>> tx = fairjax.famo(2, optax.sgd(0.1))
+      >>> values, rows = fairjax.value_and_rows(losses)(params)
+      >>> update, state = tx.update(rows, tx.init(params), params, values=values, value_fn=losses)
+      >>> print(np.asarray(update).round(3), np.asarray(state.link.weights).round(3))
+      [0.071 0.071] [0.707 0.177]
     """
     init_x, learn = learned(0.0, learning_rate, decay)
     inner = optax.with_extra_args_support(optimizer)
@@ -55,11 +82,11 @@ def famo(
         return jnp.maximum(jnp.stack(list(values)) - least, 0.0) + 1e-8
 
     def weights(gram, values, memory, key):
-        z = jnp.where(present(gram), jax.nn.softmax(memory.number) / margin(values), 0.0)
+        z = jax.nn.softmax(memory.number) / margin(values)
+        z = jnp.where(present(gram), z, 0.0)
         w = divide(z, jnp.sum(z))
-        length = jnp.sqrt(jnp.maximum(w @ gram @ w, 0.0))
-        cut = jnp.where(length > max_norm, max_norm / jnp.where(length > 0, length, 1.0), 1.0)
-        return (w * cut).astype(gram.dtype), memory, jnp.zeros(())
+        w = w * cut_factor(norm_of_sum(gram, w), max_norm)
+        return w.astype(gram.dtype), memory, jnp.zeros(())
 
     weigh = link(Rule(init_x, weights, needs_values=True), rows)
 
@@ -72,22 +99,24 @@ def famo(
         params: PyTree | None = None,
         *,
         values=None,
-        value_fn=None,
+        value_fn: Callable | None = None,
         **extra,
     ):
         if value_fn is None:
             raise ValueError(
                 "famo needs value_fn=, params -> losses on the same batch, to see what its step did"
             )
-        total, told = weigh.update(updates, state.link, params, values=values)
-        step, held = inner.update(
+        total, link_state = weigh.update(updates, state.link, params, values=values)
+        step, optimizer_state = inner.update(
             total, state.optimizer, params, values=values, value_fn=value_fn, **extra
         )
-        after = value_fn(optax.apply_updates(params, step))
-        fall = jnp.log(margin(values)) - jnp.log(margin(after))
-        fall = jnp.where((told.weights > 0) & jnp.isfinite(fall), fall, 0.0)
-        _, pull = jax.vjp(jax.nn.softmax, told.memory.number)
-        memory = learn(pull(fall.astype(told.memory.number.dtype))[0], told.memory)
-        return step, FamoState(told._replace(memory=memory), held)
+        values_after = value_fn(optax.apply_updates(params, step))
+        fall = jnp.log(margin(values)) - jnp.log(margin(values_after))
+        fall = jnp.where((link_state.weights > 0) & jnp.isfinite(fall), fall, 0.0)
+        x = link_state.memory.number
+        _, pull_back = jax.vjp(jax.nn.softmax, x)
+        (gradient,) = pull_back(fall.astype(x.dtype))
+        link_state = link_state._replace(memory=learn(gradient, link_state.memory))
+        return step, FamoState(link_state, optimizer_state)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

@@ -1,62 +1,88 @@
-"""GradDrop: keeps, coordinate by coordinate, the rows of one sign. It looks at the rows, not at their Gram matrix."""
+"""GradDrop: keeps, coordinate by coordinate, the rows of one sign.
+
+It looks at the rows, not at their Gram matrix.
+"""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 from fairjax.core.masked import divide
 from fairjax.core.types import Array, PyTree
+from fairjax.gradients._link import LinkState, link
 from fairjax.gradients.gram_matrix import add_rows
 from fairjax.gradients.rules.constant import weighted_rows
-from fairjax.gradients.task_space import LinkState, link
 
 
 def graddrop(
-    rows: int, *, leak=0.0, seed: Array | int = 0
+    rows: int, *, leak: ArrayLike = 0.0, seed: Array | int = 0
 ) -> optax.GradientTransformationExtraArgs:
-    """GradDrop: ``P = (1 + sum_k g_k / sum_k |g_k|) / 2`` per coordinate; with probability P the positive parts stay.
+    """GradDrop, gradient sign dropout: in each coordinate only the parts of one sign stay.
 
-    One draw ``U ~ U(0, 1)`` per coordinate serves all rows: positive parts where ``P > U``, negative where ``P < U``,
-    added up. A coordinate where all rows are 0 stays 0. ``LinkState.weights`` are ones, 0 for quarantined rows.
+    The positive parts stay with probability ``P = (1 + sum_k g_k / sum_k |g_k|) / 2``, else the
+    negative parts. One draw ``U ~ U(0, 1)`` per coordinate serves all rows: positive parts stay
+    where ``P > U``, negative parts where ``P < U``. A coordinate where all rows are 0 stays 0.
 
     Args:
-      rows: K.
-      leak: share of what is dropped that stays all the same; a number, or ``[K]``.
-      seed: of the draws; ``update(..., key=)`` overrides it.
+      rows: K, the number of losses.
+      leak: the share of a dropped part that stays; a number, or ``[K]``.
+      seed: of the draws. ``update(..., key=)`` overrides it.
+
+    Returns:
+      An aggregator, first in ``optax.chain``. ``update(rows, state, params)`` takes rows
+      ``[K, ...]`` and gives one update. It needs no extra argument. Its state is a
+      :class:`LinkState`, in which ``weights`` are ones, and 0 for quarantined rows. The link has no
+      rule in task space.
 
     Reference:
-      Chen et al.: Just pick a sign, NeurIPS 2020.
+      Chen, Ngiam, Huang, Luong, Kretzschmar, Chai, Anguelov: Just pick a sign: optimizing deep
+      multitask models with gradient sign dropout, NeurIPS 2020.
+
+    Example:
+      >>> import fairjax
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> rows = jnp.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
+      >>> params = jnp.zeros(3)
+      >>> tx = fairjax.graddrop(2)
+      >>> update, state = tx.update(rows, tx.init(params), params)
+      >>> print(update)
+      [6. 2. 2.]
     """
-    plain = link(weighted_rows.rule(weights=1.0), rows)
+    plain_sum = link(weighted_rows.rule(weights=1.0), rows)
 
     def update_fn(
         updates: PyTree, state: LinkState, params: PyTree | None = None, *, key=None, **extra
     ):
-        _, told = plain.update(updates, state, params)
-        fine = told.weights > 0  # weights of quarantined rows are 0
-        key = jax.random.fold_in(jax.random.key(seed), state.count) if key is None else key
+        del extra
+        _, new_state = plain_sum.update(updates, state, params)
+        finite = new_state.weights > 0  # weights of quarantined rows are 0
+        if key is None:
+            key = jax.random.fold_in(jax.random.key(seed), state.count)
         leaves, structure = jax.tree.flatten(updates)
-        kept = [
-            _drop(
-                jnp.where(fine.reshape(-1, *([1] * (g.ndim - 1))), g, 0),
-                jax.random.fold_in(key, i),
-                leak,
-            )
-            for i, g in enumerate(leaves)
-        ]
-        return jax.tree.unflatten(structure, kept), told
+        kept_leaves = []
+        for i, leaf in enumerate(leaves):
+            row_axis = finite.reshape(-1, *([1] * (leaf.ndim - 1)))
+            finite_leaf = jnp.where(row_axis, leaf, 0)
+            kept_leaves.append(_keep_one_sign(finite_leaf, jax.random.fold_in(key, i), leak))
+        return jax.tree.unflatten(structure, kept_leaves), new_state
 
-    return optax.GradientTransformationExtraArgs(plain.init, update_fn)
+    return optax.GradientTransformationExtraArgs(plain_sum.init, update_fn)
 
 
-def _drop(g: Array, key: Array, leak) -> Array:
-    kind = jnp.promote_types(g.dtype, jnp.float32)
-    rows = [row.astype(kind) for row in g]
-    purity = 0.5 * (1.0 + divide(add_rows(rows), add_rows([jnp.abs(row) for row in rows])))
-    positive = purity > jax.random.uniform(key, g.shape[1:], kind)
-    leak = jnp.broadcast_to(jnp.asarray(leak, kind), (len(rows),))
-    return add_rows(
-        [jnp.where(positive == (row > 0), row, leak[k] * row) for k, row in enumerate(rows)]
-    ).astype(g.dtype)
+def _keep_one_sign(leaf: Array, key: Array, leak: ArrayLike) -> Array:
+    """One leaf ``[K, ...]`` to its update ``[...]``."""
+    dtype = jnp.promote_types(leaf.dtype, jnp.float32)
+    rows = [row.astype(dtype) for row in leaf]
+    total = add_rows(rows)
+    total_size = add_rows([jnp.abs(row) for row in rows])
+    positive_share = 0.5 * (1.0 + divide(total, total_size))
+    keeps_positive = positive_share > jax.random.uniform(key, leaf.shape[1:], dtype)
+    leak = jnp.broadcast_to(jnp.asarray(leak, dtype), (len(rows),))
+    kept_rows = []
+    for k, row in enumerate(rows):
+        kept_rows.append(jnp.where(keeps_positive == (row > 0), row, leak[k] * row))
+    return add_rows(kept_rows).astype(leaf.dtype)

@@ -1,0 +1,25 @@
+"""What UPGrad and DualProj share: the projection onto the dual cone of the rows.
+
+No loss rises along the directions of the cone ``{u: J u >= 0}``.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from fairjax.core.types import Array
+from fairjax.gradients.gram_matrix import normalised, present
+
+
+def cone_problem(
+    gram: Array, preference: ArrayLike | None, ridge: Array | float
+) -> tuple[Array, Array, Array]:
+    """The Gram matrix over its trace plus the ridge, preferences, and which rows are present."""
+    rows = gram.shape[0]
+    unit, _ = normalised(gram)
+    free = present(unit)
+    trace = jnp.where(jnp.any(free), jnp.trace(unit), 1.0)
+    unit = unit / trace + ridge * jnp.eye(rows, dtype=gram.dtype)
+    p = jnp.full(rows, 1.0 / rows) if preference is None else jnp.asarray(preference)
+    return unit, jnp.where(free, p.astype(gram.dtype), 0.0), free

@@ -1,0 +1,106 @@
+"""Nash-MTL: the bargaining solution of the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from fairjax.core.types import Array
+from fairjax.gradients._link import link
+from fairjax.gradients.gram_matrix import (
+    cosines,
+    cut_factor,
+    norm_of_sum,
+    normalised,
+    present,
+    row_norms,
+)
+from fairjax.gradients.task_space import Rule, no_memory, with_rule
+
+STEPS = 40
+
+
+def nash_mtl_rule(*, max_norm: Array | float = 1.0, ridge: Array | float = 1e-8) -> Rule:
+    """The rule of :func:`nash_mtl`."""
+
+    def weights(gram, values, memory, key):
+        unit, scale = normalised(gram)
+        free = present(unit)
+        norm = jnp.where(free, row_norms(unit), 1.0)
+        # In unit rows, with b = a ||g||, the equation is C b = 1 / b.
+        angles = cosines(unit)
+        rounding = 4 * jnp.finfo(gram.dtype).eps
+        least_ridge = jnp.maximum(jnp.asarray(ridge, gram.dtype), rounding)
+        ridge_matrix = least_ridge * jnp.eye(gram.shape[0], dtype=gram.dtype)
+        absent_rows = jnp.diag(jnp.where(free, 0.0, 1.0))
+        b = _solve_bargain(angles + ridge_matrix + absent_rows)
+        residual = jnp.max(jnp.where(free, jnp.abs(angles @ b * b - 1.0), 0.0))
+        a = jnp.where(free, b / norm, 0.0) / jnp.sqrt(scale)
+        length = norm_of_sum(unit, a) * jnp.sqrt(scale)
+        return a * cut_factor(length, max_norm), memory, residual
+
+    return Rule(no_memory, weights)
+
+
+def _solve_bargain(matrix: Array) -> Array:
+    """``b > 0`` with ``C b = 1 / b``, ``[K]``: the minimum of ``b' C b / 2 - sum log b``."""
+
+    def step(_, b):
+        gradient = matrix @ b - 1.0 / b
+        move = jnp.linalg.solve(matrix + jnp.diag(1.0 / b**2), gradient)
+        decrement = jnp.sqrt(jnp.maximum(gradient @ move, 0.0))
+        return b - move / (1.0 + decrement)
+
+    start = jnp.ones_like(jnp.diagonal(matrix))
+    return jax.lax.fori_loop(0, STEPS, step, start)
+
+
+@with_rule(nash_mtl_rule)
+def nash_mtl(
+    rows: int,
+    *,
+    max_norm: Array | float = 1.0,
+    ridge: Array | float = 1e-8,
+    per: str | Callable[[tuple], str] = "tree",
+    measure: Callable[[tuple], bool] | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Nash-MTL: the Nash bargaining solution, ``G a = 1 / a`` with ``a > 0``.
+
+    It is the minimum of ``a' G a / 2 - sum log a``, found by damped Newton steps, and unique for a
+    positive definite G. At a Pareto-stationary point (for example with more rows than parameters)
+    there is no solution, and the residual is large.
+
+    Args:
+      rows: K, the number of losses.
+      max_norm: the update is cut to this length; infinity leaves it.
+      ridge: added to the Gram matrix relative to its largest row, so that opposite rows have a
+        solution.
+      per: which leaves share their weights: ``"tree"`` (all), ``"leaf"`` (none), or a function from
+        key path to the text of a group. See :func:`link`.
+      measure: from key path to bool: the leaves that the Gram matrix is made of. Default: all. See
+        :func:`link`.
+
+    Returns:
+      An aggregator, first in ``optax.chain``. ``update(rows, state, params)`` takes rows
+      ``[K, ...]`` and gives one update. It needs no extra argument. Its state is a
+      :class:`LinkState`; ``residual`` is the largest error of ``a_k (G a)_k = 1``.
+
+    Reference:
+      Navon, Shamsian, Achituve, Maron, Kawaguchi, Chechik, Fetaya: Multi-task learning as a
+      bargaining game, ICML 2022.
+
+    Example:
+      >>> import fairjax
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> rows = jnp.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
+      >>> params = jnp.zeros(3)
+      >>> tx = fairjax.nash_mtl(2, max_norm=jnp.inf)
+      >>> update, state = tx.update(rows, tx.init(params), params)
+      >>> print(np.asarray(update).round(3), np.asarray(state.weights).round(3))
+      [0.077 0.999 0.999] [0.591 0.407]
+    """
+    return link(nash_mtl_rule(max_norm=max_norm, ridge=ridge), rows, per=per, measure=measure)
