@@ -11,8 +11,7 @@ import optax
 import pytest
 
 import fairjax
-from fairjax.report import conflicts
-from fairjax.report.conflicts import conflict_shares, write_conflicts
+from fairjax.report import conflict_figure, conflict_shares, write_conflicts
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -77,7 +76,7 @@ def drawn(*args, **how):
     """The figure that :func:`write_conflicts` would write: its angles, and the numbers in its heat maps."""
     held = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(conflicts, "_png", lambda figure: held.append(figure) or PNG)
+        patch.setattr(conflict_figure, "png", lambda figure: held.append(figure) or PNG)
         write_conflicts(*args, **how)
     axes = [ax for ax in held[0].axes if ax.get_title()]
     return axes, [np.ma.filled(ax.images[0].get_array(), np.nan) for ax in axes[1:]]
