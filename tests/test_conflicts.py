@@ -1,4 +1,4 @@
-"""Conflicts between rows over training: shares against a count by hand, and a figure from whatever cosines there are."""
+"""Conflicts between rows: shares against a count by hand, a figure from whatever cosines."""
 
 from __future__ import annotations
 
@@ -66,14 +66,12 @@ def test_shares_of_a_link_that_watches_leaf_by_leaf():
 
 @pytest.mark.parametrize("shape", [(), (4, 2), (4, 2, 3)])
 def test_shares_of_another_shape_are_refused(shape):
-    with pytest.raises(
-        ValueError, match=rf"cosines have shape \({', '.join(map(str, shape))}\), expected"
-    ):
+    with pytest.raises(ValueError, match=rf"shape \({', '.join(map(str, shape))}\), expected"):
         conflict_shares(np.zeros(shape))
 
 
 def drawn(*args, **how):
-    """The figure that :func:`write_conflicts` would write: its angles, and the numbers in its heat maps."""
+    """Axes of the figure of :func:`write_conflicts`, and the numbers in its heat maps."""
     held = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(conflict_figure, "png", lambda figure: held.append(figure) or PNG)

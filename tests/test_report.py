@@ -1,4 +1,4 @@
-"""The report of a sweep: files, numbers, and what names from somebody's table can and cannot do to them."""
+"""The report of a sweep: files, numbers, and what names from somebody's table can do to them."""
 
 from __future__ import annotations
 
@@ -179,6 +179,64 @@ def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
+# names that the notation of keys uses itself
+
+LEVELS = ("a|b", "a=b", "a]", "a@0.5", "<a>", "a\\b")
+
+
+def awkward():
+    """Tasks ``y`` and ``y=1``, whose texts could be taken for a task and a class of it."""
+    table, info = make(tasks=("y", "y=1"), attributes=("x|z", "x"), runs=20)
+    rng = np.random.default_rng(1)
+    table[Metric("error", "y", outcome="1", split="test")] = rng.uniform(2, 3, table.rows)
+    for level in LEVELS:
+        key = Metric("selection_rate", "y=1", attribute="x|z", group=level, split="test")
+        table[key] = rng.uniform(0, 1, table.rows)
+    return table, info
+
+
+def test_awkward_names_come_back_from_the_table(tmp_path):
+    table, info = awkward()
+    report.write(tmp_path, table, info)
+    back = read_csv(tmp_path / "table.csv")
+    assert list(back) == list(table)
+    for key in table.metrics:
+        np.testing.assert_array_equal(back[key], table[key], err_msg=str(key))
+    first, second = lay_out(back, info).task_panels
+    for panel, task in ((first, "y"), (second, "y=1")):
+        np.testing.assert_array_equal(panel.test[:, 0], table[Metric("error", task, split="test")])
+        gaps = [
+            table[Metric(GAP, task, attribute=attribute, split="test")]
+            for attribute in ("x|z", "x")
+        ]
+        np.testing.assert_array_equal(panel.test[:, 1], np.fmax(*gaps))
+
+
+def test_awkward_names_are_told_apart_in_summary_and_page(tmp_path):
+    table, info = awkward()
+    groups = GroupTable(group_rows("y=1", "x|z", LEVELS), {"x|z=<other>": 3.0})
+    report.write(tmp_path, table, info, groups)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    for row in summary["methods"]["mtaf"]["selected_on_validation"]["frontier"]:
+        assert [parse_key(text) for text in row] == list(table)
+        for text, value in row.items():
+            if isinstance(parse_key(text), Metric):
+                assert value == table[text][row["run"]]
+    layout = lay_out(table, info)
+    data = payload(layout, rows_of_page(layout))
+    metrics = dict(data["metrics"])
+    assert [label for label, _ in data["hparams"]] == ["lam[y]", "lam[y=1]", "learning_rate"]
+    for task in ("y", "y=1"):
+        np.testing.assert_allclose(
+            metrics[f"error, {task} (test)"], table[Metric("error", task, split="test")], rtol=1e-5
+        )
+        assert f"gap, {task}, x|z (test)" in metrics
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert [row[0] for row in cells(page)[3:-1]] == list(LEVELS)
+    assert "<a>" not in page.split("<main>")[1].split("</main>")[0]
+    assert "x|z=&lt;other&gt; (3)" in page
+
+
 # what is selected
 
 
@@ -206,7 +264,8 @@ def test_hypervolume_by_hand():
     summary = summarize(lay_out(table, info))
     only = summary["methods"]["only"]
     assert summary["axes"]["reference"] == [1.25, 1.0]
-    # two boxes .25 x .5 and .125 x .75 overlapping in .125 x .5; on test a third, .5 x .25, overlaps them in .25 x .25
+    # two boxes .25 x .5 and .125 x .75 overlapping in .125 x .5;
+    # on test a third, .5 x .25, overlaps them in .25 x .25
     assert only["selected_on_validation"]["hypervolume"] == pytest.approx(0.125 + 0.09375 - 0.0625)
     assert only["selected_on_test"]["hypervolume"] == pytest.approx(0.15625 + 0.125 - 0.0625)
 
@@ -319,6 +378,11 @@ def test_drawing_leaves_matplotlib_as_it_was(tmp_path):
     assert dict(matplotlib.rcParams) == before
 
 
+def is_test_gap_of_income(key):
+    """Whether a metric is a gap of the first task on test."""
+    return (key.metric, key.task, key.split) == (GAP, "income", "test")
+
+
 def all_diverged(table):
     """The table of a sweep of which no run ended."""
     table = blank(table, lambda key: True)
@@ -337,7 +401,7 @@ EMPTY = {
     ),
     "all diverged": (all_diverged, "runs diverged"),
     "NaN gap": (
-        lambda table: blank(table, lambda key: (key.metric, key.task) == (GAP, "income")),
+        lambda table: blank(table, is_test_gap_of_income),
         "for task income: the panel is empty",
     ),
     "no validation": (
@@ -553,7 +617,8 @@ const wait = setInterval(() => {
   result.tip = document.getElementById("tip").innerText;
   const row = document.querySelector("tr[data-position]");
   if (row) row.click();
-  result.row = row && [Number(row.dataset.position), document.getElementById("command").textContent];
+  result.row = row && [
+    Number(row.dataset.position), document.getElementById("command").textContent];
   const table = document.querySelectorAll("section table")[1];
   const runs = () => [...table.tBodies[0].rows].map((r) => Number(r.cells[1].textContent));
   if (table) {
@@ -564,7 +629,8 @@ const wait = setInterval(() => {
   result.hidden = gd.data.filter((t) => t.visible === false).length;
   result.ytitle = task.querySelector(".ytitle").textContent;
   result.pwned = window.pwned === undefined;
-  result.strangers = document.querySelectorAll("img, iframe, object, embed, a[href^=javascript]").length;
+  result.strangers =
+    document.querySelectorAll("img, iframe, object, embed, a[href^=javascript]").length;
   result.scripts = document.scripts.length;
   document.body.textContent = "RESULT" + JSON.stringify(result) + "END";
 }, 20);
@@ -572,7 +638,7 @@ const wait = setInterval(() => {
 
 
 def browse(page, scratch):
-    """Open a copy of the page, with a probe at its end, in headless Chromium; what the probe found."""
+    """Open the page, with a probe at its end, in headless Chromium; what the probe found."""
     chromium = (
         shutil.which("chromium")
         or shutil.which("chromium-browser")
@@ -585,7 +651,8 @@ def browse(page, scratch):
     copy = scratch / "probed.html"
     copy.write_text(text[:end] + PROBE + text[end:], "utf-8")
     flags = (
-        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run"
+        " --disable-background-networking "
         "--disable-component-update --disable-sync --virtual-time-budget=20000 --dump-dom"
     ).split()
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Pictures of a repair: densities against scipy, what is drawn against the audit, pages that no name can break."""
+"""Pictures of a repair: densities against scipy, figures against the audit, hostile names."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def middle(edges):
 
 
 def make(tasks=("income",), levels=(("F", "M"),), rows=160, units="probability", risk=True, seed=0):
-    """An audit whose numbers say where they are from; after the repair every group has the same ranks."""
+    """An audit whose numbers say where they are from; after it groups have the same ranks."""
     rng = np.random.default_rng(seed)
     sizes = [len(names) for names in levels]
     level = np.stack(np.unravel_index(np.arange(np.prod(sizes)), sizes))
@@ -381,8 +381,8 @@ def test_tables_hold_the_audit(tmp_path):
     ]
     said = html.unescape(page)
     assert (
-        "a: the largest Kolmogorov-Smirnov distance went from 0.500 to 0.100 between groups of attribute 0"
-        in said
+        "a: the largest Kolmogorov-Smirnov distance went from 0.500 to 0.100 between groups of"
+        " attribute 0" in said
     )
     assert "1 - AUC went from 0.200 to 0.300" in said
 

@@ -1,7 +1,8 @@
 """What a sweep leaves behind: figures, one offline HTML page, a table and a summary.
 
-In: a :class:`~fairjax.core.tables.Table` (columns ``[N]`` by key, one row per run) and ``info``, a JSON-safe description of
-the sweep. Out: files. Nothing is computed here that a later room could need; drawing libraries load when they draw.
+In: a :class:`~fairjax.core.tables.Table` (columns ``[N]`` by key, one row per run) and ``info``, a
+JSON-safe description of the sweep. Out: files. Nothing is computed here that a later room could
+need; drawing libraries load when they draw.
 """
 
 from __future__ import annotations
@@ -46,26 +47,31 @@ def write(
 
     Args:
       out: folder, made when absent.
-      table: columns ``[N]`` by key, in order: ``run``, ``point``, ``seed`` (int), ``method`` (str), ``diverged`` (bool),
-        hyper-parameters ``HParam(name, task)``, and metrics for the splits ``validation`` and ``test``:
-        ``Metric("error", task, split=...)``, ``Metric(info["gap"], task, attribute=..., split=...)``,
-        ``Metric("are", split=...)``, ``Metric("arfg", split=...)``, and any others.
-      info: ``tasks``, ``attributes`` (lists of names) and ``gap`` (the metric on the fairness axis) are needed.
-        ``command`` (text with ``{run}`` in it), ``title``, ``environment``, ``versions``, ``seeds``,
-        ``reference_methods`` (names of methods whose rows are references, no candidates), ``single_task`` (by split and
-        task: ``error`` and ``gap`` of the single-task models), ``selection``, ``units`` (name of a metric -> unit),
-        ``reference`` (the two coordinates of the hypervolume's reference point), ``groups`` (which ``run`` and ``method``
-        the groups are of, and the ``minimum`` of a group) and ``repair`` (whose scores were repaired, ``run`` and
-        ``method``) are used where present; every entry is kept in ``summary.json``.
+      table: columns ``[N]`` by key, in order: ``run``, ``point``, ``seed`` (int), ``method`` (str),
+        ``diverged`` (bool), hyper-parameters ``HParam(name, task)``, and metrics for the splits
+        ``validation`` and ``test``: ``Metric("error", task, split=...)``,
+        ``Metric(info["gap"], task, attribute=..., split=...)``, ``Metric("are", split=...)``,
+        ``Metric("arfg", split=...)``, and any others.
+      info: ``tasks``, ``attributes`` (lists of names) and ``gap`` (the metric on the fairness axis)
+        are needed. ``command`` (text with ``{run}`` in it), ``title``, ``environment``,
+        ``versions``, ``seeds``, ``reference_methods`` (names of methods whose rows are references,
+        no candidates), ``single_task`` (by split and task the ``error`` and ``gap`` of the
+        single-task models), ``selection``, ``units`` (from the name of a metric to its unit),
+        ``reference`` (the two coordinates of the hypervolume's reference point), ``groups`` (which
+        ``run`` and ``method`` the groups are of, and the ``minimum`` of a group) and ``repair``
+        (whose scores were repaired, ``run`` and ``method``) are used where present; every entry is
+        kept in ``summary.json``.
       groups: every statistic in every group of one run.
       repair: of one run's scores.
 
     Returns:
-      Paths written: ``table.csv``, ``summary.json``, ``groups.csv`` with groups, the PNG figures, ``report.html``.
+      Paths written: ``table.csv``, ``summary.json``, ``groups.csv`` with groups, the PNG figures,
+      ``report.html``.
 
     Raises:
       ValueError: a column or an entry of ``info`` that the report cannot do without is missing.
-      ImportError: matplotlib, plotly or jinja2 is missing; the table and the summary are written all the same.
+      ImportError: matplotlib, plotly or jinja2 is missing; the table and the summary are written
+        all the same.
     """
     layout = lay_out(table, info)
     out.mkdir(parents=True, exist_ok=True)

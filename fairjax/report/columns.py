@@ -1,6 +1,7 @@
 """Columns of a table of runs, by key: errors and gaps of tasks, ARE and ARFG, as float64.
 
-In: a :class:`~fairjax.core.tables.Table` and ``info``. Out: arrays ``[N]``, or points ``[N, 2]`` of error and gap.
+In: a :class:`~fairjax.core.tables.Table` and ``info``. Out: arrays ``[N]``, or points ``[N, 2]`` of
+error and gap.
 """
 
 from __future__ import annotations

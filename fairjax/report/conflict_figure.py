@@ -1,6 +1,7 @@
-"""The figure of conflicts between rows of gradients: angles over training, and heat maps of the share of steps in conflict.
+"""The figure of conflicts between rows of gradients: angles over training, and heat maps.
 
-In: cosines between K rows at every step, as :mod:`fairjax.report.conflicts` counts them. Out: one PNG file.
+A heat map shows the share of steps in conflict. In: cosines between K rows at every step, as
+:mod:`fairjax.report.conflicts` counts them. Out: one PNG file.
 """
 
 from __future__ import annotations
@@ -47,21 +48,26 @@ def write_conflicts(
 ) -> Path:
     """Draw when, between whom and where gradients are in conflict.
 
-    Three panels: the angles between pairs of rows over training (median, middle half, 5 to 95 %); the share of steps in
-    conflict by pair of rows; with more than one layer, that share by layer and pair. Layers are pooled in the first two.
+    Three panels: the angles between pairs of rows over training (median, middle half, 5 to 95 %);
+    the share of steps in conflict by pair of rows; with more than one layer, that share by layer
+    and pair. Layers are pooled in the first two.
 
     Args:
       path: of the PNG file; its folder is made.
-      cosines: ``[steps, K, K]`` or ``[steps, M, K, K]``; see :func:`~fairjax.report.conflict_shares` for what is left out.
+      cosines: ``[steps, K, K]`` or ``[steps, M, K, K]``; see
+        :func:`~fairjax.report.conflict_shares` for what is left out.
       rows: K names.
-      layers: M names; numbers when empty. Leaves of ``observe`` come in the order of ``jax.tree.leaves_with_path``.
-      epochs: how many epochs the steps make up; without it angles are shown over stretches of steps.
+      layers: M names; numbers when empty. Leaves of ``observe`` come in the order of
+        ``jax.tree.leaves_with_path``.
+      epochs: how many epochs the steps make up; without it angles are shown over stretches of
+        steps.
 
     Returns:
       ``path``.
 
     Raises:
-      ValueError: for cosines of another shape, without a step or of one row; for steps that are not a multiple of epochs.
+      ValueError: for cosines of another shape, without a step or of one row; for steps that are not
+        a multiple of epochs.
       ImportError: matplotlib is missing.
     """
     cosine = np.asarray(cosines, float)
@@ -81,8 +87,8 @@ def write_conflicts(
 def _check_rows(shape: tuple[int, ...], rows: int) -> None:
     if len(shape) not in (3, 4) or 0 in shape or shape[-2:] != (rows, rows):
         raise ValueError(
-            f"cosines have shape {shape}, expected [steps, {rows}, {rows}] or [steps, M, {rows}, {rows}]"
-            f" for {rows} rows"
+            f"cosines have shape {shape}, expected [steps, {rows}, {rows}] or [steps, M, {rows},"
+            f" {rows}] for {rows} rows"
         )
     if rows < 2:
         raise ValueError(f"cosines have shape {shape}: one row has no other to be in conflict with")

@@ -1,7 +1,7 @@
-"""How much rows of gradients get in each other's way during training: the share of steps in conflict.
+"""How often rows of gradients conflict during training: the share of steps in conflict.
 
-In: cosines between K rows at every step, for whole gradients ``[steps, K, K]`` or layer by layer ``[steps, M, K, K]``, as
-``LinkState.cosines`` of a link tells them. Out: shares as an array.
+In: cosines between K rows at every step, for whole gradients ``[steps, K, K]`` or layer by layer
+``[steps, M, K, K]``, as ``LinkState.cosines`` of a link tells them. Out: shares as an array.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from fairjax.core.types import Array
 
 
 def conflict_shares(cosines: Array) -> np.ndarray:
-    """``share_ij = #{s: cos_ij(s) < 0} / #{s: cos_ij(s) known}`` over steps s: how often two rows are in conflict.
+    """How often two rows are in conflict, over steps s.
+
+    ``share_ij = #{s: cos_ij(s) < 0} / #{s: cos_ij(s) known}``.
 
     A cosine is known unless it is NaN or exactly 0, as a link reports it for a row that was absent.
 

@@ -1,7 +1,7 @@
-"""What all PNG figures share: colours, markers, style, a grid of axes, a legend, and the bytes of a figure.
+"""What all PNG figures share: colours, markers, style, axes, legend, and the bytes of a figure.
 
-A method is one colour of Okabe and Ito's palette, which colour-blind readers can tell apart, and one marker. Names are
-drawn literally: a dollar sign in a name is a dollar sign.
+A method is one colour of Okabe and Ito's palette, which colour-blind readers can tell apart, and
+one marker. Names are drawn literally: a dollar sign in a name is a dollar sign.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ def look(index: int) -> tuple[int, int]:
 
 @contextmanager
 def house_style() -> Iterator[None]:
-    """Matplotlib with the style of the report: a user's own style must not break labels. It is restored on leaving.
+    """Matplotlib with the style of the report, so that a user's own style breaks no label.
+
+    The user's style is restored on leaving.
 
     Raises:
       ImportError: matplotlib is missing.

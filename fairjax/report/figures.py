@@ -1,8 +1,9 @@
-"""PNG figures of a sweep: frontiers per task, the overall frontier, and the trade-off between tasks.
+"""PNG figures of a sweep: frontiers per task, the overall frontier, the trade-off of two tasks.
 
-In: a :class:`~fairjax.report.layout.Layout`. Out: PNG files. All runs stand faintly behind. The manner is that of Figures
-2, 5 and 6 of Wang et al., "Understanding and improving fairness-accuracy trade-offs in multi-task learning", KDD 2021,
-except that frontiers are selected on validation and drawn at their test values.
+In: a :class:`~fairjax.report.layout.Layout`. Out: PNG files. All runs stand faintly behind. The
+manner is that of Figures 2, 5 and 6 of Wang et al., "Understanding and improving fairness-accuracy
+trade-offs in multi-task learning", KDD 2021, except that frontiers are selected on validation and
+drawn at their test values.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ def write_figures(out: Path, layout: Layout) -> list[Path]:
       layout: what to draw; empty panels say so.
 
     Returns:
-      Paths of ``frontier_tasks.png``, ``frontier_relative.png``, with two tasks or more ``tradeoff.png``, and with more
-      methods than one picture tells apart ``frontier_methods.png``.
+      Paths of ``frontier_tasks.png``, ``frontier_relative.png``, with two tasks or more
+      ``tradeoff.png``, and with more methods than one picture tells apart ``frontier_methods.png``.
 
     Raises:
       ImportError: matplotlib is missing.
@@ -135,15 +136,15 @@ def _draw_one_method(ax, layout: Layout, index: int) -> None:
 
 
 def _draw_tradeoff(layout: Layout):
-    """Left: errors of two tasks. Right: their gaps. The runs on the left's frontier are marked in both."""
+    """Left: errors of two tasks. Right: their gaps. Both mark the frontier of the errors."""
     planes = tradeoff(layout)
     figure, (left, right) = make_axes(2, 4.6, 3.9, len(layout.methods) // 3 + 1)
     _draw_plane(left, layout, planes, "Error against error", planes.errors, planes.error_front)
     _draw_plane(right, layout, planes, "Gap against gap", planes.gaps, planes.gap_front)
     shared = len(np.intersect1d(planes.error_front, planes.gap_front))
     title = (
-        f"Large markers: the {len(planes.error_front)} runs on the frontier of the errors, of which {shared} are"
-        " also on the frontier of the gaps"
+        f"Large markers: the {len(planes.error_front)} runs on the frontier of the errors, of"
+        f" which {shared} are also on the frontier of the gaps"
     )
     if planes.left_out:
         title += f"; {planes.left_out} runs with far larger errors left out"
@@ -157,7 +158,7 @@ def _draw_tradeoff(layout: Layout):
 def _draw_plane(
     ax, layout: Layout, planes: Tradeoff, title: str, points: np.ndarray, front: np.ndarray
 ) -> None:
-    """One plane of a trade-off: all runs, its frontier, and marks for the frontier of the errors."""
+    """One plane of a trade-off: all runs, its frontier, marks for the frontier of the errors."""
     draw_clouds(ax, layout, points, planes.usable)
     ax.plot(*points[front].T, drawstyle="steps-post", color=GREY, lw=1.3, zorder=3)
     marked = planes.error_front
@@ -172,7 +173,7 @@ def _draw_plane(
 
 
 def _draw_single_task(ax, info: dict, task: str, limits: Limits):
-    """Mark the single-task model of a task where ``info`` knows it and the limits hold it; its legend handle."""
+    """Mark a task's single-task model, where it is known and within the limits; its handle."""
     means = info.get("single_task", {}).get("test", {}).get(task, {})
     point = (means.get("error"), means.get("gap"))
     if None in point or not within(np.array([point]), limits)[0]:

@@ -1,6 +1,7 @@
-"""The disaggregated table of one run on the page: a table per task, a row per group, a column per statistic.
+"""The groups of one run on the page: a table per task, a row per group, a column per statistic.
 
-In: a :class:`~fairjax.metrics.GroupTable` and what ``info["groups"]`` says of it. Out: what the template shows.
+In: a :class:`~fairjax.metrics.GroupTable` and what ``info["groups"]`` says of it. Out: what the
+template shows.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ def groups_view(groups: GroupTable, about: dict) -> dict:
 
     Args:
       groups: of one run.
-      about: ``run``, ``method``, ``minimum`` (weight below which a group is left out), where they are known.
+      about: ``run``, ``method``, ``minimum`` (weight below which a group is left out), where they
+        are known.
 
     Returns:
       ``heading``, ``hint`` and ``tasks``: per task its name, whether it is open, and its table.
@@ -68,15 +70,16 @@ def groups_view(groups: GroupTable, about: dict) -> dict:
 def _hint(groups: GroupTable, about: dict) -> str:
     if "run" in about:
         sentences = [
-            "The run at the knee of the frontier of all methods, which was selected on validation data, on test rows."
+            "The run at the knee of the frontier of all methods, which was selected on validation"
+            " data, on test rows."
         ]
     else:
         sentences = ["Test rows."]
     sentences.append("Decisions of a binary task are made at its base rate.")
     if np.isfinite(groups.columns["low"]).any():
         sentences.append(
-            "A difference is the largest less the smallest value. Small type: 95 % intervals from resampling rows;"
-            " that of a difference lies above 0 even where there is none."
+            "A difference is the largest less the smallest value. Small type: 95 % intervals from"
+            " resampling rows; that of a difference lies above 0 even where there is none."
         )
     if groups.left_out:
         few = f" with a weight of less than {about['minimum']:g}" if "minimum" in about else ""
@@ -88,7 +91,8 @@ def _hint(groups: GroupTable, about: dict) -> str:
 def _blocks(columns: dict[str, np.ndarray]) -> list[Block]:
     """Blocks in the order of the table. The last block of an attribute holds its differences.
 
-    A group may itself be called ``difference``: then a repeated (task, statistic) begins the next block.
+    A group may itself be called ``difference``: then a repeated (task, statistic) begins the next
+    block.
     """
     names = ("attribute", "group", "task", "statistic")
     rows = zip(*(columns[name].tolist() for name in names), strict=True)

@@ -1,8 +1,9 @@
-"""Layout of a table of runs: panels, frontiers, the reference point, and sentences about what is missing.
+"""Layout of a table of runs: panels, frontiers, the reference point, notes on what is missing.
 
-In: the table and ``info``. Out: a :class:`Layout`, from which figures, page and summary are drawn, so that all three
-show the same points. Every axis is minimised. Validation metrics select the frontier of a method, and test metrics are
-shown; the frontier that the test set itself selects stands beside it.
+In: the table and ``info``. Out: a :class:`Layout`, from which figures, page and summary are drawn,
+so that all three show the same points. Every axis is minimised. Validation metrics select the
+frontier of a method, and test metrics are shown; the frontier that the test set itself selects
+stands beside it.
 """
 
 from __future__ import annotations
@@ -75,7 +76,8 @@ def lay_out(table: Table, info: dict) -> Layout:
       info: at least ``tasks``, ``attributes`` and ``gap``.
 
     Returns:
-      A :class:`Layout`. Metrics that are absent or not finite leave their panel empty and a sentence in ``notes``.
+      A :class:`Layout`. Metrics that are absent or not finite leave their panel empty and a
+      sentence in ``notes``.
 
     Raises:
       ValueError: a needed column or entry is missing, or the key of a metric is given as text.
@@ -107,8 +109,8 @@ def lay_out(table: Table, info: dict) -> Layout:
 def tradeoff(layout: Layout) -> Tradeoff:
     """The first two tasks against each other, over the runs of all methods.
 
-    Runs far beyond the bulk of the errors are left out of both planes: a collapsed model decides alike for everybody,
-    so its gap is near 0, and it alone would be the whole frontier of the gaps.
+    Runs far beyond the bulk of the errors are left out of both planes: a collapsed model decides
+    alike for everybody, so its gap is near 0, and it alone would be the whole frontier of the gaps.
     """
     tasks = tuple(layout.info["tasks"][:2])
     points = [task_points(layout.table, layout.info, task, "test") for task in tasks]
@@ -130,12 +132,14 @@ def tradeoff(layout: Layout) -> Tradeoff:
 
 
 def knee_run(table: Table, info: dict) -> int | None:
-    """The run that stands for a study: the knee of the frontier of all methods, selected on validation.
+    """The run that stands for a study: the knee of all methods' frontier on validation.
 
-    Rows of the methods in ``info["reference_methods"]`` are no candidates: a reference is one network per task.
+    Rows of the methods in ``info["reference_methods"]`` are no candidates: a reference is one
+    network per task.
 
     Returns:
-      The run's number; None where no candidate ended with finite metrics, or where there are no validation metrics.
+      The run's number; None where no candidate ended with finite metrics, or where there are no
+      validation metrics.
     """
     overall = lay_out(table, info).overall
     references = info.get("reference_methods", [])
@@ -154,8 +158,9 @@ def _check(table: Table, info: dict) -> None:
     texts = [key for key in table if isinstance(key, str) and parse_key(key) != key]
     if texts:
         raise ValueError(
-            f"the table of runs has {len(texts)} columns of metrics or hyper-parameters whose keys are text,"
-            f" {texts[0]!r} among them; make keys of them with fairjax.core.keys.parse_key"
+            f"the table of runs has {len(texts)} columns of metrics or hyper-parameters whose keys"
+            f" are text, {texts[0]!r} among them; make keys of them with"
+            " fairjax.core.keys.parse_key"
         )
     absent = [name for name in ENTRIES if name not in info]
     if absent:
@@ -163,7 +168,7 @@ def _check(table: Table, info: dict) -> None:
 
 
 def _methods(table: Table) -> tuple[tuple[str, ...], np.ndarray]:
-    """Names of the methods in the order of the table, and the position ``[N]`` of every run's method."""
+    """Names of the methods in the order of the table, and the position ``[N]`` of each run's."""
     labels = [str(label) for label in table["method"]]
     methods = tuple(dict.fromkeys(labels))
     position = {method: index for index, method in enumerate(methods)}
@@ -200,7 +205,7 @@ def _overall_panel(table: Table, info: dict, relative: bool, runs: dict) -> Pane
 
 
 def _reference(panel: Panel, info: dict, relative: bool) -> tuple[float, float] | None:
-    """The reference point: as given, or ``RELATIVE_REFERENCE``, or just beyond the worst of all frontiers."""
+    """As ``info`` says, or ``RELATIVE_REFERENCE``, or just beyond the worst of all frontiers."""
     if info.get("reference") is not None:
         error, gap = info["reference"]
         return float(error), float(gap)

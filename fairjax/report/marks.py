@@ -1,4 +1,4 @@
-"""Marks of runs and methods on matplotlib axes: clouds of all runs, frontiers, labels and limits."""
+"""Marks of runs and methods on axes: clouds of all runs, frontiers, labels and limits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MANY_RUNS = 5000  # from which on points are smaller
 
 
 def draw_panel(ax, layout: Layout, panel: Panel) -> None:
-    """Runs, and per method the frontier: filled where it holds on test, hollow where only validation chose it."""
+    """All runs, and the frontiers: filled where they hold on test, hollow where they do not."""
     draw_clouds(ax, layout, panel.test, panel.usable)
     for index in range(len(layout.methods)):
         draw_method(ax, layout, panel, index)

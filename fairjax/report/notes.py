@@ -24,11 +24,14 @@ def notes_of(layout: Layout) -> Iterator[str]:
         yield f"All {runs} runs diverged, so there is no frontier to draw."
     if not layout.relative:
         yield (
-            "There is no finite ARE or ARFG, for which single-task baselines are needed: the overall panel shows the"
-            " plain means over tasks instead."
+            "There is no finite ARE or ARFG, for which single-task baselines are needed: the"
+            " overall panel shows the plain means over tasks instead."
         )
     if len(info["tasks"]) < 2:
-        yield "There are fewer than two tasks, so the trade-off between tasks (tradeoff.png) is not drawn."
+        yield (
+            "There are fewer than two tasks, so the trade-off between tasks (tradeoff.png) is not"
+            " drawn."
+        )
     if not info["attributes"]:
         yield "There is no sensitive attribute, so no gap could be measured."
     yield from _method_notes(layout)
@@ -57,9 +60,15 @@ def _panel_notes(panel: Panel, diverged: np.ndarray) -> Iterator[str]:
         yield f"No run has a finite error and gap {where}: the panel is empty."
         return
     if lost:
-        yield f"{lost} of {ended} runs that ended have no finite error or gap {where} and are not shown there."
+        yield (
+            f"{lost} of {ended} runs that ended have no finite error or gap {where} and are not"
+            " shown there."
+        )
     if panel.selected_on_test:
-        yield f"There are no validation metrics {where}: its frontier is selected on the test set, which flatters it."
+        yield (
+            f"There are no validation metrics {where}: its frontier is selected on the test set,"
+            " which flatters it."
+        )
 
 
 def _gap_notes(layout: Layout) -> Iterator[str]:
@@ -71,6 +80,6 @@ def _gap_notes(layout: Layout) -> Iterator[str]:
             lost = int(np.isnan(gaps).sum())
             if lost:
                 yield (
-                    f"The gap of task {task} over {key.attribute} could not be measured in {lost} runs; the worst gap"
-                    " there is over the other attributes."
+                    f"The gap of task {task} over {key.attribute} could not be measured in {lost}"
+                    " runs; the worst gap there is over the other attributes."
                 )

@@ -1,9 +1,10 @@
 """``report.html``: one page that works offline, where every run can be looked at and retrained.
 
-In: a :class:`~fairjax.report.layout.Layout`. Out: HTML with plotly.js inside. Names and values come from other people's
-tables, so nothing of them reaches the page as markup: the templates escape what Python gives them, what the script reads
-is JSON without ``<``, ``>`` and ``&``, what the script shows goes through ``textContent``, and what plotly shows, which
-has a small markup of its own, is escaped in the script.
+In: a :class:`~fairjax.report.layout.Layout`. Out: HTML with plotly.js inside. Names and values come
+from other people's tables, so nothing of them reaches the page as markup: the templates escape what
+Python gives them, what the script reads is JSON without ``<``, ``>`` and ``&``, what the script
+shows goes through ``textContent``, and what plotly shows, which has a small markup of its own, is
+escaped in the script.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from fairjax.report.text import number
 
 # the page may load nothing from anywhere, wherever it is opened
 POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
-    "img-src data: blob:; worker-src blob:; font-src data:; base-uri 'none'; form-action 'none'"
+    "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline';"
+    " img-src data: blob:; worker-src blob:; font-src data:; base-uri 'none'; form-action 'none'"
 )
 FIRST_ENTRIES = ("environment", "versions", "seeds", "single_task")  # of "How it was run"
 ENTRIES_ELSEWHERE = {
@@ -97,8 +98,8 @@ def _thinning(layout: Layout, rows: np.ndarray) -> Iterator[str]:
     runs = len(layout.method_index)
     if len(rows) < runs:
         yield (
-            f"To stay light, this page shows {len(rows)} of {runs} runs, every frontier among them;"
-            " table.csv holds all."
+            f"To stay light, this page shows {len(rows)} of {runs} runs, every frontier among"
+            " them; table.csv holds all."
         )
 
 
@@ -119,13 +120,14 @@ def _explanation(layout: Layout) -> str:
     """Five sentences for somebody who sees such a plot for the first time."""
     if layout.relative:
         axes = (
-            "ARE is a run's error divided by the error of a model trained for that task alone, averaged over tasks,"
-            " and ARFG is the same for the gap: 1 is as good as such single-task models, below 1 is better."
+            "ARE is a run's error divided by the error of a model trained for that task alone,"
+            " averaged over tasks, and ARFG is the same for the gap: 1 is as good as such"
+            " single-task models, below 1 is better."
         )
     else:
         axes = (
-            "The first plot shows the error and the gap averaged over tasks, for lack of single-task models to"
-            " compare with."
+            "The first plot shows the error and the gap averaged over tasks, for lack of"
+            " single-task models to compare with."
         )
     gap = layout.info["gap"].replace("_", " ")
     reference = ""
@@ -133,13 +135,14 @@ def _explanation(layout: Layout) -> str:
         reference = f" ({', '.join(number(value, digits=4) for value in layout.reference)})"
     sentences = [
         "Every point is one trained model, a run, with its own hyper-parameters and seed.",
-        f"Further left means fewer errors and further down means a smaller gap ({gap}), so the lower"
-        " left corner is where one would like to be.",
+        f"Further left means fewer errors and further down means a smaller gap ({gap}), so the"
+        " lower left corner is where one would like to be.",
         axes,
-        "A line is the frontier of a method: its runs were chosen on validation data, as those that no other run of the"
-        " method beats in both directions at once, and are drawn at their test values, where a hollow one is beaten.",
-        "The hypervolume of a method is the area between its frontier and a fixed reference point"
-        f"{reference}, so larger is better.",
+        "A line is the frontier of a method: its runs were chosen on validation data, as those"
+        " that no other run of the method beats in both directions at once, and are drawn at their"
+        " test values, where a hollow one is beaten.",
+        "The hypervolume of a method is the area between its frontier and a fixed reference"
+        f" point{reference}, so larger is better.",
     ]
     return " ".join(sentences)
 
@@ -171,7 +174,7 @@ def _methods(layout: Layout) -> SortableTable:
 
 
 def _frontiers(layout: Layout, rows: np.ndarray) -> dict[str, SortableTable]:
-    """The runs on a frontier that was selected on validation, and those on one that was selected on test."""
+    """Runs on the frontiers that validation selected, and on those that the test set selected."""
     fronts = layout.overall.fronts.values()
     return {
         "validation": _frontier(layout, rows, [front.validation for front in fronts]),

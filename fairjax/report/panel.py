@@ -1,4 +1,4 @@
-"""Panels: two axes, the runs on them, the frontier of each method, and limits that show the bulk of every method.
+"""Panels: two axes, the runs on them, the frontier of each method, and limits.
 
 In: points ``[N, 2]`` of validation and test. Out: a :class:`Panel`. Both axes are minimised.
 """
@@ -97,7 +97,7 @@ def any_finite(points: np.ndarray) -> bool:
 
 
 def front_of(points: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Indices ``[K]`` of the non-dominated of ``points[rows]`` (minimising), sorted by the first axis."""
+    """Rows ``[K]`` that no other of ``points[rows]`` dominates, sorted by the first axis."""
     front = rows[np.asarray(nondominated(points[rows]), bool)]
     order = np.lexsort((front, points[front, 1], points[front, 0]))
     return front[order]
@@ -129,8 +129,8 @@ def _front(selection: np.ndarray, test: np.ndarray, rows: np.ndarray) -> Front:
 def _fence(values: np.ndarray) -> tuple[float, float]:
     """The least value, and the greatest one within 1.5 interquartile ranges of the upper quartile.
 
-    The fence has one side, because axes are minimised: an unusually small value is news, an unusually large one is a
-    collapsed run.
+    The fence has one side, because axes are minimised: an unusually small value is news, an
+    unusually large one is a collapsed run.
     """
     lower, upper = np.quantile(values, [0.25, 0.75])
     bulk = values[values <= upper + 1.5 * (upper - lower)]

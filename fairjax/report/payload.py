@@ -30,7 +30,7 @@ DIGITS = 6  # significant digits of a number
 
 
 def rows_of_page(layout: Layout) -> np.ndarray:
-    """Rows of the table that the page holds: all, or every frontier and an even choice of the others."""
+    """Rows that the page holds: all, or every frontier and an even choice of the others."""
     runs = len(layout.method_index)
     if runs <= MOST_POINTS:
         return np.arange(runs)
@@ -66,13 +66,13 @@ def payload(layout: Layout, rows: np.ndarray) -> dict:
 
 
 def embedded(value) -> str:
-    """JSON that can stand inside a script element: nothing in it can end the element or open a comment."""
+    """JSON for a script element: nothing in it can end the element or open a comment."""
     text = json.dumps(plain(value), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _metrics(layout: Layout) -> list[tuple[str, Metric]]:
-    """Labels of a run's metrics on the page, and keys of their columns; table.csv has the others."""
+    """Labels and keys of the metrics on the page; table.csv has the others."""
     info = layout.info
     labelled = []
     for split in ("test", "validation"):

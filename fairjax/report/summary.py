@@ -16,7 +16,10 @@ from fairjax.report.layout import Layout
 
 
 def plain(value):
-    """``value`` in JSON's own types: numpy scalars and arrays unpacked, NaN and infinity as None, the rest as text."""
+    """``value`` in JSON's own types.
+
+    Numpy scalars and arrays are unpacked, NaN and infinity become None, other objects text.
+    """
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, set | frozenset):
@@ -36,9 +39,10 @@ def summarize(layout: Layout) -> dict:
     """Everything of a sweep but the runs that lie on no frontier.
 
     Returns:
-      ``info``; ``axes`` (names of the metrics or descriptions, and the hypervolume's reference point); ``methods``: per
-      method ``runs``, ``diverged``, and under ``selected_on_validation`` and ``selected_on_test`` the ``hypervolume`` on
-      test and the ``frontier`` (a list of rows of the table, each by the texts of its keys); ``notes``.
+      ``info``; ``axes`` (names of the metrics or descriptions, and the hypervolume's reference
+      point); ``methods``: per method ``runs``, ``diverged``, and under ``selected_on_validation``
+      and ``selected_on_test`` the ``hypervolume`` on test and the ``frontier`` (a list of rows of
+      the table, each by the texts of its keys); ``notes``.
     """
     axes = ["are", "arfg"]
     if not layout.relative:

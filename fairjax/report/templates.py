@@ -1,4 +1,4 @@
-"""Pages from the templates in ``assets``: everything that a template is given is escaped, unless it is marked as HTML."""
+"""Pages from the templates in ``assets``: values are escaped unless they are marked as HTML."""
 
 from __future__ import annotations
 

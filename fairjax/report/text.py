@@ -17,8 +17,8 @@ def number(value: float | int | None, digits: int | None = None) -> str:
 
     Args:
       value: an integer keeps all its digits; None and numbers that are not finite are unknown.
-      digits: significant digits. By default decimals follow the size: three below 10, one below 1,000, else none;
-        a positive value below 0.01 has two significant digits.
+      digits: significant digits. By default decimals follow the size: three below 10, one below
+        1,000, else none; a positive value below 0.01 has two significant digits.
     """
     if value is None or not np.isfinite(value):
         return DASH
@@ -30,7 +30,8 @@ def number(value: float | int | None, digits: int | None = None) -> str:
         text = f"{value:.2g}"
     else:
         text = f"{value:,.{_decimals(value)}f}"
-    return text.replace("-", MINUS)
+    # the exponent keeps its hyphen
+    return MINUS + text[1:] if text.startswith("-") else text
 
 
 def count(rows: float) -> str:
@@ -41,7 +42,10 @@ def count(rows: float) -> str:
 
 
 def literal(text: str, width: int = LABEL_WIDTH) -> str:
-    """One line of at most ``width`` characters: white space collapsed, a box for each unprintable character."""
+    """One line of at most ``width`` characters.
+
+    White space is collapsed, and a box replaces each unprintable character.
+    """
     line = " ".join(str(text).split())
     line = "".join(letter if letter.isprintable() else "\N{WHITE SQUARE}" for letter in line)
     if len(line) <= width:

@@ -1,7 +1,8 @@
 """What one repair did, as an offline page with its figures, or as a section of the page of a sweep.
 
-In: an :class:`~fairjax.postprocess.Audit`. Out: ``report.html`` and the PNG files beside it, or HTML. The page loads
-nothing and runs nothing: figures are in it as data, and names and values of other people's tables reach it only escaped.
+In: an :class:`~fairjax.postprocess.Audit`. Out: ``report.html`` and the PNG files beside it, or
+HTML. The page loads nothing and runs nothing: figures are in it as data, and names and values of
+other people's tables reach it only escaped.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ DECILES = np.arange(1, 10) / 10
 
 
 def draw_arrows(audit: Audit):
-    """Per task a lane per group: arrows from a group's deciles, above, to where the repair takes them, below."""
+    """Per task a lane per group: arrows from its deciles to where the repair takes them."""
     groups = groups_of(audit)
     largest = sorted(groups, key=lambda group: -len(group.rows))[:MOST_LANES]
     lanes = sorted(largest, key=lambda group: group.cell)
@@ -34,7 +34,7 @@ def draw_arrows(audit: Audit):
 
 
 def deciles(before: np.ndarray, after: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Rows at the deciles of a group, ``[J, 2]`` (before, after), in ascending order; of fewer than nine all rows."""
+    """Rows at the deciles of a group, ``[J, 2]`` (before, after); of at most nine rows all."""
     order = np.lexsort((after, before))
     ordered = np.stack([before[order], after[order]], axis=1)
     if len(order) <= len(DECILES):

@@ -1,4 +1,4 @@
-"""What the figures of a repair share: a panel per task, its title, ticks, and the width of a legend."""
+"""What the figures of a repair share: a panel per task, its title, ticks, a legend's width."""
 
 from __future__ import annotations
 

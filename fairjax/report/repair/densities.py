@@ -32,7 +32,7 @@ VISIBLE = 0.004  # of the highest point: what can be seen of a curve
 
 
 def draw_densities(audit: Audit):
-    """Per task the groups' densities before (above) and after (below) the repair, on the same axes."""
+    """Per task the groups' densities before (above) and after (below) the repair."""
     from matplotlib.figure import Figure
 
     groups = groups_of(audit)
@@ -92,7 +92,7 @@ def _draw_scores(above, below, audit: Audit, groups: list[Group], task: int) -> 
 def _draw_curves(
     ax, score: np.ndarray, weight: np.ndarray, groups: list[Group], edges: np.ndarray
 ) -> np.ndarray:
-    """A curve per group, or ticks for the rows of a very small one; the heights ``[C + 1, M]`` of the curves and of 0."""
+    """A curve per group, ticks for a very small one; heights ``[C + 1, M]`` of 0 and the curves."""
     middle = (edges[1:] + edges[:-1]) / 2
     curves = [np.zeros(len(middle))]
     filled = sum(len(group.rows) >= FEW_ROWS for group in groups) <= MOST_FILLED

@@ -1,7 +1,7 @@
-"""PNG figures of one repair: densities before and after, transport, unfairness attribute by attribute, the path.
+"""PNG figures of one repair: densities, transport, unfairness by attribute, the path.
 
-In: an :class:`~fairjax.postprocess.Audit`. Out: the bytes of PNG files. A group has one colour in all pictures; names are
-drawn literally.
+In: an :class:`~fairjax.postprocess.Audit`. Out: the bytes of PNG files. A group has one colour in
+all pictures; names are drawn literally.
 """
 
 from __future__ import annotations

@@ -36,7 +36,10 @@ def usable(audit: Audit) -> np.ndarray:
 
 
 def groups_of(audit: Audit) -> list[Group]:
-    """Groups with reported rows, in the order of the cells. Of more than eight the seven largest have a colour."""
+    """Groups with reported rows, in the order of the cells.
+
+    Of more than eight groups the seven largest have a colour of their own.
+    """
     counted = usable(audit)
     rows = [np.flatnonzero(counted & (audit.cell == cell)) for cell in range(len(audit.cells))]
     present = [cell for cell in range(len(rows)) if len(rows[cell])]
@@ -64,13 +67,13 @@ def change_after(audit: Audit) -> np.ndarray:
 
 
 def nearest_step(audit: Audit) -> int:
-    """The step of the path whose change of the scores is nearest to that of ``after``; of equals the last."""
+    """The step of the path that changes scores about as much as ``after``; of equals the last."""
     distance = np.abs(audit.change - change_after(audit)).sum(axis=1)
     return len(distance) - 1 - int(np.argmin(distance[::-1]))
 
 
 def gaps_after(audit: Audit) -> dict[str, np.ndarray]:
-    """Distances ``[T, A + 1]`` of the scores ``after``: as measured, or of the nearest step of the path."""
+    """Distances ``[T, A + 1]`` of the scores ``after``: as measured, or of the nearest step."""
     if audit.reached:
         return audit.reached
     step = nearest_step(audit)
@@ -78,7 +81,7 @@ def gaps_after(audit: Audit) -> dict[str, np.ndarray]:
 
 
 def comparisons(audit: Audit) -> list[str]:
-    """Names along the last axis of ``gaps`` and ``floor``: the attributes, and all of them crossed."""
+    """Names along the last axis of ``gaps`` and ``floor``: the attributes, and all crossed."""
     names = [*audit.attributes, "all attributes crossed"]
     return names[: audit.floor.shape[1]]
 
@@ -89,7 +92,10 @@ def has_risk(audit: Audit, task: int) -> bool:
 
 
 def cost(audit: Audit, task: int) -> tuple[np.ndarray, str]:
-    """Cost of the repair over its amount ``[P]``, and its name: the risk, or without labels the change of the scores."""
+    """Cost of the repair over its amount ``[P]``, and its name.
+
+    The cost is the risk, or without labels the change of the scores.
+    """
     if has_risk(audit, task):
         return audit.risk[:, task], audit.risk_name[task]
     return audit.change[:, task], f"root mean squared change of a score ({_unit(audit, task)})"

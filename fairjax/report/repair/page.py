@@ -13,7 +13,10 @@ from fairjax.report.repair.sentences import finding, lead, warnings_of
 from fairjax.report.repair.tables import tables_of
 from fairjax.report.templates import asset, render
 
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
+    "base-uri 'none'; form-action 'none'"
+)
 SCALE = 0.8  # pixels on the page per pixel of a figure
 PNG_WIDTH = slice(16, 20)  # bytes of a PNG file that hold its width
 
@@ -30,7 +33,8 @@ def write_repair(out: Path, audit: Audit, *, title: str = "", command: str = "")
       command: what made the repair, shown at the end of the page.
 
     Returns:
-      Paths of ``densities.png``, ``arrows.png``, ``waterfall.png``, ``path.png`` and ``report.html``.
+      Paths of ``densities.png``, ``arrows.png``, ``waterfall.png``, ``path.png`` and
+      ``report.html``.
 
     Raises:
       ImportError: matplotlib or jinja2 is missing.

@@ -28,7 +28,7 @@ from fairjax.report.text import literal, wrapped
 
 
 def draw_path(audit: Audit):
-    """Per task unfairness against risk over the repair amount; a line per attribute, floors as dashes."""
+    """Per task unfairness against cost over the repair amount; floors as dashes."""
     figure, axes = make_task_axes(audit, height=3.6, entries=1 + len(comparisons(audit)))
     for task, ax in enumerate(axes):
         _draw_task(ax, audit, task)

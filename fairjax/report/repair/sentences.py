@@ -1,4 +1,4 @@
-"""Sentences about one repair: what it covers, what it did, and what a reader must know before he believes the pictures."""
+"""Sentences about one repair: what it covers, what it did, and which pictures to doubt."""
 
 from __future__ import annotations
 
@@ -43,8 +43,9 @@ def finding(audit: Audit, task: int) -> str:
     else:
         gap = "no two groups to compare"
     change = change_after(audit)[task]
-    price = f"The scores changed by {number(change)} in the root mean square{_risk(audit, task, change)}"
-    return f"{audit.tasks[task]}: {gap}. {price}."
+    price = f"The scores changed by {number(change)} in the root mean square"
+    risk = _risk(audit, task, change)
+    return f"{audit.tasks[task]}: {gap}. {price}{risk}."
 
 
 def warnings_of(audit: Audit) -> Iterator[str]:
@@ -57,14 +58,17 @@ def warnings_of(audit: Audit) -> Iterator[str]:
     cells = list(zip(audit.cells, known_rows, audit.mass, strict=True))
     unseen = [name for name, reported, pool in cells if reported and not pool]
     if unseen:
-        yield f"Groups that have no row in the pool, so that their scores were ranked among all rows: {_list(unseen)}."
+        yield (
+            "Groups that have no row in the pool, so that their scores were ranked among all rows:"
+            f" {_list(unseen)}."
+        )
     absent = [name for name, reported, _ in cells if not reported]
     if absent:
         yield f"Groups that have no reported row and are not shown: {_list(absent)}."
     if unknown_rows:
         yield (
-            f"Of {unknown_rows:,} rows the group is unknown: their scores were ranked among all rows, and no picture"
-            " shows them."
+            f"Of {unknown_rows:,} rows the group is unknown: their scores were ranked among all"
+            " rows, and no picture shows them."
         )
     lost = int(((audit.weight > 0) & ~counted).sum())
     if lost:
@@ -73,9 +77,9 @@ def warnings_of(audit: Audit) -> Iterator[str]:
         share = _tied_share(audit, task)
         if share > TIED_SHARE:
             yield (
-                f"{name}: {100 * share:.0f} % of the rows have a score that at least a twentieth of their group shares. A"
-                " repair without a key keeps equal scores of a group equal, so that distributions with such jumps cannot"
-                " fully agree."
+                f"{name}: {100 * share:.0f} % of the rows have a score that at least a twentieth"
+                " of their group shares. A repair without a key keeps equal scores of a group"
+                " equal, so that distributions with such jumps cannot fully agree."
             )
 
 
@@ -124,8 +128,9 @@ def _small_groups(audit: Audit, rows: np.ndarray) -> Iterator[str]:
             f"{audit.cells[cell]} ({pool} in the pool, {rows[cell]:,} reported: about {chance:.2f})"
         )
     yield (
-        f"Groups of fewer than {SMALL_GROUP} rows, and the Kolmogorov-Smirnov distance to the largest group that is to be"
-        f" expected of so few rows even where there is no difference, 0.87 sqrt(1/n + 1/m): {_list(descriptions)}."
+        f"Groups of fewer than {SMALL_GROUP} rows, and the Kolmogorov-Smirnov distance to the"
+        " largest group that is to be expected of so few rows even where there is no difference,"
+        f" 0.87 sqrt(1/n + 1/m): {_list(descriptions)}."
     )
 
 

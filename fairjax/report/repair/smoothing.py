@@ -1,8 +1,9 @@
-"""Densities of scores on a grid, for drawing: rows are counted into bins once, and the bins are smoothed.
+"""Densities of scores on a grid, for drawing: rows are counted into bins, bins are smoothed.
 
-In: values ``[N]`` with weights. Out: heights ``[M]`` in the middle of M bins, and the values that many rows share. A
-million rows cost one pass; the kernel only ever sees the bins. Mass that a kernel would put beyond the grid is folded
-back, so that a density of probabilities ends at 0 and 1, and one of scores that are never negative at 0.
+In: values ``[N]`` with weights. Out: heights ``[M]`` in the middle of M bins, and the values that
+many rows share. A million rows cost one pass; the kernel only ever sees the bins. Mass that a
+kernel would put beyond the grid is folded back, so that a density of probabilities ends at 0 and 1,
+and one of scores that are never negative at 0.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ ATOM_ROWS = 3
 def bin_edges(value: np.ndarray, bounded: bool) -> np.ndarray:
     """Edges ``[M + 1]`` with room for the kernel around the values, except the very far ones.
 
-    They begin at 0 at the earliest if no value is negative, and end at 1 at the latest if ``bounded``.
+    They begin at 0 at the earliest if no value is negative, and end at 1 at the latest if
+    ``bounded``.
     """
     low, high = np.quantile(value, [TAIL, 1 - TAIL])
     half = (high - low) / 2
@@ -35,10 +37,13 @@ def bin_edges(value: np.ndarray, bounded: bool) -> np.ndarray:
 
 
 def density(value: np.ndarray, weight: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """A kernel density at the middle of every bin; its integral is the share of the weight inside the edges.
+    """A kernel density at the middle of every bin.
 
-    The kernel is Gaussian and ends at four bandwidths. The bandwidth is Silverman's, ``0.9 min(s, IQR / 1.349) n^(-1/5)``
-    with the effective n of the weights, but never narrower than two bins.
+    Its integral is the share of the weight inside the edges.
+
+    The kernel is Gaussian and ends at four bandwidths. The bandwidth is Silverman's,
+    ``0.9 min(s, IQR / 1.349) n^(-1/5)`` with the effective n of the weights, but never narrower
+    than two bins.
 
     Args:
       value: ``[N]``, at least one.
@@ -49,8 +54,9 @@ def density(value: np.ndarray, weight: np.ndarray, edges: np.ndarray) -> np.ndar
       ``[M]`` in 1 / unit of the values.
 
     Reference:
-      Silverman: Density estimation for statistics and data analysis, 1986, section 3.4. Here the interquartile range may
-      not pull the bandwidth below a third of that of the deviation, as it would where half of the rows have one value.
+      Silverman: Density estimation for statistics and data analysis, 1986, section 3.4. Here the
+      interquartile range may not pull the bandwidth below a third of that of the deviation, as it
+      would where half of the rows have one value.
     """
     bins = len(edges) - 1
     counts, _ = np.histogram(value, bins, (edges[0], edges[-1]), weights=weight)
@@ -66,7 +72,10 @@ def density(value: np.ndarray, weight: np.ndarray, edges: np.ndarray) -> np.ndar
 
 
 def atoms(value: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Values ``[J]`` that at least three rows and a twentieth of them share, and their shares of the weight ``[J]``."""
+    """Values that many rows share, ``[J]``, and their shares of the weight ``[J]``.
+
+    Many are at least three rows, and at least a twentieth of all.
+    """
     distinct, position, rows = np.unique(value, return_inverse=True, return_counts=True)
     is_atom = rows >= max(ATOM_ROWS, ATOM_SHARE * len(value))
     share = np.bincount(position, weight) / weight.sum()

@@ -1,4 +1,4 @@
-"""Tables of one repair: unfairness before and after, what every group pays, and the price over the amount."""
+"""Tables of one repair: unfairness, what every group pays, the price over the amount."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from fairjax.report.text import count
 
 MOST_AMOUNTS = 5  # of the path in the table
 UNFAIRNESS_HINT = (
-    "KS: the largest gap of selection rates between two groups over all thresholds, 0 to 1; by chance alone about"
-    " 0.87 sqrt(1/n + 1/m) of the two smallest groups, and more where the largest of many pairs is taken."
-    " Wasserstein: how far scores of two groups lie apart, mean over pairs, in the unit of the score."
+    "KS: the largest gap of selection rates between two groups over all thresholds, 0 to 1; by"
+    " chance alone about 0.87 sqrt(1/n + 1/m) of the two smallest groups, and more where the"
+    " largest of many pairs is taken. Wasserstein: how far scores of two groups lie apart, mean"
+    " over pairs, in the unit of the score."
 )
 GROUPS_HINT = (
-    "Change: root mean squared change of a score of the group. Groups do not pay alike: those whose distribution lies far"
-    " from the common one pay most."
+    "Change: root mean squared change of a score of the group. Groups do not pay alike: those"
+    " whose distribution lies far from the common one pay most."
 )
 
 
@@ -60,7 +61,7 @@ def _unfairness(audit: Audit) -> GroupedTable:
 
 
 def _groups(audit: Audit) -> GroupedTable:
-    """A row per group: its rows, and per task its mean score before and after and how much its scores changed."""
+    """A row per group: its size, and per task its mean score before and after, and the change."""
     head = ["group", "rows", "rows in the pool"]
     for task in audit.tasks:
         head += [f"{task}: mean before", f"{task}: mean after", f"{task}: change"]

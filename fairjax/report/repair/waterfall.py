@@ -1,4 +1,4 @@
-"""``waterfall.png``: unfairness attribute by attribute, as one attribute after the other is repaired."""
+"""``waterfall.png``: unfairness by attribute, as one after the other is repaired."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LEAST_FALL = 0.1  # of the height: falls with a number inside
 
 
 def draw_waterfall(audit: Audit):
-    """Per task the unfairness by attribute after each step of the first order; the other orders as thin lines."""
+    """Per task the unfairness after each step of the first order; other orders as thin lines."""
     lines = 1 + len(audit.attributes) + len(audit.orders)
     figure, axes = make_task_axes(audit, height=3.7, entries=lines)
     for task, ax in enumerate(axes):
