@@ -28,7 +28,7 @@ import optax
 
 import fairjax
 from fairjax.core.disk import write
-from fairjax.report.figures import COLOURS, STYLE
+from fairjax.report.drawing import COLOURS, STYLE
 
 RESULTS = Path(__file__).parent / "results" / "toy"
 STARTS = ((-8.5, 7.5), (-8.5, -5.0), (0.0, 0.0), (9.0, 9.0), (-7.5, -0.5), (9.0, -1.0))

@@ -1,4 +1,4 @@
-"""Conflicts between rows over training: shares against a count by hand, and a figure from whatever cosines there are."""
+"""Conflicts between rows: shares against a count by hand, a figure from whatever cosines."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import optax
 import pytest
 
 import fairjax
-from fairjax.report import conflicts
-from fairjax.report.conflicts import conflict_shares, write_conflicts
+from fairjax.report import conflict_figure, conflict_shares, write_conflicts
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -67,17 +66,15 @@ def test_shares_of_a_link_that_watches_leaf_by_leaf():
 
 @pytest.mark.parametrize("shape", [(), (4, 2), (4, 2, 3)])
 def test_shares_of_another_shape_are_refused(shape):
-    with pytest.raises(
-        ValueError, match=rf"cosines have shape \({', '.join(map(str, shape))}\), expected"
-    ):
+    with pytest.raises(ValueError, match=rf"shape \({', '.join(map(str, shape))}\), expected"):
         conflict_shares(np.zeros(shape))
 
 
 def drawn(*args, **how):
-    """The figure that :func:`write_conflicts` would write: its angles, and the numbers in its heat maps."""
+    """Axes of the figure of :func:`write_conflicts`, and the numbers in its heat maps."""
     held = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(conflicts, "_png", lambda figure: held.append(figure) or PNG)
+        patch.setattr(conflict_figure, "png", lambda figure: held.append(figure) or PNG)
         write_conflicts(*args, **how)
     axes = [ax for ax in held[0].axes if ax.get_title()]
     return axes, [np.ma.filled(ax.images[0].get_array(), np.nan) for ax in axes[1:]]

@@ -1,4 +1,4 @@
-"""The report of a sweep: files, numbers, and what names from somebody's table can and cannot do to them."""
+"""The report of a sweep: files, numbers, and what names from somebody's table can do to them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from fairjax import report
+from fairjax.core.keys import HParam, Metric, parse_key
+from fairjax.core.tables import Table, read_csv, write_csv
 from fairjax.core.types import DataError
 from fairjax.metrics import GroupTable
-from fairjax.report import read_table, study, write_table
-from fairjax.report.page import MOST, embedded, payload, shown_rows
-from fairjax.report.summary import summarize
+from fairjax.report import lay_out, summarize
+from fairjax.report.payload import MOST_POINTS, embedded, payload, rows_of_page
 
 GAP = "false_positive_rate_difference"
 HOSTILE = (
@@ -40,26 +41,29 @@ def make(
     """A table that looks like a sweep's, and its description."""
     rng = np.random.default_rng(seed)
     n = runs * len(methods)
-    table = {
-        "run": np.arange(n),
-        "method": np.repeat(np.array(methods), runs),
-        "point": np.arange(n) // 2,
-        "seed": np.arange(n) % 2,
-        "diverged": np.arange(n) == 1,
-    }
-    table |= {f"hparam.lam[{task}]": rng.uniform(0, 5, n).astype(np.float32) for task in tasks}
-    table["hparam.learning_rate"] = np.full(n, 0.02)
-    for split in ("validation", "test"):
-        table |= {f"{split}.error[{task}]": rng.uniform(0.1, 0.2, n) for task in tasks}
-        table |= {
-            f"{split}.{GAP}[{task}|{a}]": rng.uniform(0, 0.1, n)
-            for task in tasks
-            for a in attributes
+    table = Table(
+        {
+            "run": np.arange(n),
+            "method": np.repeat(np.array(methods), runs),
+            "point": np.arange(n) // 2,
+            "seed": np.arange(n) % 2,
+            "diverged": np.arange(n) == 1,
         }
-        table |= {f"{split}.are": rng.uniform(0.9, 1.2, n), f"{split}.arfg": rng.uniform(0, 1, n)}
-    for name, values in table.items():
-        if name.startswith(("validation", "test")):
-            values[table["diverged"]] = np.nan
+    )
+    for task in tasks:
+        table[HParam("lam", task)] = rng.uniform(0, 5, n).astype(np.float32)
+    table[HParam("learning_rate")] = np.full(n, 0.02)
+    for split in ("validation", "test"):
+        for task in tasks:
+            table[Metric("error", task, split=split)] = rng.uniform(0.1, 0.2, n)
+        for task in tasks:
+            for attribute in attributes:
+                key = Metric(GAP, task, attribute=attribute, split=split)
+                table[key] = rng.uniform(0, 0.1, n)
+        table[Metric("are", split=split)] = rng.uniform(0.9, 1.2, n)
+        table[Metric("arfg", split=split)] = rng.uniform(0, 1, n)
+    for key in table.metrics:
+        table[key][table["diverged"]] = np.nan
     info = {
         "tasks": list(tasks),
         "attributes": list(attributes),
@@ -72,9 +76,29 @@ def make(
     return table, info
 
 
-def blank(table, *starts):
-    """The table with NaN in every column that begins with one of ``starts``."""
-    return {k: np.full(len(v), np.nan) if k.startswith(starts) else v for k, v in table.items()}
+def changed(table, change):
+    """The table with every column changed."""
+    return Table({key: change(values) for key, values in table.items()})
+
+
+def blank(table, is_blank):
+    """The table with NaN in the metrics of which ``is_blank(key)`` holds."""
+    blanked = Table(table)
+    for key in table.metrics:
+        if is_blank(key):
+            blanked[key] = np.full(len(table[key]), np.nan)
+    return blanked
+
+
+def without(table, is_absent):
+    """The table without the metrics of which ``is_absent(key)`` holds."""
+    absent = [key for key in table.metrics if is_absent(key)]
+    return Table({key: values for key, values in table.items() if key not in absent})
+
+
+def is_relative(key):
+    """Whether a metric is relative to single-task models."""
+    return key.metric in ("are", "arfg")
 
 
 def brute_front(points):
@@ -89,32 +113,29 @@ def brute_front(points):
 
 def test_table_comes_back_with_hostile_names(tmp_path):
     table, _ = make(methods=HOSTILE, tasks=HOSTILE[:3], attributes=HOSTILE[3:])
-    back = read_table(write_table(tmp_path / "t.csv", table))
+    back = read_csv(write_csv(tmp_path / "t.csv", table))
     assert list(back) == list(table)
-    for name, values in table.items():
-        assert back[name].dtype.kind == values.dtype.kind, name
-        np.testing.assert_array_equal(back[name].astype(values.dtype), values, err_msg=name)
+    for key, values in table.items():
+        assert back[key].dtype.kind == values.dtype.kind, key
+        np.testing.assert_array_equal(back[key].astype(values.dtype), values, err_msg=str(key))
 
 
 def test_table_bytes_depend_on_numbers_only(tmp_path):
     table, _ = make()
     table["test.are"][:3] = [0.1, np.inf, 1e-300]
-    first = write_table(tmp_path / "a.csv", table).read_bytes()
-    assert write_table(tmp_path / "b.csv", read_table(tmp_path / "a.csv")).read_bytes() == first
-    assert (
-        write_table(tmp_path / "c.csv", {k: v.copy() for k, v in table.items()}).read_bytes()
-        == first
-    )
-    cells = first.decode().splitlines()[1].split(",")
-    assert cells[list(table).index("test.are")] == "0.1"
-    assert float(np.float32(cells[list(table).index("hparam.lam[income]")])) == float(
-        table["hparam.lam[income]"][0]
-    )
+    first = write_csv(tmp_path / "a.csv", table).read_bytes()
+    assert write_csv(tmp_path / "b.csv", read_csv(tmp_path / "a.csv")).read_bytes() == first
+    assert write_csv(tmp_path / "c.csv", changed(table, np.copy)).read_bytes() == first
+    cells = dict(zip(table, first.decode().splitlines()[1].split(","), strict=True))
+    assert cells[Metric("are", split="test")] == "0.1"
+    lam = HParam("lam", "income")
+    assert float(np.float32(cells[lam])) == float(table[lam][0])
 
 
-def test_whole_knobs_are_written_as_floats(tmp_path):
-    write_table(tmp_path / "a.csv", {"run": np.arange(2), "hparam.depth": np.array([1, 2])})
-    write_table(tmp_path / "b.csv", {"run": np.arange(2), "hparam.depth": np.array([1.0, 2.0])})
+def test_integer_hparams_are_written_as_floats(tmp_path):
+    depth = HParam("depth")
+    write_csv(tmp_path / "a.csv", {"run": np.arange(2), depth: np.array([1, 2])})
+    write_csv(tmp_path / "b.csv", {"run": np.arange(2), depth: np.array([1.0, 2.0])})
     assert (
         (tmp_path / "a.csv").read_bytes()
         == (tmp_path / "b.csv").read_bytes()
@@ -135,18 +156,18 @@ def test_whole_knobs_are_written_as_floats(tmp_path):
 def test_broken_table_is_refused(tmp_path, text, says):
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(DataError, match=says):
-        read_table(tmp_path / "t.csv")
+        read_csv(tmp_path / "t.csv")
 
 
 def test_columns_of_different_length_are_refused(tmp_path):
     with pytest.raises(ValueError, match="differ in length"):
-        write_table(tmp_path / "t.csv", {"run": np.arange(2), "seed": np.arange(3)})
+        write_csv(tmp_path / "t.csv", {"run": np.arange(2), "seed": np.arange(3)})
     assert not list(tmp_path.iterdir())
 
 
 def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     table, _ = make()
-    path = write_table(tmp_path / "t.csv", table)
+    path = write_csv(tmp_path / "t.csv", table)
     before = path.read_bytes()
 
     def refuse(*_):
@@ -154,8 +175,66 @@ def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "replace", refuse)
     with pytest.raises(OSError, match="disk full"):
-        write_table(path, table | {"test.are": table["test.are"] * 2})
+        write_csv(path, changed(table, lambda values: values[:1]))
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+# names that the notation of keys uses itself
+
+LEVELS = ("a|b", "a=b", "a]", "a@0.5", "<a>", "a\\b")
+
+
+def awkward():
+    """Tasks ``y`` and ``y=1``, whose texts could be taken for a task and a class of it."""
+    table, info = make(tasks=("y", "y=1"), attributes=("x|z", "x"), runs=20)
+    rng = np.random.default_rng(1)
+    table[Metric("error", "y", outcome="1", split="test")] = rng.uniform(2, 3, table.rows)
+    for level in LEVELS:
+        key = Metric("selection_rate", "y=1", attribute="x|z", group=level, split="test")
+        table[key] = rng.uniform(0, 1, table.rows)
+    return table, info
+
+
+def test_awkward_names_come_back_from_the_table(tmp_path):
+    table, info = awkward()
+    report.write(tmp_path, table, info)
+    back = read_csv(tmp_path / "table.csv")
+    assert list(back) == list(table)
+    for key in table.metrics:
+        np.testing.assert_array_equal(back[key], table[key], err_msg=str(key))
+    first, second = lay_out(back, info).task_panels
+    for panel, task in ((first, "y"), (second, "y=1")):
+        np.testing.assert_array_equal(panel.test[:, 0], table[Metric("error", task, split="test")])
+        gaps = [
+            table[Metric(GAP, task, attribute=attribute, split="test")]
+            for attribute in ("x|z", "x")
+        ]
+        np.testing.assert_array_equal(panel.test[:, 1], np.fmax(*gaps))
+
+
+def test_awkward_names_are_told_apart_in_summary_and_page(tmp_path):
+    table, info = awkward()
+    groups = GroupTable(group_rows("y=1", "x|z", LEVELS), {"x|z=<other>": 3.0})
+    report.write(tmp_path, table, info, groups)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    for row in summary["methods"]["mtaf"]["selected_on_validation"]["frontier"]:
+        assert [parse_key(text) for text in row] == list(table)
+        for text, value in row.items():
+            if isinstance(parse_key(text), Metric):
+                assert value == table[text][row["run"]]
+    layout = lay_out(table, info)
+    data = payload(layout, rows_of_page(layout))
+    metrics = dict(data["metrics"])
+    assert [label for label, _ in data["hparams"]] == ["lam[y]", "lam[y=1]", "learning_rate"]
+    for task in ("y", "y=1"):
+        np.testing.assert_allclose(
+            metrics[f"error, {task} (test)"], table[Metric("error", task, split="test")], rtol=1e-5
+        )
+        assert f"gap, {task}, x|z (test)" in metrics
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert [row[0] for row in cells(page)[3:-1]] == list(LEVELS)
+    assert "<a>" not in page.split("<main>")[1].split("</main>")[0]
+    assert "x|z=&lt;other&gt; (3)" in page
 
 
 # what is selected
@@ -163,7 +242,7 @@ def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 
 def test_frontier_is_selected_on_validation_and_reported_on_test():
     table, info = make(methods=("only",), runs=30)
-    chosen = summarize(study(table, info))["methods"]["only"]
+    chosen = summarize(lay_out(table, info))["methods"]["only"]
     ended = np.flatnonzero(~table["diverged"])
     for split in ("validation", "test"):
         points = np.stack([table[f"{split}.are"], table[f"{split}.arfg"]], axis=1)[ended]
@@ -182,22 +261,23 @@ def test_hypervolume_by_hand():
         [0.5, 0.25, 0.5, 0.5],
     )
     table["test.are"][:], table["test.arfg"][:] = [1.0, 1.125, 0.75, 2.0], [0.5, 0.25, 0.75, 2.0]
-    summary = summarize(study(table, info))
+    summary = summarize(lay_out(table, info))
     only = summary["methods"]["only"]
     assert summary["axes"]["reference"] == [1.25, 1.0]
-    # two boxes .25 x .5 and .125 x .75 overlapping in .125 x .5; on test a third, .5 x .25, overlaps them in .25 x .25
+    # two boxes .25 x .5 and .125 x .75 overlapping in .125 x .5;
+    # on test a third, .5 x .25, overlaps them in .25 x .25
     assert only["selected_on_validation"]["hypervolume"] == pytest.approx(0.125 + 0.09375 - 0.0625)
     assert only["selected_on_test"]["hypervolume"] == pytest.approx(0.15625 + 0.125 - 0.0625)
 
 
 def test_reference_may_be_given_and_otherwise_lies_beyond_every_frontier():
     table, info = make()
-    assert study(table, info | {"reference": [3, 4]}).reference == (3.0, 4.0)
-    table["test.are"] += 5
-    seen = study(table, info)
+    assert lay_out(table, info | {"reference": [3, 4]}).reference == (3.0, 4.0)
+    table["test.are"][:] += 5
+    seen = lay_out(table, info)
     fronts = seen.overall.fronts.values()
     points = np.concatenate(
-        [seen.overall.show[rows] for front in fronts for rows in (front.validation, front.test)]
+        [seen.overall.test[rows] for front in fronts for rows in (front.validation, front.test)]
     )
     assert (points < np.array(seen.reference)).all()
 
@@ -206,34 +286,41 @@ def test_gap_of_a_task_is_the_worst_over_attributes():
     table, info = make(attributes=("sex", "race"))
     sex, race = table[f"test.{GAP}[income|sex]"], table[f"test.{GAP}[income|race]"]
     sex[2], race[3], race[4] = -0.5, 0.75, np.nan
-    gaps = study(table, info).tasks[0].show[:, 1]
+    gaps = lay_out(table, info).task_panels[0].test[:, 1]
     assert gaps[2] == 0.5 and gaps[3] == 0.75 and gaps[4] == sex[4]
-    assert any("could not be measured in 1 runs" in note for note in study(table, info).notes)
+    assert any("could not be measured in 1 runs" in note for note in lay_out(table, info).notes)
 
 
 def test_collapsed_runs_do_not_set_the_limits_and_are_counted():
     table, info = make(runs=40)
     table["test.error[income]"][5:8] = 50.0
-    panel = study(table, info).tasks[0]
+    panel = lay_out(table, info).task_panels[0]
     assert panel.limits[0][1] < 0.25 and panel.outside == 3
 
 
 def test_method_far_from_the_others_stays_in_view():
     table, info = make(methods=("a", "b", "c"), runs=40)
     table["test.error[income]"][:4] = 0.9
-    table = {
-        k: v[3:] if k != "test.error[income]" else np.append(v[3], v[4:]) for k, v in table.items()
-    }
+    table = changed(table, lambda values: values[3:])
     table["method"] = np.append("alone", table["method"][1:])
-    assert study(table, info).tasks[0].limits[0][1] > 0.9
+    assert lay_out(table, info).task_panels[0].limits[0][1] > 0.9
 
 
 def test_info_that_lacks_a_part_is_refused():
     table, info = make()
     with pytest.raises(ValueError, match="gap"):
-        study(table, {k: v for k, v in info.items() if k != "gap"})
+        lay_out(table, {k: v for k, v in info.items() if k != "gap"})
     with pytest.raises(ValueError, match="seed"):
-        study({k: v for k, v in table.items() if k != "seed"}, info)
+        lay_out(Table({k: v for k, v in table.items() if k != "seed"}), info)
+
+
+def test_a_metric_by_its_text_is_refused():
+    table, info = make()
+    texts = {str(key): values for key, values in table.items()}
+    with pytest.raises(ValueError, match=r"'hparam.lam\[income\]'.*parse_key"):
+        lay_out(Table(texts), info)
+    keys = Table({parse_key(text): values for text, values in texts.items()})
+    assert lay_out(keys, info).methods == ("vanilla", "mtaf")
 
 
 # the files
@@ -241,7 +328,7 @@ def test_info_that_lacks_a_part_is_refused():
 
 def test_write_leaves_the_named_files(tmp_path):
     table, info = make(methods=("a", "b", "c", "d"))
-    info["single_task"] = {"test.error[income]": 0.15, f"test.{GAP}[income|sex]": 0.05}
+    info["single_task"] = {"test": {"income": {"error": 0.15, "gap": 0.05}}}
     paths = report.write(tmp_path / "new" / "out", table, info)
     assert [p.name for p in paths] == [
         "table.csv",
@@ -263,19 +350,19 @@ def test_write_leaves_the_named_files(tmp_path):
 def test_many_methods_have_a_picture_each(tmp_path, empty):
     pytest.importorskip("matplotlib")
     table, info = make(methods=(*HOSTILE, "last"), runs=4)
-    table = blank(table, "test", "validation") if empty else table
-    few = {k: v[:24] for k, v in table.items()}
+    table = blank(table, lambda key: True) if empty else table
+    few = changed(table, lambda values: values[:24])
     assert "frontier_methods.png" not in [
-        p.name for p in report.write_figures(tmp_path, study(few, info))
+        p.name for p in report.write_figures(tmp_path, lay_out(few, info))
     ]
-    path = report.write_figures(tmp_path, study(table, info))[-1]
+    path = report.write_figures(tmp_path, lay_out(table, info))[-1]
     assert path.name == "frontier_methods.png" and path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
 
 def test_same_numbers_same_files(tmp_path):
     table, info = make()
     first = report.write(tmp_path / "a", table, info)
-    second = report.write(tmp_path / "b", read_table(first[0]), info)
+    second = report.write(tmp_path / "b", read_csv(first[0]), info)
     for old, new in zip(first, second, strict=True):
         if old.suffix in (
             ".csv",
@@ -287,24 +374,42 @@ def test_same_numbers_same_files(tmp_path):
 def test_drawing_leaves_matplotlib_as_it_was(tmp_path):
     matplotlib = pytest.importorskip("matplotlib")
     before = dict(matplotlib.rcParams)
-    report.write_figures(tmp_path, study(*make()))
+    report.write_figures(tmp_path, lay_out(*make()))
     assert dict(matplotlib.rcParams) == before
+
+
+def is_test_gap_of_income(key):
+    """Whether a metric is a gap of the first task on test."""
+    return (key.metric, key.task, key.split) == (GAP, "income", "test")
+
+
+def all_diverged(table):
+    """The table of a sweep of which no run ended."""
+    table = blank(table, lambda key: True)
+    table["diverged"] = np.ones(table.rows, bool)
+    return table
 
 
 EMPTY = {
     "no single-task baseline": (
-        lambda t: {k: v for k, v in t.items() if not k.endswith(("are", "arfg"))},
+        lambda table: without(table, is_relative),
         "no finite ARE or ARFG",
     ),
-    "baseline of NaN": (lambda t: blank(t, "test.are", "test.arfg"), "no finite ARE or ARFG"),
-    "all diverged": (
-        lambda t: blank(t, "test", "validation") | {"diverged": np.ones(len(t["run"]), bool)},
-        "runs diverged",
+    "baseline of NaN": (
+        lambda table: blank(table, lambda key: is_relative(key) and key.split == "test"),
+        "no finite ARE or ARFG",
     ),
-    "NaN gap": (lambda t: blank(t, f"test.{GAP}[income"), "for task income: the panel is empty"),
-    "no validation": (lambda t: blank(t, "validation"), "selected on the test set"),
-    "one run": (lambda t: {k: v[-1:] for k, v in t.items()}, "single run"),
-    "no run": (lambda t: {k: v[:0] for k, v in t.items()}, "no runs"),
+    "all diverged": (all_diverged, "runs diverged"),
+    "NaN gap": (
+        lambda table: blank(table, is_test_gap_of_income),
+        "for task income: the panel is empty",
+    ),
+    "no validation": (
+        lambda table: blank(table, lambda key: key.split == "validation"),
+        "selected on the test set",
+    ),
+    "one run": (lambda table: changed(table, lambda values: values[-1:]), "single run"),
+    "no run": (lambda table: changed(table, lambda values: values[:0]), "no runs"),
 }
 
 
@@ -363,7 +468,7 @@ def cells(page):
     section = page.split("<section><h2>Groups")[1].split("</section>")[0]
     return [
         [
-            html.unescape(re.sub("<[^>]+>", "|", cell)).strip("|")
+            html.unescape(re.sub("<[^>]+>", "|", cell)).strip("|\n")
             for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)
         ]
         for row in re.findall(r"<tr.*?</tr>", section)
@@ -391,7 +496,7 @@ def test_groups_of_a_run_stand_in_the_page_and_come_back(tmp_path):
         ["difference", "1,005", "0.050|0.045 \u2013 0.055", "0.040|0.035 \u2013 0.045"],
         ["difference", "1,007", "0.070|0.065 \u2013 0.075", "0.060|0.055 \u2013 0.065"],
     ]
-    back = read_table(tmp_path / "groups.csv")
+    back = read_csv(tmp_path / "groups.csv")
     for name, values in groups.columns.items():
         np.testing.assert_array_equal(back[name], values, err_msg=name)
     report.write(tmp_path / "plain", table, make()[1])
@@ -403,7 +508,7 @@ def test_groups_without_intervals_or_numbers_and_large_ones(tmp_path):
     columns = group_rows() | {"value": np.array([np.nan, 12345.6, 55.55, -3.2, 0, 1, 2, 3])}
     columns |= {"low": np.full(8, np.nan), "high": np.full(8, np.nan)}
     page = report.write_page(
-        tmp_path / "p.html", study(*make()), GroupTable(columns, {})
+        tmp_path / "p.html", lay_out(*make()), GroupTable(columns, {})
     ).read_text("utf-8")
     assert [row[2:] for row in cells(page)[1:4]] == [
         ["12,346", "\u2013"],
@@ -424,10 +529,13 @@ def test_the_chosen_run_is_the_knee_of_all_methods_selected_on_validation():
         0.5,
     ]  # the first is of single tasks, the third bulges most
     table["run"] = table["run"] + 100
+    assert report.knee_run(table, info) == 103
+    info["reference_methods"] = ["single_task"]
     assert report.knee_run(table, info) == 117
     table["diverged"][17] = True
     assert report.knee_run(table, info) in (112, 125)
-    assert report.knee_run(*make(methods=("single_task",))) is None
+    alone, _ = make(methods=("single_task",))
+    assert report.knee_run(alone, info) is None
     for case in ("all diverged", "no validation", "no run"):
         assert report.knee_run(EMPTY[case][0](table), info) is None, case
 
@@ -443,11 +551,11 @@ def test_embedded_json_cannot_leave_its_element():
 
 
 def test_a_large_sweep_is_thinned_but_keeps_every_frontier():
-    table, info = make(runs=MOST)
-    seen = study(table, info)
-    rows = shown_rows(seen)
-    assert len(rows) < 1.1 * MOST < len(seen.method)
-    for panel in (seen.overall, *seen.tasks):
+    table, info = make(runs=MOST_POINTS)
+    seen = lay_out(table, info)
+    rows = rows_of_page(seen)
+    assert len(rows) < 1.1 * MOST_POINTS < len(seen.method_index)
+    for panel in (seen.overall, *seen.task_panels):
         for front in panel.fronts.values():
             assert np.isin(front.validation, rows).all()
     chosen = payload(seen, rows)["panels"][0]["fronts"][0]["chosen"]
@@ -460,13 +568,13 @@ def test_markup_of_the_page_is_ours_alone(tmp_path):
     groups = GroupTable(
         group_rows(HOSTILE[0], HOSTILE[3], (HOSTILE[1], HOSTILE[4])), {HOSTILE[1]: 1.0}
     )
-    page = report.write_page(tmp_path / "report.html", study(table, info), groups).read_text(
+    page = report.write_page(tmp_path / "report.html", lay_out(table, info), groups).read_text(
         "utf-8"
     )
     plain = tmp_path / "plain.html"
     report.write_page(
         plain,
-        study(*make(methods=tuple("abcdef"), tasks="stu", attributes="abc")),
+        lay_out(*make(methods=tuple("abcdef"), tasks="stu", attributes="abc")),
         GroupTable(group_rows(), {}),
     )
 
@@ -509,7 +617,8 @@ const wait = setInterval(() => {
   result.tip = document.getElementById("tip").innerText;
   const row = document.querySelector("tr[data-position]");
   if (row) row.click();
-  result.row = row && [Number(row.dataset.position), document.getElementById("command").textContent];
+  result.row = row && [
+    Number(row.dataset.position), document.getElementById("command").textContent];
   const table = document.querySelectorAll("section table")[1];
   const runs = () => [...table.tBodies[0].rows].map((r) => Number(r.cells[1].textContent));
   if (table) {
@@ -520,7 +629,8 @@ const wait = setInterval(() => {
   result.hidden = gd.data.filter((t) => t.visible === false).length;
   result.ytitle = task.querySelector(".ytitle").textContent;
   result.pwned = window.pwned === undefined;
-  result.strangers = document.querySelectorAll("img, iframe, object, embed, a[href^=javascript]").length;
+  result.strangers =
+    document.querySelectorAll("img, iframe, object, embed, a[href^=javascript]").length;
   result.scripts = document.scripts.length;
   document.body.textContent = "RESULT" + JSON.stringify(result) + "END";
 }, 20);
@@ -528,7 +638,7 @@ const wait = setInterval(() => {
 
 
 def browse(page, scratch):
-    """Open a copy of the page, with a probe at its end, in headless Chromium; what the probe found."""
+    """Open the page, with a probe at its end, in headless Chromium; what the probe found."""
     chromium = (
         shutil.which("chromium")
         or shutil.which("chromium-browser")
@@ -541,7 +651,8 @@ def browse(page, scratch):
     copy = scratch / "probed.html"
     copy.write_text(text[:end] + PROBE + text[end:], "utf-8")
     flags = (
-        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run"
+        " --disable-background-networking "
         "--disable-component-update --disable-sync --virtual-time-budget=20000 --dump-dom"
     ).split()
     done = subprocess.run(
@@ -591,6 +702,6 @@ def test_page_in_a_browser_with_hostile_names(tmp_path):
 def test_page_in_a_browser_without_a_frontier(tmp_path):
     table, info = make()
     change, _ = EMPTY["all diverged"]
-    report.write_page(tmp_path / "report.html", study(change(table), info))
+    report.write_page(tmp_path / "report.html", lay_out(change(table), info))
     seen = browse(tmp_path / "report.html", tmp_path)
     assert seen["command"].endswith("--run 7") and seen["row"] is None

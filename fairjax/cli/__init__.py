@@ -379,9 +379,9 @@ def finish(out: Path, table: dict, info: dict, groups=None, audit=None) -> None:
 @click.argument("out", type=click.Path(path_type=Path, exists=True, file_okay=False))
 def draw_report(out: Path) -> None:
     """Draw the report of a finished sweep again, from its tables."""
+    from fairjax.core.tables import read_csv
     from fairjax.metrics import GroupTable
     from fairjax.postprocess import load_audit
-    from fairjax.report import read_table
 
     if not (out / "table.csv").exists():
         raise DataError(
@@ -389,11 +389,11 @@ def draw_report(out: Path) -> None:
         )
     info, groups = json.loads((out / "study.json").read_text()), None
     if "groups" in info and (out / "groups.csv").exists():
-        groups = GroupTable(read_table(out / "groups.csv"), info["groups"]["left_out"])
+        groups = GroupTable(read_csv(out / "groups.csv"), info["groups"]["left_out"])
     audit = (
         load_audit(out / "audit.npz") if "repair" in info and (out / "audit.npz").exists() else None
     )
-    finish(out, read_table(out / "table.csv"), info, groups, audit)
+    finish(out, read_csv(out / "table.csv"), info, groups, audit)
 
 
 @main.command()
@@ -458,7 +458,7 @@ def train(**options) -> None:
         )
         amount = options["repair"]
         hparams = given_knobs(plan, prepared.spec, method, options)
-    from fairjax.report import write_table
+    from fairjax.core.tables import write_csv
     from fairjax.study.saved import columns, conflicts_of, groups_of, save, train_one
 
     seen = conflicts_of(prepared, plan, method, hparams, seed) if options["conflicts"] else None
@@ -468,7 +468,7 @@ def train(**options) -> None:
         options["out"] / "predictions.csv", columns(prepared.spec, scores["test"], saved.thresholds)
     )
     table = groups_of(prepared, plan, scores)
-    write_table(options["out"] / "groups.csv", table.columns)
+    write_csv(options["out"] / "groups.csv", table.columns)
     for name, value in saved.metrics.items():
         if name.startswith(("test.error[", "test.auc[", "test.correlation")) or (
             name.startswith("test.") and "_difference[" in name
@@ -833,15 +833,15 @@ class spoken_warnings:  # noqa: N801 - used as a function
 
 def point_of(folder: Path, run: int | None):
     """Data, plan, method, hparams, seed and amount of repair of a run of a finished sweep."""
+    from fairjax.core.tables import read_csv
     from fairjax.data import reload
-    from fairjax.report import read_table
     from fairjax.study import StudyConfig
 
     if not (folder / "study.json").exists() or not (folder / "table.csv").exists():
         raise DataError(
             f"{folder}: no finished sweep here (study.json and table.csv). Make one with 'fairjax frontier'."
         )
-    info, table = json.loads((folder / "study.json").read_text()), read_table(folder / "table.csv")
+    info, table = json.loads((folder / "study.json").read_text()), read_csv(folder / "table.csv")
     if run is None or run >= len(table["run"]):
         raise DataError(
             f"--run: give a number from 0 to {len(table['run']) - 1}, a row of {folder / 'table.csv'}."

@@ -1,17 +1,20 @@
-"""The disaggregated table of one run as a section of the page: a table per task, a row per group, a column per statistic.
+"""The groups of one run on the page: a table per task, a row per group, a column per statistic.
 
-In: a :class:`~fairjax.metrics.GroupTable` and what ``info["groups"]`` says of it. Out: HTML, escaped.
+In: a :class:`~fairjax.metrics.GroupTable` and what ``info["groups"]`` says of it. Out: what the
+template shows.
 """
 
 from __future__ import annotations
 
-from html import escape
+import dataclasses
 
 import numpy as np
 
 from fairjax.metrics import GroupTable
+from fairjax.report.tables import Cell, GroupedRow, GroupedTable
+from fairjax.report.text import DASH, count, number
 
-# what one looks at first stands first; what is not named here follows in the table's order
+# these statistics stand first; the others follow in the order of the table
 FIRST = (
     "selection_rate",
     "true_positive_rate",
@@ -24,114 +27,124 @@ FIRST = (
     "mean_residual",
     "mean_absolute_error",
 )
-SHOWN = {"auc": "AUC"}
-OPEN = 4  # tables that are not folded
-
-Block = tuple[
-    tuple[str, str], dict[tuple[str, str], int]
-]  # (attribute, group), (task, statistic) -> row
+LABELS = {"auc": "AUC"}
+UNFOLDED = 4  # tables that are open
 
 
-def groups_section(groups: GroupTable | None, about: dict) -> str:
-    """The section, or nothing without a table.
+@dataclasses.dataclass
+class Block:
+    """Rows of the tidy table that make one row of the page per task."""
+
+    attribute: str
+    group: str
+    rows: dict[tuple[str, str], int] = dataclasses.field(default_factory=dict)  # (task, statistic)
+    is_difference: bool = False
+
+
+def groups_view(groups: GroupTable, about: dict) -> dict:
+    """What the template ``groups_section.html`` shows.
 
     Args:
       groups: of one run.
-      about: ``run``, ``method``, ``minimum`` (weight below which a group is left out), where they are known.
+      about: ``run``, ``method``, ``minimum`` (weight below which a group is left out), where they
+        are known.
+
+    Returns:
+      ``heading``, ``hint`` and ``tasks``: per task its name, whether it is open, and its table.
     """
-    if groups is None:
-        return ""
     blocks = _blocks(groups.columns)
-    tasks = list(dict.fromkeys(groups.columns["task"].tolist()))
-    run = f": run {about['run']} ({about['method']})" if "run" in about else ""
-    tables = "".join(
-        f"<details{' open' * (i < OPEN)}><summary><h3>{escape(task)}</h3></summary>"
-        f"{_table(groups.columns, blocks, task)}</details>"
-        for i, task in enumerate(tasks)
-    )
-    return f'<section><h2>{escape("Groups" + run)}</h2><p class="hint">{escape(_hint(groups, about))}</p>{tables}</section>'
+    heading = "Groups"
+    if "run" in about:
+        heading += f": run {about['run']} ({about['method']})"
+    tasks = dict.fromkeys(groups.columns["task"].tolist())
+    return {
+        "heading": heading,
+        "hint": _hint(groups, about),
+        "tasks": [
+            {"name": task, "open": position < UNFOLDED, "table": _table(groups, blocks, task)}
+            for position, task in enumerate(tasks)
+        ],
+    }
 
 
 def _hint(groups: GroupTable, about: dict) -> str:
-    parts = ["Test rows."]
     if "run" in about:
-        parts = [
-            "The run at the knee of the frontier of all methods, which was selected on validation data, on test rows."
+        sentences = [
+            "The run at the knee of the frontier of all methods, which was selected on validation"
+            " data, on test rows."
         ]
-    parts.append("Decisions of a binary task are made at its base rate.")
+    else:
+        sentences = ["Test rows."]
+    sentences.append("Decisions of a binary task are made at its base rate.")
     if np.isfinite(groups.columns["low"]).any():
-        parts.append(
-            "A difference is the largest less the smallest value. Small type: 95 % intervals from resampling rows;"
-            " that of a difference lies above 0 even where there is none."
+        sentences.append(
+            "A difference is the largest less the smallest value. Small type: 95 % intervals from"
+            " resampling rows; that of a difference lies above 0 even where there is none."
         )
     if groups.left_out:
         few = f" with a weight of less than {about['minimum']:g}" if "minimum" in about else ""
-        parts.append(
-            f"Groups{few} are left out: "
-            + ", ".join(f"{name} ({count:g})" for name, count in groups.left_out.items())
-            + "."
-        )
-    return " ".join(parts)
+        names = ", ".join(f"{name} ({rows:g})" for name, rows in groups.left_out.items())
+        sentences.append(f"Groups{few} are left out: {names}.")
+    return " ".join(sentences)
 
 
 def _blocks(columns: dict[str, np.ndarray]) -> list[Block]:
-    """Rows of the tidy table that stand side by side on the page. A level may have the name of the row of differences."""
+    """Blocks in the order of the table. The last block of an attribute holds its differences.
+
+    A group may itself be called ``difference``: then a repeated (task, statistic) begins the next
+    block.
+    """
+    names = ("attribute", "group", "task", "statistic")
+    rows = zip(*(columns[name].tolist() for name in names), strict=True)
     blocks: list[Block] = []
-    rows = zip(
-        *(columns[name].tolist() for name in ("attribute", "group", "task", "statistic")),
-        strict=True,
-    )
-    for i, (attribute, group, *cell) in enumerate(rows):
-        if not blocks or blocks[-1][0] != (attribute, group) or tuple(cell) in blocks[-1][1]:
-            blocks.append(((attribute, group), {}))
-        blocks[-1][1][tuple(cell)] = i
+    for position, (attribute, group, task, statistic) in enumerate(rows):
+        last = blocks[-1] if blocks else None
+        same_group = last and (last.attribute, last.group) == (attribute, group)
+        if not same_group or (task, statistic) in last.rows:
+            blocks.append(Block(attribute, group))
+        blocks[-1].rows[task, statistic] = position
+    following = [*blocks[1:], None]
+    for block, after in zip(blocks, following, strict=True):
+        ends = after is None or after.attribute != block.attribute
+        block.is_difference = bool(block.attribute) and ends
     return blocks
 
 
-def _table(columns: dict[str, np.ndarray], blocks: list[Block], task: str) -> str:
-    names = [name for one, name in blocks[0][1] if one == task]
-    names = sorted(names, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
-    head = "".join(
-        f'<th scope="col">{escape(SHOWN.get(name, name.replace("_", " ")))}</th>'
-        for name in ("group", "rows", *names)
-    )
-    lines = []
-    for i, ((attribute, group), at) in enumerate(blocks):
-        if attribute and blocks[i - 1][0][0] != attribute:
-            lines.append(
-                f'<tr class="attribute"><th colspan="{len(names) + 2}" scope="rowgroup">{escape(attribute)}</th></tr>'
-            )
-        last = i + 1 == len(blocks) or blocks[i + 1][0][0] != attribute
-        shown = "everyone" if not attribute else "difference" if last else group
-        cells = "".join(
-            _cell(*(columns[c][at[task, name]] for c in ("count", "value", "low", "high")))
-            for name in names
-        )
-        lines.append(
-            f"<tr{' class=difference' * bool(attribute and last)}><td>{escape(shown)}</td>"
-            f'<td class="number">{_amount(columns["count"][at[task, names[0]]])}</td>{cells}</tr>'
-        )
-    return (
-        f'<div class="wide"><table class="groups"><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
-        "</div>"
-    )
+def _table(groups: GroupTable, blocks: list[Block], task: str) -> GroupedTable:
+    statistics = [statistic for owner, statistic in blocks[0].rows if owner == task]
+    statistics.sort(key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
+    head = ["group", "rows"]
+    head += [LABELS.get(name, name.replace("_", " ")) for name in statistics]
+    rows = []
+    attribute = ""
+    for block in blocks:
+        if block.attribute and block.attribute != attribute:
+            rows.append(GroupedRow(block.attribute, kind="attribute"))
+        attribute = block.attribute
+        rows.append(_row(groups.columns, block, task, statistics))
+    return GroupedTable(head, rows)
 
 
-def _cell(count: float, value: float, low: float, high: float) -> str:
-    ends = (
-        f"<small>{_number(low)} \N{EN DASH} {_number(high)}</small>"
-        if np.isfinite([low, high]).all()
-        else ""
-    )
-    return f'<td class="number" title="of {_amount(count)}">{_number(value)}{ends}</td>'
+def _row(
+    columns: dict[str, np.ndarray], block: Block, task: str, statistics: list[str]
+) -> GroupedRow:
+    positions = [block.rows[task, statistic] for statistic in statistics]
+    size = Cell(count(columns["count"][positions[0]]))
+    cells = [_cell(columns, position) for position in positions]
+    if not block.attribute:
+        name = "everyone"
+    elif block.is_difference:
+        name = "difference"
+    else:
+        name = block.group
+    return GroupedRow(name, (size, *cells), "difference" if block.is_difference else "")
 
 
-def _amount(weight: float) -> str:
-    return f"{weight:,.0f}" if weight >= 100 or float(weight).is_integer() else f"{weight:.3g}"
-
-
-def _number(value: float) -> str:
-    if not np.isfinite(value):
-        return "\N{EN DASH}"
-    places = 3 if abs(value) < 10 else 1 if abs(value) < 1000 else 0
-    return f"{value:,.{places}f}".replace("-", "\N{MINUS SIGN}")
+def _cell(columns: dict[str, np.ndarray], position: int) -> Cell:
+    low = columns["low"][position]
+    high = columns["high"][position]
+    interval = ""
+    if np.isfinite([low, high]).all():
+        interval = f"{number(low)} {DASH} {number(high)}"
+    hint = f"of {count(columns['count'][position])}"
+    return Cell(number(columns["value"][position]), hint, interval)

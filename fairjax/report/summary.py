@@ -1,6 +1,6 @@
 """``summary.json``: what was run, and each method's frontier, for a program to read.
 
-In: a :class:`~fairjax.report.view.Study`. Out: strict JSON (NaN and infinity become null).
+In: a :class:`~fairjax.report.layout.Layout`. Out: strict JSON (NaN and infinity become null).
 """
 
 from __future__ import annotations
@@ -12,69 +12,77 @@ from pathlib import Path
 import numpy as np
 
 from fairjax.core.disk import write
-from fairjax.report.view import Study
+from fairjax.report.layout import Layout
 
 
 def plain(value):
-    """``value`` in JSON's own types: numpy scalars and arrays unpacked, NaN and infinity as None, the rest as text."""
+    """``value`` in JSON's own types.
+
+    Numpy scalars and arrays are unpacked, NaN and infinity become None, other objects text.
+    """
     if isinstance(value, dict):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [
-            plain(v)
-            for v in (sorted(value, key=str) if isinstance(value, set | frozenset) else value)
-        ]
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, set | frozenset):
+        return [plain(item) for item in sorted(value, key=str)]
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
     if isinstance(value, np.ndarray | np.generic):
         return plain(value.tolist())
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, bool | int | str) else str(value)
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    return str(value)
 
 
-def record(study: Study, row: int) -> dict:
-    """One run as a dictionary: every column of the table."""
-    return {name: plain(np.asarray(values)[row]) for name, values in study.table.items()}
-
-
-def summarize(study: Study) -> dict:
-    """Everything of a study but the runs that lie on no frontier.
+def summarize(layout: Layout) -> dict:
+    """Everything of a sweep but the runs that lie on no frontier.
 
     Returns:
-      ``info``; ``axes`` (column names or descriptions, and the hypervolume's reference point); ``methods``: per method
-      ``runs``, ``diverged``, and under ``selected_on_validation`` and ``selected_on_test`` the ``hypervolume`` on test
-      and the ``frontier`` (a list of rows of the table); ``notes``.
+      ``info``; ``axes`` (names of the metrics or descriptions, and the hypervolume's reference
+      point); ``methods``: per method ``runs``, ``diverged``, and under ``selected_on_validation``
+      and ``selected_on_test`` the ``hypervolume`` on test and the ``frontier`` (a list of rows of
+      the table, each by the texts of its keys); ``notes``.
     """
-    axes = (
-        ["are", "arfg"]
-        if study.relative
-        else ["mean error over tasks", f"mean {study.info['gap']} over tasks"]
-    )
+    axes = ["are", "arfg"]
+    if not layout.relative:
+        axes = ["mean error over tasks", f"mean {layout.info['gap']} over tasks"]
     return plain(
         {
-            "info": study.info,
-            "axes": {"minimized": axes, "measured_on": "test", "reference": study.reference},
-            "methods": {name: _method(study, i, name) for i, name in enumerate(study.methods)},
-            "notes": study.notes,
+            "info": layout.info,
+            "axes": {"minimized": axes, "measured_on": "test", "reference": layout.reference},
+            "methods": {
+                method: _method(layout, index) for index, method in enumerate(layout.methods)
+            },
+            "notes": layout.notes,
         }
     )
 
 
-def write_summary(path: Path, study: Study) -> Path:
+def write_summary(path: Path, layout: Layout) -> Path:
     """Write :func:`summarize` as JSON."""
-    text = json.dumps(summarize(study), indent=1, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(summarize(layout), indent=1, ensure_ascii=False, allow_nan=False)
     return write(path, (text + "\n").encode("utf-8"))
 
 
-def _method(study: Study, index: int, name: str) -> dict:
-    mine = study.method == index
-    front = study.overall.fronts[name]
+def _method(layout: Layout, index: int) -> dict:
+    mine = layout.runs_of(index)
+    front = layout.overall.fronts[layout.methods[index]]
     return {
         "runs": int(mine.sum()),
-        "diverged": int((mine & study.diverged).sum()),
-        "selected_on_validation": _selection(study, front.validation),
-        "selected_on_test": _selection(study, front.test),
+        "diverged": int((mine & layout.diverged).sum()),
+        "selected_on_validation": _selection(layout, front.validation),
+        "selected_on_test": _selection(layout, front.test),
     }
 
 
-def _selection(study: Study, rows: np.ndarray) -> dict:
-    return {"hypervolume": study.volume(rows), "frontier": [record(study, row) for row in rows]}
+def _selection(layout: Layout, rows: np.ndarray) -> dict:
+    return {
+        "hypervolume": layout.volume(rows),
+        "frontier": [_run(layout, row) for row in rows],
+    }
+
+
+def _run(layout: Layout, row: int) -> dict:
+    """One run: every column of the table."""
+    return {str(key): np.asarray(values)[row] for key, values in layout.table.items()}

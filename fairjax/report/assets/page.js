@@ -23,7 +23,7 @@
     `point ${data.runs.point[i]} \u00b7 seed ${data.runs.seed[i]}`;
 
   function facts(into, i) {
-    for (const group of [data.knobs, data.metrics]) {
+    for (const group of [data.hparams, data.metrics]) {
       for (const [name, values] of group) {
         const row = element("div", undefined, "fact");
         row.append(element("span", name), element("span", number(values[i])));
@@ -157,8 +157,13 @@
     const down = head.getAttribute("aria-sort") === "ascending";
     for (const other of head.parentNode.cells) other.removeAttribute("aria-sort");
     head.setAttribute("aria-sort", down ? "descending" : "ascending");
+    // numbers are written for readers, with a true minus sign and commas between thousands
+    const value = (row) => {
+      const text = row.cells[k].textContent, plain = text.replace(/\u2212/g, "-").replace(/,/g, "");
+      return isNaN(plain) ? text : plain;
+    };
     const compare = (a, b) => (isNaN(a) || isNaN(b) ? String(a).localeCompare(String(b)) : a - b);
-    const rows = [...body.rows].sort((a, b) => compare(a.cells[k].textContent, b.cells[k].textContent));
+    const rows = [...body.rows].sort((a, b) => compare(value(a), value(b)));
     body.append(...(down ? rows.reverse() : rows));
   }
 

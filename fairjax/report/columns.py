@@ -1,0 +1,76 @@
+"""Columns of a table of runs, by key: errors and gaps of tasks, ARE and ARFG, as float64.
+
+In: a :class:`~fairjax.core.tables.Table` and ``info``. Out: arrays ``[N]``, or points ``[N, 2]`` of
+error and gap.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fairjax.core.keys import HParam, Key, Metric
+from fairjax.core.tables import Table
+
+
+def column(table: Table, key: Key) -> np.ndarray:
+    """A column ``[N]`` as float64; NaN where the table has no such column."""
+    values = table.get(key)
+    if values is None:
+        return np.full(len(table["run"]), np.nan)
+    return np.asarray(values, np.float64)
+
+
+def hparam_keys(table: Table) -> list[HParam]:
+    """Keys of the columns that are hyper-parameters, in the order of the table."""
+    return [key for key in table if isinstance(key, HParam)]
+
+
+def hparam_label(key: HParam) -> str:
+    """The name of a hyper-parameter on the page: ``lam[income]``."""
+    return f"{key.name}[{key.task}]" if key.task else key.name
+
+
+def error_key(task: str, split: str) -> Metric:
+    """Key of a task's error."""
+    return Metric("error", task, split=split)
+
+
+def gap_keys(info: dict, task: str, split: str) -> list[Metric]:
+    """Keys of a task's gaps, one per attribute."""
+    return [
+        Metric(info["gap"], task, attribute=attribute, split=split)
+        for attribute in info["attributes"]
+    ]
+
+
+def relative_keys(split: str) -> tuple[Metric, Metric]:
+    """Keys of ARE and ARFG."""
+    return Metric("are", split=split), Metric("arfg", split=split)
+
+
+def worst_gap(table: Table, info: dict, task: str, split: str) -> np.ndarray:
+    """``max_a |gap_a|`` of a task ``[N]``, over the attributes whose gap could be measured."""
+    gaps = [np.abs(column(table, key)) for key in gap_keys(info, task, split)]
+    if not gaps:
+        return np.full(len(table["run"]), np.nan)
+    return np.fmax.reduce(gaps)
+
+
+def task_points(table: Table, info: dict, task: str, split: str) -> np.ndarray:
+    """Error and worst gap of a task, ``[N, 2]``."""
+    error = column(table, error_key(task, split))
+    gap = worst_gap(table, info, task, split)
+    return np.stack([error, gap], axis=1)
+
+
+def relative_points(table: Table, split: str) -> np.ndarray:
+    """ARE and ARFG, ``[N, 2]``."""
+    return np.stack([column(table, key) for key in relative_keys(split)], axis=1)
+
+
+def mean_points(table: Table, info: dict, split: str) -> np.ndarray:
+    """Error and worst gap, each averaged over tasks, ``[N, 2]``; NaN without a task."""
+    points = [task_points(table, info, task, split) for task in info["tasks"]]
+    if not points:
+        return np.full((len(table["run"]), 2), np.nan)
+    return np.mean(points, axis=0)

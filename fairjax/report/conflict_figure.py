@@ -1,0 +1,279 @@
+"""The figure of conflicts between rows of gradients: angles over training, and heat maps.
+
+A heat map shows the share of steps in conflict. In: cosines between K rows at every step, as
+:mod:`fairjax.report.conflicts` counts them. Out: one PNG file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fairjax.core.disk import write
+from fairjax.core.types import Array
+from fairjax.report.conflicts import conflict_shares, known_cosines
+from fairjax.report.drawing import (
+    COLOURS,
+    DASHES,
+    draw_grid,
+    hide_box,
+    house_style,
+    png,
+    write_in_middle,
+)
+from fairjax.report.text import DASH, literal
+
+# one hue from light to dark: readable without colour vision
+SHADES = ("#F4F7FA", "#7FB6DA", "#0072B2", "#012A45")
+WIDE_BAND = "#D9E9F4"
+NARROW_BAND = "#8FC0E0"
+ABSENT = "0.86"
+BLANK = 2.0  # in place of a share: a row and itself
+STRETCHES = 40  # points of the curve when no epochs are given
+PERCENTILES = (5, 25, 50, 75, 95)
+LETTER_WIDTH = 0.064  # inches that a letter of a tick label is wide
+MOST_NAMED = 48  # names along an axis
+MOST_NUMBERED = 12  # columns of a heat map up to which its cells hold numbers
+
+
+def write_conflicts(
+    path: Path,
+    cosines: Array,
+    rows: Sequence[str],
+    layers: Sequence[str] = (),
+    epochs: int | None = None,
+) -> Path:
+    """Draw when, between whom and where gradients are in conflict.
+
+    Three panels: the angles between pairs of rows over training (median, middle half, 5 to 95 %);
+    the share of steps in conflict by pair of rows; with more than one layer, that share by layer
+    and pair. Layers are pooled in the first two.
+
+    Args:
+      path: of the PNG file; its folder is made.
+      cosines: ``[steps, K, K]`` or ``[steps, M, K, K]``; see
+        :func:`~fairjax.report.conflict_shares` for what is left out.
+      rows: K names.
+      layers: M names; numbers when empty. Leaves of ``observe`` come in the order of
+        ``jax.tree.leaves_with_path``.
+      epochs: how many epochs the steps make up; without it angles are shown over stretches of
+        steps.
+
+    Returns:
+      ``path``.
+
+    Raises:
+      ValueError: for cosines of another shape, without a step or of one row; for steps that are not
+        a multiple of epochs.
+      ImportError: matplotlib is missing.
+    """
+    cosine = np.asarray(cosines, float)
+    _check_rows(cosine.shape, len(rows))
+    if cosine.ndim == 3:
+        cosine = cosine[:, None]
+    steps, depth = cosine.shape[:2]
+    _check_layers(np.shape(cosines), depth, len(layers))
+    _check_epochs(np.shape(cosines), steps, epochs)
+    row_names = [literal(name, 28) for name in rows]
+    layer_names = [literal(name, 40) for name in layers or range(depth)]
+    with house_style():
+        figure = _draw(cosine, row_names, layer_names, epochs)
+        return write(Path(path), png(figure))
+
+
+def _check_rows(shape: tuple[int, ...], rows: int) -> None:
+    if len(shape) not in (3, 4) or 0 in shape or shape[-2:] != (rows, rows):
+        raise ValueError(
+            f"cosines have shape {shape}, expected [steps, {rows}, {rows}] or [steps, M, {rows},"
+            f" {rows}] for {rows} rows"
+        )
+    if rows < 2:
+        raise ValueError(f"cosines have shape {shape}: one row has no other to be in conflict with")
+
+
+def _check_layers(shape: tuple[int, ...], depth: int, names: int) -> None:
+    if names and names != depth:
+        raise ValueError(f"cosines have shape {shape}: {depth} layers, but {names} are named")
+
+
+def _check_epochs(shape: tuple[int, ...], steps: int, epochs: int | None) -> None:
+    if epochs is not None and (epochs < 1 or steps % epochs):
+        raise ValueError(
+            f"cosines have shape {shape}: {steps} steps are not a multiple of {epochs} epochs"
+        )
+
+
+def _draw(cosines: np.ndarray, rows: list[str], layers: list[str], epochs: int | None):
+    """The figure of cosines ``[steps, M, K, K]`` between K rows in M layers."""
+    from matplotlib.figure import Figure
+
+    first, second = np.triu_indices(len(rows), 1)
+    pairs = [
+        f"{rows[i]}\n\N{MULTIPLICATION SIGN} {rows[j]}" for i, j in zip(first, second, strict=True)
+    ]
+    right = min(max(2.4, 0.45 * len(rows)), 7.0) + 0.08 * max(map(len, rows))
+    left = max(4.8, 0.85 * right)
+    pair_width = right - 1.2
+    layer_width = left + right - 1.5
+    heights = [max(3.6, right + _depth(rows, pair_width))]
+    if len(layers) > 1:
+        map_height = min(max(1.0, 0.24 * len(layers)), 9.0)
+        heights.append(map_height + 0.9 + _depth(pairs, layer_width))
+    size = (left + right + 0.8, sum(heights))
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.09, h_pad=0.08)
+    grid = figure.add_gridspec(len(heights), 2, width_ratios=(left, right), height_ratios=heights)
+    _draw_angles(figure.add_subplot(grid[0, 0]), cosines[:, :, first, second], epochs)
+    _draw_pairs(figure.add_subplot(grid[0, 1]), cosines, rows, pair_width)
+    if len(layers) > 1:
+        shares = conflict_shares(cosines)[:, first, second]
+        title = "Steps in conflict (%), by layer and pair"
+        _draw_heat_map(figure.add_subplot(grid[1, :]), shares, layers, pairs, title, layer_width)
+    return figure
+
+
+def _draw_angles(ax, cosines: np.ndarray, epochs: int | None) -> None:
+    """Percentiles of the angles ``[steps, M, pairs]`` per epoch, or per stretch of steps."""
+    steps = len(cosines)
+    chunks = np.array_split(np.arange(steps), epochs or min(steps, STRETCHES))
+    percentiles = np.array([_percentiles(cosines[chunk]) for chunk in chunks])  # [chunks, 5]
+    low, quarter, median, three_quarters, high = percentiles.T
+    starts = range(len(chunks)) if epochs else [chunk[0] for chunk in chunks]
+    edges = 0.5 + np.array([*starts, len(chunks) if epochs else steps])
+    band = {"fill": True, "lw": 0}
+    ax.stairs(high, edges, baseline=low, color=WIDE_BAND, label="5 to 95 %", **band)
+    ax.stairs(
+        three_quarters, edges, baseline=quarter, color=NARROW_BAND, label="middle half", **band
+    )
+    ax.stairs(median, edges, baseline=None, color=COLOURS[0], lw=1.8, label="median")
+    right_angle = "90\N{DEGREE SIGN}: in conflict above"
+    ax.axhline(90, color=COLOURS[1], lw=1.2, ls=DASHES, label=right_angle)
+    ax.set(
+        xlim=(edges[0], edges[-1]),
+        ylim=(0, 180),
+        yticks=range(0, 181, 30),
+        title="Angles between gradients of two rows",
+        xlabel="epoch" if epochs else "step",
+        ylabel="angle (degrees)",
+    )
+    ax.set_xticks(_integer_ticks(ax, last=epochs or steps))
+    draw_grid(ax, axis="y")
+    hide_box(ax)
+    if np.isnan(median).all():
+        write_in_middle(ax, "no angle is known", height=0.6)
+    _draw_legend(ax)
+
+
+def _percentiles(cosines: np.ndarray) -> np.ndarray:
+    """Percentiles of the known angles, in degrees; NaN where none is known."""
+    known = cosines[known_cosines(cosines)]
+    if not len(known):
+        return np.full(len(PERCENTILES), np.nan)
+    return np.percentile(np.degrees(np.arccos(np.clip(known, -1, 1))), PERCENTILES)
+
+
+def _integer_ticks(ax, last: int):
+    """Ticks at whole numbers from 1 to the last."""
+    if last <= 8:
+        return range(1, last + 1)
+    return [tick for tick in ax.get_xticks() if tick == int(tick) and 1 <= tick <= last]
+
+
+def _draw_legend(ax) -> None:
+    """The legend below the axis and its label."""
+    from matplotlib.transforms import ScaledTranslation
+
+    below = ax.transAxes + ScaledTranslation(0, -0.5, ax.figure.dpi_scale_trans)
+    ax.legend(
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0),
+        bbox_transform=below,
+        ncols=2,
+        frameon=False,
+        borderpad=0,
+    )
+
+
+def _draw_pairs(ax, cosines: np.ndarray, rows: list[str], width: float) -> None:
+    """The heat map by pair of rows, over all layers, with its colour bar."""
+    shares = conflict_shares(cosines.reshape(-1, *cosines.shape[2:]))
+    np.fill_diagonal(shares, BLANK)
+    title = "Steps in conflict (%), by pair of rows"
+    image = _draw_heat_map(ax, shares, rows, rows, title, width)
+    ax.set_aspect("equal")
+    bar = ax.figure.colorbar(
+        image, ax=ax, fraction=0.05, pad=0.03, format=lambda share, _: f"{100 * share:.0f} %"
+    )
+    bar.outline.set_visible(False)
+
+
+def _draw_heat_map(
+    ax,
+    shares: np.ndarray,
+    row_names: list[str],
+    column_names: list[str],
+    title: str,
+    width: float,
+):
+    """A heat map of shares in per cent; grey where none is known, numbers where they fit."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    colours = LinearSegmentedColormap.from_list("share", SHADES)
+    image = ax.imshow(
+        np.ma.masked_invalid(shares),
+        cmap=colours.with_extremes(bad=ABSENT, over="white"),
+        vmin=0,
+        vmax=1,
+        aspect="auto",
+        interpolation="nearest",
+    )
+    upright = _is_upright(column_names, width)
+    if upright:
+        column_names = [name.replace("\n", " ") for name in column_names]
+    columns = _named_positions(column_names)
+    rows = _named_positions(row_names)
+    ax.set_xticks(columns, [column_names[i] for i in columns], parse_math=False)
+    ax.set_yticks(rows, [row_names[i] for i in rows], parse_math=False)
+    ax.set_title(title).set_parse_math(False)
+    ax.tick_params(length=0)
+    ax.tick_params(axis="x", rotation=90 if upright else 0)
+    if len(column_names) <= MOST_NUMBERED:
+        _write_shares(ax, shares)
+    ax.spines[:].set_visible(False)
+    return image
+
+
+def _write_shares(ax, shares: np.ndarray) -> None:
+    for (row, column), share in np.ndenumerate(shares):
+        if share == BLANK:
+            continue
+        ax.text(
+            column,
+            row,
+            DASH if np.isnan(share) else f"{100 * share:.0f}",
+            ha="center",
+            va="center",
+            fontsize=7.5,
+            color="white" if share > 0.5 else "0.15",
+        )
+
+
+def _named_positions(names: list[str]) -> range:
+    """Positions of the names that stand along an axis: all, or a regular choice."""
+    return range(0, len(names), math.ceil(len(names) / MOST_NAMED))
+
+
+def _is_upright(names: list[str], width: float) -> bool:
+    """Whether names are too long to lie below an axis of so many inches."""
+    letters = max(len(line) for name in names for line in name.split("\n"))
+    return LETTER_WIDTH * letters > width / len(names)
+
+
+def _depth(names: list[str], width: float) -> float:
+    """Room in inches that the names below an axis take."""
+    if _is_upright(names, width):
+        return LETTER_WIDTH * max(map(len, names))
+    return 0.3

@@ -1,0 +1,258 @@
+"""Layout of a table of runs: panels, frontiers, the reference point, notes on what is missing.
+
+In: the table and ``info``. Out: a :class:`Layout`, from which figures, page and summary are drawn,
+so that all three show the same points. Every axis is minimised. Validation metrics select the
+frontier of a method, and test metrics are shown; the frontier that the test set itself selects
+stands beside it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from fairjax.core.keys import parse_key
+from fairjax.core.tables import Table
+from fairjax.metrics.frontier import hypervolume, knee
+from fairjax.report.columns import mean_points, relative_points, task_points
+from fairjax.report.notes import notes_of
+from fairjax.report.panel import Panel, any_finite, front_of, limits_of, make_panel, within
+from fairjax.report.text import literal, unbroken
+
+COLUMNS = ("run", "method", "point", "seed", "diverged")  # that a table must have
+ENTRIES = ("tasks", "attributes", "gap")  # that info must have
+# (ARE, ARFG): a quarter more error than single-task models, a gap that is no smaller
+RELATIVE_REFERENCE = (1.25, 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """A table of runs laid out for figures, page and summary."""
+
+    table: Table
+    info: dict
+    methods: tuple[str, ...]
+    method_index: np.ndarray  # [N] position in ``methods``
+    diverged: np.ndarray  # [N] bool
+    overall: Panel
+    task_panels: tuple[Panel, ...]
+    relative: bool  # whether ``overall`` is measured in ARE and ARFG
+    reference: tuple[float, float] | None
+    notes: tuple[str, ...]
+
+    def volume(self, rows: np.ndarray) -> float | None:
+        """Hypervolume of rows on test in the overall panel; None where there is no reference."""
+        if self.reference is None:
+            return None
+        points = self.overall.test[rows]
+        if not len(points):
+            return 0.0
+        return float(hypervolume(points, np.array(self.reference)))
+
+    def runs_of(self, index: int) -> np.ndarray:
+        """Which runs ``[N]`` are of a method."""
+        return self.method_index == index
+
+
+@dataclasses.dataclass(frozen=True)
+class Tradeoff:
+    """Two tasks against each other on test: their errors in one plane, their gaps in another."""
+
+    tasks: tuple[str, str]
+    usable: np.ndarray  # [N] bool
+    left_out: int  # runs with errors far beyond the bulk
+    errors: np.ndarray  # [N, 2]
+    gaps: np.ndarray  # [N, 2]
+    error_front: np.ndarray  # [K] rows on the frontier of the errors
+    gap_front: np.ndarray  # [M] rows on the frontier of the gaps
+
+
+def lay_out(table: Table, info: dict) -> Layout:
+    """Lay out a table of runs.
+
+    Args:
+      table: columns ``[N]`` by key; see :func:`fairjax.report.write`.
+      info: at least ``tasks``, ``attributes`` and ``gap``.
+
+    Returns:
+      A :class:`Layout`. Metrics that are absent or not finite leave their panel empty and a
+      sentence in ``notes``.
+
+    Raises:
+      ValueError: a needed column or entry is missing, or the key of a metric is given as text.
+    """
+    _check(table, info)
+    methods, method_index = _methods(table)
+    diverged = np.asarray(table["diverged"], bool)
+    runs = {"methods": methods, "method_index": method_index, "ended": ~diverged}
+    relative = any_finite(relative_points(table, "test")[~diverged])
+    task_panels = tuple(
+        _task_panel(table, info, position, runs) for position in range(len(info["tasks"]))
+    )
+    overall = _overall_panel(table, info, relative, runs)
+    layout = Layout(
+        table=table,
+        info=info,
+        methods=methods,
+        method_index=method_index,
+        diverged=diverged,
+        overall=overall,
+        task_panels=task_panels,
+        relative=relative,
+        reference=_reference(overall, info, relative),
+        notes=(),
+    )
+    return dataclasses.replace(layout, notes=tuple(notes_of(layout)))
+
+
+def tradeoff(layout: Layout) -> Tradeoff:
+    """The first two tasks against each other, over the runs of all methods.
+
+    Runs far beyond the bulk of the errors are left out of both planes: a collapsed model decides
+    alike for everybody, so its gap is near 0, and it alone would be the whole frontier of the gaps.
+    """
+    tasks = tuple(layout.info["tasks"][:2])
+    points = [task_points(layout.table, layout.info, task, "test") for task in tasks]
+    errors = np.stack([point[:, 0] for point in points], axis=1)
+    gaps = np.stack([point[:, 1] for point in points], axis=1)
+    finite = np.isfinite(errors).all(axis=1) & np.isfinite(gaps).all(axis=1)
+    ended = ~layout.diverged & finite
+    usable = ended & within(errors, limits_of(errors, layout.method_index, ended))
+    rows = np.flatnonzero(usable)
+    return Tradeoff(
+        tasks=tasks,
+        usable=usable,
+        left_out=int(ended.sum() - usable.sum()),
+        errors=errors,
+        gaps=gaps,
+        error_front=front_of(errors, rows),
+        gap_front=front_of(gaps, rows),
+    )
+
+
+def knee_run(table: Table, info: dict) -> int | None:
+    """The run that stands for a study: the knee of all methods' frontier on validation.
+
+    Rows of the methods in ``info["reference_methods"]`` are no candidates: a reference is one
+    network per task.
+
+    Returns:
+      The run's number; None where no candidate ended with finite metrics, or where there are no
+      validation metrics.
+    """
+    overall = lay_out(table, info).overall
+    references = info.get("reference_methods", [])
+    candidates = overall.usable & ~np.isin(np.asarray(table["method"], str), references)
+    if overall.selected_on_test or not candidates.any():
+        return None
+    points = np.where(candidates[:, None], overall.selection, np.nan)
+    return int(table["run"][knee(points)])
+
+
+def _check(table: Table, info: dict) -> None:
+    absent = [name for name in COLUMNS if name not in table]
+    if absent:
+        columns = [str(key) for key in table][:8]
+        raise ValueError(f"the table of runs lacks the columns {absent}; it has {columns} ...")
+    texts = [key for key in table if isinstance(key, str) and parse_key(key) != key]
+    if texts:
+        raise ValueError(
+            f"the table of runs has {len(texts)} columns of metrics or hyper-parameters whose keys"
+            f" are text, {texts[0]!r} among them; make keys of them with"
+            " fairjax.core.keys.parse_key"
+        )
+    absent = [name for name in ENTRIES if name not in info]
+    if absent:
+        raise ValueError(f"info lacks {absent}; it has {sorted(info)}")
+
+
+def _methods(table: Table) -> tuple[tuple[str, ...], np.ndarray]:
+    """Names of the methods in the order of the table, and the position ``[N]`` of each run's."""
+    labels = [str(label) for label in table["method"]]
+    methods = tuple(dict.fromkeys(labels))
+    position = {method: index for index, method in enumerate(methods)}
+    return methods, np.array([position[label] for label in labels], np.int64)
+
+
+def _task_panel(table: Table, info: dict, position: int, runs: dict) -> Panel:
+    task = info["tasks"][position]
+    return make_panel(
+        key=f"task{position}",
+        title=task,
+        labels=_task_labels(info),
+        validation=task_points(table, info, task, "validation"),
+        test=task_points(table, info, task, "test"),
+        **runs,
+    )
+
+
+def _overall_panel(table: Table, info: dict, relative: bool, runs: dict) -> Panel:
+    if relative:
+        validation = relative_points(table, "validation")
+        test = relative_points(table, "test")
+    else:
+        validation = mean_points(table, info, "validation")
+        test = mean_points(table, info, "test")
+    return make_panel(
+        key="overall",
+        title="All tasks together",
+        labels=_overall_labels(info, relative),
+        validation=validation,
+        test=test,
+        **runs,
+    )
+
+
+def _reference(panel: Panel, info: dict, relative: bool) -> tuple[float, float] | None:
+    """As ``info`` says, or ``RELATIVE_REFERENCE``, or just beyond the worst of all frontiers."""
+    if info.get("reference") is not None:
+        error, gap = info["reference"]
+        return float(error), float(gap)
+    points = panel.test[panel.usable]
+    if not len(points):
+        return None
+    if relative and (points < np.array(RELATIVE_REFERENCE)).all(axis=1).any():
+        return RELATIVE_REFERENCE
+    rows = [rows for front in panel.fronts.values() for rows in (front.validation, front.test)]
+    frontier = panel.test[np.concatenate(rows)]
+    low = frontier.min(axis=0)
+    high = frontier.max(axis=0)
+    span = np.where(high > low, high - low, np.maximum(np.abs(high), 1e-3))
+    error, gap = high + 0.1 * span
+    return float(error), float(gap)
+
+
+def _unit(info: dict, metric: str) -> str:
+    """The unit of a metric for an axis label, in brackets; empty where it is unknown."""
+    bounded = info["gap"].endswith("_difference") or info["gap"].startswith("correlation")
+    defaults = {"error": "fraction of rows", info["gap"]: "0 to 1" if bounded else ""}
+    unit = info.get("units", {}).get(metric, defaults.get(metric, ""))
+    return " " + unbroken(f"({unit})") if unit else ""
+
+
+def _task_labels(info: dict) -> tuple[str, str]:
+    attributes = [literal(name, 20) for name in info["attributes"]]
+    names = ", ".join(attributes) if len(attributes) < 4 else f"{len(attributes)} attributes"
+    if len(attributes) > 1:
+        names = f"worst of {names}"
+    gap = info["gap"].replace("_", " ")
+    between = f", {names}" if attributes else ""
+    return (
+        f"Test error{_unit(info, 'error')}",
+        f"Test {gap}{between}{_unit(info, info['gap'])}",
+    )
+
+
+def _overall_labels(info: dict, relative: bool) -> tuple[str, str]:
+    if relative:
+        scale = unbroken("(1 = single-task models)")
+        return (
+            f"Average relative error on test, ARE {scale}",
+            f"Average relative fairness gap on test, ARFG {scale}",
+        )
+    gap = info["gap"].replace("_", " ")
+    return (
+        f"Mean test error over tasks{_unit(info, 'error')}",
+        f"Mean test {gap} over tasks{_unit(info, info['gap'])}",
+    )

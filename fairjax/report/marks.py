@@ -1,0 +1,125 @@
+"""Marks of runs and methods on axes: clouds of all runs, frontiers, labels and limits."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fairjax.report.drawing import (
+    COLOURS,
+    GREY,
+    MARKERS,
+    SIZES,
+    draw_grid,
+    hide_box,
+    look,
+    write_in_middle,
+)
+from fairjax.report.layout import Layout
+from fairjax.report.panel import Limits, Panel
+from fairjax.report.text import literal, wrapped
+
+MANY_RUNS = 5000  # from which on points are smaller
+
+
+def draw_panel(ax, layout: Layout, panel: Panel) -> None:
+    """All runs, and the frontiers: filled where they hold on test, hollow where they do not."""
+    draw_clouds(ax, layout, panel.test, panel.usable)
+    for index in range(len(layout.methods)):
+        draw_method(ax, layout, panel, index)
+    finish(ax, panel.title, panel.labels, panel.limits, panel.runs, panel.outside)
+
+
+def draw_method(ax, layout: Layout, panel: Panel, index: int) -> None:
+    """The frontier of one method: a line, and a mark for every selected run."""
+    front = panel.fronts[layout.methods[index]]
+    colour, _ = look(index)
+    ax.plot(
+        *panel.test[front.line].T,
+        drawstyle="steps-post",
+        color=COLOURS[colour],
+        lw=1.5,
+        zorder=3,
+    )
+    draw_marks(ax, panel.test[front.beaten], index, filled=False)
+    draw_marks(ax, panel.test[front.line], index)
+
+
+def draw_clouds(ax, layout: Layout, points: np.ndarray, usable: np.ndarray) -> None:
+    """All usable runs, faintly, in the colour and marker of their method."""
+    runs = int(usable.sum())
+    alpha = float(np.clip(7.0 / max(runs, 1) ** 0.5, 0.08, 0.4))  # denser clouds are fainter
+    size = 3.4 if runs < MANY_RUNS else 2.2
+    for index in range(len(layout.methods)):
+        colour, marker = look(index)
+        ax.plot(
+            *points[usable & layout.runs_of(index)].T,
+            ls="",
+            marker=MARKERS[marker],
+            ms=size * SIZES[marker],
+            color=COLOURS[colour],
+            alpha=alpha,
+            mew=0,
+            zorder=1,
+        )
+
+
+def draw_marks(ax, points: np.ndarray, index: int, filled: bool = True) -> None:
+    """Marks of a method at points ``[K, 2]``, filled or hollow."""
+    colour, marker = look(index)
+    ax.plot(
+        *points.T,
+        ls="",
+        marker=MARKERS[marker],
+        ms=(6.2 if filled else 5.0) * SIZES[marker],
+        mfc=COLOURS[colour] if filled else "white",
+        mec="white" if filled else COLOURS[colour],
+        mew=0.6 if filled else 1.0,
+        zorder=4,
+    )
+
+
+def finish(
+    ax, title: str, labels: tuple[str, str], limits: Limits, runs: int, outside: int = 0
+) -> None:
+    """Labels, drawn literally, limits and grid; says how many runs the limits leave out."""
+    hidden = f"\n[{outside} of {runs} runs outside the view]" if outside else ""
+    texts = [
+        ax.set_title(literal(title, 44)),
+        ax.set_xlabel(wrapped(labels[0], 52) + hidden),
+        ax.set_ylabel(wrapped(labels[1], 44)),
+    ]
+    if not runs:
+        texts.append(write_in_middle(ax, "no run to show, or no gap to measure"))
+    for text in texts:
+        text.set_parse_math(False)
+    horizontal, vertical = limits
+    ax.set_xlim(*horizontal)
+    ax.set_ylim(*vertical)
+    draw_grid(ax)
+    hide_box(ax)
+    ax.locator_params(nbins=6)
+
+
+def method_handle(index: int, line: bool = True):
+    """Legend handle of a method."""
+    from matplotlib.lines import Line2D
+
+    colour, marker = look(index)
+    return Line2D(
+        [],
+        [],
+        color=COLOURS[colour],
+        marker=MARKERS[marker],
+        ms=6,
+        mec="white",
+        mew=0.5,
+        lw=1.5,
+        ls="-" if line else "",
+    )
+
+
+def hollow_handle():
+    """Legend handle of hollow markers."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], color=GREY, marker="o", ms=5, mfc="white", ls="")

@@ -1,0 +1,147 @@
+"""Panels: two axes, the runs on them, the frontier of each method, and limits.
+
+In: points ``[N, 2]`` of validation and test. Out: a :class:`Panel`. Both axes are minimised.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from fairjax.metrics.frontier import nondominated
+
+Limits = tuple[tuple[float, float], tuple[float, float]]  # (left, right), (bottom, top)
+PADDING = 0.06  # of the span, at either end of an axis
+
+
+@dataclasses.dataclass(frozen=True)
+class Front:
+    """Frontier of one method in one panel: rows of the table, sorted by the first axis."""
+
+    validation: np.ndarray  # [K] rows that no other dominates on validation
+    test: np.ndarray  # [M] rows that no other dominates on test
+    line: np.ndarray  # [J] rows of ``validation`` that none of the others in it dominates on test
+
+    @property
+    def beaten(self) -> np.ndarray:
+        """Rows of ``validation`` that another of them dominates on test."""
+        return np.setdiff1d(self.validation, self.line)
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+    """Two axes, the place of every run on them, and which part of the plane is shown."""
+
+    key: str
+    title: str
+    labels: tuple[str, str]
+    selection: np.ndarray  # [N, 2] metrics that select: of validation, or of test where it has none
+    test: np.ndarray  # [N, 2] metrics that are shown
+    usable: np.ndarray  # [N] bool: the run ended and both points are finite
+    fronts: dict[str, Front]
+    limits: Limits
+
+    @property
+    def selected_on_test(self) -> bool:
+        """Whether there are no validation metrics, so that the test metrics select."""
+        return self.selection is self.test
+
+    @property
+    def runs(self) -> int:
+        """Number of usable runs."""
+        return int(self.usable.sum())
+
+    @property
+    def outside(self) -> int:
+        """Number of usable runs beyond the limits."""
+        return int((self.usable & ~within(self.test, self.limits)).sum())
+
+
+def make_panel(
+    key: str,
+    title: str,
+    labels: tuple[str, str],
+    validation: np.ndarray,
+    test: np.ndarray,
+    methods: Sequence[str],
+    method_index: np.ndarray,
+    ended: np.ndarray,
+) -> Panel:
+    """A panel with the frontier of every method.
+
+    Args:
+      key: name of the panel for the page.
+      title: heading.
+      labels: of the two axes.
+      validation: ``[N, 2]``; where no run that ended has a finite point, the test metrics select.
+      test: ``[N, 2]``.
+      methods: names.
+      method_index: ``[N]`` position in ``methods``.
+      ended: ``[N]`` bool, whether the run did not diverge.
+    """
+    selection = validation if any_finite(validation[ended]) else test
+    usable = ended & np.isfinite(selection).all(axis=1) & np.isfinite(test).all(axis=1)
+    fronts = {}
+    for index, method in enumerate(methods):
+        rows = np.flatnonzero(usable & (method_index == index))
+        fronts[method] = _front(selection, test, rows)
+    limits = limits_of(test, method_index, usable)
+    return Panel(key, title, labels, selection, test, usable, fronts, limits)
+
+
+def any_finite(points: np.ndarray) -> bool:
+    """Whether one of ``points[N, 2]`` is finite."""
+    return bool(np.isfinite(points).all(axis=1).any())
+
+
+def front_of(points: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Rows ``[K]`` that no other of ``points[rows]`` dominates, sorted by the first axis."""
+    front = rows[np.asarray(nondominated(points[rows]), bool)]
+    order = np.lexsort((front, points[front, 1], points[front, 0]))
+    return front[order]
+
+
+def within(points: np.ndarray, limits: Limits) -> np.ndarray:
+    """Which of ``points[N, 2]`` lie within the limits; NaN does not."""
+    low, high = np.array(limits).T
+    return ((points >= low) & (points <= high)).all(axis=1)
+
+
+def limits_of(points: np.ndarray, method_index: np.ndarray, usable: np.ndarray) -> Limits:
+    """Limits around the bulk of every method; far-out runs of a method may lie beyond."""
+    bulks = [points[usable & (method_index == i)] for i in np.unique(method_index[usable])]
+    if not bulks:
+        return (0.0, 1.0), (0.0, 1.0)
+    horizontal = [_fence(bulk[:, 0]) for bulk in bulks]
+    vertical = [_fence(bulk[:, 1]) for bulk in bulks]
+    return _padded(horizontal), _padded(vertical)
+
+
+def _front(selection: np.ndarray, test: np.ndarray, rows: np.ndarray) -> Front:
+    chosen = front_of(selection, rows)
+    order = np.lexsort((test[chosen, 1], test[chosen, 0]))
+    chosen = chosen[order]
+    return Front(validation=chosen, test=front_of(test, rows), line=front_of(test, chosen))
+
+
+def _fence(values: np.ndarray) -> tuple[float, float]:
+    """The least value, and the greatest one within 1.5 interquartile ranges of the upper quartile.
+
+    The fence has one side, because axes are minimised: an unusually small value is news, an
+    unusually large one is a collapsed run.
+    """
+    lower, upper = np.quantile(values, [0.25, 0.75])
+    bulk = values[values <= upper + 1.5 * (upper - lower)]
+    return float(values.min()), float(bulk.max())
+
+
+def _padded(spans: list[tuple[float, float]]) -> tuple[float, float]:
+    """One span around all of them, with room at either end."""
+    low = min(span[0] for span in spans)
+    high = max(span[1] for span in spans)
+    padding = PADDING * (high - low)
+    if not padding:
+        padding = max(abs(high), 1.0) * 0.05
+    return low - padding, high + padding

@@ -1,0 +1,103 @@
+"""``arrows.png``: where a repair takes the deciles of every group."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fairjax.postprocess import Audit
+from fairjax.report.drawing import GREY, draw_legend, rule, write_in_middle
+from fairjax.report.repair.axes import NO_ROW, make_task_axes, plain_ticks, title_of_task
+from fairjax.report.repair.measures import REST_COLOUR, Group, groups_of, rows_of, score_label
+from fairjax.report.text import literal, wrapped
+
+MOST_LANES = 10
+DECILES = np.arange(1, 10) / 10
+
+
+def draw_arrows(audit: Audit):
+    """Per task a lane per group: arrows from its deciles to where the repair takes them."""
+    groups = groups_of(audit)
+    largest = sorted(groups, key=lambda group: -len(group.rows))[:MOST_LANES]
+    lanes = sorted(largest, key=lambda group: group.cell)
+    names = [
+        wrapped(f"{literal(group.name, 28)} ({len(group.rows):,})", width=20) for group in lanes
+    ]
+    figure, axes = make_task_axes(audit, height=1.0 + 0.46 * max(len(lanes), 2), entries=3)
+    for task, ax in enumerate(axes):
+        _draw_lanes(ax, audit, lanes, task)
+        ax.set_yticks(range(len(lanes)), names, parse_math=False)
+        ax.tick_params(axis="y", length=0, labelleft=ax.get_subplotspec().is_first_col())
+    draw_legend(figure, _entries(), 1 if len(axes) == 1 else 2)
+    if len(groups) > len(lanes):
+        figure.suptitle(f"The {len(lanes)} largest of {len(groups)} groups", fontsize=9)
+    return figure
+
+
+def deciles(before: np.ndarray, after: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Rows at the deciles of a group, ``[J, 2]`` (before, after); of at most nine rows all."""
+    order = np.lexsort((after, before))
+    ordered = np.stack([before[order], after[order]], axis=1)
+    if len(order) <= len(DECILES):
+        return ordered
+    reached = np.cumsum(weight[order]) - weight[order] / 2
+    position = np.searchsorted(reached, DECILES * weight.sum())
+    return ordered[np.unique(position.clip(0, len(order) - 1))]
+
+
+def _draw_lanes(ax, audit: Audit, lanes: list[Group], task: int) -> None:
+    before = audit.before[:, task]
+    after = audit.after[:, task]
+    if lanes:
+        rows = rows_of(lanes)
+        for target in deciles(after[rows], after[rows], audit.weight[rows])[:, 1]:
+            ax.axvline(target, color="0.8", lw=0.8, zorder=0)
+    else:
+        write_in_middle(ax, NO_ROW)
+    for lane, group in enumerate(lanes):
+        ends = deciles(before[group.rows], after[group.rows], audit.weight[group.rows])
+        _draw_lane(ax, ends, lane, group.colour)
+    title_of_task(ax, audit, task)
+    ax.set(ylim=(max(len(lanes), 1) - 0.4, -0.6), xlabel=score_label(audit, task))
+    plain_ticks(ax)
+    ax.spines["left"].set_visible(False)
+
+
+def _draw_lane(ax, ends: np.ndarray, lane: int, colour: str) -> None:
+    """Arrows ``[J, 2]`` (from, to) of one group."""
+    start, stop = ends.T
+    above = np.full(len(start), lane - 0.3)
+    below = np.full(len(start), lane + 0.3)
+    ax.plot(start, above, color=colour, marker="o", ms=3.2, lw=0.6, zorder=3)
+    ax.quiver(
+        start,
+        above,
+        stop - start,
+        below - above,
+        angles="xy",
+        scale_units="xy",
+        scale=1,
+        color=colour,
+        width=1.3,
+        units="dots",
+        headwidth=6,
+        headlength=7,
+        headaxislength=6,
+        zorder=3,
+    )
+    # an invisible line brings the arrows' ends within the limits
+    ax.plot(stop, below, ls="")
+
+
+def _entries() -> list:
+    from matplotlib.lines import Line2D
+
+    dot = Line2D([], [], color=GREY, ls="", marker="o", ms=4)
+    arrow = Line2D([], [], color=GREY, ls="", marker="$\u2198$", ms=8)
+    return [
+        (dot, "deciles of a group before (below ten rows: each row)"),
+        (arrow, "where the repair takes it"),
+        (
+            rule(REST_COLOUR, "-"),
+            "deciles of all rows after, where the arrows of a full repair end",
+        ),
+    ]
