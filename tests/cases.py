@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from fairjax import notions
+from fairjax import notions, objectives
 from fairjax.core.types import Attribute, Columns, Dataset, Spec, Splits, Task
 
 
@@ -150,6 +150,37 @@ def brute_exclusive(condition: str, labels, masks, task: int) -> np.ndarray:
     return select
 
 
+# ------------------------------------------------------------------------------------------- terms
+
+
+class TermsOfBatch(NamedTuple):
+    """Losses of one batch by task."""
+
+    loss: list  # L_t
+    fairness: list  # F_t
+    exclusive: list  # E_t
+
+
+def terms_of(spec: Spec, scores, batch: Dataset, notion, reduction: str = "batch") -> TermsOfBatch:
+    """All terms of one batch, with memory as it is before training."""
+    tasks = range(len(spec.tasks))
+    predictions = objectives.predict(spec, scores)
+    of_rows = {}
+    for on_exclusive in (False, True):
+        terms = objectives.fairness_terms(
+            spec, notion, reduction=reduction, on_exclusive=on_exclusive
+        )
+        values, _ = terms.apply(predictions, batch, terms.init(batch))
+        of_rows[on_exclusive] = [terms.of_task(values, t) for t in tasks]
+    loss = objectives.accuracy_terms(spec, predictions, batch, reduction)
+    return TermsOfBatch(loss, of_rows[False], of_rows[True])
+
+
+def by_text(values: dict) -> dict:
+    """Metrics by the text of their keys."""
+    return {str(key): value for key, value in values.items()}
+
+
 # ------------------------------------------------------------------------------------------- data sets
 
 
@@ -226,13 +257,8 @@ def tiny_sweep():
     from fairjax.training import TrainConfig
 
     spec = tabular_spec()
-    context = Context.paper(
-        spec,
-        shared_bottom(spec, (4,), (3,), 2),
-        notions.Notion(notions.rate_gap, (notions.negatives,)),
-        0.05,
-        8,
-    )
+    context = Context.paper(spec, shared_bottom(spec, (4,), (3,), 2), 0.05, 8)
+    method = mta_f(notions.from_distance(notions.rate_gap, (notions.negatives,)))
 
     def evaluate(scores, data):
         wrong = (scores["test"] > 0) != (data.test.labels > 0.5)
@@ -241,4 +267,4 @@ def tiny_sweep():
             "square": jnp.mean(jnp.square(scores["validation"])),
         }
 
-    return mta_f(context), TrainConfig(2, 8), splits(spec), evaluate
+    return method(context), TrainConfig(2, 8), splits(spec), evaluate

@@ -28,15 +28,15 @@ class Entry(NamedTuple):
 
 def of_table(name: str) -> Entry:
     notion = notions.get(name)
+    kind = notion.kinds[0]
 
     def of(prob, groups, weight, label):
-        rows = [
-            weight * condition(label, (weight > 0).astype(weight.dtype))
-            for condition in notion.conditions
-        ]
-        return sum(
-            notion.distance(prob, groups, w, *([label] if notion.labelled else [])) for w in rows
+        known = (weight > 0).astype(weight.dtype)
+        weights = tuple(
+            (weight * condition(label, known))[:, None] for condition in notion.conditions
         )
+        view = notions.TaskRows(prob[:, None], label[:, None], groups, weights, kind, None)
+        return notion.apply(view, ())[0]
 
     return Entry(of, numbers=notion.kinds == notions.REGRESSIONS)
 
@@ -57,7 +57,10 @@ def of_counts(rates, temperature: float) -> Entry:
     return Entry(of)
 
 
-EVERY = {name: of_table(name) for name in notions.REGISTRY}
+# gaps of statistics, on rows of their own; distances are in DISTANCES
+WITHOUT_ROWS = {name for name, entry in notions.REGISTRY.items() if entry.conditions is None}
+STATISTICS = [n for n in notions.REGISTRY if n not in WITHOUT_ROWS | {"differential_fairness"}]
+EVERY = {name: of_table(name) for name in STATISTICS}
 EVERY |= {
     case.name: Entry(lambda p, g, w, y, d=case.distance: d(p, g, w), zero_alone=case.absent_is_zero)
     for case in DISTANCES

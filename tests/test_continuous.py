@@ -9,15 +9,25 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from cases import double, slope
+from cases import by_text, double, slope, terms_of
 
 from fairjax import metrics, notions
 from fairjax.core.groups import crossed
 from fairjax.core.types import Attribute, Columns, DataError, Dataset, Spec, Task
 from fairjax.data import Encoder, Part, Roles, from_table, mask_supervision
-from fairjax.notions import Notion, everyone, hsic, negatives, pearson, positives, rate_gap
-from fairjax.objectives import Differential, Terms, differentially_fair
-from fairjax.study import StudyConfig, gap_metric, recipe, study
+from fairjax.metrics import gap_metric
+from fairjax.notions import (
+    differential_fairness,
+    everyone,
+    from_distance,
+    hsic,
+    negatives,
+    pearson,
+    positives,
+    rate_gap,
+)
+from fairjax.objectives import Penalty, fairness_terms
+from fairjax.study import from_names, named_study, run_study
 from fairjax.training import grid, sweep
 
 AGE, SEX = (
@@ -249,22 +259,23 @@ MIXED = Spec(
 def test_a_notion_looks_at_attributes_of_its_sort():
     scores, data = batch_of(MIXED)
     prob, block = 1 / (1 + np.exp(-scores[:, 0])), data.groups[:, 2:]
-    both = [Notion(rate_gap, (everyone,)), Notion(pearson, (negatives, positives), continuous=True)]
+    of_number = from_distance(pearson, (negatives, positives), continuous=True)
+    both = [from_distance(rate_gap, (everyone,)), of_number]
     age = [data.weight * data.label_mask[:, 0] * (data.labels[:, 0] == y) for y in (0, 1)]
     for reduction, scale in (
         ("mean", lambda w, known: 1.0),
         ("batch", lambda w, known: (w * known).sum() / N),
     ):
-        terms = Terms(MIXED, scores, data, [both, None, None], reduction)
+        terms = terms_of(MIXED, scores, data, [both, None, None], reduction)
         gap = rate_gap(prob, data.groups[:, :2], data.weight) * scale(
             data.weight, data.groups[:, :2].sum(1)
         )
         of_age = sum(brute_pearson(prob, block, w) * scale(w, block[:, 0]) for w in age)
-        np.testing.assert_allclose(terms.fairness(0), gap + of_age, rtol=1e-4)
-        assert terms.fairness(1) == 0
-    alone = Terms(MIXED, scores, data, [both[1]._replace(attributes=(1,)), None, None], "mean")
+        np.testing.assert_allclose(terms.fairness[0], gap + of_age, rtol=1e-4)
+        assert terms.fairness[1] == 0
+    alone = terms_of(MIXED, scores, data, [of_number._replace(attributes=(1,)), None, None], "mean")
     np.testing.assert_allclose(
-        alone.fairness(0), sum(brute_pearson(prob, block, w) for w in age), rtol=1e-4
+        alone.fairness[0], sum(brute_pearson(prob, block, w) for w in age), rtol=1e-4
     )
 
 
@@ -273,22 +284,22 @@ def test_a_notion_looks_at_attributes_of_its_sort():
     [
         (
             (SEX, AGE),
-            Notion(pearson, (everyone,), continuous=True, attributes=(0,)),
+            from_distance(pearson, (everyone,), continuous=True, attributes=(0,)),
             "numbers .pearson and hsic.*'sex' is none",
         ),
         (
             (SEX, AGE),
-            Notion(rate_gap, (everyone,), attributes=(1,)),
+            from_distance(rate_gap, (everyone,), attributes=(1,)),
             "with levels .*but attribute 'age' is none",
         ),
         (
             (AGE,),
-            Notion(rate_gap, (everyone,)),
-            "'y' was given a notion for attributes with levels.*none among 1 attr.*pearson",
+            from_distance(rate_gap, (everyone,)),
+            "'y' has a notion for attributes with levels.*none among 1 attr.*pearson",
         ),
         (
             (SEX,),
-            Notion(pearson, (everyone,), continuous=True),
+            from_distance(pearson, (everyone,), continuous=True),
             "numbers.*none among 1 attributes. Give one for attributes with",
         ),
     ],
@@ -296,7 +307,7 @@ def test_a_notion_looks_at_attributes_of_its_sort():
 def test_a_notion_for_another_sort_is_refused(attributes, notion, message):
     spec = Spec((Task("y"),), attributes)
     with pytest.raises(ValueError, match=message):
-        Terms(spec, *batch_of(spec), notion)
+        fairness_terms(spec, notion)
 
 
 def test_what_compares_groups_refuses_numbers():
@@ -305,15 +316,16 @@ def test_what_compares_groups_refuses_numbers():
         ValueError, match="made of levels, but attribute 'age' is a number.*'age > 25'"
     ):
         crossed(MIXED, data.groups, (0, 1))
-    for penalty, message in (
-        (Differential(0, (1,)), "'age' is a number"),
-        (Differential(0, ()), "no attribute was given"),
+    for attributes, message in (
+        ((1,), "'age' is a number"),
+        ((), "no attribute was given"),
     ):
+        notion = differential_fairness(attributes=attributes)
         with pytest.raises(ValueError, match=message):
-            differentially_fair(None, MIXED, [penalty], lam=np.ones(3), batch_size=8)
-    assert recipe(StudyConfig(), MIXED, "differential").name == "differential"
-    with pytest.raises(DataError, match="compares groups, but age has no levels"):
-        recipe(StudyConfig(), Spec((Task("y"),), (AGE,)), "differential")
+            fairness_terms(MIXED, [Penalty(0, notion)])
+    fairness_terms(MIXED, [Penalty(0, differential_fairness())])
+    with pytest.raises(DataError, match="made of levels, but no attribute has levels.*age"):
+        fairness_terms(Spec((Task("y"),), (AGE,)), differential_fairness())
     table = metrics.group_table(MIXED, scores, data)
     assert set(table.columns["attribute"]) == {"", "sex"}
     assert table.left_out == {
@@ -339,13 +351,14 @@ def test_metrics_are_numpys_and_those_of_groups_are_left_alone():
     scores, data = batch_of(MIXED, 1, 200)
     rates = np.float32([0.4, np.nan, np.nan])
     with jax.numpy_rank_promotion("raise"):
-        got = jax.jit(metrics.evaluate, static_argnums=0)(MIXED, scores, data, rates)
+        got = by_text(jax.jit(metrics.evaluate, static_argnums=0)(MIXED, scores, data, rates))
     alone = jax.eval_shape(
         lambda *batch: metrics.evaluate(Spec(MIXED.tasks, (SEX,)), *batch),
         scores,
         data._replace(groups=data.groups[:, :2]),
         rates,
     )
+    alone = by_text(alone)
     assert alone.keys() == {name for name in got if "age" not in name}
     block, weight = data.groups[:, 2:], data.weight
     known = data.weight * data.label_mask[:, 0]
@@ -536,21 +549,20 @@ def test_a_task_cannot_be_a_sensitive_number():
 # ---------------------------------------------------------------- studies
 
 
-def test_the_gap_of_a_study_is_each_sorts_own():
-    y, w = Task("y"), Task("w", "regression")
-    for tasks, attributes, want in (
-        ((y,), (SEX,), "true_positive_rate_difference"),
-        ((y, w), (SEX,), "gap"),
-        ((y,), (AGE,), "correlation_given_positive"),
-        ((y,), (AGE, SEX), "gap"),
+def test_the_gap_of_a_condition_is_each_sorts_own():
+    for condition, kind, continuous, want in (
+        ("tpr", "binary", False, "true_positive_rate_difference"),
+        ("tpr", "regression", False, "mean_prediction_difference"),
+        ("tpr", "binary", True, "correlation_given_positive"),
+        ("tpr", "regression", True, "correlation"),
+        ("parity", "binary", True, "correlation"),
     ):
-        assert gap_metric(StudyConfig(condition="tpr"), Spec(tasks, attributes)) == want
-    assert gap_metric(StudyConfig(condition="parity"), Spec((y,), (AGE,))) == "correlation"
+        assert gap_metric(condition, kind, continuous) == want
 
 
 def test_a_study_of_a_number_beside_groups():
     data = from_table(people(600), Roles(tasks="hired", sensitive=("age :number", "sex")))
-    plan = StudyConfig(
+    names = named_study(
         methods=("baseline",),
         runs=4,
         reference_seeds=2,
@@ -561,13 +573,13 @@ def test_a_study_of_a_number_beside_groups():
         condition="parity",
         lam_max=20.0,
     )
-    table, info = study(plan, data.spec, data.splits)
-    assert (
-        info["gap"] == "gap"
-        and info["attributes"] == ["age", "sex"]
-        and not table["diverged"].any()
-        and json.dumps(info)
-    )
+    results = run_study(data, study=from_names(data, names))
+    table = results.table
+    info = results.info
+    assert info["gap"] == "gap"
+    assert info["attributes"] == ["age", "sex"]
+    assert not table["diverged"].any()
+    assert json.dumps(info)
     single = table["method"] == "single_task"
     for split in ("validation", "test"):
         age, sex = (
@@ -585,10 +597,16 @@ def test_a_study_of_a_number_beside_groups():
 
 def test_training_by_hsic_lowers_the_correlation_as_lam_grows():
     data = from_table(people(600), Roles(tasks="hired", sensitive=("age :number",)))
-    plan = StudyConfig(
-        notion="mmd", condition="parity", trunk=(8,), head=(4,), epochs=15, batch_size=120
+    names = named_study(
+        methods=("baseline",),
+        notion="mmd",
+        condition="parity",
+        trunk=(8,),
+        head=(4,),
+        epochs=15,
+        batch_size=120,
     )
-    made = recipe(plan, data.spec, "baseline")
+    made = from_names(data, names).recipes["baseline"]
 
     def evaluate(scores, splits):
         return {
@@ -599,7 +617,7 @@ def test_training_by_hsic_lowers_the_correlation_as_lam_grows():
 
     runs = sweep(
         made,
-        plan.train_config,
+        names.config.train_config,
         grid(made.space, {"lam": np.float32([[0], [2], [40]])}),
         [0],
         data.splits,

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from cases import terms_of
 
 from fairjax.core.masked import divide
 from fairjax.core.types import (
@@ -32,9 +33,9 @@ from fairjax.gradients import aggregator, check_rows, route, sum_rows, value_and
 from fairjax.methods import Context, vanilla
 from fairjax.models import scores as model_scores
 from fairjax.models import shared_bottom
-from fairjax.notions import Notion, everyone, rate_gap
+from fairjax.notions import everyone, from_distance, rate_gap
 from fairjax.notions.gaps import difference
-from fairjax.objectives import Terms, objective, per_task, weighted
+from fairjax.objectives import accuracy_terms, objective, per_task, predict, weighted
 from fairjax.training import TrainConfig, grid, keys, make_train, sweep
 
 N, FEATURES, SEED = 64, 4, 3
@@ -61,6 +62,11 @@ def rows_of(directions, seed=0, n=N):
         np.stack([~member, member], axis=1),
     )
     return Dataset(columns, *map(np.float32, (labels, np.ones(labels.shape), groups, np.ones(n))))
+
+
+def losses_of(spec, scores, batch):
+    """Losses of all tasks."""
+    return accuracy_terms(spec, predict(spec, scores), batch)
 
 
 def rate_gaps(scores, splits):
@@ -124,7 +130,8 @@ def soft_counts(model, spec, rho, lam):
             [jax.nn.sigmoid(scores[:, 0]) @ member, jnp.sum(member, axis=0)]
         )
         gap = difference(divide(counts[0], counts[1]), counts[1])
-        return (Terms(spec, scores, batch).accuracy(0), lam * gap / (1.0 - rho)), counts
+        (loss,) = losses_of(spec, scores, batch)
+        return (loss, lam * gap / (1.0 - rho)), counts
 
     return Objective(("loss", "gap"), lambda key, data: jnp.zeros((2, 2)), apply)
 
@@ -269,9 +276,9 @@ def test_a_bounded_multiplier_follows_the_violation_it_reads_from_memory():
 
     def apply(params, batch, key, memory):
         scores = model_scores(model, params, batch.x)
-        terms = Terms(spec, scores, batch, Notion(rate_gap, (everyone,)))
+        terms = terms_of(spec, scores, batch, from_distance(rate_gap, (everyone,)))
         hard = rate_gap((scores[:, 0] > 0).astype(jnp.float32), batch.groups, batch.weight)
-        return (terms.accuracy(0), terms.fairness(0)), {
+        return (terms.loss[0], terms.fairness[0]), {
             "violation": hard
         }  # trains the soft gap, measures the hard one
 
@@ -380,7 +387,7 @@ def test_copies_stay_tied_until_an_event_splits_some_members_of_a_sweep():
     assert (
         tied(run({"tau": np.float32(0.0)}, alike)) == [True] * 4
     )  # the rows decide: these tasks agree
-    plain = vanilla(Context(spec, shared, None, lambda k: optax.adam(0.05), {}))
+    plain = vanilla()(Context(spec, shared, lambda k: optax.adam(0.05), {}))
     one = alone(plain, train_config)({"weight": np.ones(2, np.float32)}, opposed).state.params
     np.testing.assert_allclose(
         kernel[0][0], one["trunk"]["kernel"], atol=1e-5
@@ -501,7 +508,8 @@ def test_one_model_trained_on_drawn_weights_answers_for_the_knob():
             gap = jnp.mean(
                 lam * signed * jax.nn.sigmoid(scores[:, 0])
             )  # rows weighted by their own lam
-            return (Terms(spec, scores, batch).accuracy(0), 40.0 * gap**2), memory
+            (loss,) = losses_of(spec, scores, batch)
+            return (loss, 40.0 * gap**2), memory
 
         return Components(
             model,
@@ -559,11 +567,10 @@ def test_two_data_sets_with_disjoint_labels_are_one_data_set():
 
     def values(lam):
         def of(scores, batch):
-            terms = Terms(spec, scores, batch)
             gap = rate_gap(
                 jax.nn.sigmoid(scores[:, 1]), batch.groups[:, spec.group_slice(1)], batch.weight
             )
-            return terms.accuracy(0), terms.accuracy(1), lam * gap
+            return *losses_of(spec, scores, batch), lam * gap
 
         return objective(model, ("a", "b", "fairness on b"), of)
 

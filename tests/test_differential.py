@@ -34,7 +34,7 @@ def test_golden_values():
     np.testing.assert_allclose(df.epsilon(JOINT), 1.1471609, rtol=1e-6)
     np.testing.assert_allclose(df.epsilon(JOINT, together=jnp.max), 0.6808771, rtol=1e-6)
     np.testing.assert_allclose(df.evaluated_epsilon(JOINT), 0.9162907, rtol=1e-6)
-    with pytest.raises(ValueError, match="differential_fairness"):
+    with pytest.raises(ValueError, match="smoothed_empirical_epsilon"):
         df.evaluated_epsilon(JOINT, df.parity)
     with pytest.raises(ValueError, match=r"shape \(2, 1, 2\), expected \[G, K, K\]"):
         df.epsilon(JOINT[:, :1])
@@ -58,7 +58,7 @@ def test_adults_labels_as_aif360_publishes(data_dir, white_or_not, published):
     label = np.array([row[14] == ">50K" for row in rows], np.float32)
     with double():
         groups = jnp.asarray(np.eye(len(levels))[[levels.index(name) for name in names]])
-        got = df.differential_fairness(
+        got = df.smoothed_empirical_epsilon(
             df.two(jnp.asarray(label, float)), groups, jnp.ones(len(rows))
         )
         np.testing.assert_allclose(got, published, rtol=1e-9)

@@ -61,7 +61,11 @@ def imported(node: ast.AST, here: tuple[str, ...]) -> Iterator[str]:
     for module in modules:
         first, *rest = module.split(".")
         if first == "fairjax" and rest and not rest[0].startswith("__"):
-            yield fairjax._ROOM.get(rest[0], rest[0]).partition(".")[0] if rest[0] not in STREET else rest[0]
+            yield (
+                fairjax._ROOM.get(rest[0], rest[0]).partition(".")[0]
+                if rest[0] not in STREET
+                else rest[0]
+            )
 
 
 def uphill(source: str, path: Path) -> list[str]:

@@ -553,10 +553,6 @@ def test_conditions_are_a_loop_over_rows(name):
     np.testing.assert_array_equal(got, brute_select(name, labels[:, 0], mask[:, 0]))
 
 
-def test_nobody_is_nobody():
-    assert not np.any(conditions.nobody(jnp.array([0.0, 1.0]), jnp.ones(2)))
-
-
 @pytest.mark.parametrize("tasks", [1, 2, 3])
 @pytest.mark.parametrize("name", ["everyone", "negatives", "positives"])
 def test_exclusive_is_a_loop_over_rows_and_tasks(name, tasks):
@@ -576,6 +572,27 @@ def test_exclusive_negatives_of_one_task_are_exclusive_positives_of_the_other():
     )
 
 
-def test_exclusive_needs_a_condition_with_an_opposite():
-    with pytest.raises(ValueError, match="opposite of negatives, positives, everyone"):
-        conditions.exclusive(conditions.nobody, jnp.ones((2, 2)), jnp.ones((2, 2)), 0)
+def test_the_opposite_of_a_condition_is_known_and_does_not_meet_it():
+    labels, mask = (v[:, 0] for v in label_table(1))
+
+    def given_to_few(label, known):
+        return known * (label == 1) * (np.arange(len(label)) == 1)
+
+    got = conditions.opposite(given_to_few, jnp.asarray(labels), jnp.asarray(mask))
+    np.testing.assert_array_equal(got, [1, 0, 0])
+    np.testing.assert_array_equal(
+        conditions.opposite(conditions.negatives, labels, mask),
+        conditions.positives(labels, mask),
+    )
+
+
+def test_a_condition_of_ones_own_has_exclusive_rows():
+    labels, mask = (jnp.asarray(v) for v in label_table(2))
+
+    def is_known_yes(label, known):
+        return conditions.positives(label, known)
+
+    np.testing.assert_array_equal(
+        notions.exclusive(is_known_yes, labels, mask, 0),
+        notions.exclusive(conditions.positives, labels, mask, 0),
+    )

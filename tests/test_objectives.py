@@ -19,6 +19,7 @@ from cases import (
     pad,
     slope,
     tabular_spec,
+    terms_of,
 )
 
 from fairjax import notions, objectives
@@ -26,16 +27,14 @@ from fairjax.core.types import Attribute, Columns, Dataset, Objective, Spec, Tas
 from fairjax.gradients import route, value_and_rows
 from fairjax.methods import Context, mta_f
 from fairjax.models import scores, shared_bottom
-from fairjax.notions import Notion, everyone, negatives, positives
-from fairjax.objectives import Terms
+from fairjax.notions import Notion, everyone, from_distance, negatives, positives
 
 B = 16
-FPR, TPR = Notion(notions.rate_gap, (negatives,)), Notion(notions.rate_gap, (positives,))
-ODDS, PARITY = (
-    Notion(notions.rate_gap, (negatives, positives)),
-    Notion(notions.rate_gap, (everyone,)),
-)
-MMD = Notion(notions.gaussian_mmd(0.1), (negatives,))
+FPR = from_distance(notions.rate_gap, (negatives,))
+TPR = from_distance(notions.rate_gap, (positives,))
+ODDS = from_distance(notions.rate_gap, (negatives, positives))
+PARITY = from_distance(notions.rate_gap, (everyone,))
+MMD = from_distance(notions.gaussian_mmd(0.1), (negatives,))
 WEIGHT, LAM, R = (
     np.array(v, np.float32) for v in ([0.3, 0.7, 0.4], [1.5, 0.8, 2.0], [0.6, 1.7, 0.3])
 )
@@ -66,7 +65,10 @@ def program(tasks: int = 2, notion: Notion = FPR, scale_trunk: bool = True):
         vanilla = objectives.weighted(objectives.per_task(model, spec), weight)
 
         def losses(p):
-            return sum((o.apply(p, batch, None, ())[0] for o in (both, baseline, vanilla)), ())
+            values = ()
+            for objective in (both, baseline, vanilla):
+                values += objective.apply(p, batch, None, objective.init(None, batch))[0]
+            return values
 
         return value_and_rows(losses)(params)
 
@@ -181,16 +183,8 @@ def test_both_rows_are_a_loop_over_rows_and_tasks(tasks):
     @jax.jit
     def ours(logits):
         def rows(notion, reduction):
-            terms = Terms(spec, logits, batch, notion, reduction)
-            return objectives.mta_f_rows(
-                *(
-                    [f(t) for t in range(tasks)]
-                    for f in (terms.accuracy, terms.fairness, terms.exclusive)
-                ),
-                WEIGHT,
-                LAM,
-                R,
-            )
+            terms = terms_of(spec, logits, batch, notion, reduction)
+            return objectives.mta_f_rows(*terms, WEIGHT, LAM, R)
 
         return {
             (name, how): rows(notion, how)
@@ -217,16 +211,11 @@ def test_a_single_task_of_classes_is_exclusive_to_itself_on_the_notions_rows():
         np.eye(2, dtype=np.float32)[rng.permutation(np.arange(B) % 2)],
     )
     ones, logits = np.ones((B, 1), np.float32), rng.normal(size=(B, 3)).astype(np.float32)
-    terms = Terms(
-        spec,
-        logits,
-        Dataset((), label[:, None].astype(np.float32), ones, member, ones[:, 0]),
-        FPR,
-        "mean",
-    )
+    batch = Dataset((), label[:, None].astype(np.float32), ones, member, ones[:, 0])
+    terms = terms_of(spec, logits, batch, FPR, "mean")
     soft = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     want = sum(brute_gap(soft[:, c], member, label != c) for c in range(3))
-    np.testing.assert_allclose([terms.fairness(0), terms.exclusive(0)], [want, want], rtol=1e-5)
+    np.testing.assert_allclose([terms.fairness[0], terms.exclusive[0]], [want, want], rtol=1e-5)
 
 
 def test_tasks_of_every_kind_have_notions_of_their_own():
@@ -241,42 +230,31 @@ def test_tasks_of_every_kind_have_notions_of_their_own():
     ).astype(np.float32)
     batch = Dataset((), labels, np.ones_like(labels), groups, np.ones(B, np.float32))
     logits = rng.normal(size=(B, 5)).astype(np.float32)
-    wide = notions.Notion(notions.rate_gap, (everyone,))
-    terms = jax.jit(
-        lambda f: [
-            [t.fairness(i) for i in range(3)] + [t.exclusive(1), t.exclusive(2)]
-            for t in [Terms(spec, f, batch, (FPR, wide, wide))]
-        ][0]
-    )(logits)
+    terms = jax.jit(lambda f: terms_of(spec, f, batch, (FPR, PARITY, PARITY)))(logits)
+    fairness = terms.fairness
     soft = np.exp(logits[:, 1:4]) / np.exp(logits[:, 1:4]).sum(1, keepdims=True)
     ones = np.ones(B)
     blocks = groups[:, :2], groups[:, 2:]
     np.testing.assert_allclose(
-        terms[1], sum(brute_gap(soft[:, c], g, ones) for g in blocks for c in range(3)), rtol=1e-5
+        fairness[1],
+        sum(brute_gap(soft[:, c], g, ones) for g in blocks for c in range(3)),
+        rtol=1e-5,
     )
     np.testing.assert_allclose(
-        terms[2], sum(brute_gap(logits[:, 4], g, ones) for g in blocks), rtol=1e-5
+        fairness[2], sum(brute_gap(logits[:, 4], g, ones) for g in blocks), rtol=1e-5
     )
     n = labels[:, 0] == 0
     prob = 1 / (1 + np.exp(-logits[:, 0]))
     np.testing.assert_allclose(
-        terms[0], sum(brute_gap(prob, g, n) for g in blocks) * n.mean(), rtol=1e-5
+        fairness[0], sum(brute_gap(prob, g, n) for g in blocks) * n.mean(), rtol=1e-5
     )
-    assert terms[3] == 0 and terms[4] == 0
-    second, none = jax.jit(
-        lambda f: [
-            [t.fairness(1), t.fairness(0)]
-            for t in [
-                Terms(
-                    spec,
-                    f,
-                    batch,
-                    (None, FPR._replace(attributes=(1,), average=notions.worst), wide),
-                    "mean",
-                )
-            ]
-        ][0]
-    )(logits)
+    assert terms.exclusive[1] == 0 and terms.exclusive[2] == 0
+    worst_class = from_distance(
+        notions.rate_gap, (negatives,), attributes=(1,), average=notions.worst
+    )
+    none, second, _ = jax.jit(
+        lambda f: terms_of(spec, f, batch, (None, worst_class, PARITY), "mean")
+    )(logits).fairness
     assert none == 0  # of several classes each against the rest
     np.testing.assert_allclose(
         second,
@@ -285,16 +263,16 @@ def test_tasks_of_every_kind_have_notions_of_their_own():
     )
     with pytest.raises(
         ValueError,
-        match=r"'r' is of kind regression, but was given a notion on negatives.*mean_residual",
+        match=r"'r' is of kind regression, but has a notion on negatives.*mean_residual",
     ):
-        Terms(spec, logits, batch, FPR)
+        objectives.fairness_terms(spec, FPR)
     with pytest.raises(
         ValueError,
         match=r"'b' is of kind binary, .* for regression tasks.*equal_opportunity.*auc_parity",
     ):
-        Terms(spec, logits, batch, notions.get("mean_residual_parity"))
+        objectives.fairness_terms(spec, notions.get("mean_residual_parity"))
     with pytest.raises(ValueError, match="2 notions for 3 tasks"):
-        Terms(spec, logits, batch, (FPR, None))
+        objectives.fairness_terms(spec, (FPR, None))
 
 
 def test_weighted_adds_named_rows_up():
@@ -320,7 +298,7 @@ def test_rows_have_names():
 
 def test_an_unknown_reduction_is_refused():
     with pytest.raises(ValueError, match="'batch' or 'mean', got 'sum'"):
-        Terms(network(2)[0], jnp.zeros((B, 2)), batch_of(), FPR, "sum")
+        objectives.fairness_terms(network(2)[0], FPR, reduction="sum")
 
 
 # --------------------------------------------------------------------------------- identities of MTA-F
@@ -417,10 +395,11 @@ def test_7_the_shared_part_is_not_the_loss_on_the_common_negatives():
     spec, model, params = network(2)
     batch = batch_of(8)
     logits = scores(model, params, batch.x) * 3
-    prob, terms = 1 / (1 + np.exp(-np.asarray(logits))), Terms(spec, logits, batch, FPR)
+    prob = 1 / (1 + np.exp(-np.asarray(logits)))
+    terms = terms_of(spec, logits, batch, FPR)
     common = np.all(batch.labels == 0, axis=1)
     inside = brute_gap(prob[:, 0], batch.groups, common) * common.mean()
-    assert abs(float(terms.fairness(0) - terms.exclusive(0)) - inside) > 1e-2
+    assert abs(float(terms.fairness[0] - terms.exclusive[0]) - inside) > 1e-2
 
 
 def test_8_a_large_r_makes_the_trunk_less_fair_on_exclusive_rows():
@@ -584,12 +563,13 @@ def test_one_step_is_the_papers_update(name, notion, distance):
             },
         )
 
-    recipe = mta_f(Context.paper(spec, model, notion, rate, B))
+    recipe = mta_f(notion)(Context.paper(spec, model, rate, B))
     parts = recipe.build({**hparams, "learning_rate": rate})
 
     @jax.jit
     def step(params):
-        _, rows = value_and_rows(lambda p: parts.objective.apply(p, batch, None, ())[0])(params)
+        memory = parts.objective.init(None, batch)
+        _, rows = value_and_rows(lambda p: parts.objective.apply(p, batch, None, memory)[0])(params)
         updates, _ = parts.transform.update(rows, parts.transform.init(params), params)
         return optax.apply_updates(params, updates)
 

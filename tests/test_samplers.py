@@ -13,7 +13,7 @@ from fairjax.core.types import Components, Recipe, Splits
 from fairjax.gradients import sum_rows
 from fairjax.models import shared_bottom
 from fairjax.notions import differential as df
-from fairjax.objectives import Differential, differentially_fair, objective
+from fairjax.objectives import Penalty, objective, per_task
 from fairjax.training import State, TrainConfig, make_train, samplers
 
 SPEC = tabular_spec(3)
@@ -178,19 +178,16 @@ def test_a_run_gone_on_with_is_the_run_that_never_stopped(sampler):
     model = shared_bottom(SPEC, (4,), (), 2)
 
     def build(hparams):
-        fair = differentially_fair(
-            model,
-            SPEC,
-            [Differential(1, (0,), df.parity, burn_in=5)],
-            lam=hparams["lam"],
-            batch_size=8,
+        counting = df.differential_fairness(df.parity, attributes=(0,), burn_in=5)
+        fair = per_task(
+            model, SPEC, notion=[Penalty(1, counting)], lam=hparams["lam"], batch_size=8
         )
         return Components(model, fair, optax.chain(sum_rows(), optax.adam(0.01)), sampler=sampler)
 
     recipe, keys, hparams = (
         Recipe("it", build, {}),
         (jax.random.key(0), jax.random.key(1)),
-        {"lam": jnp.ones(1)},
+        {"lam": jnp.ones(3)},
     )
     whole = jax.jit(make_train(TrainConfig(4, 8, 2), recipe))(*keys, hparams, DATA)
     half = jax.jit(make_train(TrainConfig(2, 8, 2), recipe))
@@ -198,10 +195,12 @@ def test_a_run_gone_on_with_is_the_run_that_never_stopped(sampler):
     second = half(*keys, hparams, DATA, first.state)
     jax.tree.map(np.testing.assert_array_equal, second.state, whole.state)
     np.testing.assert_array_equal(np.concatenate([first.values, second.values]), whole.values)
-    (counted,) = whole.state.memory
-    assert int(counted.steps) > 5 and not np.array_equal(counted.joint, first.state.memory[0].joint)
+    ((counted,),) = whole.state.memory
+    assert int(counted.steps) > 5 and not np.array_equal(
+        counted.joint, first.state.memory[0][0].joint
+    )
     afresh = half(*keys, hparams, DATA, first.state._replace(memory=model_memory(recipe, hparams)))
-    assert not np.array_equal(afresh.state.memory[0].joint, counted.joint)
+    assert not np.array_equal(afresh.state.memory[0][0].joint, counted.joint)
 
 
 def model_memory(recipe, hparams):

@@ -13,6 +13,7 @@ import sklearn.metrics as sk
 from cases import double
 
 from fairjax import notions
+from fairjax.core.types import KINDS
 from fairjax.notions import gaps, statistics
 
 N, ONES = 48, np.ones(48, np.float32)
@@ -286,19 +287,51 @@ def test_gaps_by_hand():
     np.testing.assert_allclose(orders, [0.75, np.hypot(0.5, 0.25), 0.5], rtol=1e-4)
 
 
+def takes_any_rows(name):
+    return notions.REGISTRY[name].conditions is None
+
+
 @pytest.mark.parametrize("name", notions.REGISTRY)
 def test_every_named_notion_says_what_it_is_for(name):
-    made = notions.get(name, gaps.to_overall, notions.worst, (1,))
-    assert (
-        made.attributes == (1,)
-        and made.average is notions.worst
-        and set(made.kinds) <= set(notions.KINDS)
-    )
-    assert all(name in notions.for_kind(kind) for kind in made.kinds)
-    with pytest.raises(
-        ValueError, match="'fairness' is not a notion of the table: demographic_parity"
-    ):
+    conditions = (notions.everyone,) if takes_any_rows(name) else None
+    made = notions.get(name, conditions, attributes=(1,))
+    assert made.name == name
+    assert made.attributes == (1,)
+    assert not made.continuous
+    assert set(made.kinds) <= set(KINDS)
+    if not takes_any_rows(name):
+        assert all(name in notions.for_kind(kind) for kind in made.kinds)
+
+
+@pytest.mark.parametrize("name", [name for name in notions.REGISTRY if takes_any_rows(name)])
+def test_a_distance_by_name_needs_rows_and_has_a_form_for_numbers(name):
+    with pytest.raises(ValueError, match=f"{name!r} takes any rows.*fpr, tpr, odds, parity"):
+        notions.get(name)
+    dependence = notions.get(name, notions.CONDITIONS["odds"], continuous=True)
+    assert dependence.continuous
+    assert dependence.conditions == (notions.negatives, notions.positives)
+
+
+def test_names_and_forms_that_do_not_exist_are_refused():
+    with pytest.raises(ValueError, match="'fairness' is not a notion .*demographic_parity"):
         notions.get("fairness")
+    with pytest.raises(ValueError, match="'accuracy_parity' compares groups.*rate_gap"):
+        notions.get("accuracy_parity", continuous=True)
+
+
+def test_a_statistic_by_name_takes_a_gap_and_an_average():
+    rng = np.random.default_rng(3)
+    prob = rng.random((N, 2)).astype(np.float32)
+    label = (rng.random((N, 2)) < 0.5).astype(np.float32)
+    member = rows(3)[2]
+    notion = notions.get("accuracy_parity", gap=gaps.to_overall, average=notions.worst)
+    weight = np.ones((N, 2), np.float32)
+    view = notions.TaskRows(prob, label, member, (weight,), "multilabel", None)
+    value, memory = notion.apply(view, ())
+    distance = notions.parity(statistics.accuracy, gaps.to_overall)
+    per_label = [float(distance(prob[:, u], member, ONES, label[:, u])) for u in range(2)]
+    np.testing.assert_allclose(value, max(per_label), rtol=1e-6)
+    assert memory == ()
 
 
 def test_columns_are_averaged_pooled_or_the_worst():

@@ -19,6 +19,7 @@ from fairjax.models import shared_bottom
 from fairjax.training import TrainConfig, Trained, make_train
 
 N, B = 10, 4
+FPR = notions.from_distance(notions.rate_gap, (notions.negatives,))
 STATIC = TrainConfig(epochs=4, batch_size=B, block=2)
 STEPS = 3 * 4  # ten rows in batches of four, four epochs
 
@@ -149,9 +150,7 @@ def test_a_run_is_a_loop_over_batches_without_padding():
         lambda heads, z: z[:, None],
     )
     rate, lam = 0.3, 1.5
-    recipe = baseline(
-        Context.paper(spec, model, notions.Notion(notions.rate_gap, (notions.negatives,)), rate, B)
-    )
+    recipe = baseline(FPR)(Context.paper(spec, model, rate, B))
     hparams = {"weight": jnp.ones(1), "lam": jnp.array([lam]), "learning_rate": jnp.float32(rate)}
     trained = jax.jit(make_train(STATIC, recipe))(KEYS[0], jax.random.key(9), hparams, data)
 
@@ -280,11 +279,9 @@ def test_half_precision_parameters_train():
     half = model._replace(
         init=lambda key: jax.tree.map(lambda p: p.astype(jnp.bfloat16), model.init(key))
     )
-    context = Context.paper(
-        spec, half, notions.Notion(notions.rate_gap, (notions.negatives,)), 0.05, B
-    )
+    recipe = baseline(FPR)(Context.paper(spec, half, 0.05, B))
     hparams = {"weight": jnp.full(2, 0.5), "lam": jnp.ones(2), "learning_rate": jnp.float32(0.05)}
-    trained = jax.jit(make_train(TrainConfig(1, B), baseline(context)))(
+    trained = jax.jit(make_train(TrainConfig(1, B), recipe))(
         KEYS[0], KEYS[1], hparams, dataset(spec, N, 0)
     )
     leaves = jax.tree.leaves(trained.state.params)

@@ -13,10 +13,10 @@ from fairjax.core.groups import crossed
 from fairjax.core.types import Attribute, Components, DataError, Dataset, Recipe, Spec, Task
 from fairjax.data import Part, mask_supervision
 from fairjax.gradients import sum_rows, value_and_rows
-from fairjax.methods import Context, differential
+from fairjax.methods import Context, baseline
 from fairjax.models import scores, shared_bottom
 from fairjax.notions import differential as df
-from fairjax.objectives import Differential, differentially_fair, per_task
+from fairjax.objectives import Penalty, fairness_terms, per_task
 from fairjax.training import TrainConfig, make_train, sweep
 
 A, B, SIZE = 0, 1, 32
@@ -26,10 +26,9 @@ DATA = dataset(SPEC, SIZE, 0, missing=0.2, unknown=0.2)
 PARAMS = jax.jit(MODEL.init)(jax.random.key(0))
 
 
-def fair_on_b(lam, **how):
-    return differentially_fair(
-        MODEL, SPEC, [Differential(B, (0,), **how)], lam=lam, batch_size=SIZE
-    )
+def fair_on_b(lam, **options):
+    penalty = Penalty(B, df.differential_fairness(attributes=(0,), **options))
+    return per_task(MODEL, SPEC, notion=[penalty], lam=[0.0, lam[0]], batch_size=SIZE)
 
 
 @jax.jit
@@ -76,7 +75,7 @@ def test_lambda_zero_is_multi_task_learning_to_the_last_bit():
 
     one, other = trained(fair_on_b), trained(lambda lam: per_task(MODEL, SPEC))
     jax.tree.map(np.testing.assert_array_equal, one.state.params, other.state.params)
-    (counted,) = one.state.memory
+    ((counted,),) = one.state.memory
     assert int(counted.steps) == 12 and counted.joint.shape == (1, 2, 2, 2)
     fair = jax.jit(
         make_train(
@@ -109,7 +108,7 @@ def test_counts_are_those_of_the_batch_run_over_the_old_ones():
     joint = df.running(
         start, df.count(df.two(prob), df.two(DATA.labels[:, B]), DATA.groups, weight), size, size
     )
-    np.testing.assert_allclose(after[0].joint[0], joint, rtol=1e-5)
+    np.testing.assert_allclose(after[0][0].joint[0], joint, rtol=1e-5)
     plain = after_a_step(PARAMS, DATA, 0 * LAM, memory)[0][0]
     np.testing.assert_allclose(values[B] - plain[B], 5 * df.epsilon(joint), rtol=1e-4)
 
@@ -128,9 +127,9 @@ def test_a_batch_without_rows_of_b_and_the_burn_in_leave_counts_alone():
     one, first = steps(PARAMS, memory_of(cold))
     two, second = steps(PARAMS, first)
     three, third = steps(PARAMS, second)
-    assert one[B] == two[B] < three[B] and int(third[0].steps) == 3
-    np.testing.assert_array_equal(second[0].joint, memory[0].joint)
-    assert not np.array_equal(third[0].joint, second[0].joint)
+    assert one[B] == two[B] < three[B] and int(third[0][0].steps) == 3
+    np.testing.assert_array_equal(second[0][0].joint, memory[0][0].joint)
+    assert not np.array_equal(third[0][0].joint, second[0][0].joint)
 
 
 def test_counts_of_devices_are_added_before_logs():
@@ -139,14 +138,9 @@ def test_counts_of_devices_are_added_before_logs():
     halves = jax.tree.map(lambda a: np.asarray(a).reshape(2, SIZE // 2, *a.shape[1:]), DATA)
 
     def penalty(batch, axis):
-        made = [
-            differentially_fair(
-                MODEL, SPEC, [Differential(B, (0,))], lam=lam, batch_size=SIZE, axis=axis
-            )
-            for lam in (LAM, 0 * LAM)
-        ]
+        made = [fair_on_b(lam, axis=axis) for lam in (LAM, 0 * LAM)]
         (with_it, after), (without, _) = (m.apply(PARAMS, batch, None, memory) for m in made)
-        return with_it[B] - without[B], after[0].joint
+        return with_it[B] - without[B], after[0][0].joint
 
     whole, counts = jax.jit(lambda b: penalty(b, None))(DATA)
     apart, both = jax.jit(jax.vmap(lambda b: penalty(b, "devices"), axis_name="devices"))(halves)
@@ -162,7 +156,7 @@ def test_rows_of_unknown_demographics_count_nowhere_but_for_accuracy():
     flipped = DATA._replace(labels=np.where(unknown[:, None], 1 - DATA.labels, DATA.labels))
     (one, counts), _ = after_a_step(PARAMS, DATA, LAM, memory)
     (other, same), _ = after_a_step(PARAMS, flipped, LAM, memory)
-    np.testing.assert_array_equal(counts[0].joint, same[0].joint)
+    np.testing.assert_array_equal(counts[0][0].joint, same[0][0].joint)
     assert one[B] != other[B]
 
 
@@ -210,9 +204,8 @@ def test_every_kind_of_class_and_two_axes(kind, levels, rates):
     x = dataset(tabular_spec(levels=()), n, 0).x
     data = Dataset(x, labels, np.ones_like(labels), groups, np.ones(n, np.float32))
     p = jax.jit(model.init)(jax.random.key(2))
-    made = differentially_fair(
-        model, spec, [Differential(0, (0, 1), rates, rho=1.0)], lam=np.float32([1]), batch_size=n
-    )
+    penalty = Penalty(0, df.differential_fairness(rates, attributes=(0, 1), rho=1.0))
+    made = per_task(model, spec, notion=[penalty], lam=np.float32([1, 0]), batch_size=n)
     memory = made.init(jax.random.key(0), data)
     values, after = jax.jit(lambda p: made.apply(p, data, None, memory))(p)
     plain = jax.jit(lambda p: per_task(model, spec).apply(p, data, None, ())[0])(p)
@@ -234,13 +227,13 @@ def test_every_kind_of_class_and_two_axes(kind, levels, rates):
             for u in range(width)
         )
     np.testing.assert_allclose(values[0] - plain[0], want, rtol=1e-3, atol=1e-5)
-    assert want > 0 and after[0].joint.shape[1] == 4
+    assert want > 0 and after[0][0].joint.shape[1] == 4
 
 
 def test_a_regression_has_no_epsilon():
     spec = Spec((Task("wage", "regression"),), (Attribute("a", ("0", "1")),), ("x0",))
-    with pytest.raises(ValueError, match="'wage' is a regression: .*mean_residual_parity"):
-        differentially_fair(MODEL, spec, [Differential(0, (0,))], lam=LAM, batch_size=8)
+    with pytest.raises(ValueError, match="'wage' is of kind regression.*mean_residual_parity"):
+        fairness_terms(spec, df.differential_fairness())
 
 
 def test_mapped_over_lambda_is_a_loop():
@@ -286,11 +279,12 @@ def test_one_sweep_over_lambda_lowers_epsilon_where_demographics_are_known():
         train=whole.train._replace(x=whole.train.x._replace(numeric=x), labels=labels)
     )
     data = mask_supervision(whole, spec, (Part(("task0",)), Part(("task1",), ("a",))))
-    context = Context.paper(spec, shared_bottom(spec, (8,), (4,), 2), None, 0.1, 64)
+    context = Context.paper(spec, shared_bottom(spec, (8,), (4,), 2), 0.1, 64)
+    on_b = baseline([None, df.differential_fairness(df.parity, attributes=(0,))])
 
     def evaluate(scores, given):
         prob, rows = jax.nn.sigmoid(scores["validation"]), given.validation
-        of_b = df.differential_fairness(df.two(prob[:, B]), rows.groups, rows.weight)
+        of_b = df.smoothed_empirical_epsilon(df.two(prob[:, B]), rows.groups, rows.weight)
         return {"epsilon": of_b, "spread": jnp.std(prob[:, B])}
 
     hparams = {
@@ -299,7 +293,7 @@ def test_one_sweep_over_lambda_lowers_epsilon_where_demographics_are_known():
         "learning_rate": np.full(3, 0.1, np.float32),
     }
     runs = sweep(
-        differential(context, [Differential(B, (0,), df.parity)]),
+        on_b(context),
         TrainConfig(30, 64),
         hparams,
         [0, 1],

@@ -13,13 +13,12 @@ import optax
 import pytest
 import scipy.special
 import scipy.stats
-from cases import dataset, double, rows, slope, tabular_spec
+from cases import by_text, dataset, double, rows, slope, tabular_spec, terms_of
 
 from fairjax import metrics, notions, objectives
 from fairjax.core.types import Attribute, Columns, Dataset, Spec, Task
 from fairjax.models import scores, shared_bottom
-from fairjax.notions import Notion, everyone
-from fairjax.objectives import Terms
+from fairjax.notions import everyone, from_distance, jointly
 
 KEY = jax.random.key(3)
 
@@ -345,24 +344,18 @@ def test_classes_jointly_are_points_and_count_where_they_are_known():
         (notions.everyone, np.ones(12)),
         (notions.known, batch.label_mask[:, 0]),
     ):
-        notion = Notion(means_apart, (condition,), average=notions.jointly)
-        got = jax.jit(lambda f, n=notion: Terms(spec, f, batch, [n, None], "mean").fairness(0))(
-            score
-        )
+        notion = from_distance(means_apart, (condition,), average=jointly)
+        chosen = [notion, None]
+        got = jax.jit(lambda f, n=chosen: terms_of(spec, f, batch, n, "mean").fairness[0])(score)
         np.testing.assert_allclose(
             got, brute_means_apart(prob, batch.groups, batch.weight * counts), rtol=1e-5
         )
 
 
-def test_from_the_command_line_it_is_on_classes_one_by_one_and_on_numbers():
-    from fairjax.study import StudyConfig, _notions
-
+def test_by_name_it_is_on_classes_one_by_one_and_on_numbers():
     spec, batch, score = mixed()
-    plan = StudyConfig(notion="barycenter", condition="parity")
-    chosen = [_notions(plan, spec, task.kind) for task in spec.tasks]
-    got = jax.jit(lambda f: [Terms(spec, f, batch, chosen, "mean").fairness(t) for t in range(2)])(
-        score
-    )
+    chosen = notions.suited(spec, "barycenter", "parity")
+    got = jax.jit(lambda f: terms_of(spec, f, batch, chosen, "mean").fairness)(score)
     prob = scipy.special.softmax(score[:, :3].astype(float), axis=1)
     np.testing.assert_allclose(
         got[0], sum(brute_barycenter(p, batch.groups, batch.weight, 256) for p in prob.T), rtol=1e-4
@@ -372,40 +365,55 @@ def test_from_the_command_line_it_is_on_classes_one_by_one_and_on_numbers():
     )
 
 
-def test_the_joint_row_is_the_distance_of_all_predictions_and_the_others_stay():
+def joint_notion(distance):
+    """A notion of the predictions of all tasks together."""
+    return from_distance(distance, (everyone,), joint=True, average=jointly)
+
+
+def test_a_joint_notion_is_one_distance_of_all_predictions_shared_by_the_tasks():
     spec = tabular_spec()
-    model, batch = (
-        shared_bottom(spec, (4,), (3,), 2),
-        dataset(spec, 10, 0, missing=0.3, unknown=0.3, weighted=True),
-    )
-    params, inner = jax.jit(model.init)(jax.random.key(0)), objectives.per_task(model, spec)
+    model = shared_bottom(spec, (4,), (3,), 2)
+    batch = dataset(spec, 10, 0, missing=0.3, unknown=0.3, weighted=True)
+    params = jax.jit(model.init)(jax.random.key(0))
+    inner = objectives.per_task(model, spec)
+    lam = jnp.array([0.5, 1.5])
     made = {
-        how: objectives.jointly_fair(inner, model, spec, means_apart, 2.0, reduction=how)
-        for how in ("batch", "mean")
-    }
-    assert made["mean"].rows == ("task0", "task1", "joint fairness")
-    assert made["mean"].init(None, batch) == ()
-    prob, alone, values = jax.jit(
-        lambda p: (
-            jax.nn.sigmoid(scores(model, p, batch.x)),
-            inner.apply(p, batch, None, ())[0],
-            {how: o.apply(p, batch, None, ())[0] for how, o in made.items()},
+        reduction: objectives.per_task(
+            model,
+            spec,
+            notion=joint_notion(means_apart),
+            lam=lam,
+            split=True,
+            reduction=reduction,
         )
-    )(params)
-    want = 2 * brute_means_apart(prob, batch.groups, batch.weight)
-    for how, share in (("batch", np.sum(batch.weight * batch.groups.sum(1)) / 10), ("mean", 1.0)):
-        np.testing.assert_allclose(values[how][:2], alone, rtol=1e-6)
-        np.testing.assert_allclose(values[how][2], share * want, rtol=1e-5)
+        for reduction in ("batch", "mean")
+    }
+    memory = made["mean"].init(None, batch)
+    assert not jax.tree.leaves(memory)
+
+    @jax.jit
+    def run(params):
+        prob = jax.nn.sigmoid(scores(model, params, batch.x))
+        losses = inner.apply(params, batch, None, ())[0]
+        rows = {name: o.apply(params, batch, None, memory)[0] for name, o in made.items()}
+        return prob, losses, rows
+
+    prob, losses, rows = run(params)
+    want = brute_means_apart(prob, batch.groups, batch.weight)
+    counted = np.sum(batch.weight * batch.groups.sum(1)) / 10
+    for reduction, share in (("batch", counted), ("mean", 1.0)):
+        np.testing.assert_allclose(rows[reduction][2:], share * want * lam, rtol=1e-5)
+    np.testing.assert_allclose(rows["batch"][:2], losses, rtol=1e-6)
 
 
-def test_the_joint_row_refuses_what_has_no_groups():
+def test_a_joint_notion_refuses_what_has_no_groups():
     spec = Spec((Task("t"),), (Attribute("age", (), continuous=True),))
     for options, match in (
         ({}, "attributes with levels"),
         ({"reduction": "sum"}, "reduction must be"),
     ):
         with pytest.raises(ValueError, match=match):
-            objectives.jointly_fair(None, None, spec, notions.sliced(KEY), 1.0, **options)
+            objectives.fairness_terms(spec, joint_notion(notions.sliced(KEY)), **options)
 
 
 def crossed_tasks(seed: int, n: int = 400) -> Dataset:
@@ -423,22 +431,30 @@ def crossed_tasks(seed: int, n: int = 400) -> Dataset:
     )
 
 
-def test_the_joint_row_closes_what_each_task_alone_leaves_open():
+def test_a_joint_notion_closes_what_each_task_alone_leaves_open():
     spec = tabular_spec(numeric=2, levels=())
     model, train, test = shared_bottom(spec, (6,), (4,), 2), crossed_tasks(0), crossed_tasks(1)
-    alone = Notion(notions.barycenter_distance(64), (everyone,))
+    distance = notions.barycenter_distance(64)
+    alone = from_distance(distance, (everyone,))
+    together = joint_notion(notions.projected(distance, KEY, 8))
+    penalties = [objectives.Penalty(t, n) for t, n in ((0, alone), (1, alone), (0, together))]
+    fairness = objectives.fairness_terms(spec, penalties)
+    memory = fairness.init(train)
 
     @jax.jit
     @jax.vmap
     def trained(lam):
-        inner = objectives.per_task(model, spec, notion=alone, lam=jnp.full(2, 5.0))
-        both = objectives.jointly_fair(
-            inner, model, spec, notions.projected(notions.barycenter_distance(64), KEY, 8), lam
-        )
-        adam, params = optax.adam(0.03), model.init(jax.random.key(0))
+        adam = optax.adam(0.03)
+        params = model.init(jax.random.key(0))
+
+        def loss(params):
+            predictions = objectives.predict(spec, scores(model, params, train.x))
+            losses = objectives.accuracy_terms(spec, predictions, train)
+            of_first, of_second, of_both = fairness.apply(predictions, train, memory)[0]
+            return sum(losses) + 5.0 * (of_first + of_second) + lam * of_both
 
         def step(state, _):
-            slopes = jax.grad(lambda p: sum(both.apply(p, train, None, ())[0]))(state[0])
+            slopes = jax.grad(loss)(state[0])
             updates, memory = adam.update(slopes, state[1])
             return (optax.apply_updates(state[0], updates), memory), None
 
@@ -453,11 +469,11 @@ def test_the_joint_row_closes_what_each_task_alone_leaves_open():
             np.subtract(*covariance)
         )
 
-    each, together = (apart(prob) for prob in np.asarray(trained(jnp.array([0.0, 20.0]))))
+    each, jointly_trained = (apart(prob) for prob in np.asarray(trained(jnp.array([0.0, 20.0]))))
     assert (
         each[0] < 0.1 < each[1]
     )  # no task tells the group more than 200 rows of each may by chance, the pair does
-    assert together[0] < 0.1 and together[1] < 0.5 * each[1]
+    assert jointly_trained[0] < 0.1 and jointly_trained[1] < 0.5 * each[1]
 
 
 # ------------------------------------------------------------------------------------------------ metrics
@@ -556,9 +572,8 @@ def test_evaluate_tells_them_of_probabilities_and_of_numbers_in_units():
         np.ones(50, np.float32),
     )
     score = rng.normal(size=(50, 4)).astype(np.float32)
-    out = jax.jit(lambda *a: metrics.evaluate(spec, *a))(
-        score, data, np.array([0.5, np.nan, np.nan], np.float32)
-    )
+    rates = np.array([0.5, np.nan, np.nan], np.float32)
+    out = by_text(jax.jit(lambda *a: metrics.evaluate(spec, *a))(score, data, rates))
     for name, value in (
         ("hired", 1 / (1 + np.exp(-score[:, 0].astype(float)))),
         ("pay", 30 + 8 * score[:, 1].astype(float)),

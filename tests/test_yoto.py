@@ -19,7 +19,7 @@ from cases import brute_gap, brute_select, dataset, double, pad, splits, tabular
 from fairjax.core.types import Columns, Components, Dataset, Range, Recipe, Spec, Task
 from fairjax.gradients import sum_rows
 from fairjax.methods import Context, baseline, loss_weights, runs_for, scores_for, yoto
-from fairjax.methods._yoto import drawn, lam_drawn
+from fairjax.methods._yoto import draw_loss_weights, trained_lam_range
 from fairjax.models import (
     conditioned_network,
     modulated,
@@ -29,21 +29,20 @@ from fairjax.models import (
     shared_bottom,
     with_default_condition,
 )
-from fairjax.notions import Notion, negatives, rate_gap
-from fairjax.objectives import conditioned as under_drawn_weights
+from fairjax.notions import differential_fairness, from_distance, negatives, rate_gap
 from fairjax.objectives import (
-    conditioned_per_task,
     log_uniform,
     normalised,
     per_task,
+    per_task_with_drawn_weights,
     uniform,
     weighted,
+    with_drawn_weights,
 )
-from fairjax.study import StudyConfig, assemble
 from fairjax.training import TrainConfig, grid, make_train, sweep
 
 SPEC, B, W = tabular_spec(), 12, 4
-FPR = Notion(rate_gap, (negatives,))
+FPR = from_distance(rate_gap, (negatives,))
 FORMS = {"original": per_channel(7), "paper": scalar(5)}
 LAM = np.random.default_rng(0).uniform(0.05, 4.0, (B, W)).astype(np.float32)
 
@@ -267,8 +266,9 @@ def test_a_draw_per_row_is_a_loop_over_rows(padded):
     model, params, _ = network("original")
     batch = pad(dataset(SPEC, B - padded, 5, missing=0.3, weighted=True), padded)
     draw = log_uniform([0.1, 0.2, 1.0, 1.0], [3.0, 2.0, 1.0, 1.0])
-    objective = conditioned_per_task(model, SPEC, draw, B)
-    values, memory = jax.jit(lambda p, b, k: objective.apply(p, b, k, ()))(
+    objective = per_task_with_drawn_weights(model, SPEC, draw, B)
+    before = objective.init(None, batch)
+    values, memory = jax.jit(lambda p, b, k: objective.apply(p, b, k, before))(
         params, batch, jax.random.key(7)
     )
     lam = np.asarray(draw(jax.random.key(7), B))
@@ -277,11 +277,12 @@ def test_a_draw_per_row_is_a_loop_over_rows(padded):
         sum(lam[i, t] * brute_loss(logits, batch, t, [i]) for i in range(B)) / B for t in range(2)
     ]
     np.testing.assert_allclose(values, want, rtol=1e-4)
-    assert objective.rows == ("task0", "task1") and memory == ()
+    assert objective.rows == ("task0", "task1")
+    assert memory == ()
 
 
 def blocks_by_hand(batch, lam, params, reduction):
-    """Rows of :func:`conditioned_per_task` with a gap in each of three blocks, block d being rows d, d + 3, ..."""
+    """Rows of :func:`per_task_with_drawn_weights` with a gap in each of three blocks, block d being rows d, d + 3, ..."""
     logits, D = (
         brute_scores("original", params, batch.x, np.tile(lam, (B // len(lam), 1))),
         len(lam),
@@ -309,8 +310,9 @@ def test_fairness_is_measured_in_every_block_under_its_own_weights(reduction):
         uniform([0.1] * W, [2.0] * W),
     )
     batch.weight[-2:] = 0.0
-    objective = conditioned_per_task(model, SPEC, draw, 3, notion=FPR, reduction=reduction)
-    values, _ = jax.jit(lambda p, b, k: objective.apply(p, b, k, ()))(
+    objective = per_task_with_drawn_weights(model, SPEC, draw, 3, notion=FPR, reduction=reduction)
+    memory = objective.init(None, batch)
+    values, _ = jax.jit(lambda p, b, k: objective.apply(p, b, k, memory))(
         params, batch, jax.random.key(3)
     )
     want = blocks_by_hand(batch, np.asarray(draw(jax.random.key(3), 3)), params, reduction)
@@ -325,17 +327,17 @@ def test_one_block_of_fixed_weights_is_baseline():
         np.float32([1.5, 0.4]),
         batch_of(8, missing=0.2, unknown=0.2),
     )
-    draw = drawn(Range(w), Range(lam))
-    one = weighted(conditioned_per_task(model, SPEC, draw, 1, notion=FPR), jnp.ones(4))
+    draw = draw_loss_weights(Range(w), Range(lam))
+    one = weighted(per_task_with_drawn_weights(model, SPEC, draw, 1, notion=FPR), jnp.ones(4))
     asked = with_default_condition(model, loss_weights(w, lam))
     other = weighted(per_task(asked, SPEC, notion=FPR, lam=lam), w)
 
     @jax.jit
     def both(params):
         return [
-            jax.value_and_grad(lambda p, o=o: o.apply(p, batch, jax.random.key(0), ())[0][0])(
-                params
-            )
+            jax.value_and_grad(
+                lambda p, o=o: o.apply(p, batch, jax.random.key(0), o.init(None, batch))[0][0]
+            )(params)
             for o in (one, other)
         ]
 
@@ -346,8 +348,8 @@ def test_one_block_of_fixed_weights_is_baseline():
 
 def test_batches_without_a_group_a_label_or_any_row_have_finite_gradients():
     model, params, _ = network("original")
-    draw = drawn(Range(np.full(2, 0.5)), lam_drawn(SPEC))
-    objective = conditioned_per_task(model, SPEC, draw, 4, notion=FPR, reduction="mean")
+    draw = draw_loss_weights(Range(np.full(2, 0.5)), trained_lam_range(SPEC))
+    objective = per_task_with_drawn_weights(model, SPEC, draw, 4, notion=FPR, reduction="mean")
     full = batch_of(9)
     lone = full._replace(groups=full.groups * np.float32([1, 0]))
     unlabelled = full._replace(
@@ -359,7 +361,8 @@ def test_batches_without_a_group_a_label_or_any_row_have_finite_gradients():
     @jax.jit
     @functools.partial(jax.vmap, in_axes=(None, 0, 0))
     def mapped(params, batch, key):
-        return jax.value_and_grad(lambda p: sum(objective.apply(p, batch, key, ())[0]))(params)
+        memory = objective.init(None, batch)
+        return jax.value_and_grad(lambda p: sum(objective.apply(p, batch, key, memory)[0]))(params)
 
     values, grads = mapped(params, batches, jax.random.split(jax.random.key(0), 3))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
@@ -368,10 +371,10 @@ def test_batches_without_a_group_a_label_or_any_row_have_finite_gradients():
 
 def test_a_number_of_blocks_that_does_not_divide_the_batch_is_refused():
     model, params, _ = network("original")
-    objective = under_drawn_weights(
-        model, ["a"], lambda s, b: [jnp.mean(s)], uniform([1.0] * W, [2.0] * W), 5
+    objective = with_drawn_weights(
+        model, ["a"], lambda s, b, memory: ([jnp.mean(s)], memory), uniform([1.0] * W, [2.0] * W), 5
     )
-    with pytest.raises(ValueError, match="5 conditions for 12 rows"):
+    with pytest.raises(ValueError, match="5 blocks of a batch of 12 rows"):
         objective.apply(params, batch_of(), jax.random.key(0), ())
 
 
@@ -393,7 +396,9 @@ def test_weights_are_drawn_as_they_say():
     )
     spec = tabular_spec(3)
     lam = np.asarray(
-        drawn(Range(np.full(3, 1 / 3), 0.0, 1.0, simplex=True), lam_drawn(spec))(key, count)
+        draw_loss_weights(
+            Range(np.full(3, 1 / 3), 0.0, 1.0, simplex=True), trained_lam_range(spec)
+        )(key, count)
     )
     np.testing.assert_allclose(lam[:, :3].sum(axis=1), 1.0, rtol=1e-5)
     np.testing.assert_allclose(
@@ -405,7 +410,7 @@ def test_weights_are_drawn_as_they_say():
         and inner.max() <= 5.0 * 1.001
         and abs(np.median(inner) - 0.5) < 0.05
     )
-    fixed = drawn(Range(np.array([0.2, 0.8])), Range(np.array([1.0, 2.0])))(key, 2)
+    fixed = draw_loss_weights(Range(np.array([0.2, 0.8])), Range(np.array([1.0, 2.0])))(key, 2)
     np.testing.assert_allclose(fixed, [[0.2, 0.8, 0.2, 1.6]] * 2, rtol=1e-6)
 
 
@@ -427,20 +432,21 @@ def evaluate(scores, data):
 
 def test_one_network_stands_in_for_a_sweep_of_baseline():
     data = splits(SPEC, 40)
-    plan = StudyConfig(methods=("baseline",), reference_seeds=2, seeds=2, batch_size=20, epochs=2)
+    train_config = TrainConfig(2, 20)
     own = conditioned_network(SPEC, (4,), (3,), 2, condition=W, form=per_channel(3))
-    recipe = yoto(Context.paper(SPEC, own, FPR, 0.05, 20), blocks=2)
-    plain = Context.paper(SPEC, shared_bottom(SPEC, (4,), (3,), 2), FPR, 0.05, 20)
+    context = Context.paper(SPEC, shared_bottom(SPEC, (4,), (3,), 2), 0.05, 20)
+    recipe = yoto(FPR, model=own, blocks=2)(context)
+    plain = baseline(FPR)(context)
     hparams = grid(
-        baseline(plain).space,
+        plain.space,
         {"weight": [[0.2, 0.8], [0.5, 0.5]], "lam": [[0.0, 0.0], [1.0, 1.0], [2.0, 0.5]]},
     )
     seeds = [0, 1]
     trained = sweep(
-        recipe, plan.train_config, grid(recipe.space, {}), seeds, data, evaluate, keep=("params",)
+        recipe, train_config, grid(recipe.space, {}), seeds, data, evaluate, keep=("params",)
     )
-    runs = runs_for(own, trained, hparams, data, evaluate, chunk=4)
-    apart = sweep(baseline(plain), plan.train_config, hparams, seeds, data, evaluate)
+    runs = runs_for(recipe, trained, hparams, data, evaluate, chunk=4)
+    apart = sweep(plain, train_config, hparams, seeds, data, evaluate)
     assert set(apart.metrics) == set(runs.metrics)
     for got, want in (
         (runs.point, apart.point),
@@ -453,19 +459,26 @@ def test_one_network_stands_in_for_a_sweep_of_baseline():
         np.testing.assert_allclose(
             runs.metrics[name][8:10], trained.metrics[name], rtol=1e-4, atol=1e-5, err_msg=name
         )
-    single = apart._replace(
-        point=apart.point[:4],
-        seed=np.tile(seeds, 2),
-        hparams={k: v[:4] for k, v in apart.hparams.items()},
-        metrics={k: v[:4] for k, v in apart.metrics.items()},
-        diverged=apart.diverged[:4],
-    )
-    table, _ = assemble(plan, SPEC, {"single_task": single, "baseline": apart, "yoto": runs})
-    assert np.sum(table["method"] == "yoto") == 12 and np.isfinite(table["test.are"]).all()
     with pytest.raises(ValueError, match="one network per seed"):
-        runs_for(own, trained._replace(seed=np.zeros(2, int)), hparams, data, evaluate)
+        runs_for(recipe, trained._replace(seed=np.zeros(2, int)), hparams, data, evaluate)
     with pytest.raises(ValueError, match="kept no parameters"):
-        runs_for(own, apart._replace(seed=np.arange(12)), hparams, data, evaluate)
+        runs_for(recipe, apart._replace(seed=np.arange(12)), hparams, data, evaluate)
+
+
+def test_a_notion_that_counts_has_counts_of_its_own_in_every_block():
+    model, params, _ = network("original")
+    batch = batch_of(10)
+    draw = uniform([0.5] * W, [2.0] * W)
+    notion = differential_fairness(rho=0.5)
+    objective = per_task_with_drawn_weights(model, SPEC, draw, 3, notion=notion, batch_size=B)
+    memory = objective.init(None, batch)
+    values, after = jax.jit(lambda m: objective.apply(params, batch, jax.random.key(0), m))(memory)
+    ((before,), _), ((counts,), _) = memory, after
+    assert counts.joint.shape == (3, 1, 2, 2, 2)
+    np.testing.assert_array_equal(before.joint[0], before.joint[1])
+    assert np.max(np.abs(counts.joint[0] - counts.joint[1])) > 1e-3
+    np.testing.assert_array_equal(counts.steps, [1, 1, 1])
+    assert np.isfinite(values).all()
 
 
 # ----------------------------------------------------------------------- a frontier in closed form
@@ -490,12 +503,12 @@ def test_one_network_follows_the_frontier_of_networks_trained_apart():
     asked = np.float32([[4.0, 0.25], [2.0, 1.0], [1.0, 1.0], [0.5, 2.0], [0.3, 3.0]])
     want = (asked[:, 0] - asked[:, 1]) / asked.sum(axis=1)
 
-    def values(s, batch):
-        return [jnp.mean(batch.weight * (s[:, 0] - y) ** 2) for y in (1.0, -1.0)]
+    def values(s, batch, memory=()):
+        return [jnp.mean(batch.weight * (s[:, 0] - y) ** 2) for y in (1.0, -1.0)], memory
 
     def build(model, draw, blocks):
         rows = weighted(
-            under_drawn_weights(model, ("up", "down"), values, draw, blocks), jnp.ones(2)
+            with_drawn_weights(model, ("up", "down"), values, draw, blocks), jnp.ones(2)
         )
         return Recipe(
             "toy",
@@ -526,7 +539,8 @@ def test_one_network_follows_the_frontier_of_networks_trained_apart():
             apply=lambda p, b, k, m: (
                 (
                     sum(
-                        w * v for w, v in zip(weight, values(scores(plain, p, b.x), b), strict=True)
+                        w * v
+                        for w, v in zip(weight, values(scores(plain, p, b.x), b)[0], strict=True)
                     ),
                 ),
                 m,

@@ -7,30 +7,37 @@ import itertools
 import jax
 import numpy as np
 import pytest
-from cases import dataset, splits, tabular_spec
+from cases import by_text, dataset, splits, tabular_spec
 
 from fairjax.core.types import Attribute, Dataset, Spec, Task
 from fairjax.data import Part, mask_supervision
-from fairjax.methods import VARIANTS, Context, blind, sequential, settings, transfer, vanilla
+from fairjax.methods import (
+    VARIANTS,
+    Context,
+    blind,
+    differential_penalty,
+    sequential,
+    settings,
+    transfer,
+    vanilla,
+)
 from fairjax.metrics import base_rates, evaluate_differential
 from fairjax.models import shared_bottom
-from fairjax.objectives import Differential
 from fairjax.training import TrainConfig, make_train
 
 A, B = 0, 1
 SPEC = tabular_spec(2)
-SETUP = Context.paper(SPEC, shared_bottom(SPEC, (5,), (), 2), None, 0.1, 16)._replace(
-    reduction="mean"
-)
+SETUP = Context.paper(SPEC, shared_bottom(SPEC, (5,), (), 2), 0.1, 16, reduction="mean")
 DATA = mask_supervision(
     splits(SPEC, 60), SPEC, (Part(("task0",), ("a",)), Part(("task1",), ("a",)))
 ).train
-PENALTIES = (Differential(A, (0,)), Differential(B, (0,)))
+PENALTIES = (differential_penalty(A, (0,)), differential_penalty(B, (0,)))
 STATIC = TrainConfig(3, 16)
 RATE = {"learning_rate": np.float32(0.1)}
 
 
-TRANSFER, COMPILED = transfer(SETUP, PENALTIES), {}
+TRANSFER = transfer(PENALTIES)(SETUP)
+COMPILED = {}
 
 
 def run(recipe, hparams, data=DATA, train_config=STATIC):
@@ -61,7 +68,7 @@ def apart(one, other):
 def test_what_each_variant_switches_on():
     spec = Spec(SPEC.tasks, (Attribute("a", ("0", "1")), Attribute("b", ("x", "y"))))
     penalties = [
-        Differential(t, over) for t, over in itertools.product((A, B), ((0,), (1,), (0, 1)))
+        differential_penalty(t, over) for t, over in itertools.product((A, B), ((0,), (1,), (0, 1)))
     ]
     on = {}
     for variant in VARIANTS:
@@ -70,7 +77,7 @@ def test_what_each_variant_switches_on():
         on[variant] = (
             made["weight"].tolist(),
             {
-                (p.task, p.attributes): float(v)
+                (p.task, p.notion.attributes): float(v)
                 for p, v in zip(penalties, made["lam"], strict=True)
                 if v
             },
@@ -87,13 +94,13 @@ def test_what_each_variant_switches_on():
 
 def test_settings_say_what_is_missing():
     with pytest.raises(
-        ValueError, match="'fair' is not one of stl_base, .*sequential and blind are recipes"
+        ValueError, match="'fair' is not one of stl_base, .*sequential and blind are methods"
     ):
         hparams("fair")
     with pytest.raises(ValueError, match="mtl_fair learns two tasks: give auxiliary="):
         settings("mtl_fair", SPEC, PENALTIES, A)
     with pytest.raises(
-        ValueError, match=r"stl_fair needs Differential\(0, \(0,\)\), a penalty on task 'task0'"
+        ValueError, match=r"stl_fair needs a penalty on task 0 \('task0'\) over attributes \(0,\)"
     ):
         settings("stl_fair", SPEC, PENALTIES[1:], A)
 
@@ -121,7 +128,7 @@ def test_without_strength_transfer_is_multi_task_learning_bit_for_bit():
         run(recipe, hparams("mtl_fair", lam=5.0)).params,
     )
     same(base, run(recipe, hparams("mtl_fair", lam=0.0)).params)
-    balanced = vanilla(SETUP)
+    balanced = vanilla()(SETUP)
     same(
         base,
         run(
@@ -138,7 +145,7 @@ def test_without_strength_transfer_is_multi_task_learning_bit_for_bit():
 
 def test_demographics_of_the_target_are_not_looked_at_by_mtl_fair():
     hidden = DATA._replace(groups=DATA.groups * DATA.label_mask[:, [B]])
-    recipe = transfer(SETUP, PENALTIES[1:])
+    recipe = transfer(PENALTIES[1:])(SETUP)
     one = settings("mtl_fair", SPEC, PENALTIES[1:], A, B)
     same(run(recipe, one), run(recipe, one, hidden))
 
@@ -160,11 +167,11 @@ def test_penalties_out_of_reach_of_the_heads_leave_them_to_the_losses():
 
 
 def test_sequential_is_two_runs_one_after_the_other():
-    recipe = sequential(SETUP, PENALTIES[1:])
+    recipe = sequential(PENALTIES[1:])(SETUP)
     given = {
         "weight": np.float32([0, 1]),
         "lam": np.float32([2.0]),
-        "reach": np.float32(1),
+        "head_penalty_scale": np.float32(1),
         "then": np.float32([1, 0]),
         "until": np.float32(2),
     }
@@ -173,14 +180,18 @@ def test_sequential_is_two_runs_one_after_the_other():
     first = half(jax.random.key(0), jax.random.key(1), given | RATE, DATA).state
     assert bool(first.memory[0])
     same(first.opt_state, recipe.build(given | RATE).transform.init(first.params))  # begins anew
-    alone = transfer(SETUP, ())
-    stl = {"weight": np.float32([1, 0]), "lam": np.zeros(0, np.float32), "reach": given["reach"]}
+    alone = transfer(())(SETUP)
+    stl = {
+        "weight": np.float32([1, 0]),
+        "lam": np.zeros(0, np.float32),
+        "head_penalty_scale": given["head_penalty_scale"],
+    }
     second = jax.jit(make_train(TrainConfig(2, 16), alone))(
         jax.random.key(0), jax.random.key(1), stl | RATE, DATA, first._replace(memory=())
     )
     same(whole.params, jax.tree.map(np.asarray, second.state.params))
-    one_stage = {name: given[name] for name in ("weight", "lam", "reach")}
-    before = run(transfer(SETUP, PENALTIES[1:]), one_stage, train_config=TrainConfig(2, 16))
+    one_stage = {name: given[name] for name in ("weight", "lam", "head_penalty_scale")}
+    before = run(transfer(PENALTIES[1:])(SETUP), one_stage, train_config=TrainConfig(2, 16))
     same(before.params, jax.tree.map(np.asarray, first.params))
     same(
         whole.params["heads"]["task1"], before.params["heads"]["task1"]
@@ -190,7 +201,7 @@ def test_sequential_is_two_runs_one_after_the_other():
 def test_blind_without_gamma_is_single_task_learning_and_with_it_is_not():
     plain = run(TRANSFER, hparams("stl_base")).params
     off, on = (
-        run(blind(SETUP, 5), {"weight": np.float32([1, 0]), "gamma": np.float32(g)}).params
+        run(blind(5)(SETUP), {"weight": np.float32([1, 0]), "gamma": np.float32(g)}).params
         for g in (0.0, 3.0)
     )
     detector = off["heads"].pop("success")
@@ -199,12 +210,12 @@ def test_blind_without_gamma_is_single_task_learning_and_with_it_is_not():
     on["heads"].pop("success")
     assert apart(plain, on) > 1e-3
     with pytest.raises(ValueError, match="'wage' is of kind regression"):
-        blind(SETUP._replace(spec=Spec((Task("wage", "regression"),), SPEC.attributes)), 5)
+        blind(5)(SETUP._replace(spec=Spec((Task("wage", "regression"),), SPEC.attributes)))
 
 
 def test_blind_weighs_rows_by_what_is_foreseen():
     """Its loss and its gradients against a loop in numpy, with a detector that is not at its start."""
-    recipe = blind(SETUP, 5)
+    recipe = blind(5)(SETUP)
     parts = recipe.build({"weight": np.float32([1, 0]), "gamma": np.float32(2.0)} | RATE)
     params = parts.model.init(jax.random.key(3))
     rng = np.random.default_rng(0)
@@ -270,7 +281,8 @@ def test_epsilons_of_decisions_are_those_of_a_loop(seed):
     )
     scores = rng.normal(size=(n, 5)).astype(np.float32) + a[:, None]
     rate = base_rates(spec, data)
-    got = jax.jit(lambda s: evaluate_differential(spec, s, data, rate, [(0,), (0, 1)]))(scores)
+    cross = [(0,), (0, 1)]
+    got = by_text(jax.jit(lambda s: evaluate_differential(spec, s, data, rate, cross))(scores))
     known = mask[:, 0] > 0
     decision, cell = scores[:, 0] >= 0, np.where(b >= 0, a * 3 + b, -1)
     for name, group in (("a", a), ("a & b", cell)):
@@ -314,7 +326,7 @@ def test_epsilon_of_one_group_alone_is_not_known():
     data = dataset(SPEC, 20, 0)
     data = data._replace(groups=np.tile(np.float32([1, 0]), (20, 1)))
     scores = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
-    got = evaluate_differential(SPEC, scores, data, base_rates(SPEC, data), [(0,)])
+    got = by_text(evaluate_differential(SPEC, scores, data, base_rates(SPEC, data), [(0,)]))
     assert np.isnan(got["differential_equalized_odds[task0|a]"]) and np.isfinite(
         got["macro_f1[task0]"]
     )
