@@ -1,24 +1,33 @@
-"""All metrics of all tasks as one flat dict of named scalars; pure, so that a sweep can map and jit it.
+"""All metrics of all tasks in one flat dict of scalars; pure, so that a sweep can map and jit it.
 
-Names are ``metric[task]``, ``metric[task|attribute]`` and ``metric[task|attribute=level]``. Without a suffix decisions
-are made at the base-rate threshold of :mod:`fairjax.metrics.thresholds` (the papers' rule), with ``@0.5`` at
-probability one half. Multiclass tasks choose the largest score and multilabel tasks use one half, both unsuffixed.
-``error`` is the share of wrong decisions, for regression the root mean squared error in the units of the column, for
-multilabel tasks the mean over labels. Differences of multiclass and multilabel tasks are those of the worst class or
-label, each against the rest, as decided; one whose rate fewer than two groups have is left out (its rates given the label,
-where it is rare), and the difference is NaN where none is left. Equalized odds is the larger of both worst ones. Of
-the rates that they compare only selection rates are told, as ``selection_rate[task=class|attribute=level]``; of one run
-:func:`fairjax.metrics.group_table` has all.
+Keys are :class:`fairjax.core.keys.Metric` values. Their ``threshold`` says how binary tasks decide:
+``""`` at the base-rate threshold of :mod:`fairjax.metrics.thresholds` (the papers' rule), ``"0.5"``
+at probability one half. Multiclass tasks choose the largest score, multilabel tasks decide at one
+half; both have the threshold ``""``.
 
-Of binary tasks (their probabilities) and regressions (in units) whole distributions are compared too, on all rows:
-``kolmogorov_smirnov[task|attribute]``, the largest gap of selection rates over all thresholds, beside
-``kolmogorov_smirnov_floor[...]``, what chance makes of it in groups of that size, and ``wasserstein[...]``; see
-:mod:`fairjax.metrics.distribution`.
+Of a task:
+  ``loss``; ``error``, the share of wrong decisions (regression: root mean squared error in the
+  units of the column; multilabel: mean over labels); ``constant_output``, 1 where all rows get the
+  same decision; ``auc`` of binary tasks.
 
-Of an attribute that is a number there are no groups, but ``correlation[task|attribute]``: the absolute Pearson correlation
-of decisions (predictions of a regression; the largest over classes or labels) with it; of a binary task also
-``correlation_given_positive``, ``correlation_given_negative`` (on rows of that label) and ``correlation_given_label``, the
-larger of the two.
+Of a task and an attribute with levels:
+  Differences and rates under fairlearn's names, and ``count``, the weight of every group.
+  Multiclass and multilabel tasks compare the decisions of every class or label with the rest, and
+  report the difference of the worst one. A class whose rate fewer than two groups have is left out
+  (a rate given the label, of a rare class); without any class the difference is NaN. Equalized odds
+  is the larger of both worst differences. Of the rates per class only selection rates are reported,
+  with the class as ``outcome``; :func:`fairjax.metrics.group_table` has all rates of one run.
+
+  Whole distributions, over all rows, of binary tasks (their probabilities) and regressions (in
+  units): ``kolmogorov_smirnov``, the largest gap of selection rates over all thresholds;
+  ``kolmogorov_smirnov_floor``, what chance makes of it in groups of that size; ``wasserstein``; see
+  :mod:`fairjax.metrics.distribution`.
+
+Of a task and an attribute that is a number:
+  ``correlation``: the absolute Pearson correlation of decisions (regression: predictions) with it,
+  the largest over classes or labels. Binary tasks also have ``correlation_given_positive`` and
+  ``correlation_given_negative``, over rows of that label, and ``correlation_given_label``, the
+  larger of the two.
 """
 
 from __future__ import annotations
@@ -26,43 +35,42 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from fairjax.core.keys import Metric
 from fairjax.core.masked import group_mean, keep
 from fairjax.core.types import Array, Attribute, Dataset, Spec, Task
 from fairjax.losses import against_rest, row_losses
 from fairjax.metrics import group
-from fairjax.metrics.distribution import rarities, unfairness_of
+from fairjax.metrics._by_group import (
+    Metrics,
+    class_metrics,
+    correlation_metrics,
+    distribution_metrics,
+    mean_metrics,
+    rate_metrics,
+)
+from fairjax.metrics.distribution import rarities
 from fairjax.metrics.ranking import area_under_curve, rank, threshold_at_rate
 from fairjax.metrics.scores import choose, chosen, error, mean, root_mean_squared_error
 from fairjax.metrics.thresholds import constant_output, decide, fixed
 from fairjax.notions.conditions import negatives, positives
 from fairjax.notions.distribution import Steps, steps
 
-DIFFERENCES = {
-    "demographic_parity_difference": group.demographic_parity_difference,
-    "true_positive_rate_difference": group.true_positive_rate_difference,
-    "false_positive_rate_difference": group.false_positive_rate_difference,
-    "equalized_odds_difference": group.equalized_odds_difference,
-}
-GIVEN = {"positive": positives, "negative": negatives}
-TABLES = ("selection_rate", "true_positive_rate", "false_positive_rate", "accuracy")
-
-Blocks = list[tuple[Attribute, slice]]
-Metrics = dict[str, Array]
+Blocks = list[tuple[Attribute, slice]]  # every attribute with its columns of groups
 
 
 def base_rates(spec: Spec, train: Dataset) -> Array:
     """Share of positives among the known training labels of every binary task.
 
     Returns:
-      ``[T]``; NaN for tasks of another kind, whose decisions need no rate, and for tasks without labels.
+      ``[T]``; NaN for tasks of another kind, whose decisions need no rate, and for tasks without
+      labels.
     """
     rates = []
     for t, task in enumerate(spec.tasks):
         column = spec.label_slice(t).start
         known = train.weight * train.label_mask[:, column]
-        rates.append(
-            mean(train.labels[:, column], known) if task.kind == "binary" else jnp.asarray(jnp.nan)
-        )
+        binary = task.kind == "binary"
+        rates.append(mean(train.labels[:, column], known) if binary else jnp.asarray(jnp.nan))
     return jnp.stack(rates)
 
 
@@ -72,11 +80,13 @@ def evaluate(spec: Spec, scores: Array, data: Dataset, base_rate: Array) -> Metr
     Args:
       spec: what the columns mean.
       scores: ``[N, C]`` logits, or predictions for regression.
-      data: the rows they belong to; padding and missing labels are left out where the label is needed.
+      data: the rows of the scores; padding does not count, and missing labels do not count where
+        the label is needed.
       base_rate: ``[T]`` from :func:`base_rates` on *training* data.
 
     Returns:
-      Scalars by name. NaN: a weighted score of the task was NaN, or the metric is not defined on these rows.
+      Scalars by :class:`fairjax.core.keys.Metric`, with an empty ``split``. NaN: a weighted score
+      of the task was NaN, or the metric is not defined on these rows.
 
     Raises:
       ValueError: scores or base rates do not have the spec's number of columns.
@@ -90,10 +100,13 @@ def evaluate(spec: Spec, scores: Array, data: Dataset, base_rate: Array) -> Metr
     blocks = [(a, spec.group_slice(i)) for i, a in enumerate(spec.attributes)]
     out: Metrics = {}
     for t, task in enumerate(spec.tasks):
-        column, labels = scores[:, spec.score_slice(t)].astype(jnp.float32), spec.label_slice(t)
-        own = data._replace(labels=data.labels[:, labels], label_mask=data.label_mask[:, labels])
-        out[f"loss[{task.name}]"] = _loss(task, column, own)
-        out |= _KINDS[task.kind](task, column, own, blocks, base_rate[t])
+        task_scores = scores[:, spec.score_slice(t)].astype(jnp.float32)
+        columns = spec.label_slice(t)
+        task_data = data._replace(
+            labels=data.labels[:, columns], label_mask=data.label_mask[:, columns]
+        )
+        out[Metric("loss", task.name)] = _loss(task, task_scores, task_data)
+        out |= _KINDS[task.kind](task, task_scores, task_data, blocks, base_rate[t])
     return out
 
 
@@ -103,114 +116,77 @@ def _loss(task: Task, scores: Array, data: Dataset) -> Array:
 
 
 def _binary(task: Task, scores: Array, data: Dataset, blocks: Blocks, base_rate: Array) -> Metrics:
-    score, mask = scores[:, 0], data.label_mask[:, 0]
-    label, known = keep(data.labels[:, 0], mask), data.weight * mask
-    ranked = rank(score, label, known)  # gives the area and the threshold
-    out = {f"auc[{task.name}]": area_under_curve(ranked)} | _distributions(
-        task, jax.nn.sigmoid(score), data, blocks
-    )
-    for suffix, threshold in (("", threshold_at_rate(ranked, base_rate)), ("@0.5", fixed(0.5))):
-        decision = decide(score, jnp.asarray(threshold))
-        out[f"error{suffix}[{task.name}]"] = error(decision, label, known)
-        out[f"constant_output{suffix}[{task.name}]"] = constant_output(decision, known)
-        rates = group.group_rates(decision, label, data.groups, data.weight, mask)
-        given = {f"_given_{name}": data.weight * rows(label, mask) for name, rows in GIVEN.items()}
-        for attribute, block in blocks:
-            if attribute.continuous:
-                out |= _correlations(
-                    task.name,
-                    attribute,
-                    suffix,
-                    decision[:, None],
-                    data.groups[:, block],
-                    data.weight,
-                    given,
-                )
-            else:
-                out |= _rate_metrics(task.name, attribute, suffix, group.of_attribute(rates, block))
+    score = scores[:, 0]
+    mask = data.label_mask[:, 0]
+    label = keep(data.labels[:, 0], mask)
+    ranked = rank(score, label, data.weight * mask)  # gives the area and the threshold
+    out = {Metric("auc", task.name): area_under_curve(ranked)}
+    out |= _distributions(task, jax.nn.sigmoid(score), data, blocks)
+    thresholds = {"": threshold_at_rate(ranked, base_rate), "0.5": fixed(0.5)}
+    for threshold, value in thresholds.items():
+        decision = decide(score, jnp.asarray(value))
+        out |= _binary_decisions(task, threshold, decision, label, data, blocks)
     return out
 
 
-def _correlations(
-    task: str,
-    attribute: Attribute,
-    suffix: str,
-    value_nc: Array,
-    groups: Array,
-    weight: Array,
-    given: dict[str, Array],
+def _binary_decisions(
+    task: Task, threshold: str, decision: Array, label: Array, data: Dataset, blocks: Blocks
 ) -> Metrics:
-    """Correlations of values with a number, the largest over classes: on all rows, and on those given."""
-    pair, found = f"{task}|{attribute.name}", {}
-    for name, rows in {"": weight, **given}.items():
-        found[name] = jnp.max(
-            jax.vmap(group.attribute_correlation, (1, None, None))(value_nc, groups, rows)
-        )
-    if given:
-        found["_given_label"] = jnp.max(jnp.stack([found[name] for name in given]))
-    counted = {} if suffix else {f"count[{pair}]": jnp.sum(weight * groups[:, 0])}
-    return counted | {f"correlation{name}{suffix}[{pair}]": value for name, value in found.items()}
+    mask = data.label_mask[:, 0]
+    known = data.weight * mask
+    positive = data.weight * positives(label, mask)
+    negative = data.weight * negatives(label, mask)
+    rates = group.group_rates(decision, label, data.groups, data.weight, mask)
+    out = {
+        Metric("error", task.name, threshold=threshold): error(decision, label, known),
+        Metric("constant_output", task.name, threshold=threshold): constant_output(decision, known),
+    }
+    for attribute, block in blocks:
+        subject = Metric("", task.name, attribute=attribute.name, threshold=threshold)
+        if attribute.continuous:
+            number = data.groups[:, block]
+            out |= correlation_metrics(
+                subject, decision[:, None], number, data.weight, positive, negative
+            )
+        else:
+            out |= rate_metrics(subject, attribute.levels, group.of_attribute(rates, block))
+    return out
 
 
 def _distributions(task: Task, value: Array, data: Dataset, blocks: Blocks) -> Metrics:
-    """Distances between the groups' distributions of a prediction, with or without a label: one sort for all attributes."""
-    every, rarity = steps(value, data.groups, data.weight), rarities(data.groups, data.weight)
+    """Distances between the groups' distributions, over rows with and without a label: one sort for all attributes."""
+    all_steps = steps(value, data.groups, data.weight)
+    rarity_g = rarities(data.groups, data.weight)
     out: Metrics = {}
     for attribute, block in blocks:
-        if not attribute.continuous:
-            own = Steps(every.score, every.reached[:, block], every.mass[block])
-            found, pair = unfairness_of(own, rarity[block]), f"{task.name}|{attribute.name}"
-            out |= {
-                f"kolmogorov_smirnov[{pair}]": found.kolmogorov_smirnov,
-                f"kolmogorov_smirnov_floor[{pair}]": found.floor,
-                f"wasserstein[{pair}]": found.wasserstein,
-            }
+        if attribute.continuous:
+            continue
+        subject = Metric("", task.name, attribute=attribute.name)
+        of_attribute = Steps(all_steps.score, all_steps.reached[:, block], all_steps.mass[block])
+        out |= distribution_metrics(subject, of_attribute, rarity_g[block])
     return out
-
-
-def _rate_metrics(task: str, attribute: Attribute, suffix: str, rates: group.Rates) -> Metrics:
-    pair = f"{task}|{attribute.name}"
-    out = {f"{name}{suffix}[{pair}]": gap(rates) for name, gap in DIFFERENCES.items()}
-    for name in TABLES:
-        out |= _table(f"{name}{suffix}", pair, attribute, getattr(rates, name))
-    if not suffix:
-        out |= _table("count", pair, attribute, rates.count)
-    if len(attribute.levels) == 2:
-        for name in ("selection_rate", "true_positive_rate", "false_positive_rate"):
-            out[f"{name}_signed_gap{suffix}[{pair}]"] = group.signed_gap(getattr(rates, name))
-    return out
-
-
-def _table(name: str, pair: str, attribute: Attribute, rate_g: Array) -> Metrics:
-    return {f"{name}[{pair}={level}]": rate_g[i] for i, level in enumerate(attribute.levels)}
 
 
 def _regression(
     task: Task, scores: Array, data: Dataset, blocks: Blocks, base_rate: Array
 ) -> Metrics:
     del base_rate
-    prediction, known = task.in_units(scores[:, 0]), data.weight * data.label_mask[:, 0]
+    prediction = task.in_units(scores[:, 0])
+    label = task.in_units(data.labels[:, 0])
+    known = data.weight * data.label_mask[:, 0]
     out = {
-        f"error[{task.name}]": root_mean_squared_error(
-            prediction, task.in_units(data.labels[:, 0]), known
-        ),
-        f"constant_output[{task.name}]": constant_output(prediction, known),
+        Metric("error", task.name): root_mean_squared_error(prediction, label, known),
+        Metric("constant_output", task.name): constant_output(prediction, known),
     }
     out |= _distributions(task, prediction, data, blocks)
     mean_g, mass_g = group_mean(prediction, data.groups, data.weight)
     mean_g = jnp.where(mass_g > 0, mean_g, jnp.nan)
     for attribute, block in blocks:
+        subject = Metric("", task.name, attribute=attribute.name)
         if attribute.continuous:
-            out |= _correlations(
-                task.name, attribute, "", scores, data.groups[:, block], data.weight, {}
-            )
-            continue
-        pair, rate, mass = f"{task.name}|{attribute.name}", mean_g[block], mass_g[block]
-        out[f"mean_prediction_difference[{pair}]"] = group.rate_difference(rate, mass)
-        out |= _table("mean_prediction", pair, attribute, rate)
-        out |= _table("count", pair, attribute, mass)
-        if len(attribute.levels) == 2:
-            out[f"mean_prediction_signed_gap[{pair}]"] = group.signed_gap(rate)
+            out |= correlation_metrics(subject, scores, data.groups[:, block], data.weight)
+        else:
+            out |= mean_metrics(subject, attribute.levels, mean_g[block], mass_g[block])
     return out
 
 
@@ -218,78 +194,47 @@ def _multiclass(
     task: Task, scores: Array, data: Dataset, blocks: Blocks, base_rate: Array
 ) -> Metrics:
     del base_rate
-    choice, known = choose(scores), data.weight * data.label_mask[:, 0]
+    choice = choose(scores)
+    known = data.weight * data.label_mask[:, 0]
     out = {
-        f"error[{task.name}]": error(choice, data.labels[:, 0], known),
-        f"constant_output[{task.name}]": constant_output(choice, known),
+        Metric("error", task.name): error(choice, data.labels[:, 0], known),
+        Metric("constant_output", task.name): constant_output(choice, known),
     }
-    return out | _class_metrics(task, chosen(scores), data, blocks)
+    return out | _classes(task, chosen(scores), data, blocks)
 
 
 def _multilabel(
     task: Task, scores: Array, data: Dataset, blocks: Blocks, base_rate: Array
 ) -> Metrics:
     del base_rate
-    chosen_nc = decide(scores, jnp.asarray(fixed(0.5)))
+    decision_nc = decide(scores, jnp.asarray(fixed(0.5)))
     known_nc = data.weight[:, None] * data.label_mask
-    wrong_c = jax.vmap(error, 1)(chosen_nc, data.labels, known_nc)
-    constant_c = jax.vmap(constant_output, 1)(chosen_nc, known_nc)
-    # a label nobody knows leaves the mean of the others alone
-    seen_c = (jnp.sum(known_nc, axis=0) > 0).astype(jnp.float32)
+    error_c = jax.vmap(error, 1)(decision_nc, data.labels, known_nc)
+    constant_c = jax.vmap(constant_output, 1)(decision_nc, known_nc)
+    # the mean leaves out a label that no row has
+    labelled_c = (jnp.sum(known_nc, axis=0) > 0).astype(jnp.float32)
     out = {
-        f"error[{task.name}]": mean(wrong_c, seen_c),
-        f"constant_output[{task.name}]": mean(constant_c, seen_c),
+        Metric("error", task.name): mean(error_c, labelled_c),
+        Metric("constant_output", task.name): mean(constant_c, labelled_c),
     }
-    return out | _class_metrics(task, chosen_nc, data, blocks)
+    return out | _classes(task, decision_nc, data, blocks)
 
 
-def _class_metrics(task: Task, chosen_nc: Array, data: Dataset, blocks: Blocks) -> Metrics:
-    """Rates of every class against the rest, and their differences between groups in the worst class."""
+def _classes(task: Task, decision_nc: Array, data: Dataset, blocks: Blocks) -> Metrics:
+    """Metrics of every attribute, each class or label against the rest."""
     label_nc, mask_nc = against_rest(Spec((task,), ()), 0, data.labels, data.label_mask)
     rates_cg = jax.vmap(group.group_rates, (1, 1, None, None, 1))(
-        chosen_nc, label_nc, data.groups, data.weight, mask_nc
+        decision_nc, label_nc, data.groups, data.weight, mask_nc
     )
     out: Metrics = {}
     for attribute, block in blocks:
+        subject = Metric("", task.name, attribute=attribute.name)
         if attribute.continuous:
-            out |= _correlations(
-                task.name, attribute, "", chosen_nc, data.groups[:, block], data.weight, {}
-            )
-            continue
-        pair, rates = (
-            f"{task.name}|{attribute.name}",
-            jax.tree.map(lambda r, b=block: r[:, b], rates_cg),
-        )
-        selected, true, false = (
-            _worst(rate, mass)
-            for rate, mass in (
-                (rates.selection_rate, rates.count),
-                (rates.true_positive_rate, rates.positives),
-                (rates.false_positive_rate, rates.negatives),
-            )
-        )
-        out |= {
-            f"demographic_parity_difference[{pair}]": selected,
-            f"true_positive_rate_difference[{pair}]": true,
-            f"false_positive_rate_difference[{pair}]": false,
-            f"equalized_odds_difference[{pair}]": jnp.maximum(true, false),
-        }
-        out |= _table("count", pair, attribute, rates.count[0])
-        for c, level in enumerate(task.levels):
-            out |= _table(
-                "selection_rate",
-                f"{task.name}={level}|{attribute.name}",
-                attribute,
-                rates.selection_rate[c],
-            )
+            out |= correlation_metrics(subject, decision_nc, data.groups[:, block], data.weight)
+        else:
+            rates = group.GroupRates(*(rate_cg[:, block] for rate_cg in rates_cg))
+            out |= class_metrics(subject, task.levels, attribute.levels, rates)
     return out
-
-
-def _worst(rate_cg: Array, mass_cg: Array) -> Array:
-    """Largest difference over the classes that have a rate in two groups; NaN without one, or where a rate is broken."""
-    known_c = jnp.sum(mass_cg > 0, axis=1) >= 2
-    gap_c = jax.vmap(group.rate_difference)(rate_cg, mass_cg)
-    return jnp.where(jnp.any(known_c), jnp.max(jnp.where(known_c, gap_c, -jnp.inf)), jnp.nan)
 
 
 _KINDS = {

@@ -1,9 +1,9 @@
-"""Differential fairness of decisions, over attributes and over their intersections: one flat dict of named scalars.
+"""Differential fairness of decisions, over attributes and over their intersections, in one flat dict of scalars.
 
-Names are ``differential_equalized_odds[task|sex & race]`` (the evaluation estimator of
-:mod:`fairjax.notions.differential`, true and false positive rates added up), ``differential_fairness[...]`` (smoothed
-empirical, of decisions) and ``macro_f1[task]``; with ``@0.5`` decisions are made at probability one half, without it at the
-base-rate threshold, as in :mod:`fairjax.metrics._evaluate`.
+Keys are :class:`fairjax.core.keys.Metric` values: ``differential_equalized_odds`` (the evaluation
+estimator of :mod:`fairjax.notions.differential`, true and false positive rates added up),
+``differential_fairness`` (smoothed empirical, of decisions) and ``macro_f1``. Attributes of an
+intersection are joined, ``sex & race``. Thresholds are those of :mod:`fairjax.metrics._evaluate`.
 """
 
 from __future__ import annotations
@@ -13,85 +13,98 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from fairjax.core.groups import crossed
+from fairjax.core.keys import Metric
 from fairjax.core.types import Array, Dataset, Spec
 from fairjax.losses import against_rest
 from fairjax.metrics.scores import chosen, macro_f1
 from fairjax.metrics.thresholds import base_rate_threshold, decide, fixed
 from fairjax.notions import differential
-from fairjax.objectives import crossed
 
 
 def evaluate_differential(
     spec: Spec, scores: Array, data: Dataset, base_rate: Array, cross: Sequence[Sequence[int]]
-) -> dict[str, Array]:
+) -> dict[Metric, Array]:
     """Differential fairness and macro F1 of every task of classes.
 
     Args:
       spec: what the columns mean.
       scores: ``[N, C]`` logits.
-      data: the rows they belong to; rows count where label and all crossed demographics are known.
+      data: the rows of the scores; a row counts where its label and all crossed attributes are
+        known.
       base_rate: ``[T]``, of :func:`fairjax.metrics.base_rates` on training data.
-      cross: tuples of attributes, one for an attribute alone.
+      cross: tuples of indices of attributes; a tuple of one index is an attribute alone.
 
     Returns:
-      Scalars by name. Of a multilabel task the mean over labels. NaN for a task without labels or with fewer than two groups.
+      Scalars by key. A multilabel task has the mean over its labels. NaN for a task without labels,
+      or with fewer than two groups.
 
     Reference:
       Aguirre, Dredze, 2023, and Foulds et al., ICDE 2020; see :mod:`fairjax.notions.differential`.
     """
+    groups_of = {}
+    for attributes in cross:
+        name = " & ".join(spec.attributes[a].name for a in attributes)
+        groups_of[name] = crossed(spec, data.groups, attributes)
     out = {}
     for t, task in enumerate(spec.tasks):
         if task.kind == "regression":
             continue
         label, known = against_rest(spec, t, data.labels, data.label_mask)
-        for suffix, outcome in _outcomes(
-            task.kind, scores[:, spec.score_slice(t)], known, data, base_rate[t]
-        ).items():
+        score = scores[:, spec.score_slice(t)]
+        decisions = _decisions(task.kind, score, known, data, base_rate[t])
+        for threshold, decision in decisions.items():
+            subject = Metric("", task.name, threshold=threshold)
+            # [U, N, K], [U, N, K], [U, N]: U labels of a multilabel task, else 1
             if task.kind == "multiclass":
-                outcome, truth, weight = (
-                    outcome[None],
-                    label[None],
-                    (known[:, 0] * data.weight)[None],
-                )
+                outcome = decision[None]
+                truth = label[None]
+                weight = (known[:, 0] * data.weight)[None]
             else:
-                outcome, truth = differential.two(outcome.T), differential.two(label.T)
-                weight = known.T * data.weight
-            out[f"macro_f1{suffix}[{task.name}]"] = _mean(
-                jax.vmap(macro_f1)(outcome, truth, weight), jnp.sum(weight, axis=1)
-            )
-            for attributes in cross:
-                name = f"{suffix}[{task.name}|{' & '.join(spec.attributes[a].name for a in attributes)}]"
-                groups = crossed(spec, data.groups, attributes)
-                joint = jax.vmap(differential.count, (0, 0, None, 0))(
-                    outcome, truth, groups, weight
-                )
-                there = jnp.where(jnp.sum(jnp.sum(joint, axis=(2, 3)) > 0, axis=1) >= 2, 1.0, 0.0)
-                out[f"differential_equalized_odds{name}"] = _mean(
-                    jax.vmap(differential.evaluated_epsilon)(joint), there
-                )
-                chosen = jax.vmap(differential.differential_fairness, (0, None, None))(
-                    outcome, groups, data.weight
-                )
-                out[f"differential_fairness{name}"] = _mean(chosen, there)
+                outcome = differential.two(decision.T)
+                truth = differential.two(label.T)
+                weight = known.T * data.weight[None]
+            f1 = jax.vmap(macro_f1)(outcome, truth, weight)
+            labelled = jnp.sum(weight, axis=1) > 0
+            out[subject._replace(metric="macro_f1")] = _mean(f1, labelled)
+            for name, groups in groups_of.items():
+                subject = subject._replace(attribute=name)
+                out |= _of_groups(subject, outcome, truth, groups, weight, data.weight)
     return out
 
 
-def _outcomes(
+def _of_groups(
+    subject: Metric, outcome: Array, truth: Array, groups: Array, known: Array, weight: Array
+) -> dict[Metric, Array]:
+    """Both metrics of a task over groups ``[N, G]``; ``known[U, N]`` is the weight of rows with a label."""
+    joint = jax.vmap(differential.count, (0, 0, None, 0))(outcome, truth, groups, known)
+    present = jnp.sum(joint, axis=(2, 3)) > 0
+    comparable = jnp.sum(present, axis=1) >= 2
+    equalized_odds = jax.vmap(differential.evaluated_epsilon)(joint)
+    fairness = jax.vmap(differential.differential_fairness, (0, None, None))(
+        outcome, groups, weight
+    )
+    return {
+        subject._replace(metric="differential_equalized_odds"): _mean(equalized_odds, comparable),
+        subject._replace(metric="differential_fairness"): _mean(fairness, comparable),
+    }
+
+
+def _decisions(
     kind: str, score: Array, known: Array, data: Dataset, rate: Array
 ) -> dict[str, Array]:
-    """Decisions ``[N, U]`` by suffix."""
+    """Decisions ``[N, U]`` by threshold."""
     if kind == "multiclass":
         return {"": chosen(score)}
-    half = decide(score, jnp.asarray(fixed(0.5)))
+    at_half = decide(score, jnp.asarray(fixed(0.5)))
     if kind == "multilabel":
-        return {"": half}
+        return {"": at_half}
     threshold = base_rate_threshold(score[:, 0], data.weight * known[:, 0], rate)
-    return {"": decide(score, threshold), "@0.5": half}
+    return {"": decide(score, threshold), "0.5": at_half}
 
 
-def _mean(value: Array, there: Array) -> Array:
-    """Mean over the labels that can be measured; NaN when there is none."""
-    some = there > 0
-    return jnp.where(
-        jnp.any(some), jnp.sum(jnp.where(some, value, 0.0)) / jnp.maximum(jnp.sum(some), 1), jnp.nan
-    )
+def _mean(value: Array, comparable: Array) -> Array:
+    """Mean over the labels that can be measured; NaN if there is none."""
+    total = jnp.sum(jnp.where(comparable, value, 0.0))
+    count = jnp.maximum(jnp.sum(comparable), 1)
+    return jnp.where(jnp.any(comparable), total / count, jnp.nan)

@@ -21,7 +21,7 @@ from fairjax.core.types import Array, Dataset, Spec, Task
 from fairjax.losses import against_rest, probabilities
 from fairjax.metrics.scores import chosen
 from fairjax.notions import everyone, known, negatives, positives, statistics
-from fairjax.objectives import crossed
+from fairjax.core.groups import crossed
 
 BINS = 10  # of the calibration error, of equal width
 # name -> statistic, rows, and whether it looks at probabilities; everything else looks at decisions
