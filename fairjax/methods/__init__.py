@@ -7,6 +7,7 @@ from fairjax.methods._transfer import VARIANTS, blind, penalised, sequential, se
 from fairjax.methods._yoto import loss_weights, runs_for, scores_for, yoto
 from fairjax.methods.context import Context
 from fairjax.methods.scalarized import baseline, single_task, vanilla
+from fairjax.methods.selection import select
 
 RECIPES = {
     "single_task": single_task,
@@ -30,6 +31,7 @@ __all__ = [
     "penalised",
     "runs_for",
     "scores_for",
+    "select",
     "sequential",
     "settings",
     "single_task",

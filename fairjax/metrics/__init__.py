@@ -1,4 +1,4 @@
-"""Metrics: hard decisions, group rates and gaps under fairlearn's names, relative metrics, intervals.
+"""Metrics: hard decisions, rates and gaps under fairlearn's names, relative metrics, intervals.
 
 :func:`evaluate` is what a sweep calls inside its jitted pass; the rest are its parts, or work on
 its numbers.

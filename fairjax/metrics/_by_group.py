@@ -59,7 +59,7 @@ def rate_metrics(subject: Metric, levels: Sequence[str], rates: group.GroupRates
 def class_metrics(
     subject: Metric, classes: Sequence[str], levels: Sequence[str], rates_cg: group.GroupRates
 ) -> Metrics:
-    """Differences in the worst class, each class against the rest, and selection rates of every class.
+    """Differences in the worst class, each against the rest, and selection rates of every class.
 
     Args:
       subject: the key.
@@ -131,7 +131,7 @@ def correlation_metrics(
     positive: Array | None = None,
     negative: Array | None = None,
 ) -> Metrics:
-    """Correlations of decisions or predictions with an attribute that is a number, the largest over classes.
+    """Correlations with an attribute that is a number, the largest over classes.
 
     Args:
       subject: the key.

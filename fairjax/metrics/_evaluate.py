@@ -145,16 +145,15 @@ def _binary_decisions(
         subject = Metric("", task.name, attribute=attribute.name, threshold=threshold)
         if attribute.continuous:
             number = data.groups[:, block]
-            out |= correlation_metrics(
-                subject, decision[:, None], number, data.weight, positive, negative
-            )
+            values = decision[:, None]
+            out |= correlation_metrics(subject, values, number, data.weight, positive, negative)
         else:
             out |= rate_metrics(subject, attribute.levels, group.of_attribute(rates, block))
     return out
 
 
 def _distributions(task: Task, value: Array, data: Dataset, blocks: Blocks) -> Metrics:
-    """Distances between the groups' distributions, over rows with and without a label: one sort for all attributes."""
+    """Distances between the groups' distributions; one sort serves all attributes."""
     all_steps = steps(value, data.groups, data.weight)
     rarity_g = rarities(data.groups, data.weight)
     out: Metrics = {}

@@ -1,4 +1,4 @@
-"""Differential fairness of decisions, over attributes and over their intersections, in one flat dict of scalars.
+"""Differential fairness of decisions, over attributes and their intersections: a dict of scalars.
 
 Keys are :class:`fairjax.core.keys.Metric` values: ``differential_equalized_odds`` (the evaluation
 estimator of :mod:`fairjax.notions.differential`, true and false positive rates added up),
@@ -76,7 +76,10 @@ def evaluate_differential(
 def _of_groups(
     subject: Metric, outcome: Array, truth: Array, groups: Array, known: Array, weight: Array
 ) -> dict[Metric, Array]:
-    """Both metrics of a task over groups ``[N, G]``; ``known[U, N]`` is the weight of rows with a label."""
+    """Both metrics of a task, over groups ``[N, G]``.
+
+    ``known[U, N]`` is the weight of rows whose label is known, ``weight[N]`` that of all rows.
+    """
     joint = jax.vmap(differential.count, (0, 0, None, 0))(outcome, truth, groups, known)
     present = jnp.sum(joint, axis=(2, 3)) > 0
     comparable = jnp.sum(present, axis=1) >= 2

@@ -25,7 +25,7 @@ from fairjax.notions.gaps import difference, ratio
 
 
 class GroupRates(NamedTuple):
-    """What decisions do to each group: rates, NaN where their denominator is 0, and four sums of weights."""
+    """Rates of decisions in each group, NaN where the denominator is 0, and four sums of weights."""
 
     selection_rate: Array  # [G] P(d = 1 | g)
     true_positive_rate: Array  # [G] P(d = 1 | y = 1, g)
@@ -55,13 +55,11 @@ def group_rates(
     """
     # a label without weight counts as missing, so that padding may hold anything
     mask = keep(jnp.ones_like(weight) if mask is None else mask, weight)
-    right = jnp.where(jnp.isnan(decision), jnp.nan, decision == keep(label, mask)).astype(
-        jnp.float32
-    )
+    correct = jnp.where(jnp.isnan(decision), jnp.nan, decision == keep(label, mask))
     selected, count = _rate(decision, groups, weight * everyone(label, mask))
     true_positive, positive = _rate(decision, groups, weight * positives(label, mask))
     false_positive, negative = _rate(decision, groups, weight * negatives(label, mask))
-    accuracy, labelled = _rate(right, groups, weight * mask)
+    accuracy, labelled = _rate(correct.astype(jnp.float32), groups, weight * mask)
     return GroupRates(
         selected, true_positive, false_positive, accuracy, count, positive, negative, labelled
     )
@@ -83,9 +81,12 @@ def rate_difference(rate: Array, mass: Array) -> Array:
 
 
 def rate_ratio(rate: Array, mass: Array) -> Array:
-    """``min_g rate_g / max_g rate_g`` over groups with mass; NaN for fewer than two of them, and for 0/0."""
-    some = jnp.any(jnp.where(mass > 0, rate, 0.0) > 0)
-    return jnp.where(some & _measurable(rate, mass), ratio(rate, mass), jnp.nan)
+    """``min_g rate_g / max_g rate_g`` over groups with mass.
+
+    NaN for fewer than two such groups, and for 0/0.
+    """
+    positive = jnp.any(jnp.where(mass > 0, rate, 0.0) > 0)
+    return jnp.where(positive & _measurable(rate, mass), ratio(rate, mass), jnp.nan)
 
 
 def signed_gap(rate: Array) -> Array:
@@ -114,10 +115,8 @@ def attribute_correlation(value: Array, groups: Array, weight: Array) -> Array:
       attribute does not vary.
     """
     inside = weight * groups[:, 0] > 0
-    low, high = (
-        jnp.min(jnp.where(inside, groups[:, 1], jnp.inf)),
-        jnp.max(jnp.where(inside, groups[:, 1], -jnp.inf)),
-    )
+    low = jnp.min(jnp.where(inside, groups[:, 1], jnp.inf))
+    high = jnp.max(jnp.where(inside, groups[:, 1], -jnp.inf))
     return jnp.where(low < high, pearson(value, groups, weight), jnp.nan)
 
 
@@ -127,7 +126,10 @@ def _measurable(rate: Array, mass: Array) -> Array:
 
 
 def demographic_parity_difference(rates: GroupRates) -> Array:
-    """Largest difference of selection rates between groups (Feldman et al., KDD 2015; fairlearn's name)."""
+    """Largest difference of selection rates between groups.
+
+    Source: Feldman et al., KDD 2015; the name is fairlearn's.
+    """
     return rate_difference(rates.selection_rate, rates.count)
 
 
@@ -137,7 +139,10 @@ def demographic_parity_ratio(rates: GroupRates) -> Array:
 
 
 def true_positive_rate_difference(rates: GroupRates) -> Array:
-    """Largest difference of true positive rates between groups (Hardt, Price, Srebro, NeurIPS 2016)."""
+    """Largest difference of true positive rates between groups.
+
+    Source: Hardt, Price, Srebro, NeurIPS 2016.
+    """
     return rate_difference(rates.true_positive_rate, rates.positives)
 
 
@@ -147,7 +152,10 @@ def true_positive_rate_ratio(rates: GroupRates) -> Array:
 
 
 def false_positive_rate_difference(rates: GroupRates) -> Array:
-    """Largest difference of false positive rates between groups: the gap of Wang et al. (KDD 2021)."""
+    """Largest difference of false positive rates between groups.
+
+    Source: this is the gap of Wang et al., KDD 2021.
+    """
     return rate_difference(rates.false_positive_rate, rates.negatives)
 
 
