@@ -12,6 +12,7 @@ import scipy.stats
 from cases import double, slope
 
 from fairjax import metrics, notions
+from fairjax.core.keys import Metric
 from fairjax.core.types import Attribute, Columns, DataError, Dataset, Spec, Task
 from fairjax.data import Encoder, Part, Roles, from_table, mask_supervision
 from fairjax.notions import Notion, everyone, hsic, negatives, pearson, positives, rate_gap
@@ -345,12 +346,12 @@ def test_metrics_are_numpys_and_those_of_groups_are_left_alone():
         data._replace(groups=data.groups[:, :2]),
         rates,
     )
-    assert alone.keys() == {name for name in got if "age" not in name}
+    assert alone.keys() == {key for key in got if key.attribute != "age"}
     block, weight = data.groups[:, 2:], data.weight
     known = data.weight * data.label_mask[:, 0]
     line = float(metrics.base_rate_threshold(scores[:, 0], known, 0.4))
-    for suffix, threshold in (("", line), ("@0.5", 0.0)):
-        decision = (scores[:, 0] >= threshold).astype(float)
+    for threshold, value in (("", line), ("0.5", 0.0)):
+        decision = (scores[:, 0] >= value).astype(float)
         given = [correlation(decision, block, known * (data.labels[:, 0] == y)) for y in (1, 0)]
         want = {
             "correlation": correlation(decision, block, weight),
@@ -359,25 +360,32 @@ def test_metrics_are_numpys_and_those_of_groups_are_left_alone():
             "correlation_given_label": max(given),
         }
         for name, value in want.items():
-            np.testing.assert_allclose(got[f"{name}{suffix}[y|age]"], value, rtol=1e-4)
+            np.testing.assert_allclose(
+                got[Metric(name, "y", attribute="age", threshold=threshold)], value, rtol=1e-4
+            )
     np.testing.assert_allclose(
-        got["correlation[w|age]"], correlation(scores[:, 1], block, weight), rtol=1e-4
+        got[Metric("correlation", "w", attribute="age")],
+        correlation(scores[:, 1], block, weight),
+        rtol=1e-4,
     )
     chosen = scores[:, 2:].argmax(1)
     np.testing.assert_allclose(
-        got["correlation[c|age]"],
+        got[Metric("correlation", "c", attribute="age")],
         max(correlation(chosen == c, block, weight) for c in range(3)),
         rtol=1e-4,
     )
     for task in "ywc":
-        np.testing.assert_allclose(got[f"count[{task}|age]"], (weight * block[:, 0]).sum())
-    assert not [
-        name for name in got if "age" in name and "correlation" not in name and "count" not in name
-    ]
-    assert not [name for name in alone if "correlation" in name]
+        np.testing.assert_allclose(
+            got[Metric("count", task, attribute="age")], (weight * block[:, 0]).sum()
+        )
+    of_age = {key.metric for key in got if key.attribute == "age"}
+    assert of_age == {*want, "count"}
+    assert not [key for key in alone if "correlation" in key.metric]
     means = [np.average(scores[:, 1], weights=weight * data.groups[:, g]) for g in (0, 1)]
     np.testing.assert_allclose(
-        got["mean_prediction_signed_gap[w|sex]"], means[1] - means[0], rtol=1e-4
+        got[Metric("mean_prediction_signed_gap", "w", attribute="sex")],
+        means[1] - means[0],
+        rtol=1e-4,
     )
 
 

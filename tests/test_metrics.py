@@ -481,7 +481,7 @@ def test_nan_scores_give_nan_metrics_of_their_task_only():
         for key, value in out.items():
             if key.task != "income":
                 assert np.isfinite(value), key
-            # at 0.5 a rate of rows without the broken one is known; whatever depends on all rows is not
+            # at 0.5 rates of rows without the broken one are known; all others are not
             elif key.metric != "count" and not (key.threshold == "0.5" and key.attribute):
                 assert np.isnan(value), key
     out = evaluate(SPEC, scores * jnp.nan, data, base)

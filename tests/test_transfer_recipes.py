@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from cases import dataset, splits, tabular_spec
 
+from fairjax.core.keys import Metric
 from fairjax.core.types import Attribute, Dataset, Spec, Task
 from fairjax.data import Part, mask_supervision
 from fairjax.methods import VARIANTS, Context, blind, sequential, settings, transfer, vanilla
@@ -276,7 +277,9 @@ def test_epsilons_of_decisions_are_those_of_a_loop(seed):
     for name, group in (("a", a), ("a & b", cell)):
         want = brute_epsilon(decision[known], labels[known, 0], group[known])
         np.testing.assert_allclose(
-            got[f"differential_equalized_odds@0.5[t|{name}]"], want, rtol=1e-5
+            got[Metric("differential_equalized_odds", "t", attribute=name, threshold="0.5")],
+            want,
+            rtol=1e-5,
         )
         rates = [
             (decision[group == g].sum() + 0.5) / ((group == g).sum() + 1)
@@ -286,7 +289,11 @@ def test_epsilons_of_decisions_are_those_of_a_loop(seed):
         want = max(
             want, max(abs(np.log((1 - p) / (1 - q))) for p, q in itertools.permutations(rates, 2))
         )
-        np.testing.assert_allclose(got[f"differential_fairness@0.5[t|{name}]"], want, rtol=1e-5)
+        np.testing.assert_allclose(
+            got[Metric("differential_fairness", "t", attribute=name, threshold="0.5")],
+            want,
+            rtol=1e-5,
+        )
     from sklearn.metrics import f1_score
 
     np.testing.assert_allclose(
@@ -306,8 +313,10 @@ def test_epsilons_of_decisions_are_those_of_a_loop(seed):
             more = 1 if above else 2
             logs[g, k] = np.log(((choice[rows] == k).sum() + more) / (rows.sum() + more))
         worst += np.ptp(logs, axis=0).max()
-    np.testing.assert_allclose(got["differential_equalized_odds[c|a]"], worst, rtol=1e-5)
-    assert not any("[r" in name for name in got)
+    np.testing.assert_allclose(
+        got[Metric("differential_equalized_odds", "c", attribute="a")], worst, rtol=1e-5
+    )
+    assert not any(key.task.startswith("r") for key in got)
 
 
 def test_epsilon_of_one_group_alone_is_not_known():
@@ -315,6 +324,6 @@ def test_epsilon_of_one_group_alone_is_not_known():
     data = data._replace(groups=np.tile(np.float32([1, 0]), (20, 1)))
     scores = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
     got = evaluate_differential(SPEC, scores, data, base_rates(SPEC, data), [(0,)])
-    assert np.isnan(got["differential_equalized_odds[task0|a]"]) and np.isfinite(
-        got["macro_f1[task0]"]
-    )
+    assert np.isnan(
+        got[Metric("differential_equalized_odds", "task0", attribute="a")]
+    ) and np.isfinite(got["macro_f1[task0]"])

@@ -8,7 +8,7 @@ from fairjax.notions import CLASSES
 
 
 class Gap(NamedTuple):
-    """Names of the metrics of a condition: between groups, and with an attribute that is a number."""
+    """Names of a condition's metrics: between groups, and with an attribute that is a number."""
 
     difference: str
     correlation: str

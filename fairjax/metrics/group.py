@@ -25,7 +25,7 @@ from fairjax.notions.gaps import difference, ratio
 
 
 class GroupRates(NamedTuple):
-    """Rates of decisions in each group, NaN where the denominator is 0, and four sums of weights."""
+    """Rates of decisions per group, NaN where the denominator is 0, and four sums of weights."""
 
     selection_rate: Array  # [G] P(d = 1 | g)
     true_positive_rate: Array  # [G] P(d = 1 | y = 1, g)

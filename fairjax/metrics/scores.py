@@ -73,7 +73,7 @@ def macro_f1(outcome: Array, label: Array, weight: Array) -> Array:
 
 
 def auc(score: Array, label: Array, weight: Array) -> Array:
-    """Area under the ROC curve, ``P(s_i > s_j) + P(s_i = s_j) / 2``, of a positive i and a negative j.
+    """Area under the ROC curve: ``P(s_i > s_j) + P(s_i = s_j) / 2``, i positive and j negative.
 
     Args:
       score: ``[N]``, NaN gives NaN.
