@@ -484,7 +484,7 @@ def label_similarity(bench: Bench) -> dict[tuple[str, str], float]:
 
 def choose(rows: list[dict], rule: str) -> list[dict]:
     """One row per seed: the strength that the rule picks on validation rows, among those where it can be measured."""
-    from fairjax.metrics.frontier import select
+    from fairjax.methods import select
 
     looks = {"utility": "f1", "pareto_aux": "auxiliary.epsilon", "pareto_target": "target.epsilon"}[
         rule

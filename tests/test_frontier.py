@@ -172,18 +172,3 @@ def test_midpoint_of_the_front_is_not_moved_by_collapsed_runs():
     assert (
         frontier.midpoint(np.array([[0.0, 1.0], [0.25, 0.5], [0.75, 0.25], [1.0, 0.0]])) == 1
     )  # the lower in a tie
-
-
-def test_models_are_selected_by_what_is_known():
-    error = np.array([0.20, 0.21, 0.30, 0.19])
-    auxiliary, target = np.array([1.0, 0.2, 0.1, 1.2]), np.array([1.0, 1.4, 0.3, 1.2])
-    assert frontier.select("utility", error) == 3
-    assert frontier.select("pareto_aux", error, auxiliary=auxiliary) == 1
-    assert frontier.select("pareto_target", error, target=target, auxiliary=auxiliary) == 0
-    with pytest.raises(
-        ValueError,
-        match="looks at the unfairness of the auxiliary task on validation rows: give auxiliary=",
-    ):
-        frontier.select("pareto_aux", error, target=target)
-    with pytest.raises(ValueError, match="'best' is not one of utility, pareto_aux, pareto_target"):
-        frontier.select("best", error)

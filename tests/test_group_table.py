@@ -117,7 +117,7 @@ def calibration(label, prob, weight):
 
 
 def test_areas_and_calibration_in_groups_and_in_a_resample_are_scikit_learns_and_a_loop():
-    """Scores with many ties, labels missing; the ends of an interval of one resample are that resample's value."""
+    """Scores tie and labels are missing; both ends of an interval of one resample are its value."""
     kinds = (
         Task("t"),
         Task("m", "multiclass", ("u", "v", "w")),

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairjax import metrics
+from fairjax.core.keys import Metric, parse_key
 from fairjax.core.types import Attribute, Dataset, Spec, Task
 
 
@@ -304,30 +305,45 @@ def draw_data(seed=0, n=120):
 def test_evaluate_names_every_metric_of_every_kind():
     scores, data = draw_data()
     out = evaluate(SPEC, scores, data, metrics.base_rates(SPEC, data))
-    for suffix in ("", "@0.5"):
+    for threshold in ("", "0.5"):
         assert {
-            f"error{suffix}[income]",
-            f"constant_output{suffix}[income]",
-            f"demographic_parity_difference{suffix}[income|race]",
-            f"equalized_odds_difference{suffix}[income|sex]",
-            f"false_positive_rate_difference{suffix}[income|sex]",
-            f"true_positive_rate_difference{suffix}[income|sex]",
-            f"false_positive_rate_signed_gap{suffix}[income|sex]",
-            f"selection_rate{suffix}[income|sex=Female]",
-            f"true_positive_rate{suffix}[income|race=r]",
+            Metric("error", "income", threshold=threshold),
+            Metric("constant_output", "income", threshold=threshold),
+            Metric(
+                "demographic_parity_difference", "income", attribute="race", threshold=threshold
+            ),
+            Metric("equalized_odds_difference", "income", attribute="sex", threshold=threshold),
+            Metric(
+                "false_positive_rate_difference", "income", attribute="sex", threshold=threshold
+            ),
+            Metric("true_positive_rate_difference", "income", attribute="sex", threshold=threshold),
+            Metric(
+                "false_positive_rate_signed_gap", "income", attribute="sex", threshold=threshold
+            ),
+            Metric(
+                "selection_rate", "income", attribute="sex", group="Female", threshold=threshold
+            ),
+            Metric(
+                "true_positive_rate", "income", attribute="race", group="r", threshold=threshold
+            ),
         } <= set(out)
-        assert f"false_positive_rate_signed_gap{suffix}[income|race]" not in out
+        assert (
+            Metric(
+                "false_positive_rate_signed_gap", "income", attribute="race", threshold=threshold
+            )
+            not in out
+        )
     assert {
-        "auc[income]",
-        "loss[wage]",
-        "error[wage]",
-        "mean_prediction_difference[wage|race]",
-        "mean_prediction[wage|sex=Male]",
-        "error[job]",
-        "demographic_parity_difference[job|race]",
-        "selection_rate[job=c|sex=Male]",
-        "error[tags]",
-        "demographic_parity_difference[tags|sex]",
+        Metric("auc", "income"),
+        Metric("loss", "wage"),
+        Metric("error", "wage"),
+        Metric("mean_prediction_difference", "wage", attribute="race"),
+        Metric("mean_prediction", "wage", attribute="sex", group="Male"),
+        Metric("error", "job"),
+        Metric("demographic_parity_difference", "job", attribute="race"),
+        Metric("selection_rate", "job", outcome="c", attribute="sex", group="Male"),
+        Metric("error", "tags"),
+        Metric("demographic_parity_difference", "tags", attribute="sex"),
     } <= set(out)
     assert all(value.shape == () and np.isfinite(value) for value in out.values())
 
@@ -343,23 +359,25 @@ def test_evaluate_against_the_oracles():
     label = labels[use, 0]
     close(base[0], label.mean())
     decision = (score[use, 0] >= published_threshold(score[use, 0], label.mean())).astype(float)
-    close(out["error[income]"], np.mean(decision != label))
-    close(out["error@0.5[income]"], np.mean((score[use, 0] >= 0) != label))
-    close(out["auc[income]"], sklearn.metrics.roc_auc_score(label, score[use, 0]))
+    close(out[Metric("error", "income")], np.mean(decision != label))
+    close(out[Metric("error", "income", threshold="0.5")], np.mean((score[use, 0] >= 0) != label))
+    close(out[Metric("auc", "income")], sklearn.metrics.roc_auc_score(label, score[use, 0]))
     close(
-        out["loss[income]"], sklearn.metrics.log_loss(label, 1 / (1 + np.exp(-score[use, 0]))), 1e-5
+        out[Metric("loss", "income")],
+        sklearn.metrics.log_loss(label, 1 / (1 + np.exp(-score[use, 0]))),
+        1e-5,
     )
     sexed = groups[use, :2].sum(1) > 0
     sex = groups[use][sexed, 1]
     theirs = fairlearn.false_positive_rate_difference(
         label[sexed], decision[sexed], sensitive_features=sex
     )
-    close(out["false_positive_rate_difference[income|sex]"], theirs)
-    close(jnp.abs(out["false_positive_rate_signed_gap[income|sex]"]), theirs)
+    close(out[Metric("false_positive_rate_difference", "income", attribute="sex")], theirs)
+    close(jnp.abs(out[Metric("false_positive_rate_signed_gap", "income", attribute="sex")]), theirs)
     job = weight * mask[:, 1] > 0
-    close(out["error[job]"], np.mean(score[job, 1:4].argmax(1) != labels[job, 1]))
+    close(out[Metric("error", "job")], np.mean(score[job, 1:4].argmax(1) != labels[job, 1]))
     wage = weight * mask[:, 2] > 0
-    close(out["error[wage]"], np.sqrt(np.mean((score[wage, 4] - labels[wage, 2]) ** 2)))
+    close(out[Metric("error", "wage")], np.sqrt(np.mean((score[wage, 4] - labels[wage, 2]) ** 2)))
 
 
 def test_evaluate_worst_class_gap_and_multilabel_error():
@@ -377,10 +395,11 @@ def test_evaluate_worst_class_gap_and_multilabel_error():
         fairlearn.demographic_parity_difference(choice * 0, choice == c, sensitive_features=race)
         for c in range(3)
     ]
-    close(out["demographic_parity_difference[job|race]"], max(gaps))
+    close(out[Metric("demographic_parity_difference", "job", attribute="race")], max(gaps))
     tags = np.asarray(scores)[use, 5:] >= 0
     close(
-        out["error[tags]"], sklearn.metrics.hamming_loss(np.asarray(data.labels)[use, 3:] > 0, tags)
+        out[Metric("error", "tags")],
+        sklearn.metrics.hamming_loss(np.asarray(data.labels)[use, 3:] > 0, tags),
     )
 
 
@@ -402,7 +421,7 @@ def test_rates_given_the_label_are_fairlearns_in_the_worst_class(task, first, la
             )
             worst[name] = max(theirs, worst.get(name, 0.0))
     for name, theirs in worst.items():
-        close(out[f"{name}_difference[{task}|race]"], theirs)
+        close(out[Metric(f"{name}_difference", task, attribute="race")], theirs)
 
 
 def test_a_class_that_only_one_group_has_is_left_out_of_the_worst():
@@ -416,7 +435,7 @@ def test_a_class_that_only_one_group_has_is_left_out_of_the_worst():
         fairlearn.true_positive_rate_difference(job == c, choice == c, sensitive_features=sex[use])
         for c in range(3)
     ]
-    close(out["true_positive_rate_difference[job|sex]"], max(theirs[:2]))
+    close(out[Metric("true_positive_rate_difference", "job", attribute="sex")], max(theirs[:2]))
     assert not np.isclose(
         max(theirs), max(theirs[:2])
     )  # to fairlearn women have a rate of 0 where no woman is
@@ -430,13 +449,13 @@ def test_a_class_that_only_one_group_has_is_left_out_of_the_worst():
         "false_positive_rate",
         "equalized_odds",
     ):
-        assert np.isnan(out[f"{name}_difference[job|sex]"]) and np.isfinite(
-            out[f"{name}_difference[job|race]"]
+        assert np.isnan(out[Metric(f"{name}_difference", "job", attribute="sex")]) and np.isfinite(
+            out[Metric(f"{name}_difference", "job", attribute="race")]
         )
     row = int(np.flatnonzero(np.asarray(data.weight * data.label_mask[:, 1]))[0])
     broken = evaluate(SPEC, scores.at[row, 2].set(jnp.nan), data, metrics.base_rates(SPEC, data))
     assert all(
-        np.isnan(broken[f"{name}_difference[job|race]"])
+        np.isnan(broken[Metric(f"{name}_difference", "job", attribute="race")])
         for name in ("demographic_parity", "equalized_odds")
     )
 
@@ -459,12 +478,64 @@ def test_nan_scores_give_nan_metrics_of_their_task_only():
     row = int(np.flatnonzero(np.asarray(data.weight * data.label_mask[:, 0]))[0])
     for broken in (scores.at[:, 0].set(jnp.nan), scores.at[row, 0].set(jnp.nan)):
         out = evaluate(SPEC, broken, data, base)
-        mine = [name for name in out if "[income" in name and not name.startswith("count")]
-        # a rate at 0.5 over rows without the broken one may stand; whatever depends on all rows may not
-        assert all(np.isnan(out[name]) for name in mine if "@0.5[income|" not in name)
-        assert all(np.isfinite(value) for name, value in out.items() if "[income" not in name)
+        for key, value in out.items():
+            if key.task != "income":
+                assert np.isfinite(value), key
+            # at 0.5 rates of rows without the broken one are known; all others are not
+            elif key.metric != "count" and not (key.threshold == "0.5" and key.attribute):
+                assert np.isnan(value), key
     out = evaluate(SPEC, scores * jnp.nan, data, base)
-    assert all(np.isnan(v) for n, v in out.items() if not n.startswith("count"))
+    assert all(np.isnan(value) for key, value in out.items() if key.metric != "count")
+
+
+def test_names_of_tasks_and_levels_with_signs_of_the_notation_stay_apart():
+    levels = ("a|b", "c=d", "e]f", "g@0.5")
+    spec = Spec(
+        (Task("y"), Task("y=1"), Task("y|1", "multiclass", ("=", "|", "@"))),
+        (Attribute("sex|race", levels), Attribute("sex", ("[1]", "\\"))),
+    )
+    rng = np.random.default_rng(0)
+    member = [np.eye(4)[rng.integers(4, size=80)], np.eye(2)[rng.integers(2, size=80)]]
+    data = Dataset(
+        (),
+        jnp.asarray(rng.integers(2, size=(80, 3)), jnp.float32),
+        jnp.ones((80, 3)),
+        jnp.asarray(np.concatenate(member, axis=1), jnp.float32),
+        jnp.ones(80),
+    )
+    scores = jnp.asarray(rng.normal(size=(80, 5)), jnp.float32)
+    base = metrics.base_rates(spec, data)
+    out = evaluate(spec, scores, data, base)
+    epsilons = metrics.evaluate_differential(spec, scores, data, base, [(0,), (0, 1)])
+    for table in (out, epsilons):
+        keys = [key._replace(split="test") for key in table]
+        assert [parse_key(str(key)) for key in keys] == keys
+        assert len({str(key) for key in keys}) == len(keys)
+        tasks = {
+            name: {key._replace(task="") for key in keys if key.task == name}
+            for name in ("y", "y=1")
+        }
+        assert tasks["y"] == tasks["y=1"] and tasks["y"]
+    assert {key.group for key in out if key.attribute == "sex|race"} == {"", *levels}
+    assert {key.attribute for key in epsilons} == {"", "sex|race", "sex|race & sex"}
+
+
+def test_every_condition_has_a_metric_for_every_kind_of_task_and_attribute():
+    age = Attribute("age", (), continuous=True)
+    spec = Spec(SPEC.tasks, (*SPEC.attributes, age))
+    scores, data = draw_data()
+    number = jnp.stack([jnp.ones(120), jnp.linspace(-1.0, 1.0, 120)], axis=1)
+    data = data._replace(groups=jnp.concatenate([data.groups, number], axis=1))
+    out = evaluate(spec, scores, data, metrics.base_rates(spec, data))
+    for condition in metrics.GAPS:
+        for task in spec.tasks:
+            for attribute in spec.attributes:
+                name = metrics.gap_metric(condition, task.kind, attribute.continuous)
+                assert Metric(name, task.name, attribute=attribute.name) in out
+    assert metrics.gap_metric("tpr", "binary", True) == "correlation_given_positive"
+    assert metrics.gap_metric("odds", "multiclass", False) == "equalized_odds_difference"
+    with pytest.raises(ValueError, match="'fnr' is not one of fpr, tpr, odds, parity"):
+        metrics.gap_metric("fnr", "binary", False)
 
 
 def test_evaluate_mapped_over_members_is_the_loop():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fairjax.core.keys import Metric
 from fairjax.core.types import DataError
 from fairjax.data import Roles, from_table
 from fairjax.metrics import base_rates, evaluate
@@ -93,8 +94,12 @@ def test_a_row_is_what_a_repair_by_hand_gives(made, trained):
     state = post.fit(scores["validation"], pool.groups, pool.weight)
     after = post.apply(state, scores["test"], splits.test.groups, amount=amount)
     by_hand = evaluate(spec, after, splits.test, base_rates(spec, splits.train))
-    for name in ("error[hired]", "error[pay]", "demographic_parity_difference@0.5[hired|sex]"):
-        assert by_hand[name] == pytest.approx(float(table[f"test.{name}"][run]), abs=1e-4)
+    for key in (
+        Metric("error", "hired"),
+        Metric("error", "pay"),
+        Metric("demographic_parity_difference", "hired", attribute="sex", threshold="0.5"),
+    ):
+        assert by_hand[key] == pytest.approx(float(table[f"test.{key}"][run]), abs=1e-4)
     np.testing.assert_allclose(again["test"], after, atol=1e-4)
     assert saved.metrics["validation.error[pay]"] == pytest.approx(
         float(table["validation.error[pay]"][run]), abs=1e-4

@@ -16,6 +16,7 @@ import scipy.stats
 from cases import by_text, dataset, double, rows, slope, tabular_spec, terms_of
 
 from fairjax import metrics, notions, objectives
+from fairjax.core.keys import Metric
 from fairjax.core.types import Attribute, Columns, Dataset, Spec, Task
 from fairjax.models import scores, shared_bottom
 from fairjax.notions import everyone, from_distance, jointly
@@ -580,15 +581,19 @@ def test_evaluate_tells_them_of_probabilities_and_of_numbers_in_units():
     ):
         one, two = value[::2], value[1::2]
         np.testing.assert_allclose(
-            out[f"kolmogorov_smirnov[{name}|sex]"],
+            out[Metric("kolmogorov_smirnov", name, attribute="sex")],
             scipy.stats.ks_2samp(one, two).statistic,
             rtol=1e-5,
         )
         np.testing.assert_allclose(
-            out[f"kolmogorov_smirnov_floor[{name}|sex]"], 0.8687 * np.sqrt(2 / 25), rtol=1e-4
+            out[Metric("kolmogorov_smirnov_floor", name, attribute="sex")],
+            0.8687 * np.sqrt(2 / 25),
+            rtol=1e-4,
         )
         np.testing.assert_allclose(
-            out[f"wasserstein[{name}|sex]"], scipy.stats.wasserstein_distance(one, two), rtol=1e-4
+            out[Metric("wasserstein", name, attribute="sex")],
+            scipy.stats.wasserstein_distance(one, two),
+            rtol=1e-4,
         )
-    told = {name for name in out if name.startswith(("kolmogorov", "wasserstein"))}
+    told = {key for key in out if key.metric.startswith(("kolmogorov", "wasserstein"))}
     assert len(told) == 6

@@ -14,6 +14,7 @@ from fairjax.methods._yoto import loss_weights, runs_for, scores_for, yoto
 from fairjax.methods.context import Context, Method, lam_range, weight_range, with_space
 from fairjax.methods.registry import REGISTRY, get
 from fairjax.methods.scalarized import baseline, differential, vanilla
+from fairjax.methods.selection import select
 
 __all__ = [
     "REGISTRY",
@@ -34,6 +35,7 @@ __all__ = [
     "mta_f",
     "runs_for",
     "scores_for",
+    "select",
     "sequential",
     "settings",
     "transfer",

@@ -1,6 +1,7 @@
-"""Metrics: hard decisions, group rates and gaps under fairlearn's names, relative metrics, intervals.
+"""Metrics: hard decisions, rates and gaps under fairlearn's names, relative metrics, intervals.
 
-:func:`evaluate` is what a sweep calls inside its jitted pass; the rest are its parts, or work on its numbers.
+:func:`evaluate` is what a sweep calls inside its jitted pass; the rest are its parts, or work on
+its numbers.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from fairjax.metrics._evaluate import base_rates, evaluate, gap_metric
 from fairjax.metrics.differential import evaluate_differential
 from fairjax.metrics.disaggregated import GroupTable, group_table
 from fairjax.metrics.distribution import Unfairness, unfairness
+from fairjax.metrics.gaps import GAPS, Gap, gap_metric
 from fairjax.metrics.group import (
-    Rates,
+    GroupRates,
     attribute_correlation,
     demographic_parity_difference,
     demographic_parity_ratio,
@@ -49,11 +51,13 @@ from fairjax.metrics.scores import (
 from fairjax.metrics.thresholds import base_rate_threshold, constant_output, decide, fixed
 
 __all__ = [
-    "PermutationTest",
+    "GAPS",
     "Denominator",
+    "Gap",
+    "GroupRates",
     "GroupTable",
     "Interval",
-    "Rates",
+    "PermutationTest",
     "Unfairness",
     "are",
     "arfg",
@@ -61,7 +65,6 @@ __all__ = [
     "auc",
     "base_rate_threshold",
     "base_rates",
-    "permutation_test",
     "bootstrap",
     "constant_output",
     "decide",
@@ -88,6 +91,7 @@ __all__ = [
     "mean_squared_error",
     "multiclass_error",
     "of_attribute",
+    "permutation_test",
     "rate_difference",
     "rate_ratio",
     "relative_interval",

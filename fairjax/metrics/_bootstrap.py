@@ -31,33 +31,35 @@ def bootstrap(
 ) -> Interval:
     """Percentile interval of a statistic under resampling of rows.
 
-    Every draw multiplies the weights by independent Poisson(1) counts, which has the limit of drawing N of N rows with
-    replacement while every shape stays fixed and rows of weight 0 stay out.
+    Every draw multiplies the weights by independent Poisson(1) counts. In the limit this is drawing
+    N of N rows with replacement, but every shape stays fixed and rows of weight 0 stay out.
 
     Args:
       key: for the draws.
       statistic: ``(data, weight[N]) -> pytree of arrays``; must take weights that are not 0/1.
-      data: handed to the statistic as it is.
+      data: first argument of the statistic.
       weight: ``[N]``.
       draws: number of resamples.
       level: coverage.
       batch: draws held in memory at once.
 
     Returns:
-      The statistic on all rows, and the ends. Differences (largest minus smallest rate) are biased upwards under
-      resampling when the true gap is near 0; their interval then does not reach 0. Ends are NaN if a draw is NaN.
+      The statistic on all rows, and the ends. Differences (largest minus smallest rate) are biased
+      upwards under resampling when the true gap is near 0; their interval then does not reach 0.
+      Ends are NaN if a draw is NaN.
 
-    Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993; Poisson counts: Chamandy et al., 2012.
+    Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993; Poisson counts: Chamandy
+    et al., 2012.
     """
 
     def draw(key):
         counts = jax.random.poisson(key, 1.0, weight.shape).astype(weight.dtype)
         return statistic(data, weight * counts)
 
-    drawn = jax.lax.map(draw, jax.random.split(key, draws), batch_size=batch)
+    values = jax.lax.map(draw, jax.random.split(key, draws), batch_size=batch)
     tail = (1.0 - level) / 2.0
-    low = jax.tree.map(lambda values: jnp.quantile(values, tail, axis=0), drawn)
-    high = jax.tree.map(lambda values: jnp.quantile(values, 1.0 - tail, axis=0), drawn)
+    low = jax.tree.map(lambda leaf: jnp.quantile(leaf, tail, axis=0), values)
+    high = jax.tree.map(lambda leaf: jnp.quantile(leaf, 1.0 - tail, axis=0), values)
     return Interval(statistic(data, weight), low, high)
 
 
@@ -73,7 +75,7 @@ def interval_over_seeds(
       level: coverage.
 
     Returns:
-      Mean and ends ``[...]``; NaN where a run is NaN, so leave diverged runs out knowingly.
+      Mean and ends ``[...]``; NaN where a run is NaN: the caller leaves out diverged runs.
     """
     values = np.asarray(values, float)
     # counts times values: one matmul, no [draws, S, ...] copy

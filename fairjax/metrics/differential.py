@@ -1,9 +1,9 @@
-"""Differential fairness of decisions, over attributes and over their intersections: one flat dict of named scalars.
+"""Differential fairness of decisions, over attributes and their intersections: a dict of scalars.
 
-Names are ``differential_equalized_odds[task|sex & race]`` (the evaluation estimator of
-:mod:`fairjax.notions.differential`, true and false positive rates added up), ``differential_fairness[...]`` (smoothed
-empirical, of decisions) and ``macro_f1[task]``; with ``@0.5`` decisions are made at probability one half, without it at the
-base-rate threshold, as in :mod:`fairjax.metrics._evaluate`.
+Keys are :class:`fairjax.core.keys.Metric` values: ``differential_equalized_odds`` (the evaluation
+estimator of :mod:`fairjax.notions.differential`, true and false positive rates added up),
+``differential_fairness`` (smoothed empirical, of decisions) and ``macro_f1``. Attributes of an
+intersection are joined, ``sex & race``. Thresholds are those of :mod:`fairjax.metrics._evaluate`.
 """
 
 from __future__ import annotations
@@ -30,17 +30,23 @@ def evaluate_differential(
     Args:
       spec: what the columns mean.
       scores: ``[N, C]`` logits.
-      data: the rows they belong to; rows count where label and all crossed demographics are known.
+      data: the rows of the scores; a row counts where its label and all crossed attributes are
+        known.
       base_rate: ``[T]``, of :func:`fairjax.metrics.base_rates` on training data.
-      cross: tuples of attributes, one for an attribute alone.
+      cross: tuples of indices of attributes; a tuple of one index is an attribute alone.
 
     Returns:
-      Scalars by key. Of a multilabel task the mean over labels. NaN for a task without labels or with fewer than two groups.
+      Scalars by key. A multilabel task has the mean over its labels. NaN for a task without labels,
+      or with fewer than two groups.
 
     Reference:
       Aguirre, Dredze, 2023, and Foulds et al., ICDE 2020; see :mod:`fairjax.notions.differential`.
     """
-    values = {}
+    groups_of = {}
+    for attributes in cross:
+        name = " & ".join(spec.attributes[a].name for a in attributes)
+        groups_of[name] = crossed(spec, data.groups, attributes)
+    out = {}
     for t, task in enumerate(spec.tasks):
         if task.kind == "regression":
             continue
@@ -49,15 +55,42 @@ def evaluate_differential(
         decisions = _decisions(task.kind, score, known, data, base_rate[t])
         for threshold, decision in decisions.items():
             subject = Metric("", task.name, threshold=threshold)
-            outcome, truth, weight = _questions(task.kind, decision, label, known, data.weight)
-            score_u = jax.vmap(macro_f1)(outcome, truth, weight)
-            values[subject._replace(metric="macro_f1")] = _mean(score_u, jnp.sum(weight, axis=1))
-            for attributes in cross:
-                name = " & ".join(spec.attributes[a].name for a in attributes)
-                about = subject._replace(attribute=name)
-                groups = crossed(spec, data.groups, attributes)
-                values |= _epsilons(about, outcome, truth, groups, weight, data.weight)
-    return values
+            # [U, N, K], [U, N, K], [U, N]: U labels of a multilabel task, else 1
+            if task.kind == "multiclass":
+                outcome = decision[None]
+                truth = label[None]
+                weight = (known[:, 0] * data.weight)[None]
+            else:
+                outcome = differential.two(decision.T)
+                truth = differential.two(label.T)
+                weight = known.T * data.weight[None]
+            f1 = jax.vmap(macro_f1)(outcome, truth, weight)
+            labelled = jnp.sum(weight, axis=1) > 0
+            out[subject._replace(metric="macro_f1")] = _mean(f1, labelled)
+            for name, groups in groups_of.items():
+                subject = subject._replace(attribute=name)
+                out |= _of_groups(subject, outcome, truth, groups, weight, data.weight)
+    return out
+
+
+def _of_groups(
+    subject: Metric, outcome: Array, truth: Array, groups: Array, known: Array, weight: Array
+) -> dict[Metric, Array]:
+    """Both metrics of a task, over groups ``[N, G]``.
+
+    ``known[U, N]`` is the weight of rows whose label is known, ``weight[N]`` that of all rows.
+    """
+    joint = jax.vmap(differential.count, (0, 0, None, 0))(outcome, truth, groups, known)
+    present = jnp.sum(joint, axis=(2, 3)) > 0
+    comparable = jnp.sum(present, axis=1) >= 2
+    equalized_odds = jax.vmap(differential.evaluated_epsilon)(joint)
+    fairness = jax.vmap(differential.smoothed_empirical_epsilon, (0, None, None))(
+        outcome, groups, weight
+    )
+    return {
+        subject._replace(metric="differential_equalized_odds"): _mean(equalized_odds, comparable),
+        subject._replace(metric="differential_fairness"): _mean(fairness, comparable),
+    }
 
 
 def _decisions(
@@ -73,34 +106,8 @@ def _decisions(
     return {"": decide(score, threshold), "0.5": at_half}
 
 
-def _questions(
-    kind: str, decision: Array, label: Array, known: Array, weight: Array
-) -> tuple[Array, Array, Array]:
-    """Outcomes ``[Q, N, K]``, labels ``[Q, N, Y]`` and weights ``[Q, N]``: one question per label, one for all classes."""
-    if kind == "multiclass":
-        return decision[None], label[None], (known[:, 0] * weight)[None]
-    return differential.two(decision.T), differential.two(label.T), known.T * weight
-
-
-def _epsilons(
-    about: Metric, outcome: Array, truth: Array, groups: Array, weight: Array, row_weight: Array
-) -> dict[Metric, Array]:
-    joint = jax.vmap(differential.count, (0, 0, None, 0))(outcome, truth, groups, weight)
-    mass_ug = jnp.sum(joint, axis=(2, 3))
-    has_gap = jnp.where(jnp.sum(mass_ug > 0, axis=1) >= 2, 1.0, 0.0)
-    given_label = jax.vmap(differential.evaluated_epsilon)(joint)
-    overall = jax.vmap(differential.smoothed_empirical_epsilon, (0, None, None))(
-        outcome, groups, row_weight
-    )
-    return {
-        about._replace(metric="differential_equalized_odds"): _mean(given_label, has_gap),
-        about._replace(metric="differential_fairness"): _mean(overall, has_gap),
-    }
-
-
-def _mean(value: Array, weight: Array) -> Array:
-    """Mean over the labels that can be measured; NaN where there is none."""
-    measured = weight > 0
-    total = jnp.sum(jnp.where(measured, value, 0.0))
-    mean = total / jnp.maximum(jnp.sum(measured), 1)
-    return jnp.where(jnp.any(measured), mean, jnp.nan)
+def _mean(value: Array, comparable: Array) -> Array:
+    """Mean over the labels that can be measured; NaN if there is none."""
+    total = jnp.sum(jnp.where(comparable, value, 0.0))
+    count = jnp.maximum(jnp.sum(comparable), 1)
+    return jnp.where(jnp.any(comparable), total / count, jnp.nan)

@@ -1,11 +1,13 @@
 """Rates of decisions per group, and their differences and ratios under fairlearn's names.
 
-In: decisions, labels, membership and weights of one task. Out: :class:`Rates`, arrays over groups; every difference and
-ratio is a function of the rates of one attribute. Definitions are those of :mod:`fairjax.notions`, on hard decisions.
+In: decisions, labels, membership and weights of one task. Out: :class:`GroupRates`, arrays over
+groups; every difference and ratio is a function of the rates of one attribute. Definitions are
+those of :mod:`fairjax.notions`, on hard decisions.
 
-Where this differs from fairlearn: a group without positives has no true positive rate (fairlearn says 0), likewise
-without negatives; it is NaN here and left out of differences and ratios, and a difference or a ratio between fewer
-than two groups is NaN, not a perfect value. A ratio of rates that are all 0 is NaN, as in fairlearn.
+Where this differs from fairlearn: a group without positives has no true positive rate (fairlearn
+says 0), likewise without negatives; it is NaN here and left out of differences and ratios, and a
+difference or a ratio between fewer than two groups is NaN, not a perfect value. A ratio of rates
+that are all 0 is NaN, as in fairlearn.
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ from fairjax.notions.continuous import pearson
 from fairjax.notions.gaps import difference, ratio
 
 
-class Rates(NamedTuple):
-    """What decisions do to each group: rates, NaN where their denominator is 0, and four sums of weights."""
+class GroupRates(NamedTuple):
+    """Rates of decisions per group, NaN where the denominator is 0, and four sums of weights."""
 
     selection_rate: Array  # [G] P(d = 1 | g)
     true_positive_rate: Array  # [G] P(d = 1 | y = 1, g)
@@ -37,13 +39,14 @@ class Rates(NamedTuple):
 
 def group_rates(
     decision: Array, label: Array, groups: Array, weight: Array, mask: Array | None = None
-) -> Rates:
+) -> GroupRates:
     """Selection, true positive and false positive rate and accuracy of every group.
 
     Args:
       decision: ``[N]`` of 0/1; NaN makes every rate it enters NaN.
       label: ``[N]`` of 0/1, anything where the mask is 0.
-      groups: membership ``[N, G]``, several attributes side by side; a row of zeros belongs to nobody.
+      groups: membership ``[N, G]``, several attributes side by side; a row of zeros belongs to
+        nobody.
       weight: ``[N]``, 0 for padding.
       mask: ``[N]``, 1 where the label is known; all by default. Selection rates look at all rows.
 
@@ -52,19 +55,17 @@ def group_rates(
     """
     # a label without weight counts as missing, so that padding may hold anything
     mask = keep(jnp.ones_like(weight) if mask is None else mask, weight)
-    right = jnp.where(jnp.isnan(decision), jnp.nan, decision == keep(label, mask)).astype(
-        jnp.float32
-    )
+    correct = jnp.where(jnp.isnan(decision), jnp.nan, decision == keep(label, mask))
     selected, count = _rate(decision, groups, weight * everyone(label, mask))
     true_positive, positive = _rate(decision, groups, weight * positives(label, mask))
     false_positive, negative = _rate(decision, groups, weight * negatives(label, mask))
-    accuracy, labelled = _rate(right, groups, weight * mask)
-    return Rates(
+    accuracy, labelled = _rate(correct.astype(jnp.float32), groups, weight * mask)
+    return GroupRates(
         selected, true_positive, false_positive, accuracy, count, positive, negative, labelled
     )
 
 
-def of_attribute(rates: Rates, block: slice) -> Rates:
+def of_attribute(rates: GroupRates, block: slice) -> GroupRates:
     """The rates of one attribute's groups; ``block`` as in ``Spec.group_slice``."""
     return jax.tree.map(lambda rate_g: rate_g[block], rates)
 
@@ -80,9 +81,12 @@ def rate_difference(rate: Array, mass: Array) -> Array:
 
 
 def rate_ratio(rate: Array, mass: Array) -> Array:
-    """``min_g rate_g / max_g rate_g`` over groups with mass; NaN for fewer than two of them, and for 0/0."""
-    some = jnp.any(jnp.where(mass > 0, rate, 0.0) > 0)
-    return jnp.where(some & _measurable(rate, mass), ratio(rate, mass), jnp.nan)
+    """``min_g rate_g / max_g rate_g`` over groups with mass.
+
+    NaN for fewer than two such groups, and for 0/0.
+    """
+    positive = jnp.any(jnp.where(mass > 0, rate, 0.0) > 0)
+    return jnp.where(positive & _measurable(rate, mass), ratio(rate, mass), jnp.nan)
 
 
 def signed_gap(rate: Array) -> Array:
@@ -107,13 +111,12 @@ def attribute_correlation(value: Array, groups: Array, weight: Array) -> Array:
       weight: ``[N]``, 0 for padding and outside the rows looked at.
 
     Returns:
-      A scalar in [0, 1]; 0 where ``value`` is constant, as a gap between groups is; NaN where the attribute does not vary.
+      A scalar in [0, 1]; 0 where ``value`` is constant, as a gap between groups is; NaN where the
+      attribute does not vary.
     """
     inside = weight * groups[:, 0] > 0
-    low, high = (
-        jnp.min(jnp.where(inside, groups[:, 1], jnp.inf)),
-        jnp.max(jnp.where(inside, groups[:, 1], -jnp.inf)),
-    )
+    low = jnp.min(jnp.where(inside, groups[:, 1], jnp.inf))
+    high = jnp.max(jnp.where(inside, groups[:, 1], -jnp.inf))
     return jnp.where(low < high, pearson(value, groups, weight), jnp.nan)
 
 
@@ -122,32 +125,41 @@ def _measurable(rate: Array, mass: Array) -> Array:
     return (jnp.sum(mass > 0) >= 2) & ~broken
 
 
-def demographic_parity_difference(rates: Rates) -> Array:
-    """Largest difference of selection rates between groups (Feldman et al., KDD 2015; fairlearn's name)."""
+def demographic_parity_difference(rates: GroupRates) -> Array:
+    """Largest difference of selection rates between groups.
+
+    Source: Feldman et al., KDD 2015; the name is fairlearn's.
+    """
     return rate_difference(rates.selection_rate, rates.count)
 
 
-def demographic_parity_ratio(rates: Rates) -> Array:
+def demographic_parity_ratio(rates: GroupRates) -> Array:
     """Smallest over largest selection rate."""
     return rate_ratio(rates.selection_rate, rates.count)
 
 
-def true_positive_rate_difference(rates: Rates) -> Array:
-    """Largest difference of true positive rates between groups (Hardt, Price, Srebro, NeurIPS 2016)."""
+def true_positive_rate_difference(rates: GroupRates) -> Array:
+    """Largest difference of true positive rates between groups.
+
+    Source: Hardt, Price, Srebro, NeurIPS 2016.
+    """
     return rate_difference(rates.true_positive_rate, rates.positives)
 
 
-def true_positive_rate_ratio(rates: Rates) -> Array:
+def true_positive_rate_ratio(rates: GroupRates) -> Array:
     """Smallest over largest true positive rate."""
     return rate_ratio(rates.true_positive_rate, rates.positives)
 
 
-def false_positive_rate_difference(rates: Rates) -> Array:
-    """Largest difference of false positive rates between groups: the gap of Wang et al. (KDD 2021)."""
+def false_positive_rate_difference(rates: GroupRates) -> Array:
+    """Largest difference of false positive rates between groups.
+
+    Source: this is the gap of Wang et al., KDD 2021.
+    """
     return rate_difference(rates.false_positive_rate, rates.negatives)
 
 
-def false_positive_rate_ratio(rates: Rates) -> Array:
+def false_positive_rate_ratio(rates: GroupRates) -> Array:
     """Smallest over largest false positive rate."""
     return rate_ratio(rates.false_positive_rate, rates.negatives)
 
@@ -156,11 +168,11 @@ equal_opportunity_difference = true_positive_rate_difference
 equal_opportunity_ratio = true_positive_rate_ratio
 
 
-def equalized_odds_difference(rates: Rates) -> Array:
+def equalized_odds_difference(rates: GroupRates) -> Array:
     """The larger of the differences of true and false positive rates; NaN when either is."""
     return jnp.maximum(true_positive_rate_difference(rates), false_positive_rate_difference(rates))
 
 
-def equalized_odds_ratio(rates: Rates) -> Array:
+def equalized_odds_ratio(rates: GroupRates) -> Array:
     """The smaller of the ratios of true and false positive rates; NaN when either is."""
     return jnp.minimum(true_positive_rate_ratio(rates), false_positive_rate_ratio(rates))

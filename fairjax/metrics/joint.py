@@ -1,7 +1,8 @@
-"""How much all scores of a row together tell about its group, beyond each score alone: distances between joint laws.
+"""Distances between the groups' joint distributions of all scores of a row.
 
-Both distances add up squares over tasks: divide scores by one fixed deviation per task first, the same before and after a
-repair, unless they share a unit. Rows of weight 0 and rows without a group do not count.
+They see what all scores together tell about the group, beyond each score alone. Both distances add
+up squares over tasks: unless scores share a unit, divide them first by one fixed deviation per
+task, the same before and after a repair. Rows of weight 0 and rows without a group do not count.
 """
 
 from __future__ import annotations
@@ -20,20 +21,20 @@ Distance = Callable[[Array, Array, Array], Array]  # scores[N, T], groups[N, G],
 
 
 class PermutationTest(NamedTuple):
-    """A distance beside what it would be if groups were drawn by lot."""
+    """A distance between groups, and the same distance between random groups."""
 
     value: Array
     floor: Array  # mean over draws
-    p_value: Array  # share of draws, the data counted as one, that reach the value
+    p_value: Array  # share of draws that reach the value; the data count as one draw
 
 
 def sliced_wasserstein(key: Array, directions: int = 128) -> Distance:
-    """Sliced ``W_2^2`` of the two groups that are furthest apart, see :func:`fairjax.notions.sliced`."""
+    """Sliced ``W_2^2`` of the two most distant groups; see :func:`fairjax.notions.sliced`."""
     return sliced(key, directions, largest)
 
 
 def sinkhorn_divergence(epsilon: float = 0.05, iterations: int = 500) -> Distance:
-    """Sinkhorn divergence of the two groups that are furthest apart, see :func:`fairjax.notions.sinkhorn`.
+    """Sinkhorn divergence of the two most distant groups; see :func:`fairjax.notions.sinkhorn`.
 
     Time grows with ``N^2``: take a few thousand rows at most.
     """
@@ -49,7 +50,7 @@ def group_correlations(scores: Array, groups: Array, weight: Array) -> Array:
       weight: ``[N]``.
 
     Returns:
-      ``[G, T, T]``; NaN for an absent group and beside a task that does not vary in it.
+      ``[G, T, T]``; NaN for an absent group, and for a task that does not vary in the group.
     """
     scores = keep(scores, weight[:, None])
 
@@ -65,7 +66,9 @@ def group_correlations(scores: Array, groups: Array, weight: Array) -> Array:
 def permutation_test(
     key: Array, distance: Distance, scores: Array, groups: Array, weight: Array, draws: int = 20
 ) -> PermutationTest:
-    """A distance between groups, and the same with groups dealt out again at random: what samples of this size show anyway.
+    """A distance between groups, and the same after random permutations of the rows' groups.
+
+    The permutations show what distance samples of this size have by chance.
 
     Args:
       key: for the draws.
@@ -73,20 +76,23 @@ def permutation_test(
       scores: ``[N, T]``.
       groups: membership ``[N, G]``.
       weight: ``[N]``; weights stay with their rows.
-      draws: how often groups are dealt out.
+      draws: number of permutations.
 
     Returns:
       :class:`PermutationTest`: the smallest possible ``p_value`` is ``1 / (draws + 1)``.
     """
-    drawn = jax.lax.map(
-        lambda k: distance(scores, _dealt(k, groups, weight), weight), jax.random.split(key, draws)
-    )
+
+    def permuted_distance(key):
+        return distance(scores, _permuted(key, groups, weight), weight)
+
+    chance = jax.lax.map(permuted_distance, jax.random.split(key, draws))
     value = distance(scores, groups, weight)
-    return PermutationTest(value, jnp.mean(drawn), (1 + jnp.sum(drawn >= value)) / (draws + 1))
+    p_value = (1 + jnp.sum(chance >= value)) / (draws + 1)
+    return PermutationTest(value, jnp.mean(chance), p_value)
 
 
-def _dealt(key: Array, groups: Array, weight: Array) -> Array:
-    """Groups in another order among the rows that count; nobody else's change."""
+def _permuted(key: Array, groups: Array, weight: Array) -> Array:
+    """Groups in a random order among the rows that count; other rows keep their group."""
     counts = (weight > 0) & jnp.any(groups > 0, axis=1)
     shuffled = jnp.argsort(jnp.where(counts, jax.random.uniform(key, weight.shape), 2.0))
     return jnp.where(counts[:, None], groups[shuffled[jnp.cumsum(counts) - 1]], groups)

@@ -1,6 +1,6 @@
-"""Scores in ascending order, once: what the threshold and the area under the curve both need.
+"""Rows in ascending order of their scores: one sort for the threshold and the area under the curve.
 
-In: scores, labels and weights ``[N]``. Out: a :class:`Ranked`, from which both follow by cumulative sums.
+In: scores, labels and weights ``[N]``. Out: a :class:`Ranked`; cumulative sums give both from it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def rank(score: Array, label: Array, weight: Array) -> Ranked:
 
 def threshold_at_rate(ranked: Ranked, rate: Array) -> Array:
     """The threshold of :func:`fairjax.metrics.base_rate_threshold`, from ranked rows."""
-    weight_n, reach_n = ranked.weight, jnp.cumsum(ranked.weight)
+    weight_n = ranked.weight
+    reach_n = jnp.cumsum(ranked.weight)
     total = reach_n[-1]
     # (1 - rate) total carries float32 rounding; a sum of weights that close to it counts as reached
     reached_n = (weight_n > 0) & (reach_n <= (1.0 - rate) * total + total * 2.0**-23)
@@ -47,7 +48,10 @@ def threshold_at_rate(ranked: Ranked, rate: Array) -> Array:
 
 
 def area_under_curve(ranked: Ranked) -> Array:
-    """The value of :func:`fairjax.metrics.auc`, from ranked rows, by the trapezoid rule over distinct scores."""
+    """The value of :func:`fairjax.metrics.auc`, from ranked rows.
+
+    The trapezoid rule over distinct scores.
+    """
     both_2n = jnp.stack([ranked.positive, ranked.weight - ranked.positive])
     total_2 = jnp.sum(both_2n, axis=1, keepdims=True)
     share_2n = divide(jnp.cumsum(both_2n, axis=1), total_2)
@@ -55,7 +59,8 @@ def area_under_curve(ranked: Ranked) -> Array:
     # shares never fall, so the running maximum over ends of ties is the share at the latest end
     ends_2n = jax.lax.cummax(jnp.where(last_n[None, :], share_2n, 0.0), axis=1)
     before_2n = jnp.pad(ends_2n[:, :-1], ((0, 0), (1, 0)))
-    step_n, height_n = share_2n[0] - before_2n[0], 0.5 * (share_2n[1] + before_2n[1])
+    step_n = share_2n[0] - before_2n[0]
+    height_n = 0.5 * (share_2n[1] + before_2n[1])
     area = jnp.sum(jnp.where(last_n, step_n * height_n, 0.0))
     return jnp.where(jnp.all(total_2 > 0) & ~_broken(ranked), area, jnp.nan)
 

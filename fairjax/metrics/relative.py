@@ -1,6 +1,7 @@
 """Metrics relative to single-task models: ARE, ARFG, and how far their denominators can be trusted.
 
-In: numpy arrays of runs with tasks last. Gaps may be signed: the absolute value is taken per run, before any mean.
+In: numpy arrays of runs with tasks last. Gaps may be signed: the absolute value is taken per run,
+before any mean.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ def are(errors: np.ndarray, single_task_errors: np.ndarray) -> np.ndarray:
 
     Args:
       errors: ``[..., T]``.
-      single_task_errors: ``[T]``, mean over many runs of the same architecture without the other heads.
+      single_task_errors: ``[T]``, mean over many runs of the same architecture without the other
+        heads.
 
     Returns:
-      ``[...]``; 1 is as good as single-task models, smaller is better. Infinite or NaN where a denominator is 0.
+      ``[...]``; 1 is as good as single-task models, smaller is better. Infinite or NaN where a
+      denominator is 0.
 
     Source: Wang et al., KDD 2021, equation 5.
     """
@@ -27,7 +30,10 @@ def are(errors: np.ndarray, single_task_errors: np.ndarray) -> np.ndarray:
 
 
 def arfg(gaps: np.ndarray, single_task_gaps: np.ndarray) -> np.ndarray:
-    """Average relative fairness gap, ``(1/T) sum_t |gap_t| / |single_task_gap_t|``; otherwise as :func:`are`."""
+    """Average relative fairness gap, ``(1/T) sum_t |gap_t| / |single_task_gap_t|``.
+
+    Arguments and result are those of :func:`are`.
+    """
     return are(np.abs(gaps), np.abs(single_task_gaps))
 
 
@@ -41,22 +47,26 @@ class Denominator(NamedTuple):
 
     @property
     def noisy(self) -> np.ndarray:
-        """``[T]``, true where the denominator is known to no better than a tenth: its ratios need intervals."""
-        # written so that NaN (one run only, or a diverged run) counts as noisy
+        """``[T]``, true where the relative error is above a tenth: such ratios need intervals."""
+        # in this form NaN (one run only, or a diverged run) counts as noisy
         return ~(self.relative_error <= 0.1)
 
 
 def denominator(runs: np.ndarray) -> Denominator:
     """Mean and spread of single-task errors or gaps ``[S, T]`` over seeds (absolute values first).
 
-    ``relative_error = deviation / (sqrt(S) mean)`` is, to first order, the relative error of the task's ratio.
+    ``relative_error = deviation / (sqrt(S) mean)`` is, to first order, the relative error of the
+    task's ratio.
     """
     values = np.abs(np.asarray(runs, float))
     count = len(values)
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = values.mean(axis=0)
-        deviation = values.std(axis=0, ddof=1) if count > 1 else np.full(values.shape[1:], np.nan)
-        return Denominator(mean, deviation, deviation / np.sqrt(count) / mean, count)
+        deviation = np.full(values.shape[1:], np.nan)
+        if count > 1:
+            deviation = values.std(axis=0, ddof=1)
+        relative_error = deviation / np.sqrt(count) / mean
+    return Denominator(mean, deviation, relative_error, count)
 
 
 def relative_interval(
@@ -76,13 +86,13 @@ def relative_interval(
       level: coverage.
 
     Returns:
-      ``low[...]``, ``high[...]``: the part of the uncertainty that comes from the denominators alone.
+      ``low[...]``, ``high[...]``: the part of the uncertainty that comes from the denominators
+      alone.
     """
     runs = np.abs(np.asarray(runs, float))
     index = rng.integers(len(runs), size=(draws, len(runs)))
-    drawn = np.stack(
-        [are(np.abs(values), denominators) for denominators in runs[index].mean(axis=1)]
-    )
+    denominators = runs[index].mean(axis=1)
+    ratios = np.stack([are(np.abs(values), single) for single in denominators])
     tail = (1.0 - level) / 2.0
-    low, high = np.quantile(drawn, [tail, 1.0 - tail], axis=0)
+    low, high = np.quantile(ratios, [tail, 1.0 - tail], axis=0)
     return low, high

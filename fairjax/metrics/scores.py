@@ -1,6 +1,6 @@
 """How good predictions are, one number per task: error, area under the curve, squared error.
 
-A mean over no rows is NaN here: a task nobody could check has no error, not a perfect one.
+A mean over no rows is NaN here: a task without labelled rows has no error, not the error 0.
 """
 
 from __future__ import annotations
@@ -33,40 +33,47 @@ def error(decision: Array, label: Array, weight: Array) -> Array:
 
 
 def choose(scores: Array) -> Array:
-    """Index of the largest of the class scores ``[N, C]``, the first one in a tie; NaN where a score is NaN."""
+    """Index of the largest of the class scores ``[N, C]``.
+
+    The first index in a tie; NaN where a score of the row is NaN.
+    """
     unknown = jnp.any(jnp.isnan(scores), axis=-1)
     return jnp.where(unknown, jnp.nan, jnp.argmax(scores, axis=-1).astype(jnp.float32))
 
 
 def chosen(scores: Array) -> Array:
-    """:func:`choose` as columns ``[N, C]``: 1 for the chosen class; a row of NaN where a score is NaN."""
+    """:func:`choose` as one-hot columns ``[N, C]``; a row of NaN where a score is NaN."""
     choice = choose(scores)[:, None]
-    return jnp.where(
-        jnp.isnan(choice), jnp.nan, choice == jnp.arange(scores.shape[1])[None]
-    ).astype(jnp.float32)
+    one_hot = choice == jnp.arange(scores.shape[1])[None]
+    return jnp.where(jnp.isnan(choice), jnp.nan, one_hot).astype(jnp.float32)
 
 
 def multiclass_error(scores: Array, label: Array, weight: Array) -> Array:
-    """Share of rows whose largest score is not at the label; arguments as in :func:`error`, scores ``[N, C]``."""
+    """Share of rows whose largest score ``[N, C]`` is not at the label.
+
+    Label and weight as in :func:`error`.
+    """
     return error(choose(scores), label, weight)
 
 
 def macro_f1(outcome: Array, label: Array, weight: Array) -> Array:
-    """Mean over K classes of ``2 sum w o_k y_k / sum w (o_k + y_k)``; a class that neither occurs nor is chosen has 0.
+    """Mean over K classes of ``2 sum w o_k y_k / sum w (o_k + y_k)``.
+
+    A class that neither occurs nor is chosen has 0.
 
     Args:
       outcome: decisions ``[N, K]`` one-hot, NaN gives NaN.
       label: ``[N, K]`` one-hot, anything where the weight is 0.
       weight: ``[N]``.
     """
-    some = weight[:, None]
-    return jnp.mean(
-        divide(2 * weighted_sum(outcome * label, some), weighted_sum(outcome + label, some))
-    )
+    weight = weight[:, None]
+    agreement_k = 2 * weighted_sum(outcome * label, weight)
+    total_k = weighted_sum(outcome + label, weight)
+    return jnp.mean(divide(agreement_k, total_k))
 
 
 def auc(score: Array, label: Array, weight: Array) -> Array:
-    """Area under the ROC curve: ``P(s_i > s_j) + P(s_i = s_j) / 2`` for a positive i and a negative j.
+    """Area under the ROC curve: ``P(s_i > s_j) + P(s_i = s_j) / 2``, i positive and j negative.
 
     Args:
       score: ``[N]``, NaN gives NaN.

@@ -1,4 +1,4 @@
-"""From scores to decisions: a fixed threshold, or the one at which the training base rate is selected.
+"""From scores to decisions: a fixed threshold, or one that selects the training base rate.
 
 Scores are logits; a decision is 1 where ``score >= threshold``, ties with the threshold included.
 """
@@ -29,11 +29,12 @@ def fixed(probability: float = 0.5) -> float:
 def base_rate_threshold(score: Array, weight: Array, rate: Array) -> Array:
     """The score above which about a share ``rate`` of the weight lies.
 
-    ``threshold = max { s_i : sum of w_j over rows up to i in ascending order <= (1 - rate) sum w }``, or the lowest
-    score if there is none. With weights of 0 and 1 this is the score at ascending position
-    ``max(0, int((1 - rate) n) - 1)`` of the n weighted rows, the rule behind the published tables. It selects the
-    rows with ``score >= threshold``: about one more than ``rate n``, and all that tie with the threshold; a constant
-    score therefore selects everyone. Where ``(1 - rate) n`` is within ``n 2^-23`` below an integer it is that integer.
+    ``threshold = max { s_i : sum of w_j over rows up to i in ascending order <= (1 - rate) sum w
+    }``, or the lowest score if there is none. With weights of 0 and 1 this is the score at
+    ascending position ``max(0, int((1 - rate) n) - 1)`` of the n weighted rows, the rule behind the
+    published tables. It selects the rows with ``score >= threshold``: about one more than ``rate
+    n``, and all rows at the threshold; a constant score therefore selects everyone. Where ``(1 -
+    rate) n`` is within ``n 2^-23`` below an integer it is that integer.
 
     Args:
       score: ``[N]``, NaN allowed where the weight is 0.
@@ -43,8 +44,8 @@ def base_rate_threshold(score: Array, weight: Array, rate: Array) -> Array:
     Returns:
       A scalar; NaN without weight, or when a weighted score is NaN.
 
-    Source: code released with Wang, Wang, Beutel, Prost, Chen, Chi, "Understanding and Improving Fairness-Accuracy
-    Trade-offs in Multi-Task Learning", KDD 2021; weights are our addition.
+    Source: code released with Wang, Wang, Beutel, Prost, Chen, Chi, "Understanding and Improving
+    Fairness-Accuracy Trade-offs in Multi-Task Learning", KDD 2021; weights are our addition.
     """
     return threshold_at_rate(rank(score, jnp.zeros_like(weight), weight), jnp.asarray(rate))
 
@@ -56,7 +57,7 @@ def decide(score: Array, threshold: Array) -> Array:
 
 
 def constant_output(decision: Array, weight: Array) -> Array:
-    """1 where every weighted row gets the same value: such a run has gap 0 for want of any decision.
+    """1 if every weighted row gets the same value: such a run has gap 0 because it decides nothing.
 
     Args:
       decision: ``[N]`` decisions, class indices or predictions.

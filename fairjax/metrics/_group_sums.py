@@ -1,0 +1,210 @@
+"""Statistics of groups as ratios of sums over rows: one matrix product gives all of them.
+
+The product runs over all groups and a few resamples at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fairjax.core.masked import keep
+from fairjax.core.types import Array, Dataset, Spec, Task
+from fairjax.losses import against_rest, probabilities
+from fairjax.metrics._group_areas import ScoreColumn
+from fairjax.metrics.scores import chosen
+from fairjax.notions import everyone, known, negatives, positives, statistics
+
+BINS = 10  # of the calibration error, of equal width
+
+
+class Measured(NamedTuple):
+    """A statistic, the rows that it is measured on, and its input."""
+
+    statistic: statistics.Statistic
+    rows: Callable[[Array, Array], Array]  # a condition of fairjax.notions
+    on_probabilities: bool  # else on decisions
+
+
+OF_CLASSES = {
+    "selection_rate": Measured(statistics.selection_rate, everyone, False),
+    "true_positive_rate": Measured(statistics.selection_rate, positives, False),
+    "false_positive_rate": Measured(statistics.selection_rate, negatives, False),
+    "precision": Measured(statistics.precision, known, False),
+    "false_omission_rate": Measured(statistics.false_omission_rate, known, False),
+    "accuracy": Measured(statistics.accuracy, known, False),
+    "f_score": Measured(statistics.f_score, known, False),
+    "treatment": Measured(statistics.treatment, known, False),
+    "mean_probability": Measured(statistics.selection_rate, everyone, True),
+    "calibration_in_the_large": Measured(statistics.calibration_in_the_large, known, True),
+    "log_loss": Measured(statistics.log_loss, known, True),
+}
+OF_NUMBERS = {
+    "mean_prediction": Measured(statistics.mean_prediction, everyone, True),
+    "mean_residual": Measured(statistics.mean_residual, known, True),
+    "mean_absolute_error": Measured(statistics.absolute_loss, known, True),
+    "mean_squared_error": Measured(statistics.squared_loss, known, True),
+}
+# tasks of classes also have these two, after the others
+CALIBRATION = "calibration_error"
+AREA = "auc"
+
+
+class Part(NamedTuple):
+    """A statistic of a task or of one class of it, and the columns of its sums."""
+
+    task: str
+    statistic: str
+    above: tuple[int, ...]  # absolute values of several sums are added; () for an area
+    below: int
+    count: int  # weight of its rows
+
+
+class Columns:
+    """Collects columns ``[N]`` whose sums over rows are wanted."""
+
+    def __init__(self):
+        self.columns: list[Array] = []
+
+    def add(self, column: Array) -> int:
+        """Keep a column; return its position."""
+        self.columns.append(column)
+        return len(self.columns) - 1
+
+    def stacked(self) -> Array:
+        """``[N, M]``."""
+        return jnp.stack(self.columns, axis=1)
+
+
+class _Output(NamedTuple):
+    """One task of numbers, or one class or label against the rest; all ``[N]``."""
+
+    name: str
+    prob: Array
+    decision: Array
+    label: Array
+    mask: Array
+    weight: Array
+
+
+def group_statistics(
+    spec: Spec,
+    scores: np.ndarray,
+    data: Dataset,
+    thresholds: Sequence[float | None] | None,
+) -> tuple[list[Part], Array, list[ScoreColumn]]:
+    """Statistics of all tasks, the columns ``[N, M]`` of their sums, and the columns of areas."""
+    parts: list[Part] = []
+    columns = Columns()
+    ordered: list[ScoreColumn] = []
+    scores = jnp.where(jnp.asarray(data.weight)[:, None] > 0, scores, 0.0)
+    task_probs = probabilities(spec, scores)
+    for t, task in enumerate(spec.tasks):
+        task_scores = scores[:, spec.score_slice(t)]
+        threshold = None if thresholds is None else thresholds[t]
+        outputs = _outputs(spec, t, task_probs[t], task_scores, data, threshold)
+        for u, output in enumerate(outputs):
+            if task.kind == "regression":
+                parts += _ratios(output, OF_NUMBERS, columns)
+                continue
+            parts += _ratios(output, OF_CLASSES, columns)
+            weight = output.weight * output.mask
+            prob = keep(output.prob, weight)
+            label = keep(output.label, weight)
+            parts += _calibration_and_area(output.name, prob, label, weight, columns)
+            # scores of two rows of a multiclass task are not comparable, their probabilities are
+            score = prob if task.kind == "multiclass" else task_scores[:, u]
+            ordered.append(ScoreColumn(np.asarray(score), np.asarray(label), np.asarray(weight)))
+    return parts, columns.stacked(), ordered
+
+
+def _outputs(
+    spec: Spec, t: int, prob: Array, scores: Array, data: Dataset, threshold: float | None
+) -> list[_Output]:
+    task = spec.tasks[t]
+    label, mask = against_rest(spec, t, data.labels, data.label_mask)
+    decision = _decide(task, scores, threshold)
+    if task.kind == "regression":
+        prob = task.in_units(prob)
+        label = task.in_units(label)
+    width = prob.shape[1]
+    names = [task.name] if width == 1 else [f"{task.name}={level}" for level in task.levels]
+    return [
+        _Output(names[u], prob[:, u], decision[:, u], label[:, u], mask[:, u], data.weight)
+        for u in range(width)
+    ]
+
+
+def _decide(task: Task, scores: Array, threshold: float | None) -> Array:
+    if task.kind == "multiclass":
+        return chosen(scores)
+    return (scores >= (0.0 if threshold is None else threshold)).astype(jnp.float32)
+
+
+def _ratios(output: _Output, table: dict[str, Measured], columns: Columns) -> list[Part]:
+    """The table's statistics of one output. Rows of a condition are one column for all of them."""
+    counts = {}
+    parts = []
+    for name, (statistic, rows, on_probabilities) in table.items():
+        weight = output.weight * rows(keep(output.label, output.mask), output.mask)
+        value = keep(output.prob if on_probabilities else output.decision, weight)
+        label = keep(output.label, weight) if statistic.labelled else jnp.zeros_like(value)
+        if rows not in counts:
+            counts[rows] = columns.add(weight)
+        below = counts[rows]
+        if statistic.below is not statistics.one:
+            below = columns.add(weight * statistic.below(value, label))
+        above = columns.add(weight * statistic.above(value, label))
+        parts.append(Part(output.name, name, (above,), below, counts[rows]))
+    return parts
+
+
+def _calibration_and_area(
+    name: str, prob: Array, label: Array, weight: Array, columns: Columns
+) -> list[Part]:
+    count = columns.add(weight)
+    residual_nb = statistics.in_bins(prob, BINS) * (weight * (prob - label))[:, None]
+    above = tuple(columns.add(residual) for residual in residual_nb.T)
+    calibration = Part(name, CALIBRATION, above, count, count)
+    area = Part(name, AREA, (), count, count)
+    return [calibration, area]
+
+
+@jax.jit
+def sums(counts: Array, member: Array, columns: Array) -> Array:
+    """Sums ``[b, G, M]`` of every column in every group and resample.
+
+    Args:
+      counts: ``[b, N]``, how often a resample draws each row.
+      member: ``[N, G]``.
+      columns: ``[N, M]``.
+    """
+    draws, rows = counts.shape
+    weights = (counts.T[:, :, None] * member[:, None, :]).reshape(rows, -1)
+    product = jnp.matmul(weights.T, columns, precision=jax.lax.Precision.HIGHEST)
+    return product.reshape(draws, member.shape[1], -1)
+
+
+def ratios(
+    sums_bgm: np.ndarray, area_bgu: np.ndarray, parts: list[Part]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Values of all statistics and the weight of their rows, both ``[b, G, S]``.
+
+    A value without a denominator is NaN.
+    """
+    above = np.stack([_numerator(sums_bgm, part) for part in parts], axis=-1)
+    below = sums_bgm[..., [part.below for part in parts]]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = np.where(below > 0, above / below, np.nan)
+    value[..., [part.statistic == AREA for part in parts]] = area_bgu
+    return value, sums_bgm[..., [part.count for part in parts]]
+
+
+def _numerator(sums_bgm: np.ndarray, part: Part) -> np.ndarray:
+    if len(part.above) == 1:
+        return sums_bgm[..., part.above[0]]
+    return np.abs(sums_bgm[..., list(part.above)]).sum(axis=-1)
