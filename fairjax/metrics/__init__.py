@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fairjax.core.keys import Metric
 from fairjax.metrics._bootstrap import Interval, bootstrap, interval_over_seeds
-from fairjax.metrics._evaluate import base_rates, evaluate, gap_metric
+from fairjax.metrics._evaluate import base_rates, evaluate
 from fairjax.metrics.differential import evaluate_differential
 from fairjax.metrics.disaggregated import GroupTable, group_table
 from fairjax.metrics.distribution import Unfairness, unfairness
