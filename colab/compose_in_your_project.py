@@ -285,7 +285,7 @@ traced = []
 def sweep(cs, rates):
     def run(c, rate):
         traced.append("once")
-        return train(chain_of(fairjax.cagrad(rows=2, c=c), rate), start)[0]
+        return train(chain_of(fairjax.gradients.cagrad(rows=2, c=c), rate), start)[0]
 
     return jax.vmap(lambda c: jax.vmap(lambda rate: run(c, rate))(rates))(cs)
 
@@ -300,7 +300,7 @@ print(f"{losses[..., 0].size} trainings, traced {len(traced)} time")
 
 # %%
 flat = losses.reshape(-1, 2)
-front = flat[fairjax.nondominated(flat)]
+front = flat[fairjax.metrics.frontier.nondominated(flat)]
 front = front[np.argsort(front[:, 0])]
 fig, ax = plt.subplots(figsize=(5.6, 3.8), layout="constrained")
 for k, marker in enumerate("os^D"):
@@ -333,7 +333,7 @@ def watched(state):
     return {"cosines": seen.cosines, "weights": link.weights}
 
 
-tx = optax.chain(fairjax.observe(2, per="leaf"), chain_of(fairjax.pcgrad(rows=2), 1e-2))
+tx = optax.chain(fairjax.gradients.observe(2, per="leaf"), chain_of(fairjax.pcgrad(rows=2), 1e-2))
 _, kept = jax.jit(lambda p: train(fairjax.validated(tx, rows=2), p, watched))(start)
 layers = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(start)]
 for layer, share in zip(layers, conflict_shares(kept["cosines"])[:, 0, 1], strict=True):
@@ -406,7 +406,7 @@ told(lambda: tx.update(plain, tx.init(start), start))
 
 # %%
 values, rows = fairjax.value_and_rows(lambda p: errors(forward(p, x), y))(start)
-three, dwa = fairjax.pcgrad(rows=3), fairjax.dwa(rows=2, every=10)
+three, dwa = fairjax.pcgrad(rows=3), fairjax.gradients.dwa(rows=2, every=10)
 told(lambda: three.update(rows, three.init(start), start))
 told(lambda: dwa.update(rows, dwa.init(start), start))
 
@@ -429,6 +429,6 @@ print(
 #
 # Put any other link where `pcgrad` stood: `gradvac`, `mgda`, `cagrad`, `imtl_g`, `nash_mtl`, `aligned_mtl`, `upgrad`,
 # `dualproj`, `conflict_free`, `graddrop`, `dwa`, `uncertainty`, `gradnorm`, `imtl_l`. A rule of your own becomes a link by
-# `fairjax.link`, and `fairjax.wrap_chain` puts `optax.MultiSteps` or `apply_if_finite` around a whole chain. Fairness
-# losses make rows like any other: `pcgrad(rows=2 * T, against=fairjax.accuracy_first(T))` lets them give way to
+# `fairjax.gradients.link`, and `fairjax.gradients.wrap_chain` puts `optax.MultiSteps` or `apply_if_finite` around a whole chain. Fairness
+# losses make rows like any other: `pcgrad(rows=2 * T, against=fairjax.gradients.accuracy_first(T))` lets them give way to
 # accuracy.

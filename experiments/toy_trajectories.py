@@ -80,7 +80,7 @@ def chain(method: str, learning_rate: float) -> optax.GradientTransformationExtr
     """The optimizer of a method: its link, then Adam. FAMO owns Adam, DWA's period is one step."""
     adam = optax.adam(learning_rate)
     if method == "famo":
-        return fairjax.famo(2, adam)
+        return fairjax.gradients.famo(2, adam)
     how = {"every": 1} if method == "dwa" else {}
     return optax.chain(getattr(fairjax, method)(2, **how), adam)
 

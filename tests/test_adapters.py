@@ -87,7 +87,7 @@ def test_a_model_is_its_modules(name):
 
     z = np.tanh(affine(np.asarray(X, float), "trunk"))
     expected = np.concatenate([affine(z, "heads", side) for side in ("left", "right")], axis=1)
-    np.testing.assert_allclose(fairjax.scores(model, params, X), expected, atol=1e-5)
+    np.testing.assert_allclose(fairjax.models.scores(model, params, X), expected, atol=1e-5)
     other = model.init(jax.random.key(2))
     assert not np.array_equal(by_name(params, "trunk", kernel), by_name(other, "trunk", kernel))
 

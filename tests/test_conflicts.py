@@ -51,7 +51,7 @@ def test_shares_of_a_link_that_watches_leaf_by_leaf():
         "left": jnp.asarray([[1.0], [0.0]]),
         "right": jnp.asarray([[0.0], [2.0]]),
     }
-    tx = optax.chain(fairjax.observe(2), fairjax.pcgrad(rows=2))
+    tx = optax.chain(fairjax.gradients.observe(2), fairjax.pcgrad(rows=2))
 
     def step(state, sign):
         turned = {**rows, "shared": rows["shared"] * jnp.stack([jnp.ones(()), sign])[:, None]}

@@ -144,7 +144,9 @@ def _column_of_groups(table: RawTable, name: str, known: Sequence) -> list:
     return [level_of.get(cell, cell) if cell else None for cell in table.text(name).tolist()]
 
 
-def column_of_weights(table: RawTable, name: str | None, required: bool = True) -> np.ndarray | None:
+def column_of_weights(
+    table: RawTable, name: str | None, required: bool = True
+) -> np.ndarray | None:
     """Weights ``[N]`` of a table's rows; None without a name or an optional column."""
     if name is None or (name not in table and not required):
         return None

@@ -2,7 +2,15 @@
 
 from fairjax.study.config import PAPER, NamedStudy, StudyConfig, named_study
 from fairjax.study.evaluation import evaluator, repair_scores
-from fairjax.study.explain import Point, conflicts_of, groups_of, load_point, member_of, point_of
+from fairjax.study.explain import (
+    Point,
+    conflicts_of,
+    groups_of,
+    load_point,
+    member_of,
+    point_of,
+    train_run,
+)
 from fairjax.study.run import REFERENCE, Results, Study, from_names, make_study, run_study
 from fairjax.study.saved import (
     SavedModel,
@@ -40,4 +48,5 @@ __all__ = [
     "run_study",
     "thresholds_of",
     "train_one",
+    "train_run",
 ]

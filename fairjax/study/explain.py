@@ -16,8 +16,8 @@ from fairjax.data import Prepared, reload
 from fairjax.gradients import link_states, observe
 from fairjax.metrics import GroupTable, group_table
 from fairjax.study.config import NamedStudy
-from fairjax.study.run import Study, from_names
-from fairjax.study.saved import thresholds_of
+from fairjax.study.run import Results, Study, from_names
+from fairjax.study.saved import SavedModel, thresholds_of, train_one
 from fairjax.study.table import repaired_name
 from fairjax.training import keys, make_train
 
@@ -50,6 +50,35 @@ def point_of(study: Study, table: Table, run: int) -> Point:
     raise DataError(f"run {run}: the study has no method {name!r}")
 
 
+def train_run(
+    data: Prepared, results: Results, run: int
+) -> tuple[SavedModel, dict[str, np.ndarray]]:
+    """Train a run of a study again, to keep it.
+
+    Args:
+      data: the data of the study.
+      results: of :func:`fairjax.study.run_study`.
+      run: a row of its table.
+
+    Returns:
+      The model, and its scores ``[N, C]`` of the validation and test rows.
+
+    Raises:
+      DataError: the run is a single-task reference, which is one network per task.
+    """
+    refuse_reference(results.info, results.table, run)
+    point = point_of(results.study, results.table, run)
+    return train_one(data, results.study, point.method, point.hparams, point.seed, point.repair)
+
+
+def refuse_reference(info: dict, table: Table, run: int) -> None:
+    """Refuse a run that is a single-task reference."""
+    if str(table["method"][run]) in info["reference_methods"]:
+        raise DataError(
+            f"run {run} is a single-task reference, one network per task. Choose a run of another method."
+        )
+
+
 def load_point(folder: Path, run: int | None) -> tuple[Prepared, Study, Point]:
     """Data, study and point of a run of a finished sweep on disk.
 
@@ -66,10 +95,7 @@ def load_point(folder: Path, run: int | None) -> tuple[Prepared, Study, Point]:
         raise DataError(
             f"--run: give a number from 0 to {table.rows - 1}, a row of {folder / 'table.csv'}."
         )
-    if str(table["method"][run]) in info["reference_methods"]:
-        raise DataError(
-            f"--run {run} is a single-task reference, one network per task. Choose a run of another method."
-        )
+    refuse_reference(info, table, run)
     data = reload(info["source"])
     study = from_names(data, NamedStudy.from_json(info["study"]))
     return data, study, point_of(study, table, run)

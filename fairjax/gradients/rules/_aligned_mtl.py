@@ -85,7 +85,7 @@ def aligned_mtl(
       >>> import numpy as np
       >>> rows = jnp.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
       >>> params = jnp.zeros(3)
-      >>> tx = fairjax.aligned_mtl(2)
+      >>> tx = fairjax.gradients.aligned_mtl(2)
       >>> update, state = tx.update(rows, tx.init(params), params)
       >>> print(np.asarray(update).round(3), np.asarray(state.weights).round(3))
       [0.213 0.967 0.967] [0.559 0.408]

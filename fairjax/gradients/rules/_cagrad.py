@@ -94,7 +94,7 @@ def cagrad(
       >>> import numpy as np
       >>> rows = jnp.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
       >>> params = jnp.zeros(3)
-      >>> tx = fairjax.cagrad(2, c=0.5, rescale=0)
+      >>> tx = fairjax.gradients.cagrad(2, c=0.5, rescale=0)
       >>> update, state = tx.update(rows, tx.init(params), params)
       >>> print(np.asarray(update).round(3), np.asarray(state.weights).round(3))
       [0.184 1.204 1.204] [0.704 0.5  ]

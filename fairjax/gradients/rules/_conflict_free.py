@@ -66,7 +66,7 @@ def conflict_free(
       >>> import numpy as np
       >>> rows = jnp.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
       >>> params = jnp.zeros(3)
-      >>> tx = fairjax.conflict_free(2)
+      >>> tx = fairjax.gradients.conflict_free(2)
       >>> update, state = tx.update(rows, tx.init(params), params)
       >>> print(np.asarray(update).round(3), np.asarray(state.weights).round(3))
       [0.159 2.071 2.071] [1.226 0.844]

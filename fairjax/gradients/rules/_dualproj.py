@@ -65,7 +65,7 @@ def dualproj(
       >>> import numpy as np
       >>> rows = jnp.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
       >>> params = jnp.zeros(3)
-      >>> tx = fairjax.dualproj(2)
+      >>> tx = fairjax.gradients.dualproj(2)
       >>> update, state = tx.update(rows, tx.init(params), params)
       >>> print(np.asarray(update).round(3), np.asarray(state.weights).round(3))
       [0.556 1.111 1.111] [0.611 0.5  ]

@@ -104,7 +104,7 @@ def dwa(
       >>> import numpy as np
       >>> rows = jnp.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
       >>> params = jnp.zeros(3)
-      >>> tx = fairjax.dwa(2, every=1)
+      >>> tx = fairjax.gradients.dwa(2, every=1)
       >>> state = tx.init(params)
       >>> for losses in ([4.0, 1.0], [2.0, 1.0], [1.0, 1.0]):
       ...     update, state = tx.update(rows, state, params, values=jnp.array(losses))

@@ -69,7 +69,7 @@ def famo(
       >>> def losses(params):
       ...     return jnp.stack([jnp.sum((params - 1.0) ** 2), jnp.sum((params + 2.0) ** 2)])
       >>> params = jnp.zeros(2)
-      >>> tx = fairjax.famo(2, optax.sgd(0.1))
+      >>> tx = fairjax.gradients.famo(2, optax.sgd(0.1))
       >>> values, rows = fairjax.value_and_rows(losses)(params)
       >>> update, state = tx.update(rows, tx.init(params), params, values=values, value_fn=losses)
       >>> print(np.asarray(update).round(3), np.asarray(state.link.weights).round(3))

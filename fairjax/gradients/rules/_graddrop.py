@@ -47,7 +47,7 @@ def graddrop(
       >>> import numpy as np
       >>> rows = jnp.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
       >>> params = jnp.zeros(3)
-      >>> tx = fairjax.graddrop(2)
+      >>> tx = fairjax.gradients.graddrop(2)
       >>> update, state = tx.update(rows, tx.init(params), params)
       >>> print(update)
       [6. 2. 2.]

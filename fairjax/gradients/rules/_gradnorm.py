@@ -104,7 +104,7 @@ def gradnorm(
       >>> import numpy as np
       >>> rows = jnp.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
       >>> params = jnp.zeros(3)
-      >>> tx = fairjax.gradnorm(2)
+      >>> tx = fairjax.gradients.gradnorm(2)
       >>> state = tx.init(params)
       >>> for losses in ([4.0, 1.0], [2.0, 1.0], [1.0, 1.0]):
       ...     update, state = tx.update(rows, state, params, values=jnp.array(losses))

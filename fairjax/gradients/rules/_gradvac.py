@@ -87,7 +87,7 @@ def gradvac(
       >>> import numpy as np
       >>> rows = jnp.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
       >>> params = jnp.zeros(3)
-      >>> tx = fairjax.gradvac(2, beta=0.5)
+      >>> tx = fairjax.gradients.gradvac(2, beta=0.5)
       >>> update, state = tx.update(rows, tx.init(params), params)
       >>> print(np.asarray(update).round(3), np.asarray(state.memory[0]).round(3))
       [0.585 3.801 3.801] [ 0.    -0.421]

@@ -63,7 +63,7 @@ def imtl_g(
       >>> import numpy as np
       >>> rows = jnp.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
       >>> params = jnp.zeros(3)
-      >>> tx = fairjax.imtl_g(2)
+      >>> tx = fairjax.gradients.imtl_g(2)
       >>> update, state = tx.update(rows, tx.init(params), params)
       >>> print(np.asarray(update).round(3), np.asarray(state.weights).round(3))
       [0.077 1.    1.   ] [0.592 0.408]

@@ -63,7 +63,7 @@ def imtl_l(
       >>> import numpy as np
       >>> rows = jnp.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
       >>> params = jnp.zeros(3)
-      >>> tx = fairjax.imtl_l(2)
+      >>> tx = fairjax.gradients.imtl_l(2)
       >>> state = tx.init(params)
       >>> for losses in ([4.0, 1.0], [2.0, 1.0], [1.0, 1.0]):
       ...     update, state = tx.update(rows, state, params, values=jnp.array(losses))

@@ -77,11 +77,11 @@ def mgda(
       >>> import numpy as np
       >>> rows = jnp.array([[1.0, 2.0, 0.0], [-2.0, 1.0, 1.0]])
       >>> params = jnp.zeros(3)
-      >>> tx = fairjax.mgda(2)
+      >>> tx = fairjax.gradients.mgda(2)
       >>> update, state = tx.update(rows, tx.init(params), params)
       >>> print(np.asarray(update).round(3), np.asarray(state.weights).round(3))
       [-0.364  1.545  0.455] [0.545 0.455]
-      >>> tx = fairjax.mgda(2, normalise="loss")
+      >>> tx = fairjax.gradients.mgda(2, normalise="loss")
       >>> update, state = tx.update(rows, tx.init(params), params, values=jnp.array([2.0, 1.0]))
       >>> print(np.asarray(state.weights).round(3))
       [0.828 0.172]

@@ -98,7 +98,7 @@ def nash_mtl(
       >>> import numpy as np
       >>> rows = jnp.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
       >>> params = jnp.zeros(3)
-      >>> tx = fairjax.nash_mtl(2, max_norm=jnp.inf)
+      >>> tx = fairjax.gradients.nash_mtl(2, max_norm=jnp.inf)
       >>> update, state = tx.update(rows, tx.init(params), params)
       >>> print(np.asarray(update).round(3), np.asarray(state.weights).round(3))
       [0.077 0.999 0.999] [0.591 0.407]

@@ -67,7 +67,7 @@ def upgrad(
       >>> import numpy as np
       >>> rows = jnp.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
       >>> params = jnp.zeros(3)
-      >>> tx = fairjax.upgrad(2)
+      >>> tx = fairjax.gradients.upgrad(2)
       >>> update, state = tx.update(rows, tx.init(params), params)
       >>> print(np.asarray(update).round(3), np.asarray(state.weights).round(3))
       [0.293 1.9   1.9  ] [1.111 0.789]

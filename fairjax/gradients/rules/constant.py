@@ -55,7 +55,7 @@ def mean_rows(
       >>> import numpy as np
       >>> rows = jnp.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
       >>> params = jnp.zeros(3)
-      >>> tx = fairjax.mean_rows(2)
+      >>> tx = fairjax.gradients.mean_rows(2)
       >>> update, state = tx.update(rows, tx.init(params), params)
       >>> print(update, state.weights)
       [1. 1. 1.] [0.5 0.5]
@@ -106,7 +106,7 @@ def weighted_rows(
       >>> import numpy as np
       >>> rows = jnp.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
       >>> params = jnp.zeros(3)
-      >>> tx = fairjax.weighted_rows(2, weights=[1.0, 0.5])
+      >>> tx = fairjax.gradients.weighted_rows(2, weights=[1.0, 0.5])
       >>> update, state = tx.update(rows, tx.init(params), params)
       >>> print(update, state.weights)
       [-1.   1.5  1.5] [1.  0.5]
@@ -157,7 +157,7 @@ def random_weighting(
       >>> import numpy as np
       >>> rows = jnp.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
       >>> params = jnp.zeros(3)
-      >>> tx = fairjax.random_weighting(2, seed=1)
+      >>> tx = fairjax.gradients.random_weighting(2, seed=1)
       >>> update, state = tx.update(rows, tx.init(params), params)
       >>> print(np.asarray(state.weights).round(3))
       [0.646 0.354]
