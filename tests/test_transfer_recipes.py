@@ -297,13 +297,15 @@ def test_epsilons_of_decisions_are_those_of_a_loop(seed):
     from sklearn.metrics import f1_score
 
     np.testing.assert_allclose(
-        got["macro_f1@0.5[t]"],
+        got[Metric("macro_f1", "t", threshold="0.5")],
         f1_score(labels[known, 0], decision[known], average="macro"),
         rtol=1e-5,
     )
     third, choice = mask[:, 1] > 0, scores[:, 1:4].argmax(1)
     np.testing.assert_allclose(
-        got["macro_f1[c]"], f1_score(labels[third, 1], choice[third], average="macro"), rtol=1e-5
+        got[Metric("macro_f1", "c")],
+        f1_score(labels[third, 1], choice[third], average="macro"),
+        rtol=1e-5,
     )
     worst = 0.0
     for above in (True, False):
@@ -326,4 +328,4 @@ def test_epsilon_of_one_group_alone_is_not_known():
     got = evaluate_differential(SPEC, scores, data, base_rates(SPEC, data), [(0,)])
     assert np.isnan(
         got[Metric("differential_equalized_odds", "task0", attribute="a")]
-    ) and np.isfinite(got["macro_f1[task0]"])
+    ) and np.isfinite(got[Metric("macro_f1", "task0")])
