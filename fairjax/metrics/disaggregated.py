@@ -139,8 +139,7 @@ def _check_scores(spec: Spec, scores: np.ndarray, weight: np.ndarray) -> None:
     broken = int(np.isnan(scores[weight > 0]).any(axis=1).sum())
     if broken:
         raise ValueError(
-            f"group_table: {broken} rows have a score that is NaN; set their weight to 0 to leave them "
-            f"out"
+            f"group_table: {broken} rows have a score that is NaN. Weight 0 leaves rows out"
         )
 
 
