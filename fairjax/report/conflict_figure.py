@@ -169,10 +169,11 @@ def _draw_angles(ax, cosines: np.ndarray, epochs: int | None) -> None:
 
 def _percentiles(cosines: np.ndarray) -> np.ndarray:
     """Percentiles of the known angles, in degrees; NaN where none is known."""
-    known = cosines[known_cosines(cosines)]
-    if not len(known):
+    cosine = cosines[known_cosines(cosines)]
+    if not len(cosine):
         return np.full(len(PERCENTILES), np.nan)
-    return np.percentile(np.degrees(np.arccos(np.clip(known, -1, 1))), PERCENTILES)
+    angle = np.arccos(np.clip(cosine, -1, 1))
+    return np.percentile(np.degrees(angle), PERCENTILES)
 
 
 def _integer_ticks(ax, last: int):

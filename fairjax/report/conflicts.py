@@ -30,10 +30,12 @@ def conflict_shares(cosines: Array) -> np.ndarray:
     cosine = np.asarray(cosines, float)
     if cosine.ndim < 3 or cosine.shape[-1] != cosine.shape[-2]:
         raise ValueError(f"cosines have shape {cosine.shape}, expected [steps, ..., K, K]")
-    known = known_cosines(cosine)
-    known_steps = known.sum(axis=0)
-    conflicts = (known & (cosine < 0)).sum(axis=0)
-    return np.where(known_steps > 0, conflicts / np.maximum(known_steps, 1), np.nan)
+    is_known = known_cosines(cosine)
+    is_conflict = is_known & (cosine < 0)
+    known_steps = is_known.sum(axis=0)
+    conflict_steps = is_conflict.sum(axis=0)
+    share = conflict_steps / np.maximum(known_steps, 1)
+    return np.where(known_steps > 0, share, np.nan)
 
 
 def known_cosines(cosines: np.ndarray) -> np.ndarray:

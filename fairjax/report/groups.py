@@ -103,10 +103,10 @@ def _blocks(columns: dict[str, np.ndarray]) -> list[Block]:
         if not same_group or (task, statistic) in last.rows:
             blocks.append(Block(attribute, group))
         blocks[-1].rows[task, statistic] = position
-    following = [*blocks[1:], None]
-    for block, after in zip(blocks, following, strict=True):
-        ends = after is None or after.attribute != block.attribute
-        block.is_difference = bool(block.attribute) and ends
+    next_blocks = [*blocks[1:], None]
+    for block, next_block in zip(blocks, next_blocks, strict=True):
+        is_last = next_block is None or next_block.attribute != block.attribute
+        block.is_difference = bool(block.attribute) and is_last
     return blocks
 
 

@@ -82,7 +82,9 @@ def make_panel(
       ended: ``[N]`` bool, whether the run did not diverge.
     """
     selection = validation if any_finite(validation[ended]) else test
-    usable = ended & np.isfinite(selection).all(axis=1) & np.isfinite(test).all(axis=1)
+    selectable = np.isfinite(selection).all(axis=1)
+    visible = np.isfinite(test).all(axis=1)
+    usable = ended & selectable & visible
     fronts = {}
     for index, method in enumerate(methods):
         rows = np.flatnonzero(usable & (method_index == index))
@@ -106,7 +108,8 @@ def front_of(points: np.ndarray, rows: np.ndarray) -> np.ndarray:
 def within(points: np.ndarray, limits: Limits) -> np.ndarray:
     """Which of ``points[N, 2]`` lie within the limits; NaN does not."""
     low, high = np.array(limits).T
-    return ((points >= low) & (points <= high)).all(axis=1)
+    inside = (points >= low) & (points <= high)
+    return inside.all(axis=1)
 
 
 def limits_of(points: np.ndarray, method_index: np.ndarray, usable: np.ndarray) -> Limits:
@@ -133,7 +136,8 @@ def _fence(values: np.ndarray) -> tuple[float, float]:
     unusually large one is a collapsed run.
     """
     lower, upper = np.quantile(values, [0.25, 0.75])
-    bulk = values[values <= upper + 1.5 * (upper - lower)]
+    fence = upper + 1.5 * (upper - lower)
+    bulk = values[values <= fence]
     return float(values.min()), float(bulk.max())
 
 

@@ -39,22 +39,26 @@ def deciles(before: np.ndarray, after: np.ndarray, weight: np.ndarray) -> np.nda
     ordered = np.stack([before[order], after[order]], axis=1)
     if len(order) <= len(DECILES):
         return ordered
-    reached = np.cumsum(weight[order]) - weight[order] / 2
-    position = np.searchsorted(reached, DECILES * weight.sum())
-    return ordered[np.unique(position.clip(0, len(order) - 1))]
+    ordered_weight = weight[order]
+    rank = np.cumsum(ordered_weight) - ordered_weight / 2
+    position = np.searchsorted(rank, DECILES * weight.sum())
+    position = position.clip(0, len(order) - 1)
+    return ordered[np.unique(position)]
 
 
 def _draw_lanes(ax, audit: Audit, lanes: list[Group], task: int) -> None:
-    before = audit.before[:, task]
-    after = audit.after[:, task]
+    score_before = audit.before[:, task]
+    score_after = audit.after[:, task]
     if lanes:
         rows = rows_of(lanes)
-        for target in deciles(after[rows], after[rows], audit.weight[rows])[:, 1]:
+        targets = deciles(score_after[rows], score_after[rows], audit.weight[rows])
+        for target in targets[:, 1]:
             ax.axvline(target, color="0.8", lw=0.8, zorder=0)
     else:
         write_in_middle(ax, NO_ROW)
     for lane, group in enumerate(lanes):
-        ends = deciles(before[group.rows], after[group.rows], audit.weight[group.rows])
+        rows = group.rows
+        ends = deciles(score_before[rows], score_after[rows], audit.weight[rows])
         _draw_lane(ax, ends, lane, group.colour)
     title_of_task(ax, audit, task)
     ax.set(ylim=(max(len(lanes), 1) - 0.4, -0.6), xlabel=score_label(audit, task))

@@ -65,10 +65,10 @@ def _draw_pair(above, below, audit: Audit, groups: list[Group], task: int) -> No
         write_in_middle(above, NO_ROW)
         write_in_middle(below, NO_ROW)
     below.set_xlabel(score_label(audit, task) + outside)
-    before = audit.gaps["kolmogorov_smirnov"][0, task, -1]
-    after = gaps_after(audit)["kolmogorov_smirnov"][task, -1]
+    gap_before = audit.gaps["kolmogorov_smirnov"][0, task, -1]
+    gap_after = gaps_after(audit)["kolmogorov_smirnov"][task, -1]
     chance = audit.floor[task, -1]
-    for ax, when, distance in ((above, "before", before), (below, "after", after)):
+    for ax, when, distance in ((above, "before", gap_before), (below, "after", gap_after)):
         title = f"{when}: KS {distance:.3f} (chance {chance:.3f})"
         ax.set_title(title, loc="right", fontsize=8.5, color=GREY)
         ax.set_ylabel("density (per unit)")
@@ -79,14 +79,18 @@ def _draw_pair(above, below, audit: Audit, groups: list[Group], task: int) -> No
 def _draw_scores(above, below, audit: Audit, groups: list[Group], task: int) -> str:
     """Curves of both panels; a sentence about the scores outside the view."""
     rows = rows_of(groups)
-    scores = (audit.before[:, task], audit.after[:, task])
-    shown = np.concatenate([score[rows] for score in scores])
-    edges = bin_edges(shown, audit.units[task] == "probability")
-    before = _draw_curves(above, scores[0], audit.weight, groups, edges)
-    after = _draw_curves(below, scores[1], audit.weight, groups, edges)
-    _set_limits(above, np.concatenate([before, after]), edges)
-    outside = int(((shown < edges[0]) | (shown > edges[-1])).sum())
-    return f"\n[{outside:,} of {len(shown):,} scores outside the view]" if outside else ""
+    score_before = audit.before[:, task]
+    score_after = audit.after[:, task]
+    scores = np.concatenate([score_before[rows], score_after[rows]])
+    edges = bin_edges(scores, bounded=audit.units[task] == "probability")
+    curves_before = _draw_curves(above, score_before, audit.weight, groups, edges)
+    curves_after = _draw_curves(below, score_after, audit.weight, groups, edges)
+    _set_limits(above, np.concatenate([curves_before, curves_after]), edges)
+    is_outside = (scores < edges[0]) | (scores > edges[-1])
+    outside = int(is_outside.sum())
+    if not outside:
+        return ""
+    return f"\n[{outside:,} of {len(scores):,} scores outside the view]"
 
 
 def _draw_curves(

@@ -41,15 +41,22 @@ def groups_of(audit: Audit) -> list[Group]:
     Of more than eight groups the seven largest have a colour of their own.
     """
     counted = usable(audit)
-    rows = [np.flatnonzero(counted & (audit.cell == cell)) for cell in range(len(audit.cells))]
-    present = [cell for cell in range(len(rows)) if len(rows[cell])]
-    colours = len(HUES) if len(present) <= len(HUES) else len(HUES) - 1
-    largest = sorted(present, key=lambda cell: -len(rows[cell]))[:colours]
-    colour = dict(zip(sorted(largest), HUES, strict=False))
-    return [
-        Group(cell, audit.cells[cell], rows[cell], colour.get(cell, REST_COLOUR))
-        for cell in present
-    ]
+    rows = {}
+    for cell in range(len(audit.cells)):
+        cell_rows = np.flatnonzero(counted & (audit.cell == cell))
+        if len(cell_rows):
+            rows[cell] = cell_rows
+    colours = len(HUES)
+    if len(rows) > colours:
+        colours -= 1
+    by_size = sorted(rows, key=lambda cell: -len(rows[cell]))
+    coloured = sorted(by_size[:colours])
+    colour = dict(zip(coloured, HUES, strict=False))
+    groups = []
+    for cell in rows:
+        group_colour = colour.get(cell, REST_COLOUR)
+        groups.append(Group(cell, audit.cells[cell], rows[cell], group_colour))
+    return groups
 
 
 def rows_of(groups: list[Group]) -> np.ndarray:
@@ -68,8 +75,10 @@ def change_after(audit: Audit) -> np.ndarray:
 
 def nearest_step(audit: Audit) -> int:
     """The step of the path that changes scores about as much as ``after``; of equals the last."""
-    distance = np.abs(audit.change - change_after(audit)).sum(axis=1)
-    return len(distance) - 1 - int(np.argmin(distance[::-1]))
+    difference = np.abs(audit.change - change_after(audit))
+    distance = difference.sum(axis=1)
+    from_the_end = int(np.argmin(distance[::-1]))
+    return len(distance) - 1 - from_the_end
 
 
 def gaps_after(audit: Audit) -> dict[str, np.ndarray]:
@@ -88,7 +97,9 @@ def comparisons(audit: Audit) -> list[str]:
 
 def has_risk(audit: Audit, task: int) -> bool:
     """Whether the risk of a task is known."""
-    return audit.risk is not None and bool(np.isfinite(audit.risk[:, task]).any())
+    if audit.risk is None:
+        return False
+    return bool(np.isfinite(audit.risk[:, task]).any())
 
 
 def cost(audit: Audit, task: int) -> tuple[np.ndarray, str]:

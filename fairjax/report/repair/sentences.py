@@ -85,15 +85,17 @@ def warnings_of(audit: Audit) -> Iterator[str]:
 
 def _distances(audit: Audit, task: int) -> list[str]:
     """How the Kolmogorov-Smirnov distance moved, per comparison that could be made."""
-    before = audit.gaps["kolmogorov_smirnov"][0, task]
-    after = gaps_after(audit)["kolmogorov_smirnov"][task]
-    chance = audit.floor[task]
-    return [
-        f"from {number(before[position])} to {number(after[position])} between groups of {name}"
-        f" (chance alone: {number(chance[position])})"
-        for position, name in enumerate(comparisons(audit))
-        if np.isfinite([before[position], after[position]]).all()
-    ]
+    sentences = []
+    for position, name in enumerate(comparisons(audit)):
+        gap_before = audit.gaps["kolmogorov_smirnov"][0, task, position]
+        gap_after = gaps_after(audit)["kolmogorov_smirnov"][task, position]
+        chance = audit.floor[task, position]
+        if np.isfinite([gap_before, gap_after]).all():
+            sentences.append(
+                f"from {number(gap_before)} to {number(gap_after)} between groups of {name}"
+                f" (chance alone: {number(chance)})"
+            )
+    return sentences
 
 
 def _risk(audit: Audit, task: int, change: float) -> str:
@@ -102,11 +104,11 @@ def _risk(audit: Audit, task: int, change: float) -> str:
     on_path = np.isclose(change, audit.change[step, task], rtol=0.01)
     if not on_path or audit.risk is None:
         return ""
-    before = audit.risk[0, task]
-    after = audit.risk[step, task]
-    if not np.isfinite([before, after]).all():
+    risk_before = audit.risk[0, task]
+    risk_after = audit.risk[step, task]
+    if not np.isfinite([risk_before, risk_after]).all():
         return ""
-    return f", {audit.risk_name[task]} went from {number(before)} to {number(after)}"
+    return f", {audit.risk_name[task]} went from {number(risk_before)} to {number(risk_after)}"
 
 
 def _small_groups(audit: Audit, rows: np.ndarray) -> Iterator[str]:

@@ -25,15 +25,22 @@ def bin_edges(value: np.ndarray, bounded: bool) -> np.ndarray:
     They begin at 0 at the earliest if no value is negative, and end at 1 at the latest if
     ``bounded``.
     """
+    least = value.min()
+    greatest = value.max()
     low, high = np.quantile(value, [TAIL, 1 - TAIL])
-    half = (high - low) / 2
-    low = max(value.min(), low - half)
-    high = min(value.max(), high + half)
-    span = high - low or max(abs(high), 1.0) / 10
-    room = span / 2
-    low = low - room if value.min() < 0 else max(low - room, 0.0)
-    high = min(high + room, 1.0) if bounded else high + room
-    return np.linspace(low, high, BINS + 1)
+    margin = (high - low) / 2
+    low = max(least, low - margin)
+    high = min(greatest, high + margin)
+    span = high - low
+    if not span:
+        span = max(abs(high), 1.0) / 10
+    start = low - span / 2
+    stop = high + span / 2
+    if least >= 0:
+        start = max(start, 0.0)
+    if bounded:
+        stop = min(stop, 1.0)
+    return np.linspace(start, stop, BINS + 1)
 
 
 def density(value: np.ndarray, weight: np.ndarray, edges: np.ndarray) -> np.ndarray:
@@ -64,7 +71,8 @@ def density(value: np.ndarray, weight: np.ndarray, edges: np.ndarray) -> np.ndar
     if not mass.any():
         return mass
     effective_rows = weight.sum() ** 2 / np.square(weight).sum()
-    bandwidth = max(0.9 * _spread(mass) * effective_rows**-0.2, 2.0)
+    bandwidth = 0.9 * _spread(mass) * effective_rows**-0.2  # in bins
+    bandwidth = max(bandwidth, 2.0)
     bandwidth = min(bandwidth, bins / (4 * REACH))
     radius = int(np.ceil(REACH * bandwidth))
     smooth = gaussian_filter1d(mass, bandwidth, mode="reflect", radius=radius)
@@ -77,7 +85,8 @@ def atoms(value: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray
     Many are at least three rows, and at least a twentieth of all.
     """
     distinct, position, rows = np.unique(value, return_inverse=True, return_counts=True)
-    is_atom = rows >= max(ATOM_ROWS, ATOM_SHARE * len(value))
+    least_rows = max(ATOM_ROWS, ATOM_SHARE * len(value))
+    is_atom = rows >= least_rows
     share = np.bincount(position, weight) / weight.sum()
     return distinct[is_atom], share[is_atom]
 
@@ -87,7 +96,8 @@ def _spread(mass: np.ndarray) -> float:
     position = np.arange(len(mass))
     share = mass / mass.sum()
     mean = share @ position
-    deviation = np.sqrt(share @ np.square(position - mean))
+    variance = share @ np.square(position - mean)
+    deviation = np.sqrt(variance)
     lower, upper = np.interp([0.25, 0.75], np.cumsum(share), position)
     robust = (upper - lower) / 1.349
     return max(min(deviation, robust), deviation / 3)

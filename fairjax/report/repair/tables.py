@@ -8,7 +8,6 @@ from fairjax.postprocess import Audit
 from fairjax.report.repair.measures import (
     Group,
     comparisons,
-    cost,
     gaps_after,
     groups_of,
     has_risk,
@@ -44,17 +43,18 @@ def _unfairness(audit: Audit) -> GroupedTable:
         "Wasserstein before",
         "Wasserstein after",
     ]
-    after = gaps_after(audit)
+    gaps_before = {name: path[0] for name, path in audit.gaps.items()}
+    gaps_reached = gaps_after(audit)
     rows = []
     for task, name in enumerate(audit.tasks):
         rows.append(GroupedRow(name, kind="attribute"))
         for position, comparison in enumerate(comparisons(audit)):
             values = [
-                audit.gaps["kolmogorov_smirnov"][0, task, position],
-                after["kolmogorov_smirnov"][task, position],
+                gaps_before["kolmogorov_smirnov"][task, position],
+                gaps_reached["kolmogorov_smirnov"][task, position],
                 audit.floor[task, position],
-                audit.gaps["wasserstein"][0, task, position],
-                after["wasserstein"][task, position],
+                gaps_before["wasserstein"][task, position],
+                gaps_reached["wasserstein"][task, position],
             ]
             rows.append(GroupedRow(comparison, number_cells(values)))
     return GroupedTable(head, rows, "Unfairness", UNFAIRNESS_HINT)
@@ -72,10 +72,12 @@ def _groups(audit: Audit) -> GroupedTable:
 def _group_row(audit: Audit, group: Group) -> GroupedRow:
     weight = audit.weight[group.rows]
     share = weight / weight.sum()
-    before = audit.before[group.rows].astype(float)
-    after = audit.after[group.rows].astype(float)
-    change = np.sqrt(share @ np.square(after - before))
-    values = np.stack([share @ before, share @ after, change], axis=1)  # [T, 3]
+    score_before = audit.before[group.rows].astype(float)
+    score_after = audit.after[group.rows].astype(float)
+    mean_before = share @ score_before
+    mean_after = share @ score_after
+    change = np.sqrt(share @ np.square(score_after - score_before))
+    values = np.stack([mean_before, mean_after, change], axis=1)  # [T, 3]
     sizes = (
         Cell(count(len(group.rows))),
         Cell(count(float(audit.mass[group.cell]))),
@@ -91,12 +93,12 @@ def _price(audit: Audit) -> GroupedTable:
     steps = np.linspace(0, last, min(MOST_AMOUNTS, last + 1))
     rows = []
     for task, name in enumerate(audit.tasks):
-        known = has_risk(audit, task)
-        heading = f"{name} (risk: {cost(audit, task)[1]})" if known else name
+        risk_known = has_risk(audit, task)
+        heading = f"{name} (risk: {audit.risk_name[task]})" if risk_known else name
         rows.append(GroupedRow(heading, kind="attribute"))
         for step in np.unique(steps.round().astype(int)):
             change = audit.change[step, task]
-            risk = audit.risk[step, task] if known else None
+            risk = audit.risk[step, task] if risk_known else None
             gaps = audit.gaps["kolmogorov_smirnov"][step, task]
             rows.append(
                 GroupedRow(f"{audit.amounts[step]:.2g}", number_cells([change, risk, *gaps]))
