@@ -170,7 +170,7 @@ def test_bias_amplification_of_the_labels_themselves_is_zero():
     assert amplified > 0
 
 
-# ---------------------------------------------------------------------------------------------------- running counts
+# ---------------------------------------------------------------------------------- running counts
 
 
 def test_epsilon_starts_at_zero_and_counts_grow_to_the_data():

@@ -1,4 +1,4 @@
-"""Points, the one program of a sweep, members that do not touch each other, and runs killed and resumed."""
+"""Points, the one program of a sweep, independent members, and runs killed and resumed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from fairjax.training import (
 from fairjax.training import keys as member_keys
 from fairjax.training.chunks import ChunkSizes
 
-# ------------------------------------------------------------------------------------------------- points
+# ------------------------------------------------------------------------------------------ points
 
 SPACE = {
     "weight": Range(np.full(3, 1 / 3), 0.0, 1.0, simplex=True),
@@ -117,7 +117,7 @@ def test_a_grid_over_an_unknown_hparam_is_refused():
         grid(SPACE, {"lambda": [1]})
 
 
-# ---------------------------------------------------------------------------------------------- one sweep
+# --------------------------------------------------------------------------------------- one sweep
 
 KEEP, SEEDS, CHUNK = ("scores", "params"), (0, 7), 3
 
@@ -302,7 +302,7 @@ def test_a_sweep_starts_with_even_chunks(members, count, platform, size):
 
 
 def simulated(seconds_per_chunk, members: int, compile_seconds: float, start: int = 8):
-    """Sizes of a sweep on one device in which a chunk of s members takes ``seconds_per_chunk(s)``."""
+    """Sizes of a sweep on one device; a chunk of s members takes ``seconds_per_chunk(s)``."""
     schedule = ChunkSizes([(0, start)], 1, tune=True)
     compiled = set()
     first = 0
@@ -355,7 +355,7 @@ def test_a_program_that_was_already_compiled_keeps_its_size():
     assert not schedule.decide(8, 10_000) and schedule.sizes == [(0, 8)]
 
 
-# ------------------------------------------------------------------------------------- sizes on real chunks
+# ---------------------------------------------------------------------------- sizes on real chunks
 
 MEMBERS = 40
 
@@ -502,7 +502,7 @@ def test_a_chunk_file_with_other_members_is_refused(program, finished, tmp_path)
         run(program, out=tmp_path)
 
 
-# ------------------------------------------------------------------------------------------------- resuming
+# ---------------------------------------------------------------------------------------- resuming
 
 
 def test_missing_chunks_are_computed_again_and_nothing_else(program, finished, tmp_path):
