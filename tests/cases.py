@@ -86,7 +86,7 @@ def rows(seed: int, n: int = 12, groups: int = 2) -> tuple[np.ndarray, np.ndarra
 
 
 def brute_mmd(kernel: Callable[[np.ndarray], np.ndarray]) -> Callable:
-    """Squared MMD by a loop over pairs of groups and of rows; the mean over pairs of present groups."""
+    """Squared MMD by loops over pairs of rows; the mean over pairs of present groups."""
 
     def mean(prob, a, b):
         return np.average(kernel(np.subtract.outer(prob, prob)), weights=np.outer(a, b))

@@ -352,7 +352,7 @@ VALUES = np.array([0.1, 0.3, 0.8])
 def over_constants():
     """Mapped and one by one, in double precision.
 
-    In single precision the last digits of kernel means that nearly cancel depend on the order of sums.
+    In single precision, kernel means that nearly cancel depend on the order of sums.
     """
 
     def at(c):

@@ -51,7 +51,7 @@ def spec_of(tasks, attributes=(ATTRIBUTE,)):
 
 
 def rows_of(directions, seed=0, n=N):
-    """Labels follow ``directions[T, FEATURES]``; groups (three to one) differ in the first feature."""
+    """Labels follow ``directions[T, FEATURES]``; groups (3 to 1) differ in the first feature."""
     rng = np.random.default_rng(seed)
     member = np.arange(n) % 4 == 0
     x = rng.normal(size=(n, FEATURES))
@@ -172,7 +172,7 @@ class Surgery(NamedTuple):
 
 
 def pcgrad(rows, strength):
-    """Project each row off those it conflicts with, in an order drawn from ``key``; in Gram form."""
+    """Project each row off those it conflicts with, in a drawn order; in Gram form."""
 
     def update_fn(updates, state, params=None, *, key, **extra):
         count = check_rows(updates, params)
@@ -404,7 +404,7 @@ class Tried(NamedTuple):
 
 
 def backtrack(halvings):
-    """Link after an optimizer: the largest of ``1, 1/2, ...`` of its step that raises no sum of losses."""
+    """Link after an optimizer: the largest half-power of its step that does not raise the loss."""
 
     def update_fn(updates, state, params=None, *, values, value_fn, **extra):
         sizes = jnp.append(0.5 ** jnp.arange(halvings), 0.0)

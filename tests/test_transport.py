@@ -65,7 +65,7 @@ def brute_barycenter(prob, groups, weight, levels: int | None) -> float:
 
 
 def brute_w2(prob, one, other) -> float:
-    """``W_2^2`` of two weighted samples of the same points, from the pooled form of two equal shares."""
+    """``W_2^2`` of two weighted samples, from the pooled form of two equal shares."""
     pair = np.stack([one / one.sum(), other / other.sum()], axis=1)
     return 4 * brute_barycenter(
         np.tile(prob, 2), np.repeat(np.eye(2), len(prob), axis=0), np.concatenate(pair.T), None
