@@ -1,4 +1,7 @@
-"""Tables of what is tested, small random batches, and float64 brute forces that share no code with the library."""
+"""Tables of what is tested, small random batches, and brute forces in float64.
+
+The brute forces share no code with the library.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ def double():
     return enable_x64()
 
 
-# ------------------------------------------------------------------------------------------------- distances
+# --------------------------------------------------------------------------------------- distances
 
 
 class Case(NamedTuple):
@@ -79,11 +82,11 @@ def rows(seed: int, n: int = 12, groups: int = 2) -> tuple[np.ndarray, np.ndarra
     )
 
 
-# --------------------------------------------------------------------------------- float64 brute forces
+# ---------------------------------------------------------------------------- float64 brute forces
 
 
 def brute_mmd(kernel: Callable[[np.ndarray], np.ndarray]) -> Callable:
-    """Squared MMD by a loop over pairs of groups, all pairs of rows; mean over pairs of present groups."""
+    """Squared MMD by loops over pairs of rows; the mean over pairs of present groups."""
 
     def mean(prob, a, b):
         return np.average(kernel(np.subtract.outer(prob, prob)), weights=np.outer(a, b))
@@ -181,7 +184,7 @@ def by_text(values: dict) -> dict:
     return {str(key): value for key, value in values.items()}
 
 
-# ------------------------------------------------------------------------------------------- data sets
+# --------------------------------------------------------------------------------------- data sets
 
 
 def tabular_spec(
@@ -205,7 +208,10 @@ def dataset(
     unknown: float = 0.0,
     weighted: bool = False,
 ) -> Dataset:
-    """Random rows of a spec of binary tasks; labels are NaN where missing, unknown demographics are rows of zeros."""
+    """Random rows of a spec of binary tasks.
+
+    Missing labels are NaN; unknown demographics are rows of zeros.
+    """
     rng = np.random.default_rng(seed)
     tasks, groups = len(spec.tasks), len(spec.attributes[0].levels)
     x = Columns(
@@ -249,7 +255,7 @@ def splits(spec: Spec, n: int = 22, seed: int = 0) -> Splits:
 
 
 def tiny_sweep():
-    """What a sweep takes, small: ``(recipe, static, splits, evaluate)``; built alike in every process."""
+    """A small sweep: ``(recipe, train_config, splits, evaluate)``, the same in every process."""
     import jax.numpy as jnp
 
     from fairjax.methods import Context, mta_f

@@ -1,4 +1,4 @@
-"""Every notion there is against one table of demands: the named ones, every distance, and differential fairness."""
+"""Every distance, every statistic by name and differential fairness against one table of laws."""
 
 from __future__ import annotations
 
@@ -156,7 +156,8 @@ def test_a_group_may_be_absent(name):
         assert (value == 0 and (slopes == 0).all()) or not EVERY[name].zero_alone
 
 
-# one works in single precision, the other takes what it divides by for a constant: both pull as this one does, to scale
+# one works in single precision, the other takes its divisor for a constant: both gradients are
+# proportional to this one
 PULLS_AS = {"gaussian_mmd": "mmd_gaussian", "adjusted_mmd": "mmd_gaussian"}
 
 
@@ -193,7 +194,7 @@ def test_one_row_is_finite(name):
         assert value == 0 and (slopes == 0).all()
 
 
-# ------------------------------------------------------------------------------- decisions: soft equals hard
+# --------------------------------------------------------------------- decisions: soft equals hard
 
 
 def confusion(decision, weight, label) -> dict[str, float]:
@@ -226,7 +227,8 @@ BY_CELLS = {  # of one group's decisions, from its confusion matrix; n is its we
     "squared_loss_parity": lambda tp, fp, fn, tn, n: [(fp + fn) / n],
     "absolute_loss_parity": lambda tp, fp, fn, tn, n: [(fp + fn) / n],
 }
-BY_RATES = {  # of the selection rates' difference, as all mass is at 0 and 1; the kernel there is e^-100, e^-10
+# of the difference of selection rates; all mass is at 0 and 1, where the kernel is e^-100, e^-10
+BY_RATES = {
     "mmd_gaussian": lambda gap: 2 * gap**2 * (1 - np.exp(-100)),
     "gaussian_mmd": lambda gap: 2 * gap**2 * (1 - np.exp(-100)),
     "published_mmd": lambda gap: 2 * gap**2 * (1 - np.exp(-100)),
@@ -288,7 +290,8 @@ def hard(name: str, decision, groups, weight, label) -> float:
     )
 
 
-# what compares numbers knows no decisions; these have terms beside what decisions say, and brute forces elsewhere
+# regressions have no decisions; the others have terms that decisions do not determine, and brute
+# forces elsewhere
 NO_DECISION = {
     name for name, entry in EVERY.items() if entry.numbers or name.endswith("smooth")
 } | {"adjusted_mmd", "sinkhorn"}
@@ -318,7 +321,7 @@ def test_on_decisions_it_is_the_hard_metric(name):
         )
 
 
-# ------------------------------------------------------------------------------------ constants may be mapped
+# ------------------------------------------------------------------------- constants may be mapped
 
 CONSTANTS = {
     "gaussian": lambda c: notions.mmd(notions.gaussian_kernel(c)),
@@ -347,8 +350,10 @@ VALUES = np.array([0.1, 0.3, 0.8])
 
 @functools.cache
 def over_constants():
-    """Mapped and one by one, in double precision: kernel means that nearly cancel leave single precision's last digits to
-    the order of sums."""
+    """Mapped and one by one, in double precision.
+
+    In single precision, kernel means that nearly cancel depend on the order of sums.
+    """
 
     def at(c):
         prob, groups, weight, label = map(jnp.asarray, rows(7))

@@ -1,4 +1,4 @@
-"""Sensitive attributes that are numbers: from the door to the study, against numpy in float64 and scipy."""
+"""Sensitive attributes that are numbers: from the table to the study, against numpy and scipy."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ COMPILED = {name: jax.jit(jax.value_and_grad(d)) for name, d in DISTANCES.items(
 
 
 def rows(seed=0, n=N):
-    """Scores that lean on the value, the attribute's block with a quarter unknown, whole weights with some 0."""
+    """Scores that follow the value, the attribute's block, a quarter unknown, and whole weights."""
     rng = np.random.default_rng(seed)
     value, known = rng.normal(size=n), (rng.random(n) < 0.75).astype(float)
     prob = 1 / (1 + np.exp(-value - rng.normal(size=n)))
@@ -452,7 +452,8 @@ def test_the_door_standardises_on_training_rows_and_keeps_the_unknown():
         assert (block[np.isnan(age)] == 0).all() and np.isnan(age).any()
     line = next(row for row in data.describe().splitlines() if row.startswith("age (number)"))
     assert f"{np.isfinite(age).sum()} ({np.nanmean(age):.4f})" in line
-    # the encoder comes back, and gives new rows the training rows' units; a file without the column knows nobody's age
+    # the encoder can be read back, and gives new rows the units of the training rows; without the
+    # column no age is known
     again = Encoder.from_json(data.encoder.to_json())
     assert again == data.encoder
     new = again.encode(

@@ -1,7 +1,7 @@
-"""The spine carries the rest: methods in miniature, each composed of public parts, none with a special case.
+"""Methods in miniature: each is composed of public parts, none needs a special case.
 
-Every miniature runs twice: its points one by one through ``make_train`` (where the state can be recorded) and all
-together through ``sweep``; both roads must end at the same parameters.
+Every miniature runs twice: its points one by one through ``make_train`` (where the state can be
+recorded) and all together through ``sweep``; both must end at the same parameters.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def spec_of(tasks, attributes=(ATTRIBUTE,)):
 
 
 def rows_of(directions, seed=0, n=N):
-    """Labels follow ``directions[T, FEATURES]``; the groups (three to one) differ in the first feature."""
+    """Labels follow ``directions[T, FEATURES]``; groups (3 to 1) differ in the first feature."""
     rng = np.random.default_rng(seed)
     member = np.arange(n) % 4 == 0
     x = rng.normal(size=(n, FEATURES))
@@ -89,7 +89,7 @@ def alone(recipe, train_config, record=None):
 
 
 def both(recipe, train_config, values, data, record=None):
-    """All points in one vmapped sweep and each alone: same parameters, different scores; what both roads gave."""
+    """All points in one sweep and each alone, with the same parameters; the results of both."""
     points = grid(recipe.space, values)
     size = len(next(iter(points.values())))
     swept = sweep(
@@ -117,11 +117,11 @@ def both(recipe, train_config, values, data, record=None):
     return swept, runs, run
 
 
-# ------------------------------------------------------------------------------------- (a) running counts in memory
+# -------------------------------------------------------------------- (a) running counts in memory
 
 
 def soft_counts(model, spec, rho, lam):
-    """Loss, and the gap of group rates taken from counts that remember: ``c <- rho c + sum_i m_ig (p_i, 1)``."""
+    """Loss, and the gap of rates of running counts: ``c <- rho c + sum_i m_ig (p_i, 1)``."""
 
     def apply(params, batch, key, memory):
         scores = model_scores(model, params, batch.x)
@@ -164,7 +164,7 @@ def test_running_counts_see_both_groups_where_a_batch_holds_one_row():
     np.testing.assert_allclose(counts[1], data.groups.sum(axis=0) * (1 - 0.9**5) / 0.1, rtol=1e-5)
 
 
-# ------------------------------------------------------------------------------------- (b) an aggregator on the trunk
+# ------------------------------------------------------------------ (b) an aggregator on the trunk
 
 
 class Surgery(NamedTuple):
@@ -172,7 +172,7 @@ class Surgery(NamedTuple):
 
 
 def pcgrad(rows, strength):
-    """Project each row off the rows it conflicts with, in the order drawn from ``key``; in Gram coordinates."""
+    """Project each row off those it conflicts with, in a drawn order; in Gram form."""
 
     def update_fn(updates, state, params=None, *, key, **extra):
         count = check_rows(updates, params)
@@ -250,7 +250,7 @@ def test_pcgrad_on_the_trunk_is_its_vector_form_and_heads_take_the_sum():
         assert conflicts > 5
 
 
-# ------------------------------------------------------------------------------------- (c) a multiplier as a row link
+# ------------------------------------------------------------------ (c) a multiplier as a row link
 
 
 class Multiplier(NamedTuple):
@@ -258,7 +258,7 @@ class Multiplier(NamedTuple):
 
 
 def multiplier(row, rate, tolerance, bound):
-    """Row link: ``mu <- clip(mu + rate (violation - tolerance), 0, bound)``, and the row times mu."""
+    """The row times mu; ``mu <- clip(mu + rate (violation - tolerance), 0, bound)``."""
 
     def update_fn(updates, state, params=None, *, memory, **extra):
         check_rows(updates, params)
@@ -308,7 +308,7 @@ def test_a_bounded_multiplier_follows_the_violation_it_reads_from_memory():
     assert mu.max() == 1.0 and 0.0 < mu[-1] < 1.0  # it has met its bound, and come back
 
 
-# ------------------------------------------------------------------------------------- (d) a trunk that branches
+# ----------------------------------------------------------------------- (d) a trunk that branches
 
 
 def copies_of(inner, tasks):
@@ -394,7 +394,7 @@ def test_copies_stay_tied_until_an_event_splits_some_members_of_a_sweep():
     )  # tied copies are one trunk
 
 
-# ------------------------------------------------------------------------------------- (e) a hypothetical step
+# ------------------------------------------------------------------------- (e) a hypothetical step
 
 
 class Tried(NamedTuple):
@@ -404,7 +404,7 @@ class Tried(NamedTuple):
 
 
 def backtrack(halvings):
-    """Link after an optimizer: the largest of ``1, 1/2, 1/4, ...`` of its step that does not raise the summed loss."""
+    """Link after an optimizer: the largest half-power of its step that does not raise the loss."""
 
     def update_fn(updates, state, params=None, *, values, value_fn, **extra):
         sizes = jnp.append(0.5 ** jnp.arange(halvings), 0.0)
@@ -467,11 +467,11 @@ def test_a_routed_link_asks_value_fn_about_its_own_subtree():
     )  # the head stays, the trunk goes 0.6 g
 
 
-# ------------------------------------------------------------------------------------- (f) a conditioned model
+# ------------------------------------------------------------------------- (f) a conditioned model
 
 
 def conditioned(inner, width, lam):
-    """FiLM: ``z (1 + c s) + c b`` with c the condition of every row; the hparam where none is given."""
+    """FiLM: ``z (1 + c s) + c b`` with c the condition of every row, by default the hparam."""
 
     def init(key):
         params = inner.init(key)
@@ -530,11 +530,11 @@ def test_one_model_trained_on_drawn_weights_answers_for_the_knob():
     assert swept.metrics["gap"][1, 0] < 0.5 * swept.metrics["gap"][0, 0]
 
 
-# ------------------------------------------------------------------------------------- (g) two data sets in one
+# ------------------------------------------------------------------------ (g) two data sets in one
 
 
 def joined(first, second):
-    """Rows of both, each with its own label columns and its own block of groups; what it lacks is NaN or zero."""
+    """Rows of both, each with its own labels and groups; the others' are NaN or zero."""
 
     def beside(a, b, fill):
         return np.block(

@@ -1,4 +1,4 @@
-"""What every method of the registry keeps to, which notions it takes, and what a step costs in tasks."""
+"""Laws of every method, methods with any notion, and the cost of a step in tasks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FPR = notions.from_distance(notions.rate_gap, (notions.negatives,))
 
 
 def training_rows():
-    """Forty rows with missing labels (NaN) and unknown demographics; nobody is in the third group."""
+    """Forty rows with missing labels (NaN) and unknown demographics; the third group is empty."""
     data = dataset(SPEC, 40, 0, missing=0.3, unknown=0.2, weighted=True)
     data = data._replace(groups=data.groups * np.float32([1, 1, 0]))
     assert np.isnan(data.labels).any()

@@ -1,4 +1,4 @@
-"""Distances between groups: golden values, float64 brute forces, and the laws that every distance claims."""
+"""Distances between groups: golden values, float64 brute forces, and laws of every distance."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ zero_when_absent = pytest.mark.parametrize("name", [c.name for c in DISTANCES if
 
 @jax.jit
 def everything(prob, member, weight):
-    """Value and gradient of all distances that take so many groups: one program per shape for the whole file."""
+    """Value and gradient of all distances that take so many groups: one program per shape."""
     return {
         case.name: jax.value_and_grad(case.distance)(prob, member, weight)
         for case in DISTANCES
@@ -45,7 +45,7 @@ def compiled(name: str):
     return lambda *batch: everything(*batch)[name]
 
 
-# ------------------------------------------------------------------------------------------------- golden
+# ------------------------------------------------------------------------------------------ golden
 
 PROB = np.array([0.10, 0.20, 0.35, 0.50, 0.62, 0.80], np.float32)
 MEMBER = np.array([0, 1, 0, 1, 1, 0], np.float32)
@@ -116,7 +116,7 @@ def test_published_rate_gap_counts_a_missing_group_as_rate_zero():
     assert not np.any(jax.grad(notions.published_rate_gap(0.3))(PROB, GROUPS, ONES))
 
 
-# --------------------------------------------------------------------------------- the Fourier form of MMD
+# ------------------------------------------------------------------------- the Fourier form of MMD
 
 BANDWIDTHS = (0.05, 0.1, 0.3, 1.0)
 
@@ -207,7 +207,7 @@ def test_a_difference_far_below_float_resolution_of_the_kernel_means_is_not_lost
     np.testing.assert_allclose(got, want, rtol=1e-2)
 
 
-# ---------------------------------------------------------------------------- other distances, brute force
+# -------------------------------------------------------------------- other distances, brute force
 
 
 def brute_correlation_ratio(prob, groups, weight):
@@ -323,7 +323,7 @@ def test_adjusted_mmd_by_its_formula_with_weights():
     np.testing.assert_allclose(compiled("adjusted_mmd")(prob, member, weight)[0], want, rtol=1e-5)
 
 
-# ------------------------------------------------------------------------------------------- fairlearn
+# --------------------------------------------------------------------------------------- fairlearn
 
 
 @pytest.mark.parametrize("groups", [2, 3])
@@ -370,7 +370,7 @@ def test_difference_and_ratio_look_at_present_groups_only():
     assert notions.ratio(jnp.zeros(2), jnp.ones(2)) == 1
 
 
-# ------------------------------------------------------------------------------------- laws of all distances
+# --------------------------------------------------------------------------- laws of all distances
 
 
 @every
@@ -537,7 +537,7 @@ def test_jit_is_eager(name):
     )
 
 
-# ------------------------------------------------------------------------------------------- conditions
+# -------------------------------------------------------------------------------------- conditions
 
 
 def label_table(tasks: int):

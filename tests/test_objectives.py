@@ -120,7 +120,7 @@ def batch_of(seed=0, tasks=2, **how) -> Dataset:
     return dataset(network(tasks)[0], B, seed, **how)
 
 
-# ----------------------------------------------------------------------- values against loops over rows
+# ------------------------------------------------------------------ values against loops over rows
 
 
 def brute_terms(
@@ -301,7 +301,7 @@ def test_an_unknown_reduction_is_refused():
         objectives.fairness_terms(network(2)[0], FPR, reduction="sum")
 
 
-# --------------------------------------------------------------------------------- identities of MTA-F
+# ----------------------------------------------------------------------------- identities of MTA-F
 
 
 @pytest.mark.parametrize(
@@ -405,14 +405,14 @@ def test_7_the_shared_part_is_not_the_loss_on_the_common_negatives():
 def test_8_a_large_r_makes_the_trunk_less_fair_on_exclusive_rows():
     got = run(disjoint(batch_of(4)), r=np.full(3, 3.0))
     assert got["trunk"][0] < got["vanilla"][0]
-    # F = E here, so what is left for the trunk is (1 - r) F: the baseline's push, reversed and doubled
+    # F = E here, so (1 - r) F is left for the trunk: the baseline's gradient, reversed and doubled
     agree(
         combine((1, got["trunk"]), (-1, got["vanilla"])),
         combine((-2, got["baseline"]), (2, got["vanilla"])),
     )
 
 
-# ------------------------------------------------------------------------------------- readings and cases
+# ------------------------------------------------------------------------------ readings and cases
 
 
 def test_with_r_in_the_heads_alone_the_trunk_does_not_know_r():
@@ -500,7 +500,7 @@ def test_vmap_over_knobs_is_a_loop():
         )
 
 
-# ----------------------------------------------------------------- one step of the paper's code, in float64
+# -------------------------------------------------------- one step of the paper's code, in float64
 
 
 def brute_forward(flat: np.ndarray, shapes, x: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Statistics and gaps: fairlearn's and scikit-learn's numbers on decisions, float64 loops on probabilities, and laws."""
+"""Statistics and gaps: fairlearn and scikit-learn on decisions, float64 loops, and laws."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One run: the order of minibatches, padding against a loop without padding, events, memory, one trace."""
+"""One run: the order of minibatches, padding against no padding, events, memory, one trace."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def numbered() -> Dataset:
 
 
 def spy(events=(), link=None, traces: list | None = None) -> Recipe:
-    """A recipe whose memory holds every batch it was given: numbers of rows, what they count, and a draw of its key."""
+    """A recipe whose memory holds every batch: row numbers, weights, and a draw of its key."""
 
     def apply(params, batch, key, memory):
         if traces is not None:
@@ -85,7 +85,7 @@ def spied() -> Trained:
     )
 
 
-# ------------------------------------------------------------------------------------------------- order
+# ------------------------------------------------------------------------------------------- order
 
 
 def test_every_epoch_sees_every_row_once_in_a_new_order():
@@ -136,11 +136,11 @@ def test_values_are_means_over_blocks():
     assert trained.state.step[0] == STEPS
 
 
-# ------------------------------------------------------------------------------- padding against a loop
+# -------------------------------------------------------------------------- padding against a loop
 
 
 def test_a_run_is_a_loop_over_batches_without_padding():
-    """The paper's per-task method on a logistic model: sums over unpadded batches, float64, Adagrad from 0.1."""
+    """The paper's per-task method on a logistic model: unpadded sums, float64, Adagrad from 0.1."""
     spec = tabular_spec(1, 2, ())
     data = dataset(spec, N, 3, unknown=0.2)
     first = np.array([0.3, -0.2])
@@ -177,7 +177,7 @@ def test_a_run_is_a_loop_over_batches_without_padding():
     assert np.max(np.abs(w - first)) > 0.3
 
 
-# ----------------------------------------------------------------------------- events, record, extra args
+# ---------------------------------------------------------------------- events, record, extra args
 
 
 def remember(key, block, state, data):
@@ -247,7 +247,7 @@ def test_links_are_told_values_key_memory_and_a_value_function():
     np.testing.assert_allclose(state.params["heads"], 0.8**STEPS, rtol=1e-5)
 
 
-# ------------------------------------------------------------------------------------------------- one program
+# ------------------------------------------------------------------------------------- one program
 
 
 def test_one_trace_serves_all_steps_and_all_calls():

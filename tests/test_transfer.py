@@ -1,4 +1,4 @@
-"""Differential fairness as a penalty on one task: what it reaches, what it leaves alone, and what it remembers."""
+"""Differential fairness as a penalty on one task: which gradients it changes, and its memory."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def test_crossed_attributes_are_pairs_of_levels():
     "kind, levels", [("binary", ()), ("multiclass", ("x", "y", "z")), ("multilabel", ("u", "v"))]
 )
 def test_every_kind_of_class_and_two_axes(kind, levels, rates):
-    """The epsilon of crossed groups from the objective is that of a loop over labels, by hand from the scores."""
+    """The epsilon of crossed groups from the objective is that of a loop over labels."""
     task = Task("t", kind, levels)
     spec = Spec(
         (task, Task("other")),
@@ -246,7 +246,7 @@ def test_mapped_over_lambda_is_a_loop():
     np.testing.assert_allclose(mapped, jnp.stack(alone), rtol=1e-5)
 
 
-# ---------------------------------------------------------------------------------------------------- partial knowledge
+# ------------------------------------------------------------------------------- partial knowledge
 
 
 def test_rows_are_dealt_to_parts_that_know_less():
@@ -269,7 +269,7 @@ def test_rows_are_dealt_to_parts_that_know_less():
 
 
 def test_one_sweep_over_lambda_lowers_epsilon_where_demographics_are_known():
-    """Scores that follow the group: as lam grows, the epsilon of training rows falls, in one compiled program."""
+    """Scores that follow the group: as lam grows, epsilon falls, in one compiled program."""
     spec, rng = tabular_spec(2, numeric=2, levels=()), np.random.default_rng(0)
     whole = splits(spec, 400)
     second = whole.train.groups[:, 1]

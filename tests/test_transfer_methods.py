@@ -214,7 +214,7 @@ def test_blind_without_gamma_is_single_task_learning_and_with_it_is_not():
 
 
 def test_blind_weighs_rows_by_what_is_foreseen():
-    """Its loss and its gradients against a loop in numpy, with a detector that is not at its start."""
+    """Its loss and its gradients against numpy, with a detector that was moved from its start."""
     recipe = blind(5)(SETUP)
     parts = recipe.build({"weight": np.float32([1, 0]), "gamma": np.float32(2.0)} | RATE)
     params = parts.model.init(jax.random.key(3))
@@ -241,11 +241,11 @@ def test_blind_weighs_rows_by_what_is_foreseen():
     )
 
 
-# ---------------------------------------------------------------------------------------------------- metrics
+# ----------------------------------------------------------------------------------------- metrics
 
 
 def brute_epsilon(decision, label, group):
-    """Equalized-odds epsilon of a binary task by loops, add-one, as the evaluation of the paper's code counts."""
+    """Equalized-odds epsilon of a binary task by loops, add-one, as the paper's code evaluates."""
     total = 0.0
     for value in (1, 0):
         logs = []

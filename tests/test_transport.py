@@ -1,4 +1,4 @@
-"""Transport penalties and distances of distributions: float64 brute forces, closed forms, OTT and scipy."""
+"""Transport penalties and distances of distributions: brute forces, closed forms, OTT and scipy."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from fairjax.notions import everyone, from_distance, jointly
 KEY = jax.random.key(3)
 
 
-# ------------------------------------------------------------------------------------------- brute forces
+# ------------------------------------------------------------------------------------ brute forces
 
 
 def quantile(value, weight, level) -> float:
@@ -46,7 +46,7 @@ def members(groups, weight) -> list[np.ndarray]:
 
 
 def brute_barycenter(prob, groups, weight, levels: int | None) -> float:
-    """``sum_g pi_g int (Q_g - Qbar)^2`` at mid-points, or between all levels at which a function jumps."""
+    """``sum_g pi_g int (Q_g - Qbar)^2`` at mid-points, or between all levels of a jump."""
     prob, inside = np.asarray(prob, float), members(groups, weight)
     share = np.array([w.sum() for w in inside]) / sum(w.sum() for w in inside)
     edges = (
@@ -66,7 +66,7 @@ def brute_barycenter(prob, groups, weight, levels: int | None) -> float:
 
 
 def brute_w2(prob, one, other) -> float:
-    """``W_2^2`` of two weighted samples of the same points: half the pooled form of two equal shares, times 4."""
+    """``W_2^2`` of two weighted samples, from the pooled form of two equal shares."""
     pair = np.stack([one / one.sum(), other / other.sum()], axis=1)
     return 4 * brute_barycenter(
         np.tile(prob, 2), np.repeat(np.eye(2), len(prob), axis=0), np.concatenate(pair.T), None
@@ -78,7 +78,7 @@ def compiled(levels: int | None):
     return jax.jit(jax.value_and_grad(notions.barycenter_distance(levels)))
 
 
-# --------------------------------------------------------------------------------------------- barycenter
+# -------------------------------------------------------------------------------------- barycenter
 
 
 @pytest.mark.parametrize("levels", [7, 256, None])
@@ -181,7 +181,7 @@ def test_an_attribute_of_one_level_has_no_distance():
         assert value == 0 and not np.any(slopes)
 
 
-# ------------------------------------------------------------------------------------ several columns at once
+# ------------------------------------------------------------------------- several columns at once
 
 JOINT = {
     "sliced": notions.sliced(KEY, 16),
@@ -192,7 +192,7 @@ joint = pytest.mark.parametrize("name", JOINT)
 
 
 def columns(seed: int, n: int = 24, groups: int = 3) -> tuple[np.ndarray, ...]:
-    """Points of two columns, correlated otherwise in every group, with equal marginals up to chance."""
+    """Points of two columns whose correlation differs by group, with equal marginals."""
     _, member, weight = rows(seed, n, groups)
     points = np.random.default_rng(seed).normal(size=(n, 2))
     lean = np.linspace(-0.9, 0.9, groups)[member.argmax(1)]
@@ -300,7 +300,7 @@ def test_without_ott_the_error_names_the_extra(monkeypatch):
         notions.sliced(KEY)
 
 
-# --------------------------------------------------------------------------------------- inside objectives
+# ------------------------------------------------------------------------------- inside objectives
 
 
 def means_apart(prob, groups, weight):
@@ -418,7 +418,7 @@ def test_a_joint_notion_refuses_what_has_no_groups():
 
 
 def crossed_tasks(seed: int, n: int = 400) -> Dataset:
-    """Two features that lean a task each, correlated .9 in one group and -.9 in the other, with equal marginals."""
+    """A feature per task, correlated .9 in one group and -.9 in the other, with equal marginals."""
     rng = np.random.default_rng(seed)
     member, x = np.arange(n) % 2, rng.normal(size=(n, 2))
     x[:, 1] = np.where(member, 0.9, -0.9) * x[:, 0] + np.sqrt(1 - 0.81) * x[:, 1]
@@ -477,7 +477,7 @@ def test_a_joint_notion_closes_what_each_task_alone_leaves_open():
     assert jointly_trained[0] < 0.1 and jointly_trained[1] < 0.5 * each[1]
 
 
-# ------------------------------------------------------------------------------------------------ metrics
+# ----------------------------------------------------------------------------------------- metrics
 
 
 def laws(seed: int, n: int = 200, groups: int = 2) -> tuple[np.ndarray, ...]:

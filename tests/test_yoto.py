@@ -1,4 +1,4 @@
-"""One model for all loss weights: forms of conditioning, drawn weights, and its frontier against models trained apart."""
+"""One model for all loss weights: conditioning, drawn weights, and its frontier."""
 
 from __future__ import annotations
 
@@ -282,7 +282,7 @@ def test_a_draw_per_row_is_a_loop_over_rows(padded):
 
 
 def blocks_by_hand(batch, lam, params, reduction):
-    """Rows of :func:`per_task_with_drawn_weights` with a gap in each of three blocks, block d being rows d, d + 3, ..."""
+    """Rows with a gap in each of three blocks; block d holds rows d, d + 3, ..."""
     logits, D = (
         brute_scores("original", params, batch.x, np.tile(lam, (B // len(lam), 1))),
         len(lam),
@@ -374,7 +374,7 @@ def test_a_number_of_blocks_that_does_not_divide_the_batch_is_refused():
     objective = with_drawn_weights(
         model, ["a"], lambda s, b, memory: ([jnp.mean(s)], memory), uniform([1.0] * W, [2.0] * W), 5
     )
-    with pytest.raises(ValueError, match="5 blocks of a batch of 12 rows"):
+    with pytest.raises(ValueError, match="5 conditions for 12 rows"):
         objective.apply(params, batch_of(), jax.random.key(0), ())
 
 
@@ -485,7 +485,7 @@ def test_a_notion_that_counts_has_counts_of_its_own_in_every_block():
 
 
 def constant_rows(n: int) -> tuple[Spec, Dataset]:
-    """Two regressions with conflicting targets and nothing to learn from but one column that says nothing."""
+    """Two regressions with conflicting targets and one constant feature."""
     spec = Spec((Task("up", "regression"), Task("down", "regression")), (), ("x",))
     return spec, Dataset(
         Columns(np.ones((n, 1), np.float32), np.zeros((n, 0), np.int32)),
@@ -497,7 +497,7 @@ def constant_rows(n: int) -> tuple[Spec, Dataset]:
 
 
 def test_one_network_follows_the_frontier_of_networks_trained_apart():
-    """Both tasks are given the first score s: ``a (s - 1)^2 + b (s + 1)^2`` is least at ``(a - b) / (a + b)``."""
+    """Of one score s, ``a (s - 1)^2 + b (s + 1)^2`` is least at ``(a - b) / (a + b)``."""
     spec, data = constant_rows(16)
     setting = {"trunk": (12,), "head": (), "embedding": 1}
     asked = np.float32([[4.0, 0.25], [2.0, 1.0], [1.0, 1.0], [0.5, 2.0], [0.3, 3.0]])
@@ -561,7 +561,7 @@ def test_one_network_follows_the_frontier_of_networks_trained_apart():
 
 
 def test_a_gap_of_rows_weighed_apart_may_be_zero_where_no_gap_is():
-    """What the head of the file says: under weight 1 the groups differ by d, under weight 2 by -d/2."""
+    """Under weight 1 the groups differ by d, under weight 2 by -d/2."""
     groups, lam = np.eye(2, dtype=np.float32)[[0, 1, 0, 1]], np.float32([1, 1, 2, 2])
     prob = np.float32([0.8, 0.4, 0.4, 0.6])
     mixed = rate_gap(lam * prob, groups, np.ones(4, np.float32))
