@@ -1,8 +1,18 @@
 """Several methods on one data set: from objects, or from names, to one tidy table and to saved models."""
 
-from fairjax.study.config import PAPER, NamedStudy, StudyConfig, named_study
+from fairjax.study.config import PAPER, NamedStudy, StudyConfig, named_study, point_hparams
 from fairjax.study.evaluation import evaluator, repair_scores
-from fairjax.study.explain import Point, conflicts_of, groups_of, load_point, member_of, point_of
+from fairjax.study.explain import (
+    Explanation,
+    Point,
+    conflicts_of,
+    explain_run,
+    groups_of,
+    kept_scores,
+    load_point,
+    member_of,
+    point_of,
+)
 from fairjax.study.run import REFERENCE, Results, Study, from_names, make_study, run_study
 from fairjax.study.saved import (
     SavedModel,
@@ -11,12 +21,14 @@ from fairjax.study.saved import (
     repaired,
     thresholds_of,
     train_one,
+    write_predictions,
 )
 from fairjax.study.table import assemble
 
 __all__ = [
     "PAPER",
     "REFERENCE",
+    "Explanation",
     "NamedStudy",
     "Point",
     "Results",
@@ -26,13 +38,16 @@ __all__ = [
     "assemble",
     "conflicts_of",
     "evaluator",
+    "explain_run",
     "from_names",
     "groups_of",
+    "kept_scores",
     "load_model",
     "load_point",
     "make_study",
     "member_of",
     "named_study",
+    "point_hparams",
     "point_of",
     "prediction_columns",
     "repair_scores",
@@ -40,4 +55,5 @@ __all__ = [
     "run_study",
     "thresholds_of",
     "train_one",
+    "write_predictions",
 ]
