@@ -29,9 +29,15 @@ def write(path: Path, content: bytes) -> Path:
 
 
 def write_json(path: Path, content: dict) -> Path:
-    """Write a dictionary as JSON with :func:`write`."""
-    text = json.dumps(content, indent=1)
+    """Write a dictionary as JSON with :func:`write`. Arrays and numpy's numbers become lists and numbers."""
+    text = json.dumps(content, indent=1, default=_plain)
     return write(path, text.encode())
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    raise TypeError(f"{value!r} of type {type(value).__name__} cannot be written as JSON")
 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> Path:

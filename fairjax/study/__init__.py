@@ -1,11 +1,14 @@
 """Several methods on one data set: from objects, or from names, to one tidy table and to saved models."""
 
-from fairjax.study.config import PAPER, NamedStudy, StudyConfig, named_study
+from fairjax.study.config import PAPER, NamedStudy, StudyConfig, named_study, point_hparams
 from fairjax.study.evaluation import evaluator, repair_scores
 from fairjax.study.explain import (
+    Explanation,
     Point,
     conflicts_of,
+    explain_run,
     groups_of,
+    kept_scores,
     load_point,
     member_of,
     point_of,
@@ -19,12 +22,14 @@ from fairjax.study.saved import (
     repaired,
     thresholds_of,
     train_one,
+    write_predictions,
 )
 from fairjax.study.table import assemble
 
 __all__ = [
     "PAPER",
     "REFERENCE",
+    "Explanation",
     "NamedStudy",
     "Point",
     "Results",
@@ -34,13 +39,16 @@ __all__ = [
     "assemble",
     "conflicts_of",
     "evaluator",
+    "explain_run",
     "from_names",
     "groups_of",
+    "kept_scores",
     "load_model",
     "load_point",
     "make_study",
     "member_of",
     "named_study",
+    "point_hparams",
     "point_of",
     "prediction_columns",
     "repair_scores",
@@ -49,4 +57,5 @@ __all__ = [
     "thresholds_of",
     "train_one",
     "train_run",
+    "write_predictions",
 ]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import inspect
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from fairjax import methods, models, notions, postprocess
-from fairjax.core.types import DataError, Model, Range, Spec
+from fairjax.core.types import DataError, Model, Range, Recipe, Spec
 from fairjax.methods import Method
 from fairjax.training import TrainConfig
 
@@ -153,11 +154,54 @@ def _with_ranges(study: NamedStudy, method: Method) -> Method:
             space["lam"] = space["lam"]._replace(high=study.lam_max)
         for name, value in study.fixed.items():
             if name in space:
-                default = np.broadcast_to(np.float32(value), np.shape(space[name].default))
+                default = _hparam(recipe, context.spec, name, value)
                 space[name] = Range(default, labels=space[name].labels)
         return recipe._replace(space=space)
 
     return build
+
+
+def point_hparams(
+    recipe: Recipe, spec: Spec, values: Mapping[str, Sequence[float]]
+) -> dict[str, np.ndarray]:
+    """Hyper-parameters of one point: the defaults of a recipe, and the values that are given.
+
+    Args:
+      recipe: has the hyper-parameters.
+      spec: names the tasks.
+      values: by hyper-parameter; one number stands for all tasks.
+
+    Returns:
+      Arrays without a leading axis, float32.
+
+    Raises:
+      DataError: the recipe has no such hyper-parameter, or it takes another count of numbers.
+    """
+    hparams = {name: np.float32(interval.default) for name, interval in recipe.space.items()}
+    for name, numbers in values.items():
+        hparams[name] = _hparam(recipe, spec, name, numbers)
+    return hparams
+
+
+def _hparam(recipe: Recipe, spec: Spec, name: str, numbers: Any) -> np.ndarray:
+    """Numbers in the shape of a hyper-parameter."""
+    if name not in recipe.space:
+        raise DataError(
+            f"--{name}: {recipe.name} has no such hyper-parameter among {', '.join(recipe.space)}. "
+            "Leave it out, or choose another method."
+        )
+    interval = recipe.space[name]
+    shape = np.shape(interval.default)
+    size = int(np.prod(shape))
+    flat = np.float32(numbers).reshape(-1)
+    if flat.size not in (1, size):
+        labels = interval.labels or tuple(task.name for task in spec.tasks)
+        entries = f" ({', '.join(labels)})" if len(labels) == size else ""
+        raise DataError(
+            f"--{name}: {recipe.name} takes {size} numbers{entries}, but {flat.size} are given. "
+            f"Give {size}, or one for all."
+        )
+    return np.broadcast_to(flat, size).reshape(shape)
 
 
 def _check_names(what: str, names: tuple[str, ...], registry: Mapping[str, Any]) -> None:
@@ -209,6 +253,9 @@ PAPER = {
 def named_study(**settings) -> NamedStudy:
     """A named study from one flat set of settings: those of the study, of its config, and widths of the network.
 
+    Raises:
+      DataError: a name is in no registry, or the network has no such option.
+
     Example:
       >>> named_study(methods=("baseline",), epochs=5, trunk=(8,)).config.epochs
       5
@@ -224,6 +271,24 @@ def named_study(**settings) -> NamedStudy:
     if unknown:
         raise ValueError(f"a study has no settings {', '.join(sorted(unknown))}")
     defaults = NamedStudy()
-    options = {**defaults.model_options, **own.pop("model_options", {}), **widths}
+    options = _network_options(
+        own.get("model", defaults.model), {**own.pop("model_options", {}), **widths}
+    )
     config = dataclasses.replace(own.pop("config", defaults.config), **config)
     return NamedStudy(**own, model_options=options, config=config)
+
+
+def _network_options(model: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a network, with the default widths where it takes them."""
+    _check_names("model", (model,), models.REGISTRY)
+    parameters = inspect.signature(models.REGISTRY[model]).parameters
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        return {**NamedStudy().model_options, **options}
+    unknown = [name for name in options if name not in parameters]
+    if unknown:
+        raise DataError(
+            f"model {model!r} takes no {', '.join(unknown)}. "
+            f"Leave out {len(unknown)} options, or choose another model."
+        )
+    defaults = NamedStudy().model_options
+    return {name: value for name, value in defaults.items() if name in parameters} | {**options}

@@ -10,17 +10,21 @@ import jax
 import numpy as np
 import optax
 
+from fairjax.core.disk import read_arrays
 from fairjax.core.tables import Table, read_csv
 from fairjax.core.types import Components, DataError, PyTree
 from fairjax.data import Prepared, reload
 from fairjax.gradients import link_states, observe
 from fairjax.metrics import GroupTable, group_table
+from fairjax.postprocess import Audit, audit_model
 from fairjax.study.config import NamedStudy
+from fairjax.study.evaluation import SPLITS
 from fairjax.study.run import Results, Study, from_names
-from fairjax.study.saved import SavedModel, thresholds_of, train_one
+from fairjax.study.saved import SavedModel, post_named, repaired, thresholds_of, train_one
 from fairjax.study.table import repaired_name
 from fairjax.training import keys, make_train
 
+AUDITED = "barycenter"  # the repair that an audit measures
 MINIMUM = 10.0  # weight of a group that has statistics of its own
 
 
@@ -31,6 +35,16 @@ class Point(NamedTuple):
     hparams: dict[str, np.ndarray]
     seed: int
     repair: tuple[str, float] | None  # name and amount
+
+
+class Explanation(NamedTuple):
+    """A closer look at one run."""
+
+    groups: GroupTable
+    audit: Audit | None
+    info: dict[
+        str, dict
+    ]  # entries "groups" and "repair" of the study's info: of which run they are
 
 
 def point_of(study: Study, table: Table, run: int) -> Point:
@@ -118,6 +132,71 @@ def groups_of(data: Prepared, study: Study, scores: dict[str, np.ndarray]) -> Gr
         thresholds=thresholds_of(data, scores["validation"]),
         minimum=MINIMUM,
     )
+
+
+def explain_run(
+    data: Prepared, study: Study, table: Table, run: int, sweeps: Path | None = None
+) -> Explanation:
+    """The group table of a run, and the audit of its repair.
+
+    There is an audit where the study has the repair ``AUDITED`` and no other repair made the run. Its amount is that of
+    the run, or the largest of the study where the run is not repaired.
+
+    Args:
+      data: the data.
+      study: has run.
+      table: of the study's runs.
+      run: a row of the table.
+      sweeps: folder of the methods' sweeps. Scores that they kept are read; otherwise the run is trained again.
+    """
+    point = point_of(study, table, run)
+    scores = _scores_of(data, study, point, member_of(study, table, run), sweeps)
+    final = scores
+    if point.repair is not None:
+        name, amount = point.repair
+        final = repaired(post_named(study, name), data, scores, amount)
+    groups = groups_of(data, study, final)
+    subject = {"run": run, "method": str(table["method"][run])}
+    info = {"groups": subject | {"minimum": MINIMUM, "left_out": groups.left_out}}
+    name, amount = point.repair or (AUDITED, max(study.amounts, default=None))
+    if name != AUDITED or name not in [post.name for post in study.repairs]:
+        return Explanation(groups, None, info)
+    audit = audit_model(data, scores, amount)
+    return Explanation(groups, audit, info | {"repair": subject})
+
+
+def kept_scores(folder: Path, member: int) -> dict[str, np.ndarray] | None:
+    """Scores of the validation and test rows that the sweep of one method kept of a member.
+
+    Args:
+      folder: of the sweep, with its chunk files; see :mod:`fairjax.training.manifest`.
+      member: place of the run in the sweep.
+
+    Returns:
+      ``[N, C]`` by split; None where the sweep kept no scores.
+    """
+    files = {int(file.stem.removeprefix("chunk-")): file for file in folder.glob("chunk-*.npz")}
+    first = max((start for start in files if start <= member), default=None)
+    if first is None:
+        return None
+    arrays = read_arrays(files[first])
+    if "scores.test" not in arrays:
+        return None
+    return {split: arrays[f"scores.{split}"][member - first] for split in SPLITS}
+
+
+def _scores_of(
+    data: Prepared, study: Study, point: Point, member: int, sweeps: Path | None
+) -> dict[str, np.ndarray]:
+    """Scores of a run before any repair, read or trained again."""
+    # a network that is told hyper-parameters has no member per run
+    has_members = not study.recipes[point.method].told
+    if sweeps is not None and has_members:
+        scores = kept_scores(sweeps / point.method, member)
+        if scores is not None:
+            return scores
+    _, scores = train_one(data, study, point.method, point.hparams, point.seed)
+    return scores
 
 
 def conflicts_of(

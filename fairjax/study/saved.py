@@ -16,6 +16,7 @@ import numpy as np
 
 from fairjax.core.disk import read_arrays, write_arrays, write_json
 from fairjax.core.keys import Metric, escape, parse_key
+from fairjax.core.tables import write_csv
 from fairjax.core.types import DataError, Model, Post, PyTree, Spec
 from fairjax.data import Encoder, Prepared
 from fairjax.losses import probabilities
@@ -162,7 +163,7 @@ def train_one(
       The model, and the scores ``[N, C]`` of the validation and test rows, repaired where the model repairs.
     """
     spec = data.spec
-    posts = [] if repair is None else [_post(study, repair[0])]
+    posts = [] if repair is None else [post_named(study, repair[0])]
     amounts = [] if repair is None else [repair[1]]
     runs = sweep(
         study.recipes[method],
@@ -247,7 +248,22 @@ def prediction_columns(
     return columns
 
 
-def _post(study: Study, name: str) -> Post:
+def write_predictions(path: Path, columns: dict[str, np.ndarray]) -> Path:
+    """Write :func:`prediction_columns` as CSV, behind a column ``row`` that counts from 0. Decisions are 0 or 1."""
+    rows = len(next(iter(columns.values())))
+    cells = {"row": np.arange(rows)}
+    for name, values in columns.items():
+        is_decision = values.dtype.kind == "i"
+        cells[name] = values.astype(str) if is_decision else values
+    return write_csv(path, cells)
+
+
+def post_named(study: Study, name: str) -> Post:
+    """A study's repair by name.
+
+    Raises:
+      DataError: the study has no such repair.
+    """
     for post in study.repairs:
         if post.name == name:
             return post
@@ -276,7 +292,7 @@ def _load_repair(
     if post is None:
         if study is None:
             raise DataError(f"{folder}: its repair is no entry of a registry. Give it as repair=.")
-        post = _post(study, description["name"])
+        post = post_named(study, description["name"])
     rows = description["pool_rows"]
     columns = sum(task.score_width for task in spec.tasks)
     groups = sum(attribute.width for attribute in spec.attributes)

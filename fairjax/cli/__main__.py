@@ -1,0 +1,5 @@
+"""``python -m fairjax.cli``."""
+
+from fairjax.cli import main
+
+main()

@@ -1,0 +1,176 @@
+"""``fairjax frontier``: train every method over draws of its hyper-parameters, and report."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import click
+
+from fairjax import methods
+from fairjax.cli.console import ProgressBars
+from fairjax.cli.lists import METHODS, NUMBERS
+from fairjax.cli.options import (
+    FOLDER,
+    POSITIVE,
+    data_options,
+    postprocess_option,
+    study_options,
+    together,
+)
+from fairjax.cli.report import write_report
+from fairjax.cli.settings import read_data, study_settings, sweep_folder, use_devices
+from fairjax.core.disk import write_json
+from fairjax.data import Prepared
+from fairjax.study import (
+    Explanation,
+    NamedStudy,
+    Results,
+    explain_run,
+    from_names,
+    named_study,
+    run_study,
+)
+from fairjax.study.config import SEQUENCES
+
+sweep_options = together(
+    click.option(
+        "--methods",
+        type=METHODS,
+        default=",".join(NamedStudy().methods),
+        show_default=True,
+        metavar="M,M",
+        help="Methods to compare. 'links' stands for every gradient link: it sees one row per "
+        "task, or, with _split at its name, accuracy and fairness as rows of their own. Runs of "
+        "single_task are always made, for ARE and ARFG divide by them; the name is accepted and "
+        f"ignored. Methods: {', '.join(methods.REGISTRY)}.",
+    ),
+    click.option(
+        "--runs",
+        type=click.IntRange(1),
+        default=64,
+        show_default=True,
+        help="Points (draws of hyper-parameters) per method.",
+    ),
+    click.option(
+        "--seeds", type=click.IntRange(1), default=1, show_default=True, help="Seeds per point."
+    ),
+)
+
+draw_options = together(
+    click.option(
+        "--lam-max",
+        type=POSITIVE,
+        default=5.0,
+        show_default=True,
+        help="Fairness weights are drawn from [0, this].",
+    ),
+    click.option(
+        "--r",
+        type=NUMBERS,
+        metavar="R,R",
+        help="MTA-F's head-to-shared ratio per task. Default: drawn per run.",
+    ),
+    click.option(
+        "--repair",
+        "amounts",
+        type=NUMBERS,
+        default=(),
+        metavar="A,A",
+        help="Evaluate every run once more with its scores repaired after training by these "
+        "amounts, 0 (as they are) to 1 (the same distribution in every group); the rows are "
+        "called METHOD+POSTPROCESSOR.",
+    ),
+    postprocess_option(("barycenter",), multiple=True),
+    click.option(
+        "--sequence",
+        type=click.Choice(SEQUENCES),
+        default=SEQUENCES[0],
+        show_default=True,
+        help="Independent draws of hyper-parameters, or a Sobol sequence.",
+    ),
+)
+
+folder_options = together(
+    click.option(
+        "--keep",
+        type=click.Choice(["metrics", "scores", "params"]),
+        default="metrics",
+        show_default=True,
+        help="What each run leaves behind, in the chunk files under OUT/sweeps.",
+    ),
+    click.option(
+        "--out",
+        type=FOLDER,
+        help="Folder for everything. Default: fairjax-runs/NAME, numbered when taken.",
+    ),
+    click.option(
+        "--resume",
+        is_flag=True,
+        help="Go on with the sweep in OUT (or in the newest default folder).",
+    ),
+)
+
+
+@click.command(name="frontier")
+@data_options
+@sweep_options
+@study_options
+@draw_options
+@folder_options
+def frontier_command(**options) -> None:
+    """Train every method over draws of its hyper-parameters and draw the frontier: PNG, HTML, CSV,
+    JSON."""
+    data = read_data(options)
+    names = _named_study(options, data.name)
+    out = sweep_folder(options["out"], data.name, options["resume"])
+    use_devices(options["devices"], out)
+    study = from_names(data, names)
+    keep = () if options["keep"] == "metrics" else (options["keep"],)
+    click.echo(data.describe(), err=True)
+    out.mkdir(parents=True, exist_ok=True)
+    with contextlib.closing(ProgressBars()) as bars:
+        results = run_study(data, study=study, out=out, keep=keep, progress=bars.advance)
+    info = results.info | {
+        "title": data.name,
+        "source": data.source,
+        "command": f"fairjax train --like {out} --run {{run}}",
+    }
+    explanation = _explain_knee(data, results, info, out)
+    if explanation is None:
+        write_json(out / "study.json", info)
+        write_report(out, results.table, info)
+        return
+    info |= explanation.info
+    write_json(out / "study.json", info)
+    write_report(out, results.table, info, explanation.groups, explanation.audit)
+
+
+def _named_study(options: dict, name: str) -> NamedStudy:
+    return named_study(
+        **study_settings(options, name),
+        methods=options["methods"],
+        runs=options["runs"],
+        seeds=options["seeds"],
+        sequence=options["sequence"],
+        lam_max=options["lam_max"],
+        fixed={} if options["r"] is None else {"r": options["r"]},
+        repairs=tuple(dict.fromkeys(options["postprocess"])),
+        amounts=options["amounts"],
+    )
+
+
+def _explain_knee(data: Prepared, results: Results, info: dict, out: Path) -> Explanation | None:
+    """A closer look at the run at the frontier's knee; None where no run is on a frontier."""
+    from fairjax.postprocess import save_audit
+    from fairjax.report import knee_run
+
+    run = knee_run(results.table, info)
+    if run is None:
+        return None
+    method = results.table["method"][run]
+    click.echo(f"groups of run {run} ({method}), at the knee of the frontier", err=True)
+    explanation = explain_run(data, results.study, results.table, run, out / "sweeps")
+    if explanation.audit is not None:
+        save_audit(out / "audit.npz", explanation.audit)
+    return explanation

@@ -1,0 +1,65 @@
+"""Types of options that take several values between commas."""
+
+from __future__ import annotations
+
+import click
+
+from fairjax import methods
+from fairjax.study import REFERENCE
+
+# a gradient link is a method of two forms
+LINKS = tuple(name for name in methods.REGISTRY if f"{name}_split" in methods.REGISTRY)
+
+
+class Words(click.ParamType):
+    """Words between commas, as a tuple."""
+
+    name = "words"
+
+    def convert(self, value, param, ctx) -> tuple:
+        """The words without the blanks around them; a tuple stays as it is."""
+        if isinstance(value, tuple):
+            return value
+        words = [word.strip() for word in value.split(",")]
+        return tuple(word for word in words if word)
+
+
+class Numbers(Words):
+    """Numbers between commas, as a tuple."""
+
+    name = "numbers"
+
+    def __init__(self, kind: type, example: str):
+        self._kind = kind
+        self._example = example
+
+    def convert(self, value, param, ctx) -> tuple:
+        """The numbers."""
+        words = super().convert(value, param, ctx)
+        try:
+            return tuple(self._kind(word) for word in words)
+        except ValueError:
+            self.fail(f"{value!r} is not a list of numbers such as {self._example}.", param, ctx)
+
+
+class Methods(Words):
+    """Names of methods between commas, each once; ``links`` stands for all gradient links."""
+
+    name = "methods"
+
+    def convert(self, value, param, ctx) -> tuple[str, ...]:
+        """The names, without that of the single-task runs, which every study makes."""
+        names = []
+        for word in super().convert(value, param, ctx):
+            names += LINKS if word == "links" else [word]
+        for name in names:
+            if name != REFERENCE and name not in methods.REGISTRY:
+                allowed = ", ".join(["links", *methods.REGISTRY])
+                self.fail(f"{name!r} is not one of {allowed}.", param, ctx)
+        return tuple(name for name in dict.fromkeys(names) if name != REFERENCE)
+
+
+WORDS = Words()
+WIDTHS = Numbers(int, "64,32")
+NUMBERS = Numbers(float, "0.5,1")
+METHODS = Methods()

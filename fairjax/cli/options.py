@@ -1,0 +1,190 @@
+"""Options that several commands share. Choices and their help come from the registries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import click
+
+from fairjax import data, models, notions, postprocess
+from fairjax.cli.lists import WIDTHS, WORDS
+from fairjax.data.entry import CORRECTED_AND_PAPER
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+FOLDER = click.Path(path_type=Path, file_okay=False)
+POSITIVE = click.FloatRange(0, min_open=True)
+
+
+def together(*options: Callable) -> Callable:
+    """One decorator for several options, which the help shows in this order."""
+
+    def decorate(command: Callable) -> Callable:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def key_option(*flags: str, keys: Iterable[str], text: str, **attributes) -> Callable:
+    """An option whose values are the keys of a registry; its help lists them behind ``text``."""
+    names = tuple(keys)
+    help_text = f"{text}: {', '.join(names)}."
+    return click.option(
+        *flags, type=click.Choice(names), metavar="NAME", help=help_text, **attributes
+    )
+
+
+csv_options = together(
+    click.option("--delimiter", default=",", show_default=True, help="Of the CSV files."),
+    click.option("--encoding", default="utf-8", show_default=True, help="Of the CSV files."),
+)
+
+# what the data are, and what their columns are for
+data_options = together(
+    click.option(
+        "--data",
+        default="synthetic",
+        show_default=True,
+        help=f"A data set by name ({', '.join(data.REGISTRY)}) or a CSV file, .gz too.",
+    ),
+    click.option("--data-dir", type=FOLDER, help="Folder of the raw files of data sets by name."),
+    click.option(
+        "--form",
+        default="corrected",
+        show_default=True,
+        type=click.Choice(CORRECTED_AND_PAPER),
+        help="Data sets by name: statistics from training rows only, or as in the paper's code.",
+    ),
+    click.option(
+        "--task",
+        "tasks",
+        multiple=True,
+        metavar="RULE",
+        help="What to predict, once per task: a column, 'income > 50000', 'income == >50K', "
+        "'rich: income > 50000', 'job :multiclass'.",
+    ),
+    click.option(
+        "--sensitive",
+        multiple=True,
+        metavar="RULE",
+        help="Sensitive attribute, once per attribute: a column, a rule such as 'age > 25', or "
+        "'age :number' for the number itself.",
+    ),
+    click.option(
+        "--features",
+        type=WORDS,
+        metavar="A,B",
+        help="Only these columns are features. Default: all other columns.",
+    ),
+    click.option(
+        "--drop",
+        type=WORDS,
+        metavar="A,B",
+        help="Columns that are never features (leaks, identifiers).",
+    ),
+    click.option("--numeric", type=WORDS, metavar="A,B", help="Features that must be numbers."),
+    click.option(
+        "--categorical",
+        type=WORDS,
+        metavar="A,B",
+        help="Features that are levels even if they look like numbers.",
+    ),
+    click.option(
+        "--text",
+        metavar="COLUMN",
+        help="A column of tokens with blanks between them; it is then the only feature.",
+    ),
+    click.option(
+        "--language",
+        metavar="COLUMN",
+        help="With --text: every level of this column has its own vocabulary.",
+    ),
+    click.option(
+        "--length",
+        type=click.IntRange(1),
+        default=40,
+        show_default=True,
+        help="Tokens of a text that are kept.",
+    ),
+    click.option(
+        "--minimum",
+        type=click.IntRange(1),
+        default=2,
+        show_default=True,
+        help="A token that occurs less often in the training rows is unknown.",
+    ),
+    click.option("--use-sensitive", is_flag=True, help="Sensitive columns are features too."),
+    click.option("--weight-column", help="Column of row weights."),
+    click.option(
+        "--split-column",
+        help="Column with train, validation, test. Default: a seeded 60/20/20 split.",
+    ),
+    click.option(
+        "--missing",
+        default="error",
+        type=click.Choice(["error", "impute"]),
+        show_default=True,
+        help="Empty or non-finite numeric features: refuse, or take the training mean.",
+    ),
+    csv_options,
+)
+
+# what shapes a run
+study_options = together(
+    key_option("--model", keys=models.REGISTRY, text="Network. Default: network. One of"),
+    click.option("--epochs", type=click.IntRange(1), help="Passes over the training rows."),
+    click.option("--batch-size", type=click.IntRange(1), help="Rows of a minibatch."),
+    click.option("--learning-rate", type=POSITIVE, help="Of Adagrad."),
+    click.option(
+        "--trunk",
+        type=WIDTHS,
+        metavar="W,W",
+        help="Widths of the shared layers; for a text, of its convolutions.",
+    ),
+    click.option(
+        "--head", type=WIDTHS, metavar="W,W", help="Widths of the layers of each task alone."
+    ),
+    click.option(
+        "--embedding",
+        type=click.IntRange(1),
+        help="Width of the embeddings of categories or words.",
+    ),
+    key_option(
+        "--notion",
+        keys=notions.REGISTRY,
+        text="Fairness loss: a distance between the groups' scores, or a difference between the "
+        "groups' values of a statistic. One of",
+    ),
+    click.option(
+        "--condition",
+        type=click.Choice(list(notions.CONDITIONS)),
+        help="On which rows: negatives (fpr), positives (tpr), both (odds), everyone (parity). A "
+        "notion with rows of its own ignores this; it then only chooses the gap that is shown.",
+    ),
+    click.option(
+        "--seed",
+        type=click.IntRange(0),
+        default=0,
+        show_default=True,
+        help="Of the split, the draw of hyper-parameters, the initialisations and the batches.",
+    ),
+    click.option(
+        "--devices",
+        type=click.IntRange(1),
+        help="Virtual devices on a CPU. Default: one per core.",
+    ),
+)
+
+
+def postprocess_option(default, **attributes) -> Callable:
+    """The option that chooses the repair by name."""
+    return key_option(
+        "--postprocess",
+        keys=postprocess.REGISTRY,
+        text="With --repair: the post-processor that repairs the scores. One of",
+        default=default,
+        show_default=True,
+        **attributes,
+    )

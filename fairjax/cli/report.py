@@ -1,0 +1,52 @@
+"""``fairjax report``: draw the report of a finished sweep again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from fairjax.core.tables import Table, read_csv
+from fairjax.core.types import DataError
+from fairjax.metrics import GroupTable
+from fairjax.postprocess import Audit, load_audit
+
+
+@click.command(name="report")
+@click.argument("out", type=click.Path(path_type=Path, exists=True, file_okay=False))
+def report_command(out: Path) -> None:
+    """Draw the report of a finished sweep again, from its tables."""
+    table_file = out / "table.csv"
+    study_file = out / "study.json"
+    missing = [file.name for file in (table_file, study_file) if not file.exists()]
+    if missing:
+        raise DataError(
+            f"{out}: no {' and no '.join(missing)} here. Finish the sweep first: "
+            f"fairjax frontier --out {out} --resume"
+        )
+    info = json.loads(study_file.read_text())
+    groups = None
+    audit = None
+    if "groups" in info and (out / "groups.csv").exists():
+        groups = GroupTable(read_csv(out / "groups.csv"), info["groups"]["left_out"])
+    if "repair" in info and (out / "audit.npz").exists():
+        audit = load_audit(out / "audit.npz")
+    write_report(out, read_csv(table_file), info, groups, audit)
+
+
+def write_report(
+    out: Path,
+    table: Table,
+    info: dict,
+    groups: GroupTable | None = None,
+    audit: Audit | None = None,
+) -> None:
+    """Write the report, and print how many runs it has and where it is."""
+    from fairjax import report
+
+    paths = report.write(out, table, info, groups, audit)
+    diverged = int(table["diverged"].sum())
+    click.echo(f"{table.rows} runs" + (f", {diverged} diverged" if diverged else ""))
+    for path in paths:
+        click.echo(f"  {path}")

@@ -1,0 +1,148 @@
+"""From options to values: the data, the settings of a study, the folder and the devices."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from pathlib import Path
+
+from fairjax.core.types import DataError
+from fairjax.data import REGISTRY, Prepared, Roles, from_table, load
+from fairjax.study import PAPER
+
+# options with the same name and meaning in a study
+SHARED = (
+    "model",
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "trunk",
+    "head",
+    "embedding",
+    "notion",
+    "condition",
+)
+# a data set by name has these roles already
+OWN_ROLES = {
+    "tasks": "--task",
+    "features": "--features",
+    "drop": "--drop",
+    "numeric": "--numeric",
+    "categorical": "--categorical",
+    "text": "--text",
+    "language": "--language",
+}
+
+
+def read_data(options: dict) -> Prepared:
+    """The data set of the options: by name, or from a CSV file.
+
+    Raises:
+      DataError: there is no such data, roles are missing, or a data set by name is given roles.
+    """
+    name = options["data"]
+    if name in REGISTRY:
+        return _load_by_name(name, options)
+    if not (options["tasks"] and options["sensitive"]):
+        if not Path(name).exists():
+            names = ", ".join(REGISTRY)
+            raise DataError(f"{name}: neither a file nor a data set by name ({names}).")
+        raise DataError(
+            f"{name}: say what to predict and for whom it should be fair, for example --task "
+            "COLUMN --sensitive COLUMN; both may be given several times."
+        )
+    roles = Roles(
+        tasks=options["tasks"],
+        sensitive=options["sensitive"],
+        features=options["features"],
+        drop=options["drop"] or (),
+        numeric=options["numeric"] or (),
+        categorical=options["categorical"] or (),
+        text=options["text"],
+        language=options["language"],
+        length=options["length"],
+        minimum=options["minimum"],
+        weight=options["weight_column"],
+        split=options["split_column"],
+        missing=options["missing"],
+        use_sensitive=options["use_sensitive"],
+        delimiter=options["delimiter"],
+        encoding=options["encoding"],
+    )
+    return from_table(name, roles, seed=options["seed"])
+
+
+def _load_by_name(name: str, options: dict) -> Prepared:
+    superfluous = [flag for option, flag in OWN_ROLES.items() if options[option]]
+    if superfluous:
+        raise DataError(
+            f"{name} has roles of its own; leave out {', '.join(superfluous)}, or give a CSV file "
+            "with --data."
+        )
+    return load(
+        name,
+        data_dir=options["data_dir"],
+        form=options["form"],
+        seed=options["seed"],
+        sensitive=options["sensitive"] or None,
+    )
+
+
+def study_settings(options: dict, name: str) -> dict:
+    """Settings of a study for :func:`fairjax.study.named_study`.
+
+    An option that is not given has the published setting of the data set, if there is one.
+
+    Args:
+      options: of the command.
+      name: of the data set.
+    """
+    chosen = {key: options[key] for key in SHARED if options[key] is not None}
+    return {**PAPER.get(name, {}), **chosen, "seed": options["seed"]}
+
+
+def sweep_folder(out: Path | None, name: str, resume: bool) -> Path:
+    """The folder of a sweep.
+
+    Args:
+      out: the folder; None: ``fairjax-runs/NAME``, numbered where it exists.
+      name: of the data set.
+      resume: go on with the sweep in ``out``, or in the newest numbered folder.
+
+    Raises:
+      DataError: ``out`` holds a sweep, which is not to be resumed.
+    """
+    if out is not None:
+        if (out / "sweeps").exists() and not resume:
+            raise DataError(
+                f"{out}: holds a sweep already. Go on with --resume, or choose another folder "
+                "with --out."
+            )
+        return out
+    newest = folder = Path("fairjax-runs") / name
+    for number in itertools.count(2):
+        if not folder.exists():
+            break
+        newest = folder
+        folder = folder.with_name(f"{name}-{number}")
+    return newest if resume else folder
+
+
+def use_devices(count: int | None, out: Path) -> None:
+    """Set the number of virtual CPU devices, before JAX's first use.
+
+    Args:
+      count: of devices; None: one per core.
+      out: folder of a sweep; a sweep that is resumed keeps its number of devices.
+    """
+    import jax
+
+    for manifest in sorted(out.glob("sweeps/*/manifest.json")):
+        count = json.loads(manifest.read_text())["devices"]
+    if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
+        return
+    if count is None:
+        has_affinity = hasattr(os, "sched_getaffinity")
+        count = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count()
+    jax.config.update("jax_num_cpu_devices", count or 1)

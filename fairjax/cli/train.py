@@ -1,0 +1,156 @@
+"""``fairjax train``: train one point and keep the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from fairjax import methods
+from fairjax.cli.lists import NUMBERS
+from fairjax.cli.options import (
+    FOLDER,
+    data_options,
+    key_option,
+    postprocess_option,
+    study_options,
+    together,
+)
+from fairjax.cli.settings import read_data, study_settings
+from fairjax.core.keys import Key, Metric
+from fairjax.core.tables import write_csv
+from fairjax.core.types import DataError
+from fairjax.data import Prepared
+from fairjax.metrics import GroupTable
+from fairjax.study import (
+    Point,
+    SavedModel,
+    Study,
+    conflicts_of,
+    from_names,
+    groups_of,
+    load_point,
+    named_study,
+    point_hparams,
+    prediction_columns,
+    train_one,
+    write_predictions,
+)
+
+point_options = together(
+    click.option("--like", type=FOLDER, help="Folder of a sweep to take a run from."),
+    click.option(
+        "--run",
+        "run_index",
+        type=click.IntRange(0),
+        help="With --like: the run's number in table.csv.",
+    ),
+    key_option(
+        "--method",
+        keys=methods.REGISTRY,
+        default="mta_f",
+        show_default=True,
+        text="As in 'fairjax frontier --methods'. One of",
+    ),
+    click.option("--weight", type=NUMBERS, metavar="W,W", help="Task weights. Default: equal."),
+    click.option(
+        "--lam", type=NUMBERS, metavar="L,L", help="Fairness weights per task. Default: 1."
+    ),
+    click.option(
+        "--r",
+        type=NUMBERS,
+        metavar="R,R",
+        help="MTA-F's head-to-shared ratio per task. Default: 1.",
+    ),
+    click.option(
+        "--repair",
+        "amount",
+        type=click.FloatRange(0, 1),
+        help="Repair the scores after training by this amount; its pool are the validation rows.",
+    ),
+    postprocess_option("barycenter"),
+)
+
+
+@click.command(name="train")
+@data_options
+@point_options
+@study_options
+@click.option(
+    "--member-seed", type=click.IntRange(0), default=0, show_default=True, help="Of the run."
+)
+@click.option(
+    "--out",
+    type=FOLDER,
+    default=Path("fairjax-model"),
+    show_default=True,
+    help="Folder for model.json, params.npz, predictions.csv and groups.csv.",
+)
+@click.option(
+    "--conflicts",
+    is_flag=True,
+    help="Train once more and draw how much the method's rows of gradients were in each other's "
+    "way: conflicts.png.",
+)
+def train_command(**options) -> None:
+    """Train one point and keep its parameters and predictions."""
+    out = options["out"]
+    if (out / "model.json").exists():
+        raise DataError(f"{out}: holds a trained model already. Choose another folder with --out.")
+    if options["like"]:
+        data, study, point = load_point(options["like"], options["run_index"])
+    else:
+        data, study, point = _point_of_options(options)
+    conflicts = conflicts_of(data, study, point) if options["conflicts"] else None
+    model, scores = train_one(data, study, *point)
+    model.save(out)
+    columns = prediction_columns(data.spec, scores["test"], model.thresholds)
+    write_predictions(out / "predictions.csv", columns)
+    groups = groups_of(data, study, scores)
+    write_csv(out / "groups.csv", groups.columns)
+    _print_results(out, model, groups)
+    if conflicts is not None:
+        from fairjax.report import write_conflicts
+
+        epochs = study.config.epochs
+        path = write_conflicts(out / "conflicts.png", *conflicts, epochs=epochs)
+        click.echo(f"  {path}")
+
+
+def _point_of_options(options: dict) -> tuple[Prepared, Study, Point]:
+    data = read_data(options)
+    method = options["method"]
+    amount = options["amount"]
+    name = options["postprocess"]
+    names = named_study(
+        **study_settings(options, data.name),
+        methods=(method,),
+        repairs=(name,),
+        amounts=() if amount is None else (amount,),
+    )
+    study = from_names(data, names)
+    values = {key: options[key] for key in ("weight", "lam", "r") if options[key] is not None}
+    hparams = point_hparams(study.recipes[method], data.spec, values)
+    repair = None if amount is None else (name, amount)
+    return data, study, Point(method, hparams, options["member_seed"], repair)
+
+
+def _print_results(out: Path, model: SavedModel, groups: GroupTable) -> None:
+    for key, value in model.metrics.items():
+        if _is_printed(key):
+            click.echo(f"{key!s:60s} {value:.4f}")
+    click.echo(f"  {out / 'model.json'}")
+    click.echo(f"  {out / 'params.npz'}")
+    click.echo(f"  {out / 'predictions.csv'} (test rows)")
+    click.echo(f"  {out / 'groups.csv'} (every statistic in every group, with 95 % intervals)")
+    for group, count in groups.left_out.items():
+        click.echo(f"{group} is left out of groups.csv: {count:g} test rows")
+
+
+def _is_printed(key: Key) -> bool:
+    """Errors, AUC, correlations and differences between groups of the test rows."""
+    if not isinstance(key, Metric) or key.split != "test" or key.threshold:
+        return False
+    if key.metric in ("error", "auc"):
+        return True
+    return key.metric.startswith("correlation") or key.metric.endswith("_difference")
