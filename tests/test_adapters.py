@@ -13,8 +13,8 @@ from flax import nnx
 
 import fairjax
 from fairjax.core.types import Range
-from fairjax.methods import RECIPES, Context
-from fairjax.notions import Notion, negatives, rate_gap
+from fairjax.methods import Context, linked
+from fairjax.notions import from_distance, negatives, rate_gap
 from fairjax.training import TrainConfig, make_train
 
 eqx = pytest.importorskip(
@@ -92,16 +92,18 @@ def test_a_model_is_its_modules(name):
     assert not np.array_equal(by_name(params, "trunk", kernel), by_name(other, "trunk", kernel))
 
 
+METHOD = linked(from_distance(rate_gap, (negatives,)), "pcgrad", split=True)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_trains_and_sweeps_with_a_link(name):
     context = Context(
         SPEC,
         MODELS[name](),
-        lambda k: Notion(rate_gap, (negatives,)),
         lambda k: optax.sgd(k["learning_rate"]),
         {"learning_rate": Range(0.1)},
     )
-    train = make_train(TrainConfig(2, 8), RECIPES["pcgrad_split"](context))
+    train = make_train(TrainConfig(2, 8), METHOD(context))
     hparams = {
         "weight": np.full((3, 2), 0.5, "f4"),
         "lam": np.ones((3, 2), "f4"),

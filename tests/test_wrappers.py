@@ -15,10 +15,9 @@ import fairjax
 from fairjax import gradients
 from fairjax.core.types import Range
 from fairjax.gradients import check_chain, link_states, rows_mode, value_and_rows
-from fairjax.methods import AGGREGATED, Context, baseline
-from fairjax.methods._aggregated import aggregated
+from fairjax.methods import REGISTRY, Context, aggregated
 from fairjax.models import shared_bottom
-from fairjax.notions import Notion, negatives, rate_gap
+from fairjax.notions import from_distance, negatives, rate_gap
 from fairjax.objectives import per_task
 from fairjax.training import TrainConfig, make_train
 
@@ -274,12 +273,14 @@ def test_adam_before_the_aggregator_is_told():
 # ---- in training ----
 
 
+FPR = from_distance(rate_gap, (negatives,))
+
+
 def setup_of(**how) -> Context:
     spec = tabular_spec()
     return Context(
         spec,
         shared_bottom(spec, (4,), (3,)),
-        lambda k: Notion(rate_gap, (negatives,)),
         lambda k: optax.sgd(k["learning_rate"]),
         {"learning_rate": Range(0.1)},
         **how,
@@ -295,17 +296,17 @@ KNOBS = {
 
 @functools.lru_cache
 def trained(recipe_name: str, watched: bool = False):
-    made = {
-        "baseline": baseline,
-        **AGGREGATED,
-        "adam first": aggregated(
-            "adam first", False, lambda rows, inner: optax.chain(inner, gradients.pcgrad(rows))
-        ),
-    }[recipe_name]
+    context = setup_of()
     if recipe_name == "adam first":
-        context = setup_of()._replace(optimizer=lambda k: optax.scale_by_adam())
+        made = aggregated(
+            FPR,
+            "adam first",
+            lambda rows, inner: optax.chain(inner, gradients.pcgrad(rows)),
+            split=False,
+        )
+        context = context._replace(optimizer=lambda k: optax.scale_by_adam())
     else:
-        context = setup_of()
+        made = REGISTRY[recipe_name](FPR)
     watch = (lambda state: link_states(state.opt_state)[0]) if watched else None
     run = jax.jit(make_train(TrainConfig(2, 8), made(context), watch=watch))
     key = jax.random.key(0)
@@ -319,7 +320,9 @@ def test_a_chain_in_the_wrong_order_is_told_before_training():
 
 @pytest.mark.parametrize("split", [False, True])
 def test_rows_summed_are_the_baseline(split):
-    plain = aggregated("sum", split, lambda rows, inner: optax.chain(gradients.sum_rows(), inner))
+    plain = aggregated(
+        FPR, "sum", lambda rows, inner: optax.chain(gradients.sum_rows(), inner), split=split
+    )
     run = jax.jit(make_train(TrainConfig(2, 8), plain(setup_of())))
     key = jax.random.key(0)
     same(
@@ -331,7 +334,6 @@ def test_rows_summed_are_the_baseline(split):
 
 def test_links_are_methods_of_their_own():
     """Links of different kinds end at different parameters, and none at Baseline's."""
-    assert len(AGGREGATED) == 37
     ends = {
         name: np.concatenate([np.ravel(a) for a in jax.tree.leaves(trained(name).state.params)])
         for name in (
