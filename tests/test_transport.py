@@ -407,6 +407,24 @@ def test_a_joint_notion_is_one_distance_of_all_predictions_shared_by_the_tasks()
     np.testing.assert_allclose(rows["batch"][:2], losses, rtol=1e-6)
 
 
+def test_joint_notions_of_other_attributes_or_rows_are_not_shared():
+    attributes = (Attribute("sex", ("f", "m")), Attribute("age", ("old", "young")))
+    spec = Spec((Task("a"), Task("b")), attributes)
+    rng = np.random.default_rng(2)
+    score = rng.normal(size=(12, 2)).astype(np.float32)
+    sex = np.eye(2)[np.arange(12) % 2]
+    age = np.eye(2)[np.arange(12) // 6]
+    groups = np.concatenate([sex, age], axis=1).astype(np.float32)
+    ones = np.ones((12, 2), np.float32)
+    batch = Dataset((), ones, ones, groups, ones[:, 0])
+    notion = joint_notion(means_apart)
+    of_sex, of_age = (notion._replace(attributes=(a,)) for a in (0, 1))
+    values = terms_of(spec, score, batch, (of_sex, of_age), "mean").fairness
+    prob = scipy.special.expit(score.astype(float))
+    want = [brute_means_apart(prob, g, np.ones(12)) for g in (sex, age)]
+    np.testing.assert_allclose(values, want, rtol=1e-5)
+
+
 def test_a_joint_notion_refuses_what_has_no_groups():
     spec = Spec((Task("t"),), (Attribute("age", (), continuous=True),))
     for options, match in (

@@ -42,7 +42,7 @@ def mmd(kernel: Callable[[Array], Array]):
     """Squared MMD over all pairs of rows.
 
     Args:
-      kernel: of the difference of two scores, ``gaussian(0.1)`` or ``laplacian(0.1)`` or one's own.
+      kernel: of the difference of two scores, ``gaussian_kernel(0.1)`` or ``laplacian_kernel(0.1)`` or one's own.
 
     Returns:
       ``distance(prob[N], groups[N, G], weight[N]) -> scalar``, 0 with gradient 0 when fewer than two groups are

@@ -1,8 +1,8 @@
 """Dependence of scores on a sensitive attribute that is a number: zero when the scores know nothing of it.
 
 The block of such an attribute has two columns, ``(known, value * known)``; see :class:`fairjax.core.types.Attribute`. A notion of
-these distances says so: ``Notion(pearson, (positives,), continuous=True)`` is equal opportunity over ages. Of a number with two
-values they are what groups have: :func:`pearson` is the correlation ratio, and :func:`hsic` the squared MMD times a constant.
+these distances says so: ``from_distance(pearson, (positives,), continuous=True)`` is equal opportunity over ages. Of a number
+with two values they are what groups have: :func:`pearson` is the correlation ratio, and :func:`hsic` the squared MMD times a constant.
 """
 
 from __future__ import annotations

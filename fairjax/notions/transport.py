@@ -1,7 +1,7 @@
 """Distances by optimal transport, smooth in the scores: what it costs to move the groups' distributions onto one another.
 
 In: predictions ``[N]``, or ``[N, U]`` for several columns at once, membership and weights. Out: a scalar in squared units of
-the predictions. :func:`barycenter` is exact in one dimension, by one sort. For columns that are to be fair together there are
+the predictions. :func:`barycenter_distance` is exact in one dimension, by one sort. For columns that are to be fair together there are
 :func:`sliced`, :func:`sinkhorn` (both of OTT: ``pip install 'fairjax[ot]'``) and :func:`projected`.
 """
 
@@ -69,7 +69,7 @@ def _levels(reached_gn: Array, levels: int | None) -> tuple[Array, Array]:
 def projected(distance: Callable[..., Array], key: Array, directions: int = 64):
     """The mean of a distance over projections of ``[N, U]`` columns on random directions of length 1.
 
-    ``projected(barycenter(), key)`` compares what :func:`sliced` compares, with a sort per direction instead of four per
+    ``projected(barycenter_distance(), key)`` compares what :func:`sliced` compares, with a sort per direction instead of four per
     direction and pair of groups. Of one column there is one direction.
 
     Args:

@@ -139,14 +139,15 @@ def fairness_terms(
     ) -> tuple[list[Array], PyTree]:
         values = []
         updated = []
-        shared: dict[int, tuple[Array, PyTree]] = {}  # a joint notion is the same for every task
+        shared: dict[tuple, tuple[Array, PyTree]] = {}  # a joint notion is the same for every task
         for penalty, counts in zip(penalties, memory, strict=True):
-            identity = id(penalty.notion.apply)
-            if penalty.notion.joint and identity in shared:
+            notion = penalty.notion
+            identity = (id(notion.apply), notion.conditions, tuple(_attributes(spec, notion)))
+            if notion.joint and identity in shared:
                 value, counts = shared[identity]
             else:
                 rows = views(penalty, predictions, batch)
-                value, counts = _add_up(penalty.notion, rows, counts)
+                value, counts = _add_up(notion, rows, counts)
                 shared[identity] = (value, counts)
             values.append(value)
             updated.append(counts)
