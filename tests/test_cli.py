@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,10 @@ import pytest
 pytest.importorskip("click")
 from click.testing import CliRunner  # noqa: E402
 
-from fairjax.cli import METHODS, main  # noqa: E402
+from fairjax import data, methods, models, notions, postprocess  # noqa: E402
+from fairjax.cli import main  # noqa: E402
+from fairjax.core.keys import Metric  # noqa: E402
+from fairjax.core.tables import read_csv  # noqa: E402
 
 ROLES = ["--task", "rich: income > 50", "--task", "loan", "--sensitive", "sex"]
 SMALL = [
@@ -63,7 +67,7 @@ def fairjax(*arguments: str, cwd) -> subprocess.CompletedProcess:
         cwd=cwd,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
 
 
@@ -282,44 +286,83 @@ def test_repair_refuses_in_one_message(repairs, arguments, words):
     assert words in done.output and done.output.count("Error: ") == 1
 
 
-def test_the_choices_are_what_there_is():
-    from fairjax.methods import RECIPES
-    from fairjax.study import CONDITIONS, DISTANCES
+REGISTRIES = (methods.REGISTRY, notions.REGISTRY, notions.CONDITIONS, models.REGISTRY)
+SHOWN = {
+    "frontier": (*REGISTRIES, postprocess.REGISTRY, data.REGISTRY),
+    "train": (*REGISTRIES, postprocess.REGISTRY, data.REGISTRY),
+    "repair": (postprocess.SCALES,),
+}
 
-    choices = {
-        option.name: option.type.choices
-        for option in main.commands["train"].params
-        if hasattr(option.type, "choices")
-    }
-    assert list(choices["notion"]) == list(DISTANCES) and list(choices["condition"]) == list(
-        CONDITIONS
+
+@pytest.mark.parametrize("command", SHOWN)
+def test_the_help_names_every_key_of_the_registries(command):
+    done = CliRunner().invoke(main, [command, "--help"])
+    words = set(re.findall(r"\w+", done.output))
+    missing = [key for registry in SHOWN[command] for key in registry if key not in words]
+    assert done.exit_code == 0 and not missing
+
+
+def test_a_new_entry_of_a_registry_is_in_the_help():
+    program = """
+from fairjax import data, methods, models, notions, postprocess
+for room in (data, methods, models, notions, postprocess):
+    name = room.__name__.rpartition(".")[2]
+    room.REGISTRY[f"new_{name}"] = next(iter(room.REGISTRY.values()))
+from fairjax.cli import main
+main(["frontier", "--help"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=300
     )
-    assert METHODS == tuple(RECIPES) and tuple(choices["method"]) == METHODS[1:]
+    assert done.returncode == 0, done.stderr
+    for name in ("data", "methods", "models", "notions", "postprocess"):
+        assert f"new_{name}" in done.stdout
+
+
+def test_names_of_methods_are_read():
+    from fairjax.cli.lists import LINKS, METHODS
+    from fairjax.gradients import REGISTRY
+
+    assert METHODS.convert("single_task, vanilla,vanilla", None, None) == ("vanilla",)
+    assert METHODS.convert("links", None, None) == LINKS
+    assert set(LINKS) == {*REGISTRY, "mgda_ub"}
+
+
+def test_options_become_a_study_of_names():
+    from fairjax.cli.frontier import _named_study, frontier_command
+
+    arguments = ["--r", "1,2", "--lam-max", "3", "--repair", "0.5", "--notion", "accuracy_parity"]
+    arguments += ["--postprocess", "gaussian", "--postprocess", "barycenter", "--trunk", "4,4"]
+    options = frontier_command.make_context("frontier", arguments).params
+    names = _named_study(options, "german")
+    assert names.fixed == {"r": (1.0, 2.0)} and names.lam_max == 3
+    assert names.repairs == ("gaussian", "barycenter") and names.amounts == (0.5,)
+    assert names.notion == "accuracy_parity" and names.model_options["trunk"] == (4, 4)
+    # published settings hold where an option is not given
+    assert names.config.batch_size == 128 and names.config.learning_rate == 0.06
 
 
 def test_the_gap_is_that_of_the_condition_unless_a_task_is_a_number():
     from fairjax.core.types import Attribute, Spec, Task
-    from fairjax.study import StudyConfig, gap_metric
+    from fairjax.study import from_names, named_study
+    from fairjax.study.table import gap_of
 
-    tasks = (Task("b"), Task("m", "multiclass", ("u", "v")), Task("l", "multilabel", ("p",)))
-    attributes = (Attribute("a", ("x", "y")),)
+    tasks = (
+        Task("b"),
+        Task("m", "multiclass", ("u", "v")),
+        Task("l", "multilabel", ("p",)),
+        Task("r", "regression"),
+    )
+    spec = Spec(tasks, (Attribute("a", ("x", "y")),))
     for condition, name in (
         ("fpr", "false_positive_rate"),
         ("tpr", "true_positive_rate"),
         ("odds", "equalized_odds"),
         ("parity", "demographic_parity"),
     ):
-        assert (
-            gap_metric(StudyConfig(condition=condition), Spec(tasks, attributes))
-            == f"{name}_difference"
-        )
-        assert (
-            gap_metric(
-                StudyConfig(condition=condition),
-                Spec((*tasks, Task("r", "regression")), attributes),
-            )
-            == "gap"
-        )
+        study = from_names(spec, named_study(methods=(), condition=condition))
+        gaps = [gap_of(study, task, spec.attributes[0]) for task in tasks]
+        assert gaps == [f"{name}_difference"] * 3 + ["mean_prediction_difference"]
 
 
 def test_tasks_of_every_kind_with_labels_and_groups_missing(tmp_path):
@@ -390,6 +433,56 @@ def test_tasks_of_every_kind_with_labels_and_groups_missing(tmp_path):
     assert 35_000 < np.mean(wages) < 46_000
 
 
+def odd_names(second: str) -> dict[str, list]:
+    """Two tasks, ``y`` and another, and groups whose names hold the marks of the notation."""
+    rng = np.random.default_rng(3)
+    rows = 200
+    group = rng.choice(["a|b", "c=d", "e]f@g"], rows)
+    signal = rng.normal(size=rows) + (group == "c=d")
+    return {
+        "x": np.round(signal, 3).tolist(),
+        "group": group.tolist(),
+        "y": (signal + rng.normal(size=rows) > 0).astype(int).tolist(),
+        second: (signal + rng.normal(size=rows) > 1).astype(int).tolist(),
+        "part": (["train"] * 3 + ["validation", "test"]) * (rows // 5),
+    }
+
+
+def test_names_with_marks_of_the_notation_go_through_all_commands(tmp_path):
+    """A task ``y=1`` beside ``y`` has the numbers that the same column has under a plain name."""
+    tables = {}
+    for second in ("y=1", "z"):
+        path = write(tmp_path / f"{second}.csv", odd_names(second))
+        roles = ["--task", "y", "--task", second, "--sensitive", "group", "--split-column", "part"]
+        size = ["--methods", "vanilla", "--runs", "1", "--epochs", "1", "--batch-size", "64"]
+        size += ["--trunk", "4", "--head", "2", "--devices", "1"]
+        done = fairjax("frontier", "--data", path, *roles, *size, "--out", second, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        tables[second] = read_csv(tmp_path / second / "table.csv")
+    odd, plain = tables["y=1"], tables["z"]
+    keys = [key for key in odd.metrics if key.task == "y=1"]
+    assert {key.group for key in keys} >= {"a|b", "c=d", "e]f@g"}
+    for key in keys:
+        same = key._replace(task="z")
+        np.testing.assert_allclose(odd[key], plain[same], rtol=1e-5, atol=1e-6, err_msg=str(key))
+    error = Metric("error", "y=1", split="test")
+    assert not np.allclose(odd[error], odd[error._replace(task="y")])
+    run = str(odd.rows - 1)
+    done = fairjax("train", "--like", "y=1", "--run", run, "--out", "model", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path / "model" / "model.json").read_text())["metrics"]
+    assert metrics[str(error)] == pytest.approx(float(odd[error][-1]), abs=1e-5)
+    done = fairjax("predict", "model", "y=1.csv", "--out", "new.csv", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    columns = odd_names("y=1")
+    is_test = np.asarray(columns["part"]) == "test"
+    label = np.asarray(columns["y=1"])[is_test]
+    with open(tmp_path / "new.csv", newline="") as stream:
+        decisions = [int(row["y=1 decision"]) for row in csv.DictReader(stream)]
+    mistakes = np.asarray(decisions)[is_test] != label
+    assert mistakes.mean() == pytest.approx(float(odd[error][-1]), abs=1e-5)
+
+
 def test_conflicts_of_a_run_are_drawn(swept):
     folder, path = swept
     common = [
@@ -426,31 +519,37 @@ def test_conflicts_of_a_run_are_drawn(swept):
 
 def test_conflicts_by_layer_are_those_of_the_rows(tmp_path):
     """Each layer's cosines stand in the order of its name, and heads that one row alone reaches are left out."""
-    import dataclasses
-
-    from fairjax import data
-    from fairjax.study import StudyConfig
-    from fairjax.study.saved import conflicts_of
+    from fairjax.study import Point, conflicts_of, from_names, named_study
 
     prepared = data.from_table(
         write(tmp_path / "t.csv", table()),
         data.Roles(tasks=("rich: income > 50", "loan"), sensitive=("sex",)),
     )
-    plan = StudyConfig(epochs=2, batch_size=64, trunk=(4,), head=(3,))
+
+    def study(epochs: int):
+        names = named_study(
+            methods=("pcgrad", "pcgrad_split"),
+            epochs=epochs,
+            batch_size=64,
+            trunk=(4,),
+            head=(3,),
+        )
+        return from_names(prepared, names)
+
     hparams = {
         "weight": np.float32([0.5, 0.5]),
         "lam": np.float32([1.0, 1.0]),
         "learning_rate": np.float32(0.1),
     }
-    cosines, rows, layers = conflicts_of(prepared, plan, "pcgrad", hparams, 0)
+    point = Point("pcgrad", hparams, 0, None)
+    cosines, rows, layers = conflicts_of(prepared, study(2), point)
     steps = 2 * -(-len(prepared.splits.train.weight) // 64)
     assert (
         rows == ("rich", "loan") and set(layers) == {"trunk"} and cosines.shape == (steps, 1, 2, 2)
     )
     assert np.allclose(cosines[:, :, 0, 0], 1, atol=1e-5)
-    apart, rows, layers = conflicts_of(
-        prepared, dataclasses.replace(plan, epochs=1), "pcgrad_split", hparams, 0
-    )
+    split = point._replace(method="pcgrad_split")
+    apart, rows, layers = conflicts_of(prepared, study(1), split)
     assert len(rows) == 4 and len(layers) == 5 and apart.shape == (steps // 2, 5, 4, 4)
     for i, name in enumerate(layers):
         reached = np.abs(np.diagonal(apart[:, i], axis1=1, axis2=2)).max(axis=0) > 0
@@ -472,7 +571,7 @@ def test_the_report_is_drawn_again_and_equal(swept):
 
 def test_scores_that_a_sweep_kept_are_those_of_the_member(tmp_path):
     from fairjax.core.disk import write_arrays
-    from fairjax.study.saved import kept_scores
+    from fairjax.study import kept_scores
 
     scores = np.arange(24.0).reshape(4, 3, 2)
     for first, last in ((0, 3), (3, 4)):
@@ -610,7 +709,12 @@ def test_bad_input_is_one_message_and_exit_code_2(case, command, tmp_path):
         (["predict", "nomodel", "rows.csv"], "no trained model"),
         (["train", "--like", "nosweep", "--run", "1"], "no finished sweep"),
         (["frontier", "--runs", "0"], "--runs"),
-        (["train", "--lam", "1,2,3"], "--lam"),
+        (["train", "--lam", "1,2,3"], "--lam: mta_f takes 2 numbers"),
+        (["train", "--method", "vanilla", "--lam", "1"], "--lam: vanilla has no such"),
+        (["train", "--trunk", "4,x"], "not a list of numbers"),
+        (["train", "--model", "text_encoder", "--trunk", "4"], "takes no trunk"),
+        (["train", "--method", "mtaf"], "mta_f"),
+        (["report", "."], "no table.csv"),
         (["frontier", "--repair", "2"], "amounts from 0"),
         (["frontier", "--repair", "all"], "not a list of numbers"),
     ],

@@ -5,14 +5,25 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fairjax.core.keys import Metric
+from fairjax.core.disk import write_arrays
+from fairjax.core.keys import HParam, Metric
 from fairjax.core.types import DataError
 from fairjax.data import Roles, from_table
 from fairjax.metrics import base_rates, evaluate
 from fairjax.postprocess import model_barycenter
 from fairjax.report import knee_run
-from fairjax.study import FOLDS, StudyConfig, origin, points, study
-from fairjax.study.saved import load_saved, repaired_scores, save, train_one
+from fairjax.study import (
+    explain_run,
+    from_names,
+    groups_of,
+    load_model,
+    named_study,
+    point_of,
+    repaired,
+    run_study,
+    train_one,
+)
+from fairjax.study.evaluation import FOLDS
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +38,7 @@ def made():
         "pay": 10 + 3 * skill + rng.normal(size=900),
     }
     prepared = from_table(people, Roles(tasks=("hired", "pay"), sensitive=("sex",)))
-    plan = StudyConfig(
+    names = named_study(
         methods=("vanilla", "baseline"),
         runs=4,
         reference_seeds=2,
@@ -36,34 +47,36 @@ def made():
         trunk=(4,),
         head=(3,),
         condition="parity",
-        repair=(0.0, 0.5, 1.0),
+        amounts=(0.0, 0.5, 1.0),
     )
-    return prepared, plan, *study(plan, prepared.spec, prepared.splits)
+    results = run_study(prepared, study=from_names(prepared, names))
+    return prepared, results.study, results.table, results.info
 
 
 @pytest.fixture(scope="module")
 def trained(made):
     """The third point of baseline again, as it is and half repaired: each a model and its scores."""
-    prepared, plan, _, _ = made
-    hparams = {name: v[2] for name, v in points(plan, prepared.spec, "baseline")[1].items()}
-    return [train_one(prepared, plan, "baseline", hparams, 0, amount) for amount in (None, 0.5)]
+    prepared, study, _, _ = made
+    hparams = {name: values[2] for name, values in study.points("baseline")[0].items()}
+    repairs = (None, ("barycenter", 0.5))
+    return [train_one(prepared, study, "baseline", hparams, 0, repair) for repair in repairs]
 
 
 def test_rows_of_the_table(made):
-    prepared, plan, table, info = made
+    _, _, table, info = made
     methods, counts = np.unique(table["method"], return_counts=True)
     assert dict(zip(methods.tolist(), counts.tolist(), strict=True)) == {
         "baseline": 4,
-        "baseline+repair": 12,
+        "baseline+barycenter": 12,
         "single_task": 2,
-        "single_task+repair": 6,
+        "single_task+barycenter": 6,
         "vanilla": 4,
-        "vanilla+repair": 12,
+        "vanilla+barycenter": 12,
     }
     assert info["compilations"] == {"single_task": 1, "vanilla": 1, "baseline": 1}
-    plain, after = table["method"] == "vanilla", table["method"] == "vanilla+repair"
-    np.testing.assert_array_equal(table["hparam.repair"][after], [0.0, 0.5, 1.0] * 4)
-    assert np.isnan(table["hparam.repair"][plain]).all()
+    plain, after = table["method"] == "vanilla", table["method"] == "vanilla+barycenter"
+    np.testing.assert_array_equal(table[HParam("repair")][after], [0.0, 0.5, 1.0] * 4)
+    assert np.isnan(table[HParam("repair")][plain]).all()
     for name in (
         "test.error[pay]",
         "test.auc[hired]",
@@ -76,45 +89,46 @@ def test_rows_of_the_table(made):
     gap = table["validation.mean_prediction_difference[pay|sex]"][after].reshape(4, 3)
     np.testing.assert_allclose(gap[:, 1], gap[:, 0] / 2, atol=0.15)
     assert np.all(gap[:, 2] < 0.35 * gap[:, 0])
-    hparams = [name for name in table if name.startswith("hparam.weight")]
+    hparams = [key for key in table if isinstance(key, HParam) and key.name == "weight"]
     for name in hparams:
         np.testing.assert_array_equal(table[name][after], np.repeat(table[name][plain], 3))
     assert "single" not in str(table["method"][knee_run(table, info)])
 
 
 def test_a_row_is_what_a_repair_by_hand_gives(made, trained):
-    prepared, plan, table, _ = made
+    prepared, study, table, _ = made
     spec, splits, ((_, scores), (saved, again)) = prepared.spec, prepared.splits, trained
     run = int(
-        np.flatnonzero(table["method"] == "baseline+repair")[7]
+        np.flatnonzero(table["method"] == "baseline+barycenter")[7]
     )  # the third point, half repaired
-    method, point, amount = origin(plan, str(table["method"][run]), int(table["point"][run]))
-    assert (method, point, amount) == ("baseline", 2, 0.5)
+    point = point_of(study, table, run)
+    assert point.method == "baseline" and point.repair == ("barycenter", 0.5)
+    for name, values in study.points("baseline")[0].items():
+        np.testing.assert_array_equal(point.hparams[name], values[2])
+    amount = 0.5
     post, pool = model_barycenter(spec), splits.validation
     state = post.fit(scores["validation"], pool.groups, pool.weight)
     after = post.apply(state, scores["test"], splits.test.groups, amount=amount)
     by_hand = evaluate(spec, after, splits.test, base_rates(spec, splits.train))
-    for key in (
-        Metric("error", "hired"),
-        Metric("error", "pay"),
-        Metric("demographic_parity_difference", "hired", attribute="sex", threshold="0.5"),
-    ):
-        assert by_hand[key] == pytest.approx(float(table[f"test.{key}"][run]), abs=1e-4)
+    gap = Metric("demographic_parity_difference", "hired", attribute="sex", threshold="0.5")
+    for key in (Metric("error", "hired"), Metric("error", "pay"), gap):
+        expected = float(table[key._replace(split="test")][run])
+        assert by_hand[key] == pytest.approx(expected, abs=1e-4)
     np.testing.assert_allclose(again["test"], after, atol=1e-4)
-    assert saved.metrics["validation.error[pay]"] == pytest.approx(
+    assert saved.metrics[Metric("error", "pay", split="validation")] == pytest.approx(
         float(table["validation.error[pay]"][run]), abs=1e-4
     )
     # validation rows are not repaired by themselves
     own = post.apply(state, scores["validation"], pool.groups, amount=amount)
-    other = repaired_scores(prepared, scores, amount)["validation"]
+    other = repaired(post, prepared, scores, amount)["validation"]
     assert 1e-4 < np.abs(own - other).mean() < 0.2 and FOLDS == 5
 
 
 def test_a_saved_model_repairs_new_rows(trained, tmp_path):
     (plain, _), (saved, _) = trained
-    save(tmp_path, saved)
+    saved.save(tmp_path)
     rows = {"skill": [0.0, 0.0, 0.0], "sex": ["f", "m", ""]}
-    loaded = load_saved(tmp_path)
+    loaded = load_model(tmp_path)
     got, bare = loaded.predict(rows), plain.predict(rows)
     assert (
         bare["pay"][0] == bare["pay"][1]
@@ -126,10 +140,34 @@ def test_a_saved_model_repairs_new_rows(trained, tmp_path):
     np.testing.assert_array_equal(
         got["pay"][:1], loaded.predict({k: v[:1] for k, v in rows.items()})["pay"]
     )
-    with pytest.raises(DataError, match="repaired by 'sex', of which none of the 2 rows"):
+    with pytest.raises(DataError, match="repaired by 'sex', but none of the 2 rows"):
         loaded.predict({"skill": [0.0, 1.0]})
 
 
-def test_amounts_are_amounts():
-    with pytest.raises(ValueError, match="amounts from 0"):
-        StudyConfig(repair=(0.5, 2.0))
+def test_a_run_is_explained_by_its_groups_and_its_audit(made, trained, tmp_path):
+    prepared, study, table, _ = made
+    (_, plain), (_, half) = trained
+    write_arrays(
+        tmp_path / "baseline" / "chunk-0000000.npz",
+        {f"scores.{split}": np.stack([values] * 4) for split, values in plain.items()},
+    )
+    repaired_run = int(np.flatnonzero(table["method"] == "baseline+barycenter")[7])
+    plain_run = int(np.flatnonzero(table["method"] == "baseline")[2])
+    distances = []  # of pay, half repaired and wholly
+    for run, scores in ((repaired_run, half), (plain_run, plain)):
+        explanation = explain_run(prepared, study, table, run, tmp_path)
+        groups = groups_of(prepared, study, scores).columns
+        for name, values in groups.items():
+            if values.dtype.kind == "f":
+                np.testing.assert_allclose(explanation.groups.columns[name], values, atol=1e-4)
+        subject = {"run": run, "method": str(table["method"][run])}
+        assert explanation.info["repair"] == subject
+        assert explanation.info["groups"].items() >= subject.items()
+        distances.append(explanation.audit.reached["wasserstein"][1, 0])
+    assert distances[1] < 0.5 * distances[0]
+
+
+def test_amounts_are_amounts(made):
+    prepared, _, _, _ = made
+    with pytest.raises(DataError, match="amounts from 0"):
+        from_names(prepared, named_study(amounts=(0.5, 2.0)))

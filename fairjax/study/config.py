@@ -101,6 +101,7 @@ class NamedStudy:
         _check_names("model", (self.model,), models.REGISTRY)
         _check_names("notion", (self.notion,), notions.REGISTRY)
         _check_names("repair", self.repairs, postprocess.REGISTRY)
+        check_amounts(self.amounts)
 
     def to_json(self) -> dict:
         """Plain values, for :meth:`from_json`."""
