@@ -2,7 +2,9 @@
 core, in one run.
 
     python experiments/bench_sweep.py                    # MTA-F with the soft rate gap
-    python experiments/bench_sweep.py --notion mmd       # with the MMD; PyTorch's over pairs of rows, as published
+    python experiments/bench_sweep.py --notion mmd       # with the MMD
+
+PyTorch's MMD is over pairs of rows, as published.
 
 Same network, losses, optimizer, batch size and data: Adult where its files are found, else random
 rows of its shape, with the settings of the MTA-F code. First both sides start from the same
@@ -411,18 +413,24 @@ def main() -> None:
         sys.exit(
             "bench_sweep compares with PyTorch, which is missing: pip install 'fairjax[bench]'"
         )
-    agreed, many, fewer = alone(check, args), alone(ours, args), max(args.runs // 4, 1)
-    few, theirs = alone(ours, args, runs=fewer, chunk=many["chunk"]), peer(args)
+    agreed = alone(check, args)
+    many = alone(ours, args)
+    fewer = max(args.runs // 4, 1)
+    few = alone(ours, args, runs=fewer, chunk=many["chunk"])
+    theirs = peer(args)
     share = many["flops"] * many["steps"] * many["rate"] / many["ceiling"]
-    print(f"""settings  {args.method}, {args.notion}, batch {args.batch_size}, {many["data"]}; {args.runs} runs x \
-{args.epochs} epochs, {many["devices"]} devices x {many["chunk"]} members
+    print(f"""\
+settings  {args.method}, {args.notion}, batch {args.batch_size}, {many["data"]}; \
+{args.runs} runs x {args.epochs} epochs, {many["devices"]} devices x {many["chunk"]} members
 agreed    losses to {agreed["first"]:.0e} at the first step, {agreed["later"]:.0e} at the sixth
-fairjax   {many["rate"]:.2f} model-epochs/s, jax {many["jax"]}: {many["seconds"]:.1f} s, {many["diverged"]} diverged
-PyTorch   {theirs:.2f} model-epochs/s, torch {agreed["torch"]}: eager, {CORES} processes of one thread
-sweep     {many["compilations"]} compilation; peak memory {few["peak_mb"]:.0f} MB with {fewer} runs, \
-{many["peak_mb"]:.0f} MB with {args.runs}
-flops     {many["flops"] / 1e6:.2f} M per step by XLA, {many["by_hand"] / 1e6:.2f} M by hand (products alone); \
-{many["ceiling"] / 1e9:.0f} G per second at the ceiling
+fairjax   {many["rate"]:.2f} model-epochs/s, jax {many["jax"]}: {many["seconds"]:.1f} s, \
+{many["diverged"]} diverged
+PyTorch   {theirs:.2f} model-epochs/s, torch {agreed["torch"]}: eager, \
+{CORES} processes of one thread
+sweep     {many["compilations"]} compilation; peak memory {few["peak_mb"]:.0f} MB with \
+{fewer} runs, {many["peak_mb"]:.0f} MB with {args.runs}
+flops     {many["flops"] / 1e6:.2f} M per step by XLA, {many["by_hand"] / 1e6:.2f} M by hand \
+(products alone); {many["ceiling"] / 1e9:.0f} G per second at the ceiling
 ratio={many["rate"] / theirs:.2f} floor_share={share:.3f}""")
 
 
