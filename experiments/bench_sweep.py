@@ -1,14 +1,18 @@
-"""Model-epochs per second of a sweep, against the same training in eager PyTorch, one process per core, in one run.
+"""Model-epochs per second of a sweep, against the same training in eager PyTorch, one process per
+core, in one run.
 
     python experiments/bench_sweep.py                    # MTA-F with the soft rate gap
-    python experiments/bench_sweep.py --notion mmd       # with the MMD; PyTorch's over pairs of rows, as published
+    python experiments/bench_sweep.py --notion mmd       # with the MMD
 
-Same network, losses, optimizer, batch size and data: Adult where its files are found, else random rows of its shape,
-with the settings of the MTA-F code. First both sides start from the same parameters and must agree on the first losses,
-on every gradient, and on the losses five steps later. Our time includes the evaluation of every run, theirs is training
-alone, in the fastest eager form that was found (fused Adagrad, MMD group by group). The ceiling is a large float32
-matrix product on all cores. The last line is ``ratio=... floor_share=...``: our rate over PyTorch's, and our flops per
-second over the ceiling's.
+PyTorch's MMD is over pairs of rows, as published.
+
+Same network, losses, optimizer, batch size and data: Adult where its files are found, else random
+rows of its shape, with the settings of the MTA-F code. First both sides start from the same
+parameters and must agree on the first losses, on every gradient, and on the losses five steps
+later. Our time includes the evaluation of every run, theirs is training alone, in the fastest eager
+form that was found (fused Adagrad, MMD group by group). The ceiling is a large float32 matrix
+product on all cores. The last line is ``ratio=... floor_share=...``: our rate over PyTorch's, and
+our flops per second over the ceiling's.
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ SPAWN = multiprocessing.get_context("spawn")
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 ROWS, NUMERIC, LEVELS = 32_561, 4, (9, 16, 7, 15, 5, 42)  # the shape of Adult
 # of the comparison and of the timed peer; they differ per task, so that a swap would show
-KNOBS = {"weight": (0.7, 0.3), "lam": (1.0, 2.0), "r": (0.5, 2.0), "learning_rate": 0.02}
+HPARAMS = {"weight": (0.7, 0.3), "lam": (1.0, 2.0), "r": (0.5, 2.0), "learning_rate": 0.02}
 
 
 def data() -> tuple:
@@ -56,58 +60,70 @@ def data() -> tuple:
         return "random rows of Adult's shape", spec, Splits(rows, rows, rows)
 
 
-def plan_of(args):
-    """The settings of the MTA-F code on Adult."""
-    from fairjax.study import PAPER, StudyConfig
+def study_of(args, spec):
+    """A study of one method with the settings of the MTA-F code on Adult."""
+    from fairjax.study import PAPER, from_names, named_study
 
-    return StudyConfig(
-        **PAPER["adult"] | {k: getattr(args, k) for k in ("notion", "epochs", "runs", "batch_size")}
-    )
+    changed = {name: getattr(args, name) for name in ("notion", "epochs", "runs", "batch_size")}
+    return from_names(spec, named_study(**PAPER["adult"] | changed, methods=(args.method,)))
 
 
 def ours(args) -> dict:
-    """Rate, compilations, peak memory and flops of a sweep, trained and evaluated as every sweep is."""
+    """Rate, compilations, peak memory and flops of a sweep, trained and evaluated as every sweep
+    is.
+    """
     import jax
 
     jax.config.update("jax_num_cpu_devices", CORES)
-    from fairjax.study import evaluator, points
     from fairjax.training import mapped, member, start_size, sweep
 
-    (name, spec, splits), plan, devices = data(), plan_of(args), jax.local_devices()
-    (made, hparams, seeds), evaluate = points(plan, spec, args.method), evaluator(spec)
+    name, spec, splits = data()
+    study = study_of(args, spec)
+    recipe = study.recipes[args.method]
+    config = study.config
+    hparams, seeds = study.points(args.method)
+    devices = jax.local_devices()
     chunk = args.chunk or start_size(args.runs, devices)
-    program = mapped(member(made, plan.train_config, evaluate), devices)
-    first = {k: v[np.arange(chunk * len(devices)) % args.runs] for k, v in hparams.items()}
-    sweep(
-        made, plan.train_config, first, seeds, splits, evaluate, chunk=chunk, program=program
-    )  # compiles
+    program = mapped(member(recipe, config.train_config, study.evaluate), devices)
+
+    def run(points: dict[str, np.ndarray]):
+        return sweep(
+            recipe,
+            config.train_config,
+            points,
+            seeds,
+            splits,
+            study.evaluate,
+            chunk=chunk,
+            program=program,
+        )
+
+    # one chunk, to compile
+    first = np.arange(chunk * len(devices)) % args.runs
+    run({name: values[first] for name, values in hparams.items()})
     begin = time.perf_counter()
-    runs = sweep(
-        made, plan.train_config, hparams, seeds, splits, evaluate, chunk=chunk, program=program
-    )
+    runs = run(hparams)
     seconds = time.perf_counter() - begin
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
-        2**20 if sys.platform == "darwin" else 2**10
-    )
-    steps = -(-splits.train.weight.shape[0] // plan.batch_size)
+    bytes_per_unit = 1 if sys.platform == "darwin" else 2**10
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * bytes_per_unit / 2**20
     return {
-        "rate": args.runs * plan.epochs / seconds,
+        "rate": args.runs * config.epochs / seconds,
         "seconds": seconds,
         "chunk": chunk,
         "devices": len(devices),
         "data": name,
-        "steps": steps,
+        "steps": -(-len(splits.train.weight) // config.batch_size),
         "compilations": runs.compilations,
         "peak_mb": peak,
         "jax": jax.__version__,
         "diverged": int(runs.diverged.sum()),
         "ceiling": ceiling(devices),
-        "flops": xla_flops(made, hparams, splits.train, plan.batch_size),
-        "by_hand": hand_flops(plan, spec),
+        "flops": xla_flops(recipe, hparams, splits.train, config.batch_size),
+        "by_hand": hand_flops(study),
     }
 
 
-def step_of(parts):
+def step_of(components):
     """One step outside the scan: ``(params, state, batch) -> (params, state, values, rows)``."""
     import jax
     import optax
@@ -115,38 +131,39 @@ def step_of(parts):
     from fairjax.gradients import value_and_rows
 
     def step(params, state, batch):
-        (values, _), rows = value_and_rows(parts.objective.apply, has_aux=True)(
+        (values, _), rows = value_and_rows(components.objective.apply, has_aux=True)(
             params, batch, jax.random.key(0), ()
         )
-        updates, state = parts.transform.update(rows, state, params)
+        updates, state = components.transform.update(rows, state, params)
         return optax.apply_updates(params, updates), state, values, rows
 
     return jax.jit(step)
 
 
-def xla_flops(made, hparams: dict, rows, batch_size: int) -> float:
+def xla_flops(recipe, hparams: dict, rows, batch_size: int) -> float:
     """Flops of one member's step, as XLA counts them in what it compiled."""
     import jax
 
-    parts = made.build({k: v[0] for k, v in hparams.items()})
-    params = parts.model.init(jax.random.key(0))
-    batch = jax.tree.map(lambda a: a[:batch_size], rows)
-    step = jax.jit(
-        lambda *a: step_of(parts)(*a)[:2]
-    )  # gradient rows are no result of a training step
-    return float(
-        step.lower(params, parts.transform.init(params), batch).compile().cost_analysis()["flops"]
-    )
+    components = recipe.build({name: values[0] for name, values in hparams.items()})
+    params = components.model.init(jax.random.key(0))
+    state = components.transform.init(params)
+    batch = jax.tree.map(lambda leaf: leaf[:batch_size], rows)
+    step = step_of(components)
+    # gradient rows are no result of a training step
+    train_step = jax.jit(lambda params, state, batch: step(params, state, batch)[:2])
+    return float(train_step.lower(params, state, batch).compile().cost_analysis()["flops"])
 
 
-def hand_flops(plan, spec) -> float:
-    """Matrix products of a step: each layer forward, and backward to its input and to its parameters."""
-    (width,), (hidden,), batch = plan.trunk, plan.head, plan.batch_size
-    levels = sum(n for _, n in spec.categorical)
-    fold = 3 * levels * plan.embedding * width
-    first = (
-        2 * batch * (len(spec.numeric) + levels) * width
-    )  # nothing goes back to the one-hot rows
+def hand_flops(study) -> float:
+    """Matrix products of a step: each layer forward, and backward to its input and parameters."""
+    spec = study.spec
+    batch = study.config.batch_size
+    (width,) = study.names.model_options["trunk"]
+    (hidden,) = study.names.model_options["head"]
+    levels = sum(count for _, count in spec.categorical)
+    fold = 3 * levels * study.names.model_options["embedding"] * width
+    # nothing goes back to the one-hot rows
+    first = 2 * batch * (len(spec.numeric) + levels) * width
     heads = 3 * len(spec.tasks) * batch * (width * hidden + hidden)
     return 2.0 * (fold + first + heads)
 
@@ -171,7 +188,9 @@ def ceiling(devices, repeats: int = 8) -> float:
 
 
 def in_peer_order(tree: dict, spec) -> list[np.ndarray]:
-    """Leaves of a tree like fairjax's parameters, in the order and layout of the PyTorch network's ``parameters()``."""
+    """Leaves of a tree like fairjax's parameters, in the order and layout of the PyTorch network's
+    ``parameters()``.
+    """
     trunk = tree["trunk"]
     tables = np.split(
         np.asarray(trunk["embedding"]), np.cumsum([n for _, n in spec.categorical])[:-1]
@@ -186,21 +205,21 @@ def in_peer_order(tree: dict, spec) -> list[np.ndarray]:
     ]
 
 
-def network(spec, plan):
+def network(study):
     """The shared-bottom network as a PyTorch user writes it."""
     from torch import cat, nn, relu
 
-    inputs, (width,), (hidden,) = (
-        len(spec.numeric) + plan.embedding * len(spec.categorical),
-        plan.trunk,
-        plan.head,
-    )
+    spec = study.spec
+    (width,) = study.names.model_options["trunk"]
+    (hidden,) = study.names.model_options["head"]
+    embedding = study.names.model_options["embedding"]
+    inputs = len(spec.numeric) + embedding * len(spec.categorical)
 
     class Network(nn.Module):
         def __init__(self):
             super().__init__()
             self.tables = nn.ModuleList(
-                nn.Embedding(n, plan.embedding) for _, n in spec.categorical
+                nn.Embedding(levels, embedding) for _, levels in spec.categorical
             )
             self.first = nn.Linear(inputs, width)
             heads = (
@@ -210,15 +229,17 @@ def network(spec, plan):
             self.heads = nn.ModuleList(heads)
 
         def forward(self, numeric, codes):
-            found = [table(codes[:, j]) for j, table in enumerate(self.tables)]
-            z = relu(self.first(cat([numeric, *found], dim=1)))
+            embedded = [table(codes[:, j]) for j, table in enumerate(self.tables)]
+            z = relu(self.first(cat([numeric, *embedded], dim=1)))
             return [head(z)[:, 0] for head in self.heads]
 
     return Network()
 
 
 def peer_distance(notion: str, p, a, select):
-    """Rate gap or squared MMD (Gaussian, 0.1, all pairs) of the selected rows, times their number; 0 for one group."""
+    """Rate gap or squared MMD (Gaussian, 0.1, all pairs) of the selected rows, times their number;
+    0 for one group.
+    """
     import torch
 
     p, a = p[select], a[select]
@@ -240,7 +261,7 @@ def peer_losses(args, logits, y, a):
 
     trunk = heads = moved = 0.0
     for t, (weight, lam, r) in enumerate(
-        zip(KNOBS["weight"], KNOBS["lam"], KNOBS["r"], strict=True)
+        zip(HPARAMS["weight"], HPARAMS["lam"], HPARAMS["r"], strict=True)
     ):
         loss = functional.binary_cross_entropy_with_logits(logits[t], y[:, t], reduction="sum")
         p, negative = logits[t].sigmoid(), y[:, t] == 0
@@ -273,64 +294,78 @@ def peer_step(args, net, optimizer, batch):
 
 
 def peer_setup(args) -> tuple:
-    """Network, optimizer and the training rows as tensors, on one thread."""
+    """Network, optimizer and the training rows as tensors, on one thread; then study and rows."""
     import torch
 
     torch.set_num_threads(1)
     _, spec, (rows, *_) = data()
-    net = network(spec, plan_of(args))
+    study = study_of(args, spec)
+    net = network(study)
     optimizer = torch.optim.Adagrad(
         net.parameters(),
-        lr=KNOBS["learning_rate"],
+        lr=HPARAMS["learning_rate"],
         eps=0.0,
         fused=True,
         initial_accumulator_value=0.1 / args.batch_size**2,
     )
-    tensors = [
-        torch.tensor(np.asarray(a))
-        for a in (rows.x.numeric, rows.x.codes, rows.labels, rows.groups[:, 1])
-    ]
-    return net, optimizer, tensors, spec, rows
+    arrays = (rows.x.numeric, rows.x.codes, rows.labels, rows.groups[:, 1])
+    tensors = [torch.tensor(np.asarray(array)) for array in arrays]
+    return net, optimizer, tensors, study, rows
 
 
 def check(args) -> dict:
-    """Both sides from the same parameters: losses, all gradients, losses five steps later; raises if they differ."""
+    """Compare both sides from the same parameters.
+
+    Losses, all gradients, and losses five steps later; raises if they differ.
+    """
     import jax
     import torch
 
-    from fairjax.study import recipe
-
-    net, optimizer, tensors, spec, rows = peer_setup(args)
-    parts = recipe(plan_of(args), spec, args.method).build(
-        {k: np.float32(v) for k, v in KNOBS.items()}
-    )
-    params = parts.model.init(jax.random.key(0))
+    net, optimizer, tensors, study, rows = peer_setup(args)
+    hparams = {name: np.float32(value) for name, value in HPARAMS.items()}
+    components = study.recipes[args.method].build(hparams)
+    params = components.model.init(jax.random.key(0))
     with torch.no_grad():
-        for p, a in zip(net.parameters(), in_peer_order(params, spec), strict=True):
-            p.copy_(torch.tensor(a))
-    state, step, difference = parts.transform.init(params), step_of(parts), []
+        for parameter, array in zip(
+            net.parameters(), in_peer_order(params, study.spec), strict=True
+        ):
+            parameter.copy_(torch.tensor(array))
+    state = components.transform.init(params)
+    step = step_of(components)
+    differences = []
     for i in range(6):
-        here = slice(i * args.batch_size, (i + 1) * args.batch_size)
-        theirs = [v.item() for v in peer_step(args, net, optimizer, [t[here] for t in tensors])]
+        batch = slice(i * args.batch_size, (i + 1) * args.batch_size)
+        losses = peer_step(args, net, optimizer, [tensor[batch] for tensor in tensors])
+        theirs = [loss.item() for loss in losses]
         params, state, values, gradients = step(
-            params, state, jax.tree.map(lambda a, s=here: a[s], rows)
+            params, state, jax.tree.map(lambda leaf, b=batch: leaf[b], rows)
         )
-        difference.append(float(np.max(np.abs(np.asarray(values) - theirs[: len(values)]))))
-        np.testing.assert_array_less(
-            difference[-1], 1e-3 if i else 1e-4, err_msg=f"losses at step {i + 1}"
-        )
+        difference = np.max(np.abs(np.asarray(values) - theirs[: len(values)]))
+        differences.append(float(difference))
+        limit = 1e-3 if i else 1e-4
+        np.testing.assert_array_less(difference, limit, err_msg=f"losses at step {i + 1}")
         if i == 0:
-            routed = {
-                to: jax.tree.map(lambda g, k=k: g[k], gradients[to])
-                for to, k in (("trunk", 0), ("heads", -1))
-            }
-            for p, g in zip(net.parameters(), in_peer_order(routed, spec), strict=True):
-                np.testing.assert_allclose(p.grad.numpy(), g, rtol=0, atol=1e-4 * np.abs(g).max())
-    return {"first": difference[0], "later": difference[-1], "torch": torch.__version__}
+            check_gradients(net, gradients, study.spec)
+    return {"first": differences[0], "later": differences[-1], "torch": torch.__version__}
+
+
+def check_gradients(net, gradients: dict, spec) -> None:
+    """Compare the PyTorch gradients with the first row for the trunk and the last for the heads."""
+    import jax
+
+    routed = {
+        "trunk": jax.tree.map(lambda leaf: leaf[0], gradients["trunk"]),
+        "heads": jax.tree.map(lambda leaf: leaf[-1], gradients["heads"]),
+    }
+    for parameter, ours in zip(net.parameters(), in_peer_order(routed, spec), strict=True):
+        tolerance = 1e-4 * np.abs(ours).max()
+        np.testing.assert_allclose(parameter.grad.numpy(), ours, rtol=0, atol=tolerance)
 
 
 def peer_worker(args, barrier) -> float:
-    """One process on one thread: three steps to warm up, then all processes time their epochs at once."""
+    """One process on one thread: three steps to warm up, then all processes time their epochs at
+    once.
+    """
     import torch
 
     net, optimizer, tensors, *_ = peer_setup(args)
@@ -378,18 +413,24 @@ def main() -> None:
         sys.exit(
             "bench_sweep compares with PyTorch, which is missing: pip install 'fairjax[bench]'"
         )
-    agreed, many, fewer = alone(check, args), alone(ours, args), max(args.runs // 4, 1)
-    few, theirs = alone(ours, args, runs=fewer, chunk=many["chunk"]), peer(args)
+    agreed = alone(check, args)
+    many = alone(ours, args)
+    fewer = max(args.runs // 4, 1)
+    few = alone(ours, args, runs=fewer, chunk=many["chunk"])
+    theirs = peer(args)
     share = many["flops"] * many["steps"] * many["rate"] / many["ceiling"]
-    print(f"""settings  {args.method}, {args.notion}, batch {args.batch_size}, {many["data"]}; {args.runs} runs x \
-{args.epochs} epochs, {many["devices"]} devices x {many["chunk"]} members
+    print(f"""\
+settings  {args.method}, {args.notion}, batch {args.batch_size}, {many["data"]}; \
+{args.runs} runs x {args.epochs} epochs, {many["devices"]} devices x {many["chunk"]} members
 agreed    losses to {agreed["first"]:.0e} at the first step, {agreed["later"]:.0e} at the sixth
-fairjax   {many["rate"]:.2f} model-epochs/s, jax {many["jax"]}: {many["seconds"]:.1f} s, {many["diverged"]} diverged
-PyTorch   {theirs:.2f} model-epochs/s, torch {agreed["torch"]}: eager, {CORES} processes of one thread
-sweep     {many["compilations"]} compilation; peak memory {few["peak_mb"]:.0f} MB with {fewer} runs, \
-{many["peak_mb"]:.0f} MB with {args.runs}
-flops     {many["flops"] / 1e6:.2f} M per step by XLA, {many["by_hand"] / 1e6:.2f} M by hand (products alone); \
-{many["ceiling"] / 1e9:.0f} G per second at the ceiling
+fairjax   {many["rate"]:.2f} model-epochs/s, jax {many["jax"]}: {many["seconds"]:.1f} s, \
+{many["diverged"]} diverged
+PyTorch   {theirs:.2f} model-epochs/s, torch {agreed["torch"]}: eager, \
+{CORES} processes of one thread
+sweep     {many["compilations"]} compilation; peak memory {few["peak_mb"]:.0f} MB with \
+{fewer} runs, {many["peak_mb"]:.0f} MB with {args.runs}
+flops     {many["flops"] / 1e6:.2f} M per step by XLA, {many["by_hand"] / 1e6:.2f} M by hand \
+(products alone); {many["ceiling"] / 1e9:.0f} G per second at the ceiling
 ratio={many["rate"] / theirs:.2f} floor_share={share:.3f}""")
 
 

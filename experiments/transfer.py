@@ -1,18 +1,21 @@
-"""Fairness transfer between tasks: "Transferring fairness using multi-task learning with limited demographic information"
-(Aguirre, Dredze, 2023) on tables and on tweets, and the questions it leaves open.
+"""Fairness transfer between tasks: "Transferring fairness using multi-task learning with limited
+demographic information" (Aguirre, Dredze, 2023) on tables and on tweets, and the questions it
+leaves open.
 
     python experiments/transfer.py                 # half an hour on two cores
     python experiments/transfer.py --quick         # five minutes; for a look at the machinery
 
-Protocol. Every row knows the label of one task only: the rows of a table are dealt to its tasks at random, anew for every
-seed; of the tweets each language is a task. mtl_fair trains the target with an auxiliary task and penalises epsilon-DEO on
-the auxiliary task alone; no demographics of the target are used in training. "reach 0" is the same with the penalty's
-gradient stopped before the heads. Strengths are chosen per seed on validation rows, by the target's macro F1 ("utility"), by
-it and the auxiliary task's epsilon ("pareto_aux"), or by it and the target's own epsilon ("pareto_target", which needs
-demographics of the target's validation rows). Reported are test rows: macro F1 and epsilon-DEO of decisions at the base rate
-of the training labels; columns with @0.5 have those at probability one half. Differences are paired by seed, with 95 %
-Student intervals. All runs of a table but sequential and BLIND, which are programs of their own, are one sweep per seed, with
-one compilation. Results go to experiments/results/transfer.
+Protocol. Every row knows the label of one task only: the rows of a table are dealt to its tasks at
+random, anew for every seed; of the tweets each language is a task. mtl_fair trains the target with
+an auxiliary task and penalises epsilon-DEO on the auxiliary task alone; no demographics of the
+target are used in training. "reach 0" is the same with the penalty's gradient stopped before the
+heads. Strengths are chosen per seed on validation rows, by the target's macro F1 ("utility"), by it
+and the auxiliary task's epsilon ("pareto_aux"), or by it and the target's own epsilon
+("pareto_target", which needs demographics of the target's validation rows). Reported are test rows:
+macro F1 and epsilon-DEO of decisions at the base rate of the training labels; columns with @0.5
+have those at probability one half. Differences are paired by seed, with 95 % Student intervals. All
+runs of a table but sequential and BLIND, which are programs of their own, are one sweep per seed,
+with one compilation. Results go to experiments/results/transfer.
 """
 
 from __future__ import annotations
@@ -21,22 +24,35 @@ import argparse
 import csv
 import dataclasses
 import itertools
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
 
+if TYPE_CHECKING:
+    from fairjax.core.types import Array, Spec, Splits
+    from fairjax.methods import Method
+    from fairjax.metrics import Metric
+    from fairjax.objectives import Penalty
+    from fairjax.study import Study
+
 RESULTS = Path(__file__).parent / "results" / "transfer"
 RULES = ("utility", "pareto_aux", "pareto_target")
-EPSILON, F1 = "differential_equalized_odds", "macro_f1"
+EPSILON = "differential_equalized_odds"
+F1 = "macro_f1"
+SPLITS = ("validation", "test")
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
-    """One data set and what is asked of it. ``axes``: the attributes whose product is reported; with two, the
-    intersectional question."""
+class Setup:
+    """One data set and its settings.
+
+    ``axes`` are the attributes whose product is reported; two of them are an intersection.
+    """
 
     name: str
     data: str
@@ -58,14 +74,14 @@ class Table:
 TWEETS = {"lams": (1.0, 10.0), "seeds": 5, "epochs": 2, "batch": 48, "chunk": 2, "together": 2}
 MANY = {"lams": (1.0, 10.0), "seeds": 5}
 TABLES = {
-    t.name: t
-    for t in (
-        Table("adult", "adult", ("sex",)),
-        Table("lsac", "lsac", ("race",)),
-        Table("acs", "acs", ("race",), **MANY),
-        Table("text", "multilingual_hate", ("gender",), **TWEETS),
-        Table("adult_cross", "adult", ("sex", "race == White"), (0, 1), extras=False),
-        Table(
+    setup.name: setup
+    for setup in (
+        Setup("adult", "adult", ("sex",)),
+        Setup("lsac", "lsac", ("race",)),
+        Setup("acs", "acs", ("race",), **MANY),
+        Setup("text", "multilingual_hate", ("gender",), **TWEETS),
+        Setup("adult_cross", "adult", ("sex", "race == White"), (0, 1), extras=False),
+        Setup(
             "acs_cross",
             "acs",
             ("sex", "race"),
@@ -74,11 +90,11 @@ TABLES = {
             **MANY,
             extras=False,
         ),
-        Table("text_cross", "multilingual_hate", ("gender", "age"), (0, 1), **TWEETS, extras=False),
-        Table("adult_race", "adult", ("race",), extras=False),
+        Setup("text_cross", "multilingual_hate", ("gender", "age"), (0, 1), **TWEETS, extras=False),
+        Setup("adult_race", "adult", ("race",), extras=False),
     )
 }
-AGE = Table("adult_age", "adult", ("older: age > 38", "years: age :number"))
+AGE = Setup("adult_age", "adult", ("older: age > 38", "years: age :number"))
 TOKENS = 24  # of a tweet; one in seventeen has more
 
 
@@ -96,418 +112,464 @@ class Point:
     @property
     def label(self) -> str:
         """The variant's name in tables."""
-        return self.variant + (
-            ", reach 0" if self.head_penalty_scale == 0 else ", one attribute" if self.alone else ""
-        )
+        if self.head_penalty_scale == 0:
+            return f"{self.variant}, reach 0"
+        return f"{self.variant}, one attribute" if self.alone else self.variant
 
     @property
     def views(self) -> list[Point]:
-        """What this run says something of: without a penalty, each of both tasks with the other as its auxiliary."""
-        turned = dataclasses.replace(self, target=self.auxiliary, auxiliary=self.target)
-        return [self, turned] if self.variant == "mtl_base" else [self]
+        """The points that a run stands for.
+
+        Without a penalty each of the two tasks is the target, with the other as its auxiliary.
+        """
+        if self.variant != "mtl_base":
+            return [self]
+        return [self, dataclasses.replace(self, target=self.auxiliary, auxiliary=self.target)]
 
 
-# ------------------------------------------------------------------------------------------------------- training
+# ----------------------------------------------------------------------------------------- training
 
 
-def prepared(table: Table):
-    """Spec and splits of a table, with the chosen tasks only."""
+def load_setup(setup: Setup) -> tuple[Spec, Splits]:
+    """Spec and splits with the chosen tasks only."""
     from fairjax import load
 
-    made = load(table.data, sensitive=table.sensitive)
-    if table.tasks is None:
-        return made.spec, made.splits
-    keep = [i for i, t in enumerate(made.spec.tasks) if t.name in table.tasks]
+    prepared = load(setup.data, sensitive=setup.sensitive)
+    spec = prepared.spec
+    splits = prepared.splits
+    if setup.tasks is None:
+        return spec, splits
+    columns = [i for i, task in enumerate(spec.tasks) if task.name in setup.tasks]
 
-    def chosen(rows):
-        some = np.asarray(rows.label_mask)[:, keep].max(axis=1) > 0
-        less = rows._replace(labels=rows.labels[:, keep], label_mask=rows.label_mask[:, keep])
-        return jax.tree.map(lambda a: np.asarray(a)[some], less)
+    def with_columns(rows):
+        rows = rows._replace(labels=rows.labels[:, columns], label_mask=rows.label_mask[:, columns])
+        labelled = np.asarray(rows.label_mask).max(axis=1) > 0
+        return jax.tree.map(lambda leaf: np.asarray(leaf)[labelled], rows)
 
-    spec = dataclasses.replace(made.spec, tasks=tuple(made.spec.tasks[i] for i in keep))
-    return spec, type(made.splits)(*(chosen(s) for s in made.splits))
+    spec = dataclasses.replace(spec, tasks=tuple(spec.tasks[i] for i in columns))
+    return spec, type(splits)(*map(with_columns, splits))
 
 
-def dealt_rows(table: Table, spec, splits, seed: int):
-    """Every training and validation row knows one task: dealt at random, or, of tweets, as it is."""
+def deal_rows(spec: Spec, splits: Splits, seed: int) -> Splits:
+    """Let every training and validation row know one task: at random, or, of tweets, as it is."""
     from fairjax.data import Part, mask_supervision
 
     if spec.vocab_size:
         return splits
-    return mask_supervision(
-        splits,
-        spec,
-        [Part((t.name,), tuple(a.name for a in spec.attributes)) for t in spec.tasks],
-        seed,
-    )
+    attributes = tuple(attribute.name for attribute in spec.attributes)
+    parts = [Part((task.name,), attributes) for task in spec.tasks]
+    return mask_supervision(splits, spec, parts, seed)
 
 
-def evaluator(spec, cross: tuple[tuple[int, ...], ...]) -> Callable:
-    """Metrics of validation and test rows."""
+def evaluator(study: Study, axes: tuple[int, ...]) -> Callable:
+    """Differential fairness of every attribute with levels, and of the product of ``axes``.
+
+    The metrics of the study are added where an attribute is a number.
+    """
     from fairjax.metrics import base_rates, evaluate_differential
-    from fairjax.metrics import evaluate as evaluate_all
 
-    def evaluate(scores, splits):
-        rates, out = base_rates(spec, splits.train), {}
-        for split in ("validation", "test"):
-            found = evaluate_differential(spec, scores[split], getattr(splits, split), rates, cross)
-            if any(a.continuous for a in spec.attributes):
-                found |= evaluate_all(spec, scores[split], getattr(splits, split), rates)
-            out |= {f"{split}.{name}": value for name, value in found.items()}
-        return out
+    spec = study.spec
+    attributes = spec.attributes
+    crossings = [(i,) for i, attribute in enumerate(attributes) if not attribute.continuous]
+    if len(axes) > 1:
+        crossings.append(axes)
+    has_numbers = any(attribute.continuous for attribute in attributes)
+
+    def evaluate(scores: dict[str, Array], splits: Splits) -> dict[Metric, Array]:
+        metrics = dict(study.evaluate(scores, splits)["plain"]) if has_numbers else {}
+        rates = base_rates(spec, splits.train)
+        for split in SPLITS:
+            rows = getattr(splits, split)
+            measured = evaluate_differential(spec, scores[split], rows, rates, crossings)
+            metrics |= {key._replace(split=split): value for key, value in measured.items()}
+        return metrics
 
     return evaluate
 
 
 class Bench:
-    """A table's data and programs; one compilation per program, whatever the seed."""
+    """The data of a setup, and the sweeps on it; one compilation per sweep, whatever the seed."""
 
-    def __init__(self, table: Table, quick: bool):
-        from fairjax import TrainConfig
-        from fairjax.methods import Context
-        from fairjax.models import network
+    def __init__(self, setup: Setup, quick: bool):
+        from fairjax.study import StudyConfig
 
-        self.table, (self.spec, self.splits) = table, prepared(table)
+        self.setup = setup
         self.quick = quick
+        self.spec, splits = load_setup(setup)
         if self.spec.vocab_size:
-            self.splits = type(self.splits)(
-                *(s._replace(x=s.x._replace(tokens=s.x.tokens[:, :TOKENS])) for s in self.splits)
-            )
-        if quick:
-            self.splits = type(self.splits)(
-                *(jax.tree.map(lambda a: np.asarray(a)[:1500], s) for s in self.splits)
-            )
-        tasks = table.together or len(self.spec.tasks)
-        self.train_config = TrainConfig(2 if quick else table.epochs, table.batch * tasks)
-        model = network(self.spec, table.trunk, table.head, 10)
-        self.context = Context.paper(
-            self.spec, model, None, table.learning_rate, self.train_config.batch_size
-        )._replace(reduction="mean")
-        self.attribute = " & ".join(self.spec.attributes[a].name for a in table.axes)
-        self.devices = jax.local_devices()
+            splits = _map_splits(lambda rows: rows._replace(x=_first_tokens(rows.x)), splits)
+        self.splits = _map_splits(_first_rows(1500), splits) if quick else splits
+        tasks_per_batch = setup.together or len(self.spec.tasks)
+        self.config = StudyConfig(
+            epochs=2 if quick else setup.epochs,
+            batch_size=setup.batch * tasks_per_batch,
+            learning_rate=setup.learning_rate,
+            reduction="mean",
+        )
+        self.attribute = " & ".join(self.spec.attributes[axis].name for axis in setup.axes)
+
+    @property
+    def tasks(self) -> range:
+        """Indices of the tasks."""
+        return range(len(self.spec.tasks))
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
         """Target and auxiliary task, in every order."""
-        every = list(itertools.permutations(range(len(self.spec.tasks)), 2))
-        return [(0, 1), (1, 0)] if self.quick else every
+        return [(0, 1), (1, 0)] if self.quick else list(itertools.permutations(self.tasks, 2))
 
     def steps(self) -> int:
-        """Of a run."""
-        return self.train_config.epochs * -(
-            -len(self.splits.train.weight) // self.train_config.batch_size
-        )
+        """Steps of a run."""
+        return self.config.epochs * -(-len(self.splits.train.weight) // self.config.batch_size)
 
-    def run(self, recipe, points: list[Point], hparams: list[dict], seeds: int) -> list[dict]:
-        """All points with all seeds: one sweep per seed, since each has its own deal of the rows. A row per run."""
+    def study(self, name: str, method: Method) -> Study:
+        """The study of one method."""
+        from fairjax.models import network
+        from fairjax.study import make_study
+
+        model = network(self.spec, self.setup.trunk, self.setup.head, 10)
+        return make_study(self.spec, {name: method}, model=model, config=self.config)
+
+    def run(
+        self, name: str, method: Method, points: list[Point], hparams: list[dict], seeds: int
+    ) -> list[dict]:
+        """Train all points with all seeds; a row per run.
+
+        Each seed is a sweep of its own, since it has its own deal of the rows.
+        """
         from fairjax.training import mapped, member, sweep
 
         begin = time.perf_counter()
-        levels = [i for i, a in enumerate(self.spec.attributes) if not a.continuous]
-        cross = tuple((a,) for a in levels) + (
-            (self.table.axes,) if len(self.table.axes) > 1 else ()
-        )
-        evaluate = evaluator(self.spec, cross)
-        program = mapped(member(recipe, self.train_config, evaluate), self.devices)
-        stacked = {name: np.stack([k[name] for k in hparams]) for name in hparams[0]}
-        stacked["learning_rate"] = np.full(len(points), self.table.learning_rate, np.float32)
-        chunk = min(self.table.chunk, -(-len(points) // len(self.devices)))
+        study = self.study(name, method)
+        recipe = study.recipes[name]
+        train_config = self.config.train_config
+        evaluate = evaluator(study, self.setup.axes)
+        devices = jax.local_devices()
+        program = mapped(member(recipe, train_config, evaluate), devices)
+        stacked = {key: np.stack([point[key] for point in hparams]) for key in hparams[0]}
+        stacked["learning_rate"] = np.full(len(points), self.config.learning_rate, np.float32)
         rows = []
         for seed in range(seeds):
-            data = dealt_rows(self.table, self.spec, self.splits, seed)
             runs = sweep(
                 recipe,
-                self.train_config,
+                train_config,
                 stacked,
                 [seed],
-                data,
+                deal_rows(self.spec, self.splits, seed),
                 evaluate,
                 root=seed,
                 program=program,
-                devices=self.devices,
-                chunk=chunk,
+                devices=devices,
+                chunk=min(self.setup.chunk, -(-len(points) // len(devices))),
             )
-            found = {name: v for name, v in runs.metrics.items() if v.ndim == 1}
-            found["diverged"] = runs.diverged
-            rows += [
-                self.row(seen, seed, {name: v[i] for name, v in found.items()})
-                for i, point in enumerate(points)
-                for seen in point.views
-            ]
+            for i, point in enumerate(points):
+                metrics = {key: float(values[i]) for key, values in runs.metrics.items()}
+                for view in point.views:
+                    rows.append(self.row(view, seed, bool(runs.diverged[i]), metrics))
         assert runs.compilations == 1
-        print(
-            f"  {recipe.name}: {len(points) * seeds} runs, {time.perf_counter() - begin:.0f} s",
-            flush=True,
-        )
+        seconds = time.perf_counter() - begin
+        print(f"  {name}: {len(points) * seeds} runs, {seconds:.0f} s", flush=True)
         return rows
 
-    def row(self, point: Point, seed: int, found: dict[str, np.ndarray]) -> dict:
+    def row(self, point: Point, seed: int, diverged: bool, metrics: dict[Metric, float]) -> dict:
         """One line of the results: names, and metrics of the target and of the auxiliary task."""
         names = {"target": self.spec.tasks[point.target].name}
         if point.auxiliary is not None:
             names["auxiliary"] = self.spec.tasks[point.auxiliary].name
-        out = {
-            "table": self.table.name,
+        row = {
+            "table": self.setup.name,
             "variant": point.label,
             "target": names["target"],
             "auxiliary": names.get("auxiliary", ""),
             "lam": point.lam,
             "seed": seed,
-            "diverged": bool(found["diverged"]),
+            "diverged": diverged,
         }
-        for whose, task in names.items():
-            for split, suffix in itertools.product(("validation", "test"), ("", "@0.5")):
-                out[f"{split}.{whose}.f1{suffix}"] = float(found[f"{split}.{F1}{suffix}[{task}]"])
-                for axis in dict.fromkeys(
-                    (self.attribute, *(a.name for a in self.spec.attributes if not a.continuous))
-                ):
-                    mark = "" if axis == self.attribute else f" {axis}"
-                    out[f"{split}.{whose}.epsilon{suffix}{mark}"] = float(
-                        found[f"{split}.{EPSILON}{suffix}[{task}|{axis}]"]
-                    )
-                for a in self.spec.attributes:
-                    if a.continuous:
-                        name = f"{split}.correlation_given_label{suffix}[{task}|{a.name}]"
-                        out[f"{split}.{whose}.correlation{suffix}"] = float(found[name])
-        return out
+        for role, task in names.items():
+            for split, threshold in itertools.product(SPLITS, ("", "0.5")):
+                suffix = f"@{threshold}" if threshold else ""
+                for name, key in self.measures(task, split, threshold).items():
+                    row[f"{split}.{role}.{name.format(suffix=suffix)}"] = metrics[key]
+        return row
+
+    def measures(self, task: str, split: str, threshold: str) -> dict[str, Metric]:
+        """Metrics of a task that are reported, by the name of the column."""
+        from fairjax.metrics import Metric
+
+        subject = Metric("", task, threshold=threshold, split=split)
+        epsilon = subject._replace(metric=EPSILON)
+        measures = {
+            "f1{suffix}": subject._replace(metric=F1),
+            "epsilon{suffix}": epsilon._replace(attribute=self.attribute),
+        }
+        for attribute in self.spec.attributes:
+            name = attribute.name
+            if not attribute.continuous and name != self.attribute:
+                measures[f"epsilon{{suffix}} {name}"] = epsilon._replace(attribute=name)
+        for attribute in self.spec.attributes:
+            if attribute.continuous:
+                correlation = subject._replace(metric="correlation_given_label")
+                measures["correlation{suffix}"] = correlation._replace(attribute=attribute.name)
+        return measures
 
 
-def penalties(bench: Bench, axes: list[tuple[int, ...]], rates=None) -> list:
+def _map_splits(change: Callable, splits: Splits) -> Splits:
+    return type(splits)(*map(change, splits))
+
+
+def _first_tokens(sentences):
+    return sentences._replace(tokens=sentences.tokens[:, :TOKENS])
+
+
+def _first_rows(count: int) -> Callable:
+    return lambda rows: jax.tree.map(lambda leaf: np.asarray(leaf)[:count], rows)
+
+
+# ------------------------------------------------------------------------------------------- points
+
+
+def penalties_of(bench: Bench, attributes: Sequence[tuple[int, ...]], **options) -> list[Penalty]:
     """One penalty per task and set of attributes, after a burn-in of a tenth of the steps."""
-    from fairjax.notions import differential
-    from fairjax.objectives import Differential
+    from fairjax.methods import differential_penalty
 
+    burn_in = bench.steps() // 10
     return [
-        Differential(t, a, rates or differential.odds, burn_in=bench.steps() // 10)
-        for t in range(len(bench.spec.tasks))
-        for a in axes
+        differential_penalty(task, crossed, burn_in=burn_in, **options)
+        for task in bench.tasks
+        for crossed in attributes
+    ]
+
+
+def hparams_of(bench: Bench, points: list[Point], penalties: list[Penalty]) -> list[dict]:
+    """Hyper-parameters of the points of a sweep of transfer."""
+    from fairjax.methods import settings
+
+    axes = bench.setup.axes
+    return [
+        settings(
+            point.variant,
+            bench.spec,
+            penalties,
+            point.target,
+            point.auxiliary,
+            lam=point.lam,
+            head_penalty_scale=point.head_penalty_scale,
+            attributes=axes[:1] if point.alone else axes,
+        )
+        for point in points
+    ]
+
+
+def base_points(bench: Bench) -> list[Point]:
+    """Every task alone, without a penalty."""
+    return [Point("stl_base", task, None) for task in bench.tasks]
+
+
+def single_points(bench: Bench, variant: str, alone: bool = False) -> list[Point]:
+    """Every task alone, penalised with every strength."""
+    return [
+        Point(variant, task, None, lam, alone=alone)
+        for task in bench.tasks
+        for lam in bench.setup.lams
+    ]
+
+
+def paired_points(bench: Bench, variant: str, lams: Sequence[float]) -> list[Point]:
+    """Every ordered pair of tasks with every strength, with and without the heads' reach."""
+    return [
+        Point(variant, target, auxiliary, lam, scale)
+        for target, auxiliary in bench.pairs
+        for lam in lams
+        for scale in (1.0, 0.0)
     ]
 
 
 def main_points(bench: Bench) -> list[Point]:
     """Every variant of the one-sweep family."""
-    crossed = len(bench.table.axes) > 1
-    stl, mtl = ("stl_inter", "mtl_inter") if crossed else ("stl_fair", "mtl_fair")
-    tasks = range(len(bench.spec.tasks))
-    lams = bench.table.lams
-    points = [Point("stl_base", t, None) for t in tasks] + [
-        Point(stl, t, None, lam) for t in tasks for lam in lams
-    ]
-    points += [Point("stl_fair", t, None, lam, alone=True) for t in tasks for lam in lams] * crossed
-    points += [Point("mtl_base", a, b) for a, b in bench.pairs if a < b]
-    return points + [
-        Point(mtl, a, b, lam, head_penalty_scale)
-        for a, b in bench.pairs
-        for lam in lams
-        for head_penalty_scale in (1.0, 0.0)
-    ]
+    is_crossed = len(bench.setup.axes) > 1
+    single = "stl_inter" if is_crossed else "stl_fair"
+    paired = "mtl_inter" if is_crossed else "mtl_fair"
+    points = base_points(bench) + single_points(bench, single)
+    if is_crossed:
+        points += single_points(bench, "stl_fair", alone=True)
+    points += [Point("mtl_base", first, second) for first, second in bench.pairs if first < second]
+    return points + paired_points(bench, paired, bench.setup.lams)
+
+
+# ------------------------------------------------------------------------------------------ studies
 
 
 def transfer_table(bench: Bench, seeds: int) -> list[dict]:
     """All variants on all ordered pairs of tasks."""
-    from fairjax.methods import blind, sequential, settings, transfer
+    from fairjax.methods import blind, sequential, transfer
 
-    axes = bench.table.axes
-    made = penalties(bench, [axes] + ([axes[:1], axes[1:]] if len(axes) > 1 else []))
+    axes = bench.setup.axes
+    together = bench.setup.together
+    separate = [axes[:1], axes[1:]] if len(axes) > 1 else []
+    penalties = penalties_of(bench, [axes, *separate])
     points = main_points(bench)
-    hparams = [
-        settings(
-            p.variant,
-            bench.spec,
-            made,
-            p.target,
-            p.auxiliary,
-            lam=p.lam,
-            head_penalty_scale=p.head_penalty_scale,
-            attributes=axes[:1] if p.alone else axes,
-        )
-        for p in points
-    ]
-    rows = bench.run(transfer(bench.context, made, bench.table.together), points, hparams, seeds)
-    if not bench.table.extras:
+    hparams = hparams_of(bench, points, penalties)
+    rows = bench.run("transfer", transfer(penalties, together), points, hparams, seeds)
+    if not bench.setup.extras:
         return rows
+    points, hparams = sequential_points(bench, penalties)
+    rows += bench.run("sequential", sequential(penalties, together), points, hparams, seeds)
+    points, hparams = blind_points(bench)
+    return rows + bench.run("blind", blind(tasks=together), points, hparams, seeds)
+
+
+def sequential_points(
+    bench: Bench, penalties: list[Penalty]
+) -> tuple[list[Point], list[dict[str, np.ndarray]]]:
+    """The auxiliary task first, with the largest strength, then the target, half of the epochs
+    each.
+    """
+    from fairjax.methods import settings
+
+    lam = bench.setup.lams[-1]
     one_hot = np.eye(len(bench.spec.tasks), dtype=np.float32)
-    points = [Point("sequential", a, b, bench.table.lams[-1]) for a, b in bench.pairs]
-    hparams = [
-        settings("stl_fair", bench.spec, made, p.auxiliary, lam=p.lam, attributes=axes)
-        | {"then": one_hot[p.target], "until": np.float32(bench.train_config.epochs // 2)}
-        for p in points
-    ]
-    rows += bench.run(sequential(bench.context, made, bench.table.together), points, hparams, seeds)
-    points = [
-        Point("blind", t, None, gamma) for t in range(len(bench.spec.tasks)) for gamma in (1.0, 4.0)
-    ]
-    hparams = [{"weight": one_hot[p.target], "gamma": np.float32(p.lam)} for p in points]
-    return rows + bench.run(
-        blind(bench.context, bench.table.trunk[-1], bench.table.together), points, hparams, seeds
-    )
+    until = np.float32(bench.config.epochs // 2)
+    points = []
+    hparams = []
+    for target, auxiliary in bench.pairs:
+        first = settings(
+            "stl_fair", bench.spec, penalties, auxiliary, lam=lam, attributes=bench.setup.axes
+        )
+        points.append(Point("sequential", target, auxiliary, lam))
+        hparams.append(first | {"then": one_hot[target], "until": until})
+    return points, hparams
+
+
+def blind_points(bench: Bench) -> tuple[list[Point], list[dict[str, np.ndarray]]]:
+    """Every task alone, with two values of gamma, which stand in the column of the strength."""
+    one_hot = np.eye(len(bench.spec.tasks), dtype=np.float32)
+    points = []
+    hparams = []
+    for task in bench.tasks:
+        for gamma in (1.0, 4.0):
+            points.append(Point("blind", task, None, gamma))
+            hparams.append({"weight": one_hot[task], "gamma": np.float32(gamma)})
+    return points, hparams
 
 
 def notion_study(bench: Bench, seeds: int) -> list[dict]:
-    """The auxiliary task penalised by one notion, the target measured by epsilon-DEO: does the choice matter?"""
-    from fairjax.methods import settings, transfer
+    """The auxiliary task penalised by one notion, the target measured by epsilon-DEO."""
+    from fairjax.methods import transfer
     from fairjax.notions import differential
 
-    points = [
-        Point("mtl_fair", a, b, bench.table.lams[-1], head_penalty_scale)
-        for a, b in bench.pairs
-        for head_penalty_scale in (1.0, 0.0)
-    ]
-    points = [Point("stl_base", t, None) for t in range(len(bench.spec.tasks))] + points
+    points = base_points(bench) + paired_points(bench, "mtl_fair", bench.setup.lams[-1:])
     rows = []
     for name in ("odds", "opportunity", "parity"):
-        made = penalties(bench, [bench.table.axes], getattr(differential, name))
-        hparams = [
-            settings(
-                p.variant,
-                bench.spec,
-                made,
-                p.target,
-                p.auxiliary,
-                lam=p.lam,
-                head_penalty_scale=p.head_penalty_scale,
-            )
-            for p in points
-        ]
-        rows += [
-            row | {"penalty": name}
-            for row in bench.run(transfer(bench.context, made), points, hparams, seeds)
-        ]
+        rates = getattr(differential, name)
+        penalties = penalties_of(bench, [bench.setup.axes], rates=rates)
+        hparams = hparams_of(bench, points, penalties)
+        swept = bench.run("transfer", transfer(penalties), points, hparams, seeds)
+        rows += [row | {"penalty": name} for row in swept]
     return rows
 
 
 def rows_study(bench: Bench, seeds: int) -> list[dict]:
     """Fewer training rows: does a network with less to learn from share more?"""
-    from fairjax.methods import settings, transfer
+    from fairjax.methods import transfer
 
-    every, epochs, found = bench.splits, bench.train_config.epochs, []
-    tasks = range(len(bench.spec.tasks))
-    for count in sorted({min(n, len(every.train.weight)) for n in (1_000, 4_000, 26_048)}):
-        bench.splits = every._replace(
-            train=jax.tree.map(lambda a, n=count: np.asarray(a)[:n], every.train)
-        )
+    splits = bench.splits
+    config = bench.config
+    available = len(splits.train.weight)
+    rows = []
+    for count in sorted({min(count, available) for count in (1_000, 4_000, 26_048)}):
+        bench.splits = splits._replace(train=_first_rows(count)(splits.train))
         # as many steps as rows allow, and not fewer than for four thousand
-        bench.train_config = dataclasses.replace(
-            bench.train_config, epochs=epochs * max(1, 4_000 // count)
-        )
-        made = penalties(bench, [bench.table.axes])
-        points = [Point("stl_base", t, None) for t in tasks] + [Point("mtl_base", 0, 1)]
-        points += [
-            Point("mtl_fair", a, b, bench.table.lams[-1], head_penalty_scale)
-            for a, b in bench.pairs
-            for head_penalty_scale in (1.0, 0.0)
-        ]
-        hparams = [
-            settings(
-                p.variant,
-                bench.spec,
-                made,
-                p.target,
-                p.auxiliary,
-                lam=p.lam,
-                head_penalty_scale=p.head_penalty_scale,
-            )
-            for p in points
-        ]
-        found += [
-            row | {"rows": count}
-            for row in bench.run(transfer(bench.context, made), points, hparams, seeds)
-        ]
-    return found
+        epochs = config.epochs * max(1, 4_000 // count)
+        bench.config = dataclasses.replace(config, epochs=epochs)
+        penalties = penalties_of(bench, [bench.setup.axes])
+        points = [*base_points(bench), Point("mtl_base", 0, 1)]
+        points += paired_points(bench, "mtl_fair", bench.setup.lams[-1:])
+        hparams = hparams_of(bench, points, penalties)
+        swept = bench.run("transfer", transfer(penalties), points, hparams, seeds)
+        rows += [row | {"rows": count} for row in swept]
+    return rows
 
 
 def age_study(bench: Bench, seeds: int) -> list[dict]:
-    """Age as two groups, penalised by epsilon-DEO, against age as a number, penalised by its correlation given the label."""
-    from fairjax import notions, objectives
-    from fairjax.methods import penalised, settings, transfer
+    """Age as two groups, penalised by epsilon-DEO, against age as a number.
 
-    tasks = range(len(bench.spec.tasks))
-    points = [Point("stl_base", t, None) for t in tasks] + [
-        Point("stl_fair", t, None, lam) for t in tasks for lam in bench.table.lams
-    ]
-    points += [
-        Point("mtl_fair", a, b, lam, head_penalty_scale)
-        for a, b in bench.pairs
-        for lam in bench.table.lams
-        for head_penalty_scale in (1.0, 0.0)
-    ]
-    made = penalties(bench, [(0,)])
-    hparams = [
-        settings(
-            p.variant,
-            bench.spec,
-            made,
-            p.target,
-            p.auxiliary,
-            lam=p.lam,
-            head_penalty_scale=p.head_penalty_scale,
-        )
-        for p in points
-    ]
-    rows = [
-        r | {"penalty": "two groups"}
-        for r in bench.run(transfer(bench.context, made), points, hparams, seeds)
-    ]
-    notion = notions.Notion(
-        notions.pearson, (notions.positives, notions.negatives), continuous=True
-    )
+    The number is penalised by its correlation given the label.
+    """
+    from fairjax.methods import transfer
+    from fairjax.notions import from_distance, negatives, pearson, positives
 
-    def by_number(lam):
-        return objectives.per_task(
-            bench.context.model, bench.spec, notion=notion, lam=lam, reduction="mean"
-        )
-
-    return rows + [
-        r | {"penalty": "a number"}
-        for r in bench.run(penalised(bench.context, by_number, len(tasks)), points, hparams, seeds)
-    ]
+    points = base_points(bench) + single_points(bench, "stl_fair")
+    points += paired_points(bench, "mtl_fair", bench.setup.lams)
+    penalties = penalties_of(bench, [(0,)])
+    # both methods have one penalty per task
+    hparams = hparams_of(bench, points, penalties)
+    correlation = from_distance(pearson, (positives, negatives), continuous=True)
+    rows = []
+    for name, method in (
+        ("two groups", transfer(penalties)),
+        ("a number", transfer(correlation)),
+    ):
+        swept = bench.run("transfer", method, points, hparams, seeds)
+        rows += [row | {"penalty": name} for row in swept]
+    return rows
 
 
 STUDIES = {"notions": notion_study, "rows": rows_study, "age": age_study}
 
 
 def label_similarity(bench: Bench) -> dict[tuple[str, str], float]:
-    """Absolute correlation of two tasks' labels on the training rows that know both; nothing for tweets."""
-    data, found = bench.splits.train, {}
-    for a, b in bench.pairs:
-        both = (data.label_mask[:, a] * data.label_mask[:, b]) > 0
-        one, other = data.labels[both, a], data.labels[both, b]
-        if both.sum() > 100 and np.ptp(one) and np.ptp(other):
-            found[bench.spec.tasks[a].name, bench.spec.tasks[b].name] = float(
-                abs(np.corrcoef(one, other)[0, 1])
-            )
-    return found
+    """Absolute correlation of two tasks' labels on the training rows that know both.
+
+    Tweets have no such rows.
+    """
+    train = bench.splits.train
+    similarity = {}
+    for first, second in bench.pairs:
+        both = (train.label_mask[:, first] * train.label_mask[:, second]) > 0
+        first_label = train.labels[both, first]
+        second_label = train.labels[both, second]
+        if both.sum() > 100 and np.ptp(first_label) and np.ptp(second_label):
+            pair = (bench.spec.tasks[first].name, bench.spec.tasks[second].name)
+            similarity[pair] = float(abs(np.corrcoef(first_label, second_label)[0, 1]))
+    return similarity
 
 
-# ------------------------------------------------------------------------------------------------------- reading
+# ------------------------------------------------------------------------------------------ reading
+
+
+COLUMNS = {  # of validation rows, by the rule that reads them
+    "pareto_aux": "validation.auxiliary.epsilon",
+    "pareto_target": "validation.target.epsilon",
+}
 
 
 def choose(rows: list[dict], rule: str) -> list[dict]:
-    """One row per seed: the strength that the rule picks on validation rows, among those where it can be measured."""
+    """One row per seed: the strength that the rule selects on validation rows.
+
+    Rows that cannot be measured are left out.
+    """
     from fairjax.methods import select
 
-    looks = {"utility": "f1", "pareto_aux": "auxiliary.epsilon", "pareto_target": "target.epsilon"}[
-        rule
-    ]
-    picked = []
-    for seed in sorted({r["seed"] for r in rows}):
-        mine = [
-            r
-            for r in rows
-            if r["seed"] == seed
-            and not r["diverged"]
-            and np.isfinite(r["validation.target.f1"])
-            and (rule == "utility" or np.isfinite(r[f"validation.{looks}"]))
+    f1 = "validation.target.f1"
+    needed = [f1, COLUMNS[rule]] if rule in COLUMNS else [f1]
+    chosen = []
+    for seed in sorted({row["seed"] for row in rows}):
+        candidates = [
+            row
+            for row in rows
+            if row["seed"] == seed
+            and not row["diverged"]
+            and all(np.isfinite(row[name]) for name in needed)
         ]
-        if mine:
-            error = np.array([1 - r["validation.target.f1"] for r in mine])
-            fair = (
-                {}
-                if rule == "utility"
-                else {looks.split(".")[0]: np.array([r[f"validation.{looks}"] for r in mine])}
-            )
-            picked.append(mine[select(rule, error, **fair)])
-    return picked
+        if not candidates:
+            continue
+        error = 1 - np.array([row[f1] for row in candidates])
+        unfairness = {}
+        if rule in COLUMNS:
+            task = "auxiliary" if rule == "pareto_aux" else "target"
+            unfairness[task] = np.array([row[COLUMNS[rule]] for row in candidates])
+        chosen.append(candidates[select(rule, error, **unfairness)])
+    return chosen
 
 
 def interval(values: np.ndarray) -> tuple[float, float, float]:
@@ -516,74 +578,77 @@ def interval(values: np.ndarray) -> tuple[float, float, float]:
 
     values = np.asarray(values, float)
     values = values[np.isfinite(values)]
-    if not len(values):
+    count = len(values)
+    if count == 0:
         return np.nan, np.nan, np.nan
-    half = (
-        t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
-        if len(values) > 1
-        else np.nan
-    )
-    return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
+    mean = float(values.mean())
+    if count == 1:
+        return mean, np.nan, np.nan
+    half = float(t.ppf(0.975, count - 1) * values.std(ddof=1) / count**0.5)
+    return mean, mean - half, mean + half
 
 
 def summary(rows: list[dict]) -> list[dict]:
-    """Per target, auxiliary task, variant and rule: F1 and epsilon on test rows, and their paired difference from stl_base."""
-    out = []
-    base = {(r["target"], r["seed"]): r for r in rows if r["variant"] == "stl_base"}
-    kinds = dict.fromkeys((r["target"], r["auxiliary"], r["variant"]) for r in rows)
-    for target, auxiliary, variant in kinds:
-        mine = [
-            r
-            for r in rows
-            if (r["target"], r["auxiliary"], r["variant"]) == (target, auxiliary, variant)
-        ]
-        rules = (
-            ("",)
-            if len({r["lam"] for r in mine}) == 1
-            else RULES
-            if auxiliary
-            else ("utility", "pareto_target")
-        )
-        for rule in rules:
-            picked = choose(mine, rule or "utility")
-            line = {
-                "table": mine[0]["table"],
-                "target": target,
-                "auxiliary": auxiliary,
-                "variant": variant,
-                "rule": rule,
-                "lam": float(np.median([r["lam"] for r in picked])),
-            }
-            for name in ("f1", "epsilon", "f1@0.5", "epsilon@0.5"):
-                value = np.array([r[f"test.target.{name}"] for r in picked])
-                line[name], line[f"{name} low"], line[f"{name} high"] = interval(value)
-                change = value - np.array(
-                    [base[target, r["seed"]][f"test.target.{name}"] for r in picked]
-                )
-                (
-                    line[f"change of {name}"],
-                    line[f"change of {name} low"],
-                    line[f"change of {name} high"],
-                ) = interval(change)
-            out.append(line)
-    return out
+    """F1 and epsilon on test rows, and their paired difference from stl_base.
+
+    A line per target, auxiliary task, variant and rule.
+    """
+    base = {(row["target"], row["seed"]): row for row in rows if row["variant"] == "stl_base"}
+    names = ("target", "auxiliary", "variant")
+    by_kind: dict[tuple, list[dict]] = {}
+    for row in rows:
+        by_kind.setdefault(tuple(row[name] for name in names), []).append(row)
+    lines = []
+    for kind, runs in by_kind.items():
+        for rule in rules_of(runs):
+            chosen = choose(runs, rule or "utility")
+            line = {"table": runs[0]["table"], **dict(zip(names, kind, strict=True)), "rule": rule}
+            line["lam"] = float(np.median([row["lam"] for row in chosen]))
+            lines.append(line | measured_line(chosen, base))
+    return lines
+
+
+def rules_of(rows: list[dict]) -> tuple[str, ...]:
+    """Rules by which a strength is chosen; none where there is one strength."""
+    if len({row["lam"] for row in rows}) == 1:
+        return ("",)
+    return RULES if rows[0]["auxiliary"] else ("utility", "pareto_target")
+
+
+def measured_line(rows: list[dict], base: dict[tuple, dict]) -> dict[str, float]:
+    """Means of the chosen runs, and of their differences from the base run of the seed."""
+    line = {}
+    for name in ("f1", "epsilon", "f1@0.5", "epsilon@0.5"):
+        column = f"test.target.{name}"
+        value = np.array([row[column] for row in rows])
+        change = value - np.array([base[row["target"], row["seed"]][column] for row in rows])
+        for label, values in ((name, value), (f"change of {name}", change)):
+            mean, low, high = interval(values)
+            line |= {label: mean, f"{label} low": low, f"{label} high": high}
+    return line
 
 
 def verdict(lines: list[dict]) -> str:
-    """Over all pairs of a table: mean change from stl_base, and for how many it is surely (95 %) less or more."""
+    """Over all pairs of a table: mean change from stl_base, and for how many it is surely (95 %)
+    less or more.
+    """
     text = [
-        "| variant | chosen by | pairs | change of F1 | change of epsilon | fairer, surely | less fair, surely |",
+        "| variant | chosen by | pairs | change of F1 | change of epsilon | fairer, surely "
+        "| less fair, surely |",
         "|" + "---|" * 7,
     ]
     for variant, rule in dict.fromkeys((line["variant"], line["rule"]) for line in lines):
-        mine = [line for line in lines if (line["variant"], line["rule"]) == (variant, rule)]
         if variant == "stl_base":
             continue
+        pairs = [line for line in lines if (line["variant"], line["rule"]) == (variant, rule)]
+        f1 = np.array([line["change of f1"] for line in pairs])
+        epsilon = np.array([line["change of epsilon"] for line in pairs])
+        low = np.array([line["change of epsilon low"] for line in pairs])
+        high = np.array([line["change of epsilon high"] for line in pairs])
         text.append(
-            f"| {variant} | {rule or '-'} | {len(mine)} | {np.nanmean([m['change of f1'] for m in mine]):+.4f} | "
-            f"{np.nanmean([m['change of epsilon'] for m in mine]):+.3f} | "
-            f"{sum(m['change of epsilon'] < 0 for m in mine)}, {sum(m['change of epsilon high'] < 0 for m in mine)} | "
-            f"{sum(m['change of epsilon'] > 0 for m in mine)}, {sum(m['change of epsilon low'] > 0 for m in mine)} |"
+            f"| {variant} | {rule or '-'} | {len(pairs)} | {np.nanmean(f1):+.4f} | "
+            f"{np.nanmean(epsilon):+.3f} | {np.sum(epsilon < 0)}, {np.sum(high < 0)} | "
+            f"{np.sum(epsilon > 0)}, {np.sum(low > 0)} |"
         )
     return "\n".join(text)
 
@@ -599,7 +664,7 @@ def write_rows(path: Path, rows: list[dict]) -> None:
         )
 
 
-# ------------------------------------------------------------------------------------------------------- figures
+# ------------------------------------------------------------------------------------------ figures
 
 MARKS = {  # variant, rule -> colour, marker, name in the legend
     ("stl_base", ""): ("0.55", "o", "single task"),
@@ -704,7 +769,9 @@ def lines_variant(lines: list[dict]) -> str:
 
 
 def what_predicts(found: dict[str, list[dict]], similar: dict[str, dict], path: Path) -> list[dict]:
-    """Transfer per pair (fall of the target's epsilon, strongest penalty) against what could foretell it."""
+    """Transfer per pair (fall of the target's epsilon, strongest penalty) against what could
+    foretell it.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -901,15 +968,14 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
-    import os
-
     jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
     args.out.mkdir(parents=True, exist_ok=True)
     begin = time.perf_counter()
     for name in args.tables:
         print(name, flush=True)
-        bench = Bench(TABLES.get(name, AGE if name == "age" else TABLES["adult"]), args.quick)
-        seeds = 2 if args.quick else args.seeds or bench.table.seeds
+        default = AGE if name == "age" else TABLES["adult"]
+        bench = Bench(TABLES.get(name, default), args.quick)
+        seeds = 2 if args.quick else args.seeds or bench.setup.seeds
         if name in TABLES:
             rows = transfer_table(bench, seeds)
             (args.out / f"{name}_similarity.csv").write_text(
