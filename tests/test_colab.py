@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 COLAB = Path(__file__).resolve().parents[1] / "colab"
 SCRIPTS = sorted(COLAB.glob("*.py"))
 each = pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
