@@ -13,8 +13,9 @@
 # %% [markdown]
 # # fairjax in your own JAX project
 #
-# You have a model with several losses, an optax optimizer and a training loop, and you want the losses to get along.
-# Nothing of that has to move: a multi-task gradient method is **one more link, the first in your `optax.chain`**.
+# You have a model with several losses, an optax optimizer and a training loop, and you want the
+# losses to get along. Nothing of that has to move: a multi-task gradient method is **one more link,
+# the first in your `optax.chain`**.
 #
 # 1. PCGrad in front of `adamw`, on a Flax NNX model
 # 2. the same on an Equinox model
@@ -57,9 +58,9 @@ from fairjax.report import conflict_shares, write_conflicts
 # %% [markdown]
 # ## Two tasks that pull apart
 #
-# Made-up flats: the closer to the centre, the higher the price and the less quiet. Both tasks need that feature, with
-# opposite signs, through a shared layer of three units, so their gradients conflict. Prices come in a larger unit and
-# drown the other loss.
+# Made-up flats: the closer to the centre, the higher the price and the less quiet. Both tasks need
+# that feature, with opposite signs, through a shared layer of three units, so their gradients
+# conflict. Prices come in a larger unit and drown the other loss.
 
 
 # %%
@@ -110,10 +111,10 @@ class Flat(nnx.Module):
 
 
 # %% [markdown]
-# Two lines differ from ordinary training. `fairjax.value_and_rows` stands where `nnx.value_and_grad` stood and gives
-# *rows*: the parameters' tree with one gradient per loss along a leading axis. `pcgrad(rows=2)` makes one update of
-# them; `adamw` and `nnx.Optimizer` never notice. (`validated` asks once, at the start, whether the chain is in the right
-# order.)
+# Two lines differ from ordinary training. `fairjax.value_and_rows` stands where
+# `nnx.value_and_grad` stood and gives *rows*: the parameters' tree with one gradient per loss along
+# a leading axis. `pcgrad(rows=2)` makes one update of them; `adamw` and `nnx.Optimizer` never
+# notice. (`validated` asks once, at the start, whether the chain is in the right order.)
 
 
 # %%
@@ -146,8 +147,9 @@ for name, link in {
     print(f"{name:18} error of price {price:.3f}, of quiet {quiet:.3f}")
 
 # %% [markdown]
-# Every link leaves notes in the optimizer's state: the weights it gave the rows in the last step, their cosines, how
-# many pairs were in conflict, how many rows it had to leave out because they were not finite.
+# Every link leaves notes in the optimizer's state: the weights it gave the rows in the last step,
+# their cosines, how many pairs were in conflict, how many rows it had to leave out because they
+# were not finite.
 
 # %%
 notes = fairjax.link_states(optimizer.opt_state)[
@@ -159,7 +161,8 @@ print("pairs in conflict", notes.conflicts[...], " rows left out so far", notes.
 # %% [markdown]
 # ## 2. Equinox
 #
-# The same link, the same two lines. `eqx.partition` takes the arrays out, and rows are taken with respect to those.
+# The same link, the same two lines. `eqx.partition` takes the arrays out, and rows are taken with
+# respect to those.
 
 
 # %%
@@ -225,9 +228,9 @@ def fresh(key):
 start = fresh(jax.random.key(0))
 
 # %% [markdown]
-# Only shared parameters can be fought over; a head belongs to its task. `route` sends each part of the tree to a link
-# of its own, and a label function says which part a parameter is in, by its path. Apart from that function, a step is
-# five lines, whatever made the model.
+# Only shared parameters can be fought over; a head belongs to its task. `route` sends each part of
+# the tree to a link of its own, and a label function says which part a parameter is in, by its
+# path. Apart from that function, a step is five lines, whatever made the model.
 
 
 # %%
@@ -248,8 +251,8 @@ params = optax.apply_updates(start, updates)
 print({name: leaf.shape for name, leaf in rows["lobby"].items()}, "<- two rows for every parameter")
 
 # %% [markdown]
-# The whole training as one `lax.scan`, for what follows. `notes` picks what to keep of the optimizer's state after
-# every step.
+# The whole training as one `lax.scan`, for what follows. `notes` picks what to keep of the
+# optimizer's state after every step.
 
 
 # %%
@@ -274,8 +277,9 @@ def chain_of(link, rate):
 # %% [markdown]
 # ## 4. A sweep in one compilation
 #
-# Constants of a link are ordinary arguments and may be traced. So CAGrad's `c` (how far it may go from the mean
-# gradient) and the learning rate are swept by two `vmap`s under one `jit`: 32 trainings, compiled once.
+# Constants of a link are ordinary arguments and may be traced. So CAGrad's `c` (how far it may go
+# from the mean gradient) and the learning rate are swept by two `vmap`s under one `jit`: 32
+# trainings, compiled once.
 
 # %%
 traced = []
@@ -295,8 +299,8 @@ losses = np.asarray(sweep(cs, rates))
 print(f"{losses[..., 0].size} trainings, traced {len(traced)} time")
 
 # %% [markdown]
-# Every point is a training; what no other beats in both errors is joined by the line. (Points are shown on rows that
-# did not train them. To choose one, keep a third set for the final number.)
+# Every point is a training; what no other beats in both errors is joined by the line. (Points are
+# shown on rows that did not train them. To choose one, keep a third set for the final number.)
 
 # %%
 flat = losses.reshape(-1, 2)
@@ -322,9 +326,9 @@ plt.show()
 # %% [markdown]
 # ## 5. Seeing conflicts
 #
-# `observe` hands the rows on untouched and keeps their cosines leaf by leaf; the link behind it keeps its weights. Here
-# both are kept at every step. (With `fairjax.make_train` the same is `make_train(static, recipe, watch=lambda state:
-# ...)`.)
+# `observe` hands the rows on untouched and keeps their cosines leaf by leaf; the link behind it
+# keeps its weights. Here both are kept at every step. (With `fairjax.make_train` the same is
+# `make_train(static, recipe, watch=lambda state: ...)`.)
 
 
 # %%
@@ -345,8 +349,8 @@ for layer, share in zip(layers, conflict_shares(kept["cosines"])[:, 0, 1], stric
     print(f"{layer:16} {share_text}")
 
 # %% [markdown]
-# One picture of it all: angles over training, then pairs of tasks, then layers. Above 90 degrees a step for one task
-# undoes part of the other's. A dash marks where the two never met.
+# One picture of it all: angles over training, then pairs of tasks, then layers. Above 90 degrees a
+# step for one task undoes part of the other's. A dash marks where the two never met.
 
 # %%
 path = write_conflicts(
@@ -355,8 +359,8 @@ path = write_conflicts(
 Image(path.read_bytes(), width=760)
 
 # %% [markdown]
-# The weights PCGrad gave the two gradients of the shared layer: 1 where they agree, more where they conflict, and most
-# for the shorter of the two.
+# The weights PCGrad gave the two gradients of the shared layer: 1 where they agree, more where they
+# conflict, and most for the shorter of the two.
 
 # %%
 fig, ax = plt.subplots(figsize=(7, 2.6), layout="constrained")
@@ -383,8 +387,9 @@ def told(attempt):
 
 
 # %% [markdown]
-# **`adam` before the link.** optax would let it pass, with moments of a shape nobody wanted. `validated` looks at the
-# shapes when the optimizer is initialised, which costs one tracing and nothing afterwards.
+# **`adam` before the link.** optax would let it pass, with moments of a shape nobody wanted.
+# `validated` looks at the shapes when the optimizer is initialised, which costs one tracing and
+# nothing afterwards.
 
 # %%
 told(
@@ -411,8 +416,8 @@ told(lambda: three.update(rows, three.init(start), start))
 told(lambda: dwa.update(rows, dwa.init(start), start))
 
 # %% [markdown]
-# **A loss that is not finite** is not an error but a note: its row is left out and counted, and the other task goes on
-# learning.
+# **A loss that is not finite** is not an error but a note: its row is left out and counted, and the
+# other task goes on learning.
 
 # %%
 broken = jax.tree.map(lambda g: g.at[1].set(jnp.nan), rows)
@@ -427,8 +432,9 @@ print(
 # %% [markdown]
 # ## From here
 #
-# Put any other link where `pcgrad` stood: `gradvac`, `mgda`, `cagrad`, `imtl_g`, `nash_mtl`, `aligned_mtl`, `upgrad`,
-# `dualproj`, `conflict_free`, `graddrop`, `dwa`, `uncertainty`, `gradnorm`, `imtl_l`. A rule of your own becomes a link by
-# `fairjax.gradients.link`, and `fairjax.gradients.wrap_chain` puts `optax.MultiSteps` or `apply_if_finite` around a whole chain. Fairness
-# losses make rows like any other: `pcgrad(rows=2 * T, against=fairjax.gradients.accuracy_first(T))` lets them give way to
-# accuracy.
+# Put any other link where `pcgrad` stood: `gradvac`, `mgda`, `cagrad`, `imtl_g`, `nash_mtl`,
+# `aligned_mtl`, `upgrad`, `dualproj`, `conflict_free`, `graddrop`, `dwa`, `uncertainty`,
+# `gradnorm`, `imtl_l`. A rule of your own becomes a link by `fairjax.gradients.link`, and
+# `fairjax.gradients.wrap_chain` puts `optax.MultiSteps` or `apply_if_finite` around a whole chain.
+# Fairness losses make rows like any other: `pcgrad(rows=2 * T,
+# against=fairjax.gradients.accuracy_first(T))` lets them give way to accuracy.

@@ -1,14 +1,17 @@
-"""Seconds to fit and to apply the exact repair, against EquiPy and numpy's sort on the same rows in the same run.
+"""Seconds to fit and to apply the exact repair, against EquiPy and numpy's sort on the same rows in
+the same run.
 
     python experiments/bench_barycenter.py            # some ten minutes on two cores, most of them EquiPy's
     python experiments/bench_barycenter.py --quick    # under a minute
 
-Ours: ``fit_table_on_host`` in numpy, and ``fit`` and ``apply`` compiled, the compilation apart. EquiPy: ``FairWasserstein(sigma=0)``,
-one fit and one transform per task. No fit can do without a sort, so numpy's two ways to sort scores group by group stand
-beside it: groups by radix and then each one's scores, and one ``lexsort``. Each time is the best of several; memory is what the
-compiled program needs beside its arguments and result. In the same run the published convention must agree with EquiPy to 1e-6
-in double precision. Last, 200 bootstrap draws of fit and apply in one program. Results go to
-experiments/results/barycenter/bench.md and bench.csv. Without EquiPy its columns stay empty.
+Ours: ``fit_table_on_host`` in numpy, and ``fit`` and ``apply`` compiled, the compilation apart.
+EquiPy: ``FairWasserstein(sigma=0)``, one fit and one transform per task. No fit can do without a
+sort, so numpy's two ways to sort scores group by group stand
+beside it: groups by radix and then each one's scores, and one ``lexsort``. Each time is the best of
+several; memory is what the compiled program needs beside its arguments and result. In the same run
+the published convention must agree with EquiPy to 1e-6 in double precision. Last, 200 bootstrap
+draws of fit and apply in one program. Results go to experiments/results/barycenter/bench.md and
+bench.csv. Without EquiPy its columns stay empty.
 """
 
 from __future__ import annotations
@@ -46,14 +49,18 @@ def equipy() -> type | None:
 
 
 def made_up(rows: int, groups: int, tasks: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Scores ``[N, T]`` in double precision whose law is another one in every group, and groups ``[N]``; sizes differ."""
+    """Scores ``[N, T]`` in double precision whose law is another one in every group, and groups
+    ``[N]``; sizes differ.
+    """
     rng = np.random.default_rng(seed)
     cell = rng.choice(groups, rows, p=np.arange(1, groups + 1) / (groups * (groups + 1) / 2))
     return rng.normal(cell[:, None] / groups, 1 + cell[:, None] / groups, (rows, tasks)), cell
 
 
 def best(run: Callable[[], Any], repeats: int, seconds: float = 20.0) -> tuple[float, Any]:
-    """The fewest seconds of several, and what came out; no further repeat once ``seconds`` have been spent."""
+    """The fewest seconds of several, and what came out; no further repeat once ``seconds`` have
+    been spent.
+    """
     found = []
     while len(found) < repeats and sum(found) < seconds:
         begin = time.perf_counter()
@@ -102,14 +109,18 @@ def theirs(
 
 
 def compiled(function: Callable, *args) -> tuple[Callable, float, float]:
-    """A program, the seconds that it took to compile, and the megabytes that it needs beside arguments and result."""
+    """A program, the seconds that it took to compile, and the megabytes that it needs beside
+    arguments and result.
+    """
     begin = time.perf_counter()
     program = jax.jit(function).lower(*args).compile()
     return program, time.perf_counter() - begin, program.memory_analysis().temp_size_in_bytes / 1e6
 
 
 def parity(repaired: np.ndarray, score: np.ndarray, cell: np.ndarray, groups: int) -> float:
-    """Largest difference of a repaired score from EquiPy's, in its convention and in double precision."""
+    """Largest difference of a repaired score from EquiPy's, in its convention and in double
+    precision.
+    """
     with jax.enable_x64(True):
         post, member = published_barycenter(), jnp.asarray(np.eye(groups)[cell])
         state = jax.jit(post.fit)(jnp.asarray(score), member, jnp.ones(len(score)))
@@ -166,7 +177,9 @@ def measured(
 def bootstrapped(
     rows: int, groups: int, draws: int, made: type | None, repeats: int
 ) -> dict[str, float]:
-    """Seconds of all draws of fit and apply: one program over drawn counts of rows; EquiPy's from a few of them."""
+    """Seconds of all draws of fit and apply: one program over drawn counts of rows; EquiPy's from a
+    few of them.
+    """
     score, cell = made_up(rows, groups, 1)
     post, member = barycenter(), jnp.asarray(np.eye(groups, dtype=np.float32)[cell])
     value, counts = (
@@ -213,7 +226,7 @@ def theirs_once(made: type, score: np.ndarray, cell: np.ndarray, drawn: np.ndarr
     return one.transform(score, cell)
 
 
-# ------------------------------------------------------------------------------------------------------- the report
+# --------------------------------------------------------------------------------------- the report
 
 
 def table(lines: list[dict], names: Sequence[str]) -> str:
@@ -246,7 +259,8 @@ def verdicts(lines: list[dict]) -> list[str]:
     large = [r for r in lines if r["rows"] >= 100_000]
     aims = (
         (
-            "100,000 rows of 20 groups are scored at least 50 times as fast as by EquiPy: {:.0f} times",
+            "100,000 rows of 20 groups are scored at least 50 times as fast as by EquiPy: {:.0f} "
+            "times",
             of(100_000, 20, "equipy apply / apply"),
             lambda v: v >= 50,
         ),
@@ -257,7 +271,8 @@ def verdicts(lines: list[dict]) -> list[str]:
         ),
         *(
             (
-                f"a fit of 100,000 rows or more takes at most 1.5 times numpy's {name}: {{:.2f}} times at most",
+                f"a fit of 100,000 rows or more takes at most 1.5 times numpy's {name}: {{:.2f}} "
+                "times at most",
                 max((r[f"fit / {name}"] for r in large), default=NAN),
                 lambda v: v <= 1.5,
             )
@@ -296,7 +311,8 @@ def report(lines: list[dict], boots: list[dict], out: Path) -> str:
         "parity",
     )
     text = [
-        f"{platform.machine()}, {os.cpu_count()} cores, jax {jax.__version__}, numpy {np.__version__}; seconds, best of "
+        f"{platform.machine()}, {os.cpu_count()} cores, jax {jax.__version__}, numpy "
+        f"{np.__version__}; seconds, best of "
         f"several, scores in single precision but EquiPy's; K = {POINTS} levels.",
         "\n".join(verdicts(lines)),
         table(lines, main_names),
@@ -308,7 +324,8 @@ def report(lines: list[dict], boots: list[dict], out: Path) -> str:
     ]
     if boots:
         text += [
-            "Bootstrap draws of fit and apply: all in one program; one by one, fitted in numpy; EquiPy's, from three:",
+            "Bootstrap draws of fit and apply: all in one program; one by one, fitted in numpy; "
+            "EquiPy's, from three:",
             table(
                 boots,
                 (
@@ -356,8 +373,10 @@ def main() -> None:
         lines.append(measured(rows, groups, tasks, made, args.repeats))
         r = lines[-1]
         print(
-            f"{rows:,} rows, {groups} groups, {tasks} tasks: fit {r['fit in numpy']:.3g} s (sort by group "
-            f"{r['sort by group']:.3g}, lexsort {r['lexsort']:.3g}), apply {r['apply']:.3g} s (EquiPy "
+            f"{rows:,} rows, {groups} groups, {tasks} tasks: fit {r['fit in numpy']:.3g} s (sort "
+            "by group "
+            f"{r['sort by group']:.3g}, lexsort {r['lexsort']:.3g}), apply {r['apply']:.3g} s "
+            "(EquiPy "
             f"{r['equipy apply']:.3g})",
             flush=True,
         )
@@ -365,7 +384,8 @@ def main() -> None:
     for groups in args.groups[:2]:
         boots.append(bootstrapped(min(args.rows), groups, args.draws, made, args.repeats))
         print(
-            f"bootstrap, {groups} groups: {boots[-1]['ours']:.2f} s, EquiPy {boots[-1]['equipy']:.1f} s",
+            f"bootstrap, {groups} groups: {boots[-1]['ours']:.2f} s, EquiPy "
+            f"{boots[-1]['equipy']:.1f} s",
             flush=True,
         )
     print(report(lines, boots, args.out))

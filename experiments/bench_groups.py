@@ -1,9 +1,11 @@
-"""A disaggregated table with bootstrap intervals, against fairlearn's MetricFrame on the same rows in the same run.
+"""A disaggregated table with bootstrap intervals, against fairlearn's MetricFrame on the same rows
+in the same run.
 
     python experiments/bench_groups.py
 
 Ours has thirteen statistics, MetricFrame six of them. MetricFrame's time is linear in its resamples
-(two numbers of them are measured, and the rest is drawn on that line), since two hundred would take most of an hour.
+(two numbers of them are measured, and the rest is drawn on that line), since two hundred would take
+most of an hour.
 """
 
 from __future__ import annotations
@@ -85,8 +87,10 @@ def main() -> None:
         if t == last and g.isdigit() and s in METRICS
     )
     print(
-        f"{args.rows:,} rows, {args.groups} groups, {args.tasks} tasks, {args.draws} resamples: ours {ours[0]:.1f} s the "
-        f"first time, {ours[1]:.1f} s after; MetricFrame {theirs:.0f} s (from {few:.1f} s for 1 and {more:.1f} s for 3): "
+        f"{args.rows:,} rows, {args.groups} groups, {args.tasks} tasks, {args.draws} resamples: "
+        f"ours {ours[0]:.1f} s the "
+        f"first time, {ours[1]:.1f} s after; MetricFrame {theirs:.0f} s (from {few:.1f} s for 1 "
+        f"and {more:.1f} s for 3): "
         f"{theirs / ours[0]:.0f} times as long; largest difference of a value {off:.1e}"
     )
 

@@ -3,15 +3,18 @@
     python experiments/bench_links.py            # the whole grid
     python experiments/bench_links.py --quick    # few rows, few parameters, under a minute
 
-1. Aggregation alone: every link on given rows, against ``sum_rows`` and against TorchJD's aggregator of the same name on
-   the same Jacobian, which must give the same update where nothing is drawn.
+1. Aggregation alone: every link on given rows, against ``sum_rows`` and against TorchJD's
+   aggregator of the same name on the same Jacobian, which must give the same update where nothing
+   is drawn.
 2. PCGrad in Gram coordinates against the same algorithm on the vectors.
 3. ``value_and_rows`` by its modes: time and memory, each in a process of its own.
 4. A training step with PCGrad against the gradients of its K losses alone.
 5. The same training step by TorchJD.
 
-Both sides take turns, so that other load on the machine hits both; each time is the best of several after a first call
-that is not counted. Without torchjd its columns stay empty. Written: ``links.csv`` (part 1, every cell) and ``links.md``.
+Both sides take turns, so that other load on the machine hits both; each time is the best of several
+after a first call
+that is not counted. Without torchjd its columns stay empty. Written: ``links.csv`` (part 1, every
+cell) and ``links.md``.
 """
 
 from __future__ import annotations
@@ -126,7 +129,9 @@ def flat(update: list[jax.Array]) -> np.ndarray:
 
 
 def difference(one: np.ndarray, other: np.ndarray) -> float:
-    """Largest difference relative to the largest entry of the other; infinite where that is 0 and this is not."""
+    """Largest difference relative to the largest entry of the other; infinite where that is 0 and
+    this is not.
+    """
     off, largest = float(np.max(np.abs(one - other))), float(np.max(np.abs(other)))
     return off / largest if largest > 0 else math.inf if off > 0 else 0.0
 
@@ -144,7 +149,8 @@ def aggregation(counts, sizes, rounds: int, limit: float) -> list[dict]:
         for size in sizes:
             if rows * size * 4 > 2e9:
                 print(
-                    f"  K={rows} P={size:.0e}: skipped, the rows take {rows * size * 4 / 1e9:.1f} GB",
+                    f"  K={rows} P={size:.0e}: skipped, the rows take {rows * size * 4 / 1e9:.1f} "
+                    "GB",
                     flush=True,
                 )
                 continue
@@ -193,7 +199,8 @@ def aggregation(counts, sizes, rounds: int, limit: float) -> list[dict]:
             ratio = [r["torchjd_s"] / r["ours_s"] for r in some if "torchjd_s" in r]
             print(
                 f"  K={rows} P={size:.0e}: sum {min(r['sum_s'] for r in some) * 1e3:.3f} ms; links "
-                f"{min(r['ours_s'] / r['sum_s'] for r in some):.1f} to {max(r['ours_s'] / r['sum_s'] for r in some):.1f} sums"
+                f"{min(r['ours_s'] / r['sum_s'] for r in some):.1f} to "
+                f"{max(r['ours_s'] / r['sum_s'] for r in some):.1f} sums"
                 + (
                     f"; TorchJD takes {min(ratio):.1f} to {max(ratio):.1f} times as long"
                     if ratio
@@ -206,7 +213,9 @@ def aggregation(counts, sizes, rounds: int, limit: float) -> list[dict]:
 
 
 def vector_pcgrad(leaves: list[jax.Array]) -> list[jax.Array]:
-    """PCGrad on the vectors, j ascending: for each j an inner product and a subtraction for every row, then the sum."""
+    """PCGrad on the vectors, j ascending: for each j an inner product and a subtraction for every
+    row, then the sum.
+    """
     rows = leaves[0].shape[0]
     flat_leaves = [g.reshape(rows, -1) for g in leaves]
     high = {"precision": jax.lax.Precision.HIGHEST}
@@ -262,7 +271,8 @@ def forms(counts, sizes, rounds: int, limit: float) -> list[dict]:
             slow = 10 * best["vector"]
             found.append(row | {f"{k}_s": v for k, v in best.items()})
             print(
-                f"  K={rows} P={size:.0e}: {best['vector'] / best['gram']:.1f} times as fast as on vectors, difference "
+                f"  K={rows} P={size:.0e}: {best['vector'] / best['gram']:.1f} times as fast as on "
+                "vectors, difference "
                 + ", ".join(f"{row[k]:.1e} ({k[-2:]})" for k in row if k.startswith("diff")),
                 flush=True,
             )
@@ -349,7 +359,8 @@ def modes(counts, width: int, batch: int) -> list[dict]:
                 found.append(pool.submit(one_mode, rows, width, batch, mode, chunk).result())
             r = found[-1]
             print(
-                f"  K={rows} {r['mode']}: {r['seconds'] * 1e3:.0f} ms, {r['temporary_bytes'] / 1e6:.0f} MB beside rows of "
+                f"  K={rows} {r['mode']}: {r['seconds'] * 1e3:.0f} ms, "
+                f"{r['temporary_bytes'] / 1e6:.0f} MB beside rows of "
                 f"{r['rows_bytes'] / 1e6:.0f} MB, {r['resident_bytes'] / 1e6:.0f} MB resident",
                 flush=True,
             )
@@ -525,9 +536,12 @@ def main() -> None:
     ]
     text = "\n".join(
         [
-            f"`python experiments/bench_links.py`: {told}. A plain sum reads K P numbers and writes P. "
-            "The difference is the largest, relative to the largest entry of TorchJD's update: its MGDA ends its iteration early, "
-            "and its ConFIG is 0 from 1e7 parameters, where the cutoff of its pseudo-inverse, P eps, is more than 1.\n",
+            f"`python experiments/bench_links.py`: {told}. A plain sum reads K P numbers and "
+            "writes P. "
+            "The difference is the largest, relative to the largest entry of TorchJD's update: its "
+            "MGDA ends its iteration early, "
+            "and its ConFIG is 0 from 1e7 parameters, where the cutoff of its pseudo-inverse, P "
+            "eps, is more than 1.\n",
             table(
                 ["link", "K", "P", "ms", "times a plain sum", "TorchJD / ours", "difference"],
                 links_at,
@@ -572,8 +586,10 @@ def main() -> None:
                     for r in three
                 ],
             ),
-            f"A training step, K = 8, {four['parameters']:,} parameters, batch {batch}; with PCGrad "
-            f"{cost['rows returned']:.2f} times the rows returned and {cost['rows summed']:.2f} times the rows summed:\n",
+            f"A training step, K = 8, {four['parameters']:,} parameters, batch {batch}; with "
+            "PCGrad "
+            f"{cost['rows returned']:.2f} times the rows returned and {cost['rows summed']:.2f} "
+            "times the rows summed:\n",
             table(["what", "ms"], [[name, 1e3 * s] for name, s in seconds.items()]),
         ]
     )

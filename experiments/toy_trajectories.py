@@ -1,16 +1,18 @@
-"""Paths of every gradient method on the two-task toy problem of Liu et al. (CAGrad), also with task 1 scaled (Nash-MTL).
+"""Paths of every gradient method on the two-task toy problem of Liu et al. (CAGrad), also with task
+1 scaled (Nash-MTL).
 
     python experiments/toy_trajectories.py                      # a minute on one core
     python experiments/toy_trajectories.py --steps 100000       # as long as in the CAGrad paper
 
-Two losses of a point x in the plane. Above x2 = 0 each is a narrow, curved valley, log of a distance, where its gradient
-drowns the other's; below it each is a bowl, and the Pareto set is a nearly straight line between the two minima. Every
-method stands as a link in front of Adam with learning rate 1e-3, as published. Starts are those of both papers. Writes
-``trajectories.png`` and ``ends.csv``: per scale of task 1, method and start where the path ended, its losses, its distance
+Two losses of a point x in the plane. Above x2 = 0 each is a narrow, curved valley, log of a
+distance, where its gradient drowns the other's; below it each is a bowl, and the Pareto set is a
+nearly straight line between the two minima. Every method stands as a link in front of Adam with
+learning rate 1e-3, as published. Starts are those of both papers. Writes ``trajectories.png`` and
+``ends.csv``: per scale of task 1, method and start where the path ended, its losses, its distance
 to the Pareto set, and from which step on it stayed there. The Pareto set is computed, not assumed.
 
-Sources: Liu, Liu, Jin, Stone, Liu: Conflict-averse gradient descent, NeurIPS 2021; Navon et al.: Multi-task learning as
-a bargaining game, ICML 2022.
+Sources: Liu, Liu, Jin, Stone, Liu: Conflict-averse gradient descent, NeurIPS 2021; Navon et al.:
+Multi-task learning as a bargaining game, ICML 2022.
 """
 
 from __future__ import annotations
@@ -118,7 +120,9 @@ def paths(
 
 
 def plane(points: int) -> tuple[np.ndarray, np.ndarray]:
-    """A grid over the plane: coordinates ``[points]`` of both axes and losses ``[points, points, 2]``, x2 first."""
+    """A grid over the plane: coordinates ``[points]`` of both axes and losses ``[points, points,
+    2]``, x2 first.
+    """
     axis = np.linspace(-LIMIT, LIMIT, points)
     x1, x2 = np.meshgrid(axis, axis)
     at = jnp.asarray(np.stack([x1, x2], axis=-1).reshape(-1, 2))
@@ -126,10 +130,11 @@ def plane(points: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def pareto_set(weights: int = 281) -> np.ndarray:
-    """Minimisers of ``w L_1 + (1 - w) L_2``, ``[weights, 2]``: the best of a grid, then Newton's method.
+    """Minimisers of ``w L_1 + (1 - w) L_2``, ``[weights, 2]``: the best of a grid, then Newton's
+    method.
 
-    They are the whole Pareto set where its front is convex; where it is not, they jump. Scaling a loss does not move the
-    set, only which weight belongs to which point.
+    They are the whole Pareto set where its front is convex; where it is not, they jump. Scaling a
+    loss does not move the set, only which weight belongs to which point.
 
     Raises:
       RuntimeError: when neighbours are further apart than twice their mean distance.

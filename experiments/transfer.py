@@ -944,7 +944,8 @@ def report(out: Path) -> None:
             + "\n".join(
                 head
                 + [
-                    f"| {r['variant']} | {r['what']} | {r['pairs']} | {r['spearman']:+.2f} | [{r['low']:+.2f}, {r['high']:+.2f}] |"
+                    f"| {r['variant']} | {r['what']} | {r['pairs']} | {r['spearman']:+.2f} | "
+                    f"[{r['low']:+.2f}, {r['high']:+.2f}] |"
                     for r in lines
                 ]
             )

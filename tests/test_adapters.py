@@ -1,4 +1,6 @@
-"""Modules of other libraries as models: the same function as the module's own, and a training run through each."""
+"""Modules of other libraries as models: the same function as the module's own, and a training run
+through each.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +78,9 @@ def by_name(params, *words: str) -> np.ndarray:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_is_its_modules(name):
-    """Against a forward pass in float64 from the leaves by name; different keys, different parameters."""
+    """Against a forward pass in float64 from the leaves by name; different keys, different
+    parameters.
+    """
     model = MODELS[name]()
     params = jax.jit(model.init)(jax.random.key(1))
     kernel = "weight" if name == "equinox" else "kernel"

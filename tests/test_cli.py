@@ -152,7 +152,7 @@ def scored(rows: int, seed: int) -> dict[str, list]:
 
 @pytest.fixture
 def repairs(tmp_path, monkeypatch):
-    """The command in a folder with calibration and new rows, and the audits that were to be drawn."""
+    """The command in a folder with calibration and new rows, and the audits to be drawn."""
     drawn = []
     monkeypatch.setattr(
         "fairjax.report.repair.write_repair", lambda out, audit, **words: drawn.append(audit) or []
@@ -366,7 +366,9 @@ def test_the_gap_is_that_of_the_condition_unless_a_task_is_a_number():
 
 
 def test_tasks_of_every_kind_with_labels_and_groups_missing(tmp_path):
-    """A number, classes and a yes or no, two attributes, the MMD; a wage comes out in the units it went in."""
+    """A number, classes and a yes or no, two attributes, the MMD; a wage comes out in the units it
+    went in.
+    """
     columns, rng = table(), np.random.default_rng(1)
     rows = len(columns["sex"])
     signal = np.array([s == "m" for s in columns["sex"]]) + rng.normal(size=rows)
@@ -518,7 +520,9 @@ def test_conflicts_of_a_run_are_drawn(swept):
 
 
 def test_conflicts_by_layer_are_those_of_the_rows(tmp_path):
-    """Each layer's cosines stand in the order of its name, and heads that one row alone reaches are left out."""
+    """Each layer's cosines stand in the order of its name, and heads that one row alone reaches are
+    left out.
+    """
     from fairjax.study import Point, conflicts_of, from_names, named_study
 
     prepared = data.from_table(
@@ -589,7 +593,9 @@ def test_scores_that_a_sweep_kept_are_those_of_the_member(tmp_path):
 
 
 def test_killed_sweeps_go_on_and_end_with_the_same_table(swept):
-    """Killed over and over at random moments, a sweep leaves the table of the undisturbed one, byte for byte."""
+    """Killed over and over at random moments, a sweep leaves the table of the undisturbed one, byte
+    for byte.
+    """
     folder, path = swept
     command = ["frontier", "--data", path, *ROLES, *SMALL, "--out", "killed", "--resume"]
     rng, kills = random.Random(0), 0
@@ -627,7 +633,7 @@ def test_a_taken_folder_is_refused(swept):
     assert done.exit_code == 2 and "--resume" in done.output
 
 
-# ------------------------------------------------------------------------------------------------------ bad input
+# ---------------------------------------------------------------------------------------- bad input
 
 
 def changed(**columns):

@@ -1,4 +1,5 @@
-"""The notebooks: each runs from top to bottom in a kernel of its own, is what its script makes, and holds no outputs.
+"""The notebooks: each runs from top to bottom in a kernel of its own, is what its script makes, and
+holds no outputs.
 
 After a change of a script: ``jupytext --to ipynb colab/NAME.py``.
 """

@@ -1,4 +1,6 @@
-"""The house itself: what an import loads, which way imports run, what the library never does, what is promised."""
+"""The house itself: what an import loads, which way imports run, what the library never does, what
+is promised.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ HEAVY = {"flax", "ott", "tensorflow_datasets", "orbax", "pandas", "matplotlib", 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-# ---- what an import loads --------------------------------------------------------------------------------------------
+# ---- what an import loads ------------------------------------------------------------------------
 
 
 def loaded_by(statement: str) -> set[str]:
@@ -45,11 +47,13 @@ def test_the_probe_sees_a_heavy_import():
     assert "pandas" in loaded_by("import fairjax, pandas")
 
 
-# ---- direction of imports --------------------------------------------------------------------------------------------
+# ---- direction of imports ------------------------------------------------------------------------
 
 
 def imported(node: ast.AST, here: tuple[str, ...]) -> Iterator[str]:
-    """Rooms that a statement of module ``here`` imports from; a name of the front door counts as its own room."""
+    """Rooms that a statement of module ``here`` imports from; a name of the front door counts as
+    its own room.
+    """
     if isinstance(node, ast.Import):
         modules = [alias.name for alias in node.names]
     elif isinstance(node, ast.ImportFrom):
@@ -69,7 +73,7 @@ def imported(node: ast.AST, here: tuple[str, ...]) -> Iterator[str]:
 
 
 def uphill(source: str, path: Path) -> list[str]:
-    """Imports of a file at ``path`` (relative to the package) from rooms further down the street."""
+    """Imports of a file at ``path`` (relative to the package) from later rooms."""
     here = ("fairjax", *path.with_suffix("").parts)
     room = here[1]
     assert room in STREET, f"{path} stands outside the street"
@@ -136,7 +140,7 @@ def test_the_front_door_opens_no_room():
     assert not [room for node in ast.walk(tree) for room in imported(node, ("fairjax", "__init__"))]
 
 
-# ---- what the library never does -------------------------------------------------------------------------------------
+# ---- what the library never does -----------------------------------------------------------------
 
 GENERATORS = {
     "default_rng",
@@ -211,7 +215,7 @@ def test_the_command_line_may_print_and_make_devices_and_no_more():
     assert misdeeds("jax.config.update('jax_enable_x64', True)", "cli")
 
 
-# ---- what stands at the front door -----------------------------------------------------------------------------------
+# ---- what stands at the front door ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", fairjax.__all__)
@@ -231,7 +235,7 @@ def test_an_unknown_name_is_an_attribute_error():
         fairjax.nowhere  # noqa: B018
 
 
-# ---- the README's code -----------------------------------------------------------------------------------------------
+# ---- the README's code ---------------------------------------------------------------------------
 
 
 def blocks(text: str) -> list[tuple[int, str]]:
@@ -243,7 +247,7 @@ def blocks(text: str) -> list[tuple[int, str]]:
 
 
 def run(code: str) -> None:
-    """Run a block in a namespace of its own; one with prompts also has its printed output compared."""
+    """Run a block in a namespace of its own; of one with prompts the output is compared."""
     namespace = {"__name__": "readme"}
     if not code.lstrip().startswith(">>>"):
         exec(compile(code, "README.md", "exec"), namespace)
@@ -281,7 +285,7 @@ def test_a_broken_block_fails(code, error):
         run(code)
 
 
-# ---- papers of the house ---------------------------------------------------------------------------------------------
+# ---- papers of the house -------------------------------------------------------------------------
 
 
 def test_versions_and_licence_agree():

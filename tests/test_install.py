@@ -1,8 +1,9 @@
 """What pip would do: into an image with an older jax, and into empty environments.
 
-The package index is asked, so this runs only with FAIRJAX_NETWORK=1 (about eight minutes on two busy cores):
-``FAIRJAX_NETWORK=1 pytest tests/test_install.py``. An interpreter that is not on PATH may be named by its own
-variable, FAIRJAX_PYTHON3_12 for instance; a version that is not found is skipped.
+The package index is asked, so this runs only with FAIRJAX_NETWORK=1 (about eight minutes on two
+busy cores): ``FAIRJAX_NETWORK=1 pytest tests/test_install.py``. An interpreter that is not on PATH
+may be named by its own variable, FAIRJAX_PYTHON3_12 for instance; a version that is not found is
+skipped.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""The shared-bottom network: folded and plain are one function, against a float64 forward; its initialisation."""
+"""The shared-bottom network: folded and plain are one function, against a float64 forward; its
+initialisation.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ def setting(name: str):
 
 
 def brute_forward(spec: Spec, params, x: Columns, depth: int, head_depth: int) -> np.ndarray:
-    """Scores in float64, row by row: concatenate the embeddings that are known, multiply, clip at zero."""
+    """Scores in float64, row by row: concatenate the embeddings that are known, multiply, clip at
+    zero.
+    """
     params = jax.tree.map(lambda a: np.asarray(a, np.float64), params)
     out = []
     for i in range(len(x.numeric)):

@@ -1,4 +1,6 @@
-"""Every run of a sweep, repaired: the same numbers as by hand, one compilation, and a model that repairs new rows."""
+"""Every run of a sweep, repaired: the same numbers as by hand, one compilation, and a model that
+repairs new rows.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,7 @@ def made():
 
 @pytest.fixture(scope="module")
 def trained(made):
-    """The third point of baseline again, as it is and half repaired: each a model and its scores."""
+    """The third point of baseline, as it is and half repaired: model and scores."""
     prepared, study, _, _ = made
     hparams = {name: values[2] for name, values in study.points("baseline")[0].items()}
     repairs = (None, ("barycenter", 0.5))

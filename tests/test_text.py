@@ -224,7 +224,9 @@ SHAPES = {
 
 
 def setting(name: str):
-    """Model, parameters of every leaf away from zero, and texts of 0 to 7 tokens, one of them padding only."""
+    """Model, parameters of every leaf away from zero, and texts of 0 to 7 tokens, one of them
+    padding only.
+    """
     window, layers = SHAPES[name]
     model = text_encoder(SPEC, embedding=3, width=5, window=window, layers=layers, head=(4,))
     rng = np.random.default_rng(3)
@@ -426,7 +428,7 @@ def test_multilingual_hate_is_what_its_files_hold(data_dir):
         assert split.x.tokens.max() < low == data.spec.vocab_size
 
 
-# ---------------------------------------------------------------------------------------------- the command line
+# --------------------------------------------------------------------------------- the command line
 
 
 def test_a_text_is_trained_and_new_rows_are_scored_by_the_command_line(tmp_path):

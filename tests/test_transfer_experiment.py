@@ -57,7 +57,9 @@ def test_a_quick_run_leaves_runs_tables_and_figures(experiment, data_dir, tmp_pa
 
 
 def made_up(experiment):
-    """Two seeds of a target alone and with a penalty of two strengths, of which the stronger costs and helps more."""
+    """Two seeds of a target alone and with a penalty of two strengths, of which the stronger costs
+    and helps more.
+    """
     rows = []
     for seed in (0, 1):
         for variant, lam, f1, aux, own in (

@@ -1,8 +1,9 @@
-"""Columns of a table of runs as values: a metric is asked for by its task and group, and no name is taken apart.
+"""Columns of a table of runs as values: a metric is asked for by its task and group, and no name is
+taken apart.
 
-Text is made of a key where a file is written (``str(key)``), and read back by :func:`parse_key` alone. In the text a
-backslash stands before every character of a name that the notation uses itself, so any name of a task, class,
-attribute or level can be read back.
+Text is made of a key where a file is written (``str(key)``), and read back by :func:`parse_key`
+alone. In the text a backslash stands before every character of a name that the notation uses
+itself, so any name of a task, class, attribute or level can be read back.
 """
 
 from __future__ import annotations
@@ -67,10 +68,12 @@ def escape(name: str) -> str:
 
 
 def parse_key(text: str) -> Key:
-    """The key whose text this is; a text without the form of a metric or a hyper-parameter is a plain name.
+    """The key whose text this is; a text without the form of a metric or a hyper-parameter is a
+    plain name.
 
     >>> parse_key(r"test.error@0.5[y\\=1]")
-    Metric(metric='error', task='y=1', outcome='', attribute='', group='', threshold='0.5', split='test')
+    Metric(metric='error', task='y=1', outcome='', attribute='', group='', threshold='0.5',
+    split='test')
     """
     for kind, pattern in ((Metric, _METRIC), (HParam, _HPARAM)):
         match = pattern.fullmatch(text)

@@ -1,4 +1,6 @@
-"""Tables of columns, in memory and as CSV: the same bytes for the same numbers, and the one place that writes CSV."""
+"""Tables of columns, in memory and as CSV: the same bytes for the same numbers, and the one place
+that writes CSV.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ TRUTHS = ("diverged",)
 
 
 class Table(dict[Key, np.ndarray]):
-    """Columns ``[N]`` by key. A column may also be asked for by the text of its key: ``table["test.arfg"]``."""
+    """Columns ``[N]`` by key. A column may also be asked for by the text of its key:
+    ``table["test.arfg"]``.
+    """
 
     def __missing__(self, key: Key) -> np.ndarray:
         parsed = parse_key(key) if isinstance(key, str) else key
@@ -73,10 +77,12 @@ def write_csv(
 
 
 def read_csv(path: Path) -> Table:
-    """Read what :func:`write_csv` wrote: int64, text, bool and float64 columns ``[N]``, in the order of the file.
+    """Read what :func:`write_csv` wrote: int64, text, bool and float64 columns ``[N]``, in the
+    order of the file.
 
     Raises:
-      DataError: no header, a repeated column, a row of another length, or a cell that its column cannot hold.
+      DataError: no header, a repeated column, a row of another length, or a cell that its column
+        cannot hold.
     """
     with path.open(encoding="utf-8", newline="") as file:
         header, *rows = list(csv.reader(file)) or [[]]

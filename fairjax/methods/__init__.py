@@ -1,4 +1,6 @@
-"""Methods: each is a function from a :class:`Context` to a :class:`fairjax.core.types.Recipe`, one family per file."""
+"""Methods: each is a function from a :class:`Context` to a :class:`fairjax.core.types.Recipe`, one
+family per file.
+"""
 
 from fairjax.methods._aggregated import aggregated, fairness_surgery, linked, mgda_ub
 from fairjax.methods._blind import blind

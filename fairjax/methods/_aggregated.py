@@ -1,4 +1,5 @@
-"""Every gradient link as a method: rows ``w_t (L_t + lam_t F_t)``, or accuracy and fairness as rows of their own.
+"""Every gradient link as a method: rows ``w_t (L_t + lam_t F_t)``, or accuracy and fairness as rows
+of their own.
 
 With no conflict, or with the sum in place of the link, all of them are Baseline.
 """
@@ -75,7 +76,8 @@ def aggregated(
 
 
 def linked(notion: SweptNotions, name: str, *, split: bool = False) -> Method:
-    """The method of a gradient link: one row per task, or with ``split`` accuracy and fairness in rows of their own.
+    """The method of a gradient link: one row per task, or with ``split`` accuracy and fairness in
+    rows of their own.
 
     Args:
       notion: of the fairness losses.
@@ -88,7 +90,8 @@ def linked(notion: SweptNotions, name: str, *, split: bool = False) -> Method:
 
 
 def mgda_ub(notion: SweptNotions, *, split: bool = False) -> Method:
-    """MGDA at the representation (MGDA-UB): weights are found from the gradients there, one row is trained.
+    """MGDA at the representation (MGDA-UB): weights are found from the gradients there, one row is
+    trained.
 
     Reference:
       Sener, Koltun: Multi-task learning as multi-objective optimization, NeurIPS 2018.

@@ -26,11 +26,14 @@ from fairjax.training import samplers
 
 
 def blind(width: int | None = None, tasks: int | None = None) -> Method:
-    """BLIND: rows whose success or failure an auxiliary model predicts count less; no demographics anywhere.
+    """BLIND: rows whose success or failure an auxiliary model predicts count less; no demographics
+    anywhere.
 
-    ``sum_t w_t mean_i stop(1 - q_ti)^gamma l_ti``, with ``q_ti`` the probability that a linear model of the representation
-    gives to what happens: that the network decides task t right on row i, or that it does not. The auxiliary model learns
-    beside the network, by cross-entropy, and moves only itself. For binary tasks.
+    ``sum_t w_t mean_i stop(1 - q_ti)^gamma l_ti``, with ``q_ti`` the probability that a linear
+    model of the representation
+    gives to what happens: that the network decides task t right on row i, or that it does not. The
+    auxiliary model learns beside the network, by cross-entropy, and moves only itself. For binary
+    tasks.
 
     Hyper-parameters: ``weight [T]``; ``gamma``, 0 for no effect.
 
@@ -42,8 +45,8 @@ def blind(width: int | None = None, tasks: int | None = None) -> Method:
       ValueError: a task that is not binary.
 
     Reference:
-      Orgad, Belinkov: BLIND, bias removal with no demographics, ACL 2023. Its weights are those of the debiased focal loss
-      of Karimi Mahabadi, Belinkov, Henderson, ACL 2020.
+      Orgad, Belinkov: BLIND, bias removal with no demographics, ACL 2023. Its weights are those of
+      the debiased focal loss of Karimi Mahabadi, Belinkov, Henderson, ACL 2020.
     """
 
     def method(context: Context) -> Recipe:
@@ -95,7 +98,9 @@ def _loss(spec: Spec, model: Model, hparams: PyTree, params: PyTree, batch: Data
 
 
 def _success_log_odds(detector: PyTree, z: Array) -> Array:
-    """Log-odds that each task's decision is right ``[B, T]``; nothing flows back into the representation."""
+    """Log-odds that each task's decision is right ``[B, T]``; nothing flows back into the
+    representation.
+    """
     return jax.lax.stop_gradient(z) @ detector["kernel"] + detector["bias"]
 
 
@@ -115,5 +120,6 @@ def _refuse_other_kinds(spec: Spec) -> None:
     for task in spec.tasks:
         if task.kind != "binary":
             raise ValueError(
-                f"blind predicts right and wrong decisions of binary tasks; {task.name!r} is of kind {task.kind}"
+                f"blind predicts right and wrong decisions of binary tasks; {task.name!r} is of "
+                f"kind {task.kind}"
             )

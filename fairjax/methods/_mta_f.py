@@ -19,13 +19,15 @@ from fairjax.methods.context import (
 
 
 def mta_f(notion: SweptNotions, *, scale_trunk: bool = True) -> Method:
-    """Multi-task-aware fairness treatment: two rows, the trunk's and the heads', each to its own parameters.
+    """Multi-task-aware fairness treatment: two rows, the trunk's and the heads', each to its own
+    parameters.
 
     Hyper-parameters: ``weight``, ``lam`` and the head-to-shared ratio ``r``, each per task.
 
     Args:
       notion: on all rows of a task, and on the rows exclusive to it.
-      scale_trunk: whether r also scales what the trunk leaves to the heads (the paper's code) or not (its Eq. 10).
+      scale_trunk: whether r also scales what the trunk leaves to the heads (the paper's code) or
+        not (its Eq. 10).
 
     Reference:
       Wang et al., KDD 2021, Algorithm 1.

@@ -1,22 +1,23 @@
 """Fairness transfer between a target task and an auxiliary task: the variants of the paper by name.
 
-All variants that are one weighted sum of losses are points of one method, :func:`transfer`, so that a whole table of them is
-one sweep; :func:`settings` gives their hyper-parameters. ``sequential`` and ``blind`` are methods of their own.
+All variants that are one weighted sum of losses are points of one method, :func:`transfer`, so that
+a whole table of them is one sweep; :func:`settings` gives their hyper-parameters. ``sequential``
+and ``blind`` are methods of their own.
 
-========== ======================= ============================================ ===================================
-name       losses                  penalty                                      demographics needed
-========== ======================= ============================================ ===================================
-stl_base   target                  none                                         none
-stl_fair   target                  on the target                                all of the target
-mtl_base   target and auxiliary    none                                         none
-mtl_fair   target and auxiliary    on the auxiliary                             of the auxiliary
-stl_inter  target                  on the target, attributes crossed            all of the target
-mtl_inter  target and auxiliary    one attribute on the target, the other on    one attribute of each
-                                   the auxiliary
-sequential auxiliary, then target  on the auxiliary, in the first stage         of the auxiliary
-blind      target                  none; rows whose outcome an auxiliary model  none
-                                   predicts count less
-========== ======================= ============================================ ===================================
+========== ======================= ==================================== =========================
+name       losses                  penalty                              demographics needed
+========== ======================= ==================================== =========================
+stl_base   target                  none                                 none
+stl_fair   target                  on the target                        all of the target
+mtl_base   target and auxiliary    none                                 none
+mtl_fair   target and auxiliary    on the auxiliary                     of the auxiliary
+stl_inter  target                  on the target, attributes crossed    all of the target
+mtl_inter  target and auxiliary    one attribute on the target, the     one attribute of each
+                                   other on the auxiliary
+sequential auxiliary, then target  on the auxiliary, in the first stage of the auxiliary
+blind      target                  none; rows whose outcome is easy to  none
+                                   predict count less
+========== ======================= ==================================== =========================
 """
 
 from __future__ import annotations
@@ -50,22 +51,25 @@ def differential_penalty(task: int, attributes: tuple[int, ...], **options) -> P
 def transfer(penalties: Penalties | None = None, tasks: int | None = None) -> Method:
     """Losses of tasks with penalties on some of them, ``sum_t w_t (L_t + sum_p lam_p F_p)``.
 
-    Every batch has as many rows of each task, so a task learns from the same rows in every variant, whatever is learned
-    beside it.
+    Every batch has as many rows of each task, so a task learns from the same rows in every variant,
+    whatever is learned beside it.
 
-    Hyper-parameters: ``weight [T]``, ``lam``, one per penalty, and ``head_penalty_scale``: how much of the penalties reaches
-    the heads. At 1, as published, the head of a penalised task may take the fairness upon itself and leave the trunk as it
-    is; at 0 only the trunk can lower the penalty, and other tasks share what it learns.
+    Hyper-parameters: ``weight [T]``, ``lam``, one per penalty, and ``head_penalty_scale``: how much
+    of the penalties reaches the heads. At 1, as published, the head of a penalised task may take
+    the fairness upon itself and leave the trunk as it is; at 0 only the trunk can lower the
+    penalty, and other tasks share what it learns.
 
     Args:
-      penalties: all that some variant in the sweep asks for; by default differential fairness of every task of classes.
-        A notion, or a notion per task, stands for a penalty on each task.
-      tasks: None for batches with rows of all tasks, which all members share. A number says how many tasks have a
-        positive weight at most: batches then hold rows of no other task. That pays where there are many tasks and a
-        network that cannot share work among members, such as one for texts.
+      penalties: all that some variant in the sweep asks for; by default differential fairness of
+        every task of classes. A notion, or a notion per task, stands for a penalty on each task.
+      tasks: None for batches with rows of all tasks, which all members share. A number says how
+        many tasks have a positive weight at most: batches then hold rows of no other task. That
+        pays where there are many tasks and a network that cannot share work among members, such as
+        one for texts.
 
     Reference:
-      Aguirre, Dredze: Transferring fairness using multi-task learning with limited demographic information, 2023.
+      Aguirre, Dredze: Transferring fairness using multi-task learning with limited demographic
+        information, 2023.
     """
 
     def method(context: Context) -> Recipe:
@@ -81,18 +85,20 @@ def transfer(penalties: Penalties | None = None, tasks: int | None = None) -> Me
 
 
 def sequential(penalties: Penalties | None = None, tasks: int | None = None) -> Method:
-    """Fair on one task first, then another task alone from there: how much fairness is left after fine-tuning.
+    """Fair on one task first, then another task alone from there: how much fairness is left after
+    fine-tuning.
 
-    Hyper-parameters: ``weight``, ``lam`` and ``head_penalty_scale`` of the first stage; ``then [T]``, the weights of the
-    second stage, which has no penalty; and ``until``, the number of blocks of training after which the second stage begins,
-    with a fresh optimizer.
+    Hyper-parameters: ``weight``, ``lam`` and ``head_penalty_scale`` of the first stage; ``then
+    [T]``, the weights of the second stage, which has no penalty; and ``until``, the number of
+    blocks of training after which the second stage begins, with a fresh optimizer.
 
     Args:
       penalties: see :func:`transfer`.
       tasks: see :func:`transfer`.
 
     Reference:
-      Aguirre, Dredze, 2023, which compares with intermediate-task training (Phang, Fevry, Bowman, 2018).
+      Aguirre, Dredze, 2023, which compares with intermediate-task training (Phang, Fevry, Bowman,
+      2018).
     """
 
     def method(context: Context) -> Recipe:
@@ -140,7 +146,9 @@ def sequential(penalties: Penalties | None = None, tasks: int | None = None) -> 
 
 
 def two_rows(context: Context, penalties: Sequence[Penalty], hparams: PyTree) -> Objective:
-    """Two rows, what the trunk descends and what the heads descend; they differ in the scale of the penalties."""
+    """Two rows, what the trunk descends and what the heads descend; they differ in the scale of the
+    penalties.
+    """
     spec = context.spec
     fairness = fairness_terms(
         spec, penalties, reduction=context.reduction, batch_size=context.batch_size
@@ -166,7 +174,9 @@ def two_rows(context: Context, penalties: Sequence[Penalty], hparams: PyTree) ->
 def balanced_components(
     context: Context, objective: Objective, hparams: PyTree, weight: Array, tasks: int | None
 ) -> Components:
-    """Components of a method with a row for the trunk and a row for the heads, on batches balanced over tasks."""
+    """Components of a method with a row for the trunk and a row for the heads, on batches balanced
+    over tasks.
+    """
     routes = route({"trunk": 0, "heads": 1})
     sampler = samplers.balanced(context.spec, None if tasks is None else weight, tasks)
     return Components(
@@ -199,7 +209,8 @@ def settings(
     head_penalty_scale: float = 1.0,
     attributes: tuple[int, ...] = (0,),
 ) -> dict[str, np.ndarray]:
-    """``weight``, ``lam`` and ``head_penalty_scale`` of a variant, for :func:`transfer` with these penalties.
+    """``weight``, ``lam`` and ``head_penalty_scale`` of a variant, for :func:`transfer` with these
+    penalties.
 
     Args:
       variant: one of ``VARIANTS``.
@@ -209,14 +220,17 @@ def settings(
       auxiliary: the other task, of the ``mtl_`` variants.
       lam: strength.
       head_penalty_scale: how much of the penalty reaches the heads.
-      attributes: which ones; ``mtl_inter`` penalises the target on the first and the auxiliary on the others.
+      attributes: which ones; ``mtl_inter`` penalises the target on the first and the auxiliary on
+        the others.
 
     Raises:
-      ValueError: an unknown variant, no auxiliary task where one is needed, or a penalty that the method does not have.
+      ValueError: an unknown variant, no auxiliary task where one is needed, or a penalty that the
+        method does not have.
     """
     if variant not in VARIANTS:
         raise ValueError(
-            f"variant {variant!r} is not one of {', '.join(VARIANTS)}; sequential and blind are methods"
+            f"variant {variant!r} is not one of {', '.join(VARIANTS)}; sequential and blind are "
+            "methods"
         )
     if variant.startswith("mtl") and auxiliary is None:
         raise ValueError(f"{variant} learns two tasks: give auxiliary=")
@@ -231,7 +245,8 @@ def settings(
     for task, over in needed:
         if (task, over) not in present:
             raise ValueError(
-                f"{variant} needs a penalty on task {task} ({spec.tasks[task].name!r}) over attributes {over}; the "
+                f"{variant} needs a penalty on task {task} ({spec.tasks[task].name!r}) over "
+                f"attributes {over}; the "
                 f"method has penalties (task, attributes) {present}"
             )
     weight = np.zeros(len(spec.tasks), np.float32)
@@ -258,7 +273,9 @@ def _attributes(spec: Spec, notion: Notion) -> tuple[int, ...]:
 
 
 def _label(spec: Spec, penalty: Penalty) -> str:
-    """A penalty in a table of runs: the name of its task, and of its attributes where it names some."""
+    """A penalty in a table of runs: the name of its task, and of its attributes where it names
+    some.
+    """
     name = spec.tasks[penalty.task].name
     if penalty.notion.attributes is None:
         return name

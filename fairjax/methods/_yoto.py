@@ -1,4 +1,6 @@
-"""You Only Train Once: one network for every point of Baseline's frontier, and its answers at many points in one call."""
+"""You Only Train Once: one network for every point of Baseline's frontier, and its answers at many
+points in one call.
+"""
 
 from __future__ import annotations
 
@@ -56,22 +58,27 @@ def yoto(
     lam: Range | None = None,
     blocks: int = 4,
 ) -> Method:
-    """One network for all weights: ``sum_t w_t (L_t + lam_t F_t)``, with w and lam drawn in every step and told to the network.
+    """One network for all weights: ``sum_t w_t (L_t + lam_t F_t)``, with w and lam drawn in every
+    step and told to the network.
 
-    The hyper-parameters ``weight`` and ``lam`` play no part in training: they say for which weights the trained network
-    answers where it is given no condition. A study trains one network per seed and asks it for all points;
-    :func:`scores_for` asks for any others.
+    The hyper-parameters ``weight`` and ``lam`` play no part in training: they say for which weights
+    the trained network answers where it is given no condition. A study trains one network per seed
+    and asks it for all points; :func:`scores_for` asks for any others.
 
     Args:
       notion: of the fairness losses.
-      model: a network that takes a condition of width 2T, the :func:`loss_weights`; by default the context's own.
-      weight: where task weights are drawn from in training; by default uniform on the simplex, as in a sweep of Baseline.
+      model: a network that takes a condition of width 2T, the :func:`loss_weights`; by default the
+        context's own.
+      weight: where task weights are drawn from in training; by default uniform on the simplex, as
+        in a sweep of Baseline.
       lam: where fairness weights are drawn from in training; by default :func:`trained_lam_range`.
-      blocks: the number of blocks of a batch, each with weights of its own; see :mod:`fairjax.objectives.drawn_weights`.
-        On Adult blocks of 256 rows did about as well as one of 1024, and blocks of 64 did worse.
+      blocks: the number of blocks of a batch, each with weights of its own; see
+        :mod:`fairjax.objectives.drawn_weights`. On Adult blocks of 256 rows did about as well as
+        one of 1024, and blocks of 64 did worse.
 
-    Source: Dosovitskiy and Djolonga, You Only Train Once, ICLR 2020, with blocks in place of rows, since a distance between
-    groups needs many rows; for fair multi-task learning Hu, Ratz and Charpentier, ECML-PKDD 2023, without fairness losses.
+    Source: Dosovitskiy and Djolonga, You Only Train Once, ICLR 2020, with blocks in place of rows,
+    since a distance between groups needs many rows; for fair multi-task learning Hu, Ratz and
+    Charpentier, ECML-PKDD 2023, without fairness losses.
     """
 
     def method(context: Context) -> Recipe:
@@ -106,7 +113,8 @@ def yoto(
 
 
 def scores_for(model: Model, params: PyTree, x: PyTree, lam: Array) -> Array:
-    """Scores of the same rows under many conditions; the first product, which does not depend on them, is computed once.
+    """Scores of the same rows under many conditions; the first product, which does not depend on
+    them, is computed once.
 
     Args:
       model: takes a condition.
@@ -133,10 +141,12 @@ def runs_for(
     *,
     chunk: int = 16,
 ) -> Runs:
-    """The runs of trained networks at many points, of which only the hyper-parameters in ``recipe.told`` differ.
+    """The runs of trained networks at many points, of which only the hyper-parameters in
+    ``recipe.told`` differ.
 
     Args:
-      recipe: of a method whose networks are told some hyper-parameters after training, such as :func:`yoto`.
+      recipe: of a method whose networks are told some hyper-parameters after training, such as
+        :func:`yoto`.
       trained: a sweep of the recipe at one point, one member per seed, with ``keep=("params",)``.
       hparams: points ``[L, ...]``.
       splits: the data.

@@ -59,7 +59,7 @@ class Context(NamedTuple):
         return jax.eval_shape(represent, jax.random.key(0), self.inputs).shape[-1]
 
     def conditioned_model(self, width: int) -> Model:
-        """The network that is told W numbers; any other network has its representation modulated."""
+        """The network that is told W numbers; by default its representation is modulated."""
         if self.conditioned is not None:
             return self.conditioned(width)
         return modulated(self.model, self.representation_width(), condition=width)
@@ -81,7 +81,8 @@ def with_space(method: Method, **ranges: Range) -> Method:
 
     Args:
       method: any method.
-      ranges: by the name of the hyper-parameter. A name that the method reads only through its notion may be new.
+      ranges: by the name of the hyper-parameter. A name that the method reads only through its
+        notion may be new.
     """
 
     def build(context: Context) -> Recipe:

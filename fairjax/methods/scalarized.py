@@ -1,4 +1,6 @@
-"""The methods that are one weighted sum of losses: vanilla multi-task learning and per-task fairness (Baseline)."""
+"""The methods that are one weighted sum of losses: vanilla multi-task learning and per-task
+fairness (Baseline).
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ from fairjax.objectives import per_task, weighted
 def vanilla() -> Method:
     """Multi-task learning without fairness: ``sum_t w_t L_t``.
 
-    At the corners of the simplex of weights it learns each task alone: the other heads touch nothing.
+    At the corners of the simplex of weights it learns each task alone: the other heads touch
+      nothing.
     """
     return _vanilla
 
@@ -70,12 +73,14 @@ def baseline(notion: SweptNotions) -> Method:
 
 
 def differential() -> Method:
-    """Baseline with differential fairness: ``sum_t w_t (L_t + lam_t max(0, epsilon_t))``, on every task of classes.
+    """Baseline with differential fairness: ``sum_t w_t (L_t + lam_t max(0, epsilon_t))``, on every
+    task of classes.
 
     With demographics for one of two tasks it is multi-task fairness transfer.
 
     Reference:
-      Aguirre, Dredze: Transferring fairness using multi-task learning with limited demographic information, 2023.
+      Aguirre, Dredze: Transferring fairness using multi-task learning with limited demographic
+        information, 2023.
     """
     notion = differential_fairness()
 

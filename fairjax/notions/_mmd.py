@@ -1,16 +1,18 @@
 r"""Squared maximum mean discrepancy between the score distributions of groups.
 
-``MMD^2(g, h) = E_gg k + E_hh k - 2 E_gh k``, the biased (V-) statistic with its diagonal, no square root; more than two
+``MMD^2(g, h) = E_gg k + E_hh k - 2 E_gh k``, the biased (V-) statistic with its diagonal, no square
+root; more than two
 groups: the mean over pairs of present groups. Two ways to the same number:
 
 * over all pairs of rows, any kernel: ``O(B^2)``;
 * for the Gaussian kernel on probabilities, by its Fourier series: ``O(B F)``.
 
-The second is exact to float precision, not a random approximation. A Gaussian of bandwidth ``l`` repeated with
-period ``P`` equals ``sum_m c_m cos(2 pi m d / P)`` with ``c_m = (l sqrt(pi) / P) exp(-(pi m l / P)^2)``. Distances of
-probabilities never leave [-1, 1], so with ``P = 1 + 4.3 l`` the nearest copy adds less than ``exp(-4.3^2) = 1e-8``,
-and terms beyond ``m = 1.37 P / l`` are below 1e-8 too: twenty frequencies for l = 0.1. In this form
-``MMD^2 = sum_m c_m |phi_g(m) - phi_h(m)|^2``, a sum of squares: no cancellation near zero.
+The second is exact to float precision, not a random approximation. A Gaussian of bandwidth ``l``
+repeated with period ``P`` equals ``sum_m c_m cos(2 pi m d / P)`` with ``c_m = (l sqrt(pi) / P)
+exp(-(pi m l / P)^2)``. Distances of probabilities never leave [-1, 1], so with ``P = 1 + 4.3 l``
+the nearest copy adds less than ``exp(-4.3^2) = 1e-8``, and terms beyond ``m = 1.37 P / l`` are
+below 1e-8 too: twenty frequencies for l = 0.1. In this form ``MMD^2 = sum_m c_m |phi_g(m) -
+phi_h(m)|^2``, a sum of squares: no cancellation near zero.
 """
 
 from __future__ import annotations
@@ -42,11 +44,13 @@ def mmd(kernel: Callable[[Array], Array]):
     """Squared MMD over all pairs of rows.
 
     Args:
-      kernel: of the difference of two scores, ``gaussian_kernel(0.1)`` or ``laplacian_kernel(0.1)`` or one's own.
+      kernel: of the difference of two scores, ``gaussian_kernel(0.1)`` or ``laplacian_kernel(0.1)``
+        or one's own.
 
     Returns:
-      ``distance(prob[N], groups[N, G], weight[N]) -> scalar``, 0 with gradient 0 when fewer than two groups are
-      present (the published code returns the mean self-kernel there, a repulsion: :func:`published_mmd`).
+      ``distance(prob[N], groups[N, G], weight[N]) -> scalar``, 0 with gradient 0 when fewer than
+      two groups are present (the published code returns the mean self-kernel there, a repulsion:
+      :func:`published_mmd`).
     """
 
     def distance(prob: Array, groups: Array, weight: Array) -> Array:
@@ -58,16 +62,18 @@ def mmd(kernel: Callable[[Array], Array]):
 
 
 def gaussian_mmd(bandwidth: Array | float, smallest: float | None = None):
-    """Squared MMD with the Gaussian kernel on probabilities in [0, 1], by Fourier series: the fast form of ``mmd``.
+    """Squared MMD with the Gaussian kernel on probabilities in [0, 1], by Fourier series: the fast
+    form of ``mmd``.
 
     Args:
       bandwidth: ``l`` of ``exp(-d^2 / l^2)``; may be traced (a hparam).
-      smallest: static lower bound of a traced bandwidth; it fixes the number of frequencies, 20 at 0.1 and growing as
-        ``1/smallest``. A bandwidth below it gives NaN rather than a wrong number.
+      smallest: static lower bound of a traced bandwidth; it fixes the number of frequencies, 20 at
+        0.1 and growing as ``1/smallest``. A bandwidth below it gives NaN rather than a wrong
+        number.
 
     Returns:
-      ``distance(prob[N], groups[N, G], weight[N]) -> scalar``, differentiable in ``prob`` alone; NaN for a score outside
-      [0, 1], where the series does not hold.
+      ``distance(prob[N], groups[N, G], weight[N]) -> scalar``, differentiable in ``prob`` alone;
+      NaN for a score outside [0, 1], where the series does not hold.
 
     Raises:
       ValueError: when ``smallest`` is missing and the bandwidth is not a plain number.
@@ -96,8 +102,8 @@ def _fourier_mmd(terms: int, prob: Array, groups: Array, weight: Array, bandwidt
 
 @_fourier_mmd.defjvp
 def _fourier_jvp(terms: int, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
-    # differentiable in the scores alone. The gradient is found once, beside the value, from the same harmonics; every
-    # row that contains this term then scales it
+    # differentiable in the scores alone. The gradient is found once, beside the value, from the
+    # same harmonics; every row that contains this term then scales it
     value, slope = _fourier_value_and_slope(terms, *primals)
     return value, slope @ tangents[0]
 
@@ -106,7 +112,8 @@ def _fourier_value_and_slope(
     terms: int, prob: Array, groups: Array, weight: Array, bandwidth: Array
 ) -> tuple[Array, Array]:
     """The squared MMD and its gradient in ``prob``, ``[N]``."""
-    # rows of another condition stay in, under weight 0: tasks' conditions then share one set of harmonics
+    # rows of another condition stay in, under weight 0: tasks' conditions then share one set of
+    # harmonics
     void = ~((prob > -1e-3) & (prob < 1.0 + 1e-3))  # NaN too
     poison = jnp.where(jnp.any(void & (weight > 0)), jnp.nan, 0.0)
     period = 1.0 + _REACH * bandwidth
@@ -136,8 +143,11 @@ def _fourier_value_and_slope(
 
 
 def _harmonics(angle: Array, terms: int) -> Array:
-    """``cos(m angle)`` then ``sin(m angle)`` for m = 1 .. terms, ``[2 terms, N]``: one sine, then doubling by products."""
-    # without the barriers XLA fuses the chain and computes every sine again for every harmonic, 14 times slower
+    """``cos(m angle)`` then ``sin(m angle)`` for m = 1 .. terms, ``[2 terms, N]``: one sine, then
+    doubling by products.
+    """
+    # without the barriers XLA fuses the chain and computes every sine again for every harmonic, 14
+    # times slower
     cos, sin = jax.lax.optimization_barrier((jnp.cos(angle)[None], jnp.sin(angle)[None]))
     while cos.shape[0] < terms:
         c, s = cos[-1:], sin[-1:]
@@ -148,12 +158,15 @@ def _harmonics(angle: Array, terms: int) -> Array:
 
 
 def published_mmd(kernel: Callable[[Array], Array]):
-    """The MMD as coded by Wang et al. (2021): two groups, and the self-kernel when one of them is missing."""
+    """The MMD as coded by Wang et al. (2021): two groups, and the self-kernel when one of them is
+    missing.
+    """
 
     def distance(prob: Array, groups: Array, weight: Array) -> Array:
         if groups.shape[1] != 2:
             raise ValueError(
-                f"published_mmd is defined for two groups, got {groups.shape[1]}; use mmd or gaussian_mmd"
+                f"published_mmd is defined for two groups, got {groups.shape[1]}; use mmd or "
+                "gaussian_mmd"
             )
         mean_gh, _ = _kernel_means(kernel, prob, groups, weight)
         return mean_gh[0, 0] + mean_gh[1, 1] - 2.0 * mean_gh[0, 1]
@@ -164,8 +177,8 @@ def published_mmd(kernel: Callable[[Array], Array]):
 def adjusted_mmd(kernel: Callable[[Array], Array]):
     """MinDiff's adjusted MMD: ``MMD^2 / (V_1 + V_0 + 0.01)``, no gradient through the denominator.
 
-    For two groups; with more, the mean over pairs is divided by the sum of all ``V_g``.
-    ``V_g = (1 - E_gg k) * mean(w^2) / (n_g mean(w)^2)`` within group g (model-remediation 0.1.6 and later).
+    For two groups; with more, the mean over pairs is divided by the sum of all ``V_g``. ``V_g = (1
+    - E_gg k) * mean(w^2) / (n_g mean(w)^2)`` within group g (model-remediation 0.1.6 and later).
     """
 
     def distance(prob: Array, groups: Array, weight: Array) -> Array:

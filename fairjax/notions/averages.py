@@ -1,6 +1,7 @@
 """How the columns of a task with several classes or labels become one value.
 
-An average is ``(distance, prob[B, U], groups[B, G], weight[B, U], label[B, U]) -> scalar``, with a distance of one column.
+An average is ``(distance, prob[B, U], groups[B, G], weight[B, U], label[B, U]) -> scalar``, with a
+distance of one column.
 """
 
 from __future__ import annotations

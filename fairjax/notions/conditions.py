@@ -1,6 +1,7 @@
 """On which rows a notion looks: the conditioning sets.
 
-A condition takes a binary task's ``label[N]`` and ``mask[N]`` and returns ``select[N]``, 1 for the rows it wants.
+A condition takes a binary task's ``label[N]`` and ``mask[N]`` and returns ``select[N]``, 1 for the
+rows it wants.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ def opposite(condition, label: Array, mask: Array) -> Array:
 def exclusive(condition, label: Array, mask: Array, task: int) -> Array:
     """Rows that meet the condition on one task and its opposite on every other task.
 
-    For ``negatives`` this is MTA-F's exclusive set: negative on t and positive on all other tasks. A row whose other label is
-    missing is not exclusive. Where everyone meets the condition on every task, no row is exclusive. With one task alone
-    these are all rows that meet the condition.
+    For ``negatives`` this is MTA-F's exclusive set: negative on t and positive on all other tasks.
+    A row whose other label is missing is not exclusive. Where everyone meets the condition on every
+    task, no row is exclusive. With one task alone these are all rows that meet the condition.
 
     Args:
       condition: of this module or one's own.

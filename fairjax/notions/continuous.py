@@ -1,8 +1,12 @@
-"""Dependence of scores on a sensitive attribute that is a number: zero when the scores know nothing of it.
+"""Dependence of scores on a sensitive attribute that is a number: zero when the scores know nothing
+of it.
 
-The block of such an attribute has two columns, ``(known, value * known)``; see :class:`fairjax.core.types.Attribute`. A notion of
-these distances says so: ``from_distance(pearson, (positives,), continuous=True)`` is equal opportunity over ages. Of a number
-with two values they are what groups have: :func:`pearson` is the correlation ratio, and :func:`hsic` the squared MMD times a constant.
+The block of such an attribute has two columns, ``(known, value * known)``; see
+:class:`fairjax.core.types.Attribute`. A notion of
+these distances says so: ``from_distance(pearson, (positives,), continuous=True)`` is equal
+  opportunity over ages. Of a number
+with two values they are what groups have: :func:`pearson` is the correlation ratio, and
+  :func:`hsic` the squared MMD times a constant.
 """
 
 from __future__ import annotations
@@ -16,7 +20,8 @@ from fairjax.notions._mmd import gaussian_kernel
 
 
 def pearson(prob: Array, groups: Array, weight: Array) -> Array:
-    """``|cov(p, a)| / (std(p) std(a))``, the absolute Pearson correlation of scores with the attribute.
+    """``|cov(p, a)| / (std(p) std(a))``, the absolute Pearson correlation of scores with the
+    attribute.
 
     Zero for all that is not linear dependence: a U-shaped one escapes it, and not :func:`hsic`.
 
@@ -26,7 +31,8 @@ def pearson(prob: Array, groups: Array, weight: Array) -> Array:
       weight: ``[N]``.
 
     Returns:
-      A scalar in [0, 1]; 0 with gradient 0 when fewer than two rows are known, or where either does not vary.
+      A scalar in [0, 1]; 0 with gradient 0 when fewer than two rows are known, or where either does
+      not vary.
 
     Raises:
       ValueError: for a block of another width, that of an attribute with levels.
@@ -36,23 +42,27 @@ def pearson(prob: Array, groups: Array, weight: Array) -> Array:
 
 
 def hsic(bandwidth: Array | float = 0.1, bandwidth_value: Array | float = 1.0):
-    """Hilbert-Schmidt independence criterion of scores and attribute, Gaussian kernels, over all pairs of rows.
+    """Hilbert-Schmidt independence criterion of scores and attribute, Gaussian kernels, over all
+    pairs of rows.
 
-    ``HSIC = sum_ij s_i s_j K'_ij L'_ij``, K' and L' the kernels of scores and values, centred, and s the rows' shares of the
-    weight; for equal weights ``tr(K H L H) / n^2``, the biased estimator, not normalised. Over a population it is 0 exactly
-    where scores and attribute are independent. Of a number with two values ``2 (1 - l) (q (1 - q))^2 MMD^2``, l their kernel
+    ``HSIC = sum_ij s_i s_j K'_ij L'_ij``, K' and L' the kernels of scores and values, centred, and
+    s the rows' shares of the weight; for equal weights ``tr(K H L H) / n^2``, the biased estimator,
+    not normalised. Over a population it is 0 exactly where scores and attribute are independent. Of
+    a number with two values ``2 (1 - l) (q (1 - q))^2 MMD^2``, l their kernel
     and q the share of one: at most an eighth of the squared MMD.
 
     Args:
-      bandwidth: of the scores' kernel ``exp(-d^2 / bandwidth^2)``, as of :func:`fairjax.notions.gaussian_mmd`.
+      bandwidth: of the scores' kernel ``exp(-d^2 / bandwidth^2)``, as of
+        :func:`fairjax.notions.gaussian_mmd`.
       bandwidth_value: of the values', which are standardised at the door. Either may be traced.
 
     Returns:
-      ``distance(prob[N], groups[N, 2], weight[N]) -> scalar``, not negative; 0 with gradient 0 when fewer than two rows are
-      known.
+      ``distance(prob[N], groups[N, 2], weight[N]) -> scalar``, not negative; 0 with gradient 0 when
+      fewer than two rows are known.
 
     Reference:
-      Gretton, Bousquet, Smola, Schoelkopf: Measuring statistical dependence with Hilbert-Schmidt norms, ALT 2005.
+      Gretton, Bousquet, Smola, Schoelkopf: Measuring statistical dependence with Hilbert-Schmidt
+        norms, ALT 2005.
     """
 
     def distance(prob: Array, groups: Array, weight: Array) -> Array:
@@ -72,7 +82,8 @@ def _of_number(name: str, prob: Array, groups: Array) -> tuple[Array, Array, Arr
     """Scores, known and values, in single precision at least: moments of halves are lost."""
     if groups.shape[1] != 2:
         raise ValueError(
-            f"{name} is of an attribute that is a number, a block of 2 columns, known and value; got "
+            f"{name} is of an attribute that is a number, a block of 2 columns, known and value; "
+            "got "
             f"{groups.shape[1]}"
         )
     known, value = groups.astype(jnp.promote_types(groups.dtype, jnp.float32)).T

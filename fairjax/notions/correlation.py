@@ -9,18 +9,18 @@ from fairjax.core.types import Array
 
 
 def _sqrt(x: Array) -> Array:
-    zero = (
-        x <= 0
-    )  # the gradient of sqrt at 0 is infinite, and 0 * inf is NaN; NaN itself is not zero and goes through
+    # the gradient of sqrt at 0 is infinite, and 0 * inf is NaN; a NaN itself goes through
+    zero = x <= 0
     return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, x)))
 
 
 def correlation_ratio(prob: Array, groups: Array, weight: Array) -> Array:
     """Correlation ratio: square root of the share of the scores' variance that lies between groups.
 
-    ``eta = sqrt(sum_g pi_g (m_g - m)^2) / std(p)``; population moments over the rows whose group is known. For two
-    groups it equals the absolute Pearson correlation ``|corr(p, a)|`` of the MTA-F code (Wang et al., KDD 2021),
-    without its 1e-6 in the denominator; for more groups it is the multiple correlation on the group indicators.
+    ``eta = sqrt(sum_g pi_g (m_g - m)^2) / std(p)``; population moments over the rows whose group is
+    known. For two groups it equals the absolute Pearson correlation ``|corr(p, a)|`` of the MTA-F
+    code (Wang et al., KDD 2021), without its 1e-6 in the denominator; for more groups it is the
+    multiple correlation on the group indicators.
 
     Args:
       prob: ``[N]``.
@@ -28,7 +28,8 @@ def correlation_ratio(prob: Array, groups: Array, weight: Array) -> Array:
       weight: ``[N]``.
 
     Returns:
-      A scalar in [0, 1]; 0 with gradient 0 when fewer than two groups are present or the scores are constant.
+      A scalar in [0, 1]; 0 with gradient 0 when fewer than two groups are present or the scores are
+      constant.
     """
     weight = weight * jnp.sum(groups, axis=1)
     prob = keep(
@@ -39,13 +40,16 @@ def correlation_ratio(prob: Array, groups: Array, weight: Array) -> Array:
     share_g = divide(mass_g, jnp.sum(mass_g))
     between = jnp.sum(share_g * jnp.square(mean_g - mean))
     total = weighted_mean(jnp.square(prob - mean), weight)
-    # rounding leaves a trace of variance between groups that are equal; what is below it is no correlation
+    # rounding leaves a trace of variance between groups that are equal; what is below it is no
+    # correlation
     two = (jnp.sum(mass_g > 0) >= 2) & ~(total <= 1e-12)  # a NaN stays one
     return _sqrt(jnp.where(two, between, 0.0)) / _sqrt(jnp.where(two, total, 1.0))
 
 
 def published_correlation(prob: Array, groups: Array, weight: Array) -> Array:
-    """``|E[pa] - E[p]E[a]| / (std(p) std(a) + 1e-6)`` as coded by Wang et al. (2021); two groups, a = second group."""
+    """``|E[pa] - E[p]E[a]| / (std(p) std(a) + 1e-6)`` as coded by Wang et al. (2021); two groups, a
+    = second group.
+    """
     member = groups[:, 1]
     weight = weight * jnp.sum(groups, axis=1)
     prob = keep(prob, weight)

@@ -1,19 +1,23 @@
-r"""Differential fairness: the largest log-ratio between groups of the rates at which outcomes are given.
+r"""Differential fairness: the largest log-ratio between groups of the rates at which outcomes are
+given.
 
-``epsilon = max over outcomes of (max_g log theta_g - min_g log theta_g)``, 0 for exact parity; 0.2231 = -log 0.8 is where
-the four-fifths rule ends. All of it works on counts ``joint[G, Y, K]``: how much weight of group g with true label y was
-given outcome k. Two estimators, which are not the same number and are named apart:
+``epsilon = max over outcomes of (max_g log theta_g - min_g log theta_g)``, 0 for exact parity;
+0.2231 = -log 0.8 is where the four-fifths rule ends. All of it works on counts ``joint[G, Y, K]``:
+how much weight of group g with true label y was given outcome k. Two estimators, which are not the
+same number and are named apart:
 
-* in training (:func:`running`, :func:`epsilon`): probabilities are counted, counts run over minibatches, rates are
-  smoothed by a concentration;
+* in training (:func:`running`, :func:`epsilon`): probabilities are counted, counts run over
+  minibatches, rates are smoothed by a concentration;
 * in evaluation (:func:`evaluated_epsilon`): decisions are counted, and 1 is added to every count.
 
-Conditions on the label (``odds``) compare true positive rates and false positive rates, each class against the rest.
+Conditions on the label (``odds``) compare true positive rates and false positive rates, each class
+against the rest.
 
 References:
-  Foulds, Islam, Keya, Pan: An intersectional definition of fairness, ICDE 2020 (differential fairness, the running
-  estimator). Aguirre, Dredze: Transferring fairness using multi-task learning with limited demographic information, 2023
-  (epsilon-DEO). Of its released code: the counts' scale, starting point and smoothing, and the sum of both rates.
+  Foulds, Islam, Keya, Pan: An intersectional definition of fairness, ICDE 2020 (differential
+  fairness, the running estimator). Aguirre, Dredze: Transferring fairness using multi-task learning
+  with limited demographic information, 2023 (epsilon-DEO). Of its released code: the counts' scale,
+  starting point and smoothing, and the sum of both rates.
 """
 
 from __future__ import annotations
@@ -32,11 +36,13 @@ from fairjax.notions.statistics import CLASSES
 
 
 def count(prob: Array, label: Array, groups: Array, weight: Array) -> Array:
-    """``joint_gyk = sum_i w_i m_ig 1[y_i = y] p_ik``: probabilities, or decisions, by group and true label.
+    """``joint_gyk = sum_i w_i m_ig 1[y_i = y] p_ik``: probabilities, or decisions, by group and
+    true label.
 
     Args:
       prob: ``[N, K]``, rows that add up to 1; of a binary task ``(1 - p, p)``.
-      label: ``[N, Y]`` one-hot true labels; a single column of ones where labels do not matter (parity).
+      label: ``[N, Y]`` one-hot true labels; a single column of ones where labels do not matter
+        (parity).
       groups: membership ``[N, G]``; rows of zeros (unknown) count nowhere.
       weight: ``[N]``, 0 where a label is missing.
 
@@ -73,7 +79,9 @@ def parity_rates(joint: Array) -> RateTerms:
 
 
 def true_positive_rates(joint: Array) -> RateTerms:
-    """Of each class the rate among those who belong to it; of two classes that of the second, the positive one."""
+    """Of each class the rate among those who belong to it; of two classes that of the second, the
+    positive one.
+    """
     pair = _chosen(joint)
     return RateTerms(
         jnp.stack([joint[:, k, k] for k in pair], 1),
@@ -82,7 +90,9 @@ def true_positive_rates(joint: Array) -> RateTerms:
 
 
 def false_positive_rates(joint: Array) -> RateTerms:
-    """Of each class the rate among those who do not belong to it; of two classes that of the second."""
+    """Of each class the rate among those who do not belong to it; of two classes that of the
+    second.
+    """
     pair = _chosen(joint)
     return RateTerms(
         jnp.stack([jnp.sum(joint[:, :, k], axis=1) - joint[:, k, k] for k in pair], 1),
@@ -93,7 +103,8 @@ def false_positive_rates(joint: Array) -> RateTerms:
 def _chosen(joint: Array) -> range:
     if joint.shape[1] != joint.shape[2] or joint.shape[1] < 2:
         raise ValueError(
-            f"counts have shape {joint.shape}, expected [G, K, K] with two classes or more: conditions on the "
+            f"counts have shape {joint.shape}, expected [G, K, K] with two classes or more: "
+            "conditions on the "
             "label need as many labels as outcomes"
         )
     return range(1 if joint.shape[1] == 2 else 0, joint.shape[1])
@@ -111,14 +122,18 @@ def epsilon(
     together: Callable[[Array], Array] = jnp.sum,
     temperature: float = 0.0,
 ) -> Array:
-    """The training estimator: smoothed rates ``theta = (above + c / K) / (below + c)`` of soft counts.
+    """The training estimator: smoothed rates ``theta = (above + c / K) / (below + c)`` of soft
+    counts.
 
     Args:
-      joint: ``[G, Y, K]``, of :func:`count` or :func:`running`. A group without any count is left out.
+      joint: ``[G, Y, K]``, of :func:`count` or :func:`running`. A group without any count is left
+        out.
       rates: :data:`parity`, :data:`opportunity` or :data:`odds`.
       concentration: c, spread over the K outcomes.
-      together: of the epsilons of several rates, ``jnp.sum`` (the code's) or ``jnp.max`` (the definition, label by label).
-      temperature: 0 for the largest log-ratio, whose gradient reaches two groups of one class; above, a smooth maximum.
+      together: of the epsilons of several rates, ``jnp.sum`` (the code's) or ``jnp.max`` (the
+        definition, label by label).
+      temperature: 0 for the largest log-ratio, whose gradient reaches two groups of one class;
+        above, a smooth maximum.
 
     Returns:
       A scalar, not negative; 0 with fewer than two groups.
@@ -140,14 +155,17 @@ def evaluated_epsilon(
     rates: tuple[Callable[[Array], RateTerms], ...] = odds,
     together: Callable[[Array], Array] = jnp.sum,
 ) -> Array:
-    """The evaluation estimator, for counts of decisions: 1 is added to every count of a label and to every cell.
+    """The evaluation estimator, for counts of decisions: 1 is added to every count of a label and
+    to every cell.
 
-    Of K classes ``TPR = (TP + 1) / (P + 1)`` and ``FPR = (FP + K - 1) / (N + K - 1)``. Arguments and result as in
-    :func:`epsilon`; parity has :func:`smoothed_empirical_epsilon`, whose smoothing is another.
+    Of K classes ``TPR = (TP + 1) / (P + 1)`` and ``FPR = (FP + K - 1) / (N + K - 1)``. Arguments
+    and result as in :func:`epsilon`; parity has :func:`smoothed_empirical_epsilon`, whose smoothing
+    is another.
     """
     if parity_rates in rates:
         raise ValueError(
-            "evaluated_epsilon compares rates given the label; for parity there is smoothed_empirical_epsilon"
+            "evaluated_epsilon compares rates given the label; for parity there is "
+            "smoothed_empirical_epsilon"
         )
     mass = jnp.sum(joint, axis=(1, 2))
 
@@ -162,7 +180,9 @@ def evaluated_epsilon(
 def smoothed_empirical_epsilon(
     outcome: Array, groups: Array, weight: Array, concentration: Array | float = 1.0
 ) -> Array:
-    """Smoothed empirical epsilon-DF of outcomes ``[N, K]`` (of labels, decisions or probabilities): AIF360's metric."""
+    """Smoothed empirical epsilon-DF of outcomes ``[N, K]`` (of labels, decisions or probabilities):
+    AIF360's metric.
+    """
     everybody = jnp.ones((outcome.shape[0], 1), outcome.dtype)
     return epsilon(count(outcome, everybody, groups, weight), parity, concentration)
 
@@ -170,7 +190,9 @@ def smoothed_empirical_epsilon(
 def bias_amplification(
     decision: Array, label: Array, groups: Array, weight: Array, concentration: Array | float = 1.0
 ) -> Array:
-    """Epsilon-DF of decisions ``[N, K]`` less that of labels: how much unfairness was added to that of the data."""
+    """Epsilon-DF of decisions ``[N, K]`` less that of labels: how much unfairness was added to that
+    of the data.
+    """
     return smoothed_empirical_epsilon(
         decision, groups, weight, concentration
     ) - smoothed_empirical_epsilon(label, groups, weight, concentration)
@@ -200,15 +222,17 @@ def _range(log_rate: Array, mass: Array, temperature: float) -> Array:
     return jnp.max(jnp.where(some, jnp.where(some, top, 0.0) - jnp.where(some, low, 0.0), 0.0))
 
 
-# ---------------------------------------------------------------------------------------------------- running counts
+# ----------------------------------------------------------------------------------- running counts
 
 
 def start(
     size: Array | float, batch: Array | float, groups: Array, labels: int, outcomes: int
 ) -> Array:
-    """Counts before the first batch: ``N / b`` of every label in every group that there is, spread evenly over outcomes.
+    """Counts before the first batch: ``N / b`` of every label in every group that there is, spread
+    evenly over outcomes.
 
-    All rates are equal, so epsilon starts at 0; counts grow to the data's scale within about ``1 / rho`` steps.
+    All rates are equal, so epsilon starts at 0; counts grow to the data's scale within about ``1 /
+    rho`` steps.
 
     Args:
       size: N, weight of the training rows.
@@ -230,8 +254,9 @@ def running(
 ) -> Array:
     """``(1 - rho) old + rho (N / b) batch``, without gradient through what is old.
 
-    The gradient of a prediction carries ``rho N / b``: another rho or batch size is another strength of the penalty. Counts
-    and rows of a batch that lies on several devices are added up first.
+    The gradient of a prediction carries ``rho N / b``: another rho or batch size is another
+    strength of the penalty. Counts and rows of a batch that lies on several devices are added up
+    first.
 
     Args:
       old: counts ``[G, Y, K]`` so far.
@@ -245,7 +270,7 @@ def running(
     ) * batch
 
 
-# ------------------------------------------------------------------------------------ the notion, with memory
+# -------------------------------------------------------------------------- the notion, with memory
 
 
 class RunningCounts(NamedTuple):
@@ -268,10 +293,11 @@ def differential_fairness(
     temperature: float = 0.0,
     axis: str | None = None,
 ) -> Notion:
-    """Differential fairness as a notion, ``max(0, epsilon - target)``, from soft counts that run over minibatches.
+    """Differential fairness as a notion, ``max(0, epsilon - target)``, from soft counts that run
+    over minibatches.
 
-    It compares all combinations of the attributes' levels. Of a multilabel task the label with the largest epsilon
-    counts. Rows without demographics, or without the label, are not counted.
+    It compares all combinations of the attributes' levels. Of a multilabel task the label with the
+    largest epsilon counts. Rows without demographics, or without the label, are not counted.
 
     Args:
       rates: :data:`parity`, :data:`opportunity` or :data:`odds`.
@@ -285,7 +311,8 @@ def differential_fairness(
       axis: name of a mapped axis of devices over which counts are added up.
 
     Reference:
-      Aguirre, Dredze: Transferring fairness using multi-task learning with limited demographic information, 2023; Foulds,
+      Aguirre, Dredze: Transferring fairness using multi-task learning with limited demographic
+        information, 2023; Foulds,
       Islam, Keya, Pan: An intersectional definition of fairness, ICDE 2020.
     """
     on_everyone = parity_rates in rates
@@ -331,8 +358,8 @@ def differential_fairness(
 def _questions(rows: TaskRows, on_everyone: bool) -> tuple[Array, Array, Array]:
     """Probabilities ``[Q, B, K]``, one-hot labels ``[Q, B, Y]`` and weights ``[Q, B]``.
 
-    The classes of a multiclass task are the outcomes of one question; every label of a multilabel task is a question
-    with two outcomes.
+    The classes of a multiclass task are the outcomes of one question; every label of a multilabel
+    task is a question with two outcomes.
     """
     weight = sum(rows.weights)
     if rows.kind == "multiclass":

@@ -1,6 +1,8 @@
-"""Distances between whole distributions of scores: strong demographic parity, for predictions of any unit.
+"""Distances between whole distributions of scores: strong demographic parity, for predictions of
+any unit.
 
-Of more than two groups: the largest distance of a pair (Kolmogorov-Smirnov), the mean over pairs (Wasserstein).
+Of more than two groups: the largest distance of a pair (Kolmogorov-Smirnov), the mean over pairs
+  (Wasserstein).
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ from fairjax.notions.gaps import difference
 
 
 class Steps(NamedTuple):
-    """Distribution functions of groups; of several attributes side by side, a block of columns is one attribute's."""
+    """Distribution functions of groups; of several attributes side by side, a block of columns is
+    one attribute's.
+    """
 
     score: Array  # [N], ascending
     reached: Array  # [N, G] every group's distribution function after each score
@@ -41,7 +45,9 @@ def largest_gap(found: Steps) -> Array:
 
 
 def apart(found: Steps) -> Array:
-    """``|F_g - F_h|`` after each score but the last, ``[N - 1]``, mean over pairs of groups that are there."""
+    """``|F_g - F_h|`` after each score but the last, ``[N - 1]``, mean over pairs of groups that
+    are there.
+    """
     present = found.mass > 0
     pair = (present[:, None] & present[None] & ~jnp.eye(len(present), dtype=bool)).astype(
         found.score.dtype
@@ -54,7 +60,8 @@ def apart(found: Steps) -> Array:
 
 
 def kolmogorov_smirnov(prob: Array, groups: Array, weight: Array) -> Array:
-    """``max_t max_gh |F_g(t) - F_h(t)|``, exactly: the largest gap of selection rates over all thresholds.
+    """``max_t max_gh |F_g(t) - F_h(t)|``, exactly: the largest gap of selection rates over all
+    thresholds.
 
     A metric: its gradient is 0 everywhere; to train there is :func:`soft_kolmogorov_smirnov`.
     """
@@ -62,7 +69,8 @@ def kolmogorov_smirnov(prob: Array, groups: Array, weight: Array) -> Array:
 
 
 def soft_kolmogorov_smirnov(thresholds: Array, temperature: Array | float):
-    """The largest gap of soft selection rates ``mean sigmoid((p - t) / tau)`` over thresholds ``[M]``.
+    """The largest gap of soft selection rates ``mean sigmoid((p - t) / tau)`` over thresholds
+    ``[M]``.
 
     Returns:
       ``distance(prob[N], groups[N, G], weight[N]) -> scalar``.
@@ -80,14 +88,17 @@ def soft_kolmogorov_smirnov(thresholds: Array, temperature: Array | float):
 
 
 def wasserstein(prob: Array, groups: Array, weight: Array) -> Array:
-    """``W_1 = int |F_g(t) - F_h(t)| dt`` by a sort, mean over pairs of present groups; in the units of the scores.
+    """``W_1 = int |F_g(t) - F_h(t)| dt`` by a sort, mean over pairs of present groups; in the units
+    of the scores.
 
-    Source: the one-dimensional optimal transport distance is the area between distribution functions (Vallender, 1974).
+    Source: the one-dimensional optimal transport distance is the area between distribution
+      functions (Vallender, 1974).
     """
     found = steps(prob, groups, weight)
     score, apart_n = found.score, apart(found)
     value = jnp.sum(jnp.diff(jax.lax.stop_gradient(score)) * apart_n)
-    # a score's slope is how far apart the functions are below it less above it; equal scores share theirs
+    # a score's slope is how far apart the functions are below it less above it; equal scores share
+    # theirs
     tie = jnp.cumsum(jnp.append(False, jnp.diff(score) > 0))
     slope, count = (
         jnp.zeros_like(score).at[tie].add(v)

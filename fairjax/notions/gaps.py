@@ -1,7 +1,9 @@
 """Gaps: one number from a statistic of every group.
 
-A gap is ``(value[G], mass[G], overall) -> scalar``; ``overall`` is the statistic of all groups together. Groups without
-mass are left out, and with fewer than two groups there is no gap: 0 with gradient 0 (1 for :func:`ratio`).
+A gap is ``(value[G], mass[G], overall) -> scalar``; ``overall`` is the statistic of all groups
+together. Groups without
+mass are left out, and with fewer than two groups there is no gap: 0 with gradient 0 (1 for
+  :func:`ratio`).
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ Gap = Callable[[Array, Array, Array], Array]
 
 
 def difference(value: Array, mass: Array, overall: Array | None = None) -> Array:
-    """``max_g v_g - min_g v_g``: for two groups the absolute difference, for more the largest, as in fairlearn."""
+    """``max_g v_g - min_g v_g``: for two groups the absolute difference, for more the largest, as
+    in fairlearn.
+    """
     del overall
     two, present = _two(mass)
     top = jnp.max(jnp.where(present, value, -jnp.inf))
@@ -28,7 +32,8 @@ def difference(value: Array, mass: Array, overall: Array | None = None) -> Array
 
 
 def ratio(value: Array, mass: Array, overall: Array | None = None) -> Array:
-    """``min_g v_g / max_g v_g`` of values that are not negative; 1 with fewer than two groups or when all values are 0.
+    """``min_g v_g / max_g v_g`` of values that are not negative; 1 with fewer than two groups or
+    when all values are 0.
 
     1 where groups agree: no loss, see :func:`ratio_gap`.
     """
@@ -45,15 +50,19 @@ def ratio_gap(value: Array, mass: Array, overall: Array | None = None) -> Array:
 
 
 def to_overall(value: Array, mass: Array, overall: Array) -> Array:
-    """``max_g |v_g - v|``: the largest distance of a group from all together (fairlearn's ``method="to_overall"``)."""
+    """``max_g |v_g - v|``: the largest distance of a group from all together (fairlearn's
+    ``method="to_overall"``).
+    """
     return jnp.max(_distances(value, mass, overall))
 
 
 def norm(order: Array | float = 1.0) -> Gap:
-    """``(sum_g |v_g / v - 1|^p)^(1/p)``: the p-norm of relative distances from the overall value; 0 when that is not positive.
+    """``(sum_g |v_g / v - 1|^p)^(1/p)``: the p-norm of relative distances from the overall value; 0
+    when that is not positive.
 
     Reference:
-      Buyl, Defrance, De Bie: fairret, a framework for differentiable fairness regularization terms, ICLR 2024.
+      Buyl, Defrance, De Bie: fairret, a framework for differentiable fairness regularization terms,
+        ICLR 2024.
     """
 
     def gap(value: Array, mass: Array, overall: Array) -> Array:
@@ -66,7 +75,9 @@ def norm(order: Array | float = 1.0) -> Gap:
 
 
 def log_sum_exp(temperature: Array | float) -> Gap:
-    """``tau log mean_g exp(|v_g - v| / tau)``: :func:`to_overall` that every group pulls at; at most that, and 0 with it."""
+    """``tau log mean_g exp(|v_g - v| / tau)``: :func:`to_overall` that every group pulls at; at
+    most that, and 0 with it.
+    """
 
     def gap(value: Array, mass: Array, overall: Array) -> Array:
         two, present = _two(mass)
@@ -80,7 +91,7 @@ def log_sum_exp(temperature: Array | float) -> Gap:
 
 
 def worst(value: Array, mass: Array, overall: Array | None = None) -> Array:
-    """``max_g v_g``, for statistics that are losses: group risk, not parity. One group is enough."""
+    """``max_g v_g``, for statistics that are losses: group risk. One group is enough."""
     del overall
     some = jnp.any(mass > 0)
     return jnp.where(some, jnp.max(jnp.where(mass > 0, value, jnp.where(some, -jnp.inf, 0.0))), 0.0)
@@ -90,7 +101,8 @@ def bounded(bound: Array | float) -> Gap:
     """``max(0, max_g v_g - bound)``: bounded group loss.
 
     Reference:
-      Agarwal, Dudik, Wu: Fair regression: quantitative definitions and reduction-based algorithms, ICML 2019.
+      Agarwal, Dudik, Wu: Fair regression: quantitative definitions and reduction-based algorithms,
+        ICML 2019.
     """
 
     def gap(value: Array, mass: Array, overall: Array | None = None) -> Array:

@@ -1,4 +1,6 @@
-"""What a fairness notion is: a pair of pure functions over the rows of one task and one block of groups."""
+"""What a fairness notion is: a pair of pure functions over the rows of one task and one block of
+groups.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +35,8 @@ class Notion(NamedTuple):
     """A fairness notion: zero where it is satisfied, positive where it is not.
 
     ``init(rows, batch_size) -> memory`` sees the training rows (with probabilities of zero).
-    ``apply(rows, memory) -> (value, memory)`` sees a batch. Memory is ``()`` for most notions; those that count over
-    minibatches keep their counts there.
+    ``apply(rows, memory) -> (value, memory)`` sees a batch. Memory is ``()`` for most notions;
+    those that count over minibatches keep their counts there.
 
     Most notions come from a distance between groups, see :func:`from_distance`.
     """
@@ -64,20 +66,24 @@ def from_distance(
 ) -> Notion:
     """A notion from a distance between groups, added up over conditions and attributes.
 
-    ``from_distance(rate_gap, (negatives,))`` is equal opportunity by false positive rates (the notion of MTA-F),
-    ``(positives,)`` by true positive rates, ``(negatives, positives)`` equalized odds, ``(everyone,)`` demographic parity.
+    ``from_distance(rate_gap, (negatives,))`` is equal opportunity by false positive rates (the
+    notion of MTA-F), ``(positives,)`` by true positive rates, ``(negatives, positives)`` equalized
+    odds, ``(everyone,)`` demographic parity.
 
     Args:
-      distance: ``(prob[B], groups[B, G], weight[B]) -> scalar``, and ``label[B]`` as a fourth argument where ``labelled``.
-        It is zero where the groups agree, and zero with zero gradient where fewer than two groups are present.
+      distance: ``(prob[B], groups[B, G], weight[B]) -> scalar``, and ``label[B]`` as a fourth
+        argument where ``labelled``. It is zero where the groups agree, and zero with zero gradient
+        where fewer than two groups are present.
       conditions: which rows; see :mod:`fairjax.notions.conditions`.
       name: for tables and messages; by default the name of the distance.
       kinds: kinds of tasks it is for.
       labelled: whether the distance reads labels.
-      average: how the columns of several classes or labels become one value; see :mod:`fairjax.notions.averages`.
+      average: how the columns of several classes or labels become one value; see
+        :mod:`fairjax.notions.averages`.
       attributes: which attributes; by default all of its sort.
       continuous: whether it is for attributes that are numbers.
-      joint: whether one distance looks at the predictions of all tasks together; ``average`` must then be ``jointly``.
+      joint: whether one distance looks at the predictions of all tasks together; ``average`` must
+        then be ``jointly``.
 
     Example:
       >>> import jax.numpy as jnp

@@ -1,7 +1,7 @@
 """Gaps between group rates, soft on probabilities and hard on decisions: one definition for both.
 
-The rate of a group is the mean of the values in it. On negatives this is the false positive rate, on positives the true
-positive rate, on everyone the selection rate.
+The rate of a group is the mean of the values in it. On negatives this is the false positive rate,
+on positives the true positive rate, on everyone the selection rate.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from fairjax.notions.gaps import difference
 
 
 def rate_gap(prob: Array, groups: Array, weight: Array) -> Array:
-    """Largest difference of group means, ``max_g m_g - min_g m_g``: the soft rate gap on probabilities.
+    """Largest difference of group means, ``max_g m_g - min_g m_g``: the soft rate gap on
+    probabilities.
 
     Args:
       prob: ``[N]`` probabilities (or 0/1 decisions, then it is the hard gap).
@@ -29,7 +30,9 @@ def rate_gap(prob: Array, groups: Array, weight: Array) -> Array:
 
 
 def sharpened_rate_gap(threshold: float = 0.5, temperature: float = 0.1):
-    """Rate gap of ``sigmoid((p - threshold) / temperature)``: nearer to the hard gap, harder to game by low confidence."""
+    """Rate gap of ``sigmoid((p - threshold) / temperature)``: nearer to the hard gap, harder to
+    game by low confidence.
+    """
 
     def gap(prob: Array, groups: Array, weight: Array) -> Array:
         return rate_gap(
@@ -40,10 +43,12 @@ def sharpened_rate_gap(threshold: float = 0.5, temperature: float = 0.1):
 
 
 def published_rate_gap(threshold: float):
-    """The rate gap as coded by Wang et al. (2021) for German Credit: counts of thresholded scores, no gradient.
+    """The rate gap as coded by Wang et al. (2021) for German Credit: counts of thresholded scores,
+    no gradient.
 
-    ``threshold`` is the training base rate there. A group without rows counts as rate 0, so a batch with one group
-    gives that group's rate. Kept for parity only: its gradient is zero everywhere, it cannot train anything.
+    ``threshold`` is the training base rate there. A group without rows counts as rate 0, so a batch
+    with one group gives that group's rate. Kept for parity only: its gradient is zero everywhere,
+    it cannot train anything.
     """
 
     def gap(prob: Array, groups: Array, weight: Array) -> Array:

@@ -1,4 +1,6 @@
-"""Notions by name: one line for each. :func:`get` builds one, :func:`suited` those that fit the tasks of a data set."""
+"""Notions by name: one line for each. :func:`get` builds one, :func:`suited` those that fit the
+tasks of a data set.
+"""
 
 from __future__ import annotations
 
@@ -127,7 +129,8 @@ def get(
       conditions: which rows; needed where the notion has no rows of its own.
       kind: of the task, where the notion has several forms.
       continuous: its form for attributes that are numbers.
-      options: of the notion: ``gap`` and ``average`` of a statistic's parity, ``bandwidth`` of an MMD, and so on.
+      options: of the notion: ``gap`` and ``average`` of a statistic's parity, ``bandwidth`` of an
+        MMD, and so on.
 
     Raises:
       ValueError: the name is not in the registry, rows are missing, or the notion has no such form.
@@ -169,9 +172,11 @@ def for_kind(kind: str) -> tuple[str, ...]:
 
 
 def suited(spec: Spec, name: str, condition: str, **options) -> tuple[tuple[Notion, ...], ...]:
-    """The notions by which a data set is trained, per task: one for attributes with levels, one for numbers.
+    """The notions by which a data set is trained, per task: one for attributes with levels, one for
+    numbers.
 
-    A notion that takes any rows looks at those of the condition. A regression has no positives, and neither has a task of
+    A notion that takes any rows looks at those of the condition. A regression has no positives, and
+    neither has a task of
     several classes where the attribute is a number: these look at everyone.
 
     Args:

@@ -1,8 +1,11 @@
-"""Statistics of groups: what a notion compares, soft on probabilities and hard on decisions, one definition for both.
+"""Statistics of groups: what a notion compares, soft on probabilities and hard on decisions, one
+definition for both.
 
-Most are fractions of sums, ``v_g = sum_i w_i m_ig a(p_i, y_i) / sum_i w_i m_ig b(p_i, y_i)``. A statistic looks at one
-column: of several classes or labels, one against the rest. The weight chooses its rows: the selection rate among
-positives is the true positive rate. What stands where the weight is 0 is not looked at.
+Most are fractions of sums, ``v_g = sum_i w_i m_ig a(p_i, y_i) / sum_i w_i m_ig b(p_i, y_i)``. A
+statistic looks at one
+column: of several classes or labels, one against the rest. The weight chooses its rows: the
+selection rate among positives is the true positive rate. What stands where the weight is 0 is not
+looked at.
 """
 
 from __future__ import annotations
@@ -22,10 +25,12 @@ REGRESSIONS = ("regression",)
 
 
 class Statistic(NamedTuple):
-    """``of(prob[N], label[N], groups[N, G], weight[N]) -> (value[G], mass[G])``, mass 0 where a group has no value.
+    """``of(prob[N], label[N], groups[N, G], weight[N]) -> (value[G], mass[G])``, mass 0 where a
+    group has no value.
 
-    ``kinds``: of tasks it fits. ``labelled``: whether it reads labels; the weight must then be 0 where they are missing.
-    ``above(prob, label)`` and ``below(prob, label)``: row by row, of one that is a fraction of sums.
+    ``kinds``: of tasks it fits. ``labelled``: whether it reads labels; the weight must then be 0
+    where they are missing. ``above(prob, label)`` and ``below(prob, label)``: row by row, of one
+    that is a fraction of sums.
     """
 
     name: str
@@ -92,15 +97,19 @@ log_loss = fraction("log_loss", _nats, one)
 
 
 def in_bins(prob: Array, bins: int) -> Array:
-    """Which of ``bins`` bins of equal width probabilities ``[N]`` fall into, one-hot ``[N, bins]``; 1 is in the last."""
+    """Which of ``bins`` bins of equal width probabilities ``[N]`` fall into, one-hot ``[N, bins]``;
+    1 is in the last.
+    """
     return jax.nn.one_hot(jnp.clip((prob * bins).astype(jnp.int32), 0, bins - 1), bins)
 
 
 def calibration_error(bins: int = 10) -> Statistic:
-    """Binned calibration: ``sum_b |sum_{i in b} w_i (p_i - y_i)| / sum_i w_i`` per group, over bins of equal width.
+    """Binned calibration: ``sum_b |sum_{i in b} w_i (p_i - y_i)| / sum_i w_i`` per group, over bins
+    of equal width.
 
     Reference:
-      Naeini, Cooper, Hauskrecht: Obtaining well calibrated probabilities using Bayesian binning, AAAI 2015.
+      Naeini, Cooper, Hauskrecht: Obtaining well calibrated probabilities using Bayesian binning,
+        AAAI 2015.
     """
 
     def of(prob: Array, label: Array, groups: Array, weight: Array) -> tuple[Array, Array]:
@@ -116,9 +125,11 @@ def calibration_error(bins: int = 10) -> Statistic:
 
 
 def pairwise_auc(temperature: Array | float = 0.05) -> Statistic:
-    """Soft area under the curve of each group: the mean of ``sigmoid((p_i - p_j) / tau)`` over its positives i and negatives j.
+    """Soft area under the curve of each group: the mean of ``sigmoid((p_i - p_j) / tau)`` over its
+    positives i and negatives j.
 
-    All pairs of rows at once, for minibatches; of whole data sets, :func:`fairjax.metrics.auc` sorts.
+    All pairs of rows at once, for minibatches; of whole data sets, :func:`fairjax.metrics.auc`
+    sorts.
     """
 
     def of(prob: Array, label: Array, groups: Array, weight: Array) -> tuple[Array, Array]:
@@ -167,7 +178,7 @@ concordance = Statistic(
 def parity(
     statistic: Statistic, gap: Callable[[Array, Array, Array], Array]
 ) -> Callable[..., Array]:
-    """``distance(prob, groups, weight, label)``: a gap between the groups' values of a statistic."""
+    """A gap of a statistic: ``distance(prob, groups, weight, label)``."""
 
     def distance(prob: Array, groups: Array, weight: Array, label: Array | None = None) -> Array:
         everybody = jnp.sum(groups, axis=1, keepdims=True)

@@ -1,8 +1,10 @@
-"""Distances by optimal transport, smooth in the scores: what it costs to move the groups' distributions onto one another.
+"""Distances by optimal transport, smooth in the scores: what it costs to move the groups'
+distributions onto one another.
 
-In: predictions ``[N]``, or ``[N, U]`` for several columns at once, membership and weights. Out: a scalar in squared units of
-the predictions. :func:`barycenter_distance` is exact in one dimension, by one sort. For columns that are to be fair together there are
-:func:`sliced`, :func:`sinkhorn` (both of OTT: ``pip install 'fairjax[ot]'``) and :func:`projected`.
+In: predictions ``[N]``, or ``[N, U]`` for several columns at once, membership and weights. Out: a
+scalar in squared units of the predictions. :func:`barycenter_distance` is exact in one dimension,
+by one sort. For columns that are to be fair together there are :func:`sliced`, :func:`sinkhorn`
+(both of OTT: ``pip install 'fairjax[ot]'``) and :func:`projected`.
 """
 
 from __future__ import annotations
@@ -19,23 +21,27 @@ from fairjax.core.types import Array
 
 
 def barycenter_distance(levels: int | None = 256):
-    """What it costs to move every group to the barycenter: ``sum_g pi_g int_0^1 (Q_g(u) - Qbar(u))^2 du``.
+    """What it costs to move every group to the barycenter: ``sum_g pi_g int_0^1 (Q_g(u) -
+    Qbar(u))^2 du``.
 
-    ``Q_g`` is the quantile function of group g, ``pi_g`` its share of the weight, ``Qbar = sum_g pi_g Q_g`` the quantile
-    function of the Wasserstein barycenter: the least mean squared change of the scores that makes their distribution the same
-    in all groups. It equals ``sum_{g<h} pi_g pi_h W_2^2(g, h)``; groups against all rows together are further apart.
+    ``Q_g`` is the quantile function of group g, ``pi_g`` its share of the weight, ``Qbar = sum_g
+    pi_g Q_g`` the quantile
+    function of the Wasserstein barycenter: the least mean squared change of the scores that makes
+    their distribution the same in all groups. It equals ``sum_{g<h} pi_g pi_h W_2^2(g, h)``; groups
+    against all rows together are further apart.
 
     Args:
-      levels: K mid-points ``u = (k + 1/2) / K`` at which quantiles are compared; only rows that are a quantile there are moved,
-        at most K per group and step. None for every level at which a function jumps: exact, and slower with many groups.
+      levels: K mid-points ``u = (k + 1/2) / K`` at which quantiles are compared; only rows that are
+        a quantile there are moved, at most K per group and step. None for every level at which a
+        function jumps: exact, and slower with many groups.
 
     Returns:
-      ``distance(prob[N], groups[N, G], weight[N]) -> scalar``, differentiable in ``prob``, the order of the scores taken for
-      fixed; 0 with gradient 0 when fewer than two groups are present.
+      ``distance(prob[N], groups[N, G], weight[N]) -> scalar``, differentiable in ``prob``, the
+      order of the scores taken for fixed; 0 with gradient 0 when fewer than two groups are present.
 
     Reference:
-      Hu, Ratz, Charpentier: Fairness in multi-task learning via Wasserstein barycenters, ECML-PKDD 2023, Theorem 1; there the
-      scores are moved after training, here this is a loss.
+      Hu, Ratz, Charpentier: Fairness in multi-task learning via Wasserstein barycenters, ECML-PKDD
+      2023, Theorem 1; there the scores are moved after training, here this is a loss.
     """
 
     def distance(prob: Array, groups: Array, weight: Array) -> Array:
@@ -67,10 +73,12 @@ def _levels(reached_gn: Array, levels: int | None) -> tuple[Array, Array]:
 
 
 def projected(distance: Callable[..., Array], key: Array, directions: int = 64):
-    """The mean of a distance over projections of ``[N, U]`` columns on random directions of length 1.
+    """The mean of a distance over projections of ``[N, U]`` columns on random directions of length
+    1.
 
-    ``projected(barycenter_distance(), key)`` compares what :func:`sliced` compares, with a sort per direction instead of four per
-    direction and pair of groups. Of one column there is one direction.
+    ``projected(barycenter_distance(), key)`` compares what :func:`sliced` compares, with a sort per
+    direction instead of four per direction and pair of groups. Of one column there is one
+    direction.
 
     Args:
       distance: of one column; it must take numbers of any sign.
@@ -100,25 +108,28 @@ def largest(value: Array, there: Array) -> Array:
 
 
 def sliced(key: Array, directions: int = 64, over: Callable[[Array, Array], Array] = average):
-    """Sliced ``W_2^2``: the mean over random directions of the squared distance of projections, for every pair of groups.
+    """Sliced ``W_2^2``: the mean over random directions of the squared distance of projections, for
+    every pair of groups.
 
-    ``mean_d W_2^2(d . scores | g, d . scores | h)``, ``d`` uniform on the sphere: 0 only if the joint laws are equal, at most
-    ``W_2^2``; of a shift of length s in U columns ``s^2 / U``.
+    ``mean_d W_2^2(d . scores | g, d . scores | h)``, ``d`` uniform on the sphere: 0 only if the
+    joint laws are equal, at most ``W_2^2``; of a shift of length s in U columns ``s^2 / U``.
 
     Args:
       key: of the directions; the same ones in every call.
       directions: how many. Of one column there is one, and this is ``W_2^2`` itself.
-      over: from the pairs' values and which pairs are there to a scalar, :func:`average` or :func:`largest`.
+      over: from the pairs' values and which pairs are there to a scalar, :func:`average` or
+        :func:`largest`.
 
     Returns:
-      ``distance(prob[N, U] or [N], groups[N, G], weight[N]) -> scalar``; 0 with gradient 0 when fewer than two groups are
-      present.
+      ``distance(prob[N, U] or [N], groups[N, G], weight[N]) -> scalar``; 0 with gradient 0 when
+      fewer than two groups are present.
 
     Raises:
       ImportError: OTT is missing.
 
     Reference:
-      Rabin, Peyre, Delon, Bernot: Wasserstein barycenter and its application to texture mixing, SSVM 2011; by ott-jax.
+      Rabin, Peyre, Delon, Bernot: Wasserstein barycenter and its application to texture mixing,
+        SSVM 2011; by ott-jax.
     """
     solve = ott("tools.sliced").sliced_wasserstein
 
@@ -133,9 +144,11 @@ def sinkhorn(
     iterations: int = 100,
     over: Callable[[Array, Array], Array] = average,
 ):
-    """Sinkhorn divergence ``S(g, h) = OT_eps(g, h) - (OT_eps(g, g) + OT_eps(h, h)) / 2`` of every pair of groups.
+    """Sinkhorn divergence ``S(g, h) = OT_eps(g, h) - (OT_eps(g, g) + OT_eps(h, h)) / 2`` of every
+    pair of groups.
 
-    Cost ``|x - y|^2``; between ``W_2^2`` (epsilon to 0) and the squared distance of means (epsilon to infinity). Over all pairs
+    Cost ``|x - y|^2``; between ``W_2^2`` (epsilon to 0) and the squared distance of means (epsilon
+    to infinity). Over all pairs
     of rows, ``iterations`` times: for small batches.
 
     Args:
@@ -150,8 +163,8 @@ def sinkhorn(
       ImportError: OTT is missing.
 
     Reference:
-      Feydy, Sejourne, Vialard, Amari, Trouve, Peyre: Interpolating between optimal transport and MMD using Sinkhorn
-      divergences, AISTATS 2019; by ott-jax.
+      Feydy, Sejourne, Vialard, Amari, Trouve, Peyre: Interpolating between optimal transport and
+      MMD using Sinkhorn divergences, AISTATS 2019; by ott-jax.
     """
     solve, cloud = (
         ott("tools.sinkhorn_divergence").sinkhorn_divergence,
@@ -166,13 +179,16 @@ def sinkhorn(
 
 
 def _over_pairs(of: Callable[[Array, Array, Array], Array], over: Callable[[Array, Array], Array]):
-    """``of(points[N, U], shares[N], shares[N])`` of all pairs of groups, those present taken together by ``over``."""
+    """``of(points[N, U], shares[N], shares[N])`` of all pairs of groups, those present taken
+    together by ``over``.
+    """
 
     def distance(prob: Array, groups: Array, weight: Array) -> Array:
         groups, weight = _single(groups), _single(weight)
         member = groups * weight[:, None]
         mass = jnp.sum(member, axis=0)
-        # an absent group stands everywhere: it is left out below, and must not bring NaN to the gradient
+        # an absent group stands everywhere: it is left out below, and must not bring NaN to the
+        # gradient
         share_gn = divide(member, mass[None], 1.0 / len(member)).T
         first, second = np.triu_indices(len(mass), 1)
         pair = (mass[first] > 0) & (mass[second] > 0)

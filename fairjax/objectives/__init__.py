@@ -1,4 +1,4 @@
-"""Objectives: named rows of losses of a batch, built from supervised losses and fairness notions."""
+"""Objectives: named rows of losses of a batch, of supervised losses and fairness notions."""
 
 from __future__ import annotations
 

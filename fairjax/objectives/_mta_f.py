@@ -20,23 +20,26 @@ def mta_f_rows(
     r: Array,
     scale_trunk: bool = True,
 ) -> tuple[Array, Array]:
-    """The two rows of MTA-F from per-task losses: what the trunk descends and what the heads descend.
+    """The two rows of MTA-F from per-task losses: what the trunk descends and what the heads
+    descend.
 
-    ``trunk = sum_t w_t (L_t + lam_t (F_t - r_t E_t))`` and ``heads = sum_t w_t (L_t + lam_t r_t E_t)``.
+    ``trunk = sum_t w_t (L_t + lam_t (F_t - r_t E_t))`` and ``heads = sum_t w_t (L_t + lam_t r_t
+    E_t)``.
 
     Args:
       loss: accuracy losses ``L_t``, T scalars.
       fairness: ``F_t`` on each task's own rows.
       exclusive: ``E_t`` on the rows exclusive to each task.
       weight: ``w[T]``, lam: ``[T]``, r: head-to-shared ratio ``[T]``.
-      scale_trunk: subtract ``r_t E_t`` (the code of the paper) or ``E_t`` (Eq. 10 of the paper) from the trunk.
+      scale_trunk: subtract ``r_t E_t`` (the code of the paper) or ``E_t`` (Eq. 10 of the paper)
+        from the trunk.
 
     Returns:
       ``(trunk, heads)``.
 
     Reference:
-      Wang, Wang, Beutel, Prost, Chen, Chi: Understanding and improving fairness-accuracy trade-offs in multi-task
-      learning, KDD 2021, Algorithm 1 and Eqs. 9 to 11.
+      Wang, Wang, Beutel, Prost, Chen, Chi: Understanding and improving fairness-accuracy trade-offs
+      in multi-task learning, KDD 2021, Algorithm 1 and Eqs. 9 to 11.
     """
     trunk = heads = jnp.zeros(())
     for t, (l_t, f_t, e_t) in enumerate(zip(loss, fairness, exclusive, strict=True)):
@@ -60,8 +63,8 @@ def mta_f(
 ) -> Objective:
     """MTA-F as an objective with the rows ``trunk`` and ``heads``; see :func:`mta_f_rows`.
 
-    Equal opportunity by false positives is a notion on ``negatives``, by true positives on ``positives``, equalized odds on
-    both. Rows without demographics count for accuracy alone.
+    Equal opportunity by false positives is a notion on ``negatives``, by true positives on
+    ``positives``, equalized odds on both. Rows without demographics count for accuracy alone.
     """
     tasks = range(len(spec.tasks))
     options = {"reduction": reduction, "batch_size": batch_size}

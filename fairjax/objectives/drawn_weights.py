@@ -1,18 +1,21 @@
-"""Losses whose weights are drawn anew in every step, for a network that is told them: You Only Train Once.
+"""Losses whose weights are drawn anew in every step, for a network that is told them: You Only
+Train Once.
 
-Weights ``lambda`` of K losses are drawn for each of D blocks of the batch, D dividing B; row i belongs to block ``i mod D``,
-which spreads the padding of a last batch over the blocks. Every row is scored under its block's weights, and
+Weights ``lambda`` of K losses are drawn for each of D blocks of the batch, D dividing B; row i
+belongs to block ``i mod D``, which spreads the padding of a last batch over the blocks. Every row
+is scored under its block's weights, and
 
     value_k = mean_d lambda_dk v_k(block d)
 
-D = B is the original form, a draw for every row. It is for losses that are means over rows. A fairness loss is a statistic of
-many rows, so that its weight cannot differ between them: a block is a small batch with one weight. Weighing rows by their own
-``lambda`` inside one gap is something else: the gap of rows under many weights mixed may be zero while under every single one
-it is not.
+D = B is the original form, a draw for every row. It is for losses that are means over rows. A
+fairness loss is a statistic of
+many rows, so that its weight cannot differ between them: a block is a small batch with one weight.
+Weighing rows by their own ``lambda`` inside one gap is something else: the gap of rows under many
+weights mixed may be zero while under every single one it is not.
 
-How many blocks: more of them are more weights per step, but a distance between groups is further from zero the fewer rows it
-looks at (by about ``1/n_0 + 1/n_1`` for a squared MMD, the root of that for a gap), and a network that descends many small
-blocks also descends that excess.
+How many blocks: more of them are more weights per step, but a distance between groups is further
+from zero the fewer rows it looks at (by about ``1/n_0 + 1/n_1`` for a squared MMD, the root of that
+for a gap), and a network that descends many small blocks also descends that excess.
 """
 
 from __future__ import annotations
@@ -30,7 +33,8 @@ Draw = Callable[[Array, int], Array]  # key, D -> lambda [D, K]
 
 
 def log_uniform(low: Sequence[float], high: Sequence[float]) -> Draw:
-    """Weights ``low (high / low)^u`` with u uniform: each order of magnitude is as likely as the next.
+    """Weights ``low (high / low)^u`` with u uniform: each order of magnitude is as likely as the
+    next.
 
     Args:
       low: ``[K]``, above 0.
@@ -55,7 +59,9 @@ def uniform(low: Sequence[float], high: Sequence[float]) -> Draw:
 
 
 def normalised(draw: Draw) -> Draw:
-    """Weights over their geometric mean, so that what is drawn is their proportions; all must be above 0."""
+    """Weights over their geometric mean, so that what is drawn is their proportions; all must be
+    above 0.
+    """
 
     def drawn(key: Array, count: int) -> Array:
         lam_dk = draw(key, count)
@@ -77,17 +83,19 @@ def with_drawn_weights(
     init: Callable[[Dataset], PyTree] = lambda data: (),
     reduction: str = "batch",
 ) -> Objective:
-    """Losses under drawn weights, ``value_k = mean_d lambda_dk v_k(block d)``; see the head of this file.
+    """Losses under drawn weights, ``value_k = mean_d lambda_dk v_k(block d)``; see the head of this
+    file.
 
     Args:
       model: takes a condition of width K: the weights.
       rows: names of the K losses.
       values: ``(scores [B/D, C], block, memory) -> (K scalars, memory)``.
-      draw: ``(key, D) -> lambda [D, K]``: :func:`log_uniform`, :func:`uniform`, :func:`normalised` or a function of yours.
+      draw: ``(key, D) -> lambda [D, K]``: :func:`log_uniform`, :func:`uniform`, :func:`normalised`
+        or a function of yours.
       blocks: D; the batch size B for a draw per row.
       init: ``training data -> memory``; every block has its own copy.
-      reduction: what ``values`` does: ``"batch"``, divide by the block's nominal rows, or ``"mean"``, by the rows that
-        count; the mean over blocks does the same.
+      reduction: what ``values`` does: ``"batch"``, divide by the block's nominal rows, or
+        ``"mean"``, by the rows that count; the mean over blocks does the same.
 
     Returns:
       An objective with K rows.
@@ -150,7 +158,8 @@ def per_task_with_drawn_weights(
     reduction: str = "batch",
     batch_size: int = 512,
 ) -> Objective:
-    """The terms of :func:`fairjax.objectives.per_task` under drawn weights: ``L_t`` of all tasks, then ``F_t``.
+    """The terms of :func:`fairjax.objectives.per_task` under drawn weights: ``L_t`` of all tasks,
+    then ``F_t``.
 
     Args:
       model: takes a condition of width K = T, or 2T with a notion.

@@ -46,15 +46,18 @@ def per_task(
     Args:
       model: scores the batch.
       spec: names tasks and attributes.
-      notion: the fairness notion, see :func:`fairjax.objectives.fairness_terms`; None leaves fairness out.
+      notion: the fairness notion, see :func:`fairjax.objectives.fairness_terms`; None leaves
+        fairness out.
       lam: ``[T]``, needed with a notion.
       weight: ``[T]``; default 1.
-      split: accuracy and fairness in rows of their own: ``w_t L_t`` of all tasks, then ``w_t lam_t F_t`` of all tasks.
+      split: accuracy and fairness in rows of their own: ``w_t L_t`` of all tasks, then ``w_t lam_t
+        F_t`` of all tasks.
       reduction: see :mod:`fairjax.objectives.terms`.
       batch_size: rows of a full batch, for notions that count over minibatches.
 
     Returns:
-      An objective with T rows named after the tasks, or with 2T rows, the second half named ``fairness of TASK``.
+      An objective with T rows named after the tasks, or with 2T rows, the second half named
+      ``fairness of TASK``.
     """
     tasks = range(len(spec.tasks))
     names = [task.name for task in spec.tasks]
@@ -83,7 +86,9 @@ def per_task(
 
 
 def weighted(inner: Objective, weight: Array) -> Objective:
-    """One row, ``sum_k weight_k v_k``: the cheap form of every aggregator that is a fixed weighted sum."""
+    """One row, ``sum_k weight_k v_k``: the cheap form of every aggregator that is a fixed weighted
+    sum.
+    """
 
     def apply(
         params: PyTree, batch: Dataset, key: Array, memory: PyTree

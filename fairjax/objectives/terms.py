@@ -1,8 +1,9 @@
-"""The terms that every objective is made of: ``L_t``, the loss of task t, and ``F_p``, one fairness notion on one task.
+"""The terms that every objective is made of: ``L_t``, the loss of task t, and ``F_p``, one fairness
+notion on one task.
 
-Reductions. ``"batch"`` (default, as in the MTA-F code): sums over rows divided by the number of rows B of the batch, so that a
-distance counts in proportion to the rows it looks at, ``(n / B) F``, and a padded last batch is exact. ``"mean"``: means over
-the rows that count, as in MinDiff.
+Reductions. ``"batch"`` (default, as in the MTA-F code): sums over rows divided by the number of
+rows B of the batch, so that a distance counts in proportion to the rows it looks at, ``(n / B) F``,
+and a padded last batch is exact. ``"mean"``: means over the rows that count, as in MinDiff.
 """
 
 from __future__ import annotations
@@ -64,8 +65,8 @@ class FairnessTerms(NamedTuple):
 def predict(spec: Spec, scores: Array) -> Predictions:
     """Predictions of all tasks from the scores ``[B, C]``.
 
-    One split serves all terms. A slice per term would make the gradient a sum of padded matrices, one for every term, and a
-    step would grow with the square of the number of tasks.
+    One split serves all terms. A slice per term would make the gradient a sum of padded matrices,
+    one for every term, and a step would grow with the square of the number of tasks.
     """
     ends = np.cumsum([task.score_width for task in spec.tasks])[:-1]
     columns = jax.lax.split(scores, np.diff([0, *ends, scores.shape[1]]).tolist(), axis=1)
@@ -104,14 +105,16 @@ def fairness_terms(
 
     Args:
       spec: names tasks and attributes.
-      notion: one notion for all tasks; or per task a notion, several notions that are added up, or None; or penalties.
+      notion: one notion for all tasks; or per task a notion, several notions that are added up, or
+        None; or penalties.
       reduction: ``"batch"`` or ``"mean"``, see this module.
-      on_exclusive: look at the rows exclusive to each task (``E_t`` of MTA-F) instead of all its rows.
+      on_exclusive: look at the rows exclusive to each task (``E_t`` of MTA-F) instead of all its
+        rows.
       batch_size: rows of a full batch, the scale at which running counts start.
 
     Raises:
-      ValueError: an unknown reduction, a notion that does not fit its task or the sort of its attributes, or another number
-        of notions than tasks.
+      ValueError: an unknown reduction, a notion that does not fit its task or the sort of its
+        attributes, or another number of notions than tasks.
     """
     _check_reduction(reduction)
     penalties = _penalties(spec, notion)
@@ -201,7 +204,9 @@ def _views(
 def _exclusive_rows(
     spec: Spec, t: int, condition, label: Array, mask: Array, batch: Dataset
 ) -> Array:
-    """Rows exclusive to a task ``[B, 1]``; a task that is not binary has none, unless it is the only task."""
+    """Rows exclusive to a task ``[B, 1]``; a task that is not binary has none, unless it is the
+    only task.
+    """
     if len(spec.tasks) == 1:
         return condition(label, mask)
     binary = [i for i, task in enumerate(spec.tasks) if task.kind == "binary"]
@@ -221,7 +226,8 @@ def _penalties(spec: Spec, notion: Notions | Sequence[Penalty]) -> tuple[Penalty
         return tuple(entries)
     if len(entries) != len(spec.tasks):
         raise ValueError(
-            f"{len(entries)} notions for {len(spec.tasks)} tasks; give one for all, or one (or None) per task"
+            f"{len(entries)} notions for {len(spec.tasks)} tasks; give one for all, or one (or "
+            "None) per task"
         )
     penalties = []
     for t, entry in enumerate(entries):
@@ -257,7 +263,8 @@ def _check(spec: Spec, penalty: Penalty) -> None:
             else f"there is none among {len(spec.attributes)} attributes"
         )
         raise ValueError(
-            f"task {task.name!r} has a notion for {SORTS[notion.continuous]}, but {reason}. Give one for "
+            f"task {task.name!r} has a notion for {SORTS[notion.continuous]}, but {reason}. Give "
+            "one for "
             f"{SORTS[not notion.continuous]}"
         )
 

@@ -1,4 +1,6 @@
-"""Several methods on one data set: from objects, or from names, to one tidy table and to saved models."""
+"""Several methods on one data set: from objects, or from names, to one tidy table and to saved
+models.
+"""
 
 from fairjax.study.config import PAPER, NamedStudy, StudyConfig, named_study, point_hparams
 from fairjax.study.evaluation import evaluator, repair_scores

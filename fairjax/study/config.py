@@ -1,4 +1,6 @@
-"""What a study is told: its settings, and its methods, network, notion and repairs by the names of the registries."""
+"""What a study is told: its settings, and its methods, network, notion and repairs by the names of
+the registries.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +31,10 @@ class StudyConfig:
       batch_size: rows of a minibatch.
       learning_rate: of Adagrad, on losses summed over the batch.
       reduction: see :mod:`fairjax.objectives.terms`.
-      condition: the rows on which the gap is shown, a key of ``notions.CONDITIONS``; None: those of the first notion that
-        is trained, or ``"fpr"`` where it has none of them.
-      sequence: ``"uniform"`` for independent draws of hyper-parameters, ``"sobol"`` for a Sobol sequence.
+      condition: the rows on which the gap is shown, a key of ``notions.CONDITIONS``; None: those of
+        the first notion that is trained, or ``"fpr"`` where it has none of them.
+      sequence: ``"uniform"`` for independent draws of hyper-parameters, ``"sobol"`` for a Sobol
+        sequence.
       seed: of the draw, the initialisations and the order of minibatches.
     """
 
@@ -62,7 +65,8 @@ class StudyConfig:
 
 @dataclasses.dataclass(frozen=True)
 class NamedStudy:
-    """A study in names of the registries. JSON-safe: it is kept beside the results, and any run can be made again from it.
+    """A study in names of the registries. JSON-safe: it is kept beside the results, and any run can
+    be made again from it.
 
     Args:
       methods: keys of ``methods.REGISTRY``.
@@ -72,9 +76,11 @@ class NamedStudy:
       notion: a key of ``notions.REGISTRY``.
       notion_options: keywords of the notion.
       lam_max: fairness weights are drawn from [0, this].
-      fixed: hyper-parameters that are not drawn, with their values; a method without such a hyper-parameter ignores them.
+      fixed: hyper-parameters that are not drawn, with their values; a method without such a
+        hyper-parameter ignores them.
       repairs: keys of ``postprocess.REGISTRY``.
-      amounts: of repair, with which every run is evaluated once more; without amounts nothing is repaired.
+      amounts: of repair, with which every run is evaluated once more; without amounts nothing is
+        repaired.
       config: all other settings.
     """
 
@@ -120,7 +126,9 @@ class NamedStudy:
         return models.REGISTRY[self.model](spec, **self.model_options)
 
     def conditioned_model(self, spec: Spec):
-        """The function from a width to the network that is told that many numbers; None where there is none."""
+        """The function from a width to the network that is told that many numbers; None where there
+        is none.
+        """
         if self.model not in ("network", "shared_bottom") or spec.vocab_size:
             return None
         return lambda width: models.conditioned_network(spec, condition=width, **self.model_options)
@@ -219,7 +227,8 @@ def check_amounts(amounts: tuple[float, ...]) -> None:
     """Refuse amounts of repair outside [0, 1]."""
     if not all(0 <= amount <= 1 for amount in amounts):
         raise DataError(
-            f"repair {amounts} must be amounts from 0 (scores as they are) to 1 (the same distribution in all groups)"
+            f"repair {amounts} must be amounts from 0 (scores as they are) to 1 (the same "
+            "distribution in all groups)"
         )
 
 
@@ -252,7 +261,8 @@ PAPER = {
 
 
 def named_study(**settings) -> NamedStudy:
-    """A named study from one flat set of settings: those of the study, of its config, and widths of the network.
+    """A named study from one flat set of settings: those of the study, of its config, and widths of
+    the network.
 
     Raises:
       DataError: a name is in no registry, or the network has no such option.

@@ -1,4 +1,6 @@
-"""Metrics of one run, of its scores as they are and after every repair; pure, so that a sweep can map and jit it."""
+"""Metrics of one run, of its scores as they are and after every repair; pure, so that a sweep can
+map and jit it.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,8 @@ def evaluator(
     """Metrics of the validation and test rows, with the base rates of the training labels.
 
     Returns:
-      ``(scores, splits) -> {"plain": {Metric: value}, NAME: {Metric: [A]}, ...}``: of the scores as they are, and by the
-      name of each repair for all its amounts.
+      ``(scores, splits) -> {"plain": {Metric: value}, NAME: {Metric: [A]}, ...}``: of the scores as
+      they are, and by the name of each repair for all its amounts.
     """
 
     def evaluate(scores: Scores, splits: Splits) -> dict:
@@ -63,8 +65,8 @@ def repair_scores(
 ) -> dict[str, Array]:
     """Scores of the validation and test rows after a repair whose pool are the validation rows.
 
-    The validation rows are repaired fold by fold, each by a fit on the other folds: on its own rows a repair looks better
-    than it is.
+    The validation rows are repaired fold by fold, each by a fit on the other folds: on its own rows
+    a repair looks better than it is.
     """
     pool = splits.validation
     rows = (scores["validation"], pool.groups, pool.weight)

@@ -1,4 +1,6 @@
-"""What explains one run: the point behind a row of the table, its statistics in every group, its conflicts."""
+"""What explains one run: the point behind a row of the table, its statistics in every group, its
+conflicts.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +91,8 @@ def refuse_reference(info: dict, table: Table, run: int) -> None:
     """Refuse a run that is a single-task reference."""
     if str(table["method"][run]) in info["reference_methods"]:
         raise DataError(
-            f"run {run} is a single-task reference, one network per task. Choose a run of another method."
+            f"run {run} is a single-task reference, one network per task. Choose a run of another "
+            "method."
         )
 
 
@@ -97,11 +100,13 @@ def load_point(folder: Path, run: int | None) -> tuple[Prepared, Study, Point]:
     """Data, study and point of a run of a finished sweep on disk.
 
     Raises:
-      DataError: the folder holds no finished sweep, or it has no such run, or the run is a single-task reference.
+      DataError: the folder holds no finished sweep, or it has no such run, or the run is a
+        single-task reference.
     """
     if not (folder / "study.json").exists() or not (folder / "table.csv").exists():
         raise DataError(
-            f"{folder}: no finished sweep here (study.json and table.csv). Make one with 'fairjax frontier'."
+            f"{folder}: no finished sweep here (study.json and table.csv). Make one with 'fairjax "
+            "frontier'."
         )
     info = json.loads((folder / "study.json").read_text())
     table = read_csv(folder / "table.csv")
@@ -123,7 +128,9 @@ def member_of(study: Study, table: Table, run: int) -> int:
 
 
 def groups_of(data: Prepared, study: Study, scores: dict[str, np.ndarray]) -> GroupTable:
-    """Every statistic in every group of the test rows, decided at base rates; groups of less than ``MINIMUM`` are left out."""
+    """Every statistic in every group of the test rows, decided at base rates; groups of less than
+    ``MINIMUM`` are left out.
+    """
     return group_table(
         data.spec,
         scores["test"],
@@ -139,15 +146,16 @@ def explain_run(
 ) -> Explanation:
     """The group table of a run, and the audit of its repair.
 
-    There is an audit where the study has the repair ``AUDITED`` and no other repair made the run. Its amount is that of
-    the run, or the largest of the study where the run is not repaired.
+    There is an audit where the study has the repair ``AUDITED`` and no other repair made the run.
+    Its amount is that of the run, or the largest of the study where the run is not repaired.
 
     Args:
       data: the data.
       study: has run.
       table: of the study's runs.
       run: a row of the table.
-      sweeps: folder of the methods' sweeps. Scores that they kept are read; otherwise the run is trained again.
+      sweeps: folder of the methods' sweeps. Scores that they kept are read; otherwise the run is
+        trained again.
     """
     point = point_of(study, table, run)
     scores = _scores_of(data, study, point, member_of(study, table, run), sweeps)
@@ -206,7 +214,8 @@ def conflicts_of(
 
     Returns:
       Cosines ``[steps, M, K, K]`` layer by layer, and the names of the K rows and the M layers, for
-      :func:`fairjax.report.write_conflicts`. A layer that only one row reaches (of a task's own head) is left out.
+      :func:`fairjax.report.write_conflicts`. A layer that only one row reaches (of a task's own
+      head) is left out.
 
     Raises:
       DataError: the method makes one loss of all tasks, so that there are no rows.
@@ -217,8 +226,10 @@ def conflicts_of(
     shapes = jax.eval_shape(components.model.init, jax.random.key(0))
     if len(rows) < 2:
         raise DataError(
-            f"--conflicts: {point.method} takes one gradient of all its losses, so there are none to be in conflict. "
-            "Choose a method with one per task, such as pcgrad, or per task and loss, such as pcgrad_split."
+            f"--conflicts: {point.method} takes one gradient of all its losses, so there are none "
+            "to be in conflict. "
+            "Choose a method with one per task, such as pcgrad, or per task and loss, such as "
+            "pcgrad_split."
         )
 
     def build(hparams: PyTree) -> Components:

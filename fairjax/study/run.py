@@ -1,7 +1,8 @@
 """Several methods on one data set: every run of every method, and one tidy table of them.
 
-Every method gets the same number of points, drawn from its own hyper-parameters with the same seed, and the same seeds. The
-single-task runs, which ARE and ARFG divide by, come first: an interrupted study then lacks only points.
+Every method gets the same number of points, drawn from its own hyper-parameters with the same seed,
+and the same seeds. The single-task runs, which ARE and ARFG divide by, come first: an interrupted
+study then lacks only points.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ REFERENCE = "single_task"  # in the table of runs: one network per task
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """What is run on a data set. See :func:`make_study`, which makes one from objects, and :class:`NamedStudy`."""
+    """What is run on a data set. See :func:`make_study`, which makes one from objects, and
+    :class:`NamedStudy`.
+    """
 
     spec: Spec
     recipes: Mapping[str, Recipe]  # by the name of the method, the reference among them
@@ -60,7 +63,9 @@ class Study:
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """A study that was run: a tidy table with a row per run, and ``info``, what a report needs to know. ``info`` is JSON-safe."""
+    """A study that was run: a tidy table with a row per run, and ``info``, what a report needs to
+    know. ``info`` is JSON-safe.
+    """
 
     study: Study
     table: Table
@@ -74,7 +79,7 @@ def make_study(
     model: Model | Callable[[Spec], Model],
     repairs: Sequence[Post | Callable[[Spec], Post]] = (),
     amounts: Sequence[float] = (1.0,),
-    config: StudyConfig = StudyConfig(),
+    config: StudyConfig | None = None,
     conditioned: Callable[[int], Model] | None = None,
     names: NamedStudy | None = None,
 ) -> Study:
@@ -82,15 +87,15 @@ def make_study(
 
     Args:
       data: the data, or its spec.
-      methods: what to compare: methods of :mod:`fairjax.methods` or one's own, ``Context -> Recipe``; a mapping gives them
-        other names than their recipes have.
+      methods: what to compare: methods of :mod:`fairjax.methods` or one's own, ``Context ->
+        Recipe``; a mapping gives them other names than their recipes have.
       model: the network, or a function of the spec that gives it.
-      repairs: post-processors of the scores, each a ``Post`` or a function of the spec that gives one, such as
-        ``fairjax.postprocess.model_barycenter``.
+      repairs: post-processors of the scores, each a ``Post`` or a function of the spec that gives
+        one, such as ``fairjax.postprocess.model_barycenter``.
       amounts: of repair, from 0 (scores as they are) to 1.
       config: all other settings.
-      conditioned: from a width W to the network that is told W numbers, for methods such as ``yoto``; by default the
-        representation of ``model`` is modulated.
+      conditioned: from a width W to the network that is told W numbers, for methods such as
+        ``yoto``; by default the representation of ``model`` is modulated.
       names: where the objects come from the registries.
 
     Raises:
@@ -98,6 +103,7 @@ def make_study(
     """
     spec = data if isinstance(data, Spec) else data.spec
     inputs = _inputs(spec) if isinstance(data, Spec) else _shapes(data.splits.train.x)
+    config = config or StudyConfig()
     check_amounts(tuple(amounts))
     context = Context.paper(
         spec,
@@ -116,7 +122,8 @@ def make_study(
     for recipe in built:
         if recipe.name in recipes:
             raise ValueError(
-                f"two methods are called {recipe.name!r}. Give the methods as a dict of names, for example "
+                f"two methods are called {recipe.name!r}. Give the methods as a dict of names, for "
+                "example "
                 f"{{{recipe.name + ' a'!r}: ..., {recipe.name + ' b'!r}: ...}}"
             )
         recipes[recipe.name] = recipe
@@ -185,7 +192,7 @@ def run_study(
 
 
 class _Programs:
-    """Compiled programs of recipes, so that the reference and vanilla share one at one chunk size."""
+    """Compiled programs by method; the reference and vanilla share one."""
 
     def __init__(self, study: Study, keep: tuple[str, ...], devices: list[jax.Device]):
         self.devices = devices
@@ -268,7 +275,9 @@ def _count(hparams: dict[str, np.ndarray], seeds: list[int]) -> int:
 
 
 def _counter(progress: Callable | None, method: str, total: int) -> Callable[[int], None]:
-    """From counts of finished members to calls of ``progress`` with their sum; the first call says 0."""
+    """From counts of finished members to calls of ``progress`` with their sum; the first call says
+    0.
+    """
     finished = 0
 
     def advance(count: int) -> None:
@@ -297,7 +306,9 @@ def _inputs(spec: Spec) -> PyTree:
 
 
 def _condition(recipes: Sequence[Recipe]) -> str:
-    """The rows of the first notion that is trained, if a condition has them, else those of false positives."""
+    """The rows of the first notion that is trained, if a condition has them, else those of false
+    positives.
+    """
     for recipe in recipes:
         for notion in _notions(recipe.notion):
             for name, conditions in CONDITIONS.items():

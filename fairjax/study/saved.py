@@ -1,8 +1,9 @@
-"""A trained model, alone and on disk, in formats that execute nothing when loaded: JSON for names, npz for arrays.
+"""A trained model, alone and on disk, in formats that execute nothing when loaded: JSON for names,
+npz for arrays.
 
-``model.json`` holds the encoder, the names of the method and the network, the hyper-parameters and the decision thresholds;
-``params.npz`` the parameters and the state of the repair by key path. A network or a repair that no registry has is given
-again when the model is loaded.
+``model.json`` holds the encoder, the names of the method and the network, the hyper-parameters and
+the decision thresholds; ``params.npz`` the parameters and the state of the repair by key path. A
+network or a repair that no registry has is given again when the model is loaded.
 """
 
 from __future__ import annotations
@@ -56,11 +57,13 @@ class SavedModel:
     names: NamedStudy | None = None  # where the network and the repair come from the registries
 
     def predict(self, source) -> dict[str, np.ndarray]:
-        """Probabilities and decisions for new rows (CSV path, data frame or dict of arrays), columns ``[N]``.
+        """Probabilities and decisions for new rows (CSV path, data frame or dict of arrays),
+        columns ``[N]``.
 
-        Binary: ``name`` (probability), ``name decision`` (probability at least one half) and ``name decision at base rate``.
-        Multiclass and multilabel: a column per class or label. Regression: the prediction. With a repair, a row whose group
-        is unknown is ranked among all rows.
+        Binary: ``name`` (probability), ``name decision`` (probability at least one half) and ``name
+          decision at base rate``.
+        Multiclass and multilabel: a column per class or label. Regression: the prediction. With a
+        repair, a row whose group is unknown is ranked among all rows.
 
         Raises:
           DataError: the model's scores are repaired, and no row's level of an attribute is known.
@@ -111,11 +114,13 @@ def load_model(
       repair: the post-processor, where it does not come from the registries.
 
     Raises:
-      DataError: the folder holds no model, its arrays do not fit its description, or an object must be given.
+      DataError: the folder holds no model, its arrays do not fit its description, or an object must
+        be given.
     """
     if not all((folder / file).exists() for file in FILES):
         raise DataError(
-            f"{folder}: no trained model here ({' and '.join(FILES)}). Make one with 'fairjax train'."
+            f"{folder}: no trained model here ({' and '.join(FILES)}). Make one with 'fairjax "
+            "train'."
         )
     description = json.loads((folder / "model.json").read_text())
     arrays = read_arrays(folder / "params.npz")
@@ -160,7 +165,8 @@ def train_one(
       repair: name and amount of one of the study's repairs; None for scores as they are.
 
     Returns:
-      The model, and the scores ``[N, C]`` of the validation and test rows, repaired where the model repairs.
+      The model, and the scores ``[N, C]`` of the validation and test rows, repaired where the model
+      repairs.
     """
     spec = data.spec
     posts = [] if repair is None else [post_named(study, repair[0])]
@@ -210,7 +216,9 @@ def repaired(
 
 
 def thresholds_of(data: Prepared, scores: np.ndarray) -> tuple[float | None, ...]:
-    """Where each binary task's scores ``[N, C]`` of validation rows select the base rate of its training labels."""
+    """Where each binary task's scores ``[N, C]`` of validation rows select the base rate of its
+    training labels.
+    """
     spec = data.spec
     rows = data.splits.validation
     rates = base_rates(spec, data.splits.train)
@@ -249,7 +257,9 @@ def prediction_columns(
 
 
 def write_predictions(path: Path, columns: dict[str, np.ndarray]) -> Path:
-    """Write :func:`prediction_columns` as CSV, behind a column ``row`` that counts from 0. Decisions are 0 or 1."""
+    """Write :func:`prediction_columns` as CSV, behind a column ``row`` that counts from 0.
+    Decisions are 0 or 1.
+    """
     rows = len(next(iter(columns.values())))
     cells = {"row": np.arange(rows)}
     for name, values in columns.items():
@@ -306,8 +316,10 @@ def _check_groups(spec: Spec, groups: np.ndarray) -> None:
     for i, attribute in enumerate(spec.attributes):
         if not attribute.continuous and not np.any(groups[:, spec.group_slice(i)]):
             raise DataError(
-                f"the scores of this model are repaired by {attribute.name!r}, but none of the {len(groups)} rows has a "
-                f"level that it knows ({', '.join(attribute.levels)}). Give that column too, or train without --repair."
+                f"the scores of this model are repaired by {attribute.name!r}, but none of the "
+                f"{len(groups)} rows has a "
+                f"level that it knows ({', '.join(attribute.levels)}). Give that column too, or "
+                "train without --repair."
             )
 
 
@@ -328,7 +340,8 @@ def _filled(prefix: str, shapes: PyTree, arrays: dict[str, np.ndarray]) -> PyTre
         if array is None or array.shape != shape.shape:
             actual = "nothing" if array is None else array.shape
             raise DataError(
-                f"params.npz: {name} should be {shape.shape}, but is {actual}; it belongs to another model.json"
+                f"params.npz: {name} should be {shape.shape}, but is {actual}; it belongs to "
+                "another model.json"
             )
         return array
 

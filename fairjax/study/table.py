@@ -78,7 +78,9 @@ def repaired_name(method: str, repair: str) -> str:
 
 
 def _blocks(study: Study, method: str, runs: Runs, reference: str) -> list[Table]:
-    """Rows of a method, and of its runs after each repair: every run once per amount, those of a run side by side."""
+    """Rows of a method, and of its runs after each repair: every run once per amount, those of a
+    run side by side.
+    """
     is_reference = method == reference
 
     def rows(metrics: dict[Metric, np.ndarray], name: str) -> Table:
@@ -152,7 +154,9 @@ def _interleave(tables: list[Table]) -> Table:
 
 
 def _join(tables: list[Table]) -> Table:
-    """Tables under one another; a column that a table lacks is NaN there. Hyper-parameters stand before metrics."""
+    """Tables under one another; a column that a table lacks is NaN there. Hyper-parameters stand
+    before metrics.
+    """
     keys = list(dict.fromkeys(key for table in tables for key in table))
     keys.sort(key=_place)
     total = sum(table.rows for table in tables)
@@ -191,7 +195,8 @@ def _add_gap(table: Table, study: Study) -> None:
 def _add_relative(table: Table, gap: str, spec: Spec, reference: str) -> dict:
     """Add ARE and ARFG per split; return the single-task denominators with their spread.
 
-    A task in whose rows no demographics are known has no gap; ARFG is then the mean over the others.
+    A task in whose rows no demographics are known has no gap; ARFG is then the mean over the
+    others.
     """
     summary = {}
     is_reference = (table["method"] == reference) & ~table["diverged"]
