@@ -20,8 +20,8 @@ class Words(click.ParamType):
         """The words without the blanks around them; a tuple stays as it is."""
         if isinstance(value, tuple):
             return value
-        words = [word.strip() for word in value.split(",")]
-        return tuple(word for word in words if word)
+        entries = [entry.strip() for entry in value.split(",")]
+        return tuple(entry for entry in entries if entry)
 
 
 class Numbers(Words):
@@ -35,9 +35,9 @@ class Numbers(Words):
 
     def convert(self, value, param, ctx) -> tuple:
         """The numbers."""
-        words = super().convert(value, param, ctx)
+        entries = super().convert(value, param, ctx)
         try:
-            return tuple(self._kind(word) for word in words)
+            return tuple(self._kind(entry) for entry in entries)
         except ValueError:
             self.fail(f"{value!r} is not a list of numbers such as {self._example}.", param, ctx)
 
@@ -50,8 +50,8 @@ class Methods(Words):
     def convert(self, value, param, ctx) -> tuple[str, ...]:
         """The names, without that of the single-task runs, which every study makes."""
         names = []
-        for word in super().convert(value, param, ctx):
-            names += LINKS if word == "links" else [word]
+        for name in super().convert(value, param, ctx):
+            names += LINKS if name == "links" else [name]
         for name in names:
             if name != REFERENCE and name not in methods.REGISTRY:
                 allowed = ", ".join(["links", *methods.REGISTRY])

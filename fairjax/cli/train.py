@@ -149,8 +149,9 @@ def _print_results(out: Path, model: SavedModel, groups: GroupTable) -> None:
 
 def _is_printed(key: Key) -> bool:
     """Errors, AUC, correlations and differences between groups of the test rows."""
-    if not isinstance(key, Metric) or key.split != "test" or key.threshold:
+    if not isinstance(key, Metric) or key.split != "test":
         return False
-    if key.metric in ("error", "auc"):
+    if key.metric.startswith("correlation"):
         return True
-    return key.metric.startswith("correlation") or key.metric.endswith("_difference")
+    is_difference = key.metric.endswith("_difference")
+    return not key.threshold and (is_difference or key.metric in ("error", "auc"))
