@@ -393,17 +393,17 @@ def trained(
     from fairjax.models import scores, shared_bottom
     from fairjax.training import TrainConfig, make_train, mapped
 
-    spec, model = rows.spec, shared_bottom(rows.spec, net.trunk, ())
+    spec = rows.spec
+    model = shared_bottom(spec, net.trunk, ())
     context = Context(
         spec,
         model,
-        lambda hparams: None,
         lambda hparams: optax.adam(hparams["learning_rate"]),
         {"learning_rate": Range(net.learning_rate)},
-        "mean",
-        net.batch,
+        reduction="mean",
+        batch_size=net.batch,
     )
-    train = make_train(TrainConfig(net.epochs, net.batch), vanilla(context))
+    train = make_train(TrainConfig(net.epochs, net.batch), vanilla()(context))
 
     def of_seed(key: Array, order: Array, hparams: dict, data: Dataset) -> dict[str, Array]:
         init, luck, order = jax.random.split(jax.random.fold_in(key, 0), 3)

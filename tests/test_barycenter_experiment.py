@@ -35,7 +35,7 @@ def bench():
     return script("bench_barycenter")
 
 
-# ------------------------------------------------------------------------------------------- COMPAS
+# ------------------------------------------------------------------------------------------ COMPAS
 
 
 def test_the_anchor_on_compas_is_met_to_a_hundredth(experiment, data_dir, monkeypatch):
@@ -91,7 +91,7 @@ def test_a_split_has_the_test_rows_of_scikit_learn(experiment):
     assert len(train) == 61 and len(experiment.split(101, 42, (0.8, 0.0, 0.2))[0]) == 80
 
 
-# ----------------------------------------------------------------------------------------- networks
+# ---------------------------------------------------------------------------------------- networks
 
 
 def test_networks_are_measured_per_seed_setting_and_task(experiment):
@@ -134,7 +134,7 @@ def test_networks_are_measured_per_seed_setting_and_task(experiment):
     np.testing.assert_allclose(found["floor"][0], 0.8687 * np.sqrt((1 / part).sum()), rtol=1e-4)
 
 
-# -------------------------------------------------------------------------------- synthetic studies
+# ------------------------------------------------------------------------------- synthetic studies
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +201,7 @@ def test_means_come_with_intervals_and_what_is_missing_is_empty(experiment):
     assert experiment.cell(first, "v").startswith("2.000 [") and experiment.cell(second, "v") == ""
 
 
-# ------------------------------------------------------------------------------------ the benchmark
+# ----------------------------------------------------------------------------------- the benchmark
 
 
 def test_both_sorts_of_the_benchmark_agree(bench):

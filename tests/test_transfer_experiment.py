@@ -28,12 +28,12 @@ def experiment():
 
 def test_a_quick_run_leaves_runs_tables_and_figures(experiment, data_dir, tmp_path):
     command = [sys.executable, SCRIPT, "--quick", "--tables", "lsac", "--out", tmp_path]
-    done = subprocess.run(
-        command, capture_output=True, text=True, env=os.environ | {"FAIRJAX_DATA": str(data_dir)}
-    )
-    assert done.returncode == 0 and "lsac, race" in done.stdout, done.stderr
+    environment = os.environ | {"FAIRJAX_DATA": str(data_dir)}
+    process = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert process.returncode == 0, process.stderr
+    assert "lsac, race" in process.stdout
     rows = experiment.read_rows(tmp_path / "lsac_runs.csv")
-    variants = {r["variant"] for r in rows}
+    variants = {row["variant"] for row in rows}
     assert variants == {
         "stl_base",
         "stl_fair",
@@ -43,22 +43,22 @@ def test_a_quick_run_leaves_runs_tables_and_figures(experiment, data_dir, tmp_pa
         "sequential",
         "blind",
     }
-    assert all(np.isfinite(r["test.target.f1"]) and r["test.target.epsilon"] >= 0 for r in rows)
-    assert {(r["target"], r["auxiliary"]) for r in rows if r["auxiliary"]} == {
-        ("gpa", "bar"),
-        ("bar", "gpa"),
-    }
-    twins = [r for r in rows if r["variant"] == "mtl_base" and r["seed"] == 0]
+    assert all(np.isfinite(row["test.target.f1"]) for row in rows)
+    assert all(row["test.target.epsilon"] >= 0 for row in rows)
+    pairs = {(row["target"], row["auxiliary"]) for row in rows if row["auxiliary"]}
+    assert pairs == {("gpa", "bar"), ("bar", "gpa")}
+    twins = [row for row in rows if row["variant"] == "mtl_base" and row["seed"] == 0]
     assert twins[0]["test.target.f1"] == twins[1]["test.auxiliary.f1"]
     for name in ("lsac.csv", "lsac.png", "tables.md", "what_predicts.png"):
         assert (tmp_path / name).stat().st_size > 100
     with (tmp_path / "lsac.csv").open(newline="") as stream:
-        assert {r["rule"] for r in csv.DictReader(stream)} == {"", *experiment.RULES}
+        assert {row["rule"] for row in csv.DictReader(stream)} == {"", *experiment.RULES}
 
 
 def made_up(experiment):
-    """Two seeds of a target alone and with a penalty of two strengths, of which the stronger costs
-    and helps more.
+    """Two seeds of a target, alone and with a penalty of two strengths.
+
+    The stronger penalty costs more and helps more.
     """
     rows = []
     for seed in (0, 1):
@@ -92,13 +92,13 @@ def test_strengths_are_chosen_on_validation_rows_and_differences_paired(experime
     lines = {
         (line["variant"], line["rule"]): line for line in experiment.summary(made_up(experiment))
     }
-    assert (
-        lines["mtl_fair", "utility"]["lam"] == 1.0 and lines["mtl_fair", "pareto_aux"]["lam"] == 1.0
-    )
-    of_target = lines["mtl_fair", "pareto_target"]
-    assert of_target["change of epsilon"] == pytest.approx((of_target["epsilon"]) - 2.0)
+    assert lines["mtl_fair", "utility"]["lam"] == 1.0
+    assert lines["mtl_fair", "pareto_aux"]["lam"] == 1.0
+    by_target = lines["mtl_fair", "pareto_target"]
+    assert by_target["change of epsilon"] == pytest.approx(by_target["epsilon"] - 2.0)
     line = lines["mtl_fair", "utility"]
-    assert line["change of epsilon"] == pytest.approx(0.0) and line["epsilon"] == pytest.approx(2.0)
+    assert line["change of epsilon"] == pytest.approx(0.0)
+    assert line["epsilon"] == pytest.approx(2.0)
     half = 12.706204736 * np.std([1.5, 2.5], ddof=1) / 2**0.5  # Student's quantile for two seeds
     assert line["change of epsilon high"] == pytest.approx(half)
     assert experiment.interval([np.nan, np.nan])[0] is np.nan

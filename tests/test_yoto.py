@@ -572,17 +572,19 @@ def test_a_gap_of_rows_weighed_apart_may_be_zero_where_no_gap_is():
 # ----------------------------------------------------------------------- the experiment
 
 
+@pytest.mark.slow
 def test_a_quick_run_of_the_experiment_leaves_tables_and_a_figure(data_dir, tmp_path):
     script = Path(__file__).resolve().parents[1] / "experiments" / "yoto.py"
-    done = subprocess.run(
-        [sys.executable, script, "--quick", "--out", tmp_path],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"FAIRJAX_DATA": str(data_dir)},
-    )
-    assert done.returncode == 0 and "one conditioned network" in done.stdout, done.stderr
-    found = json.loads((tmp_path / "yoto.json").read_text())
-    assert found["final"]["2"]["ratio"] == 4 and found["final"]["2"]["share"][0] > 0
-    assert set(found["grids"]) == {"1", "2", "4", "8"} and found["grids"]["8"][0] == 1.0
+    command = [sys.executable, script, "--quick", "--out", tmp_path]
+    environment = os.environ | {"FAIRJAX_DATA": str(data_dir)}
+    process = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert process.returncode == 0, process.stderr
+    assert "one conditioned network" in process.stdout
+    numbers = json.loads((tmp_path / "yoto.json").read_text())
+    final = numbers["final"]["2"]
+    assert final["ratio"] == 4
+    assert final["share"][0] > 0
+    assert set(numbers["grids"]) == {"1", "2", "4", "8"}
+    assert numbers["grids"]["8"][0] == 1.0
     for name in ("tables.md", "yoto.png"):
         assert (tmp_path / name).stat().st_size > 500
