@@ -1,15 +1,35 @@
-"""One table of several methods: what ARE and ARFG divide by, and what they leave out."""
+"""Studies from objects and from names: one table of several methods, and models kept from it."""
 
 from __future__ import annotations
 
-import numpy as np
+import functools
+import json
 
-from fairjax.core.types import Attribute, Spec, Task
-from fairjax.study import StudyConfig, assemble
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import dataset, tabular_spec
+
+from fairjax import methods, models, notions, postprocess, study
+from fairjax.core.keys import HParam, Metric
+from fairjax.core.tables import read_csv, write_csv
+from fairjax.core.types import Attribute, DataError, Post, Spec, Task
+from fairjax.data import Roles, from_table
+from fairjax.study import NamedStudy, StudyConfig, assemble, make_study, named_study, run_study
 from fairjax.training import Runs
 
 SPEC = Spec((Task("known"), Task("unknown")), (Attribute("a", ("0", "1")),))
 GAP = "false_positive_rate_difference"
+FPR = notions.from_distance(notions.rate_gap, (notions.negatives,))
+SMALL = StudyConfig(runs=2, reference_seeds=2, epochs=1, batch_size=64)
+
+
+def small_network(spec):
+    return models.shared_bottom(spec, (4,), (2,), 2)
+
+
+# ---------------------------------------------------------------------------------------- the table
 
 
 def runs(error, gap):
@@ -17,17 +37,15 @@ def runs(error, gap):
     metrics = {}
     for split in ("validation", "test"):
         for t, task in enumerate(SPEC.tasks):
-            metrics |= {
-                f"{split}.error[{task.name}]": np.float32(error)[:, t],
-                f"{split}.{GAP}[{task.name}|a]": np.float32(gap)[:, t],
-            }
-    at = np.arange(len(error))
+            metrics[Metric("error", task.name, split=split)] = np.float32(error)[:, t]
+            metrics[Metric(GAP, task.name, attribute="a", split=split)] = np.float32(gap)[:, t]
+    count = len(error)
     return Runs(
-        point=at,
-        seed=np.zeros(len(error), int),
-        hparams={"weight": np.full((len(error), 2), 0.5)},
-        metrics=metrics,
-        diverged=np.zeros(len(error), bool),
+        point=np.arange(count),
+        seed=np.zeros(count, int),
+        hparams={"weight": np.full((count, 2), 0.5)},
+        metrics={"plain": metrics},
+        diverged=np.zeros(count, bool),
         values=None,
         scores={},
         params=None,
@@ -37,15 +55,18 @@ def runs(error, gap):
     )
 
 
+@functools.cache
+def plain_study():
+    return make_study(SPEC, [methods.vanilla()], model=small_network, config=SMALL)
+
+
 def test_a_task_without_demographics_is_in_are_and_not_in_arfg():
     nothing = float("nan")
-    single = runs(
-        [[0.2, 9.0], [9.0, 0.4]], [[0.1, nothing], [9.0, nothing]]
-    )  # each task's network, one seed
+    # each task's network, one seed
+    single = runs([[0.2, 9.0], [9.0, 0.4]], [[0.1, nothing], [9.0, nothing]])
     both = runs([[0.1, 0.4], [0.2, 0.8]], [[0.05, nothing], [0.3, nothing]])
-    table, info = assemble(
-        StudyConfig(methods=("vanilla",)), SPEC, {"single_task": single, "vanilla": both}
-    )
+    swept = {"single_task": single, "vanilla": both}
+    table, info = assemble(plain_study(), swept, "single_task")
     np.testing.assert_allclose(table["test.are"], [1.0, 0.75, 1.5], rtol=1e-6)
     np.testing.assert_allclose(table["test.arfg"], [1.0, 0.5, 3.0], rtol=1e-6)
     assert np.isnan(info["single_task"]["test"]["unknown"]["gap"])
@@ -54,5 +75,173 @@ def test_a_task_without_demographics_is_in_are_and_not_in_arfg():
 def test_without_any_gap_there_is_no_arfg():
     nothing = float("nan")
     single = runs([[0.2, 9.0], [9.0, 0.4]], [[nothing] * 2] * 2)
-    table, _ = assemble(StudyConfig(methods=("vanilla",)), SPEC, {"single_task": single})
+    table, _ = assemble(plain_study(), {"single_task": single}, "single_task")
     assert np.isnan(table["test.arfg"]).all() and np.isfinite(table["test.are"]).all()
+
+
+# -------------------------------------------------------------------------------- from objects
+
+
+def people(second: str) -> dict:
+    rng = np.random.default_rng(0)
+    levels = np.array(["a|b", "c=]@"])
+    group = rng.integers(0, 2, 300)
+    skill = rng.normal(size=300) + group
+    return {
+        "skill": skill,
+        "noise": rng.normal(size=300),
+        "y": (skill > 0).astype(int),
+        second: (skill + rng.normal(size=300) > 0.5).astype(int),
+        "set": levels[group],
+    }
+
+
+@functools.cache
+def results_of(second: str):
+    roles = Roles(tasks=("y", second), sensitive=("set",))
+    data = from_table(people(second), roles)
+    chosen = [methods.baseline(FPR)]
+    return data, run_study(data, chosen, model=small_network, config=SMALL)
+
+
+@functools.cache
+def awkward():
+    """Tasks ``y`` and ``y=1``, and the same table with the second task called ``z``."""
+    return results_of("z"), results_of("y=1")
+
+
+def test_names_that_look_like_keys_take_the_numbers_of_their_own_task(tmp_path):
+    (_, plain), (_, strange) = awkward()
+    for key, values in plain.table.items():
+        if isinstance(key, Metric | HParam) and key.task == "z":
+            key = key._replace(task="y=1")
+        np.testing.assert_array_equal(strange.table[key], values, err_msg=str(key))
+    levels = {key.group for key in strange.table.metrics if key.group}
+    assert levels == {"a|b", "c=]@"}
+    read = read_csv(write_csv(tmp_path / "table.csv", strange.table))
+    assert list(read) == list(strange.table)
+
+
+def test_a_run_is_trained_again_saved_and_loaded(tmp_path):
+    data, results = awkward()[1]
+    run = results.table.rows - 1
+    model, scores = study.train_run(data, results, run)
+    for key, value in model.metrics.items():
+        np.testing.assert_allclose(value, results.table[key][run], rtol=2e-3, atol=2e-3)
+    model.save(tmp_path)
+    with pytest.raises(DataError, match="give it as model="):
+        study.load_model(tmp_path)
+    again = study.load_model(tmp_path, model=small_network(data.spec))
+    rows = {name: column[:20] for name, column in people("y=1").items()}
+    one, other = model.predict(rows), again.predict(rows)
+    assert list(one) == list(other) and len(one) == 6
+    for name, column in one.items():
+        np.testing.assert_array_equal(other[name], column)
+    with pytest.raises(DataError, match="single-task reference"):
+        study.train_run(data, results, 0)
+
+
+def test_the_gap_that_is_shown_is_the_one_that_is_trained():
+    on_positives = notions.from_distance(notions.rate_gap, (notions.positives,))
+    made = make_study(
+        SPEC, [methods.vanilla(), methods.mta_f(on_positives)], model=small_network, config=SMALL
+    )
+    assert made.condition == "tpr"
+
+
+def test_two_methods_of_one_name_are_refused_and_a_dict_names_them():
+    pair = [methods.baseline(FPR), methods.baseline(notions.get("accuracy_parity"))]
+    with pytest.raises(ValueError, match="two methods are called 'baseline'"):
+        make_study(SPEC, pair, model=small_network)
+    named = dict(zip(("fpr", "accuracy"), pair, strict=True))
+    made = make_study(SPEC, named, model=small_network)
+    assert set(made.recipes) == {study.REFERENCE, "fpr", "accuracy"}
+
+
+def test_repairs_of_ones_own_and_a_told_network_are_rows_of_the_table():
+    def fit(scores, groups, weight):
+        return jnp.mean(scores, axis=0)
+
+    def apply(mean, scores, groups, key=None, amount=1.0):
+        return scores + amount * (mean - scores)
+
+    flat = Post(fit, apply, "flat")
+    data, _ = awkward()[0]
+    results = run_study(
+        data,
+        [methods.yoto(FPR)],
+        model=small_network,
+        repairs=[flat, postprocess.model_barycenter],
+        amounts=(0.0, 1.0),
+        config=SMALL,
+    )
+    table = results.table
+    assert sorted(set(table["method"])) == sorted(
+        name + tail for name in ("single_task", "yoto") for tail in ("", "+flat", "+barycenter")
+    )
+    plain = table["method"] == "yoto"
+    flattened = table["method"] == "yoto+flat"
+    auc = table["test.auc[z]"]
+    np.testing.assert_allclose(auc[flattened][0::2], auc[plain], rtol=1e-6)
+    np.testing.assert_allclose(auc[flattened][1::2], 0.5, atol=1e-6)
+    assert len(np.unique(table["test.loss[z]"][plain])) == 2  # one network, two answers
+    point = study.point_of(results.study, table, int(np.flatnonzero(flattened)[1]))
+    assert point.method == "yoto" and point.repair == ("flat", 1.0)
+
+
+def test_an_amount_beyond_one_is_refused():
+    with pytest.raises(DataError, match="amounts from 0"):
+        make_study(
+            SPEC, [], model=small_network, repairs=[postprocess.model_barycenter], amounts=(2,)
+        )
+
+
+# ---------------------------------------------------------------------------------- from names
+
+
+def test_a_named_study_is_json_and_comes_back():
+    names = named_study(
+        methods=("mta_f", "pcgrad_split"),
+        method_options={"mta_f": {"scale_trunk": False}},
+        fixed={"r": [0.5, 2.0]},
+        notion="mmd",
+        trunk=(8,),
+        epochs=3,
+        amounts=(0.5,),
+    )
+    again = NamedStudy.from_json(json.loads(json.dumps(names.to_json())))
+    assert again.to_json() == names.to_json()
+    made = study.from_names(tabular_spec(), again)
+    np.testing.assert_array_equal(made.recipes["mta_f"].space["r"].default, [0.5, 2.0])
+    assert made.recipes["mta_f"].space["r"].low is None
+    assert [post.name for post in made.repairs] == ["barycenter"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"methods": ("nothing",)}, "method 'nothing' is not one of"),
+        ({"notion": "nothing"}, "notion 'nothing' is not one of"),
+        ({"model": "nothing"}, "model 'nothing' is not one of"),
+        ({"condition": "nothing"}, "condition 'nothing' is not one of"),
+        ({"colour": "red"}, "no settings colour"),
+    ],
+)
+def test_unknown_names_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        named_study(**settings)
+
+
+@pytest.mark.parametrize("name", methods.REGISTRY)
+def test_every_method_of_the_registry_is_a_recipe_of_a_study(name):
+    spec = tabular_spec()
+    made = study.from_names(spec, named_study(methods=(name,), trunk=(4,), head=(2,)))
+    hparams, _ = made.points(name)
+    first = {key: jnp.asarray(values[0]) for key, values in hparams.items()}
+    components = made.recipes[name].build(first)
+    params = components.model.init(jax.random.key(0))
+    data = dataset(spec, 8, 0)
+    memory = components.objective.init(jax.random.key(1), data)
+    values, _ = components.objective.apply(params, data, jax.random.key(2), memory)
+    assert len(values) == len(components.objective.rows)
+    assert np.isfinite(np.asarray(values)).all()
