@@ -144,6 +144,7 @@ def test_a_saved_model_repairs_new_rows(trained, tmp_path):
         loaded.predict({"skill": [0.0, 1.0]})
 
 
+@pytest.mark.filterwarnings("ignore:2 of 2 groups have fewer:UserWarning")
 def test_a_run_is_explained_by_its_groups_and_its_audit(made, trained, tmp_path):
     prepared, study, table, _ = made
     (_, plain), (_, half) = trained
