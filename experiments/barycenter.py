@@ -1,15 +1,18 @@
-"""Exact repair by Wasserstein barycenters: "Fairness in multi-task learning via Wasserstein barycenters" (Hu, Ratz,
-Charpentier, ECML-PKDD 2023) on COMPAS and the American Community Survey, and what it leaves open.
+"""Exact repair by Wasserstein barycenters: "Fairness in multi-task learning via Wasserstein
+barycenters" (Hu, Ratz, Charpentier, ECML-PKDD 2023) on COMPAS and the American Community Survey,
+and what it leaves open.
 
     python experiments/barycenter.py                      # some ten minutes on two cores
     python experiments/barycenter.py --quick              # two minutes, most of them compilation
     python experiments/barycenter.py --only compas,small  # some of the studies
 
-Protocol. Rows are split at random, anew for every seed (the seeds are those of the released code): 60 % to train, 20 % as the
-pool on which the repair is fitted, without labels, 20 % to test. All numbers are of test rows unless a column says otherwise.
-KS is the two-sample Kolmogorov-Smirnov distance between the groups' scores; its floor, 0.8687 sqrt(1/n + 1/m), is what two
-samples of one law show. Ours come with 95 % bootstrap intervals over seeds. Every study writes its runs as CSV and a figure
-as soon as it is done; tables.md is made anew from all that there are. Results go to experiments/results/barycenter.
+Protocol. Rows are split at random, anew for every seed (the seeds are those of the released code):
+60 % to train, 20 % as the pool on which the repair is fitted, without labels, 20 % to test. All
+numbers are of test rows unless a column says otherwise. KS is the two-sample Kolmogorov-Smirnov
+distance between the groups' scores; its floor, 0.8687 sqrt(1/n + 1/m), is what two samples of one
+law show. Ours come with 95 % bootstrap intervals over seeds. Every study writes its runs as CSV and
+a figure as soon as it is done; tables.md is made anew from all that there are. Results go to
+experiments/results/barycenter.
 """
 
 from __future__ import annotations
@@ -60,7 +63,8 @@ SEEDS = (
 )
 MISSING = (0.0, 0.25, 0.5, 0.75, 0.95)
 
-# a plain logistic model per task in the released code's convention, ten seeds: AUC before and after, KS before and after
+# a plain logistic model per task in the released code's convention, ten seeds: AUC before, after,
+# KS before and after
 ANCHOR = {"recid": (0.734, 0.719, 0.345, 0.054), "violent": (0.658, 0.647, 0.341, 0.048)}
 TABLE_2 = {
     ("recid", "MTL"): (0.742, 0.727, 0.289, 0.052),
@@ -108,7 +112,7 @@ class Study(NamedTuple):
     draw: Callable[[list[dict], Path], None]
 
 
-# ------------------------------------------------------------------------------------------------------- what is measured
+# --------------------------------------------------------------------------------- what is measured
 
 
 # of every task: scores [N, T], groups [N, G], weight [N] -> Unfairness of arrays [T]
@@ -126,7 +130,8 @@ def looked_at(
     data: dict[str, Dataset],
     repairs: dict[str, tuple[Post, str]],
 ) -> dict:
-    """Every task's quality and KS on test rows, before and after each repair; arrays ``[T]`` by name.
+    """Every task's quality and KS on test rows, before and after each repair; arrays ``[T]`` by
+    name.
 
     Args:
       spec: of the tasks.
@@ -193,14 +198,16 @@ def standardised(data: Dataset, train: Array, scaled: np.ndarray) -> Dataset:
 
 
 def split(rows: int, seed: int, fractions: tuple[float, ...]) -> tuple[np.ndarray, ...]:
-    """Row indices: the test rows, the last fraction, are those of scikit-learn's ``train_test_split(random_state=seed)``."""
+    """Row indices: the test rows, the last fraction, are those of scikit-learn's
+    ``train_test_split(random_state=seed)``.
+    """
     order = np.random.RandomState(seed).permutation(rows)
     test = int(np.ceil(fractions[-1] * rows))
     ends = np.cumsum([round(f * rows) for f in fractions[:-2]]).astype(int)
     return (*np.split(order[test:], ends), order[:test])
 
 
-# ------------------------------------------------------------------------------------------------------- data
+# --------------------------------------------------------------------------------------------- data
 
 
 class Loaded(NamedTuple):
@@ -249,7 +256,9 @@ CHARGES = ("poss", "theft", "driv", "batt", "assault", "weap", "arm")
 
 @functools.cache
 def compas_rows() -> Loaded:
-    """6,172 rows and 27 columns of the released code: recidivism and violent recidivism, African-American against others."""
+    """6,172 rows and 27 columns of the released code: recidivism and violent recidivism,
+    African-American against others.
+    """
     from fairjax.data.files import obtain
     from fairjax.data.read import read_csv
     from fairjax.data.sets import compas
@@ -289,7 +298,9 @@ def compas_rows() -> Loaded:
 
 @functools.cache
 def survey_rows(most: int | None) -> Loaded:
-    """Commuters of 18 to 35 in Maryland, 2024: log income and whether they moved within a year, men and women."""
+    """Commuters of 18 to 35 in Maryland, 2024: log income and whether they moved within a year, men
+    and women.
+    """
     from fairjax.data.files import obtain
     from fairjax.data.read import read_csv
     from fairjax.data.sets import acs
@@ -338,7 +349,7 @@ def survey_rows(most: int | None) -> Loaded:
     )
 
 
-# ------------------------------------------------------------------------------------------------------- networks
+# ----------------------------------------------------------------------------------------- networks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -442,11 +453,12 @@ def trained(
     return {name: np.concatenate([f[name] for f in found]) for name in found[0]}
 
 
-# ------------------------------------------------------------------------------------------------------- COMPAS
+# ------------------------------------------------------------------------------------------- COMPAS
 
 
 def logistic(x: Array, label: Array, ridge: float = 1.0, steps: int = 12) -> Array:
-    """Coefficients ``[P + 1]``, the constant last, of a logistic model with ``ridge / 2 |w|^2``, by Newton's steps.
+    """Coefficients ``[P + 1]``, the constant last, of a logistic model with ``ridge / 2 |w|^2``, by
+    Newton's steps.
 
     What scikit-learn's LogisticRegression finds with its defaults.
     """
@@ -467,7 +479,9 @@ FRACTIONS = {"train": (0.8, 0.0, 0.2), "pool": (0.6, 0.2, 0.2)}  # of the rows, 
 
 
 def anchor(size: Size, pools: Sequence[str] = tuple(FRACTIONS)) -> list[dict]:
-    """A logistic model per task: the published convention on its own training rows, and ours on rows it has not seen."""
+    """A logistic model per task: the published convention on its own training rows, and ours on
+    rows it has not seen.
+    """
     loaded_rows, seeds, out = compas_rows(), SEEDS[: size.anchor_seeds], []
     repairs = {"published": published_barycenter(), "ours": barycenter()}
 
@@ -508,7 +522,9 @@ def anchor(size: Size, pools: Sequence[str] = tuple(FRACTIONS)) -> list[dict]:
 
 
 def compas_networks(size: Size) -> list[dict]:
-    """Multi-task and single-task networks; ours on held-out rows beside the published convention on training rows."""
+    """Multi-task and single-task networks; ours on held-out rows beside the published convention on
+    training rows.
+    """
     loaded_rows, seeds = compas_rows(), SEEDS[: size.seeds]
     settings = (("MTL", (0.5, 0.5)), ("STL", (1.0, 0.0)), ("STL", (0.0, 1.0)))
     weights = np.array([w for _, w in settings], np.float32)
@@ -540,12 +556,12 @@ def compas_networks(size: Size) -> list[dict]:
 
 
 LOGISTIC = """27 columns, ten of the published seeds, correct labels. A model whose pool are its training rows has 80 % of the
-rows, one with a held-out pool 60 %."""
+rows, one with a held-out pool 60 %."""  # noqa: E501
 MIXED_UP = """Three layers of 24, Adam, tasks of equal weight, 60 % of the rows (published: 80 %); twenty epochs, chosen on
 the pools of four seeds. Two defects stand behind published Table 2. The code takes the AUC of the *unrepaired* scores of task 2
 against the labels of task 1, and of the repaired scores against task 2's own, so that most of the apparent price of repair
 (.686 to .649, .671 to .638) is a change of labels: compare the columns "AUC", "against task 1's labels" and "AUC after". And KS
-before is of training rows, KS after of test rows. A repaired KS at the floor is as near to parity as so few rows can show."""
+before is of training rows, KS after of test rows. A repaired KS at the floor is as near to parity as so few rows can show."""  # noqa: E501
 
 
 def compas_text(rows: list[dict]) -> str:
@@ -634,7 +650,8 @@ def compas_text(rows: list[dict]) -> str:
                     ),
                 ]
             )
-    return f"{text}\n\n### Multi-task and single-task networks\n\n{MIXED_UP}\n\n{markdown(head, lines)}"
+    title = "### Multi-task and single-task networks"
+    return f"{text}\n\n{title}\n\n{MIXED_UP}\n\n{markdown(head, lines)}"
 
 
 def compas_figure(rows: list[dict], path: Path) -> None:
@@ -675,7 +692,7 @@ def compas_figure(rows: list[dict], path: Path) -> None:
     saved(plot, figure, path)
 
 
-# ------------------------------------------------------------------------------------------------------- the survey
+# --------------------------------------------------------------------------------------- the survey
 
 
 def survey(size: Size) -> list[dict]:
@@ -710,7 +727,7 @@ floor. Of the 19 features there are 16 (no place of birth, relationship or ances
 former residence, which gives the published label. Two layers of 64 and 32, not conditioned on weights; tasks weigh the same,
 and losses are means over the labels that are there. Published: a sum over a batch for income, a mean for moving, so that income
 weighs 128 times what it says. Ten epochs, chosen on the pools of four seeds: more serve moving, and overfit where 95 % of the
-labels are missing. The repair is fitted on held-out rows, published on training rows."""
+labels are missing. The repair is fitted on held-out rows, published on training rows."""  # noqa: E501
 
 
 def survey_text(rows: list[dict]) -> str:
@@ -749,13 +766,16 @@ def survey_text(rows: list[dict]) -> str:
             ]
         )
     return (
-        f"{OTHER_ROWS}\n\n{markdown(head, lines)}\n\nSquared error of income, paired by seed; below 0 the first is better:"
+        f"{OTHER_ROWS}\n\n{markdown(head, lines)}\n\n"
+        "Squared error of income, paired by seed; below 0 the first is better:"
         f"\n\n- {paired(rows, 'quality')}\n- {paired(rows, 'quality_after')}"
     )
 
 
 def paired(rows: list[dict], alone: str) -> str:
-    """Squared error of income, repaired MTL less STL before (``quality``) or after repair, at each share of missing labels."""
+    """Squared error of income, repaired MTL less STL before (``quality``) or after repair, at each
+    share of missing labels.
+    """
     found = []
     for (share,), mine in together([r for r in rows if r["task"] == "income"], ("missing",)):
         of = {(r["model"], r["seed"]): r for r in mine}
@@ -765,7 +785,8 @@ def paired(rows: list[dict], alone: str) -> str:
             if model == "MTL"
         ]
         found.append("{:.0%} missing {:+.3f} [{:+.3f}, {:+.3f}]".format(share, *interval(less)))
-    return f"MTL repaired less STL {'as trained' if alone == 'quality' else 'repaired'}: {'; '.join(found)}."
+    state = "as trained" if alone == "quality" else "repaired"
+    return f"MTL repaired less STL {state}: {'; '.join(found)}."
 
 
 def survey_figure(rows: list[dict], path: Path) -> None:
@@ -802,7 +823,7 @@ def survey_figure(rows: list[dict], path: Path) -> None:
     saved(plot, figure, path)
 
 
-# ------------------------------------------------------------------------------------------------------- Gaussians
+# ---------------------------------------------------------------------------------------- Gaussians
 
 MEAN, DEVIATION, MINORITY = np.array([0.0, 1.0], np.float32), np.array([1.0, 1.5], np.float32), 0.3
 
@@ -824,7 +845,9 @@ def two(second: Array) -> Array:
 
 
 class Case(NamedTuple):
-    """A repair, what it sees of scores ``(score, key) -> score`` (rounded, with jitter), whether it draws within jumps."""
+    """A repair, what it sees of scores ``(score, key) -> score`` (rounded, with jitter), whether it
+    draws within jumps.
+    """
 
     repair: Post
     seen: Callable[[Array, Array], Array] = lambda score, key: score
@@ -834,15 +857,12 @@ class Case(NamedTuple):
 def trial(
     case: Case, key: Array, rows: Array, minority: Array, most: int, held_out: int
 ) -> dict[str, Array]:
-    """One pool and its held-out rows, half of them of each group; means over rows weigh the groups as the pool does.
+    """One pool and its held-out rows, half of them of each group; means over rows weigh the groups
+    as the pool does.
 
-    Args:
-      case: the repair.
-      key: of the draw.
-      rows: of the pool, of which ``minority`` (a share) are of the second group; both may be traced.
-      minority: see rows.
-      most: rows of the arrays, of which the later ones have weight 0.
-      held_out: rows.
+    Args: case: the repair. key: of the draw. rows: of the pool, of which ``minority`` (a share) are
+      of the second group; both may be traced. minority: see rows. most: rows of the arrays, of
+      which the later ones have weight 0. held_out: rows.
     """
     keys, there = jax.random.split(key, 5), jnp.arange(most)
     few = jnp.round(minority * rows)
@@ -890,7 +910,8 @@ def trials(
     case: Callable[..., Case],
     settings: dict[str, Sequence[float]] | None = None,
 ) -> list[dict]:
-    """All pools ``rows`` x ``minority`` x settings with every draw: one compilation, draws side by side, a row per draw.
+    """All pools ``rows`` x ``minority`` x settings with every draw: one compilation, draws side by
+    side, a row per draw.
 
     ``settings`` are columns of equal length, arguments of ``case``, traced.
     """
@@ -924,7 +945,9 @@ KNOWN_POOL = {
 
 
 def gaussians(size: Size) -> list[dict]:
-    """Error to the closed form and KS over the pool's size, in both conventions; and over the levels that are kept."""
+    """Error to the closed form and KS over the pool's size, in both conventions; and over the
+    levels that are kept.
+    """
     out = []
     for name, repair in (("ours", barycenter()), ("published", published_barycenter())):
         found = trials(size, size.pools, (MINORITY,), functools.partial(Case, repair))
@@ -938,7 +961,7 @@ def gaussians(size: Size) -> list[dict]:
 
 
 TWO_GAUSSIANS = """Scores of 70 % of the rows are N(0, 1), of 30 % N(1, 1.5^2). The error is the root mean square over new rows,
-half of each group, weighed as the groups in the pool. In the pool itself KS is near 0 whatever the pool: it says nothing."""
+half of each group, weighed as the groups in the pool. In the pool itself KS is near 0 whatever the pool: it says nothing."""  # noqa: E501
 
 
 def gaussians_text(rows: list[dict]) -> str:
@@ -979,10 +1002,13 @@ def gaussians_text(rows: list[dict]) -> str:
         [f"{k:,.0f}", f"{n:,.0f}", cell(mine, "error", form="{:.4f}")]
         for (k, n), mine in together(of["levels"], ("levels", "rows"))
     ]
-    exact = f"The price is the mean squared change of a score, {rows[0]['price_oracle']:.4f} in closed form"
+    price_oracle = rows[0]["price_oracle"]
+    exact = f"The price is the mean squared change of a score, {price_oracle:.4f} in closed form"
     return (
-        f"{TWO_GAUSSIANS} {exact}: paid on new rows, and as `price` foretells it from the pool alone, without labels.\n\n"
-        f"{markdown(head, lines)}\n\nHow many levels of the quantile functions are kept:\n\n{markdown(head_2, lines_2)}"
+        f"{TWO_GAUSSIANS} {exact}: paid on new rows, and as `price` foretells it from the pool "
+        "alone, without labels.\n\n"
+        f"{markdown(head, lines)}\n\nHow many levels of the quantile functions are kept:\n\n"
+        f"{markdown(head_2, lines_2)}"
     )
 
 
@@ -1009,9 +1035,10 @@ def gaussians_figure(rows: list[dict], path: Path) -> None:
     saved(plot, figure, path)
 
 
-# ------------------------------------------------------------------------------------------------------- small groups, ties
+# ------------------------------------------------------------------------------- small groups, ties
 
-# what becomes of a small group: below `minimum` rows it takes everybody's quantiles, it leans on them as on `prior` rows
+# what becomes of a small group: below `minimum` rows it takes everybody's quantiles, it leans on
+# them as on `prior` rows
 POLICIES = {"minimum": (0.0, 50.0, 200.0, 0.0, 0.0), "prior": (0.0, 0.0, 0.0, 20.0, 100.0)}
 
 
@@ -1026,7 +1053,9 @@ def rounded(score: Array, key: Array) -> Array:
 
 
 def jittered(width: Array) -> Case:
-    """The published convention on them with uniform noise in +- ``width``, anew for every row of the pool and new row."""
+    """The published convention on them with uniform noise in +- ``width``, anew for every row of
+    the pool and new row.
+    """
     return Case(
         published_barycenter(),
         lambda score, key: (
@@ -1068,10 +1097,10 @@ def policy(row: dict) -> str:
 SMALL = """Scores as in the study of Gaussians; new rows are half of each group, so that a small group's KS is not lost in the
 test sample's own noise, and means over rows weigh groups as the pool does. `minimum` gives a group of fewer rows the quantiles
 of all rows: its members are ranked among everybody, and its gap stays. `prior` leans on everybody as on so many rows: a part of
-the gap stays, for less noise in the quantiles of a few rows."""
+the gap stays, for less noise in the quantiles of a few rows."""  # noqa: E501
 TIES = """Probabilities rounded to tenths. The middle of a jump keeps equal scores equal, so that a group's atoms stay whole and
 KS cannot vanish; with a key atoms are taken apart. (Known of other scores: .19 without jitter, .013 and .0075
-with.)"""
+with.)"""  # noqa: E501
 
 
 def small_text(rows: list[dict]) -> str:
@@ -1104,7 +1133,8 @@ def small_text(rows: list[dict]) -> str:
         for (what,), mine in together(of["ties"], ("what",))
     ]
     return (
-        f"### Size of the minority\n\n{SMALL}\n\n{markdown(head, lines)}\n\nThe least KS: {least(of['minority'])}.\n\n"
+        f"### Size of the minority\n\n{SMALL}\n\n{markdown(head, lines)}\n\n"
+        f"The least KS: {least(of['minority'])}.\n\n"
         f"### Scores with ties\n\n{TIES}\n\n{markdown(head_2, lines_2)}"
     )
 
@@ -1142,7 +1172,7 @@ def small_figure(rows: list[dict], path: Path) -> None:
     saved(plot, figure, path)
 
 
-# ------------------------------------------------------------------------------------------------------- jointly fair
+# ------------------------------------------------------------------------------------- jointly fair
 
 DIRECTIONS = 32  # of the sliced distance: most of the study's time
 CORRELATIONS = (0.9, -0.6)  # of the two tasks' scores, in either group
@@ -1152,7 +1182,9 @@ MARGINS = np.array(
 
 
 def pairs(key: Array, rows: int) -> tuple[Array, Array, Array]:
-    """Scores of two tasks ``[2 rows, 2]``, of as many rows of each of two groups; membership; weight."""
+    """Scores of two tasks ``[2 rows, 2]``, of as many rows of each of two groups; membership;
+    weight.
+    """
     root_gtt = jnp.stack(
         [jnp.linalg.cholesky(jnp.array([[1.0, r], [r, 1.0]])) for r in CORRELATIONS]
     )
@@ -1162,7 +1194,9 @@ def pairs(key: Array, rows: int) -> tuple[Array, Array, Array]:
 
 
 def bent(key: Array, rows: int) -> tuple[Array, Array, Array]:
-    """The same of two groups of nearly equal means and covariances, of which one bends up and the other down."""
+    """The same of two groups of nearly equal means and covariances, of which one bends up and the
+    other down.
+    """
     along, across = jax.random.normal(key, (2, 2, rows))
     scores = jnp.stack(
         [along, jnp.array([[1.0], [-1.0]]) * 0.64 * (along**2 - 1) + 0.3 * across], axis=2
@@ -1191,7 +1225,9 @@ def joint_maps(key: Array, points: int) -> dict[str, Post]:
 
 
 def joint_study(size: Size) -> list[dict]:
-    """What pairs of scores tell of the group, after joint maps and after each task alone, too, was repaired."""
+    """What pairs of scores tell of the group, after joint maps and after each task alone, too, was
+    repaired.
+    """
     from fairjax.metrics.joint import group_correlations, permutation_test, sliced_wasserstein
     from fairjax.postprocess import compose
 
@@ -1260,7 +1296,7 @@ means and covariances, which is all that the Gaussian map sees: one bends up, th
 Sliced is the mean squared Wasserstein distance over 32 directions, its floor that of groups dealt by lot; variance is the
 mean within groups, which entropic maps shrink; change is the mean squared displacement, both tasks added up. Seconds are of
 one draw, compiled: the map and the repair after it, fitted and applied. The kernel map is that of Li, Lin, Ghosh and Yang
-(TMLR 2025, arXiv 2409.00553) but for an entropic plan, standardised scores and the mean where theirs draws."""
+(TMLR 2025, arXiv 2409.00553) but for an entropic plan, standardised scores and the mean where theirs draws."""  # noqa: E501
 
 
 def joint_text(rows: list[dict]) -> str:
@@ -1285,7 +1321,9 @@ def joint_text(rows: list[dict]) -> str:
 
 
 def joint_figure(rows: list[dict], path: Path) -> None:
-    """Distance between the groups' joint laws against displacement, of the largest pool of each law."""
+    """Distance between the groups' joint laws against displacement, of the largest pool of each
+    law.
+    """
     plot, figure, panels = drawn(1, len(LAWS), (10, 4))
     most = max(float(r["rows"]) for r in rows)
     colours = dict(
@@ -1314,7 +1352,7 @@ def joint_figure(rows: list[dict], path: Path) -> None:
     saved(plot, figure, path)
 
 
-# ------------------------------------------------------------------------------------------------------- tables and figures
+# ------------------------------------------------------------------------------- tables and figures
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
@@ -1389,7 +1427,9 @@ def write_rows(path: Path, rows: list[dict]) -> None:
 
 
 def read_rows(path: Path) -> list[dict]:
-    """Rows of a CSV that :func:`write_rows` wrote; what is no number is a text, an empty cell is left out."""
+    """Rows of a CSV that :func:`write_rows` wrote; what is no number is a text, an empty cell is
+    left out.
+    """
 
     def value(text: str) -> float | str:
         try:
