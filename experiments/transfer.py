@@ -679,6 +679,19 @@ MARKS = {  # variant, rule -> colour, marker, name in the legend
 }
 
 
+def line_of(
+    lines: list[dict], pair: tuple[str, str], variant: str, rule: str, alone: bool = True
+) -> dict | None:
+    """The line of a pair of tasks; with ``alone`` also one that has no auxiliary task."""
+    target, auxiliary = pair
+    auxiliaries = (auxiliary, "") if alone else (auxiliary,)
+    for line in lines:
+        is_pair = line["target"] == target and line["auxiliary"] in auxiliaries
+        if is_pair and (line["variant"], line["rule"]) == (variant, rule):
+            return line
+    return None
+
+
 def dumbbells(lines: list[dict], path: Path, title: str) -> None:
     """Epsilon-DEO of every target before and after, with macro F1 beside it."""
     import matplotlib
@@ -687,70 +700,20 @@ def dumbbells(lines: list[dict], path: Path, title: str) -> None:
     import matplotlib.pyplot as plt
 
     pairs = sorted({(line["target"], line["auxiliary"]) for line in lines if line["auxiliary"]})
-    figure, panels = plt.subplots(
-        1, 2, figsize=(10, 1.8 + 0.42 * len(pairs)), sharey=True, width_ratios=(2, 1)
-    )
-    for panel, name, words in zip(
-        panels, ("epsilon", "f1"), ("epsilon-DEO on test rows (0: parity)", "macro F1"), strict=True
-    ):
-        for place, ((variant, rule), (colour, marker, legend)) in enumerate(MARKS.items()):
-            shown = [
-                next(
-                    (
-                        line
-                        for line in lines
-                        if line["target"] == a
-                        and line["auxiliary"] in (b, "")
-                        and (line["variant"], line["rule"]) == (variant, rule)
-                    ),
-                    None,
-                )
-                for a, b in pairs
-            ]
-            if not any(shown):
-                continue
-            y = [i + 0.09 * (place % 4 - 1.5) for i, line in enumerate(shown) if line]
-            x = [line[name] for line in shown if line]
-            spread = [
-                [line[name] - line[f"{name} low"] for line in shown if line],
-                [line[f"{name} high"] - line[name] for line in shown if line],
-            ]
-            panel.errorbar(
-                x,
-                y,
-                xerr=np.nan_to_num(spread),
-                fmt=marker,
-                color=colour,
-                ms=5,
-                lw=0.8,
-                alpha=0.9,
-                label=legend,
-            )
-        for i, (a, b) in enumerate(pairs):
-            ends = [
-                next(
-                    (
-                        line[name]
-                        for line in lines
-                        if line["target"] == a
-                        and line["auxiliary"] == w
-                        and (line["variant"], line["rule"]) == (v, r)
-                    ),
-                    None,
-                )
-                for v, w, r in (("stl_base", "", ""), (lines_variant(lines), b, "pareto_aux"))
-            ]
-            if None not in ends:
-                panel.plot(ends, [i, i], color="#D55E00", lw=2.5, alpha=0.25, zorder=0)
-        panel.set_xlabel(words)
+    size = (10, 1.8 + 0.42 * len(pairs))
+    figure, panels = plt.subplots(1, 2, figsize=size, sharey=True, width_ratios=(2, 1))
+    labels = {"epsilon": "epsilon-DEO on test rows (0: parity)", "f1": "macro F1"}
+    for panel, (name, label) in zip(panels, labels.items(), strict=True):
+        draw_marks(panel, lines, pairs, name)
+        draw_changes(panel, lines, pairs, name)
+        panel.set_xlabel(label)
         panel.grid(axis="x", color="0.92")
         panel.spines[["top", "right", "left"]].set_visible(False)
-        panel.set_yticks(range(len(pairs)), [f"{a} \u2190 {b}" for a, b in pairs])
+        panel.set_yticks(range(len(pairs)), [f"{target} \u2190 {aux}" for target, aux in pairs])
         panel.tick_params(axis="y", length=0)
     panels[0].set_ylim(len(pairs) - 0.5, -0.5)
-    panels[0].set_xlim(
-        0, 1.15 * max(line["epsilon"] for line in lines if np.isfinite(line["epsilon"]))
-    )
+    largest = max(line["epsilon"] for line in lines if np.isfinite(line["epsilon"]))
+    panels[0].set_xlim(0, 1.15 * largest)
     handles, names = panels[0].get_legend_handles_labels()
     figure.legend(handles, names, ncol=3, loc="lower center", frameon=False, fontsize=8.5)
     figure.suptitle(title, x=0.02, ha="left", fontsize=11)
@@ -759,95 +722,123 @@ def dumbbells(lines: list[dict], path: Path, title: str) -> None:
     plt.close(figure)
 
 
-def lines_variant(lines: list[dict]) -> str:
+def draw_marks(panel, lines: list[dict], pairs: list[tuple[str, str]], name: str) -> None:
+    """A mark with its interval for every variant and pair."""
+    for place, ((variant, rule), (colour, marker, legend)) in enumerate(MARKS.items()):
+        offset = 0.09 * (place % 4 - 1.5)
+        y = []
+        shown = []
+        for i, pair in enumerate(pairs):
+            line = line_of(lines, pair, variant, rule)
+            if line is not None:
+                y.append(i + offset)
+                shown.append(line)
+        if not shown:
+            continue
+        x = np.array([line[name] for line in shown])
+        low = np.array([line[f"{name} low"] for line in shown])
+        high = np.array([line[f"{name} high"] for line in shown])
+        panel.errorbar(
+            x,
+            y,
+            xerr=np.nan_to_num([x - low, high - x]),
+            fmt=marker,
+            color=colour,
+            ms=5,
+            lw=0.8,
+            alpha=0.9,
+            label=legend,
+        )
+
+
+def draw_changes(panel, lines: list[dict], pairs: list[tuple[str, str]], name: str) -> None:
+    """A bar from the single task to the penalty that cannot reach the heads."""
+    last = last_variant(lines)
+    for i, pair in enumerate(pairs):
+        before = line_of(lines, (pair[0], ""), "stl_base", "")
+        after = line_of(lines, pair, last, "pareto_aux", alone=False)
+        if before is not None and after is not None:
+            ends = [before[name], after[name]]
+            panel.plot(ends, [i, i], color="#D55E00", lw=2.5, alpha=0.25, zorder=0)
+
+
+def last_variant(lines: list[dict]) -> str:
     """The variant that a table's dumbbells end in."""
-    return (
-        "mtl_inter, reach 0"
-        if any(line["variant"].startswith("mtl_inter") for line in lines)
-        else "mtl_fair, reach 0"
-    )
+    is_crossed = any(line["variant"].startswith("mtl_inter") for line in lines)
+    return "mtl_inter, reach 0" if is_crossed else "mtl_fair, reach 0"
 
 
-def what_predicts(found: dict[str, list[dict]], similar: dict[str, dict], path: Path) -> list[dict]:
-    """Transfer per pair (fall of the target's epsilon, strongest penalty) against what could
-    foretell it.
+CAUSES = ("auxiliary F1", "fall of auxiliary epsilon", "label correlation", "target epsilon")
+COLOURS = {"mtl_fair": "#0072B2", "mtl_fair, reach 0": "#D55E00"}
+
+
+def transfer_points(name: str, rows: list[dict], similarity: dict) -> list[dict]:
+    """Per pair of a table: the fall of the target's epsilon under the strongest penalty.
+
+    Beside it stands what could foretell it.
     """
+    penalised = [row for row in rows if row["variant"] == "mtl_fair"]
+    strongest = max(row["lam"] for row in penalised)
+    measures = ("test.target.f1", "test.target.epsilon")
+    alone: dict[str, list] = {}
+    for row in rows:
+        if row["variant"] == "stl_base":
+            alone.setdefault(row["target"], []).append([row[measure] for measure in measures])
+    single = {task: np.nanmean(values, axis=0) for task, values in alone.items()}
+    points = []
+    for target, auxiliary in dict.fromkeys((row["target"], row["auxiliary"]) for row in penalised):
+        _, target_epsilon = single[target]
+        auxiliary_f1, auxiliary_epsilon = single[auxiliary]
+        for variant in COLOURS:
+            setting = (target, auxiliary, variant, strongest)
+            names = ("target", "auxiliary", "variant", "lam")
+            runs = [row for row in rows if tuple(row[name] for name in names) == setting]
+            after = np.nanmean([row["test.target.epsilon"] for row in runs])
+            auxiliary_after = np.nanmean([row["test.auxiliary.epsilon"] for row in runs])
+            points.append(
+                {
+                    "table": name,
+                    "target": target,
+                    "auxiliary": auxiliary,
+                    "variant": variant,
+                    "gain": target_epsilon - after,
+                    "auxiliary F1": auxiliary_f1,
+                    "target epsilon": target_epsilon,
+                    "fall of auxiliary epsilon": auxiliary_epsilon - auxiliary_after,
+                    "label correlation": similarity.get((target, auxiliary), np.nan),
+                }
+            )
+    return points
+
+
+def what_predicts(
+    runs: dict[str, list[dict]], similarity: dict[str, dict], path: Path
+) -> list[dict]:
+    """Transfer per pair against what could foretell it: a figure, a CSV, and rank correlations."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
-    from scipy.stats import spearmanr
 
     points = []
-    for name, rows in found.items():
-        strongest = max(r["lam"] for r in rows if r["variant"] == "mtl_fair")
-        alone = {}
-        for r in rows:
-            if r["variant"] == "stl_base":
-                alone.setdefault(r["target"], []).append(
-                    (r["test.target.f1"], r["test.target.epsilon"])
-                )
-        alone = {task: np.nanmean(v, axis=0) for task, v in alone.items()}
-        for a, b in dict.fromkeys(
-            (r["target"], r["auxiliary"]) for r in rows if r["variant"] == "mtl_fair"
-        ):
-            for variant in ("mtl_fair", "mtl_fair, reach 0"):
-                mine = [
-                    r
-                    for r in rows
-                    if (r["target"], r["auxiliary"], r["variant"], r["lam"])
-                    == (a, b, variant, strongest)
-                ]
-                after, aux = (
-                    np.nanmean([r[f"test.{w}.epsilon"] for r in mine])
-                    for w in ("target", "auxiliary")
-                )
-                points.append(
-                    {
-                        "table": name,
-                        "target": a,
-                        "auxiliary": b,
-                        "variant": variant,
-                        "gain": alone[a][1] - after,
-                        "auxiliary F1": alone[b][0],
-                        "target epsilon": alone[a][1],
-                        "fall of auxiliary epsilon": alone[b][1] - aux,
-                        "label correlation": similar[name].get((a, b), np.nan),
-                    }
-                )
+    for name, rows in runs.items():
+        points += transfer_points(name, rows, similarity[name])
     figure, panels = plt.subplots(1, 4, figsize=(14, 3.6), sharey=True)
     lines = []
-    for panel, cause in zip(
-        panels,
-        ("auxiliary F1", "fall of auxiliary epsilon", "label correlation", "target epsilon"),
-        strict=True,
-    ):
-        for variant, colour in (("mtl_fair", "#0072B2"), ("mtl_fair, reach 0", "#D55E00")):
-            mine = [
-                p
-                for p in points
-                if p["variant"] == variant and np.isfinite(p[cause]) and np.isfinite(p["gain"])
+    for panel, cause in zip(panels, CAUSES, strict=True):
+        for variant, colour in COLOURS.items():
+            finite = [
+                (point[cause], point["gain"])
+                for point in points
+                if point["variant"] == variant
+                and np.isfinite(point[cause])
+                and np.isfinite(point["gain"])
             ]
-            x, y = np.array([p[cause] for p in mine]), np.array([p["gain"] for p in mine])
+            x, y = np.array(finite).reshape(-1, 2).T
             panel.scatter(x, y, s=22, color=colour, alpha=0.75, label=variant)
             if len(x) > 3:
-                rng = np.random.default_rng(0)
-                drawn = [
-                    spearmanr(x[i], y[i]).statistic
-                    for i in rng.integers(0, len(x), (1000, len(x)))
-                    if np.ptp(x[i]) > 0
-                ]
-                low, high = np.nanquantile(drawn, [0.025, 0.975])
-                lines.append(
-                    {
-                        "variant": variant,
-                        "what": cause,
-                        "pairs": len(x),
-                        "spearman": float(spearmanr(x, y).statistic),
-                        "low": float(low),
-                        "high": float(high),
-                    }
-                )
+                line = {"variant": variant, "what": cause, "pairs": len(x)}
+                lines.append(line | rank_correlation(x, y))
         panel.axhline(0, color="0.6", lw=0.8)
         panel.set_xlabel(cause)
         panel.spines[["top", "right"]].set_visible(False)
@@ -860,99 +851,123 @@ def what_predicts(found: dict[str, list[dict]], similar: dict[str, dict], path: 
     return lines
 
 
+def rank_correlation(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    """Spearman's correlation with a 95 % bootstrap interval over pairs."""
+    from scipy.stats import spearmanr
+
+    draws = np.random.default_rng(0).integers(0, len(x), (1000, len(x)))
+    drawn = [spearmanr(x[draw], y[draw]).statistic for draw in draws if np.ptp(x[draw]) > 0]
+    low, high = np.nanquantile(drawn, [0.025, 0.975])
+    return {
+        "spearman": float(spearmanr(x, y).statistic),
+        "low": float(low),
+        "high": float(high),
+    }
+
+
 def means(rows: list[dict], names: tuple[str, ...], by: tuple[str, ...]) -> str:
     """A table of means over seeds with intervals, one line per combination of ``by``."""
-    text = ["| " + " | ".join((*by, *names)) + " |", "|" + "---|" * (len(by) + len(names))]
-    for key in dict.fromkeys(tuple(r[b] for b in by) for r in rows):
-        mine = [r for r in rows if tuple(r[b] for b in by) == key]
-        cells = [
-            "{:.3f} [{:.3f}, {:.3f}]".format(
-                *interval(np.array([r[f"test.target.{n}"] for r in mine]))
-            )
-            for n in names
-        ]
-        text.append(
-            "| "
-            + " | ".join([*(f"{k:g}" if isinstance(k, float) else k for k in key), *cells])
-            + " |"
-        )
-    return "\n".join(text)
+    groups: dict[tuple, list[dict]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in by), []).append(row)
+    lines = ["| " + " | ".join((*by, *names)) + " |", "|" + "---|" * (len(by) + len(names))]
+    for key, runs in groups.items():
+        cells = [f"{value:g}" if isinstance(value, float) else value for value in key]
+        for name in names:
+            mean, low, high = interval(np.array([row[f"test.target.{name}"] for row in runs]))
+            cells.append(f"{mean:.3f} [{low:.3f}, {high:.3f}]")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+TEXTS = ("table", "variant", "target", "auxiliary", "penalty")
 
 
 def read_rows(path: Path) -> list[dict]:
-    """Rows of a CSV that :func:`write_rows` wrote; an empty cell is a text."""
-
-    def value(name: str, cell: str):
-        if name in ("table", "variant", "target", "auxiliary", "penalty"):
-            return cell
-        return cell == "True" if cell in ("True", "False") else float(cell) if cell else np.nan
-
+    """Rows of a CSV that :func:`write_rows` wrote; an empty cell of a number is NaN."""
     with path.open(newline="") as stream:
         return [
-            {name: value(name, cell) for name, cell in row.items()}
+            {name: parse_cell(name, cell) for name, cell in row.items()}
             for row in csv.DictReader(stream)
         ]
 
 
+def parse_cell(name: str, cell: str) -> str | bool | float:
+    """Text, truth or number of a cell, by the name of its column."""
+    if name in TEXTS:
+        return cell
+    if name == "diverged":
+        return cell == "True"
+    return float(cell) if cell else np.nan
+
+
 def report(out: Path) -> None:
-    """Tables and figures from the runs that there are."""
-    found = {
+    """Tables and figures from the runs on disk."""
+    runs = {
         name: read_rows(out / f"{name}_runs.csv")
         for name in (*TABLES, *STUDIES)
         if (out / f"{name}_runs.csv").exists()
     }
-    parts, similar = [], {}
-    for name in (n for n in TABLES if n in found):
-        lines = summary(found[name])
-        write_rows(out / f"{name}.csv", lines)
-        table = TABLES[name]
-        title = f"{table.data}: {' x '.join(table.sensitive)}; target \u2190 auxiliary task"
-        dumbbells(lines, out / f"{name}.png", title)
-        parts.append(f"## {name}: {table.data}, {' x '.join(table.sensitive)}\n\n{verdict(lines)}")
-        with (out / f"{name}_similarity.csv").open(newline="") as stream:
-            similar[name] = {
-                (r["target"], r["auxiliary"]): float(r["correlation"])
-                for r in csv.DictReader(stream)
-            }
-    if "notions" in found:
-        parts.append(
-            "## notions: Adult by sex, the auxiliary task penalised by one notion\n\n"
-            + means(found["notions"], ("f1", "epsilon"), ("penalty", "variant", "target"))
-        )
-    if "rows" in found:
-        parts.append(
-            "## rows: Adult by sex, fewer training rows\n\n"
-            + means(found["rows"], ("f1", "epsilon"), ("rows", "variant", "target"))
-        )
-    if "age" in found:
-        parts.append(
-            "## age: Adult, age as two groups and as a number\n\n"
-            + means(
-                found["age"],
-                ("f1", "epsilon", "correlation"),
-                ("penalty", "variant", "target", "lam"),
-            )
-        )
-    single = {
-        name: rows for name, rows in found.items() if name in TABLES and len(TABLES[name].axes) == 1
-    }
+    parts = []
+    similarity = {}
+    for name in TABLES:
+        if name in runs:
+            parts.append(report_table(out, TABLES[name], runs[name]))
+            similarity[name] = read_similarity(out / f"{name}_similarity.csv")
+    for name, (title, names, by) in STUDY_TABLES.items():
+        if name in runs:
+            parts.append(f"## {name}: {title}\n\n{means(runs[name], names, by)}")
+    single = {name: runs[name] for name in similarity if len(TABLES[name].axes) == 1}
     if single:
-        lines = what_predicts(single, similar, out / "what_predicts.png")
-        head = ["| variant | what | pairs | Spearman | interval |", "|" + "---|" * 5]
-        parts.append(
-            "## What goes with transfer, over all pairs\n\n"
-            + "\n".join(
-                head
-                + [
-                    f"| {r['variant']} | {r['what']} | {r['pairs']} | {r['spearman']:+.2f} | "
-                    f"[{r['low']:+.2f}, {r['high']:+.2f}] |"
-                    for r in lines
-                ]
+        lines = what_predicts(single, similarity, out / "what_predicts.png")
+        rows = ["| variant | what | pairs | Spearman | interval |", "|" + "---|" * 5]
+        for line in lines:
+            rows.append(
+                f"| {line['variant']} | {line['what']} | {line['pairs']} | "
+                f"{line['spearman']:+.2f} | [{line['low']:+.2f}, {line['high']:+.2f}] |"
             )
-        )
+        parts.append("## What goes with transfer, over all pairs\n\n" + "\n".join(rows))
     text = "\n\n".join(parts) + "\n"
     (out / "tables.md").write_text(text)
     print(text)
+
+
+STUDY_TABLES = {  # title, measures, and the columns that make a line
+    "notions": (
+        "Adult by sex, the auxiliary task penalised by one notion",
+        ("f1", "epsilon"),
+        ("penalty", "variant", "target"),
+    ),
+    "rows": (
+        "Adult by sex, fewer training rows",
+        ("f1", "epsilon"),
+        ("rows", "variant", "target"),
+    ),
+    "age": (
+        "Adult, age as two groups and as a number",
+        ("f1", "epsilon", "correlation"),
+        ("penalty", "variant", "target", "lam"),
+    ),
+}
+
+
+def report_table(out: Path, setup: Setup, rows: list[dict]) -> str:
+    """CSV, figure and text of a table."""
+    lines = summary(rows)
+    write_rows(out / f"{setup.name}.csv", lines)
+    attributes = " x ".join(setup.sensitive)
+    title = f"{setup.data}: {attributes}; target \u2190 auxiliary task"
+    dumbbells(lines, out / f"{setup.name}.png", title)
+    return f"## {setup.name}: {setup.data}, {attributes}\n\n{verdict(lines)}"
+
+
+def read_similarity(path: Path) -> dict[tuple[str, str], float]:
+    """Correlations of labels by target and auxiliary task."""
+    with path.open(newline="") as stream:
+        return {
+            (row["target"], row["auxiliary"]): float(row["correlation"])
+            for row in csv.DictReader(stream)
+        }
 
 
 def main() -> None:

@@ -413,8 +413,8 @@ def comparison_lines(result: dict) -> list[str]:
     grid_epochs = size.points * size.epochs
     lines = [
         f"Adult, {size.seeds} seeds, {size.points} points; hypervolume on test rows, 95 % "
-        f"intervals over seeds. An epoch of one network takes {1e3 * seconds['grid']:.1f} ms in "
-        "the grid "
+        f"intervals over seeds. An epoch of one network takes "
+        f"{1e3 * seconds['grid']:.1f} ms in the grid "
         f"(eight at a time on every core) and {1e3 * seconds['conditioned']:.1f} ms for a "
         f"conditioned one alone. A network of the grid trains for {size.epochs} epochs; 4x is four "
         f'times as long. Conditioned is "{result["best"].name}", the best variant on validation '
@@ -449,7 +449,7 @@ def variant_lines(result: dict) -> list[str]:
     size = result["size"]
     lines = [
         f"Variants, {size.tuning} other seeds, {size.tried} points, hypervolume chosen and "
-        "measured on validation rows (the grid at the same points: "
+        f"measured on validation rows (the grid at the same points: "
         f"{as_text(result['validation'])}). The "
         "centre has gain 1, 64 hidden units, 4 blocks of 256 rows, lam uniform as in the grid, "
         "trunk of 64, Adagrad at 0.02; others are named after a change.",
