@@ -267,7 +267,7 @@ def test_a_routed_step_costs_what_the_fused_loss_costs():
     objective = mta_f(
         model,
         spec,
-        notion=notions.Notion(notions.rate_gap, (notions.negatives,)),
+        notion=notions.from_distance(notions.rate_gap, (notions.negatives,)),
         weight=ones / 2,
         lam=ones,
         r=ones,
@@ -276,7 +276,7 @@ def test_a_routed_step_costs_what_the_fused_loss_costs():
     routed = optax.chain(route({"trunk": 0, "heads": 1}), adagrad)
 
     def values(params, batch):
-        return objective.apply(params, batch, None, ())[0]
+        return objective.apply(params, batch, None, objective.init(None, batch))[0]
 
     def step(params, state, batch):
         return routed.update(value_and_rows(values)(params, batch)[1], state, params)[0]

@@ -129,7 +129,7 @@ def test_a_run_is_trained_again_saved_and_loaded(tmp_path):
     for key, value in model.metrics.items():
         np.testing.assert_allclose(value, results.table[key][run], rtol=2e-3, atol=2e-3)
     model.save(tmp_path)
-    with pytest.raises(DataError, match="give it as model="):
+    with pytest.raises(DataError, match="Give it as model="):
         study.load_model(tmp_path)
     again = study.load_model(tmp_path, model=small_network(data.spec))
     rows = {name: column[:20] for name, column in people("y=1").items()}
