@@ -25,17 +25,20 @@ from fairjax.postprocess._published_barycenter import published_barycenter
 def model_barycenter(spec: Spec, attributes: Sequence[int] | None = None, **options) -> Post:
     """:func:`barycenter` of a model's scores: attributes crossed, ``options`` as there."""
     sizes = [spec.attributes[a].width for a in level_attributes(spec, attributes)]
-    return on_scores(barycenter(sizes, **options), spec, attributes)
+    post = on_scores(barycenter(sizes, **options), spec, attributes)
+    return post._replace(name="barycenter")
 
 
 def model_published_barycenter(spec: Spec, attributes: Sequence[int] | None = None) -> Post:
     """:func:`published_barycenter` of a model's scores: attributes crossed."""
-    return on_scores(published_barycenter(), spec, attributes, cross=True)
+    post = on_scores(published_barycenter(), spec, attributes, cross=True)
+    return post._replace(name="published_barycenter")
 
 
 def model_gaussian(spec: Spec, attributes: Sequence[int] | None = None, **options) -> Post:
     """:func:`gaussian` of a model's scores: attributes crossed, ``options`` as there."""
-    return on_scores(gaussian(**options), spec, attributes, cross=True)
+    post = on_scores(gaussian(**options), spec, attributes, cross=True)
+    return post._replace(name="gaussian")
 
 
 def model_free_support(
@@ -47,7 +50,8 @@ def model_free_support(
     ``key`` None draws with ``jax.random.key(0)``.
     """
     key = jax.random.key(0) if key is None else key
-    return on_scores(free_support(key, **options), spec, attributes, cross=True)
+    post = on_scores(free_support(key, **options), spec, attributes, cross=True)
+    return post._replace(name="free_support")
 
 
 REGISTRY: dict[str, Callable[..., Post]] = {
