@@ -163,7 +163,7 @@ def test_repairs_of_ones_own_and_a_told_network_are_rows_of_the_table():
         return jnp.mean(scores, axis=0)
 
     def apply(mean, scores, groups, key=None, amount=1.0):
-        return scores + amount * (mean - scores)
+        return (1.0 - amount) * scores + amount * mean
 
     flat = Post(fit, apply, "flat")
     data, _ = awkward()[0]

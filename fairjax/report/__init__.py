@@ -37,7 +37,7 @@ __all__ = [
 
 
 def write(
-    out: Path,
+    out: str | Path,
     table: Table,
     info: dict,
     groups: GroupTable | None = None,
@@ -74,6 +74,7 @@ def write(
         all the same.
     """
     layout = lay_out(table, info)
+    out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     paths = [write_csv(out / "table.csv", table), write_summary(out / "summary.json", layout)]
     if groups is not None:

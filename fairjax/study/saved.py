@@ -78,8 +78,9 @@ class SavedModel:
             )
         return prediction_columns(spec, np.asarray(scores), self.thresholds)
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str | Path) -> None:
         """Write the model into a folder."""
+        folder = Path(folder)
         arrays = _flat("params", self.params)
         repair = None
         if self.repair is not None:
@@ -104,7 +105,7 @@ class SavedModel:
 
 
 def load_model(
-    folder: Path, *, model: Model | None = None, repair: Post | None = None
+    folder: str | Path, *, model: Model | None = None, repair: Post | None = None
 ) -> SavedModel:
     """Read a trained model.
 
@@ -117,6 +118,7 @@ def load_model(
       DataError: the folder holds no model, its arrays do not fit its description, or an object must
         be given.
     """
+    folder = Path(folder)
     if not all((folder / file).exists() for file in FILES):
         raise DataError(
             f"{folder}: no trained model here ({' and '.join(FILES)}). Make one with 'fairjax "
