@@ -13,7 +13,7 @@ import optax
 import pytest
 import scipy.special
 import scipy.stats
-from cases import by_text, dataset, double, rows, slope, tabular_spec, terms_of
+from cases import dataset, double, rows, slope, tabular_spec, terms_of
 
 from fairjax import metrics, notions, objectives
 from fairjax.core.keys import Metric
@@ -592,7 +592,7 @@ def test_evaluate_tells_them_of_probabilities_and_of_numbers_in_units():
     )
     score = rng.normal(size=(50, 4)).astype(np.float32)
     rates = np.array([0.5, np.nan, np.nan], np.float32)
-    out = by_text(jax.jit(lambda *a: metrics.evaluate(spec, *a))(score, data, rates))
+    out = jax.jit(lambda *a: metrics.evaluate(spec, *a))(score, data, rates)
     for name, value in (
         ("hired", 1 / (1 + np.exp(-score[:, 0].astype(float)))),
         ("pay", 30 + 8 * score[:, 1].astype(float)),
