@@ -66,7 +66,7 @@ def gaussian_mmd(bandwidth: Array | float, smallest: float | None = None):
     form of ``mmd``.
 
     Args:
-      bandwidth: ``l`` of ``exp(-d^2 / l^2)``; may be traced (a hparam).
+      bandwidth: ``l`` of ``exp(-d^2 / l^2)``; may be traced (a hyper-parameter).
       smallest: static lower bound of a traced bandwidth; it fixes the number of frequencies, 20 at
         0.1 and growing as ``1/smallest``. A bandwidth below it gives NaN rather than a wrong
         number.
