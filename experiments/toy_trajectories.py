@@ -81,10 +81,11 @@ def losses(x: jax.Array, scale: jax.Array | float = 1.0) -> jax.Array:
 def chain(method: str, learning_rate: float) -> optax.GradientTransformationExtraArgs:
     """The optimizer of a method: its link, then Adam. FAMO owns Adam, DWA's period is one step."""
     adam = optax.adam(learning_rate)
+    link = gradients.REGISTRY[method].factory
     if method == "famo":
-        return fairjax.gradients.famo(2, adam)
-    how = {"every": 1} if method == "dwa" else {}
-    return optax.chain(getattr(fairjax, method)(2, **how), adam)
+        return link(2, adam)
+    settings = {"every": 1} if method == "dwa" else {}
+    return optax.chain(link(2, **settings), adam)
 
 
 def paths(

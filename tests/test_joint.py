@@ -606,16 +606,23 @@ def test_the_floor_tells_a_difference_from_chance():
     )
 
 
-def test_dealing_groups_out_keeps_their_sizes_and_whoever_does_not_count():
+def test_permuted_groups_keep_their_sizes_and_rows_that_do_not_count_keep_their_group():
     rng = np.random.default_rng(0)
     groups = np.eye(3, dtype=np.float32)[rng.integers(0, 3, 60)]
-    weight = (rng.random(60) > 0.3).astype(np.float32)
     groups[::9] = 0
-    out = (weight > 0) & groups.any(1)
-    dealt = np.asarray(jax.jit(metrics.joint._dealt)(KEY, groups, weight))
-    np.testing.assert_array_equal(dealt[~out], groups[~out])
-    np.testing.assert_array_equal(dealt[out].sum(0), groups[out].sum(0))
-    assert (dealt[out] != groups[out]).any()
+    weight = (rng.random(60) > 0.3).astype(np.float32)
+    counts = (weight > 0) & groups.any(1)
+
+    def floor(difference):
+        def distance(_, drawn, __):
+            return jnp.sum(jnp.abs(difference(drawn)))
+
+        scores = np.zeros((60, 1), np.float32)
+        return metrics.permutation_test(KEY, distance, scores, groups, weight).floor
+
+    assert floor(lambda drawn: (drawn - groups)[~counts]) == 0
+    assert floor(lambda drawn: jnp.sum((drawn - groups)[counts], axis=0)) == 0
+    assert floor(lambda drawn: drawn - groups) > 0
 
 
 def test_correlations_of_groups_are_numpys():
