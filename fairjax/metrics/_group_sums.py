@@ -156,7 +156,7 @@ def _ratios(output: _Output, table: dict[str, Measured], columns: Columns) -> li
         if rows not in counts:
             counts[rows] = columns.add(weight)
         below = counts[rows]
-        if statistic.below is not statistics.one:
+        if statistic.below is not statistics.unit:
             below = columns.add(weight * statistic.below(value, label))
         above = columns.add(weight * statistic.above(value, label))
         parts.append(Part(output.name, name, (above,), below, counts[rows]))

@@ -1,18 +1,18 @@
-r"""Squared maximum mean discrepancy between the score distributions of groups.
+"""Squared maximum mean discrepancy (MMD) between the score distributions of groups.
 
-``MMD^2(g, h) = E_gg k + E_hh k - 2 E_gh k``, the biased (V-) statistic with its diagonal, no square
-root; more than two
-groups: the mean over pairs of present groups. Two ways to the same number:
+``MMD^2(g, h) = E_gg k + E_hh k - 2 E_gh k`` is the biased (V-) statistic with its diagonal and
+without a square root. Of more than two groups it is the mean over pairs of present groups. There
+are two ways to the same number:
 
-* over all pairs of rows, any kernel: ``O(B^2)``;
-* for the Gaussian kernel on probabilities, by its Fourier series: ``O(B F)``.
+* over all pairs of rows, for any kernel: ``O(B^2)``;
+* by a Fourier series, for the Gaussian kernel on probabilities: ``O(B F)``.
 
-The second is exact to float precision, not a random approximation. A Gaussian of bandwidth ``l``
-repeated with period ``P`` equals ``sum_m c_m cos(2 pi m d / P)`` with ``c_m = (l sqrt(pi) / P)
-exp(-(pi m l / P)^2)``. Distances of probabilities never leave [-1, 1], so with ``P = 1 + 4.3 l``
-the nearest copy adds less than ``exp(-4.3^2) = 1e-8``, and terms beyond ``m = 1.37 P / l`` are
-below 1e-8 too: twenty frequencies for l = 0.1. In this form ``MMD^2 = sum_m c_m |phi_g(m) -
-phi_h(m)|^2``, a sum of squares: no cancellation near zero.
+The series is exact to float precision, no random approximation. A Gaussian of bandwidth ``l``
+repeated with period ``P`` equals ``sum_m c_m cos(2 pi m d / P)`` with
+``c_m = (l sqrt(pi) / P) exp(-(pi m l / P)^2)``. Distances of probabilities lie in [-1, 1]. So with
+``P = 1 + 4.3 l`` the nearest copy adds less than ``exp(-4.3^2) = 1e-8``. Terms beyond
+``m = 1.37 P / l`` are below 1e-8 too: twenty frequencies are enough for l = 0.1. In this form
+``MMD^2 = sum_m c_m |phi_g(m) - phi_h(m)|^2``, a sum of squares that loses no digits near zero.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from fairjax.core.masked import divide
+from fairjax.core.masked import divide, keep
 from fairjax.core.types import Array
+from fairjax.notions.gaps import pairs
 
 _REACH = 4.3  # exp(-4.3^2) = 9e-9: below float32 resolution of a kernel whose largest value is 1
 
@@ -44,39 +45,36 @@ def mmd(kernel: Callable[[Array], Array]):
     """Squared MMD over all pairs of rows.
 
     Args:
-      kernel: of the difference of two scores, ``gaussian_kernel(0.1)`` or ``laplacian_kernel(0.1)``
+      kernel: of the difference of two scores: ``gaussian_kernel(0.1)``, ``laplacian_kernel(0.1)``
         or one's own.
 
     Returns:
-      ``distance(prob[N], groups[N, G], weight[N]) -> scalar``, 0 with gradient 0 when fewer than
-      two groups are present (the published code returns the mean self-kernel there, a repulsion:
-      :func:`published_mmd`).
+      ``distance(prob[N], groups[N, G], weight[N]) -> scalar``; 0 with gradient 0 when fewer than
+      two groups are present. The published code returns the mean self-kernel there, which pushes
+      scores apart: see :func:`published_mmd`.
     """
 
     def distance(prob: Array, groups: Array, weight: Array) -> Array:
         mean_gh, present = _kernel_means(kernel, prob, groups, weight)
-        own = jnp.diagonal(mean_gh)
-        return _mean_over_pairs(own[:, None] + own[None] - 2.0 * mean_gh, present)
+        return _mean_over_pairs(mean_gh, present)
 
     return distance
 
 
 def gaussian_mmd(bandwidth: Array | float, smallest: float | None = None):
-    """Squared MMD with the Gaussian kernel on probabilities in [0, 1], by Fourier series: the fast
-    form of ``mmd``.
+    """Squared MMD with the Gaussian kernel on probabilities, by Fourier series: a fast ``mmd``.
 
     Args:
       bandwidth: ``l`` of ``exp(-d^2 / l^2)``; may be traced (a hyper-parameter).
-      smallest: static lower bound of a traced bandwidth; it fixes the number of frequencies, 20 at
-        0.1 and growing as ``1/smallest``. A bandwidth below it gives NaN rather than a wrong
-        number.
+      smallest: static lower bound of a traced bandwidth. It fixes the number of frequencies: 20 at
+        0.1, growing as ``1/smallest``. A bandwidth below it gives NaN rather than a wrong number.
 
     Returns:
       ``distance(prob[N], groups[N, G], weight[N]) -> scalar``, differentiable in ``prob`` alone;
       NaN for a score outside [0, 1], where the series does not hold.
 
     Raises:
-      ValueError: when ``smallest`` is missing and the bandwidth is not a plain number.
+      ValueError: ``smallest`` is missing and the bandwidth is not a plain number.
     """
     if smallest is None:
         if not isinstance(bandwidth, (int, float)):
@@ -87,23 +85,23 @@ def gaussian_mmd(bandwidth: Array | float, smallest: float | None = None):
     terms = math.ceil(_REACH / math.pi * (1.0 + _REACH * smallest) / smallest)
 
     def distance(prob: Array, groups: Array, weight: Array) -> Array:
-        value = _fourier_mmd(
-            terms, prob.astype(jnp.float32), groups, weight, jnp.asarray(bandwidth, jnp.float32)
-        )
-        return jnp.where(jnp.asarray(bandwidth) < smallest * (1 - 1e-6), jnp.nan, value)
+        width = jnp.asarray(bandwidth, jnp.float32)
+        value = _fourier_mmd(terms, prob.astype(jnp.float32), groups, weight, width)
+        too_small = jnp.asarray(bandwidth) < smallest * (1 - 1e-6)
+        return jnp.where(too_small, jnp.nan, value)
 
     return distance
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _fourier_mmd(terms: int, prob: Array, groups: Array, weight: Array, bandwidth: Array) -> Array:
-    return _fourier_value_and_slope(terms, prob, groups, weight, bandwidth)[0]
+    value, _ = _fourier_value_and_slope(terms, prob, groups, weight, bandwidth)
+    return value
 
 
 @_fourier_mmd.defjvp
 def _fourier_jvp(terms: int, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
-    # differentiable in the scores alone. The gradient is found once, beside the value, from the
-    # same harmonics; every row that contains this term then scales it
+    # Value and gradient come from the same harmonics, so the gradient is computed with the value.
     value, slope = _fourier_value_and_slope(terms, *primals)
     return value, slope @ tangents[0]
 
@@ -112,61 +110,65 @@ def _fourier_value_and_slope(
     terms: int, prob: Array, groups: Array, weight: Array, bandwidth: Array
 ) -> tuple[Array, Array]:
     """The squared MMD and its gradient in ``prob``, ``[N]``."""
-    # rows of another condition stay in, under weight 0: tasks' conditions then share one set of
-    # harmonics
-    void = ~((prob > -1e-3) & (prob < 1.0 + 1e-3))  # NaN too
-    poison = jnp.where(jnp.any(void & (weight > 0)), jnp.nan, 0.0)
+    # Scores of weight 0 stay in, so that several conditions share one set of harmonics.
+    in_range = (prob > -1e-3) & (prob < 1.0 + 1e-3)  # false for NaN
+    poison = jnp.where(jnp.any(~in_range & (weight > 0)), jnp.nan, 0.0)
     period = 1.0 + _REACH * bandwidth
-    m = jnp.arange(1, terms + 1, dtype=prob.dtype)
-    c = (
-        2.0
-        * bandwidth
-        * math.sqrt(math.pi)
-        / period
-        * jnp.exp(-jnp.square(math.pi * m * bandwidth / period))
-    )
+    frequency = jnp.arange(1, terms + 1, dtype=prob.dtype)
+    decay = jnp.exp(-jnp.square(math.pi * frequency * bandwidth / period))
+    coefficient = 2.0 * bandwidth * math.sqrt(math.pi) / period * decay
     step = 2.0 * math.pi / period
-    waves = _harmonics(step * jnp.where(void, 0.0, prob), terms)
+    wave = _harmonics(step * jnp.where(in_range, prob, 0.0), terms)
+
+    # phi are the characteristic functions of the groups, [2 F, G]: cosines, then sines
     member = groups * weight[:, None]
     mass = jnp.sum(member, axis=0)
-    phi = divide(waves @ member, mass[None])  # [2 F, G], the groups' characteristic functions
-    pair = _pairs(mass > 0)
-    gap = (
-        jnp.concatenate([c, c])[:, None, None]
-        * (phi[:, :, None] - phi[:, None, :])
-        * divide(pair, jnp.sum(pair))
-    )
-    value = jnp.sum(gap * (phi[:, :, None] - phi[:, None, :]))
-    pull = 4.0 * jnp.sum(gap, axis=2)  # d value / d phi
-    turn = step * jnp.concatenate([m, m])[:, None] * jnp.concatenate([pull[terms:], -pull[:terms]])
-    return value + poison, jnp.sum(divide(member, mass[None]).T * (turn.T @ waves), axis=0) + poison
+    phi = divide(wave @ member, mass[None])
+    difference = phi[:, :, None] - phi[:, None, :]
+    pair = pairs(mass > 0)
+    pair_share = divide(pair, jnp.sum(pair))
+    coefficients = jnp.concatenate([coefficient, coefficient])
+    weighted = coefficients[:, None, None] * difference * pair_share
+    value = jnp.sum(weighted * difference)
+
+    # The derivative of a cosine is minus its sine, that of a sine its cosine.
+    slope_phi = 4.0 * jnp.sum(weighted, axis=2)
+    turned = jnp.concatenate([slope_phi[terms:], -slope_phi[:terms]])
+    frequencies = jnp.concatenate([frequency, frequency])
+    slope_wave = step * frequencies[:, None] * turned
+    share = divide(member, mass[None])
+    slope = jnp.sum(share.T * (slope_wave.T @ wave), axis=0)
+    return value + poison, slope + poison
 
 
 def _harmonics(angle: Array, terms: int) -> Array:
-    """``cos(m angle)`` then ``sin(m angle)`` for m = 1 .. terms, ``[2 terms, N]``: one sine, then
-    doubling by products.
+    """``cos(m angle)``, then ``sin(m angle)``, for m = 1 .. terms: ``[2 terms, N]``.
+
+    One cosine and one sine are computed; products double them to all the others.
     """
-    # without the barriers XLA fuses the chain and computes every sine again for every harmonic, 14
-    # times slower
-    cos, sin = jax.lax.optimization_barrier((jnp.cos(angle)[None], jnp.sin(angle)[None]))
+    # Without barriers XLA computes every sine again for every harmonic: 14 times slower.
+    first = (jnp.cos(angle)[None], jnp.sin(angle)[None])
+    cos, sin = jax.lax.optimization_barrier(first)
     while cos.shape[0] < terms:
-        c, s = cos[-1:], sin[-1:]
-        cos, sin = jax.lax.optimization_barrier(
-            (jnp.concatenate([cos, cos * c - sin * s]), jnp.concatenate([sin, sin * c + cos * s]))
-        )
+        last_cos = cos[-1:]
+        last_sin = sin[-1:]
+        more_cos = cos * last_cos - sin * last_sin
+        more_sin = sin * last_cos + cos * last_sin
+        doubled = (jnp.concatenate([cos, more_cos]), jnp.concatenate([sin, more_sin]))
+        cos, sin = jax.lax.optimization_barrier(doubled)
     return jnp.concatenate([cos[:terms], sin[:terms]])
 
 
 def published_mmd(kernel: Callable[[Array], Array]):
-    """The MMD as coded by Wang et al. (2021): two groups, and the self-kernel when one of them is
-    missing.
+    """The MMD as coded by Wang et al. (2021), for two groups.
+
+    Where one group is missing it is the mean self-kernel of the other.
     """
 
     def distance(prob: Array, groups: Array, weight: Array) -> Array:
         if groups.shape[1] != 2:
             raise ValueError(
-                f"published_mmd is defined for two groups, got {groups.shape[1]}; use mmd or "
-                "gaussian_mmd"
+                f"published_mmd is for two groups, got {groups.shape[1]}; use mmd or gaussian_mmd"
             )
         mean_gh, _ = _kernel_means(kernel, prob, groups, weight)
         return mean_gh[0, 0] + mean_gh[1, 1] - 2.0 * mean_gh[0, 1]
@@ -177,39 +179,36 @@ def published_mmd(kernel: Callable[[Array], Array]):
 def adjusted_mmd(kernel: Callable[[Array], Array]):
     """MinDiff's adjusted MMD: ``MMD^2 / (V_1 + V_0 + 0.01)``, no gradient through the denominator.
 
-    For two groups; with more, the mean over pairs is divided by the sum of all ``V_g``. ``V_g = (1
-    - E_gg k) * mean(w^2) / (n_g mean(w)^2)`` within group g (model-remediation 0.1.6 and later).
+    ``V_g = (1 - E_gg k) * mean(w^2) / (n_g mean(w)^2)`` within group g (model-remediation 0.1.6 and
+    later). Of more than two groups, the mean over pairs is divided by the sum of all ``V_g``.
     """
 
     def distance(prob: Array, groups: Array, weight: Array) -> Array:
         mean_gh, present = _kernel_means(kernel, prob, groups, weight)
-        own = jnp.diagonal(mean_gh)
-        w = groups * weight[:, None]
-        share = divide(jnp.sum(jnp.square(w), axis=0), jnp.square(jnp.sum(w, axis=0)))
-        variance = jnp.sum(jnp.where(present, kernel(jnp.zeros(())) - own, 0.0) * share)
-        square = _mean_over_pairs(own[:, None] + own[None] - 2.0 * mean_gh, present)
+        member = groups * weight[:, None]
+        squares_g = jnp.sum(jnp.square(member), axis=0)
+        share_g = divide(squares_g, jnp.square(jnp.sum(member, axis=0)))
+        spread_g = kernel(jnp.zeros(())) - jnp.diagonal(mean_gh)
+        variance = jnp.sum(jnp.where(present, spread_g, 0.0) * share_g)
+        square = _mean_over_pairs(mean_gh, present)
         return square / (jax.lax.stop_gradient(variance) + 0.01)
 
     return distance
 
 
 def _kernel_means(kernel, prob: Array, groups: Array, weight: Array) -> tuple[Array, Array]:
-    """Mean kernel between groups ``[G, G]`` and which groups are present ``[G]``."""
-    inside = jnp.where(weight > 0, prob, 0.0)
+    """Mean kernel between groups ``[G, G]``, and which groups are present ``[G]``."""
+    prob = keep(prob, weight)
     member = groups * weight[:, None]
     mass = jnp.sum(member, axis=0)
     share = divide(member, mass[None])
-    return share.T @ kernel(inside[:, None] - inside[None, :]) @ share, mass > 0
+    kernel_nn = kernel(prob[:, None] - prob[None, :])
+    return share.T @ kernel_nn @ share, mass > 0
 
 
-def _mean_over_pairs(square: Array, present: Array) -> Array:
-    """Mean of ``square[G, G]`` over pairs of different present groups."""
-    pair = _pairs(present)
+def _mean_over_pairs(mean_gh: Array, present: Array) -> Array:
+    """Squared MMD from mean kernels ``[G, G]``, mean over pairs of different present groups."""
+    self_kernel = jnp.diagonal(mean_gh)
+    square = self_kernel[:, None] + self_kernel[None] - 2.0 * mean_gh
+    pair = pairs(present)
     return divide(jnp.sum(jnp.where(pair > 0, square, 0.0)), jnp.sum(pair))
-
-
-def _pairs(present: Array) -> Array:
-    """1 for pairs of different present groups, ``[G, G]``."""
-    return (present[:, None] & present[None] & ~jnp.eye(present.shape[0], dtype=bool)).astype(
-        jnp.float32
-    )

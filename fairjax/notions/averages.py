@@ -1,7 +1,7 @@
 """How the columns of a task with several classes or labels become one value.
 
-An average is ``(distance, prob[B, U], groups[B, G], weight[B, U], label[B, U]) -> scalar``, with a
-distance of one column.
+An average is ``(distance, prob[B, U], groups[B, G], weight[B, U], label[B, U]) -> scalar``. The
+distance is of one column.
 """
 
 from __future__ import annotations
@@ -47,5 +47,5 @@ def jointly(distance: Distance, prob: Array, groups: Array, weight: Array, label
 def _of_columns(
     distance: Distance, prob: Array, groups: Array, weight: Array, label: Array
 ) -> Array:
-    values = [distance(prob[:, u], groups, weight[:, u], label[:, u]) for u in range(prob.shape[1])]
-    return jnp.stack(values)
+    columns = range(prob.shape[1])
+    return jnp.stack([distance(prob[:, u], groups, weight[:, u], label[:, u]) for u in columns])

@@ -62,7 +62,7 @@ def exclusive(condition, label: Array, mask: Array, task: int) -> Array:
     return select
 
 
-# conditions by the name that the command line has for them
+# The command line's names of conditions.
 CONDITIONS = {
     "fpr": (negatives,),
     "tpr": (positives,),

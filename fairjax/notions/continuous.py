@@ -1,12 +1,10 @@
-"""Dependence of scores on a sensitive attribute that is a number: zero when the scores know nothing
-of it.
+"""Dependence of scores on a sensitive attribute that is a number: zero where they are independent.
 
 The block of such an attribute has two columns, ``(known, value * known)``; see
-:class:`fairjax.core.types.Attribute`. A notion of
-these distances says so: ``from_distance(pearson, (positives,), continuous=True)`` is equal
-  opportunity over ages. Of a number
-with two values they are what groups have: :func:`pearson` is the correlation ratio, and
-  :func:`hsic` the squared MMD times a constant.
+:class:`fairjax.core.types.Attribute`. A notion of these distances says so:
+``from_distance(pearson, (positives,), continuous=True)`` is equal opportunity over ages. Of a
+number with two values they agree with the distances of groups: :func:`pearson` is the correlation
+ratio, and :func:`hsic` is the squared MMD times a constant.
 """
 
 from __future__ import annotations
@@ -20,41 +18,41 @@ from fairjax.notions._mmd import gaussian_kernel
 
 
 def pearson(prob: Array, groups: Array, weight: Array) -> Array:
-    """``|cov(p, a)| / (std(p) std(a))``, the absolute Pearson correlation of scores with the
-    attribute.
+    """Absolute Pearson correlation of scores and attribute, ``|cov(p, a)| / (std(p) std(a))``.
 
-    Zero for all that is not linear dependence: a U-shaped one escapes it, and not :func:`hsic`.
+    It sees linear dependence only. :func:`hsic` sees a U-shaped one too.
 
     Args:
       prob: ``[N]``.
-      groups: ``[N, 2]``, whether the attribute is known and its value there.
+      groups: ``[N, 2]``, whether the attribute is known and its value where it is.
       weight: ``[N]``.
 
     Returns:
-      A scalar in [0, 1]; 0 with gradient 0 when fewer than two rows are known, or where either does
-      not vary.
+      A scalar in [0, 1]; 0 with gradient 0 when fewer than two rows are known, or where scores or
+      values do not vary.
 
     Raises:
-      ValueError: for a block of another width, that of an attribute with levels.
+      ValueError: the block has another width, that of an attribute with levels.
     """
-    prob, known, value = _of_number("pearson", prob, groups)
-    return jnp.abs(statistics.correlation.of(prob, value, known[:, None], weight)[0][0])
+    prob, known, value = _columns("pearson", prob, groups)
+    correlation, _ = statistics.correlation.of(prob, value, known[:, None], weight)
+    return jnp.abs(correlation[0])
 
 
 def hsic(bandwidth: Array | float = 0.1, bandwidth_value: Array | float = 1.0):
-    """Hilbert-Schmidt independence criterion of scores and attribute, Gaussian kernels, over all
-    pairs of rows.
+    """Hilbert-Schmidt independence criterion of scores and attribute, over all pairs of rows.
 
-    ``HSIC = sum_ij s_i s_j K'_ij L'_ij``, K' and L' the kernels of scores and values, centred, and
-    s the rows' shares of the weight; for equal weights ``tr(K H L H) / n^2``, the biased estimator,
-    not normalised. Over a population it is 0 exactly where scores and attribute are independent. Of
-    a number with two values ``2 (1 - l) (q (1 - q))^2 MMD^2``, l their kernel
-    and q the share of one: at most an eighth of the squared MMD.
+    ``HSIC = sum_ij s_i s_j K'_ij L'_ij``, with the centred Gaussian kernels K' of scores and L' of
+    values, and the rows' shares s of the weight. With equal weights it is ``tr(K H L H) / n^2``,
+    the biased estimator, not normalised. Over a population it is 0 exactly where scores and
+    attribute are independent. Of a number with two values it is ``2 (1 - l) (q (1 - q))^2 MMD^2``
+    with their kernel l and the share q of one of them: at most an eighth of the squared MMD.
 
     Args:
       bandwidth: of the scores' kernel ``exp(-d^2 / bandwidth^2)``, as of
-        :func:`fairjax.notions.gaussian_mmd`.
-      bandwidth_value: of the values', which are standardised at the door. Either may be traced.
+        :func:`fairjax.notions.gaussian_mmd`; may be traced.
+      bandwidth_value: of the values' kernel; values are standardised when data are read. May be
+        traced.
 
     Returns:
       ``distance(prob[N], groups[N, 2], weight[N]) -> scalar``, not negative; 0 with gradient 0 when
@@ -62,29 +60,26 @@ def hsic(bandwidth: Array | float = 0.1, bandwidth_value: Array | float = 1.0):
 
     Reference:
       Gretton, Bousquet, Smola, Schoelkopf: Measuring statistical dependence with Hilbert-Schmidt
-        norms, ALT 2005.
+      norms, ALT 2005.
     """
 
     def distance(prob: Array, groups: Array, weight: Array) -> Array:
-        prob, known, value = _of_number("hsic", prob, groups)
+        prob, known, value = _columns("hsic", prob, groups)
         mass = weight * known
         share = divide(mass, jnp.sum(mass))
-        both = [
-            _centred(gaussian_kernel(width), keep(v, mass), share)
-            for width, v in ((bandwidth, prob), (bandwidth_value, value))
-        ]
-        return share @ (both[0] * both[1]) @ share
+        kernel_prob = _centred(gaussian_kernel(bandwidth), keep(prob, mass), share)
+        kernel_value = _centred(gaussian_kernel(bandwidth_value), keep(value, mass), share)
+        return share @ (kernel_prob * kernel_value) @ share
 
     return distance
 
 
-def _of_number(name: str, prob: Array, groups: Array) -> tuple[Array, Array, Array]:
-    """Scores, known and values, in single precision at least: moments of halves are lost."""
+def _columns(name: str, prob: Array, groups: Array) -> tuple[Array, Array, Array]:
+    """Scores, known and values, in single precision at least: moments lose the digits of halves."""
     if groups.shape[1] != 2:
         raise ValueError(
-            f"{name} is of an attribute that is a number, a block of 2 columns, known and value; "
-            "got "
-            f"{groups.shape[1]}"
+            f"{name} is for an attribute that is a number, whose block has 2 columns, known and "
+            f"value; got {groups.shape[1]} columns"
         )
     known, value = groups.astype(jnp.promote_types(groups.dtype, jnp.float32)).T
     return prob.astype(jnp.promote_types(prob.dtype, jnp.float32)), known, value

@@ -9,18 +9,18 @@ from fairjax.core.types import Array
 
 
 def _sqrt(x: Array) -> Array:
-    # the gradient of sqrt at 0 is infinite, and 0 * inf is NaN; a NaN itself goes through
+    # The gradient of sqrt at 0 is infinite, and 0 * inf is NaN. A NaN stays NaN.
     zero = x <= 0
     return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, x)))
 
 
 def correlation_ratio(prob: Array, groups: Array, weight: Array) -> Array:
-    """Correlation ratio: square root of the share of the scores' variance that lies between groups.
+    """Square root of the share of the scores' variance that lies between groups.
 
-    ``eta = sqrt(sum_g pi_g (m_g - m)^2) / std(p)``; population moments over the rows whose group is
-    known. For two groups it equals the absolute Pearson correlation ``|corr(p, a)|`` of the MTA-F
-    code (Wang et al., KDD 2021), without its 1e-6 in the denominator; for more groups it is the
-    multiple correlation on the group indicators.
+    ``eta = sqrt(sum_g pi_g (m_g - m)^2) / std(p)``, with population moments over the rows whose
+    group is known. For two groups it is the absolute Pearson correlation ``|corr(p, a)|`` of the
+    MTA-F code (Wang et al., KDD 2021), without its 1e-6 in the denominator. For more groups it is
+    the multiple correlation on the group indicators.
 
     Args:
       prob: ``[N]``.
@@ -32,30 +32,32 @@ def correlation_ratio(prob: Array, groups: Array, weight: Array) -> Array:
       constant.
     """
     weight = weight * jnp.sum(groups, axis=1)
-    prob = keep(
-        prob, weight
-    )  # before any arithmetic: the square of a NaN outside would poison the gradient
+    # Before any arithmetic: the square of a NaN of weight 0 would spoil the gradient.
+    prob = keep(prob, weight)
     mean = weighted_mean(prob, weight)
     mean_g, mass_g = group_mean(prob, groups, weight)
     share_g = divide(mass_g, jnp.sum(mass_g))
     between = jnp.sum(share_g * jnp.square(mean_g - mean))
     total = weighted_mean(jnp.square(prob - mean), weight)
-    # rounding leaves a trace of variance between groups that are equal; what is below it is no
-    # correlation
-    two = (jnp.sum(mass_g > 0) >= 2) & ~(total <= 1e-12)  # a NaN stays one
-    return _sqrt(jnp.where(two, between, 0.0)) / _sqrt(jnp.where(two, total, 1.0))
+    # Rounding leaves a trace of variance in constant scores.
+    varies = ~(total <= 1e-12)  # true for NaN, which must stay NaN
+    comparable = (jnp.sum(mass_g > 0) >= 2) & varies
+    between = jnp.where(comparable, between, 0.0)
+    total = jnp.where(comparable, total, 1.0)
+    return _sqrt(between) / _sqrt(total)
 
 
 def published_correlation(prob: Array, groups: Array, weight: Array) -> Array:
-    """``|E[pa] - E[p]E[a]| / (std(p) std(a) + 1e-6)`` as coded by Wang et al. (2021); two groups, a
-    = second group.
+    """``|E[pa] - E[p]E[a]| / (std(p) std(a) + 1e-6)`` as coded by Wang et al. (2021).
+
+    For two groups; a is membership in the second.
     """
     member = groups[:, 1]
     weight = weight * jnp.sum(groups, axis=1)
     prob = keep(prob, weight)
-    p, a = weighted_mean(prob, weight), weighted_mean(member, weight)
-    covariance = weighted_mean((prob - p) * (member - a), weight)
-    spread = _sqrt(weighted_mean(jnp.square(prob - p), weight)) * _sqrt(
-        weighted_mean(jnp.square(member - a), weight)
-    )
-    return jnp.abs(covariance) / (spread + 1e-6)
+    centred_p = prob - weighted_mean(prob, weight)
+    centred_a = member - weighted_mean(member, weight)
+    covariance = weighted_mean(centred_p * centred_a, weight)
+    std_p = _sqrt(weighted_mean(jnp.square(centred_p), weight))
+    std_a = _sqrt(weighted_mean(jnp.square(centred_a), weight))
+    return jnp.abs(covariance) / (std_p * std_a + 1e-6)

@@ -1,10 +1,9 @@
-r"""Differential fairness: the largest log-ratio between groups of the rates at which outcomes are
-given.
+"""Differential fairness: the largest log-ratio between groups of the rates of outcomes.
 
-``epsilon = max over outcomes of (max_g log theta_g - min_g log theta_g)``, 0 for exact parity;
-0.2231 = -log 0.8 is where the four-fifths rule ends. All of it works on counts ``joint[G, Y, K]``:
-how much weight of group g with true label y was given outcome k. Two estimators, which are not the
-same number and are named apart:
+``epsilon = max over outcomes of (max_g log theta_g - min_g log theta_g)``. It is 0 for exact
+parity; the four-fifths rule is broken above 0.2231 = -log 0.8. Everything here works on counts
+``joint[G, Y, K]``: how much weight of group g with true label y was given outcome k. There are two
+estimators, which give different numbers:
 
 * in training (:func:`running`, :func:`epsilon`): probabilities are counted, counts run over
   minibatches, rates are smoothed by a concentration;
@@ -36,26 +35,25 @@ from fairjax.notions.statistics import CLASSES
 
 
 def count(prob: Array, label: Array, groups: Array, weight: Array) -> Array:
-    """``joint_gyk = sum_i w_i m_ig 1[y_i = y] p_ik``: probabilities, or decisions, by group and
-    true label.
+    """``joint_gyk = sum_i w_i m_ig 1[y_i = y] p_ik``: outcomes by group and true label.
 
     Args:
-      prob: ``[N, K]``, rows that add up to 1; of a binary task ``(1 - p, p)``.
-      label: ``[N, Y]`` one-hot true labels; a single column of ones where labels do not matter
-        (parity).
+      prob: probabilities or decisions ``[N, K]``, rows that add up to 1; of a binary task
+        ``(1 - p, p)``.
+      label: ``[N, Y]`` one-hot true labels; one column of ones where labels do not matter (parity).
       groups: membership ``[N, G]``; rows of zeros (unknown) count nowhere.
       weight: ``[N]``, 0 where a label is missing.
 
     Returns:
       ``[G, Y, K]``.
     """
-    some = weight[:, None]
+    weight_n1 = weight[:, None]
     return jnp.einsum(
         "n,ng,ny,nk->gyk",
         weight,
         groups,
-        keep(label, some),
-        keep(prob, some),
+        keep(label, weight_n1),
+        keep(prob, weight_n1),
         precision=jax.lax.Precision.HIGHEST,
     )
 
@@ -72,42 +70,42 @@ class RateTerms(NamedTuple):
     below: Array
 
 
+Rate = Callable[[Array], RateTerms]
+
+
 def parity_rates(joint: Array) -> RateTerms:
     """Every outcome's rate, whatever the label: epsilon-DF."""
-    total = jnp.sum(joint, axis=1)
-    return RateTerms(total, jnp.broadcast_to(jnp.sum(total, axis=1, keepdims=True), total.shape))
+    outcome_gk = jnp.sum(joint, axis=1)
+    total_g1 = jnp.sum(outcome_gk, axis=1, keepdims=True)
+    return RateTerms(outcome_gk, jnp.broadcast_to(total_g1, outcome_gk.shape))
 
 
 def true_positive_rates(joint: Array) -> RateTerms:
-    """Of each class the rate among those who belong to it; of two classes that of the second, the
-    positive one.
-    """
-    pair = _chosen(joint)
-    return RateTerms(
-        jnp.stack([joint[:, k, k] for k in pair], 1),
-        jnp.stack([jnp.sum(joint[:, k], axis=1) for k in pair], 1),
-    )
+    """Each class's rate among rows of that class; of two classes, the rate of the second."""
+    classes = _classes(joint)
+    chosen = [joint[:, k, k] for k in classes]
+    in_class = [jnp.sum(joint[:, k], axis=1) for k in classes]
+    return RateTerms(jnp.stack(chosen, 1), jnp.stack(in_class, 1))
 
 
 def false_positive_rates(joint: Array) -> RateTerms:
-    """Of each class the rate among those who do not belong to it; of two classes that of the
-    second.
-    """
-    pair = _chosen(joint)
-    return RateTerms(
-        jnp.stack([jnp.sum(joint[:, :, k], axis=1) - joint[:, k, k] for k in pair], 1),
-        jnp.stack([jnp.sum(joint, axis=(1, 2)) - jnp.sum(joint[:, k], axis=1) for k in pair], 1),
-    )
+    """Each class's rate among rows of other classes; of two classes, the rate of the second."""
+    classes = _classes(joint)
+    total = jnp.sum(joint, axis=(1, 2))
+    chosen = [jnp.sum(joint[:, :, k], axis=1) - joint[:, k, k] for k in classes]
+    not_in_class = [total - jnp.sum(joint[:, k], axis=1) for k in classes]
+    return RateTerms(jnp.stack(chosen, 1), jnp.stack(not_in_class, 1))
 
 
-def _chosen(joint: Array) -> range:
-    if joint.shape[1] != joint.shape[2] or joint.shape[1] < 2:
+def _classes(joint: Array) -> range:
+    """The classes whose rates are compared."""
+    _, labels, outcomes = joint.shape
+    if labels != outcomes or labels < 2:
         raise ValueError(
             f"counts have shape {joint.shape}, expected [G, K, K] with two classes or more: "
-            "conditions on the "
-            "label need as many labels as outcomes"
+            "conditions on the label need as many labels as outcomes"
         )
-    return range(1 if joint.shape[1] == 2 else 0, joint.shape[1])
+    return range(1 if labels == 2 else 0, labels)
 
 
 parity = (parity_rates,)
@@ -117,50 +115,47 @@ odds = (true_positive_rates, false_positive_rates)
 
 def epsilon(
     joint: Array,
-    rates: tuple[Callable[[Array], RateTerms], ...] = odds,
+    rates: tuple[Rate, ...] = odds,
     concentration: Array | float = 0.1,
     together: Callable[[Array], Array] = jnp.sum,
     temperature: float = 0.0,
 ) -> Array:
-    """The training estimator: smoothed rates ``theta = (above + c / K) / (below + c)`` of soft
-    counts.
+    """The training estimator: smoothed rates ``theta = (above + c / K) / (below + c)``.
 
     Args:
-      joint: ``[G, Y, K]``, of :func:`count` or :func:`running`. A group without any count is left
-        out.
+      joint: soft counts ``[G, Y, K]``, of :func:`count` or :func:`running`. A group without any
+        count is left out.
       rates: :data:`parity`, :data:`opportunity` or :data:`odds`.
       concentration: c, spread over the K outcomes.
       together: of the epsilons of several rates, ``jnp.sum`` (the code's) or ``jnp.max`` (the
         definition, label by label).
-      temperature: 0 for the largest log-ratio, whose gradient reaches two groups of one class;
-        above, a smooth maximum.
+      temperature: 0 for the largest log-ratio, whose gradient reaches two groups of one class. A
+        positive one gives a smooth maximum.
 
     Returns:
       A scalar, not negative; 0 with fewer than two groups.
     """
     share = concentration / joint.shape[2]
     mass = jnp.sum(joint, axis=(1, 2))
-    return together(
-        jnp.stack(
-            [
-                _range(jnp.log(above + share) - jnp.log(below + concentration), mass, temperature)
-                for above, below in (rate(joint) for rate in rates)
-            ]
-        )
-    )
+
+    def of_rate(rate: Rate) -> Array:
+        above, below = rate(joint)
+        log_rate = jnp.log(above + share) - jnp.log(below + concentration)
+        return _range(log_rate, mass, temperature)
+
+    return together(jnp.stack([of_rate(rate) for rate in rates]))
 
 
 def evaluated_epsilon(
     joint: Array,
-    rates: tuple[Callable[[Array], RateTerms], ...] = odds,
+    rates: tuple[Rate, ...] = odds,
     together: Callable[[Array], Array] = jnp.sum,
 ) -> Array:
-    """The evaluation estimator, for counts of decisions: 1 is added to every count of a label and
-    to every cell.
+    """The evaluation estimator, for counts of decisions: 1 is added to every count.
 
     Of K classes ``TPR = (TP + 1) / (P + 1)`` and ``FPR = (FP + K - 1) / (N + K - 1)``. Arguments
-    and result as in :func:`epsilon`; parity has :func:`smoothed_empirical_epsilon`, whose smoothing
-    is another.
+    and result are those of :func:`epsilon`. Parity is smoothed in another way, see
+    :func:`smoothed_empirical_epsilon`.
     """
     if parity_rates in rates:
         raise ValueError(
@@ -169,57 +164,59 @@ def evaluated_epsilon(
         )
     mass = jnp.sum(joint, axis=(1, 2))
 
-    def one(rate: Callable[[Array], RateTerms]) -> Array:
+    def of_rate(rate: Rate) -> Array:
         above, below = rate(joint)
-        more = jnp.asarray(joint.shape[2] - 1.0 if rate is false_positive_rates else 1.0)
-        return _range(jnp.log(above + more) - jnp.log(below + more), mass, 0.0)
+        extra = jnp.asarray(joint.shape[2] - 1.0 if rate is false_positive_rates else 1.0)
+        log_rate = jnp.log(above + extra) - jnp.log(below + extra)
+        return _range(log_rate, mass, 0.0)
 
-    return together(jnp.stack([one(rate) for rate in rates]))
+    return together(jnp.stack([of_rate(rate) for rate in rates]))
 
 
 def smoothed_empirical_epsilon(
     outcome: Array, groups: Array, weight: Array, concentration: Array | float = 1.0
 ) -> Array:
-    """Smoothed empirical epsilon-DF of outcomes ``[N, K]`` (of labels, decisions or probabilities):
-    AIF360's metric.
+    """Smoothed empirical epsilon-DF of outcomes ``[N, K]``: AIF360's metric.
+
+    Outcomes are labels, decisions or probabilities.
     """
-    everybody = jnp.ones((outcome.shape[0], 1), outcome.dtype)
-    return epsilon(count(outcome, everybody, groups, weight), parity, concentration)
+    any_label = jnp.ones((outcome.shape[0], 1), outcome.dtype)
+    joint = count(outcome, any_label, groups, weight)
+    return epsilon(joint, parity, concentration)
 
 
 def bias_amplification(
     decision: Array, label: Array, groups: Array, weight: Array, concentration: Array | float = 1.0
 ) -> Array:
-    """Epsilon-DF of decisions ``[N, K]`` less that of labels: how much unfairness was added to that
-    of the data.
-    """
-    return smoothed_empirical_epsilon(
-        decision, groups, weight, concentration
-    ) - smoothed_empirical_epsilon(label, groups, weight, concentration)
+    """Epsilon-DF of decisions ``[N, K]`` less that of labels: unfairness added to the data's."""
+    of_decisions = smoothed_empirical_epsilon(decision, groups, weight, concentration)
+    of_labels = smoothed_empirical_epsilon(label, groups, weight, concentration)
+    return of_decisions - of_labels
 
 
 def _range(log_rate: Array, mass: Array, temperature: float) -> Array:
     """Largest difference between present groups of ``log_rate[G, R]``, over all R."""
-    present = (mass > 0)[:, None]
-    some = jnp.sum(mass > 0) >= 2
-    if temperature:
-        over = jnp.where(some & present, log_rate / temperature, -jnp.inf)
-        under = jnp.where(some & present, -log_rate / temperature, -jnp.inf)
+    present = mass > 0
+    present_g1 = present[:, None]
+    comparable = jnp.sum(present) >= 2
+    if not temperature:
+        top = jnp.max(jnp.where(present_g1, log_rate, -jnp.inf), axis=0)
+        bottom = jnp.min(jnp.where(present_g1, log_rate, jnp.inf), axis=0)
+        top = jnp.where(comparable, top, 0.0)
+        bottom = jnp.where(comparable, bottom, 0.0)
+        return jnp.max(jnp.where(comparable, top - bottom, 0.0))
 
-        def soft(x: Array) -> Array:  # no more than the maximum, and equal values give it
-            x = jnp.where(some, x, 0.0)
-            return jax.nn.logsumexp(x, axis=0) - jnp.log(jnp.maximum(jnp.sum(mass > 0), 1))
+    def soft_max(values: Array) -> Array:
+        """At most the largest value of the present groups; equal values give that value."""
+        masked = jnp.where(comparable & present_g1, values / temperature, -jnp.inf)
+        masked = jnp.where(comparable, masked, 0.0)
+        count_g = jnp.maximum(jnp.sum(present), 1)
+        return jax.nn.logsumexp(masked, axis=0) - jnp.log(count_g)
 
-        apart = temperature * (soft(over) + soft(under))
-        return jnp.where(
-            some,
-            temperature * jax.nn.logsumexp(apart / temperature)
-            - temperature * jnp.log(apart.shape[0]),
-            0.0,
-        )
-    top = jnp.max(jnp.where(present, log_rate, -jnp.inf), axis=0)
-    low = jnp.min(jnp.where(present, log_rate, jnp.inf), axis=0)
-    return jnp.max(jnp.where(some, jnp.where(some, top, 0.0) - jnp.where(some, low, 0.0), 0.0))
+    range_r = temperature * (soft_max(log_rate) + soft_max(-log_rate))
+    log_sum = temperature * jax.nn.logsumexp(range_r / temperature)
+    log_count = temperature * jnp.log(range_r.shape[0])
+    return jnp.where(comparable, log_sum - log_count, 0.0)
 
 
 # ----------------------------------------------------------------------------------- running counts
@@ -228,46 +225,42 @@ def _range(log_rate: Array, mass: Array, temperature: float) -> Array:
 def start(
     size: Array | float, batch: Array | float, groups: Array, labels: int, outcomes: int
 ) -> Array:
-    """Counts before the first batch: ``N / b`` of every label in every group that there is, spread
-    evenly over outcomes.
+    """Counts before the first batch: ``N / b`` of every label in every group that is present.
 
-    All rates are equal, so epsilon starts at 0; counts grow to the data's scale within about ``1 /
-    rho`` steps.
+    They are spread evenly over outcomes, so all rates are equal and epsilon starts at 0. Counts
+    grow to the scale of the data within about ``1 / rho`` steps.
 
     Args:
       size: N, weight of the training rows.
       batch: b, weight of a batch.
-      groups: which groups there are ``[G]``, as weight or 0/1.
+      groups: which groups are present ``[G]``, as weight or 0/1.
       labels: Y.
       outcomes: K.
     """
-    there = (groups > 0).astype(jnp.float32)
-    return (
-        there[:, None, None]
-        * jnp.full((labels, outcomes), 1.0 / outcomes)
-        * divide(jnp.asarray(size, jnp.float32), jnp.asarray(batch, jnp.float32))
-    )
+    present = (groups > 0).astype(jnp.float32)
+    even = jnp.full((labels, outcomes), 1.0 / outcomes)
+    scale = divide(jnp.asarray(size, jnp.float32), jnp.asarray(batch, jnp.float32))
+    return present[:, None, None] * even * scale
 
 
 def running(
     old: Array, batch: Array, size: Array | float, rows: Array | float, rho: Array | float = 0.1
 ) -> Array:
-    """``(1 - rho) old + rho (N / b) batch``, without gradient through what is old.
+    """``(1 - rho) old + rho (N / b) batch``, without gradient through the old counts.
 
     The gradient of a prediction carries ``rho N / b``: another rho or batch size is another
-    strength of the penalty. Counts and rows of a batch that lies on several devices are added up
-    first.
+    strength of the penalty. If a batch lies on several devices, counts and rows are added up over
+    devices first.
 
     Args:
       old: counts ``[G, Y, K]`` so far.
       batch: counts of this batch.
       size: N, weight of the training rows.
-      rows: b, weight of this batch's rows, whatever a full batch has.
-      rho: how fast what is old is forgotten.
+      rows: b, weight of this batch's rows.
+      rho: how fast old counts are forgotten.
     """
-    return (1.0 - rho) * jax.lax.stop_gradient(old) + rho * divide(
-        jnp.asarray(size, batch.dtype), jnp.asarray(rows, batch.dtype)
-    ) * batch
+    scale = divide(jnp.asarray(size, batch.dtype), jnp.asarray(rows, batch.dtype))
+    return (1.0 - rho) * jax.lax.stop_gradient(old) + rho * scale * batch
 
 
 # -------------------------------------------------------------------------- the notion, with memory
@@ -282,7 +275,7 @@ class RunningCounts(NamedTuple):
 
 
 def differential_fairness(
-    rates: tuple[Callable[[Array], RateTerms], ...] = odds,
+    rates: tuple[Rate, ...] = odds,
     *,
     attributes: tuple[int, ...] | None = None,
     target: Array | float = 0.0,
@@ -293,8 +286,7 @@ def differential_fairness(
     temperature: float = 0.0,
     axis: str | None = None,
 ) -> Notion:
-    """Differential fairness as a notion, ``max(0, epsilon - target)``, from soft counts that run
-    over minibatches.
+    """Differential fairness as a notion: ``max(0, epsilon - target)`` of running soft counts.
 
     It compares all combinations of the attributes' levels. Of a multilabel task the label with the
     largest epsilon counts. Rows without demographics, or without the label, are not counted.
@@ -312,8 +304,8 @@ def differential_fairness(
 
     Reference:
       Aguirre, Dredze: Transferring fairness using multi-task learning with limited demographic
-        information, 2023; Foulds,
-      Islam, Keya, Pan: An intersectional definition of fairness, ICDE 2020.
+      information, 2023; Foulds, Islam, Keya, Pan: An intersectional definition of fairness, ICDE
+      2020.
     """
     on_everyone = parity_rates in rates
 
@@ -325,6 +317,9 @@ def differential_fairness(
         joint = jnp.broadcast_to(joint, (len(label), *joint.shape))
         return RunningCounts(joint, size, jnp.zeros((), jnp.int32))
 
+    def of_counts(joint: Array) -> Array:
+        return epsilon(joint, rates, concentration, together, temperature)
+
     def apply(rows: TaskRows, memory: RunningCounts) -> tuple[Array, RunningCounts]:
         prob, label, weight = _questions(rows, on_everyone)
         batch_weight = jnp.max(jnp.sum(weight, axis=1))
@@ -332,13 +327,12 @@ def differential_fairness(
         if axis is not None:
             counts, batch_weight = jax.lax.psum((counts, batch_weight), axis)
         joint = running(memory.joint, counts, memory.size, batch_weight, rho)
-        epsilon_q = jax.vmap(lambda j: epsilon(j, rates, concentration, together, temperature))(
-            joint
-        )
-        # a batch of other tasks' rows leaves the counts as they are
+        epsilon_q = jax.vmap(of_counts)(joint)
+        # A batch without rows of this task leaves the counts as they are.
         any_rows = batch_weight > 0
         counted = any_rows & (memory.steps >= burn_in)
-        value = jnp.where(counted, jax.nn.relu(jnp.max(epsilon_q) - target), 0.0)
+        excess = jax.nn.relu(jnp.max(epsilon_q) - target)
+        value = jnp.where(counted, excess, 0.0)
         joint = jax.lax.stop_gradient(jnp.where(counted, joint, memory.joint))
         steps = memory.steps + any_rows.astype(jnp.int32)
         return value, RunningCounts(joint, memory.size, steps)
@@ -363,7 +357,9 @@ def _questions(rows: TaskRows, on_everyone: bool) -> tuple[Array, Array, Array]:
     """
     weight = sum(rows.weights)
     if rows.kind == "multiclass":
-        prob, label, weight = rows.prob[None], rows.label[None], weight[None, :, 0]
+        prob = rows.prob[None]
+        label = rows.label[None]
+        weight = weight[None, :, 0]
     else:
         prob = two(rows.prob.T)
         label = two(rows.label.T)

@@ -1,9 +1,8 @@
 """Gaps: one number from a statistic of every group.
 
-A gap is ``(value[G], mass[G], overall) -> scalar``; ``overall`` is the statistic of all groups
-together. Groups without
-mass are left out, and with fewer than two groups there is no gap: 0 with gradient 0 (1 for
-  :func:`ratio`).
+A gap is ``(value[G], mass[G], overall) -> scalar``, where ``overall`` is the statistic of all
+groups together. Groups without mass are left out. With fewer than two groups there is no gap: the
+value is 0 (1 for :func:`ratio`) and its gradient is 0.
 """
 
 from __future__ import annotations
@@ -20,72 +19,80 @@ Gap = Callable[[Array, Array, Array], Array]
 
 
 def difference(value: Array, mass: Array, overall: Array | None = None) -> Array:
-    """``max_g v_g - min_g v_g``: for two groups the absolute difference, for more the largest, as
-    in fairlearn.
-    """
+    """``max_g v_g - min_g v_g``, as in fairlearn: the largest difference of two groups."""
     del overall
-    two, present = _two(mass)
-    top = jnp.max(jnp.where(present, value, -jnp.inf))
-    low = jnp.min(jnp.where(present, value, jnp.inf))
-    # infinities of an empty set must not meet in a subtraction
-    return jnp.where(two, jnp.where(two, top, 0.0) - jnp.where(two, low, 0.0), 0.0)
+    present = mass > 0
+    comparable = jnp.sum(present) >= 2
+    largest = jnp.max(jnp.where(present, value, -jnp.inf))
+    smallest = jnp.min(jnp.where(present, value, jnp.inf))
+    # Infinities of an empty set must not meet in a subtraction.
+    largest = jnp.where(comparable, largest, 0.0)
+    smallest = jnp.where(comparable, smallest, 0.0)
+    return jnp.where(comparable, largest - smallest, 0.0)
 
 
 def ratio(value: Array, mass: Array, overall: Array | None = None) -> Array:
-    """``min_g v_g / max_g v_g`` of values that are not negative; 1 with fewer than two groups or
-    when all values are 0.
+    """``min_g v_g / max_g v_g`` of values that are not negative; 1 when all values are 0.
 
-    1 where groups agree: no loss, see :func:`ratio_gap`.
+    It is 1 where groups agree, so it is no loss. See :func:`ratio_gap`.
     """
     del overall
-    two, present = _two(mass)
-    top = jnp.max(jnp.where(present, value, 0.0))
-    low = jnp.min(jnp.where(present, value, jnp.inf))
-    return jnp.where(two & (top > 0), divide(jnp.where(two, low, 0.0), top), 1.0)
+    present = mass > 0
+    comparable = jnp.sum(present) >= 2
+    largest = jnp.max(jnp.where(present, value, 0.0))
+    smallest = jnp.min(jnp.where(present, value, jnp.inf))
+    smallest = jnp.where(comparable, smallest, 0.0)
+    return jnp.where(comparable & (largest > 0), divide(smallest, largest), 1.0)
 
 
 def ratio_gap(value: Array, mass: Array, overall: Array | None = None) -> Array:
-    """``1 - min_g v_g / max_g v_g``; 0.2 is where the four-fifths rule ends."""
+    """``1 - min_g v_g / max_g v_g``; the four-fifths rule is broken above 0.2."""
     return 1.0 - ratio(value, mass, overall)
 
 
 def to_overall(value: Array, mass: Array, overall: Array) -> Array:
-    """``max_g |v_g - v|``: the largest distance of a group from all together (fairlearn's
-    ``method="to_overall"``).
-    """
+    """``max_g |v_g - v|``: fairlearn's ``method="to_overall"``."""
     return jnp.max(_distances(value, mass, overall))
 
 
 def norm(order: Array | float = 1.0) -> Gap:
-    """``(sum_g |v_g / v - 1|^p)^(1/p)``: the p-norm of relative distances from the overall value; 0
-    when that is not positive.
+    """``(sum_g |v_g / v - 1|^p)^(1/p)``: the p-norm of relative distances from the overall value.
+
+    It is 0 when the overall value is not positive.
 
     Reference:
       Buyl, Defrance, De Bie: fairret, a framework for differentiable fairness regularization terms,
-        ICLR 2024.
+      ICLR 2024.
     """
 
     def gap(value: Array, mass: Array, overall: Array) -> Array:
-        relative = divide(_distances(value, mass, overall), overall)
-        some = relative > 0  # the slope of a power at 0
-        total = jnp.sum(jnp.where(some, jnp.where(some, relative, 1.0) ** order, 0.0))
-        return jnp.where(total > 0, jnp.where(total > 0, total, 1.0) ** (1.0 / order), 0.0)
+        relative_g = divide(_distances(value, mass, overall), overall)
+        power_g = _power(relative_g, order)
+        return _power(jnp.sum(power_g), 1.0 / order)
 
     return gap
 
 
+def _power(base: Array, exponent: Array | float) -> Array:
+    """``base ** exponent`` of numbers that are not negative, with gradient 0 at 0."""
+    positive = base > 0
+    return jnp.where(positive, jnp.where(positive, base, 1.0) ** exponent, 0.0)
+
+
 def log_sum_exp(temperature: Array | float) -> Gap:
-    """``tau log mean_g exp(|v_g - v| / tau)``: :func:`to_overall` that every group pulls at; at
-    most that, and 0 with it.
+    """``tau log mean_g exp(|v_g - v| / tau)``: a soft :func:`to_overall`, and never above it.
+
+    Every group has a gradient.
     """
 
     def gap(value: Array, mass: Array, overall: Array) -> Array:
-        two, present = _two(mass)
-        scaled = jnp.where(present, _distances(value, mass, overall) / temperature, -jnp.inf)
-        mean = jax.nn.logsumexp(jnp.where(two, scaled, 0.0)) - jnp.log(
-            jnp.maximum(jnp.sum(present), 1)
-        )
-        return jnp.where(two, temperature * mean, 0.0)
+        present = mass > 0
+        comparable = jnp.sum(present) >= 2
+        scaled_g = _distances(value, mass, overall) / temperature
+        scaled_g = jnp.where(present, scaled_g, -jnp.inf)
+        log_sum = jax.nn.logsumexp(jnp.where(comparable, scaled_g, 0.0))
+        log_count = jnp.log(jnp.maximum(jnp.sum(present), 1))
+        return jnp.where(comparable, temperature * (log_sum - log_count), 0.0)
 
     return gap
 
@@ -93,8 +100,10 @@ def log_sum_exp(temperature: Array | float) -> Gap:
 def worst(value: Array, mass: Array, overall: Array | None = None) -> Array:
     """``max_g v_g``, for statistics that are losses: group risk. One group is enough."""
     del overall
-    some = jnp.any(mass > 0)
-    return jnp.where(some, jnp.max(jnp.where(mass > 0, value, jnp.where(some, -jnp.inf, 0.0))), 0.0)
+    any_present = jnp.any(mass > 0)
+    absent_value = jnp.where(any_present, -jnp.inf, 0.0)
+    largest = jnp.max(jnp.where(mass > 0, value, absent_value))
+    return jnp.where(any_present, largest, 0.0)
 
 
 def bounded(bound: Array | float) -> Gap:
@@ -102,22 +111,26 @@ def bounded(bound: Array | float) -> Gap:
 
     Reference:
       Agarwal, Dudik, Wu: Fair regression: quantitative definitions and reduction-based algorithms,
-        ICML 2019.
+      ICML 2019.
     """
 
     def gap(value: Array, mass: Array, overall: Array | None = None) -> Array:
-        return jnp.where(jnp.any(mass > 0), jax.nn.relu(worst(value, mass, overall) - bound), 0.0)
+        excess = jax.nn.relu(worst(value, mass, overall) - bound)
+        return jnp.where(jnp.any(mass > 0), excess, 0.0)
 
     return gap
 
 
-def _two(mass: Array) -> tuple[Array, Array]:
-    """Whether two groups are present, and which are ``[G]``."""
-    present = mass > 0
-    return jnp.sum(present) >= 2, present
-
-
 def _distances(value: Array, mass: Array, overall: Array) -> Array:
     """``|v_g - v|``, 0 for absent groups and where fewer than two are present."""
-    two, present = _two(mass)
-    return jnp.where(two & present, jnp.abs(jnp.where(present, value, 0.0) - overall), 0.0)
+    present = mass > 0
+    comparable = jnp.sum(present) >= 2
+    distance_g = jnp.abs(jnp.where(present, value, 0.0) - overall)
+    return jnp.where(comparable & present, distance_g, 0.0)
+
+
+def pairs(present: Array) -> Array:
+    """1 for pairs of different groups that are present, ``[G, G]``."""
+    both_present = present[:, None] & present[None]
+    different = ~jnp.eye(present.shape[0], dtype=bool)
+    return (both_present & different).astype(jnp.float32)

@@ -1,6 +1,4 @@
-"""What a fairness notion is: a pair of pure functions over the rows of one task and one block of
-groups.
-"""
+"""What a fairness notion is: two pure functions over the rows of one task and a block of groups."""
 
 from __future__ import annotations
 
@@ -27,8 +25,9 @@ class TaskRows(NamedTuple):
     groups: Array  # [B, G]; of a continuous attribute (known, value) [B, 2]
     weights: tuple[Array, ...]  # per condition of the notion, [B, U]
     kind: str  # of the task
-    batch_size: int | None  # rows of the batch; a distance counts in proportion to the rows it
-    # looks at. None: it counts whole
+    batch_size: int | None
+    """Rows of the batch: a distance counts in proportion to the rows it looks at. If it is None,
+    the distance counts in full."""
 
 
 class Notion(NamedTuple):

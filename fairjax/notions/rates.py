@@ -15,8 +15,7 @@ from fairjax.notions.gaps import difference
 
 
 def rate_gap(prob: Array, groups: Array, weight: Array) -> Array:
-    """Largest difference of group means, ``max_g m_g - min_g m_g``: the soft rate gap on
-    probabilities.
+    """Largest difference of group means, ``max_g m_g - min_g m_g``: the soft rate gap.
 
     Args:
       prob: ``[N]`` probabilities (or 0/1 decisions, then it is the hard gap).
@@ -26,35 +25,35 @@ def rate_gap(prob: Array, groups: Array, weight: Array) -> Array:
     Returns:
       A scalar in [0, 1].
     """
-    return difference(*group_mean(prob, groups, weight))
+    rate_g, mass_g = group_mean(prob, groups, weight)
+    return difference(rate_g, mass_g)
 
 
 def sharpened_rate_gap(threshold: float = 0.5, temperature: float = 0.1):
-    """Rate gap of ``sigmoid((p - threshold) / temperature)``: nearer to the hard gap, harder to
-    game by low confidence.
+    """Rate gap of ``sigmoid((p - threshold) / temperature)``.
+
+    It is nearer to the hard gap, and low confidence makes it small less easily.
     """
 
     def gap(prob: Array, groups: Array, weight: Array) -> Array:
-        return rate_gap(
-            jax.nn.sigmoid((keep(prob, weight) - threshold) / temperature), groups, weight
-        )
+        excess = keep(prob, weight) - threshold
+        return rate_gap(jax.nn.sigmoid(excess / temperature), groups, weight)
 
     return gap
 
 
 def published_rate_gap(threshold: float):
-    """The rate gap as coded by Wang et al. (2021) for German Credit: counts of thresholded scores,
-    no gradient.
+    """The rate gap as coded by Wang et al. (2021) for German Credit: counts of thresholded scores.
 
     ``threshold`` is the training base rate there. A group without rows counts as rate 0, so a batch
-    with one group gives that group's rate. Kept for parity only: its gradient is zero everywhere,
-    it cannot train anything.
+    with one group gives that group's rate. It is here for comparison only: its gradient is zero
+    everywhere, so it cannot train anything.
     """
 
     def gap(prob: Array, groups: Array, weight: Array) -> Array:
-        rate, mass = group_mean(
-            jax.lax.stop_gradient(prob > threshold).astype(jnp.float32), groups, weight
-        )
-        return difference(rate, jnp.where(jnp.sum(mass) > 0, 1.0, mass))
+        decision = jax.lax.stop_gradient(prob > threshold).astype(jnp.float32)
+        rate_g, mass_g = group_mean(decision, groups, weight)
+        any_rows = jnp.sum(mass_g) > 0
+        return difference(rate_g, jnp.where(any_rows, 1.0, mass_g))
 
     return gap

@@ -1,5 +1,6 @@
-"""Notions by name: one line for each. :func:`get` builds one, :func:`suited` those that fit the
-tasks of a data set.
+"""Notions by name, one line for each.
+
+:func:`get` builds one, :func:`suited` those that fit the tasks of a data set.
 """
 
 from __future__ import annotations
@@ -172,12 +173,10 @@ def for_kind(kind: str) -> tuple[str, ...]:
 
 
 def suited(spec: Spec, name: str, condition: str, **options) -> tuple[tuple[Notion, ...], ...]:
-    """The notions by which a data set is trained, per task: one for attributes with levels, one for
-    numbers.
+    """The notions of a data set, per task: one for attributes with levels, one for numbers.
 
     A notion that takes any rows looks at those of the condition. A regression has no positives, and
-    neither has a task of
-    several classes where the attribute is a number: these look at everyone.
+    neither has a task of several classes where the attribute is a number: these look at everyone.
 
     Args:
       spec: names tasks and attributes.

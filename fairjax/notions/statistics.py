@@ -1,11 +1,9 @@
-"""Statistics of groups: what a notion compares, soft on probabilities and hard on decisions, one
-definition for both.
+"""Statistics of groups: what a notion compares.
 
-Most are fractions of sums, ``v_g = sum_i w_i m_ig a(p_i, y_i) / sum_i w_i m_ig b(p_i, y_i)``. A
-statistic looks at one
+A statistic is soft on probabilities and hard on decisions, by one definition. Most are fractions of
+sums, ``v_g = sum_i w_i m_ig a(p_i, y_i) / sum_i w_i m_ig b(p_i, y_i)``. A statistic looks at one
 column: of several classes or labels, one against the rest. The weight chooses its rows: the
-selection rate among positives is the true positive rate. What stands where the weight is 0 is not
-looked at.
+selection rate among positives is the true positive rate. Rows of weight 0 may hold anything.
 """
 
 from __future__ import annotations
@@ -23,28 +21,29 @@ from fairjax.core.types import Array
 CLASSES = ("binary", "multiclass", "multilabel")
 REGRESSIONS = ("regression",)
 
+RowTerm = Callable[[Array, Array], Array]  # prob[N], label[N] -> [N]
+
 
 class Statistic(NamedTuple):
-    """``of(prob[N], label[N], groups[N, G], weight[N]) -> (value[G], mass[G])``, mass 0 where a
-    group has no value.
-
-    ``kinds``: of tasks it fits. ``labelled``: whether it reads labels; the weight must then be 0
-    where they are missing. ``above(prob, label)`` and ``below(prob, label)``: row by row, of one
-    that is a fraction of sums.
-    """
+    """A value for each group, and the mass that it rests on: 0 where a group has no value."""
 
     name: str
     of: Callable[[Array, Array, Array, Array], tuple[Array, Array]]
+    """``(prob[N], label[N], groups[N, G], weight[N]) -> (value[G], mass[G])``."""
     kinds: tuple[str, ...] = CLASSES
+    """Kinds of tasks that it fits."""
     labelled: bool = True
-    above: Callable[[Array, Array], Array] | None = None
-    below: Callable[[Array, Array], Array] | None = None
+    """Whether it reads labels. The weight must then be 0 where they are missing."""
+    above: RowTerm | None = None
+    """Numerator row by row, of a fraction of sums."""
+    below: RowTerm | None = None
+    """Denominator row by row, of a fraction of sums."""
 
 
 def fraction(
     name: str,
-    above: Callable[[Array, Array], Array],
-    below: Callable[[Array, Array], Array],
+    above: RowTerm,
+    below: RowTerm,
     kinds: tuple[str, ...] = CLASSES,
     labelled: bool = True,
 ) -> Statistic:
@@ -54,125 +53,184 @@ def fraction(
         p = keep(prob, weight)
         y = keep(label, weight) if labelled else jnp.zeros_like(p)
         mass_g = (weight * below(p, y)) @ groups
-        return divide((weight * above(p, y)) @ groups, mass_g), mass_g
+        total_g = (weight * above(p, y)) @ groups
+        return divide(total_g, mass_g), mass_g
 
     return Statistic(name, of, kinds, labelled, above, below)
 
 
-def one(p: Array, y: Array) -> Array:
-    """What is below where every row counts alike."""
+def unit(p: Array, y: Array) -> Array:
+    """The denominator in which every row counts alike."""
     del y
     return jnp.ones_like(p)
 
 
-selection_rate = fraction("selection_rate", lambda p, y: p, one, labelled=False)
-rejection_rate = fraction("rejection_rate", lambda p, y: 1 - p, one, labelled=False)
-precision = fraction("precision", lambda p, y: p * y, lambda p, y: p)
-false_omission_rate = fraction("false_omission_rate", lambda p, y: (1 - p) * y, lambda p, y: 1 - p)
-accuracy = fraction("accuracy", lambda p, y: p * y + (1 - p) * (1 - y), one)
-zero_one_loss = fraction("zero_one_loss", lambda p, y: p * (1 - y) + (1 - p) * y, one)
-f_score = fraction("f_score", lambda p, y: 2 * p * y, lambda p, y: p + y)
-# false negatives per false positive
-treatment = fraction("treatment", lambda p, y: (1 - p) * y, lambda p, y: p * (1 - y))
-# above 0 where more is promised than happens
-calibration_in_the_large = fraction("calibration_in_the_large", lambda p, y: p - y, one)
-mean_prediction = fraction("mean_prediction", lambda p, y: p, one, REGRESSIONS, labelled=False)
-mean_residual = fraction("mean_residual", lambda p, y: p - y, one, REGRESSIONS)
-squared_loss = fraction(
-    "squared_loss", lambda p, y: jnp.square(p - y), one, (*CLASSES, *REGRESSIONS)
-)
-absolute_loss = fraction(
-    "absolute_loss", lambda p, y: jnp.abs(p - y), one, (*CLASSES, *REGRESSIONS)
-)
+def _true_positive(p: Array, y: Array) -> Array:
+    return p * y
+
+
+def _true_negative(p: Array, y: Array) -> Array:
+    return (1 - p) * (1 - y)
+
+
+def _false_positive(p: Array, y: Array) -> Array:
+    return p * (1 - y)
+
+
+def _false_negative(p: Array, y: Array) -> Array:
+    return (1 - p) * y
+
+
+def _prediction(p: Array, y: Array) -> Array:
+    del y
+    return p
+
+
+def _rejection(p: Array, y: Array) -> Array:
+    del y
+    return 1 - p
+
+
+def _residual(p: Array, y: Array) -> Array:
+    return p - y
+
+
+def _right(p: Array, y: Array) -> Array:
+    return _true_positive(p, y) + _true_negative(p, y)
+
+
+def _wrong(p: Array, y: Array) -> Array:
+    return _false_positive(p, y) + _false_negative(p, y)
 
 
 def _nats(p: Array, y: Array) -> Array:
-    p = jnp.clip(
-        p, jnp.finfo(p.dtype).eps, 1 - jnp.finfo(p.dtype).eps
-    )  # a certainty that fails costs 16 nats in float32
+    # A certain prediction that is wrong costs 16 nats in float32.
+    eps = jnp.finfo(p.dtype).eps
+    p = jnp.clip(p, eps, 1 - eps)
     return -xlogy(y, p) - xlogy(1 - y, 1 - p)
 
 
-log_loss = fraction("log_loss", _nats, one)
+ALL_KINDS = (*CLASSES, *REGRESSIONS)
+
+selection_rate = fraction("selection_rate", _prediction, unit, labelled=False)
+rejection_rate = fraction("rejection_rate", _rejection, unit, labelled=False)
+precision = fraction("precision", _true_positive, _prediction)
+false_omission_rate = fraction("false_omission_rate", _false_negative, _rejection)
+accuracy = fraction("accuracy", _right, unit)
+zero_one_loss = fraction("zero_one_loss", _wrong, unit)
+f_score = fraction("f_score", lambda p, y: 2 * p * y, lambda p, y: p + y)
+# false negatives per false positive
+treatment = fraction("treatment", _false_negative, _false_positive)
+# positive where predictions are higher than labels
+calibration_in_the_large = fraction("calibration_in_the_large", _residual, unit)
+mean_prediction = fraction("mean_prediction", _prediction, unit, REGRESSIONS, labelled=False)
+mean_residual = fraction("mean_residual", _residual, unit, REGRESSIONS)
+squared_loss = fraction("squared_loss", lambda p, y: jnp.square(p - y), unit, ALL_KINDS)
+absolute_loss = fraction("absolute_loss", lambda p, y: jnp.abs(p - y), unit, ALL_KINDS)
+log_loss = fraction("log_loss", _nats, unit)
 
 
 def in_bins(prob: Array, bins: int) -> Array:
-    """Which of ``bins`` bins of equal width probabilities ``[N]`` fall into, one-hot ``[N, bins]``;
-    1 is in the last.
+    """Which of ``bins`` bins of equal width hold probabilities ``[N]``: one-hot ``[N, bins]``.
+
+    1 is in the last bin.
     """
-    return jax.nn.one_hot(jnp.clip((prob * bins).astype(jnp.int32), 0, bins - 1), bins)
+    index = (prob * bins).astype(jnp.int32)
+    return jax.nn.one_hot(jnp.clip(index, 0, bins - 1), bins)
 
 
 def calibration_error(bins: int = 10) -> Statistic:
-    """Binned calibration: ``sum_b |sum_{i in b} w_i (p_i - y_i)| / sum_i w_i`` per group, over bins
-    of equal width.
+    """Binned calibration: ``sum_b |sum_{i in b} w_i (p_i - y_i)| / sum_i w_i`` in each group.
+
+    Bins have equal width.
 
     Reference:
       Naeini, Cooper, Hauskrecht: Obtaining well calibrated probabilities using Bayesian binning,
-        AAAI 2015.
+      AAAI 2015.
     """
 
     def of(prob: Array, label: Array, groups: Array, weight: Array) -> tuple[Array, Array]:
-        p, y = keep(prob, weight), keep(label, weight)
+        p = keep(prob, weight)
+        y = keep(label, weight)
         member = groups * weight[:, None]
-        off_bg = jnp.einsum(
-            "nb,ng->bg", in_bins(p, bins).astype(member.dtype) * (p - y)[:, None], member
-        )
+        residual_nb = in_bins(p, bins).astype(member.dtype) * (p - y)[:, None]
+        residual_bg = jnp.einsum("nb,ng->bg", residual_nb, member)
         mass_g = jnp.sum(member, axis=0)
-        return divide(jnp.sum(jnp.abs(off_bg), axis=0), mass_g), mass_g
+        error_g = jnp.sum(jnp.abs(residual_bg), axis=0)
+        return divide(error_g, mass_g), mass_g
 
     return Statistic("calibration_error", of)
 
 
 def pairwise_auc(temperature: Array | float = 0.05) -> Statistic:
-    """Soft area under the curve of each group: the mean of ``sigmoid((p_i - p_j) / tau)`` over its
-    positives i and negatives j.
+    """Soft area under the curve of each group.
 
-    All pairs of rows at once, for minibatches; of whole data sets, :func:`fairjax.metrics.auc`
-    sorts.
+    It is the mean of ``sigmoid((p_i - p_j) / tau)`` over the group's positives i and negatives j.
+    It takes all pairs of rows at once, for minibatches. For whole data sets
+    :func:`fairjax.metrics.auc` sorts.
     """
 
     def of(prob: Array, label: Array, groups: Array, weight: Array) -> tuple[Array, Array]:
-        p, y = keep(prob, weight), keep(label, weight)
+        p = keep(prob, weight)
+        y = keep(label, weight)
         member = groups * weight[:, None]
-        up, down = member * y[:, None], member * (1 - y)[:, None]
-        mass_g = jnp.sum(up, axis=0) * jnp.sum(down, axis=0)
-        above = jax.nn.sigmoid((p[:, None] - p[None]) / temperature)
-        return divide(jnp.sum(up * (above @ down), axis=0), mass_g), mass_g
+        positive = member * y[:, None]
+        negative = member * (1 - y)[:, None]
+        mass_g = jnp.sum(positive, axis=0) * jnp.sum(negative, axis=0)
+        wins = jax.nn.sigmoid((p[:, None] - p[None]) / temperature)
+        wins_g = jnp.sum(positive * (wins @ negative), axis=0)
+        return divide(wins_g, mass_g), mass_g
 
     return Statistic("auc", of)
 
 
-def _moments(prob: Array, label: Array, groups: Array, weight: Array) -> tuple[Array, ...]:
-    """Mass, means, variances and covariance of predictions and labels in each group."""
-    p, y = keep(prob, weight), keep(label, weight)
+class _Moments(NamedTuple):
+    """Moments of predictions p and labels y in each group, ``[G]``."""
+
+    mass: Array
+    mean_p: Array
+    mean_y: Array
+    var_p: Array
+    var_y: Array
+    covariance: Array
+
+
+def _moments(prob: Array, label: Array, groups: Array, weight: Array) -> _Moments:
+    p = keep(prob, weight)
+    y = keep(label, weight)
     member = groups * weight[:, None]
     mass_g = jnp.sum(member, axis=0)
     share = divide(member, mass_g[None])
-    mean_p, mean_y = p @ share, y @ share
-    off_p, off_y = p[:, None] - mean_p[None], y[:, None] - mean_y[None]
-    var_p, var_y = jnp.sum(share * off_p**2, axis=0), jnp.sum(share * off_y**2, axis=0)
-    return mass_g, mean_p, mean_y, var_p, var_y, jnp.sum(share * off_p * off_y, axis=0)
+    mean_p = p @ share
+    mean_y = y @ share
+    centred_p = p[:, None] - mean_p[None]
+    centred_y = y[:, None] - mean_y[None]
+    var_p = jnp.sum(share * centred_p**2, axis=0)
+    var_y = jnp.sum(share * centred_y**2, axis=0)
+    covariance = jnp.sum(share * centred_p * centred_y, axis=0)
+    return _Moments(mass_g, mean_p, mean_y, var_p, var_y, covariance)
 
 
 def _correlation(prob: Array, label: Array, groups: Array, weight: Array) -> tuple[Array, Array]:
-    mass_g, _, _, var_p, var_y, both = _moments(prob, label, groups, weight)
-    some = ~((var_p <= 1e-12) | (var_y <= 1e-12))  # a NaN stays one
-    return jnp.where(some, both, 0.0) / jnp.sqrt(jnp.where(some, var_p * var_y, 1.0)), mass_g * some
+    moments = _moments(prob, label, groups, weight)
+    constant = (moments.var_p <= 1e-12) | (moments.var_y <= 1e-12)
+    varies = ~constant  # true for NaN, which must stay NaN
+    covariance = jnp.where(varies, moments.covariance, 0.0)
+    square = jnp.where(varies, moments.var_p * moments.var_y, 1.0)
+    return covariance / jnp.sqrt(square), moments.mass * varies
 
 
 def _concordance(prob: Array, label: Array, groups: Array, weight: Array) -> tuple[Array, Array]:
-    mass_g, mean_p, mean_y, var_p, var_y, both = _moments(prob, label, groups, weight)
-    apart = var_p + var_y + jnp.square(mean_p - mean_y)
-    return divide(2 * both, apart), mass_g * (apart > 0)
+    moments = _moments(prob, label, groups, weight)
+    bias = jnp.square(moments.mean_p - moments.mean_y)
+    total = moments.var_p + moments.var_y + bias
+    return divide(2 * moments.covariance, total), moments.mass * (total > 0)
 
 
-correlation = Statistic(
-    "correlation", _correlation, REGRESSIONS
-)  # Pearson's, of predictions with labels
-concordance = Statistic(
-    "concordance", _concordance, REGRESSIONS
-)  # Lin's coefficient, 2 cov / (var + var + (mean - mean)^2)
+# Pearson's correlation of predictions with labels
+correlation = Statistic("correlation", _correlation, REGRESSIONS)
+# Lin's coefficient, 2 cov / (var_p + var_y + (mean_p - mean_y)^2)
+concordance = Statistic("concordance", _concordance, REGRESSIONS)
 
 
 def parity(
@@ -181,11 +239,10 @@ def parity(
     """A gap of a statistic: ``distance(prob, groups, weight, label)``."""
 
     def distance(prob: Array, groups: Array, weight: Array, label: Array | None = None) -> Array:
-        everybody = jnp.sum(groups, axis=1, keepdims=True)
+        everyone = jnp.sum(groups, axis=1, keepdims=True)
+        members = jnp.concatenate([groups, everyone], axis=1)
         label = jnp.zeros_like(prob) if label is None else label
-        value, mass = statistic.of(
-            prob, label, jnp.concatenate([groups, everybody], axis=1), weight
-        )
+        value, mass = statistic.of(prob, label, members, weight)
         return gap(value[:-1], mass[:-1], value[-1])
 
     return distance

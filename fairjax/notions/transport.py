@@ -1,10 +1,9 @@
-"""Distances by optimal transport, smooth in the scores: what it costs to move the groups'
-distributions onto one another.
+"""Distances by optimal transport, smooth in the scores: the cost of moving groups onto one another.
 
 In: predictions ``[N]``, or ``[N, U]`` for several columns at once, membership and weights. Out: a
 scalar in squared units of the predictions. :func:`barycenter_distance` is exact in one dimension,
-by one sort. For columns that are to be fair together there are :func:`sliced`, :func:`sinkhorn`
-(both of OTT: ``pip install 'fairjax[ot]'``) and :func:`projected`.
+by one sort. For columns that are to be fair together there are :func:`sliced` and :func:`sinkhorn`
+(both need OTT: ``pip install 'fairjax[ot]'``), and :func:`projected`.
 """
 
 from __future__ import annotations
@@ -21,23 +20,21 @@ from fairjax.core.types import Array
 
 
 def barycenter_distance(levels: int | None = 256):
-    """What it costs to move every group to the barycenter: ``sum_g pi_g int_0^1 (Q_g(u) -
-    Qbar(u))^2 du``.
+    """What it costs to move every group to the Wasserstein barycenter of all groups.
 
-    ``Q_g`` is the quantile function of group g, ``pi_g`` its share of the weight, ``Qbar = sum_g
-    pi_g Q_g`` the quantile
-    function of the Wasserstein barycenter: the least mean squared change of the scores that makes
-    their distribution the same in all groups. It equals ``sum_{g<h} pi_g pi_h W_2^2(g, h)``; groups
-    against all rows together are further apart.
+    ``sum_g pi_g int_0^1 (Q_g(u) - Qbar(u))^2 du``, where ``Q_g`` is the quantile function of group
+    g, ``pi_g`` is its share of the weight, and ``Qbar = sum_g pi_g Q_g`` is the quantile function
+    of the barycenter. It is the least mean squared change of the scores that gives all groups one
+    distribution. It equals ``sum_{g<h} pi_g pi_h W_2^2(g, h)``.
 
     Args:
-      levels: K mid-points ``u = (k + 1/2) / K`` at which quantiles are compared; only rows that are
-        a quantile there are moved, at most K per group and step. None for every level at which a
-        function jumps: exact, and slower with many groups.
+      levels: K mid-points ``u = (k + 1/2) / K`` at which quantiles are compared. Only rows that are
+        a quantile there have a gradient, at most K per group and step. None takes every level at
+        which a function jumps: exact, and slower with many groups.
 
     Returns:
-      ``distance(prob[N], groups[N, G], weight[N]) -> scalar``, differentiable in ``prob``, the
-      order of the scores taken for fixed; 0 with gradient 0 when fewer than two groups are present.
+      ``distance(prob[N], groups[N, G], weight[N]) -> scalar``, differentiable in ``prob`` for a
+      fixed order of the scores; 0 with gradient 0 when fewer than two groups are present.
 
     Reference:
       Hu, Ratz, Charpentier: Fairness in multi-task learning via Wasserstein barycenters, ECML-PKDD
@@ -45,79 +42,84 @@ def barycenter_distance(levels: int | None = 256):
     """
 
     def distance(prob: Array, groups: Array, weight: Array) -> Array:
-        prob, groups, weight = (_single(a) for a in (prob, groups, weight))
+        prob = _at_least_single(prob)
+        groups = _at_least_single(groups)
+        weight = _at_least_single(weight)
         prob = keep(prob, weight)
         order = jnp.argsort(jax.lax.stop_gradient(prob))
         member = (groups * weight[:, None])[order]
-        mass = jnp.sum(member, axis=0)
-        reached_gn = divide(jnp.cumsum(member, axis=0), mass[None]).T
+        mass_g = jnp.sum(member, axis=0)
+        reached_gn = divide(jnp.cumsum(member, axis=0), mass_g[None]).T
         level_k, width_k = _levels(reached_gn, levels)
-        row_gk = jax.vmap(jnp.searchsorted, (0, None))(reached_gn, level_k)
-        quantile_gk = prob[order[jnp.minimum(row_gk, len(prob) - 1)]]
-        two = jnp.sum(mass > 0) >= 2
-        share_g1 = jnp.where(two, divide(mass, jnp.sum(mass)), 0.0)[:, None]
-        apart_gk = quantile_gk - jnp.sum(share_g1 * quantile_gk, axis=0, keepdims=True)
-        return jnp.sum(share_g1 * jnp.square(apart_gk) * width_k[None]) + _poison(prob)
+        rank_gk = jax.vmap(jnp.searchsorted, (0, None))(reached_gn, level_k)
+        quantile_gk = prob[order[jnp.minimum(rank_gk, len(prob) - 1)]]
+        comparable = jnp.sum(mass_g > 0) >= 2
+        share_g = jnp.where(comparable, divide(mass_g, jnp.sum(mass_g)), 0.0)
+        share_g1 = share_g[:, None]
+        barycenter_1k = jnp.sum(share_g1 * quantile_gk, axis=0, keepdims=True)
+        cost_gk = share_g1 * jnp.square(quantile_gk - barycenter_1k) * width_k[None]
+        return jnp.sum(cost_gk) + _poison(prob)
 
     return distance
 
 
 def _levels(reached_gn: Array, levels: int | None) -> tuple[Array, Array]:
-    """Levels and how much of [0, 1] each stands for, ``[K]``."""
+    """Levels, and the width of the part of [0, 1] that each stands for: ``[K]`` both."""
+    dtype = reached_gn.dtype
     if levels is not None:
-        return (jnp.arange(levels, dtype=reached_gn.dtype) + 0.5) / levels, jnp.full(
-            levels, 1.0 / levels, reached_gn.dtype
-        )
-    edge = jnp.concatenate([jnp.zeros(1), jnp.sort(jnp.ravel(jax.lax.stop_gradient(reached_gn)))])
-    return (edge[1:] + edge[:-1]) / 2, jnp.diff(edge)
+        level_k = (jnp.arange(levels, dtype=dtype) + 0.5) / levels
+        return level_k, jnp.full(levels, 1.0 / levels, dtype)
+    jumps = jnp.sort(jnp.ravel(jax.lax.stop_gradient(reached_gn)))
+    edges = jnp.concatenate([jnp.zeros(1), jumps])
+    return (edges[1:] + edges[:-1]) / 2, jnp.diff(edges)
 
 
 def projected(distance: Callable[..., Array], key: Array, directions: int = 64):
-    """The mean of a distance over projections of ``[N, U]`` columns on random directions of length
-    1.
+    """The mean of a distance over projections of ``[N, U]`` columns on random directions.
 
-    ``projected(barycenter_distance(), key)`` compares what :func:`sliced` compares, with a sort per
-    direction instead of four per direction and pair of groups. Of one column there is one
+    ``projected(barycenter_distance(), key)`` compares what :func:`sliced` compares, with one sort
+    per direction instead of four per direction and pair of groups. Of one column there is one
     direction.
 
     Args:
       distance: of one column; it must take numbers of any sign.
-      key: of the directions; the same ones in every call.
-      directions: how many.
+      key: of the directions, which are the same in every call.
+      directions: how many; each has length 1.
 
     Returns:
       ``distance(prob[N, U] or [N], groups[N, G], weight[N]) -> scalar``.
     """
 
     def mean(prob: Array, groups: Array, weight: Array) -> Array:
-        point = _points(prob, weight)
-        along_dn = _directions(key, directions, point.shape[1]) @ point.T
-        return jnp.mean(jax.vmap(distance, (0, None, None))(along_dn, groups, weight))
+        points = _points(prob, weight)
+        column_dn = _directions(key, directions, points.shape[1]) @ points.T
+        distance_d = jax.vmap(distance, (0, None, None))(column_dn, groups, weight)
+        return jnp.mean(distance_d)
 
     return mean
 
 
-def average(value: Array, there: Array) -> Array:
-    """The mean over the pairs of groups that are there; 0 if there is none."""
-    return divide(jnp.sum(jnp.where(there, value, 0.0)), jnp.sum(there))
+def average(value: Array, present: Array) -> Array:
+    """The mean over the pairs of groups that are present; 0 if there is none."""
+    return divide(jnp.sum(jnp.where(present, value, 0.0)), jnp.sum(present))
 
 
-def largest(value: Array, there: Array) -> Array:
-    """The largest over the pairs of groups that are there; 0 if there is none."""
-    return jnp.max(jnp.where(there, value, 0.0), initial=0.0)
+def largest(value: Array, present: Array) -> Array:
+    """The largest over the pairs of groups that are present; 0 if there is none."""
+    return jnp.max(jnp.where(present, value, 0.0), initial=0.0)
 
 
 def sliced(key: Array, directions: int = 64, over: Callable[[Array, Array], Array] = average):
-    """Sliced ``W_2^2``: the mean over random directions of the squared distance of projections, for
-    every pair of groups.
+    """Sliced ``W_2^2`` of every pair of groups: the mean over random directions.
 
-    ``mean_d W_2^2(d . scores | g, d . scores | h)``, ``d`` uniform on the sphere: 0 only if the
-    joint laws are equal, at most ``W_2^2``; of a shift of length s in U columns ``s^2 / U``.
+    ``mean_d W_2^2(d . scores | g, d . scores | h)`` with d uniform on the sphere. It is 0 only if
+    the joint distributions are equal, and at most ``W_2^2``. Of a shift of length s in U columns it
+    is ``s^2 / U``.
 
     Args:
-      key: of the directions; the same ones in every call.
+      key: of the directions, which are the same in every call.
       directions: how many. Of one column there is one, and this is ``W_2^2`` itself.
-      over: from the pairs' values and which pairs are there to a scalar, :func:`average` or
+      over: makes one number of the pairs' values and which pairs are present: :func:`average` or
         :func:`largest`.
 
     Returns:
@@ -129,14 +131,18 @@ def sliced(key: Array, directions: int = 64, over: Callable[[Array, Array], Arra
 
     Reference:
       Rabin, Peyre, Delon, Bernot: Wasserstein barycenter and its application to texture mixing,
-        SSVM 2011; by ott-jax.
+      SSVM 2011; by ott-jax.
     """
     solve = ott("tools.sliced").sliced_wasserstein
 
-    def project(point: Array) -> Array:
-        return point @ _directions(key, directions, point.shape[1]).T
+    def project(points: Array) -> Array:
+        return points @ _directions(key, directions, points.shape[1]).T
 
-    return _over_pairs(lambda point, a, b: solve(point, point, a, b, proj_fn=project)[0], over)
+    def of_pair(points: Array, share_g: Array, share_h: Array) -> Array:
+        value, _ = solve(points, points, share_g, share_h, proj_fn=project)
+        return value
+
+    return _over_pairs(of_pair, over)
 
 
 def sinkhorn(
@@ -144,16 +150,15 @@ def sinkhorn(
     iterations: int = 100,
     over: Callable[[Array, Array], Array] = average,
 ):
-    """Sinkhorn divergence ``S(g, h) = OT_eps(g, h) - (OT_eps(g, g) + OT_eps(h, h)) / 2`` of every
-    pair of groups.
+    """Sinkhorn divergence of every pair of groups.
 
-    Cost ``|x - y|^2``; between ``W_2^2`` (epsilon to 0) and the squared distance of means (epsilon
-    to infinity). Over all pairs
-    of rows, ``iterations`` times: for small batches.
+    ``S(g, h) = OT_eps(g, h) - (OT_eps(g, g) + OT_eps(h, h)) / 2`` with cost ``|x - y|^2``. It lies
+    between ``W_2^2`` (epsilon to 0) and the squared distance of means (epsilon to infinity). It
+    takes all pairs of rows, ``iterations`` times: for small batches.
 
     Args:
       epsilon: of the entropy, in squared units of the predictions.
-      iterations: of Sinkhorn's algorithm, always as many; the gradient is that of its limit.
+      iterations: of Sinkhorn's algorithm, always all of them; the gradient is that of its limit.
       over: as of :func:`sliced`.
 
     Returns:
@@ -166,70 +171,71 @@ def sinkhorn(
       Feydy, Sejourne, Vialard, Amari, Trouve, Peyre: Interpolating between optimal transport and
       MMD using Sinkhorn divergences, AISTATS 2019; by ott-jax.
     """
-    solve, cloud = (
-        ott("tools.sinkhorn_divergence").sinkhorn_divergence,
-        ott("geometry.pointcloud").PointCloud,
-    )
+    solve = ott("tools.sinkhorn_divergence").sinkhorn_divergence
+    cloud = ott("geometry.pointcloud").PointCloud
     fixed = {"min_iterations": iterations, "max_iterations": iterations}
 
-    def of(point: Array, a: Array, b: Array) -> Array:
-        return solve(cloud, point, point, a=a, b=b, epsilon=epsilon, solve_kwargs=fixed)[0]
+    def of_pair(points: Array, share_g: Array, share_h: Array) -> Array:
+        value, _ = solve(
+            cloud, points, points, a=share_g, b=share_h, epsilon=epsilon, solve_kwargs=fixed
+        )
+        return value
 
-    return _over_pairs(of, over)
+    return _over_pairs(of_pair, over)
 
 
-def _over_pairs(of: Callable[[Array, Array, Array], Array], over: Callable[[Array, Array], Array]):
-    """``of(points[N, U], shares[N], shares[N])`` of all pairs of groups, those present taken
-    together by ``over``.
-    """
+def _over_pairs(
+    of_pair: Callable[[Array, Array, Array], Array], over: Callable[[Array, Array], Array]
+):
+    """``of_pair(points[N, U], share[N], share[N])`` of all pairs of groups, made one by ``over``."""
 
     def distance(prob: Array, groups: Array, weight: Array) -> Array:
-        groups, weight = _single(groups), _single(weight)
+        groups = _at_least_single(groups)
+        weight = _at_least_single(weight)
         member = groups * weight[:, None]
         mass = jnp.sum(member, axis=0)
-        # an absent group stands everywhere: it is left out below, and must not bring NaN to the
-        # gradient
+        # An absent group gets equal shares: ``over`` leaves it out, and its gradient is not NaN.
         share_gn = divide(member, mass[None], 1.0 / len(member)).T
         first, second = np.triu_indices(len(mass), 1)
-        pair = (mass[first] > 0) & (mass[second] > 0)
-        point = _points(prob, weight)
-        apart = jnp.stack(
-            [of(point, share_gn[g], share_gn[h]) for g, h in zip(first, second, strict=True)]
-            or [jnp.zeros(())]
-        )
-        return over(apart, pair) + _poison(point)
+        present = (mass[first] > 0) & (mass[second] > 0)
+        points = _points(prob, weight)
+        values = [
+            of_pair(points, share_gn[g], share_gn[h]) for g, h in zip(first, second, strict=True)
+        ]
+        value = jnp.stack(values or [jnp.zeros(())])
+        return over(value, present) + _poison(points)
 
     return distance
 
 
 def _points(prob: Array, weight: Array) -> Array:
-    """Predictions as points ``[N, U]``, 0 where the weight is."""
-    return keep(_single(prob).reshape(len(prob), -1), weight[:, None])
+    """Predictions as points ``[N, U]``, 0 where the weight is 0."""
+    points = _at_least_single(prob).reshape(len(prob), -1)
+    return keep(points, weight[:, None])
 
 
-def _single(a: Array) -> Array:
-    """In single precision at least."""
+def _at_least_single(a: Array) -> Array:
     return jnp.asarray(a, jnp.promote_types(a.dtype, jnp.float32))
 
 
 def _poison(prob: Array) -> Array:
-    """NaN where a prediction is: it may stand between two levels, or drop out of a cost."""
+    """NaN where a prediction is NaN: sorts and costs may lose it."""
     return jnp.where(jnp.any(jnp.isnan(prob)), jnp.nan, 0.0)
 
 
 def _directions(key: Array, directions: int, width: int) -> Array:
-    """Unit vectors ``[D, U]``; of one column the one there is."""
+    """Unit vectors ``[D, U]``; of one column the only one."""
     if width == 1:
         return jnp.ones((1, 1))
-    way = jax.random.normal(key, (directions, width))
-    return way / jnp.linalg.norm(way, axis=1, keepdims=True)
+    vectors = jax.random.normal(key, (directions, width))
+    return vectors / jnp.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def ott(module: str):
     """A module of OTT.
 
     Raises:
-      ImportError: it is missing; names the extra.
+      ImportError: it is missing; the message names the extra.
     """
     try:
         importlib.import_module("ott")
