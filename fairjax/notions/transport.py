@@ -187,7 +187,7 @@ def sinkhorn(
 def _over_pairs(
     of_pair: Callable[[Array, Array, Array], Array], over: Callable[[Array, Array], Array]
 ):
-    """``of_pair(points[N, U], share[N], share[N])`` of all pairs of groups, made one by ``over``."""
+    """``of_pair(points[N, U], share[N], share[N])`` of all pairs of groups, joined by ``over``."""
 
     def distance(prob: Array, groups: Array, weight: Array) -> Array:
         groups = _at_least_single(groups)
