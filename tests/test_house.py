@@ -388,8 +388,12 @@ REFERENCE = re.compile(
 )
 
 
+IN_ROOM = re.compile(rf"`((?:{'|'.join(fairjax.ROOMS)})\.(?!html\b)[a-zA-Z_]\w*(?:\.\w+)*)")
+
+
 def references(text: str) -> set[str]:
-    return {"".join(match) for match in REFERENCE.findall(text)}
+    paths = {"".join(match) for match in REFERENCE.findall(text)}
+    return paths | {f"fairjax.{path}" for path in IN_ROOM.findall(text)}
 
 
 @pytest.mark.parametrize("path", [*FILES, ROOT / "README.md"], ids=lambda p: p.name)
@@ -404,9 +408,11 @@ def test_paths_in_prose_resolve(path):
 
 
 def test_a_broken_path_is_seen():
-    assert references("see :func:`fairjax.nowhere.thing` and ``fairjax.data.load``") == {
+    text = "see :func:`fairjax.nowhere.thing`, ``fairjax.data.load`` and `notions.mmd(kernel)`"
+    assert references(text) == {
         "fairjax.nowhere.thing",
         "fairjax.data.load",
+        "fairjax.notions.mmd",
     }
     with pytest.raises(ImportError):
         resolved("fairjax.nowhere.thing")
