@@ -13,6 +13,15 @@ if OPTIMISATION not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {OPTIMISATION}=0"
 
 
+@pytest.fixture(autouse=True, scope="module")
+def forget_programs():
+    """Drop the compiled programs of a file after it: thousands fill memory and the map table."""
+    import jax  # after the flags are set
+
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """Folder of raw data files: ``$FAIRJAX_DATA``, or ``../shared/data`` beside the checkout."""
