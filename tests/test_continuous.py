@@ -211,7 +211,7 @@ def test_half_precision_is_finite_and_near(name):
 def test_groups_of_three_levels_are_refused(name):
     with pytest.raises(
         ValueError,
-        match=f"{name} is of an attribute that is a number, a block of 2 columns.* got 3",
+        match=f"{name} is for an attribute that is a number, whose block has 2 columns.* got 3",
     ):
         DISTANCES[name](np.ones(4), np.ones((4, 3)), np.ones(4))
 
