@@ -618,7 +618,8 @@ def test_permuted_groups_keep_their_sizes_and_rows_that_do_not_count_keep_their_
             return jnp.sum(jnp.abs(difference(drawn)))
 
         scores = np.zeros((60, 1), np.float32)
-        return metrics.permutation_test(KEY, distance, scores, groups, weight).floor
+        members = jnp.asarray(groups)
+        return metrics.permutation_test(KEY, distance, scores, members, weight).floor
 
     assert floor(lambda drawn: (drawn - groups)[~counts]) == 0
     assert floor(lambda drawn: jnp.sum((drawn - groups)[counts], axis=0)) == 0
