@@ -31,17 +31,17 @@ class Audit(NamedTuple):
     cell: np.ndarray  # [N] in 0..G; G where a group is unknown
     weight: np.ndarray  # [N]
     amounts: np.ndarray  # [P] repair amounts of the path, 0 .. 1
-    # "kolmogorov_smirnov", "wasserstein": [P, T, A + 1], crossed cells last; [P, T, A] of one
-    # attribute
+    # "kolmogorov_smirnov", "wasserstein": [P, T, A + 1], crossed cells last; of one attribute
+    # [P, T, 1]
     gaps: dict[str, np.ndarray]
-    floor: np.ndarray  # [T, A + 1] or [T, A] two-sample floor of the KS
+    floor: np.ndarray  # [T, A + 1], of one attribute [T, 1]: two-sample floor of the KS
     change: np.ndarray  # [P, T] root mean squared change of a score
     risk: np.ndarray | None  # [P, T] with labels: squared error (regression) or 1 - AUC (binary)
     risk_name: tuple[str, ...]  # T, e.g. "1 - AUC" or "mean squared error"
     orders: tuple[tuple[int, ...], ...]  # orders of attributes that were looked at
     steps: np.ndarray  # [O, A + 1, T, A] KS of each attribute after 0..A steps of each order
     mass: np.ndarray  # [G] rows of the pool per cell
-    # [T, A + 1] the gaps of ``after``, by the repair's own amount
+    # the gaps of ``after``, which has the repair's own amount: [T, A + 1], of one attribute [T, 1]
     reached: dict[str, np.ndarray] | None = None
 
 
@@ -73,23 +73,28 @@ def save_audit(path: Path, audit: Audit) -> Path:
     names = {}
     for field, value in audit._asdict().items():
         if field in DICTIONARIES:
-            arrays |= {f"{field}.{kind}": array for kind, array in (value or {}).items()}
+            gaps = value or {}
+            for kind, array in gaps.items():
+                arrays[f"{field}.{kind}"] = array
         elif isinstance(value, np.ndarray):
             arrays[field] = value
         else:
             names[field] = value
-    return write_arrays(path, arrays | {"words": np.array(json.dumps(names))})
+    arrays["words"] = np.array(json.dumps(names))
+    return write_arrays(path, arrays)
 
 
 def load_audit(path: Path) -> Audit:
     """Read what :func:`save_audit` wrote; executes nothing."""
     arrays = read_arrays(path)
-    names = json.loads(str(arrays.pop("words")))
+    text = str(arrays.pop("words"))
+    names = json.loads(text)
     fields = {field: _as_tuples(value) for field, value in names.items()}
     for name, array in arrays.items():
         field, _, kind = name.partition(".")
         if kind:
-            fields.setdefault(field, {})[kind] = array
+            gaps = fields.setdefault(field, {})
+            gaps[kind] = array
         else:
             fields[field] = array
     return Audit(**fields)
@@ -97,7 +102,9 @@ def load_audit(path: Path) -> Audit:
 
 def _as_tuples(value):
     """Lists of JSON as the tuples that they were."""
-    return tuple(_as_tuples(entry) for entry in value) if isinstance(value, list) else value
+    if isinstance(value, list):
+        return tuple(map(_as_tuples, value))
+    return value
 
 
 # ---------------------------------------------------------------------------------------- measuring
@@ -119,32 +126,35 @@ def audit_repair(
       repaired: ``(amount) -> [N, T]``; the repair's own amount for None.
       labels: ``[N, T]`` or None.
     """
-    sizes = [len(levels) for levels in repair.levels_]
-    attributes = [Grouping(codes, size) for codes, size in zip(rows.codes, sizes, strict=True)]
-    groupings = attributes + _crossing(rows.cell, len(repair.cells_), len(sizes))
+    levels = tuple(tuple(map(str, level_list)) for level_list in repair.levels_)
+    sizes = [len(level_list) for level_list in levels]
+    cells = len(repair.cells_)
+    attributes = list(map(Grouping, rows.codes, sizes))
+    groupings = attributes + _crossing(rows.cell, cells, len(attributes))
     before = rows.score.astype(np.float64)
-    repaired_scores = repaired(None).astype(np.float64)
+    after = repaired(None).astype(np.float64)
     path = [before]
-    path += [repaired(amount).astype(np.float64) for amount in AMOUNTS[1:]]
-    gaps = np.stack([_gaps(score, groupings, weight) for score in path])  # [P, T, A + 1, 3]
-    orders = tuple(itertools.islice(itertools.permutations(range(len(sizes))), MOST_ORDERS))
-    risks = [] if labels is None else [_risk(column, weight) for column in labels.T]
+    for amount in AMOUNTS[1:]:
+        path.append(repaired(amount).astype(np.float64))
+    gaps = np.stack([_gaps(scores, groupings, weight) for scores in path])  # [P, T, A + 1, 3]
+    orders = _orders(len(attributes))
+    risks = [] if labels is None else [_risk(label, weight) for label in labels.T]
     return Audit(
         tasks=repair.tasks_,
         attributes=repair.attributes_,
-        cells=tuple(" & ".join(map(str, cell)) for cell in repair.cells_),
-        units=tuple(_unit(column) for column in rows.score.T),
-        level=np.stack(np.unravel_index(np.arange(len(repair.cells_)), sizes)),
-        levels=tuple(tuple(map(str, levels)) for levels in repair.levels_),
+        cells=tuple(map(_cell_name, repair.cells_)),
+        units=tuple(map(_unit, rows.score.T)),
+        level=np.stack(np.unravel_index(np.arange(cells), sizes)),
+        levels=levels,
         before=before,
-        after=repaired_scores,
+        after=after,
         cell=rows.cell,
         weight=weight,
         amounts=AMOUNTS,
         floor=gaps[0, ..., 1],
         gaps=_by_name(gaps),
-        reached=_by_name(_gaps(repaired_scores, groupings, weight)),
-        change=np.stack([_mean_change(score, before, weight) for score in path]),
+        reached=_by_name(_gaps(after, groupings, weight)),
+        change=np.stack([_mean_change(scores, before, weight) for scores in path]),
         risk=_risks_along(path, risks) if risks else None,
         risk_name=tuple(risk.name for risk in risks),
         orders=orders,
@@ -153,20 +163,34 @@ def audit_repair(
     )
 
 
-def _crossing(cell: np.ndarray, count: int, attributes: int) -> list[Grouping]:
+def _crossing(cell: np.ndarray, cells: int, attributes: int) -> list[Grouping]:
     """The crossed cells as one more grouping, where there are several attributes."""
     if attributes < 2:
         return []
-    return [Grouping(np.where(cell < count, cell, -1), count)]
+    codes = np.where(cell < cells, cell, -1)
+    return [Grouping(codes, cells)]
+
+
+def _orders(attributes: int) -> tuple[tuple[int, ...], ...]:
+    """The first orders in which attributes may be repaired."""
+    permutations = itertools.permutations(range(attributes))
+    return tuple(itertools.islice(permutations, MOST_ORDERS))
+
+
+def _cell_name(cell: tuple) -> str:
+    return " & ".join(map(str, cell))
 
 
 def _unit(score: np.ndarray) -> str:
-    return "probability" if 0 <= score.min() and score.max() <= 1 else ""
+    in_unit_interval = score.min() >= 0 and score.max() <= 1
+    return "probability" if in_unit_interval else ""
 
 
 def _mean_change(score: np.ndarray, before: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Root mean squared change ``[T]``."""
-    return np.sqrt(np.average(np.square(score - before), axis=0, weights=weight))
+    squared_change = np.square(score - before)
+    mean_square = np.average(squared_change, axis=0, weights=weight)
+    return np.sqrt(mean_square)
 
 
 def _gaps(scores: np.ndarray, groupings: Sequence[Grouping], weight: np.ndarray) -> np.ndarray:
@@ -175,13 +199,20 @@ def _gaps(scores: np.ndarray, groupings: Sequence[Grouping], weight: np.ndarray)
     for score in scores.T:
         order = np.argsort(score)
         ascending = score[order]
+        ordered_weight = weight[order]
         for codes, size in groupings:
-            gaps.append(unfairness_on_host(ascending, codes[order], size, weight[order]))
-    return np.array(gaps).reshape(scores.shape[1], len(groupings), 3)
+            ordered_codes = codes[order]
+            gap = unfairness_on_host(ascending, ordered_codes, size, ordered_weight)
+            gaps.append(gap)
+    tasks = scores.shape[1]
+    return np.array(gaps).reshape(tasks, len(groupings), 3)
 
 
 def _by_name(gaps: np.ndarray) -> dict[str, np.ndarray]:
-    return {"kolmogorov_smirnov": gaps[..., 0], "wasserstein": gaps[..., 2]}
+    return {
+        "kolmogorov_smirnov": gaps[..., 0],
+        "wasserstein": gaps[..., 2],
+    }
 
 
 def _steps(
@@ -191,11 +222,14 @@ def _steps(
     weight: np.ndarray,
 ) -> np.ndarray:
     """Kolmogorov-Smirnov ``[O, A + 1, T, A]`` of each attribute after each step of each order."""
-    steps = []
+    steps_of_orders = []
     for order in orders:
-        scores = [repaired(amount) for amount in sequential_amounts(order)]
-        steps.append([_gaps(score, attributes, weight)[..., 0] for score in scores])
-    return np.array(steps)
+        steps = []
+        for amounts in sequential_amounts(order):
+            gaps = _gaps(repaired(amounts), attributes, weight)
+            steps.append(gaps[..., 0])
+        steps_of_orders.append(steps)
+    return np.array(steps_of_orders)
 
 
 _auc = jax.jit(auc)
@@ -203,23 +237,28 @@ _auc = jax.jit(auc)
 
 def _risk(label: np.ndarray, weight: np.ndarray) -> Risk:
     """1 - AUC for labels 0 and 1, else the mean squared error; on rows with a label."""
-    labelled = np.isfinite(label) & (weight > 0)
+    is_labelled = np.isfinite(label) & (weight > 0)
+    known_label = label[is_labelled]
+    known_weight = weight[is_labelled]
 
     def ranking_risk(score: np.ndarray) -> float:
-        return 1 - float(_auc(score[labelled], label[labelled], weight[labelled]))
+        area = _auc(score[is_labelled], known_label, known_weight)
+        return 1 - float(area)
 
     def squared_risk(score: np.ndarray) -> float:
-        return float(np.average(np.square(score - label)[labelled], weights=weight[labelled]))
+        error = score[is_labelled] - known_label
+        return float(np.average(np.square(error), weights=known_weight))
 
-    if np.isin(label[labelled], (0, 1)).all():
+    is_binary = np.isin(known_label, (0, 1)).all()
+    if is_binary:
         return Risk("1 - AUC", ranking_risk)
     return Risk("mean squared error", squared_risk)
 
 
 def _risks_along(path: Sequence[np.ndarray], risks: Sequence[Risk]) -> np.ndarray:
     """Risks ``[P, T]`` of scores ``[N, T]`` along the path."""
-    along = []
+    measured = []
     for scores in path:
-        columns = zip(scores.T, risks, strict=True)
-        along.append([risk.measure(score) for score, risk in columns])
-    return np.array(along)
+        for score, risk in zip(scores.T, risks, strict=True):
+            measured.append(risk.measure(score))
+    return np.reshape(measured, (len(path), len(risks)))

@@ -22,7 +22,8 @@ def audit_model(prepared: Prepared, scores: dict[str, np.ndarray], amount: float
     spec = prepared.spec
     pool = prepared.splits.validation
     rows = prepared.splits.test
-    repair = Repair(amount, small="pool", minimum=1).fit(
+    repair = Repair(amount, small="pool", minimum=1)
+    repair.fit(
         _values(spec, scores["validation"]),
         sensitive_features=_levels(spec, pool),
         sample_weight=pool.weight,
@@ -38,10 +39,12 @@ def audit_model(prepared: Prepared, scores: dict[str, np.ndarray], amount: float
 def _values(spec: Spec, scores: np.ndarray) -> dict[str, np.ndarray]:
     """Probabilities, and predictions in units, by name."""
     values = {}
-    for task, prob in zip(spec.tasks, probabilities(spec, scores), strict=True):
-        names = [f"{task.name}={level}" for level in task.levels] or [task.name]
-        for column, name in enumerate(names):
-            values[name] = np.asarray(task.in_units(prob[:, column]))
+    prob_of_task = probabilities(spec, scores)
+    for task, prob in zip(spec.tasks, prob_of_task, strict=True):
+        names = [f"{task.name}={level}" for level in task.levels]
+        for column, name in enumerate(names or [task.name]):
+            value = task.in_units(prob[:, column])
+            values[name] = np.asarray(value)
     return values
 
 
@@ -51,24 +54,32 @@ def _labels(spec: Spec, data: Dataset) -> np.ndarray:
     for i, task in enumerate(spec.tasks):
         block = spec.label_slice(i)
         is_known = data.label_mask[:, block] > 0
-        label = np.where(is_known, task.in_units(np.asarray(data.labels[:, block])), np.nan)
+        label = np.asarray(data.labels[:, block])
+        label = task.in_units(label)
+        label = np.where(is_known, label, np.nan)
         if task.kind == "multiclass":
-            of_class = label == np.arange(len(task.levels))
-            label = np.where(np.isnan(label), np.nan, of_class)
+            classes = np.arange(len(task.levels))
+            is_of_class = label == classes
+            label = np.where(np.isnan(label), np.nan, is_of_class)
         columns.append(label)
     return np.concatenate(columns, axis=1)
 
 
 def _levels(spec: Spec, data: Dataset) -> dict[str, list]:
     """Every row's level by attribute, None where unknown."""
-    return {
-        attribute.name: _level_names(attribute, np.asarray(data.groups[:, spec.group_slice(i)]))
-        for i, attribute in enumerate(spec.attributes)
-        if not attribute.continuous
-    }
+    levels = {}
+    for i, attribute in enumerate(spec.attributes):
+        if attribute.continuous:
+            continue
+        block = spec.group_slice(i)
+        membership = np.asarray(data.groups[:, block])
+        levels[attribute.name] = _level_names(attribute, membership)
+    return levels
 
 
-def _level_names(attribute: Attribute, block: np.ndarray) -> list:
+def _level_names(attribute: Attribute, membership: np.ndarray) -> list:
     names = (*attribute.levels, None)
-    level = np.where(block.any(axis=1), block.argmax(axis=1), len(attribute.levels))
-    return [names[k] for k in level]
+    unknown = len(attribute.levels)
+    is_known = membership.any(axis=1)
+    code = np.where(is_known, membership.argmax(axis=1), unknown)
+    return [names[k] for k in code]

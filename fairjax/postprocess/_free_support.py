@@ -17,8 +17,10 @@ ROWS_AT_ONCE = 1024  # of the out-of-sample map, which compares each row with ev
 
 
 class Smoother(NamedTuple):
-    """A map by weighted means: ``slope x + sum_j p_j value_j``,
-    ``p = softmax((bias_j - |x - point_j|^2) / temperature)``."""
+    """A map by weighted means, ``x -> slope x + sum_j p_j value_j``.
+
+    ``p = softmax((bias_j - |x - point_j|^2) / temperature)``.
+    """
 
     point: Array  # [S, T]
     bias: Array  # [S]; -inf where there is no point
@@ -37,12 +39,12 @@ class Cloud(NamedTuple):
 
 
 def entropic(epsilon: float = 0.02) -> Callable[..., Smoother]:
-    """Out-of-sample map of the entropic potentials: ``sum_j p_j(x) y_j``,
-    ``p(x) = softmax((g_j - |x - y_j|^2) / epsilon)``.
+    """Out-of-sample map of the entropic potentials, ``x -> sum_j p_j(x) y_j``.
 
-    ``y`` are the barycenter's points and ``g`` the dual potential there, of the group's points
-    against them; OTT calls this ``to_dual_potentials().transport``. Smaller ``epsilon``, in squared
-    deviations of the pool: less shrinkage, more iterations.
+    ``p(x) = softmax((g_j - |x - y_j|^2) / epsilon)``. ``y`` are the barycenter's points, and ``g``
+    is the dual potential there, of the group's points against them. OTT calls this map
+    ``to_dual_potentials().transport``. ``epsilon`` is in squared deviations of the pool. A smaller
+    one shrinks less and takes more iterations.
 
     Reference:
       Pooladian, Niles-Weed, arXiv 2109.12004 (entropic estimation of optimal transport maps).
@@ -50,7 +52,13 @@ def entropic(epsilon: float = 0.02) -> Callable[..., Smoother]:
 
     def extend(points: Array, mass: Array, bar: Array) -> Smoother:
         potential = _solve(points, mass, bar, epsilon).g
-        return Smoother(bar, potential, bar, jnp.asarray(epsilon), jnp.asarray(0.0))
+        return Smoother(
+            point=bar,
+            bias=potential,
+            value=bar,
+            temperature=jnp.asarray(epsilon),
+            slope=jnp.asarray(0.0),
+        )
 
     return extend
 
@@ -79,12 +87,16 @@ def kernel(
 
     def extend(points: Array, mass: Array, bar: Array) -> Smoother:
         plan = _solve(points, mass, bar, epsilon).matrix
-        place = divide(plan @ bar, jnp.sum(plan, axis=1)[:, None])
+        row_mass = jnp.sum(plan, axis=1)[:, None]
+        place = divide(plan @ bar, row_mass)
         temperature = 2.0 * bandwidth**2
-        bias = temperature * jnp.log(mass)
-        value = place - moves * points
-        slope = jnp.asarray(float(moves))
-        return Smoother(points, bias, value, jnp.asarray(temperature), slope)
+        return Smoother(
+            point=points,
+            bias=temperature * jnp.log(mass),
+            value=place - moves * points,
+            temperature=jnp.asarray(temperature),
+            slope=jnp.asarray(float(moves)),
+        )
 
     return extend
 
@@ -132,12 +144,12 @@ def free_support(
         standard = standard_of(scores, weight, cost)
         members = members_of(groups, weight, share)
         standardised = standardise(scores, weight, standard)
-        points, mass, start = draw_points(
-            key, standardised, members.weight, min(size, len(standardised))
-        )
+        points_of_group = min(size, len(standardised))
+        points, mass, start = draw_points(key, standardised, members.weight, points_of_group)
         bar = _free_barycenter(points[:-1], mass[:-1], members.share, start, epsilon, rounds)
         smoother = jax.vmap(extend, (0, 0, None))(points, mass, bar)
-        return Cloud(members.present, standard.centre, standard.scale, smoother)
+        centre, scale = standard
+        return Cloud(members.present, centre, scale, smoother)
 
     def apply(
         state: Cloud,
@@ -151,54 +163,79 @@ def free_support(
         def place_of(row: tuple[Array, Array]) -> Array:
             score, index = row
             smoother = jax.tree.map(lambda leaf: leaf[index], state.smoother)
-            return smooth(smoother, (score - state.centre) / state.scale)
+            standardised = (score - state.centre) / state.scale
+            return smooth(smoother, standardised)
 
         rows = (scores, map_index(groups, state.present))
-        moved = jax.lax.map(place_of, rows, batch_size=ROWS_AT_ONCE)
-        return scores + amount * (state.centre + state.scale * moved - scores)
+        place = jax.lax.map(place_of, rows, batch_size=ROWS_AT_ONCE)
+        moved = state.centre + state.scale * place
+        return scores + amount * (moved - scores)
 
     return Post(fit, apply)
 
 
 def draw_points(
-    key: Array, standardised: Array, member: Array, size: int
+    key: Array,
+    standardised: Array,
+    member: Array,
+    size: int,
 ) -> tuple[Array, Array, Array]:
     """Points ``[G + 1, S, T]`` and mass ``[G + 1, S]`` of the groups; and S points of the pool."""
-    luck = jax.random.uniform(key, (len(standardised),))
+    rows = len(standardised)
+    luck = jax.random.uniform(key, (rows,))
 
-    def of_group(weight: Array) -> tuple[Array, Array]:
-        _, chosen = jax.lax.top_k(jnp.where(weight > 0, luck, -1.0), size)
-        mass = divide(weight[chosen], jnp.sum(weight[chosen]))
-        return standardised[chosen], mass
+    def draw_from_group(weight: Array) -> tuple[Array, Array]:
+        luck_in_group = jnp.where(weight > 0, luck, -1.0)
+        _, drawn = jax.lax.top_k(luck_in_group, size)
+        drawn_weight = weight[drawn]
+        mass = divide(drawn_weight, jnp.sum(drawn_weight))
+        return standardised[drawn], mass
 
-    points, mass = jax.lax.map(of_group, member.T)
+    points, mass = jax.lax.map(draw_from_group, member.T)
     # if the pool has too few rows, the barycenter starts from some of them twice
-    number = jnp.maximum(jnp.sum(mass[-1] > 0), 1)
-    return points, mass, points[-1][jnp.arange(size) % number]
+    pool_mass = mass[-1]
+    pool_points = jnp.maximum(jnp.sum(pool_mass > 0), 1)
+    start = points[-1][jnp.arange(size) % pool_points]
+    return points, mass, start
 
 
 def _free_barycenter(
-    points: Array, mass: Array, share: Array, start: Array, epsilon: float, rounds: int
+    points: Array,
+    mass: Array,
+    share: Array,
+    start: Array,
+    epsilon: float,
+    rounds: int,
 ) -> Array:
     """Points ``[S, T]`` of the barycenter, all of the same mass."""
-    sinkhorn = ott("solvers.linear.sinkhorn").Sinkhorn(threshold=1e-2, max_iterations=1000)
-    solver = ott("solvers.linear.continuous_barycenter").FreeWassersteinBarycenter(
-        sinkhorn, max_iterations=rounds
-    )
-    problem = ott("problems.linear.barycenter_problem").FreeBarycenterProblem(
-        points, mass, share, epsilon=epsilon
-    )
-    return solver(problem, bar_size=len(start), x_init=start).x
+    sinkhorn_solver = ott("solvers.linear.sinkhorn")
+    barycenter_solver = ott("solvers.linear.continuous_barycenter")
+    barycenter_problem = ott("problems.linear.barycenter_problem")
+    sinkhorn = sinkhorn_solver.Sinkhorn(threshold=1e-2, max_iterations=1000)
+    solver = barycenter_solver.FreeWassersteinBarycenter(sinkhorn, max_iterations=rounds)
+    problem = barycenter_problem.FreeBarycenterProblem(points, mass, share, epsilon=epsilon)
+    barycenter = solver(problem, bar_size=len(start), x_init=start)
+    return barycenter.x
 
 
-def _solve(points: Array, mass: Array, bar: Array, epsilon: float):
+def _solve(
+    points: Array,
+    mass: Array,
+    bar: Array,
+    epsilon: float,
+):
     """Entropic transport of a group's points to the barycenter's points."""
-    cloud = ott("geometry.pointcloud").PointCloud(points, bar, epsilon=epsilon)
-    return ott("solvers.linear").solve(cloud, a=mass, max_iterations=2000)
+    pointcloud = ott("geometry.pointcloud")
+    linear = ott("solvers.linear")
+    cloud = pointcloud.PointCloud(points, bar, epsilon=epsilon)
+    return linear.solve(cloud, a=mass, max_iterations=2000)
 
 
 def smooth(smoother: Smoother, score: Array) -> Array:
     """Where a smoother sends one standardised score ``[T]``."""
-    distance = jnp.sum((score - smoother.point) ** 2, axis=-1)
-    logit = (smoother.bias - distance) / smoother.temperature
-    return smoother.slope * score + jax.nn.softmax(logit) @ smoother.value
+    squared_difference = (score - smoother.point) ** 2
+    squared_distance = jnp.sum(squared_difference, axis=-1)
+    logit = (smoother.bias - squared_distance) / smoother.temperature
+    prob = jax.nn.softmax(logit)
+    mean = prob @ smoother.value
+    return smoother.slope * score + mean

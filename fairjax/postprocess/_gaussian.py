@@ -21,6 +21,13 @@ class Affine(NamedTuple):
     target: Array  # [T]
 
 
+class Moments(NamedTuple):
+    """Moments of the groups; those of the pool are last."""
+
+    mean: Array  # [G + 1, T]
+    cov: Array  # [G + 1, T, T]
+
+
 def gaussian(
     cost: Array | None = None,
     share: Array | None = None,
@@ -58,16 +65,17 @@ def gaussian(
         standard = standard_of(scores, weight, cost)
         members = members_of(groups, weight, share)
         standardised = standardise(scores, weight, standard)
-        mean, cov = _moments(standardised, members.weight, members.present, prior)
-        cov = cov + ridge * jnp.eye(scores.shape[1])
+        moments = _moments(standardised, members.weight, members.present, prior)
+        mean = moments.mean
+        cov = moments.cov + ridge * jnp.eye(scores.shape[1])
         middle = bures_barycenter(cov[:-1], members.share, steps)
         turn = jax.vmap(optimal_map, (0, None))(cov, middle)
         centre, scale = standard
         return Affine(
-            members.present,
-            centre + scale * mean,
-            scale[:, None] * turn / scale,
-            centre + scale * (members.share @ mean[:-1]),
+            present=members.present,
+            mean=centre + scale * mean,
+            turn=scale[:, None] * turn / scale,
+            target=centre + scale * (members.share @ mean[:-1]),
         )
 
     def apply(
@@ -79,17 +87,21 @@ def gaussian(
     ) -> Array:
         del key
         index = map_index(groups, state.present)
-        turned = jnp.einsum("nij,nj->ni", state.turn[index], scores - state.mean[index])
-        moved = state.target + turned
+        turn = state.turn[index]
+        deviation = scores - state.mean[index]
+        moved = state.target + jnp.einsum("nij,nj->ni", turn, deviation)
         return scores + amount * (moved - scores)
 
     return Post(fit, apply)
 
 
 def _moments(
-    standardised: Array, member: Array, present: Array, prior: float
-) -> tuple[Array, Array]:
-    """Means ``[G + 1, T]`` and covariances ``[G + 1, T, T]``, leaning on the mean within groups."""
+    standardised: Array,
+    member: Array,
+    present: Array,
+    prior: float,
+) -> Moments:
+    """Moments of standardised scores; covariances lean on the mean covariance within groups."""
     mass = jnp.sum(member, axis=0)
     total = member.T @ standardised
     mean = divide(total, mass[:, None])
@@ -98,26 +110,31 @@ def _moments(
         weight, centre = weight_and_mean
         deviation = standardised - centre
         weighted = weight[:, None] * deviation
-        return divide(weighted.T @ deviation, jnp.sum(weight))
+        scatter = weighted.T @ deviation
+        return divide(scatter, jnp.sum(weight))
 
     cov = jax.lax.map(covariance, (member.T, mean))
     # the effective number of rows: as many rows of equal weight say as much
     square = jnp.sum(member**2, axis=0)
     effective = divide(mass**2, square)[:, None, None]
     in_group = jnp.append(present, False)[:, None, None]
-    squares = jnp.sum(in_group * effective * cov, axis=0)
-    within = divide(squares, jnp.sum(in_group * (effective - 1)))
+    scatter = jnp.sum(in_group * effective * cov, axis=0)
+    freedom = effective - 1
+    within = divide(scatter, jnp.sum(in_group * freedom))
     borrowed = prior * standardised.shape[1]
-    leaning = divide(effective * cov + borrowed * within, effective - 1 + borrowed)
-    return mean, jnp.where(in_group, leaning, cov)
+    leaning = divide(effective * cov + borrowed * within, freedom + borrowed)
+    return Moments(mean, jnp.where(in_group, leaning, cov))
 
 
 def _power(cov: Array, exponent: float) -> Array:
     """Power of a positive definite matrix."""
     value, vector = jnp.linalg.eigh(cov)
-    smallest = jnp.finfo(cov.dtype).eps * jnp.max(value)
+    precision = jnp.finfo(cov.dtype).eps
+    smallest = precision * jnp.max(value)
     # rounding leaves small eigenvalues below 0
-    return (vector * jnp.maximum(value, smallest) ** exponent) @ vector.T
+    positive = jnp.maximum(value, smallest)
+    scaled_vector = vector * positive**exponent
+    return scaled_vector @ vector.T
 
 
 def bures_barycenter(cov: Array, share: Array, steps: int) -> Array:
@@ -126,16 +143,22 @@ def bures_barycenter(cov: Array, share: Array, steps: int) -> Array:
     def step(_, middle: Array) -> Array:
         root = _power(middle, 0.5)
         inverse = _power(middle, -0.5)
-        roots = jax.vmap(lambda cov_of_group: _power(root @ cov_of_group @ root, 0.5))(cov)
+
+        def root_seen_from_middle(cov_of_group: Array) -> Array:
+            return _power(root @ cov_of_group @ root, 0.5)
+
+        roots = jax.vmap(root_seen_from_middle)(cov)
         mixed = jnp.einsum("g,gij->ij", share, roots)
         middle = inverse @ mixed @ mixed @ inverse
         return (middle + middle.T) / 2
 
-    return jax.lax.fori_loop(0, steps, step, jnp.einsum("g,gij->ij", share, cov))
+    start = jnp.einsum("g,gij->ij", share, cov)
+    return jax.lax.fori_loop(0, steps, step, start)
 
 
 def optimal_map(cov: Array, target: Array) -> Array:
     """The optimal linear map ``[T, T]`` of ``N(0, cov)`` to ``N(0, target)``."""
     root = _power(cov, 0.5)
     inverse = _power(cov, -0.5)
-    return inverse @ _power(root @ target @ root, 0.5) @ inverse
+    middle = _power(root @ target @ root, 0.5)
+    return inverse @ middle @ inverse

@@ -39,7 +39,8 @@ def scale_scores(scale: Scale, name: str, tasks: Sequence[str], score: np.ndarra
                 "Clip them, or take the scale 'identity'.",
             )
     value = scale.forward(score)
-    for task, large in zip(tasks, (np.abs(value) > LARGEST).T, strict=True):
+    is_large = np.abs(value) > LARGEST
+    for task, large in zip(tasks, is_large.T, strict=True):
         if large.any():
             raise complain(
                 task,
@@ -60,7 +61,7 @@ def repair_values(
 ) -> np.ndarray:
     """Values ``[N, T]`` after repair, on its scale.
 
-    Targets are found in single precision, the part of a value that stays is kept in double
+    Targets are computed in single precision. The part of a value that stays is kept in double
     precision.
 
     Args:
@@ -72,17 +73,24 @@ def repair_values(
       slope: of the map outside the pool's range.
       seed: separates equal scores at random; None takes the middle of where they belong.
     """
-    count = len(value)
+    rows = len(value)
     from_centre = (value - centre).astype(np.float32)
     position = None
     if seed is not None:
-        position = np.random.default_rng(seed).random(value.shape, np.float32)
-    size = max(SMALLEST_BATCH, 1 << max(count - 1, 0).bit_length())
+        generator = np.random.default_rng(seed)
+        position = generator.random(value.shape, np.float32)
+    power_of_two = 1 << max(rows - 1, 0).bit_length()
+    size = max(SMALLEST_BATCH, power_of_two)
     inside, target = _jitted_map_values(
-        mapping, _pad(from_centre, size), _pad(cell, size), _pad(position, size)
+        mapping,
+        _pad(from_centre, size),
+        _pad(cell, size),
+        _pad(position, size),
     )
-    inside = np.asarray(inside)[:count]
-    repaired = np.asarray(target)[:count] + (stays * value + (1 - stays) * centre)
+    inside = np.asarray(inside)[:rows]
+    target = np.asarray(target)[:rows]
+    unrepaired = stays * value + (1 - stays) * centre
+    repaired = target + unrepaired
     if slope:
         beyond = (1 - stays) * slope * (value - centre - inside)
         repaired += np.where(inside == from_centre, 0, beyond)
@@ -91,12 +99,14 @@ def repair_values(
 
 def join_maps(mappings: Sequence[RepairMap]) -> RepairMap:
     """The maps of several folds as one map: cells of fold k follow those of fold k - 1."""
-    return RepairMap(*(np.concatenate(parts, axis=1) for parts in zip(*mappings, strict=True)))
+    joined = [np.concatenate(parts, axis=1) for parts in zip(*mappings, strict=True)]
+    return RepairMap(*joined)
 
 
 def _pad(values: np.ndarray | None, size: int) -> np.ndarray | None:
     """Rows of zeros appended, so that batches of all sizes share a few programs."""
     if values is None:
         return None
-    padding = np.zeros((size - len(values), *values.shape[1:]), values.dtype)
+    row_shape = values.shape[1:]
+    padding = np.zeros((size - len(values), *row_shape), values.dtype)
     return np.concatenate([values, padding])

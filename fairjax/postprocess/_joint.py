@@ -46,30 +46,41 @@ class Members(NamedTuple):
 
 def standard_of(scores: Array, weight: Array, cost: Array | None) -> Standard:
     """Centre and scale of a pool; ``cost`` ``[T]`` weighs the tasks in the cost of a move."""
-    centre = weighted_mean(scores, weight[:, None])
-    variance = weighted_mean((scores - centre) ** 2, weight[:, None])
-    rounding = (jnp.finfo(centre.dtype).eps * centre) ** 2
-    varying = variance > rounding
+    weight_n1 = weight[:, None]
+    centre = weighted_mean(scores, weight_n1)
+    squared_deviation = (scores - centre) ** 2
+    variance = weighted_mean(squared_deviation, weight_n1)
+    precision = jnp.finfo(centre.dtype).eps
+    rounding = (precision * centre) ** 2
+    is_varying = variance > rounding
+    nonzero_variance = jnp.where(is_varying, variance, 1.0)
     cost_of_task = 1.0 if cost is None else cost
-    return Standard(centre, jnp.sqrt(jnp.where(varying, variance, 1.0) / cost_of_task))
+    scale = jnp.sqrt(nonzero_variance / cost_of_task)
+    return Standard(centre, scale)
 
 
 def standardise(scores: Array, weight: Array, standard: Standard) -> Array:
     """Scores ``[N, T]`` in units of the standard; 0 in a row of weight 0."""
-    return keep((scores - standard.centre) / standard.scale, weight[:, None])
+    standardised = (scores - standard.centre) / standard.scale
+    return keep(standardised, weight[:, None])
 
 
 def members_of(groups: Array, weight: Array, share: Array | None) -> Members:
     """Weights of rows and of groups; ``share`` None takes the groups' shares of the pool."""
-    member = groups * weight[:, None]
-    mass = jnp.sum(member, axis=0)
+    pool_weight = weight[:, None]
+    weight_ng = groups * pool_weight
+    mass = jnp.sum(weight_ng, axis=0)
     present = mass > 0
-    unnormalised = jnp.where(present, mass if share is None else share, 0.0)
-    member = jnp.where(present, member, weight[:, None])
-    shares = divide(unnormalised, jnp.sum(unnormalised), 1 / len(unnormalised))
-    return Members(present, shares, jnp.concatenate([member, weight[:, None]], axis=1))
+    unnormalised = mass if share is None else share
+    present_share = jnp.where(present, unnormalised, 0.0)
+    weight_ng = jnp.where(present, weight_ng, pool_weight)
+    uniform = 1 / len(present_share)
+    normalised = divide(present_share, jnp.sum(present_share), uniform)
+    weights = jnp.concatenate([weight_ng, pool_weight], axis=1)
+    return Members(present, normalised, weights)
 
 
 def map_index(groups: Array, present: Array) -> Array:
     """Index ``[M]`` of each row's map; the last where the group is unknown or not in the pool."""
-    return cells_of_groups(groups * present, groups.shape[1:])
+    known_groups = groups * present
+    return cells_of_groups(known_groups, groups.shape[1:])

@@ -35,14 +35,16 @@ def on_scores(
     blocks = [spec.group_slice(a) for a in chosen]
 
     def values_of(scores: Array) -> Array:
-        prob_of_task = probabilities(spec, scores)
-        pairs = zip(spec.tasks, prob_of_task, strict=True)
-        return jnp.concatenate([task.in_units(prob) for task, prob in pairs], axis=1)
+        columns = []
+        for task, prob in zip(spec.tasks, probabilities(spec, scores), strict=True):
+            columns.append(task.in_units(prob))
+        return jnp.concatenate(columns, axis=1)
 
     def scores_of(value: Array) -> Array:
-        columns = [
-            _score_of(task, value[:, spec.score_slice(i)]) for i, task in enumerate(spec.tasks)
-        ]
+        columns = []
+        for i, task in enumerate(spec.tasks):
+            task_value = value[:, spec.score_slice(i)]
+            columns.append(_score_of(task, task_value))
         return jnp.concatenate(columns, axis=1)
 
     def membership_of(groups: Array) -> Array:
@@ -51,10 +53,14 @@ def on_scores(
         return jnp.concatenate([groups[:, block] for block in blocks], axis=1)
 
     def fit(scores: Array, groups: Array, weight: Array):
-        return post.fit(values_of(scores), membership_of(groups), weight)
+        value = values_of(scores)
+        membership = membership_of(groups)
+        return post.fit(value, membership, weight)
 
     def apply(state, scores: Array, groups: Array, **options) -> Array:
-        repaired = post.apply(state, values_of(scores), membership_of(groups), **options)
+        value = values_of(scores)
+        membership = membership_of(groups)
+        repaired = post.apply(state, value, membership, **options)
         return scores_of(repaired)
 
     return Post(fit, apply)
@@ -65,5 +71,6 @@ def _score_of(task: Task, value: Array) -> Array:
     if task.kind == "regression":
         return (value - task.mean) / task.deviation
     if task.kind == "multiclass":
-        return jnp.log(jnp.maximum(value, SMALLEST_PROBABILITY))
+        prob = jnp.maximum(value, SMALLEST_PROBABILITY)
+        return jnp.log(prob)
     return logit.forward(value)

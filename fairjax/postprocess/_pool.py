@@ -47,31 +47,30 @@ def learn_groups(names: Sequence[str], columns: Sequence, rows: int) -> Learned:
     Raises:
       DataError: a column of another length, cells that are no levels, or too many crossed groups.
     """
-    codes_and_levels = []
-    counts = []
-    for name, column in zip(names, columns, strict=True):
-        codes, levels = level_codes(name, check_length(name, column, rows))
-        codes_and_levels.append((codes, levels))
-        counts.append(level_counts(codes, levels))
-    _refuse_many(names, [len(count) for count in counts])
+    levels_of_attribute = []
     positions = []
-    for (codes, levels), count in zip(codes_and_levels, counts, strict=True):
-        position_of = {key: i for i, key in enumerate(count)}
+    for name, column in zip(names, columns, strict=True):
+        checked = check_length(name, column, rows)
+        codes, levels = level_codes(name, checked)
+        counts = level_counts(codes, levels)
+        position_of = {key: i for i, key in enumerate(counts)}
         positions.append(level_positions(codes, levels, position_of))
-    sizes = [len(count) for count in counts]
-    levels_of_attribute = [[level for _, level in count] for count in counts]
-    return Learned(levels_of_attribute, cells_of_codes(positions, sizes))
+        levels_of_attribute.append([level for _, level in counts])
+    sizes = list(map(len, levels_of_attribute))
+    _refuse_many(names, sizes)
+    cell = cells_of_codes(positions, sizes)
+    return Learned(levels_of_attribute, cell)
 
 
 def _refuse_many(names: Sequence[str], sizes: Sequence[int]) -> None:
     cells = math.prod(sizes)
-    if cells > MOST_CELLS:
-        widest = int(np.argmax(sizes))
-        raise DataError(
-            f"sensitive_features: {cells:,} groups, {names[widest]!r} with {sizes[widest]:,} "
-            "levels; at most "
-            f"{MOST_CELLS:,} can be repaired: join levels, or cut numbers into ranges."
-        )
+    if cells <= MOST_CELLS:
+        return
+    widest = int(np.argmax(sizes))
+    raise DataError(
+        f"sensitive_features: {cells:,} groups, {names[widest]!r} with {sizes[widest]:,} "
+        f"levels; at most {MOST_CELLS:,} can be repaired: join levels, or cut numbers into ranges."
+    )
 
 
 def check_group_sizes(cells: list[tuple], rows: np.ndarray, small: str, minimum: float) -> None:
@@ -84,7 +83,8 @@ def check_group_sizes(cells: list[tuple], rows: np.ndarray, small: str, minimum:
       minimum: rows.
     """
     present = rows > 0
-    if not present.any():
+    groups = present.sum()
+    if not groups:
         raise DataError(
             "sensitive_features: no row has a known group and a weight above 0; give some."
         )
@@ -93,11 +93,10 @@ def check_group_sizes(cells: list[tuple], rows: np.ndarray, small: str, minimum:
     few = {cell: count for cell, count in row_counts.items() if 0 < count < FEW}
     if tiny and small == "raise":
         raise DataError(
-            f"sensitive_features: {len(tiny)} of {present.sum()} groups have fewer than "
-            f"{minimum:g} rows "
+            f"sensitive_features: {len(tiny)} of {groups} groups have fewer than {minimum:g} rows "
             f"({list_counts(tiny)}); join levels, or give small='pool' or small='shrink'."
         )
-    if present.sum() == 1:
+    if groups == 1:
         only = cell_name(cells[int(np.argmax(rows))])
         warnings.warn(
             f"all {rows.sum():,} rows are of one group, {only}: scores stay as they are",
@@ -109,13 +108,13 @@ def check_group_sizes(cells: list[tuple], rows: np.ndarray, small: str, minimum:
             "pool": f"; those of fewer than {minimum:g} take the quantiles of all rows",
             "shrink": f"; they lean on all rows as if they had {minimum:g} of them",
         }[small]
-        distance = CHANCE * math.sqrt(np.sum(1 / np.sort(rows[present])[:2]))
+        smallest_two = np.sort(rows[present])[:2]
+        distance = CHANCE * math.sqrt(np.sum(1 / smallest_two))
         warnings.warn(
-            f"{len(few)} of {present.sum()} groups have fewer than {FEW} rows "
-            f"({list_counts(few)}){treatment}. On new "
-            f"rows the two smallest will be about {min(distance, 1):.2f} apart after repair "
-            "(Kolmogorov-Smirnov, "
-            "0.87 sqrt(1/n + 1/m))",
+            f"{len(few)} of {groups} groups have fewer than {FEW} rows "
+            f"({list_counts(few)}){treatment}. On new rows the two smallest will be about "
+            f"{min(distance, 1):.2f} apart after repair "
+            "(Kolmogorov-Smirnov, 0.87 sqrt(1/n + 1/m))",
             stacklevel=3,
         )
 
@@ -130,7 +129,9 @@ def list_counts(counts: dict[tuple, int], most: int = MOST_NAMED) -> str:
     ascending = sorted(counts.items(), key=lambda item: item[1])
     entries = [f"{cell_name(cell)} {count:,}" for cell, count in ascending]
     listed = ", ".join(entries[:most])
-    return listed if len(entries) <= most else f"{listed}, ... ({len(entries):,} in all)"
+    if len(entries) <= most:
+        return listed
+    return f"{listed}, ... ({len(entries):,} in all)"
 
 
 # -------------------------------------------------------------------------------------- recognition
@@ -138,19 +139,26 @@ def list_counts(counts: dict[tuple, int], most: int = MOST_NAMED) -> str:
 
 def fingerprint(score: np.ndarray, cell: np.ndarray) -> Fingerprint:
     """The fingerprint of scores with their groups."""
-    return Fingerprint(len(score), _digest(score[:HEAD], cell[:HEAD]), _digest(score, cell))
+    return Fingerprint(
+        rows=len(score),
+        head=_digest(score[:HEAD], cell[:HEAD]),
+        all_rows=_digest(score, cell),
+    )
 
 
 def is_pool(pool: Fingerprint, score: np.ndarray, cell: np.ndarray) -> bool:
     """Whether rows are those of the pool; number and first rows rule most others out quickly."""
     if len(score) != pool.rows:
         return False
-    if _digest(score[:HEAD], cell[:HEAD]) != pool.head:
+    head = _digest(score[:HEAD], cell[:HEAD])
+    if head != pool.head:
         return False
     return _digest(score, cell) == pool.all_rows
 
 
 def _digest(score: np.ndarray, cell: np.ndarray) -> str:
-    digest = hashlib.blake2b(np.ascontiguousarray(score), digest_size=16)
-    digest.update(np.ascontiguousarray(cell, np.int32))
+    score_bytes = np.ascontiguousarray(score)
+    cell_bytes = np.ascontiguousarray(cell, np.int32)
+    digest = hashlib.blake2b(score_bytes, digest_size=16)
+    digest.update(cell_bytes)
     return digest.hexdigest()

@@ -22,15 +22,17 @@ class SortedScores(NamedTuple):
 
 
 def published_barycenter() -> Post:
-    """``y -> sum_r pi_r Q_r(F_s(y))`` with ``F_s(y)`` the share of the group's scores up to y and
-    ``Q_r`` linear between its sorted scores at the levels ``0, 1/(n - 1), ..., 1``; ``pi`` by
-    numbers of rows.
+    """The repair ``y -> sum_r pi_r Q_r(F_s(y))`` as the paper's code computes it.
+
+    ``F_s(y)`` is the share of the group's scores up to y. ``Q_r`` is linear between the group's
+    sorted scores, which stand at the levels ``0, 1/(n - 1), ..., 1``. ``pi`` goes by numbers of
+    rows.
 
     ``F_s`` and ``Q_s`` are not inverse to one another: ``Q_s(F_s(y_(k)))`` lies up to a spacing
-    above ``y_(k)``, so that scores move upwards, most in the lower tail. Other defects are not
-    kept: weights come from the pool whichever groups a batch has, so that a row alone is scored as
-    in company, and nothing is drawn. Weights of ``fit`` count as 0 or 1. A row whose group is
-    unknown, or has no row in the pool, stays as it is.
+    above ``y_(k)``, so that scores move upwards, most in the lower tail. Other defects of the
+    published code are left out. The weights ``pi`` come from the pool, whichever groups a batch
+    has, so that a row alone gets the same score as in a batch. Nothing is drawn. Weights of ``fit``
+    count as 0 or 1. A row whose group is unknown, or has no row in the pool, stays as it is.
 
     Reference:
       Hu, Ratz, Charpentier, ECML-PKDD 2023, Eq. 8 without jitter; EquiPy 0.0.11,
@@ -39,15 +41,21 @@ def published_barycenter() -> Post:
 
     def fit(scores: Array, groups: Array, weight: Array) -> SortedScores:
         count = groups.shape[1]
-        cell = jnp.where(weight > 0, cells_of_groups(groups, (count,)), count)
-        rows = jnp.zeros(count + 1, jnp.int32).at[cell].add(1)[:count]
-        value = jnp.where((cell < count)[:, None], scores, 0.0)
+        is_counted = weight > 0
+        cell_of_row = cells_of_groups(groups, (count,))
+        cell = jnp.where(is_counted, cell_of_row, count)
+        no_rows = jnp.zeros(count + 1, jnp.int32)
+        rows = no_rows.at[cell].add(1)[:count]
+        in_group = (cell < count)[:, None]
+        value = jnp.where(in_group, scores, 0.0)
 
         def sort_task(value_n: Array) -> Array:
-            return jax.lax.sort((cell, value_n), num_keys=2)[1]
+            _, sorted_n = jax.lax.sort((cell, value_n), num_keys=2)
+            return sorted_n
 
         first = jnp.cumsum(rows) - rows
-        return SortedScores(jax.vmap(sort_task, 1)(value), first, rows)
+        sorted_tn = jax.vmap(sort_task, 1)(value)
+        return SortedScores(sorted_tn, first, rows)
 
     def apply(
         state: SortedScores,
@@ -57,18 +65,21 @@ def published_barycenter() -> Post:
         amount: Array | float = 1.0,
     ) -> Array:
         del key
-        cell = cells_of_groups(groups, groups.shape[1:])
+        count = groups.shape[1]
+        cell = cells_of_groups(groups, (count,))
         start = state.first[cell]
         length = state.rows[cell]
-        present = (cell < groups.shape[1]) & (length > 0)
-        share = divide(state.rows.astype(scores.dtype), jnp.sum(state.rows))
+        present = (cell < count) & (length > 0)
+        rows = state.rows.astype(scores.dtype)
+        share = divide(rows, jnp.sum(state.rows))
 
         def repair_task(value: Array, score: Array) -> Array:
             rank = count_below(value, start, length, score, len(value), jnp.less_equal)
             level = divide(rank.astype(score.dtype), length)
             quantile_ng = _published_quantiles(state, value, level)
-            target = jnp.where(state.rows > 0, quantile_ng, 0.0)
-            return (1.0 - amount) * score + amount * target @ share
+            target_ng = jnp.where(state.rows > 0, quantile_ng, 0.0)
+            stays = (1.0 - amount) * score
+            return stays + amount * target_ng @ share
 
         repaired = jax.vmap(repair_task, (0, 1), 1)(state.value, scores)
         return jnp.where(present[:, None], repaired, scores)
@@ -81,7 +92,8 @@ def _published_quantiles(state: SortedScores, value: Array, level: Array) -> Arr
     last = jnp.maximum(state.rows - 1, 0)
     last_but_one = jnp.maximum(state.rows - 2, 0)
     place = level[:, None] * last
-    low = jnp.clip(jnp.floor(place).astype(jnp.int32), 0, last_but_one)
+    entry = jnp.floor(place).astype(jnp.int32)
+    low = jnp.clip(entry, 0, last_but_one)
     high = jnp.minimum(low + 1, last)
     part = place - low
     lower = value[state.first + low]

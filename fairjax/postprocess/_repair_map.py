@@ -46,26 +46,32 @@ def mixing_weights(share: Array, sizes: Sequence[int], amount: Array) -> Array:
     Returns:
       ``[G, G]``.
     """
-    level_ag = np.stack(np.unravel_index(np.arange(math.prod(sizes)), sizes))
-    cells = level_ag.shape[1]
+    cells = math.prod(sizes)
+    level_ag = np.stack(np.unravel_index(np.arange(cells), sizes))
     mixed = unrepaired_share(amount) * jnp.eye(cells)
     for subset in itertools.product((False, True), repeat=len(sizes)):
-        repaired = np.array(subset)
-        if not repaired.any():
+        is_repaired = np.array(subset)
+        if not is_repaired.any():
             continue
-        others = level_ag[~repaired]
-        same_levels = np.all(others[:, :, None] == others[:, None, :], axis=0)
-        weight = same_levels * share[None]
+        others = level_ag[~is_repaired]
+        is_same_level = others[:, :, None] == others[:, None, :]
+        has_same_levels = np.all(is_same_level, axis=0)
+        all_cells = share[None]
+        weight = has_same_levels * all_cells
         mass = jnp.sum(weight, axis=1, keepdims=True)
+        average = divide(weight, mass)
         # where the pool has no cell of these levels, all cells stand in
-        average = jnp.where(mass > 0, divide(weight, mass), share[None])
-        factors = jnp.where(repaired, amount, 1.0 - amount)
+        average = jnp.where(mass > 0, average, all_cells)
+        factors = jnp.where(is_repaired, amount, 1.0 - amount)
         mixed += jnp.prod(factors) * average
     return mixed
 
 
 def repair_map(
-    table: QuantileTable, sizes: Sequence[int], amount: Array, drawn: bool = False
+    table: QuantileTable,
+    sizes: Sequence[int],
+    amount: Array,
+    drawn: bool = False,
 ) -> RepairMap:
     """The map of a table for repair of ``amount[A]``; the last cell is the unknown one.
 
@@ -76,10 +82,11 @@ def repair_map(
       drawn: equal scores are to be separated at random, see :func:`map_values`.
     """
     stays = unrepaired_share(amount)
-    mixed = mixing_weights(table.share, sizes, amount)
-    unknown = jnp.append((1.0 - stays) * table.share, stays)[None]
-    of_cells = jnp.pad(mixed, ((0, 0), (0, 1)))
-    mixed = jnp.concatenate([of_cells, unknown])
+    known_cells = mixing_weights(table.share, sizes, amount)
+    barycenter_part = (1.0 - stays) * table.share
+    unknown_cell = jnp.append(barycenter_part, stays)[None]
+    known_cells = jnp.pad(known_cells, ((0, 0), (0, 1)))
+    mixed = jnp.concatenate([known_cells, unknown_cell])
     moving = mixed - stays * jnp.eye(len(mixed))
     target = jnp.einsum("gh,thk->tgk", moving, table.quantiles, precision="highest")
     half_g = divide(jnp.asarray(0.5), table.rows)
@@ -94,13 +101,14 @@ def repair_map(
 def _jump_levels(quantile_gk: Array, half_g: Array, drawn: bool) -> Array:
     """Levels ``[2, G + 1, K]`` at which the distribution function begins and ends to jump.
 
-    For draws these are the levels of the first and the last entry that equal an entry; else their
-    middle, twice. The middle is that of the jump, which is longer by ``half_g``, half a row's share
-    of its cell, at either side, and stays within 0 and 1.
+    For draws these are the levels of the first and the last entry that equal an entry. Otherwise
+    they are the middle of the jump, twice. That jump is longer at either side by ``half_g``, half a
+    row's share of its cell, and stays within 0 and 1.
     """
     first = jax.vmap(lambda q: jnp.searchsorted(q, q, side="left"))(quantile_gk)
     above = jax.vmap(lambda q: jnp.searchsorted(q, q, side="right"))(quantile_gk)
-    level = jnp.asarray(quantile_levels(quantile_gk.shape[1]), quantile_gk.dtype)
+    points = quantile_gk.shape[1]
+    level = jnp.asarray(quantile_levels(points), quantile_gk.dtype)
     half = half_g[:, None]
     bottom = level[first]
     top = level[above - 1]
@@ -134,14 +142,18 @@ def count_below(
     step = 1 << most.bit_length()
     while step := step // 2:
         next_count = count + step
-        entry = flat[start + jnp.minimum(next_count, length) - 1]
-        further = (next_count <= length) & passes(entry, value)
-        count = jnp.where(further, next_count, count)
+        place = start + jnp.minimum(next_count, length) - 1
+        entry = flat[place]
+        is_further = (next_count <= length) & passes(entry, value)
+        count = jnp.where(is_further, next_count, count)
     return count
 
 
 def map_values(
-    mapping: RepairMap, value: Array, cell: Array, position: Array | None = None
+    mapping: RepairMap,
+    value: Array,
+    cell: Array,
+    position: Array | None = None,
 ) -> tuple[Array, Array]:
     """Values ``[N, T]`` clipped to the range of their cells, and their targets ``[N, T]``.
 
@@ -151,37 +163,46 @@ def map_values(
       mapping: of a table.
       value: ``[N, T]``.
       cell: ``[N]``.
-      position: ``[N, T]`` in [0, 1], the point of a jump of the distribution function that is used,
-        for a mapping made with ``drawn``; the middle of the jump if not given.
+      position: ``[N, T]`` in [0, 1], which point of a jump of the distribution function is used.
+        It is for a mapping made with ``drawn``. The middle of the jump if not given.
     """
     count = mapping.quantiles.shape[-1]
     start = cell * count
 
     def map_task(
-        mapping_gk: RepairMap, value_n: Array, position_n: Array | None
+        mapping_gk: RepairMap,
+        value_n: Array,
+        position_n: Array | None,
     ) -> tuple[Array, Array]:
         flat, target, bottom, top = (entry.ravel() for entry in mapping_gk)
-        inside = jnp.clip(value_n, flat[start], flat[start + count - 1])
+        least = flat[start]
+        greatest = flat[start + count - 1]
+        inside = jnp.clip(value_n, least, greatest)
         rank = count_below(flat, start, count, inside, count)
         # without the barrier XLA searches anew for each use
         rank = jax.lax.optimization_barrier(rank)
         right = start + jnp.minimum(rank, count - 1)
         left = jnp.maximum(rank - 1, 0)
         lower = flat[start + left]
-        between = left + divide(inside - lower, flat[right] - lower)
+        upper = flat[right]
+        between = left + divide(inside - lower, upper - lower)
         if position_n is None:
-            # bottom and top are the middle; its position is found per entry, as entries are fewer
-            # than rows
+            # bottom and top are the middle; entries are fewer than rows, so that its position is
+            # computed per entry
             jump = level_position(bottom, count)[right]
         else:
-            level = bottom[right] + position_n * (top[right] - bottom[right])
+            jump_start = bottom[right]
+            jump_end = top[right]
+            level = jump_start + position_n * (jump_end - jump_start)
             jump = level_position(level, count)
-        place = jnp.where(flat[right] == inside, jump, between)
+        place = jnp.where(upper == inside, jump, between)
         left = jnp.clip(place.astype(jnp.int32), 0, count - 2)
-        low = target[start + left]
-        high = target[start + left + 1]
+        entry = start + left
+        low = target[entry]
+        high = target[entry + 1]
+        part = place - left
         # in this form equal targets stay equal to the last bit, so that rounding tells no group's
         # atoms apart
-        return inside, low + (place - left) * (high - low)
+        return inside, low + part * (high - low)
 
     return jax.vmap(map_task, (0, 1, 1), 1)(mapping, value, position)

@@ -23,13 +23,14 @@ def cells_of_codes(codes: Sequence[Array], sizes: Sequence[int]) -> Array:
         arrays.
       sizes: number of levels of each attribute; G is their product.
     """
-    xp = np if isinstance(codes[0], np.ndarray) else jnp
     cell = codes[0]
-    is_known = codes[0] >= 0
+    xp = np if isinstance(cell, np.ndarray) else jnp
+    is_known = cell >= 0
     for code, size in zip(codes[1:], sizes[1:], strict=True):
         cell = cell * np.int32(size) + code
         is_known = is_known & (code >= 0)
-    return xp.where(is_known, cell, np.int32(math.prod(sizes)))
+    unknown_cell = np.int32(math.prod(sizes))
+    return xp.where(is_known, cell, unknown_cell)
 
 
 def cells_of_groups(groups: Array, sizes: Sequence[int]) -> Array:
@@ -43,8 +44,11 @@ def cells_of_groups(groups: Array, sizes: Sequence[int]) -> Array:
     codes = []
     start = 0
     for size in sizes:
-        block = groups[:, start : start + size]
-        level = jnp.argmax(block, axis=1).astype(jnp.int32)
-        codes.append(jnp.where(jnp.max(block, axis=1) > 0, level, -1))
-        start += size
+        stop = start + size
+        membership = groups[:, start:stop]
+        level = jnp.argmax(membership, axis=1).astype(jnp.int32)
+        is_known = jnp.max(membership, axis=1) > 0
+        code = jnp.where(is_known, level, -1)
+        codes.append(code)
+        start = stop
     return cells_of_codes(codes, sizes)

@@ -10,8 +10,7 @@ from fairjax.core.types import Array, Post
 
 
 def assign_folds(cell: Array, rank: Array, folds: int) -> Array:
-    """Fold of every row, ``[N]`` in ``0 .. folds - 1``: the rows of each cell spread evenly over
-    the folds.
+    """Fold of every row, ``[N]`` in ``0 .. folds - 1``; each cell is spread evenly over the folds.
 
     Rows are ordered by cell, then by rank, and get the folds in turn.
 
@@ -27,7 +26,13 @@ def assign_folds(cell: Array, rank: Array, folds: int) -> Array:
 
 
 def cross_fitted(
-    post: Post, scores: Array, groups: Array, weight: Array, fold: Array, folds: int, **options
+    post: Post,
+    scores: Array,
+    groups: Array,
+    weight: Array,
+    fold: Array,
+    folds: int,
+    **options,
 ) -> Array:
     """The pool's own rows ``[N, C]`` repaired, each row by a fit on the rows of the other folds.
 
@@ -46,8 +51,11 @@ def cross_fitted(
     """
 
     def repaired_without(k: Array) -> Array:
-        state = post.fit(scores, groups, weight * (fold != k))
+        is_fitted = fold != k
+        state = post.fit(scores, groups, weight * is_fitted)
         return post.apply(state, scores, groups, **options)
 
     repaired_knc = jax.vmap(repaired_without)(jnp.arange(folds))
-    return jnp.take_along_axis(repaired_knc, fold[None, :, None], axis=0)[0]
+    fold_1n1 = fold[None, :, None]
+    own_fold = jnp.take_along_axis(repaired_knc, fold_1n1, axis=0)
+    return own_fold[0]

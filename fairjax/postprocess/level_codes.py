@@ -17,7 +17,8 @@ LevelKey = tuple[bool, Any]
 
 def level_key(level) -> LevelKey:
     """What tells levels apart; 1 and 1.0 are the same, as numbers with gaps come as floats."""
-    return isinstance(level, bool), level
+    is_truth_value = isinstance(level, bool)
+    return is_truth_value, level
 
 
 def level_codes(name: str, column) -> tuple[np.ndarray, list]:
@@ -28,19 +29,23 @@ def level_codes(name: str, column) -> tuple[np.ndarray, list]:
     Raises:
       DataError: a cell is no text, number or truth value.
     """
-    if hasattr(column, "factorize") and column.dtype != object:
+    is_pandas = hasattr(column, "factorize")
+    if is_pandas and column.dtype != object:
         codes, distinct = column.factorize()
-        return codes, [_plain_level(name, level) for level in distinct.tolist()]
+        levels = [_plain_level(name, level) for level in distinct.tolist()]
+        return codes, levels
     array = np.asarray(column)
-    if array.dtype.kind not in "biufOUS":
+    kind = array.dtype.kind
+    if kind not in "biufOUS":
         raise complain(
             name,
             f"{len(array):,} cells of type {array.dtype}",
             "Give text, numbers or truth values.",
         )
-    if array.dtype.kind == "b":
-        return array.astype(np.int8), [False, True]
-    if array.dtype.kind in "iuf":
+    if kind == "b":
+        codes = array.astype(np.int8)
+        return codes, [False, True]
+    if kind in "iuf":
         return _number_codes(array)
     return _object_codes(name, array.tolist())
 
@@ -48,22 +53,32 @@ def level_codes(name: str, column) -> tuple[np.ndarray, list]:
 def level_counts(codes: np.ndarray, levels: list) -> dict[LevelKey, int]:
     """Number of rows of each level that occurs, by its key, in order of kind and value."""
     has_missing = len(codes) and codes.min() < 0
-    present_codes = codes[codes >= 0] if has_missing else codes
-    rows_of_code = np.bincount(present_codes, minlength=len(levels))
+    known_codes = codes[codes >= 0] if has_missing else codes
+    rows_of_code = np.bincount(known_codes, minlength=len(levels))
     counts: dict[LevelKey, int] = {}
     for code in np.flatnonzero(rows_of_code):
         key = level_key(levels[code])
-        counts[key] = counts.get(key, 0) + int(rows_of_code[code])
-    return {key: counts[key] for key in sorted(counts, key=_sort_key)}
+        rows = int(rows_of_code[code])
+        counts[key] = counts.get(key, 0) + rows
+    ordered_keys = sorted(counts, key=_sort_key)
+    return {key: counts[key] for key in ordered_keys}
 
 
 def level_positions(
     codes: np.ndarray, levels: list, position_of: dict[LevelKey, int]
 ) -> np.ndarray:
     """Position ``[N]`` of every row's level among known levels; -1 where it is not one."""
-    positions = [-1 if level is None else position_of.get(level_key(level), -1) for level in levels]
+    positions = []
+    for level in levels:
+        if level is None:
+            position = -1
+        else:
+            position = position_of.get(level_key(level), -1)
+        positions.append(position)
     # code -1 reads the last entry
-    return np.asarray([*positions, -1], np.int32)[codes]
+    positions.append(-1)
+    position_of_code = np.asarray(positions, np.int32)
+    return position_of_code[codes]
 
 
 def _sort_key(key: LevelKey) -> tuple[bool, bool, Any]:
@@ -72,7 +87,10 @@ def _sort_key(key: LevelKey) -> tuple[bool, bool, Any]:
 
 
 def _is_missing(level) -> bool:
-    return level is None or type(level).__name__ in ("NAType", "NaTType") or level != level
+    type_name = type(level).__name__
+    if level is None or type_name in ("NAType", "NaTType"):
+        return True
+    return level != level
 
 
 def _plain_level(name: str, level):
@@ -87,39 +105,57 @@ def _plain_level(name: str, level):
             f"level {level!r} is of type {type(level).__name__}",
             "Give text, numbers or truth values.",
         )
-    return str(level) if isinstance(level, str) else level
+    if isinstance(level, str):
+        return str(level)
+    return level
 
 
 def _number_codes(array: np.ndarray) -> tuple[np.ndarray, list]:
-    is_float = array.dtype.kind == "f"
-    is_number = array == array if is_float else np.ones(len(array), bool)
-    values = array[is_number] if is_float else array
-    codes, levels = _known_number_codes(values)
+    """Codes and levels of numbers; NaN is missing."""
+    if array.dtype.kind != "f":
+        return _known_number_codes(array)
+    is_number = ~np.isnan(array)
     if is_number.all():
-        return codes, levels
-    spread = np.full(len(array), -1, codes.dtype)
-    spread[is_number] = codes
-    return spread, levels
+        return _known_number_codes(array)
+    number_codes, levels = _known_number_codes(array[is_number])
+    codes = np.full(len(array), -1, number_codes.dtype)
+    codes[is_number] = number_codes
+    return codes, levels
 
 
 def _known_number_codes(values: np.ndarray) -> tuple[np.ndarray, list]:
-    low = values.min() if values.size else 0
-    high = values.max() if values.size else 0
-    in_range = float(high) - float(low) < LARGEST_RANGE
-    if not in_range or (values.dtype.kind == "f" and not np.all(np.floor(values) == values)):
+    """Codes and levels of numbers without NaN.
+
+    Whole numbers in a small range are coded by their distance from the least.
+    """
+    if not values.size:
+        return np.zeros(0, np.int32), [0]
+    least = values.min()
+    greatest = values.max()
+    in_range = float(greatest) - float(least) < LARGEST_RANGE
+    if not in_range or not _are_whole(values):
         levels, codes = np.unique(values, return_inverse=True)
         return codes, levels.tolist()
     if values.dtype.kind == "i":
         # the difference of two int8 may need more bits
         values = values.astype(np.int64)
-    offset = values - low
-    count = int(offset.max()) + 1 if values.size else 1
-    return offset.astype(np.int32), [int(low) + i for i in range(count)]
+    offset = values - least
+    start = int(least)
+    stop = start + int(offset.max()) + 1
+    codes = offset.astype(np.int32)
+    return codes, list(range(start, stop))
+
+
+def _are_whole(numbers: np.ndarray) -> bool:
+    if numbers.dtype.kind != "f":
+        return True
+    return bool(np.all(np.floor(numbers) == numbers))
 
 
 def _object_codes(name: str, cells: list) -> tuple[np.ndarray, list]:
-    kinds = set(map(type, cells))
-    mixed = bool(kinds & {bool, np.bool_}) and len(kinds) > 1
+    types = set(map(type, cells))
+    has_truth_values = bool(types & {bool, np.bool_})
+    mixed = has_truth_values and len(types) > 1
     if mixed:
         # a dictionary takes True for 1
         keys = [(isinstance(cell, bool | np.bool_), cell) for cell in cells]
@@ -136,9 +172,14 @@ def _object_codes(name: str, cells: list) -> tuple[np.ndarray, list]:
     raw_levels = [level for _, level in distinct] if mixed else distinct
     code_of = {}
     levels = []
-    for code, (key, level) in enumerate(zip(distinct, raw_levels, strict=True)):
-        missing = _is_missing(level)
-        code_of[key] = -1 if missing else code
-        levels.append(None if missing else _plain_level(name, level))
-    codes = np.fromiter(map(code_of.__getitem__, keys), np.int32, len(keys))
+    for code, key in enumerate(distinct):
+        level = raw_levels[code]
+        if _is_missing(level):
+            code_of[key] = -1
+            levels.append(None)
+        else:
+            code_of[key] = code
+            levels.append(_plain_level(name, level))
+    code_of_cell = map(code_of.__getitem__, keys)
+    codes = np.fromiter(code_of_cell, np.int32, len(keys))
     return codes, levels

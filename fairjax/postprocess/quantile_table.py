@@ -1,8 +1,7 @@
-"""Quantile functions of groups, kept at a few levels: the state of the exact repair, and its two
-fits.
+"""Quantile functions of groups at a few levels: the state of the exact repair, and its two fits.
 
-The fits differ in the sort alone: numpy's sort is twenty times as fast as XLA's on a CPU, XLA's can
-be traced.
+The fits differ in the sort alone. On a CPU numpy's sort is twenty times as fast as XLA's, but only
+XLA's can be traced.
 """
 
 from __future__ import annotations
@@ -46,32 +45,46 @@ class Borrowing(NamedTuple):
 
 def quantile_levels(count: int) -> np.ndarray:
     """Levels ``[K]`` in [0, 1], ``sin^2`` of even steps: quadratically denser at both ends."""
-    return np.sin(np.pi / 2 * (np.arange(count) + 0.5) / count) ** 2
+    middle = np.arange(count) + 0.5
+    angle = np.pi / 2 * middle / count
+    return np.sin(angle) ** 2
 
 
 def level_widths(count: int) -> np.ndarray:
     """The share ``[K]`` of [0, 1] that each level stands for; the shares add up to 1."""
-    return np.diff(np.sin(np.pi / 2 * np.arange(count + 1) / count) ** 2)
+    edge = np.arange(count + 1)
+    angle = np.pi / 2 * edge / count
+    level = np.sin(angle) ** 2
+    return np.diff(level)
 
 
 def level_position(level: Array, count: int) -> Array:
     """Position of a level between the K entries of a table, a number in [0, K - 1]."""
-    position = jnp.arcsin(jnp.sqrt(level)) * (2 * count / np.pi) - 0.5
+    angle = jnp.arcsin(jnp.sqrt(level))
+    position = angle * (2 * count / np.pi) - 0.5
     return jnp.clip(position, 0.0, count - 1.0)
 
 
 # ------------------------------------------------------------------------------------ the two sorts
 
 
-def sort_pool(value: Array, cell: Array, weight: Array, count: int) -> SortedPool:
+def sort_pool(
+    value: Array,
+    cell: Array,
+    weight: Array,
+    count: int,
+) -> SortedPool:
     """Sort values ``[N, T]`` by cell in a trace; rows that do not count go last."""
     cell = jnp.where(weight > 0, cell, count)
-    weight = jnp.where(cell < count, weight, 0.0)
-    rows = jnp.zeros(count + 1).at[cell].add(jnp.ones_like(weight))[:count]
-    mass = jnp.zeros(count + 1).at[cell].add(weight)[:count]
+    is_counted = cell < count
+    weight = jnp.where(is_counted, weight, 0.0)
+    zeros = jnp.zeros(count + 1)
+    one = jnp.ones_like(weight)
+    rows = zeros.at[cell].add(one)[:count]
+    mass = zeros.at[cell].add(weight)[:count]
 
     def sort_task(value_n: Array) -> tuple[Array, Array]:
-        known_n = jnp.where(cell < count, value_n, 0.0)
+        known_n = jnp.where(is_counted, value_n, 0.0)
         _, sorted_n, weight_n = jax.lax.sort((cell, known_n, weight), num_keys=2)
         return sorted_n, weight_n
 
@@ -80,7 +93,10 @@ def sort_pool(value: Array, cell: Array, weight: Array, count: int) -> SortedPoo
 
 
 def sort_pool_on_host(
-    value: np.ndarray, cell: np.ndarray, weight: np.ndarray | None, count: int
+    value: np.ndarray,
+    cell: np.ndarray,
+    weight: np.ndarray | None,
+    count: int,
 ) -> SortedPool:
     """Sort values ``[N, T]`` by cell in numpy; rows that do not count are left out."""
     inside = cell < count
@@ -90,7 +106,9 @@ def sort_pool_on_host(
         value = value[inside]
         cell = cell[inside]
         weight = None if weight is None else weight[inside]
-    by_cell = np.argsort(cell.astype(np.min_scalar_type(count)), kind="stable")  # a radix sort
+    # numpy sorts short integers by radix
+    short_cell = cell.astype(np.min_scalar_type(count))
+    by_cell = np.argsort(short_cell, kind="stable")
     rows = np.bincount(cell, minlength=count).astype(float)
     ends = np.cumsum(rows).astype(int)
     value_tn = np.stack([value_n[by_cell] for value_n in value.T])
@@ -98,7 +116,8 @@ def sort_pool_on_host(
         _sort_blocks(value_tn, ends)
         return SortedPool(value_tn, None, rows, rows)
     mass = np.bincount(cell, weight, minlength=count)
-    weight_tn = np.tile(weight[by_cell].astype(float), (len(value_tn), 1))
+    weight_n = weight[by_cell].astype(float)
+    weight_tn = np.tile(weight_n, (len(value_tn), 1))
     _sort_weighted_blocks(value_tn, weight_tn, ends)
     return SortedPool(value_tn, weight_tn, rows, mass)
 
@@ -131,7 +150,10 @@ def _namespace(value: Array) -> Any:
 
 
 def table_of(
-    pool: SortedPool, share: Callable[[Array], Array], points: int, borrowing: Borrowing
+    pool: SortedPool,
+    share: Callable[[Array], Array],
+    points: int,
+    borrowing: Borrowing,
 ) -> QuantileTable:
     """The table of a sorted pool, in the pool's own library and precision."""
     xp = _namespace(pool.value)
@@ -140,16 +162,17 @@ def table_of(
         return _with_all_rows(value_n, weight_n, pool.rows, pool.mass, points, borrowing)
 
     if xp is np:
-        weights = [None] * len(pool.value) if pool.weight is None else pool.weight
-        tasks = zip(pool.value, weights, strict=True)
-        quantiles = np.stack([quantiles_of_task(*task) for task in tasks])
+        weights = pool.weight
+        if weights is None:
+            weights = [None] * len(pool.value)
+        quantiles = np.stack(list(map(quantiles_of_task, pool.value, weights)))
     else:
         quantiles = jax.vmap(quantiles_of_task)(pool.value, pool.weight)
     return QuantileTable(
-        quantiles,
-        xp.append(pool.rows, xp.sum(pool.rows)),
-        xp.append(pool.mass, xp.sum(pool.mass)),
-        share(pool.mass),
+        quantiles=quantiles,
+        rows=xp.append(pool.rows, xp.sum(pool.rows)),
+        mass=xp.append(pool.mass, xp.sum(pool.mass)),
+        share=share(pool.mass),
     )
 
 
@@ -163,7 +186,8 @@ def fit_table(
     borrowing: Borrowing = Borrowing(),  # noqa: B008 - immutable
 ) -> QuantileTable:
     """The table of values ``[N, T]`` on the scale of the repair, traced."""
-    return table_of(sort_pool(value, cell, weight, count), share, points, borrowing)
+    pool = sort_pool(value, cell, weight, count)
+    return table_of(pool, share, points, borrowing)
 
 
 def fit_table_on_host(
@@ -175,10 +199,9 @@ def fit_table_on_host(
     points: int = POINTS,
     borrowing: Borrowing = Borrowing(),  # noqa: B008 - immutable
 ) -> QuantileTable:
-    """:func:`fit_table` in double precision with numpy's sort; the table is kept in single
-    precision.
+    """Fit the table in double precision with numpy's sort, and keep it in single precision.
 
-    ``weight`` None counts every row once.
+    The arguments are those of :func:`fit_table`; ``weight`` None counts every row once.
     """
     pool = sort_pool_on_host(value, cell, weight, count)
     table = table_of(pool, share, points, borrowing)
@@ -186,31 +209,37 @@ def fit_table_on_host(
 
 
 def _cell_quantiles(
-    value: Array, weight: Array | None, rows: Array, mass: Array, points: int
+    value: Array,
+    weight: Array | None,
+    rows: Array,
+    mass: Array,
+    points: int,
 ) -> Array:
-    """Quantiles ``[G, K]`` of values ``[N]`` that are sorted cell by cell; meaningless for a cell
-    without rows.
+    """Quantiles ``[G, K]`` of values ``[N]`` that are sorted cell by cell.
 
     A value stands at its middle rank: half of its own weight and all weight of smaller values.
-    Between values quantiles are linear. Without weights every row weighs 1.
+    Between values quantiles are linear. Without weights every row weighs 1. Quantiles of a cell
+    without rows have no meaning.
     """
     xp = _namespace(value)
     count = rows[:, None].astype(int)
     first = xp.cumsum(count, axis=0) - count
     last = first + xp.maximum(count - 1, 0)
-    wanted = mass[:, None] * xp.asarray(quantile_levels(points), mass.dtype)
+    level = xp.asarray(quantile_levels(points), mass.dtype)
+    rank = mass[:, None] * level
     if weight is None:
-        unclipped = first + xp.floor(wanted - 0.5).astype(int)
+        place = first + xp.floor(rank - 0.5).astype(int)
     else:
         middle = xp.cumsum(weight) - weight / 2
         before = (xp.cumsum(mass) - mass)[:, None]
-        above = xp.searchsorted(middle, (before + wanted).ravel())
-        unclipped = above.reshape(wanted.shape) - 1
+        rank_in_pool = before + rank
+        above = xp.searchsorted(middle, rank_in_pool.ravel())
+        place = above.reshape(rank.shape) - 1
     end = len(value) - 1
-    low = xp.minimum(xp.clip(unclipped, first, last), end)
-    high = xp.minimum(xp.clip(unclipped + 1, first, last), end)
-    # from the start of the cell: a level near 0 or 1 would not survive the addition of the cells
-    # before
+    low = xp.minimum(xp.clip(place, first, last), end)
+    high = xp.minimum(xp.clip(place + 1, first, last), end)
+    # ranks count from the start of the cell: a level near 0 or 1 would be lost to rounding if the
+    # mass of the cells before were added
     if weight is None:
         start = low - first + 0.5
         step = 1.0
@@ -218,9 +247,10 @@ def _cell_quantiles(
         start = middle[low] - before
         step = middle[high] - middle[low]
     nonzero_step = xp.where(step > 0, step, 1)
-    part = xp.clip((wanted - start) / nonzero_step, 0, 1)
+    part = xp.clip((rank - start) / nonzero_step, 0, 1)
     lower = value[low]
-    return lower + part * (value[high] - lower)
+    upper = value[high]
+    return lower + part * (upper - lower)
 
 
 def _with_all_rows(
@@ -235,12 +265,14 @@ def _with_all_rows(
     xp = _namespace(value)
     own_gk = _cell_quantiles(value, weight, rows, mass, points)
     widths = xp.asarray(level_widths(points), mass.dtype)
+    quantile = own_gk.ravel()
     piece = (mass[:, None] * widths).ravel()
-    order = xp.argsort(own_gk.ravel())
+    order = xp.argsort(quantile)
     all_rows = xp.asarray([own_gk.size])
     all_mass = xp.sum(mass)[None]
-    ascending = own_gk.ravel()[order]
-    pooled = _cell_quantiles(ascending, piece[order], all_rows, all_mass, points)
-    enough = (rows > 0) & (rows >= borrowing.minimum)
-    part = xp.where(enough, rows / xp.maximum(rows + borrowing.prior, 1), 0)[:, None]
-    return xp.concatenate([part * own_gk + (1 - part) * pooled, pooled])
+    pooled_1k = _cell_quantiles(quantile[order], piece[order], all_rows, all_mass, points)
+    is_enough = (rows > 0) & (rows >= borrowing.minimum)
+    own_part = rows / xp.maximum(rows + borrowing.prior, 1)
+    own_part = xp.where(is_enough, own_part, 0)[:, None]
+    mixed_gk = own_part * own_gk + (1 - own_part) * pooled_1k
+    return xp.concatenate([mixed_gk, pooled_1k])

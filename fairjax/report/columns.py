@@ -16,8 +16,13 @@ def column(table: Table, key: Key) -> np.ndarray:
     """A column ``[N]`` as float64; NaN where the table has no such column."""
     values = table.get(key)
     if values is None:
-        return np.full(len(table["run"]), np.nan)
+        return _unknown(table)
     return np.asarray(values, np.float64)
+
+
+def _unknown(table: Table) -> np.ndarray:
+    rows = len(table["run"])
+    return np.full(rows, np.nan)
 
 
 def hparam_keys(table: Table) -> list[HParam]:
@@ -27,7 +32,9 @@ def hparam_keys(table: Table) -> list[HParam]:
 
 def hparam_label(key: HParam) -> str:
     """The name of a hyper-parameter on the page: ``lam[income]``."""
-    return f"{key.name}[{key.task}]" if key.task else key.name
+    if not key.task:
+        return key.name
+    return f"{key.name}[{key.task}]"
 
 
 def error_key(task: str, split: str) -> Metric:
@@ -37,26 +44,39 @@ def error_key(task: str, split: str) -> Metric:
 
 def gap_keys(info: dict, task: str, split: str) -> list[Metric]:
     """Keys of a task's gaps, one per attribute."""
-    return [
-        Metric(info["gap"], task, attribute=attribute, split=split)
-        for attribute in info["attributes"]
-    ]
+    gap = info["gap"]
+    attributes = info["attributes"]
+    return [Metric(gap, task, attribute=name, split=split) for name in attributes]
 
 
 def relative_keys(split: str) -> tuple[Metric, Metric]:
     """Keys of ARE and ARFG."""
-    return Metric("are", split=split), Metric("arfg", split=split)
+    error = Metric("are", split=split)
+    gap = Metric("arfg", split=split)
+    return error, gap
 
 
-def worst_gap(table: Table, info: dict, task: str, split: str) -> np.ndarray:
+def worst_gap(
+    table: Table,
+    info: dict,
+    task: str,
+    split: str,
+) -> np.ndarray:
     """``max_a |gap_a|`` of a task ``[N]``, over the attributes whose gap could be measured."""
-    gaps = [np.abs(column(table, key)) for key in gap_keys(info, task, split)]
-    if not gaps:
-        return np.full(len(table["run"]), np.nan)
-    return np.fmax.reduce(gaps)
+    worst = _unknown(table)
+    for key in gap_keys(info, task, split):
+        gap = np.abs(column(table, key))
+        # fmax takes the other one where one is NaN
+        worst = np.fmax(worst, gap)
+    return worst
 
 
-def task_points(table: Table, info: dict, task: str, split: str) -> np.ndarray:
+def task_points(
+    table: Table,
+    info: dict,
+    task: str,
+    split: str,
+) -> np.ndarray:
     """Error and worst gap of a task, ``[N, 2]``."""
     error = column(table, error_key(task, split))
     gap = worst_gap(table, info, task, split)
@@ -65,12 +85,16 @@ def task_points(table: Table, info: dict, task: str, split: str) -> np.ndarray:
 
 def relative_points(table: Table, split: str) -> np.ndarray:
     """ARE and ARFG, ``[N, 2]``."""
-    return np.stack([column(table, key) for key in relative_keys(split)], axis=1)
+    are, arfg = relative_keys(split)
+    error = column(table, are)
+    gap = column(table, arfg)
+    return np.stack([error, gap], axis=1)
 
 
 def mean_points(table: Table, info: dict, split: str) -> np.ndarray:
     """Error and worst gap, each averaged over tasks, ``[N, 2]``; NaN without a task."""
     points = [task_points(table, info, task, split) for task in info["tasks"]]
-    if not points:
-        return np.full((len(table["run"]), 2), np.nan)
-    return np.mean(points, axis=0)
+    if points:
+        return np.mean(points, axis=0)
+    unknown = _unknown(table)
+    return np.stack([unknown, unknown], axis=1)

@@ -106,15 +106,20 @@ def _check_epochs(shape: tuple[int, ...], steps: int, epochs: int | None) -> Non
         )
 
 
-def _draw(cosines: np.ndarray, rows: list[str], layers: list[str], epochs: int | None):
+def _draw(
+    cosines: np.ndarray,
+    rows: list[str],
+    layers: list[str],
+    epochs: int | None,
+):
     """The figure of cosines ``[steps, M, K, K]`` between K rows in M layers."""
     from matplotlib.figure import Figure
 
     first, second = np.triu_indices(len(rows), 1)
-    pairs = [
-        f"{rows[i]}\n\N{MULTIPLICATION SIGN} {rows[j]}" for i, j in zip(first, second, strict=True)
-    ]
-    right = min(max(2.4, 0.45 * len(rows)), 7.0) + 0.08 * max(map(len, rows))
+    pairs = [_pair_name(rows[i], rows[j]) for i, j in zip(first, second, strict=True)]
+    map_width = min(max(2.4, 0.45 * len(rows)), 7.0)
+    longest_name = max(map(len, rows))
+    right = map_width + 0.08 * longest_name
     left = max(4.8, 0.85 * right)
     pair_width = right - 1.2
     layer_width = left + right - 1.5
@@ -131,18 +136,27 @@ def _draw(cosines: np.ndarray, rows: list[str], layers: list[str], epochs: int |
     if len(layers) > 1:
         shares = conflict_shares(cosines)[:, first, second]
         title = "Steps in conflict (%), by layer and pair"
-        _draw_heat_map(figure.add_subplot(grid[1, :]), shares, layers, pairs, title, layer_width)
+        ax = figure.add_subplot(grid[1, :])
+        _draw_heat_map(ax, shares, layers, pairs, title, layer_width)
     return figure
+
+
+def _pair_name(first: str, second: str) -> str:
+    return f"{first}\n\N{MULTIPLICATION SIGN} {second}"
 
 
 def _draw_angles(ax, cosines: np.ndarray, epochs: int | None) -> None:
     """Percentiles of the angles ``[steps, M, pairs]`` per epoch, or per stretch of steps."""
     steps = len(cosines)
-    chunks = np.array_split(np.arange(steps), epochs or min(steps, STRETCHES))
+    stretches = epochs or min(steps, STRETCHES)
+    chunks = np.array_split(np.arange(steps), stretches)
     percentiles = np.array([_percentiles(cosines[chunk]) for chunk in chunks])  # [chunks, 5]
     low, quarter, median, three_quarters, high = percentiles.T
-    starts = range(len(chunks)) if epochs else [chunk[0] for chunk in chunks]
-    edges = 0.5 + np.array([*starts, len(chunks) if epochs else steps])
+    if epochs:
+        bounds = range(epochs + 1)
+    else:
+        bounds = [*(chunk[0] for chunk in chunks), steps]
+    edges = 0.5 + np.array(bounds)
     band = {"fill": True, "lw": 0}
     ax.stairs(high, edges, baseline=low, color=WIDE_BAND, label="5 to 95 %", **band)
     ax.stairs(
@@ -172,8 +186,9 @@ def _percentiles(cosines: np.ndarray) -> np.ndarray:
     cosine = cosines[known_cosines(cosines)]
     if not len(cosine):
         return np.full(len(PERCENTILES), np.nan)
-    angle = np.arccos(np.clip(cosine, -1, 1))
-    return np.percentile(np.degrees(angle), PERCENTILES)
+    radians = np.arccos(np.clip(cosine, -1, 1))
+    degrees = np.degrees(radians)
+    return np.percentile(degrees, PERCENTILES)
 
 
 def _integer_ticks(ax, last: int):
@@ -198,9 +213,16 @@ def _draw_legend(ax) -> None:
     )
 
 
-def _draw_pairs(ax, cosines: np.ndarray, rows: list[str], width: float) -> None:
+def _draw_pairs(
+    ax,
+    cosines: np.ndarray,
+    rows: list[str],
+    width: float,
+) -> None:
     """The heat map by pair of rows, over all layers, with its colour bar."""
-    shares = conflict_shares(cosines.reshape(-1, *cosines.shape[2:]))
+    row_shape = cosines.shape[2:]
+    pooled = cosines.reshape(-1, *row_shape)
+    shares = conflict_shares(pooled)
     np.fill_diagonal(shares, BLANK)
     title = "Steps in conflict (%), by pair of rows"
     image = _draw_heat_map(ax, shares, rows, rows, title, width)
@@ -251,30 +273,35 @@ def _write_shares(ax, shares: np.ndarray) -> None:
     for (row, column), share in np.ndenumerate(shares):
         if share == BLANK:
             continue
+        text = DASH if np.isnan(share) else f"{100 * share:.0f}"
+        colour = "white" if share > 0.5 else "0.15"
         ax.text(
             column,
             row,
-            DASH if np.isnan(share) else f"{100 * share:.0f}",
+            text,
             ha="center",
             va="center",
             fontsize=7.5,
-            color="white" if share > 0.5 else "0.15",
+            color=colour,
         )
 
 
 def _named_positions(names: list[str]) -> range:
     """Positions of the names that stand along an axis: all, or a regular choice."""
-    return range(0, len(names), math.ceil(len(names) / MOST_NAMED))
+    step = math.ceil(len(names) / MOST_NAMED)
+    return range(0, len(names), step)
 
 
 def _is_upright(names: list[str], width: float) -> bool:
     """Whether names are too long to lie below an axis of so many inches."""
     letters = max(len(line) for name in names for line in name.split("\n"))
-    return LETTER_WIDTH * letters > width / len(names)
+    room = width / len(names)
+    return LETTER_WIDTH * letters > room
 
 
 def _depth(names: list[str], width: float) -> float:
     """Room in inches that the names below an axis take."""
-    if _is_upright(names, width):
-        return LETTER_WIDTH * max(map(len, names))
-    return 0.3
+    if not _is_upright(names, width):
+        return 0.3
+    letters = max(map(len, names))
+    return LETTER_WIDTH * letters

@@ -22,14 +22,15 @@ def conflict_shares(cosines: Array) -> np.ndarray:
       cosines: ``[steps, ..., K, K]``.
 
     Returns:
-      ``[..., K, K]`` in [0, 1]; NaN for a pair that never was known.
+      ``[..., K, K]`` in [0, 1]; NaN for a pair whose cosine is known at no step.
 
     Raises:
       ValueError: for any other shape.
     """
     cosine = np.asarray(cosines, float)
-    if cosine.ndim < 3 or cosine.shape[-1] != cosine.shape[-2]:
-        raise ValueError(f"cosines have shape {cosine.shape}, expected [steps, ..., K, K]")
+    shape = cosine.shape
+    if len(shape) < 3 or shape[-1] != shape[-2]:
+        raise ValueError(f"cosines have shape {shape}, expected [steps, ..., K, K]")
     is_known = known_cosines(cosine)
     is_conflict = is_known & (cosine < 0)
     known_steps = is_known.sum(axis=0)
@@ -40,4 +41,6 @@ def conflict_shares(cosines: Array) -> np.ndarray:
 
 def known_cosines(cosines: np.ndarray) -> np.ndarray:
     """Which cosines are known: those that are finite and not exactly 0."""
-    return np.isfinite(cosines) & (cosines != 0)
+    is_finite = np.isfinite(cosines)
+    is_present = cosines != 0
+    return is_finite & is_present

@@ -57,8 +57,12 @@ def write_figures(out: Path, layout: Layout) -> list[Path]:
     Raises:
       ImportError: matplotlib is missing.
     """
+    paths = []
     with house_style():
-        return [write(out / name, png(draw(layout))) for name, draw in _figures(layout).items()]
+        for name, draw in _figures(layout).items():
+            content = png(draw(layout))
+            paths.append(write(out / name, content))
+    return paths
 
 
 def _figures(layout: Layout) -> dict[str, Callable]:
@@ -75,9 +79,11 @@ def _figures(layout: Layout) -> dict[str, Callable]:
 
 def _draw_tasks(layout: Layout):
     panels = layout.task_panels
-    figure, axes = make_axes(len(panels), 4.2, 3.6, len(layout.methods) // 3 + 2)
+    tasks = layout.info["tasks"]
+    legend_lines = len(layout.methods) // 3 + 2
+    figure, axes = make_axes(len(panels), 4.2, 3.6, legend_lines)
     single_task = None
-    for ax, panel, task in zip(axes, panels, layout.info["tasks"], strict=True):
+    for ax, panel, task in zip(axes, panels, tasks, strict=True):
         draw_panel(ax, layout, panel)
         star = _draw_single_task(ax, layout.info, task, panel.limits)
         single_task = star or single_task
@@ -85,15 +91,20 @@ def _draw_tasks(layout: Layout):
     if single_task:
         entries.append((single_task, "single-task model"))
     entries += _hollow_entries(panels)
-    draw_legend(figure, entries, 3 if len(axes) > 1 else 2)
+    legend_columns = 3 if len(axes) > 1 else 2
+    draw_legend(figure, entries, legend_columns)
     return figure
 
 
 def _draw_overall(layout: Layout):
     panel = layout.overall
-    figure, (ax,) = make_axes(1, 6.2, 4.4, len(layout.methods) + 2)
+    legend_lines = len(layout.methods) + 2
+    figure, (ax,) = make_axes(1, 6.2, 4.4, legend_lines)
     draw_panel(ax, layout, panel)
-    entries = [(method_handle(index), _summary(layout, index)) for index in _best_first(layout)]
+    entries = []
+    for index in _best_first(layout):
+        handle = method_handle(index)
+        entries.append((handle, _summary(layout, index)))
     if layout.relative and _draw_level(ax, panel.limits):
         entries.append((rule(GREY, DASHES), "level of single-task models"))
     entries += _hollow_entries([panel])
@@ -107,17 +118,22 @@ def _draw_methods(layout: Layout):
 
     panel = layout.overall
     order = _best_first(layout)
-    rows = math.ceil(len(order) / COLUMNS)
+    methods = len(order)
+    rows = math.ceil(methods / COLUMNS)
     size = (2.3 * COLUMNS, 2.1 * rows + 0.4)
     figure = Figure(figsize=size, dpi=150, layout="constrained")
-    axes = figure.subplots(rows, COLUMNS, sharex=True, sharey=True, squeeze=False).ravel()
-    hide_spare(axes, len(order))
-    for ax in axes[max(len(order) - COLUMNS, 0) : len(order)]:
+    grid = figure.subplots(rows, COLUMNS, sharex=True, sharey=True, squeeze=False)
+    axes = grid.ravel()
+    hide_spare(axes, methods)
+    lowest = axes[:methods][-COLUMNS:]
+    for ax in lowest:
         ax.tick_params(labelbottom=True)
     for ax, index in zip(axes, order, strict=False):
         _draw_one_method(ax, layout, index)
-    for set_label, label in zip((figure.supxlabel, figure.supylabel), panel.labels, strict=True):
-        set_label(wrapped(label, 90), fontsize=9).set_parse_math(False)
+    x_label, y_label = panel.labels
+    for set_label, label in ((figure.supxlabel, x_label), (figure.supylabel, y_label)):
+        text = set_label(wrapped(label, 90), fontsize=9)
+        text.set_parse_math(False)
     return figure
 
 
@@ -138,13 +154,15 @@ def _draw_one_method(ax, layout: Layout, index: int) -> None:
 def _draw_tradeoff(layout: Layout):
     """Left: errors of two tasks. Right: their gaps. Both mark the frontier of the errors."""
     planes = tradeoff(layout)
-    figure, (left, right) = make_axes(2, 4.6, 3.9, len(layout.methods) // 3 + 1)
+    legend_lines = len(layout.methods) // 3 + 1
+    figure, (left, right) = make_axes(2, 4.6, 3.9, legend_lines)
     _draw_plane(left, layout, planes, "Error against error", planes.errors, planes.error_front)
     _draw_plane(right, layout, planes, "Gap against gap", planes.gaps, planes.gap_front)
-    shared = len(np.intersect1d(planes.error_front, planes.gap_front))
+    in_error_front = len(planes.error_front)
+    in_both = len(np.intersect1d(planes.error_front, planes.gap_front))
     title = (
-        f"Large markers: the {len(planes.error_front)} runs on the frontier of the errors, of"
-        f" which {shared} are also on the frontier of the gaps"
+        f"Large markers: the {in_error_front} runs on the frontier of the errors, of"
+        f" which {in_both} are also on the frontier of the gaps"
     )
     if planes.left_out:
         title += f"; {planes.left_out} runs with far larger errors left out"
@@ -156,29 +174,39 @@ def _draw_tradeoff(layout: Layout):
 
 
 def _draw_plane(
-    ax, layout: Layout, planes: Tradeoff, title: str, points: np.ndarray, front: np.ndarray
+    ax,
+    layout: Layout,
+    planes: Tradeoff,
+    title: str,
+    points: np.ndarray,
+    front: np.ndarray,
 ) -> None:
     """One plane of a trade-off: all runs, its frontier, marks for the frontier of the errors."""
     draw_clouds(ax, layout, points, planes.usable)
     ax.plot(*points[front].T, drawstyle="steps-post", color=GREY, lw=1.3, zorder=3)
     marked = planes.error_front
+    method_of_marked = layout.method_index[marked]
     for index in range(len(layout.methods)):
-        rows = marked[layout.method_index[marked] == index]
+        rows = marked[method_of_marked == index]
         draw_marks(ax, points[rows], index)
     side = 0 if points is planes.errors else 1
     axis = layout.task_panels[0].labels[side].lower()
     first, second = [f"{literal(task, 20)}: {axis}" for task in planes.tasks]
     limits = limits_of(points, layout.method_index, planes.usable)
-    finish(ax, title, (first, second), limits, int(planes.usable.sum()))
+    runs = int(planes.usable.sum())
+    finish(ax, title, (first, second), limits, runs)
 
 
 def _draw_single_task(ax, info: dict, task: str, limits: Limits):
     """Mark a task's single-task model, where it is known and within the limits; its handle."""
     means = info.get("single_task", {}).get("test", {}).get(task, {})
-    point = (means.get("error"), means.get("gap"))
-    if None in point or not within(np.array([point]), limits)[0]:
+    error = means.get("error")
+    gap = means.get("gap")
+    if error is None or gap is None:
         return None
-    error, gap = point
+    points = np.array([[error, gap]])
+    if not within(points, limits).all():
+        return None
     lines = ax.plot(
         [error],
         [gap],
@@ -196,7 +224,8 @@ def _draw_single_task(ax, info: dict, task: str, limits: Limits):
 def _draw_level(ax, limits: Limits) -> bool:
     """Lines at 1 on the axes that show 1; whether there is one."""
     drawn = False
-    for draw, (low, high) in zip((ax.axvline, ax.axhline), limits, strict=True):
+    horizontal, vertical = limits
+    for draw, (low, high) in ((ax.axvline, horizontal), (ax.axhline, vertical)):
         if low < 1 < high:
             draw(1.0, color=GREY, lw=0.9, ls=DASHES, zorder=2)
             drawn = True
@@ -205,21 +234,27 @@ def _draw_level(ax, limits: Limits) -> bool:
 
 def _best_first(layout: Layout) -> list[int]:
     """Positions of the methods, by falling hypervolume."""
-    fronts = layout.overall.fronts
-    volume = [layout.volume(fronts[method].validation) or 0.0 for method in layout.methods]
-    return sorted(range(len(layout.methods)), key=lambda index: -volume[index])
+    volumes = []
+    for method in layout.methods:
+        front = layout.overall.fronts[method]
+        volume = layout.volume(front.validation)
+        volumes.append(volume or 0.0)
+    return sorted(range(len(volumes)), key=lambda index: -volumes[index])
 
 
 def _method_entries(layout: Layout, line: bool = True) -> list[Entry]:
-    return [
-        (method_handle(index, line), literal(method)) for index, method in enumerate(layout.methods)
-    ]
+    entries = []
+    for index, method in enumerate(layout.methods):
+        handle = method_handle(index, line)
+        entries.append((handle, literal(method)))
+    return entries
 
 
 def _hollow_entries(panels: Sequence[Panel]) -> list[Entry]:
     """The legend entry of hollow markers, where a panel has any."""
     fronts = [front for panel in panels for front in panel.fronts.values()]
-    if not any(len(front.validation) > len(front.line) for front in fronts):
+    has_hollow = any(len(front.validation) > len(front.line) for front in fronts)
+    if not has_hollow:
         return []
     return [(hollow_handle(), "hollow: selected, dominated on test")]
 
@@ -229,9 +264,13 @@ def _summary(layout: Layout, index: int) -> str:
     method = layout.methods[index]
     mine = layout.runs_of(index)
     diverged = int((mine & layout.diverged).sum())
-    volume = layout.volume(layout.overall.fronts[method].validation)
     runs = f"{int(mine.sum())} runs"
     if diverged:
         runs += f", {diverged} diverged"
-    quality = "no hypervolume" if volume is None else f"hypervolume {number(volume, digits=4)}"
-    return " \N{MIDDLE DOT} ".join([literal(method, 28), quality, runs])
+    front = layout.overall.fronts[method]
+    volume = layout.volume(front.validation)
+    quality = "no hypervolume"
+    if volume is not None:
+        quality = f"hypervolume {number(volume, digits=4)}"
+    parts = [literal(method, 28), quality, runs]
+    return " \N{MIDDLE DOT} ".join(parts)

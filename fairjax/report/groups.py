@@ -56,14 +56,19 @@ def groups_view(groups: GroupTable, about: dict) -> dict:
     heading = "Groups"
     if "run" in about:
         heading += f": run {about['run']} ({about['method']})"
-    tasks = dict.fromkeys(groups.columns["task"].tolist())
+    tasks = []
+    names = dict.fromkeys(groups.columns["task"].tolist())
+    for position, name in enumerate(names):
+        task = {
+            "name": name,
+            "open": position < UNFOLDED,
+            "table": _table(groups, blocks, name),
+        }
+        tasks.append(task)
     return {
         "heading": heading,
         "hint": _hint(groups, about),
-        "tasks": [
-            {"name": task, "open": position < UNFOLDED, "table": _table(groups, blocks, task)}
-            for position, task in enumerate(tasks)
-        ],
+        "tasks": tasks,
     }
 
 
@@ -82,9 +87,12 @@ def _hint(groups: GroupTable, about: dict) -> str:
             " resampling rows; that of a difference lies above 0 even where there is none."
         )
     if groups.left_out:
-        few = f" with a weight of less than {about['minimum']:g}" if "minimum" in about else ""
-        names = ", ".join(f"{name} ({rows:g})" for name, rows in groups.left_out.items())
-        sentences.append(f"Groups{few} are left out: {names}.")
+        few = ""
+        if "minimum" in about:
+            few = f" with a weight of less than {about['minimum']:g}"
+        names = [f"{name} ({rows:g})" for name, rows in groups.left_out.items()]
+        listed = ", ".join(names)
+        sentences.append(f"Groups{few} are left out: {listed}.")
     return " ".join(sentences)
 
 
@@ -112,7 +120,8 @@ def _blocks(columns: dict[str, np.ndarray]) -> list[Block]:
 
 def _table(groups: GroupTable, blocks: list[Block], task: str) -> GroupedTable:
     statistics = [statistic for owner, statistic in blocks[0].rows if owner == task]
-    statistics.sort(key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
+    rank = {name: position for position, name in enumerate(FIRST)}
+    statistics.sort(key=lambda name: rank.get(name, len(FIRST)))
     head = ["group", "rows"]
     head += [LABELS.get(name, name.replace("_", " ")) for name in statistics]
     rows = []
@@ -129,22 +138,26 @@ def _row(
     columns: dict[str, np.ndarray], block: Block, task: str, statistics: list[str]
 ) -> GroupedRow:
     positions = [block.rows[task, statistic] for statistic in statistics]
-    size = Cell(count(columns["count"][positions[0]]))
+    rows = columns["count"][positions[0]]
+    size = Cell(count(rows))
     cells = [_cell(columns, position) for position in positions]
+    kind = "difference" if block.is_difference else ""
     if not block.attribute:
         name = "everyone"
     elif block.is_difference:
         name = "difference"
     else:
         name = block.group
-    return GroupedRow(name, (size, *cells), "difference" if block.is_difference else "")
+    return GroupedRow(name, (size, *cells), kind)
 
 
 def _cell(columns: dict[str, np.ndarray], position: int) -> Cell:
+    value = columns["value"][position]
+    rows = columns["count"][position]
     low = columns["low"][position]
     high = columns["high"][position]
     interval = ""
     if np.isfinite([low, high]).all():
         interval = f"{number(low)} {DASH} {number(high)}"
-    hint = f"of {count(columns['count'][position])}"
-    return Cell(number(columns["value"][position]), hint, interval)
+    hint = f"of {count(rows)}"
+    return Cell(number(value), hint, interval)

@@ -87,9 +87,8 @@ def lay_out(table: Table, info: dict) -> Layout:
     diverged = np.asarray(table["diverged"], bool)
     runs = {"methods": methods, "method_index": method_index, "ended": ~diverged}
     relative = any_finite(relative_points(table, "test")[~diverged])
-    task_panels = tuple(
-        _task_panel(table, info, position, runs) for position in range(len(info["tasks"]))
-    )
+    positions = range(len(info["tasks"]))
+    task_panels = [_task_panel(table, info, position, runs) for position in positions]
     overall = _overall_panel(table, info, relative, runs)
     layout = Layout(
         table=table,
@@ -98,12 +97,13 @@ def lay_out(table: Table, info: dict) -> Layout:
         method_index=method_index,
         diverged=diverged,
         overall=overall,
-        task_panels=task_panels,
+        task_panels=tuple(task_panels),
         relative=relative,
         reference=_reference(overall, info, relative),
         notes=(),
     )
-    return dataclasses.replace(layout, notes=tuple(notes_of(layout)))
+    notes = tuple(notes_of(layout))
+    return dataclasses.replace(layout, notes=notes)
 
 
 def tradeoff(layout: Layout) -> Tradeoff:
@@ -118,7 +118,8 @@ def tradeoff(layout: Layout) -> Tradeoff:
     gaps = np.stack([point[:, 1] for point in points], axis=1)
     finite = np.isfinite(errors).all(axis=1) & np.isfinite(gaps).all(axis=1)
     ended = ~layout.diverged & finite
-    usable = ended & within(errors, limits_of(errors, layout.method_index, ended))
+    bulk = limits_of(errors, layout.method_index, ended)
+    usable = ended & within(errors, bulk)
     rows = np.flatnonzero(usable)
     return Tradeoff(
         tasks=tasks,
@@ -143,11 +144,14 @@ def knee_run(table: Table, info: dict) -> int | None:
     """
     overall = lay_out(table, info).overall
     references = info.get("reference_methods", [])
-    candidates = overall.usable & ~np.isin(np.asarray(table["method"], str), references)
-    if overall.selected_on_test or not candidates.any():
+    methods = np.asarray(table["method"], str)
+    is_reference = np.isin(methods, references)
+    is_candidate = overall.usable & ~is_reference
+    if overall.selected_on_test or not is_candidate.any():
         return None
-    points = np.where(candidates[:, None], overall.selection, np.nan)
-    return int(table["run"][knee(points)])
+    points = np.where(is_candidate[:, None], overall.selection, np.nan)
+    row = knee(points)
+    return int(table["run"][row])
 
 
 def _check(table: Table, info: dict) -> None:
@@ -172,7 +176,8 @@ def _methods(table: Table) -> tuple[tuple[str, ...], np.ndarray]:
     labels = [str(label) for label in table["method"]]
     methods = tuple(dict.fromkeys(labels))
     position = {method: index for index, method in enumerate(methods)}
-    return methods, np.array([position[label] for label in labels], np.int64)
+    positions = [position[label] for label in labels]
+    return methods, np.array(positions, np.int64)
 
 
 def _task_panel(table: Table, info: dict, position: int, runs: dict) -> Panel:
@@ -212,36 +217,57 @@ def _reference(panel: Panel, info: dict, relative: bool) -> tuple[float, float] 
     points = panel.test[panel.usable]
     if not len(points):
         return None
-    if relative and (points < np.array(RELATIVE_REFERENCE)).all(axis=1).any():
+    is_better = (points < np.array(RELATIVE_REFERENCE)).all(axis=1)
+    if relative and is_better.any():
         return RELATIVE_REFERENCE
-    rows = [rows for front in panel.fronts.values() for rows in (front.validation, front.test)]
+    rows = []
+    for front in panel.fronts.values():
+        rows.append(front.validation)
+        rows.append(front.test)
     frontier = panel.test[np.concatenate(rows)]
     low = frontier.min(axis=0)
     high = frontier.max(axis=0)
-    span = np.where(high > low, high - low, np.maximum(np.abs(high), 1e-3))
+    size = np.maximum(np.abs(high), 1e-3)
+    span = np.where(high > low, high - low, size)
     error, gap = high + 0.1 * span
     return float(error), float(gap)
 
 
 def _unit(info: dict, metric: str) -> str:
     """The unit of a metric for an axis label, in brackets; empty where it is unknown."""
-    bounded = info["gap"].endswith("_difference") or info["gap"].startswith("correlation")
-    defaults = {"error": "fraction of rows", info["gap"]: "0 to 1" if bounded else ""}
-    unit = info.get("units", {}).get(metric, defaults.get(metric, ""))
-    return " " + unbroken(f"({unit})") if unit else ""
+    gap = info["gap"]
+    is_bounded = gap.endswith("_difference") or gap.startswith("correlation")
+    defaults = {
+        "error": "fraction of rows",
+        gap: "0 to 1" if is_bounded else "",
+    }
+    units = defaults | info.get("units", {})
+    unit = units.get(metric, "")
+    if not unit:
+        return ""
+    return " " + unbroken(f"({unit})")
 
 
 def _task_labels(info: dict) -> tuple[str, str]:
-    attributes = [literal(name, 20) for name in info["attributes"]]
-    names = ", ".join(attributes) if len(attributes) < 4 else f"{len(attributes)} attributes"
-    if len(attributes) > 1:
-        names = f"worst of {names}"
+    error_unit = _unit(info, "error")
+    gap_unit = _unit(info, info["gap"])
     gap = info["gap"].replace("_", " ")
-    between = f", {names}" if attributes else ""
+    between = _between(info["attributes"])
     return (
-        f"Test error{_unit(info, 'error')}",
-        f"Test {gap}{between}{_unit(info, info['gap'])}",
+        f"Test error{error_unit}",
+        f"Test {gap}{between}{gap_unit}",
     )
+
+
+def _between(attributes: list[str]) -> str:
+    """The part of a gap's label that says between whose groups it is measured."""
+    names = [literal(name, 20) for name in attributes]
+    if not names:
+        return ""
+    if len(names) == 1:
+        return f", {names[0]}"
+    listed = ", ".join(names) if len(names) < 4 else f"{len(names)} attributes"
+    return f", worst of {listed}"
 
 
 def _overall_labels(info: dict, relative: bool) -> tuple[str, str]:
@@ -251,8 +277,10 @@ def _overall_labels(info: dict, relative: bool) -> tuple[str, str]:
             f"Average relative error on test, ARE {scale}",
             f"Average relative fairness gap on test, ARFG {scale}",
         )
+    error_unit = _unit(info, "error")
+    gap_unit = _unit(info, info["gap"])
     gap = info["gap"].replace("_", " ")
     return (
-        f"Mean test error over tasks{_unit(info, 'error')}",
-        f"Mean test {gap} over tasks{_unit(info, info['gap'])}",
+        f"Mean test error over tasks{error_unit}",
+        f"Mean test {gap} over tasks{gap_unit}",
     )

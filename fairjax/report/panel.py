@@ -56,7 +56,9 @@ class Panel:
     @property
     def outside(self) -> int:
         """Number of usable runs beyond the limits."""
-        return int((self.usable & ~within(self.test, self.limits)).sum())
+        is_inside = within(self.test, self.limits)
+        is_outside = self.usable & ~is_inside
+        return int(is_outside.sum())
 
 
 def make_panel(
@@ -87,21 +89,33 @@ def make_panel(
     usable = ended & selectable & visible
     fronts = {}
     for index, method in enumerate(methods):
-        rows = np.flatnonzero(usable & (method_index == index))
+        is_candidate = usable & (method_index == index)
+        rows = np.flatnonzero(is_candidate)
         fronts[method] = _front(selection, test, rows)
-    limits = limits_of(test, method_index, usable)
-    return Panel(key, title, labels, selection, test, usable, fronts, limits)
+    return Panel(
+        key=key,
+        title=title,
+        labels=labels,
+        selection=selection,
+        test=test,
+        usable=usable,
+        fronts=fronts,
+        limits=limits_of(test, method_index, usable),
+    )
 
 
 def any_finite(points: np.ndarray) -> bool:
     """Whether one of ``points[N, 2]`` is finite."""
-    return bool(np.isfinite(points).all(axis=1).any())
+    is_finite = np.isfinite(points).all(axis=1)
+    return bool(is_finite.any())
 
 
 def front_of(points: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Rows ``[K]`` that no other of ``points[rows]`` dominates, sorted by the first axis."""
-    front = rows[np.asarray(nondominated(points[rows]), bool)]
-    order = np.lexsort((front, points[front, 1], points[front, 0]))
+    is_front = nondominated(points[rows])
+    front = rows[np.asarray(is_front, bool)]
+    x, y = points[front].T
+    order = np.lexsort((front, y, x))
     return front[order]
 
 
@@ -114,19 +128,29 @@ def within(points: np.ndarray, limits: Limits) -> np.ndarray:
 
 def limits_of(points: np.ndarray, method_index: np.ndarray, usable: np.ndarray) -> Limits:
     """Limits around the bulk of every method; far-out runs of a method may lie beyond."""
-    bulks = [points[usable & (method_index == i)] for i in np.unique(method_index[usable])]
-    if not bulks:
+    methods = np.unique(method_index[usable])
+    if not len(methods):
         return (0.0, 1.0), (0.0, 1.0)
-    horizontal = [_fence(bulk[:, 0]) for bulk in bulks]
-    vertical = [_fence(bulk[:, 1]) for bulk in bulks]
+    horizontal = []
+    vertical = []
+    for index in methods:
+        mine = usable & (method_index == index)
+        x, y = points[mine].T
+        horizontal.append(_fence(x))
+        vertical.append(_fence(y))
     return _padded(horizontal), _padded(vertical)
 
 
 def _front(selection: np.ndarray, test: np.ndarray, rows: np.ndarray) -> Front:
-    chosen = front_of(selection, rows)
-    order = np.lexsort((test[chosen, 1], test[chosen, 0]))
-    chosen = chosen[order]
-    return Front(validation=chosen, test=front_of(test, rows), line=front_of(test, chosen))
+    selected = front_of(selection, rows)
+    x, y = test[selected].T
+    order = np.lexsort((y, x))
+    selected = selected[order]
+    return Front(
+        validation=selected,
+        test=front_of(test, rows),
+        line=front_of(test, selected),
+    )
 
 
 def _fence(values: np.ndarray) -> tuple[float, float]:
@@ -143,8 +167,9 @@ def _fence(values: np.ndarray) -> tuple[float, float]:
 
 def _padded(spans: list[tuple[float, float]]) -> tuple[float, float]:
     """One span around all of them, with room at either end."""
-    low = min(span[0] for span in spans)
-    high = max(span[1] for span in spans)
+    lows, highs = zip(*spans, strict=True)
+    low = min(lows)
+    high = max(highs)
     padding = PADDING * (high - low)
     if not padding:
         padding = max(abs(high), 1.0) * 0.05

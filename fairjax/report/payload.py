@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 
-from fairjax.core.keys import Metric
+from fairjax.core.keys import Key, Metric
 from fairjax.report.columns import (
     column,
     error_key,
@@ -34,12 +34,13 @@ def rows_of_page(layout: Layout) -> np.ndarray:
     runs = len(layout.method_index)
     if runs <= MOST_POINTS:
         return np.arange(runs)
-    panels = (layout.overall, *layout.task_panels)
-    fronts = [front for panel in panels for front in panel.fronts.values()]
-    choice = np.linspace(0, runs - 1, MOST_POINTS).astype(np.int64)
-    validation = [front.validation for front in fronts]
-    test = [front.test for front in fronts]
-    return np.unique(np.concatenate([*validation, *test, choice]))
+    even_choice = np.linspace(0, runs - 1, MOST_POINTS)
+    rows = [even_choice.astype(np.int64)]
+    for panel in (layout.overall, *layout.task_panels):
+        for front in panel.fronts.values():
+            rows.append(front.validation)
+            rows.append(front.test)
+    return np.unique(np.concatenate(rows))
 
 
 def payload(layout: Layout, rows: np.ndarray) -> dict:
@@ -53,22 +54,44 @@ def payload(layout: Layout, rows: np.ndarray) -> dict:
     runs = {name: table[name][rows] for name in ("run", "point", "seed")}
     runs["method"] = layout.method_index[rows]
     hparams = [(hparam_label(key), key) for key in hparam_keys(table)]
+    methods = range(len(layout.methods))
     panels = (layout.overall, *layout.task_panels)
+    command = layout.info.get("command") or ""
     return {
-        "methods": [_method(layout, index) for index in range(len(layout.methods))],
+        "methods": [_method(layout, index) for index in methods],
         "runs": runs,
-        "hparams": [(label, _rounded(column(table, key)[rows])) for label, key in hparams],
-        "metrics": [(label, _rounded(column(table, key)[rows])) for label, key in _metrics(layout)],
+        "hparams": _columns(layout, hparams, rows),
+        "metrics": _columns(layout, _metrics(layout), rows),
         "panels": [_panel(layout, panel, rows) for panel in panels],
-        "command": str(layout.info.get("command") or ""),
+        "command": str(command),
         "many": MANY_POINTS,
     }
 
 
 def embedded(value) -> str:
     """JSON for a script element: nothing in it can end the element or open a comment."""
-    text = json.dumps(plain(value), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    text = json.dumps(
+        plain(value),
+        ensure_ascii=True,
+        allow_nan=False,
+        separators=(",", ":"),
+    )
+    text = text.replace("<", "\\u003c")
+    text = text.replace(">", "\\u003e")
+    return text.replace("&", "\\u0026")
+
+
+def _columns(
+    layout: Layout,
+    labelled: list[tuple[str, Key]],
+    rows: np.ndarray,
+) -> list[tuple[str, list[float]]]:
+    """Columns of the table by their labels."""
+    columns = []
+    for label, key in labelled:
+        values = column(layout.table, key)
+        columns.append((label, _rounded(values[rows])))
+    return columns
 
 
 def _metrics(layout: Layout) -> list[tuple[str, Metric]]:
@@ -76,17 +99,22 @@ def _metrics(layout: Layout) -> list[tuple[str, Metric]]:
     info = layout.info
     labelled = []
     for split in ("test", "validation"):
-        labelled += [(f"{key.metric.upper()} ({split})", key) for key in relative_keys(split)]
+        for key in relative_keys(split):
+            label = f"{key.metric.upper()} ({split})"
+            labelled.append((label, key))
     for task in info["tasks"]:
-        labelled.append((f"error, {task} (test)", error_key(task, "test")))
+        label = f"error, {task} (test)"
+        labelled.append((label, error_key(task, "test")))
         for key in gap_keys(info, task, "test"):
-            labelled.append((f"gap, {task}, {key.attribute} (test)", key))
+            label = f"gap, {task}, {key.attribute} (test)"
+            labelled.append((label, key))
     return [(label, key) for label, key in labelled if key in layout.table]
 
 
 def _method(layout: Layout, index: int) -> dict:
     colour, marker = look(index)
     method = layout.methods[index]
+    front = layout.overall.fronts[method]
     return {
         "name": method,
         "label": literal(method),
@@ -94,18 +122,20 @@ def _method(layout: Layout, index: int) -> dict:
         "symbol": SYMBOLS[marker],
         "size": SIZES[marker],
         "glyph": GLYPHS[marker],
-        "volume": layout.volume(layout.overall.fronts[method].validation),
+        "volume": layout.volume(front.validation),
     }
 
 
 def _panel(layout: Layout, panel: Panel, rows: np.ndarray) -> dict:
-    points = np.where(panel.usable[:, None], panel.test, np.nan)[rows]
+    is_usable = panel.usable[:, None]
+    points = np.where(is_usable, panel.test, np.nan)
+    x, y = points[rows].T
     return {
         "key": panel.key,
         "title": literal(panel.title, 60),
         "labels": [wrapped(label, 46).split("\n") for label in panel.labels],
-        "x": _rounded(points[:, 0]),
-        "y": _rounded(points[:, 1]),
+        "x": _rounded(x),
+        "y": _rounded(y),
         "limits": panel.limits,
         "levels": panel is layout.overall and layout.relative,
         "runs": panel.runs,

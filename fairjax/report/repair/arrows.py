@@ -17,17 +17,18 @@ DECILES = np.arange(1, 10) / 10
 def draw_arrows(audit: Audit):
     """Per task a lane per group: arrows from its deciles to where the repair takes them."""
     groups = groups_of(audit)
-    largest = sorted(groups, key=lambda group: -len(group.rows))[:MOST_LANES]
-    lanes = sorted(largest, key=lambda group: group.cell)
-    names = [
-        wrapped(f"{literal(group.name, 28)} ({len(group.rows):,})", width=20) for group in lanes
-    ]
-    figure, axes = make_task_axes(audit, height=1.0 + 0.46 * max(len(lanes), 2), entries=3)
+    by_size = sorted(groups, key=lambda group: -len(group.rows))
+    lanes = sorted(by_size[:MOST_LANES], key=lambda group: group.cell)
+    names = [_lane_name(group) for group in lanes]
+    height = 1.0 + 0.46 * max(len(lanes), 2)
+    figure, axes = make_task_axes(audit, height, entries=3)
     for task, ax in enumerate(axes):
         _draw_lanes(ax, audit, lanes, task)
         ax.set_yticks(range(len(lanes)), names, parse_math=False)
-        ax.tick_params(axis="y", length=0, labelleft=ax.get_subplotspec().is_first_col())
-    draw_legend(figure, _entries(), 1 if len(axes) == 1 else 2)
+        is_leftmost = ax.get_subplotspec().is_first_col()
+        ax.tick_params(axis="y", length=0, labelleft=is_leftmost)
+    legend_columns = min(len(axes), 2)
+    draw_legend(figure, _entries(), legend_columns)
     if len(groups) > len(lanes):
         figure.suptitle(f"The {len(lanes)} largest of {len(groups)} groups", fontsize=9)
     return figure
@@ -40,13 +41,24 @@ def deciles(before: np.ndarray, after: np.ndarray, weight: np.ndarray) -> np.nda
     if len(order) <= len(DECILES):
         return ordered
     ordered_weight = weight[order]
-    rank = np.cumsum(ordered_weight) - ordered_weight / 2
-    position = np.searchsorted(rank, DECILES * weight.sum())
+    middle_rank = np.cumsum(ordered_weight) - ordered_weight / 2
+    decile_rank = DECILES * weight.sum()
+    position = np.searchsorted(middle_rank, decile_rank)
     position = position.clip(0, len(order) - 1)
     return ordered[np.unique(position)]
 
 
-def _draw_lanes(ax, audit: Audit, lanes: list[Group], task: int) -> None:
+def _lane_name(group: Group) -> str:
+    name = literal(group.name, 28)
+    return wrapped(f"{name} ({len(group.rows):,})", width=20)
+
+
+def _draw_lanes(
+    ax,
+    audit: Audit,
+    lanes: list[Group],
+    task: int,
+) -> None:
     score_before = audit.before[:, task]
     score_after = audit.after[:, task]
     if lanes:
@@ -61,12 +73,18 @@ def _draw_lanes(ax, audit: Audit, lanes: list[Group], task: int) -> None:
         ends = deciles(score_before[rows], score_after[rows], audit.weight[rows])
         _draw_lane(ax, ends, lane, group.colour)
     title_of_task(ax, audit, task)
-    ax.set(ylim=(max(len(lanes), 1) - 0.4, -0.6), xlabel=score_label(audit, task))
+    bottom = max(len(lanes), 1) - 0.4
+    ax.set(ylim=(bottom, -0.6), xlabel=score_label(audit, task))
     plain_ticks(ax)
     ax.spines["left"].set_visible(False)
 
 
-def _draw_lane(ax, ends: np.ndarray, lane: int, colour: str) -> None:
+def _draw_lane(
+    ax,
+    ends: np.ndarray,
+    lane: int,
+    colour: str,
+) -> None:
     """Arrows ``[J, 2]`` (from, to) of one group."""
     start, stop = ends.T
     above = np.full(len(start), lane - 0.3)
@@ -97,11 +115,9 @@ def _entries() -> list:
 
     dot = Line2D([], [], color=GREY, ls="", marker="o", ms=4)
     arrow = Line2D([], [], color=GREY, ls="", marker="$\u2198$", ms=8)
+    line = rule(REST_COLOUR, "-")
     return [
         (dot, "deciles of a group before (below ten rows: each row)"),
         (arrow, "where the repair takes it"),
-        (
-            rule(REST_COLOUR, "-"),
-            "deciles of all rows after, where the arrows of a full repair end",
-        ),
+        (line, "deciles of all rows after, where the arrows of a full repair end"),
     ]

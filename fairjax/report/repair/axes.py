@@ -16,26 +16,32 @@ NO_COMPARISON = "no two groups to compare"
 
 def panel_width(tasks: int) -> float:
     """Inches of a panel."""
-    return PANEL_WIDTH[columns_of(tasks) - 1]
+    columns = columns_of(tasks)
+    return PANEL_WIDTH[columns - 1]
 
 
 def make_task_axes(audit: Audit, height: float, entries: int):
     """A figure with a panel per task and room for lines of a legend."""
     tasks = len(audit.tasks)
-    width = PANEL_WIDTH[min(tasks, 3) - 1]
+    most_columns = len(PANEL_WIDTH)
+    width = PANEL_WIDTH[min(tasks, most_columns) - 1]
     return make_axes(tasks, width, height, entries)
 
 
 def title_of_task(ax, audit: Audit, task: int, below: str = "") -> None:
     """Write a task's name above its panel, on the left."""
-    ax.set_title(literal(audit.tasks[task], 40) + below, loc="left").set_parse_math(False)
+    name = literal(audit.tasks[task], 40)
+    title = ax.set_title(name + below, loc="left")
+    title.set_parse_math(False)
 
 
 def legend_columns(entries: Sequence[Entry], inches: float) -> int:
     """How many entries of a legend fit side by side."""
     longest = max((len(label) for _, label in entries), default=0)
-    fitting = int(inches / (LETTER_WIDTH * longest + 0.7))
-    return max(1, min(fitting, len(entries)))
+    entry_width = LETTER_WIDTH * longest + 0.7
+    fitting = int(inches / entry_width)
+    columns = min(fitting, len(entries))
+    return max(1, columns)
 
 
 def plain_ticks(ax) -> None:
@@ -48,4 +54,5 @@ def plain_ticks(ax) -> None:
 
 def _tick(value: float) -> str:
     # a tick at 0 may be off by rounding, or be a negative zero
-    return number(round(value, 12) + 0.0, digits=6)
+    tick = round(value, 12) + 0.0
+    return number(tick, digits=6)

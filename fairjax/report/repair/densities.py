@@ -43,7 +43,8 @@ def draw_densities(audit: Audit):
     entries = _entries(groups)
     entry_columns = legend_columns(entries, width)
     lines = math.ceil(len(entries) / entry_columns) + 1
-    figure = Figure(figsize=(width, 4.5 * blocks + 0.2 * lines), dpi=150, layout="constrained")
+    height = 4.5 * blocks + 0.2 * lines
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.09, h_pad=0.06)
     grid = figure.add_gridspec(2 * blocks, columns)
     for task in range(tasks):
@@ -55,7 +56,13 @@ def draw_densities(audit: Audit):
     return figure
 
 
-def _draw_pair(above, below, audit: Audit, groups: list[Group], task: int) -> None:
+def _draw_pair(
+    above,
+    below,
+    audit: Audit,
+    groups: list[Group],
+    task: int,
+) -> None:
     """The panels of one task, on the same axes."""
     title_of_task(above, audit, task, below="\n")
     if groups:
@@ -65,24 +72,41 @@ def _draw_pair(above, below, audit: Audit, groups: list[Group], task: int) -> No
         write_in_middle(above, NO_ROW)
         write_in_middle(below, NO_ROW)
     below.set_xlabel(score_label(audit, task) + outside)
-    gap_before = audit.gaps["kolmogorov_smirnov"][0, task, -1]
-    gap_after = gaps_after(audit)["kolmogorov_smirnov"][task, -1]
+    before = audit.gaps["kolmogorov_smirnov"][0]
+    after = gaps_after(audit)["kolmogorov_smirnov"]
     chance = audit.floor[task, -1]
-    for ax, when, distance in ((above, "before", gap_before), (below, "after", gap_after)):
-        title = f"{when}: KS {distance:.3f} (chance {chance:.3f})"
-        ax.set_title(title, loc="right", fontsize=8.5, color=GREY)
-        ax.set_ylabel("density (per unit)")
-        plain_ticks(ax)
+    _finish_panel(above, "before", before[task, -1], chance)
+    _finish_panel(below, "after", after[task, -1], chance)
     above.tick_params(labelbottom=False)
 
 
-def _draw_scores(above, below, audit: Audit, groups: list[Group], task: int) -> str:
+def _finish_panel(
+    ax,
+    when: str,
+    distance: float,
+    chance: float,
+) -> None:
+    """Write what a panel shows, and how far apart the groups are in it."""
+    title = f"{when}: KS {distance:.3f} (chance {chance:.3f})"
+    ax.set_title(title, loc="right", fontsize=8.5, color=GREY)
+    ax.set_ylabel("density (per unit)")
+    plain_ticks(ax)
+
+
+def _draw_scores(
+    above,
+    below,
+    audit: Audit,
+    groups: list[Group],
+    task: int,
+) -> str:
     """Curves of both panels; a sentence about the scores outside the view."""
     rows = rows_of(groups)
     score_before = audit.before[:, task]
     score_after = audit.after[:, task]
     scores = np.concatenate([score_before[rows], score_after[rows]])
-    edges = bin_edges(scores, bounded=audit.units[task] == "probability")
+    is_probability = audit.units[task] == "probability"
+    edges = bin_edges(scores, bounded=is_probability)
     curves_before = _draw_curves(above, score_before, audit.weight, groups, edges)
     curves_after = _draw_curves(below, score_after, audit.weight, groups, edges)
     _set_limits(above, np.concatenate([curves_before, curves_after]), edges)
@@ -94,33 +118,47 @@ def _draw_scores(above, below, audit: Audit, groups: list[Group], task: int) -> 
 
 
 def _draw_curves(
-    ax, score: np.ndarray, weight: np.ndarray, groups: list[Group], edges: np.ndarray
+    ax,
+    score: np.ndarray,
+    weight: np.ndarray,
+    groups: list[Group],
+    edges: np.ndarray,
 ) -> np.ndarray:
     """A curve per group, ticks for a very small one; heights ``[C + 1, M]`` of 0 and the curves."""
     middle = (edges[1:] + edges[:-1]) / 2
     curves = [np.zeros(len(middle))]
-    filled = sum(len(group.rows) >= FEW_ROWS for group in groups) <= MOST_FILLED
+    is_filled = sum(len(group.rows) >= FEW_ROWS for group in groups) <= MOST_FILLED
     ticked = 0
     # groups without a colour come first, behind the others
-    for layer, group in enumerate(sorted(groups, key=lambda group: group.named)):
+    back_to_front = sorted(groups, key=lambda group: group.named)
+    for layer, group in enumerate(back_to_front):
         group_score = score[group.rows]
+        group_weight = weight[group.rows]
         if len(group_score) < FEW_ROWS:
             ticked += group.named
-            _draw_ticks(ax, group_score, group.colour, 0.03 + 0.045 * ticked)
+            tick_height = 0.03 + 0.045 * ticked
+            _draw_ticks(ax, group_score, group.colour, tick_height)
             continue
-        curve = density(group_score, weight[group.rows], edges)
+        curve = density(group_score, group_weight, edges)
         curves.append(curve)
         line_width = 1.7 if group.named else 1.0
-        ax.plot(middle, curve, color=group.colour, lw=line_width, zorder=2 + layer / 100)
-        if filled:
+        zorder = 2 + layer / 100
+        ax.plot(middle, curve, color=group.colour, lw=line_width, zorder=zorder)
+        if is_filled:
             ax.fill_between(middle, curve, color=group.colour, alpha=0.12, lw=0, zorder=1)
         if group.named:
-            place, share = atoms(group_score, weight[group.rows])
-            _draw_atoms(ax, place, share, np.interp(place, middle, curve), group.colour)
+            place, share = atoms(group_score, group_weight)
+            height = np.interp(place, middle, curve)
+            _draw_atoms(ax, place, share, height, group.colour)
     return np.stack(curves)
 
 
-def _draw_ticks(ax, score: np.ndarray, colour: str, height: float) -> None:
+def _draw_ticks(
+    ax,
+    score: np.ndarray,
+    colour: str,
+    height: float,
+) -> None:
     """A tick per row, at a height in parts of the axes."""
     ax.plot(
         score,
@@ -135,7 +173,13 @@ def _draw_ticks(ax, score: np.ndarray, colour: str, height: float) -> None:
     )
 
 
-def _draw_atoms(ax, place: np.ndarray, share: np.ndarray, height: np.ndarray, colour: str) -> None:
+def _draw_atoms(
+    ax,
+    place: np.ndarray,
+    share: np.ndarray,
+    height: np.ndarray,
+    colour: str,
+) -> None:
     """Dots on stems where many rows share a value."""
     ax.vlines(place, 0, height, color=colour, lw=0.7, alpha=0.5, zorder=1)
     ax.scatter(
@@ -152,9 +196,13 @@ def _draw_atoms(ax, place: np.ndarray, share: np.ndarray, height: np.ndarray, co
 def _set_limits(ax, curves: np.ndarray, edges: np.ndarray) -> None:
     """Limits around what can be seen of the curves."""
     top = curves.max()
-    visible = np.flatnonzero((curves > VISIBLE * top).any(axis=0))
-    if len(visible):
-        ax.set(ylim=(0, 1.06 * top), xlim=(edges[visible[0]], edges[visible[-1] + 1]))
+    is_visible = (curves > VISIBLE * top).any(axis=0)
+    bins = np.flatnonzero(is_visible)
+    if not len(bins):
+        return
+    left = edges[bins[0]]
+    right = edges[bins[-1] + 1]
+    ax.set(ylim=(0, 1.06 * top), xlim=(left, right))
 
 
 def _entries(groups: list[Group]) -> list[Entry]:
@@ -163,11 +211,13 @@ def _entries(groups: list[Group]) -> list[Entry]:
         if group.named:
             rows = len(group.rows)
             label = f"{literal(group.name, 30)} ({rows:,} rows)"
-            entries.append((_handle(group.colour, rows), label))
+            handle = _handle(group.colour, rows)
+            entries.append((handle, label))
     smaller = [len(group.rows) for group in groups if not group.named]
     if smaller:
         label = f"{len(smaller)} smaller groups ({sum(smaller):,} rows)"
-        entries.append((_handle(REST_COLOUR, max(smaller)), label))
+        handle = _handle(REST_COLOUR, max(smaller))
+        entries.append((handle, label))
     return entries
 
 

@@ -30,9 +30,10 @@ class Group(NamedTuple):
 
 def usable(audit: Audit) -> np.ndarray:
     """Rows ``[N]`` that count: of some weight, all scores finite."""
-    finite_before = np.isfinite(audit.before).all(axis=1)
-    finite_after = np.isfinite(audit.after).all(axis=1)
-    return (audit.weight > 0) & finite_before & finite_after
+    is_finite_before = np.isfinite(audit.before).all(axis=1)
+    is_finite_after = np.isfinite(audit.after).all(axis=1)
+    has_weight = audit.weight > 0
+    return has_weight & is_finite_before & is_finite_after
 
 
 def groups_of(audit: Audit) -> list[Group]:
@@ -40,22 +41,27 @@ def groups_of(audit: Audit) -> list[Group]:
 
     Of more than eight groups the seven largest have a colour of their own.
     """
-    counted = usable(audit)
-    rows = {}
+    is_usable = usable(audit)
+    rows_of_cell = {}
     for cell in range(len(audit.cells)):
-        cell_rows = np.flatnonzero(counted & (audit.cell == cell))
-        if len(cell_rows):
-            rows[cell] = cell_rows
+        is_of_cell = is_usable & (audit.cell == cell)
+        if is_of_cell.any():
+            rows_of_cell[cell] = np.flatnonzero(is_of_cell)
     colours = len(HUES)
-    if len(rows) > colours:
+    if len(rows_of_cell) > colours:
         colours -= 1
-    by_size = sorted(rows, key=lambda cell: -len(rows[cell]))
+    by_size = sorted(rows_of_cell, key=lambda cell: -len(rows_of_cell[cell]))
     coloured = sorted(by_size[:colours])
-    colour = dict(zip(coloured, HUES, strict=False))
+    colour_of_cell = dict(zip(coloured, HUES, strict=False))
     groups = []
-    for cell in rows:
-        group_colour = colour.get(cell, REST_COLOUR)
-        groups.append(Group(cell, audit.cells[cell], rows[cell], group_colour))
+    for cell, rows in rows_of_cell.items():
+        group = Group(
+            cell=cell,
+            name=audit.cells[cell],
+            rows=rows,
+            colour=colour_of_cell.get(cell, REST_COLOUR),
+        )
+        groups.append(group)
     return groups
 
 
@@ -66,11 +72,13 @@ def rows_of(groups: list[Group]) -> np.ndarray:
 
 def change_after(audit: Audit) -> np.ndarray:
     """Root mean squared change ``[T]`` from ``before`` to ``after``."""
-    counted = usable(audit)
-    weight = audit.weight[counted]
+    is_usable = usable(audit)
+    weight = audit.weight[is_usable]
     share = weight / max(weight.sum(), 1e-30)
-    change = audit.after[counted].astype(float) - audit.before[counted]
-    return np.sqrt(share @ np.square(change))
+    before = audit.before[is_usable]
+    after = audit.after[is_usable].astype(float)
+    mean_square = share @ np.square(after - before)
+    return np.sqrt(mean_square)
 
 
 def nearest_step(audit: Audit) -> int:
@@ -99,7 +107,8 @@ def has_risk(audit: Audit, task: int) -> bool:
     """Whether the risk of a task is known."""
     if audit.risk is None:
         return False
-    return bool(np.isfinite(audit.risk[:, task]).any())
+    risk = audit.risk[:, task]
+    return bool(np.isfinite(risk).any())
 
 
 def cost(audit: Audit, task: int) -> tuple[np.ndarray, str]:
@@ -109,12 +118,14 @@ def cost(audit: Audit, task: int) -> tuple[np.ndarray, str]:
     """
     if has_risk(audit, task):
         return audit.risk[:, task], audit.risk_name[task]
-    return audit.change[:, task], f"root mean squared change of a score ({_unit(audit, task)})"
+    unit = _unit(audit, task)
+    return audit.change[:, task], f"root mean squared change of a score ({unit})"
 
 
 def score_label(audit: Audit, task: int) -> str:
     """Label of an axis of scores."""
-    return f"score ({_unit(audit, task)})"
+    unit = _unit(audit, task)
+    return f"score ({unit})"
 
 
 def _unit(audit: Audit, task: int) -> str:

@@ -29,11 +29,12 @@ from fairjax.report.text import literal, wrapped
 
 def draw_path(audit: Audit):
     """Per task unfairness against cost over the repair amount; floors as dashes."""
-    figure, axes = make_task_axes(audit, height=3.6, entries=1 + len(comparisons(audit)))
+    entries = _entries(audit)
+    figure, axes = make_task_axes(audit, height=3.6, entries=len(entries))
     for task, ax in enumerate(axes):
         _draw_task(ax, audit, task)
-    entries = _entries(audit)
-    draw_legend(figure, entries, legend_columns(entries, figure.get_figwidth()))
+    columns = legend_columns(entries, figure.get_figwidth())
+    draw_legend(figure, entries, columns)
     return figure
 
 
@@ -43,12 +44,14 @@ def _draw_task(ax, audit: Audit, task: int) -> None:
     for position in range(gaps.shape[1]):
         colour, marker = _look(position)
         gap = gaps[:, position]
+        floor = audit.floor[task, position]
         ax.plot(price, gap, color=colour, marker=marker, ms=5, mec="white", mew=0.5, lw=1.5)
-        ax.axhline(audit.floor[task, position], color=colour, lw=1.0, ls=DASHES, zorder=1)
+        ax.axhline(floor, color=colour, lw=1.0, ls=DASHES, zorder=1)
     _name_amounts(ax, audit.amounts, price, gaps)
     if np.isnan(gaps).all():
         write_in_middle(ax, NO_COMPARISON)
-    top = 1.1 * np.nanmax(np.append(gaps, 0.0)) or 1.0
+    largest = np.nanmax(np.append(gaps, 0.0))
+    top = 1.1 * largest or 1.0
     ax.set(xlabel=wrapped(name, 54), ylabel="KS between groups (0 to 1)", ylim=(0, top))
     ax.margins(x=0.1)
     title_of_task(ax, audit, task)
@@ -58,18 +61,25 @@ def _draw_task(ax, audit: Audit, task: int) -> None:
 
 def _name_amounts(ax, amounts: np.ndarray, price: np.ndarray, gaps: np.ndarray) -> None:
     """Write the last, the middle and the first amount at the line that is highest at the start."""
-    highest = gaps[:, int(np.argmax(np.nan_to_num(gaps[0])))]
+    start = np.nan_to_num(gaps[0])
+    highest = gaps[:, int(np.argmax(start))]
+    last = len(price) - 1
+    middle = len(price) // 2
     labels = {}  # one label per place: the first amount wins
-    for step in (len(price) - 1, len(price) // 2):
-        labels[price[step], highest[step]] = f"{amounts[step]:.2g}"
-    labels[price[0], highest[0]] = f"amount {amounts[0]:.2g}"
+    for step in (last, middle, 0):
+        place = (price[step], highest[step])
+        amount = f"{amounts[step]:.2g}"
+        labels[place] = amount if step else f"amount {amount}"
     for place, label in labels.items():
         if np.isfinite(place).all():
             ax.annotate(label, place, (5, 4), textcoords="offset points", fontsize=8.5, color=GREY)
 
 
 def _look(position: int) -> tuple[str, str]:
-    return COLOURS[position % len(COLOURS)], MARKERS[position % len(MARKERS)]
+    """Colour and marker of a line."""
+    colour = COLOURS[position % len(COLOURS)]
+    marker = MARKERS[position % len(MARKERS)]
+    return colour, marker
 
 
 def _entries(audit: Audit) -> list[Entry]:

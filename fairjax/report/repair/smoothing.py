@@ -27,7 +27,8 @@ def bin_edges(value: np.ndarray, bounded: bool) -> np.ndarray:
     """
     least = value.min()
     greatest = value.max()
-    low, high = np.quantile(value, [TAIL, 1 - TAIL])
+    tails = [TAIL, 1 - TAIL]
+    low, high = np.quantile(value, tails)
     margin = (high - low) / 2
     low = max(least, low - margin)
     high = min(greatest, high + margin)
@@ -46,11 +47,9 @@ def bin_edges(value: np.ndarray, bounded: bool) -> np.ndarray:
 def density(value: np.ndarray, weight: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """A kernel density at the middle of every bin.
 
-    Its integral is the share of the weight inside the edges.
-
-    The kernel is Gaussian and ends at four bandwidths. The bandwidth is Silverman's,
-    ``0.9 min(s, IQR / 1.349) n^(-1/5)`` with the effective n of the weights, but never narrower
-    than two bins.
+    Its integral is the share of the weight inside the edges. The kernel is Gaussian and ends at
+    four bandwidths. The bandwidth is Silverman's, ``0.9 min(s, IQR / 1.349) n^(-1/5)`` with the
+    effective n of the weights, but never narrower than two bins.
 
     Args:
       value: ``[N]``, at least one.
@@ -66,17 +65,20 @@ def density(value: np.ndarray, weight: np.ndarray, edges: np.ndarray) -> np.ndar
       would where half of the rows have one value.
     """
     bins = len(edges) - 1
-    counts, _ = np.histogram(value, bins, (edges[0], edges[-1]), weights=weight)
-    mass = counts / weight.sum()
+    view = (edges[0], edges[-1])
+    counts, _ = np.histogram(value, bins, view, weights=weight)
+    total = weight.sum()
+    mass = counts / total
     if not mass.any():
         return mass
-    effective_rows = weight.sum() ** 2 / np.square(weight).sum()
+    effective_rows = total**2 / np.square(weight).sum()
     bandwidth = 0.9 * _spread(mass) * effective_rows**-0.2  # in bins
     bandwidth = max(bandwidth, 2.0)
     bandwidth = min(bandwidth, bins / (4 * REACH))
     radius = int(np.ceil(REACH * bandwidth))
     smooth = gaussian_filter1d(mass, bandwidth, mode="reflect", radius=radius)
-    return smooth / (edges[1] - edges[0])
+    bin_width = edges[1] - edges[0]
+    return smooth / bin_width
 
 
 def atoms(value: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -84,20 +86,27 @@ def atoms(value: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
     Many are at least three rows, and at least a twentieth of all.
     """
-    distinct, position, rows = np.unique(value, return_inverse=True, return_counts=True)
+    distinct, position, rows = np.unique(
+        value,
+        return_inverse=True,
+        return_counts=True,
+    )
     least_rows = max(ATOM_ROWS, ATOM_SHARE * len(value))
     is_atom = rows >= least_rows
-    share = np.bincount(position, weight) / weight.sum()
+    mass = np.bincount(position, weight)
+    share = mass / weight.sum()
     return distinct[is_atom], share[is_atom]
 
 
 def _spread(mass: np.ndarray) -> float:
-    """Of a histogram, in bins."""
+    """The spread of a histogram, in bins: its deviation, or less with far-out rows."""
     position = np.arange(len(mass))
     share = mass / mass.sum()
     mean = share @ position
     variance = share @ np.square(position - mean)
     deviation = np.sqrt(variance)
-    lower, upper = np.interp([0.25, 0.75], np.cumsum(share), position)
+    level = np.cumsum(share)
+    lower, upper = np.interp([0.25, 0.75], level, position)
     robust = (upper - lower) / 1.349
-    return max(min(deviation, robust), deviation / 3)
+    spread = min(deviation, robust)
+    return max(spread, deviation / 3)

@@ -33,17 +33,18 @@ LEAST_FALL = 0.1  # of the height: falls with a number inside
 
 def draw_waterfall(audit: Audit):
     """Per task the unfairness after each step of the first order; other orders as thin lines."""
-    lines = 1 + len(audit.attributes) + len(audit.orders)
-    figure, axes = make_task_axes(audit, height=3.7, entries=lines)
+    entries = _entries(audit)
+    figure, axes = make_task_axes(audit, height=3.7, entries=len(entries))
     for task, ax in enumerate(axes):
         _draw_steps(ax, audit, task)
-    entries = _entries(audit)
-    draw_legend(figure, entries, legend_columns(entries, figure.get_figwidth()))
+    columns = legend_columns(entries, figure.get_figwidth())
+    draw_legend(figure, entries, columns)
     return figure
 
 
 def _draw_steps(ax, audit: Audit, task: int) -> None:
-    steps = np.nan_to_num(audit.steps[:, :, task])  # [O, A + 1, A]
+    measured = audit.steps[:, :, task]
+    steps = np.nan_to_num(measured)  # [O, A + 1, A]
     total = steps.sum(axis=2)
     order = audit.orders[0]
     floor = np.nansum(audit.floor[task, : len(order)])
@@ -54,7 +55,7 @@ def _draw_steps(ax, audit: Audit, task: int) -> None:
             _draw_fall(ax, step, total[0, step - 1], total[0, step], top)
     for index in range(1, len(total)):
         _draw_other_order(ax, index, total[index])
-    if np.isnan(audit.steps[:, :, task]).all():
+    if np.isnan(measured).all():
         write_in_middle(ax, NO_COMPARISON)
     ax.axhline(floor, color="black", lw=1.1, ls=DASHES, zorder=6)
     labels = _step_labels(audit, order)
@@ -62,7 +63,10 @@ def _draw_steps(ax, audit: Audit, task: int) -> None:
     ax.tick_params(axis="x", length=0)
     margin = 0.5 if len(total) == 1 else 0.6
     ax.set(ylim=(0, 1.12 * top), xlim=(-0.5, len(order) + margin))
-    ax.set_ylabel("KS, summed over attributes" if len(order) > 1 else "KS between groups (0 to 1)")
+    if len(order) > 1:
+        ax.set_ylabel("KS, summed over attributes")
+    else:
+        ax.set_ylabel("KS between groups (0 to 1)")
     title_of_task(ax, audit, task)
     draw_grid(ax, axis="y")
     hide_box(ax)
@@ -92,8 +96,10 @@ def _draw_fall(ax, step: int, before: float, after: float, top: float) -> None:
         sign = ""
     else:
         sign = MINUS if fall > 0 else "+"
-    inside = fall > LEAST_FALL * top
-    height = after + fall / 2 if inside else max(before, after) + 0.05 * top
+    if fall > LEAST_FALL * top:
+        height = after + fall / 2
+    else:
+        height = max(before, after) + 0.05 * top
     _write(ax, step, height, sign + size, "0.1", "white")
 
 
@@ -115,7 +121,8 @@ def _step_labels(audit: Audit, order: tuple[int, ...]) -> list[str]:
     labels = ["unrepaired"]
     for position, attribute in enumerate(order):
         then = "then " if position else ""
-        labels.append(f"{then}{literal(audit.attributes[attribute], 16)}\nrepaired")
+        name = literal(audit.attributes[attribute], 16)
+        labels.append(f"{then}{name}\nrepaired")
     return labels
 
 
@@ -140,7 +147,8 @@ def _entries(audit: Audit) -> list[Entry]:
 
     entries = []
     for position, name in enumerate(audit.attributes):
-        entries.append((Patch(color=COLOURS[position % len(COLOURS)]), literal(name, 30)))
+        patch = Patch(color=COLOURS[position % len(COLOURS)])
+        entries.append((patch, literal(name, 30)))
     entries.append((Patch(**HATCH), "gone in this step"))
     entries.append((rule("black", DASHES), "chance alone (two-sample floor)"))
     for index, order in enumerate(audit.orders[1:], 1):
