@@ -75,8 +75,8 @@ def repair_scores(
     # the same folds in every run
     draw = jax.random.uniform(jax.random.key(0), pool.weight.shape)
     rank = jnp.argsort(draw)
-    only_stratum = jnp.zeros_like(rank)
-    fold = assign_folds(only_stratum, rank, FOLDS)
+    cell = jnp.zeros_like(rank)  # all rows in one cell: folds ignore the groups
+    fold = assign_folds(cell, rank, FOLDS)
     fitted = post.fit(*rows)
     test = post.apply(fitted, scores["test"], splits.test.groups, amount=amount)
     validation = cross_fitted(post, *rows, fold, FOLDS, amount=amount)
