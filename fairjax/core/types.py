@@ -44,9 +44,9 @@ class Sentences(NamedTuple):
 class Dataset(NamedTuple):
     """Rows of data. All fields are traced arrays.
 
-    A jitted function takes a Dataset as an argument and never closes over it.
-    A missing label has ``label_mask`` 0. Missing demographics have a block of zeros in ``groups``.
-    Padding has ``weight`` 0.
+    A jitted function takes a Dataset as an argument and never closes over it. A missing label has
+    ``label_mask`` 0. Missing demographics have a block of zeros in ``groups``. Padding has
+    ``weight`` 0.
     """
 
     x: PyTree  # any pytree of arrays with leading N; Columns for tables, Sentences for texts
@@ -184,8 +184,8 @@ class Objective(NamedTuple):
 
     ``init(key, data) -> memory`` reads priors and shapes from the training data.
     ``apply(params, batch, key, memory) -> (values, memory)``; ``values`` holds K scalars in the
-    order of ``rows``.
-    A tuple of scalars keeps the rows' gradients apart at no cost; an array ``[K]`` works too.
+    order of ``rows``. A tuple of scalars keeps the rows' gradients apart at no cost; an array
+    ``[K]`` works too.
     """
 
     rows: tuple[str, ...]

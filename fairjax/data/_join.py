@@ -46,12 +46,12 @@ def join(
         for name in table.columns:
             owners = owners_of.setdefault(name, [])
             owners.append(table)
-    names = list(owners_of)
-    most_owners = max((len(owners) for owners in owners_of.values()), default=0)
-    if most_owners < 2:
-        problem = f"no column is in two of {len(tables)} sources: {listing(names, 8)}"
+    owner_counts = [len(owners) for owners in owners_of.values()]
+    if max(owner_counts, default=0) < 2:
+        names = listing(list(owners_of), 8)
+        problem = f"no column is in two of {len(tables)} sources: {names}"
         raise complain(where, problem, "Rename the columns that mean the same.")
-    if part in names:
+    if part in owners_of:
         problem = f"there is a column {part!r} already"
         raise complain(where, problem, "Choose another name for part.")
     columns = {}

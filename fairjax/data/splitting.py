@@ -31,13 +31,14 @@ def split_rows(
     Raises:
         DataError: bad fractions, a split column with one value, or a split without rows.
     """
+    n = len(table)
     shares = _checked_fractions(table.where, fractions)
     train_share, validation_share, test_share = shares
     if roles.split is None:
         if not test_share:
-            problem = f"fractions {fractions} leave 0 of {len(table):,} rows to test"
+            problem = f"fractions {fractions} leave 0 of {n:,} rows to test"
             raise complain(table.where, problem, "Give some.")
-        train, validation, test = _random_parts(len(table), shares, seed, table.where)
+        train, validation, test = _random_parts(n, shares, seed, table.where)
     else:
         train, validation, test = _split_by_column(table, roles.split)
         if not len(validation) and validation_share:

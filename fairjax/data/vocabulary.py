@@ -70,10 +70,10 @@ def word_ids(table: RawTable, roles: Roles, vocabularies: tuple[Vocabulary, ...]
     texts = _texts(table, roles)
     languages = _languages(table, roles)
     names = [vocabulary.language for vocabulary in vocabularies]
-    without_vocabulary = ~np.isin(languages, names)
+    has_vocabulary = np.isin(languages, names)
     problem = "a language never seen in training"
     cure = f"The languages are {listing(names, 8)}: leave the others out, or train on them too."
-    _refuse_language(table, roles, without_vocabulary, problem, cure)
+    _refuse_language(table, roles, ~has_vocabulary, problem, cure)
     ids = np.zeros((len(table), roles.length), np.int32)
     unknown_id = 1
     for vocabulary in vocabularies:

@@ -39,16 +39,19 @@ def evaluator(
                 rows = getattr(splits, split)
                 split_values = metrics.evaluate(spec, scores[split], rows, base_rates)
                 for key, value in split_values.items():
-                    values[key._replace(split=split)] = value
+                    split_key = key._replace(split=split)
+                    values[split_key] = value
             return values
 
         if not repairs:
             return {"plain": measure(scores)}
         # one mapped evaluation for the plain scores and all repaired ones
-        variants = [jax.tree.map(lambda score: score[None], scores)]
+        plain = jax.tree.map(lambda score: score[None], scores)
+        variants = [plain]
+        amount_array = jnp.asarray(amounts, jnp.float32)
         for post in repairs:
-            at_amount = jax.vmap(lambda amount, p=post: repair_scores(p, scores, splits, amount))
-            variants.append(at_amount(jnp.asarray(amounts, jnp.float32)))
+            repair = jax.vmap(lambda amount, p=post: repair_scores(p, scores, splits, amount))
+            variants.append(repair(amount_array))
         stacked = jax.tree.map(lambda *parts: jnp.concatenate(parts), *variants)
         values = jax.vmap(measure)(stacked)
         results = {"plain": {key: value[0] for key, value in values.items()}}
