@@ -29,8 +29,9 @@ def write(path: Path, content: bytes) -> Path:
 
 
 def write_json(path: Path, content: dict) -> Path:
-    """Write a dictionary as JSON with :func:`write`. Arrays and numpy's numbers become lists and
-    numbers.
+    """Write a dictionary as JSON with :func:`write`.
+
+    Arrays become lists, and numpy's numbers become numbers.
     """
     text = json.dumps(content, indent=1, default=_plain)
     return write(path, text.encode())

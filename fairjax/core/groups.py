@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NoReturn
 
 from fairjax.core.types import Array, DataError, Spec
 
@@ -22,20 +23,27 @@ def level_attributes(spec: Spec, attributes: Sequence[int] | None = None) -> lis
     >>> level_attributes(Spec((Task("paid"),), attributes))
     [1]
     """
-    numbers = [a.name for a in spec.attributes if a.continuous]
     if attributes is None:
-        chosen = [i for i, a in enumerate(spec.attributes) if not a.continuous]
-        reason = f"no attribute has levels (numbers: {', '.join(numbers) or 'none'})"
-    else:
-        chosen = list(attributes)
-        numbers = [spec.attributes[i].name for i in chosen if spec.attributes[i].continuous]
-        reason = f"attribute {numbers[0]!r} is a number" if numbers else "no attribute was given"
-    if not chosen or (attributes is not None and numbers):
-        raise DataError(
-            f"groups are made of levels, but {reason}. Name attributes with levels; a rule such as "
-            f"'age > 25' makes levels of a number."
-        )
-    return chosen
+        numbers = [attribute.name for attribute in spec.attributes if attribute.continuous]
+        indices = [i for i, attribute in enumerate(spec.attributes) if not attribute.continuous]
+        if not indices:
+            _refuse(f"no attribute has levels (numbers: {', '.join(numbers) or 'none'})")
+        return indices
+    indices = list(attributes)
+    if not indices:
+        _refuse("no attribute was given")
+    for i in indices:
+        attribute = spec.attributes[i]
+        if attribute.continuous:
+            _refuse(f"attribute {attribute.name!r} is a number")
+    return indices
+
+
+def _refuse(reason: str) -> NoReturn:
+    raise DataError(
+        f"groups are made of levels, but {reason}. Name attributes with levels; a rule such as "
+        "'age > 25' makes levels of a number."
+    )
 
 
 def crossed(spec: Spec, groups: Array, attributes: Sequence[int]) -> Array:

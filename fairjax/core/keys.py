@@ -1,9 +1,9 @@
-"""Columns of a table of runs as values: a metric is asked for by its task and group, and no name is
-taken apart.
+"""Keys of the columns of a table of runs, as values.
 
-Text is made of a key where a file is written (``str(key)``), and read back by :func:`parse_key`
-alone. In the text a backslash stands before every character of a name that the notation uses
-itself, so any name of a task, class, attribute or level can be read back.
+A metric is asked for by its task and group, and no name is taken apart. A key becomes text where a
+file is written (``str(key)``), and :func:`parse_key` alone reads it back. In the text a backslash
+stands before every character of a name that the notation uses itself. Therefore any name of a task,
+class, attribute or level can be read back.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ class HParam(NamedTuple):
     task: str = ""
 
     def __str__(self) -> str:
-        return f"hparam.{self.name}" + (f"[{escape(self.task)}]" if self.task else "")
+        task = f"[{escape(self.task)}]" if self.task else ""
+        return f"hparam.{self.name}{task}"
 
 
 Key = str | HParam | Metric  # a plain name (run, method, seed, ...), a hyper-parameter or a metric
@@ -68,8 +69,9 @@ def escape(name: str) -> str:
 
 
 def parse_key(text: str) -> Key:
-    """The key whose text this is; a text without the form of a metric or a hyper-parameter is a
-    plain name.
+    """The key whose text this is.
+
+    A text without the form of a metric or a hyper-parameter is a plain name.
 
     >>> parse_key(r"test.error@0.5[y\\=1]")
     Metric(metric='error', task='y=1', outcome='', attribute='', group='', threshold='0.5',
@@ -78,7 +80,8 @@ def parse_key(text: str) -> Key:
     for kind, pattern in ((Metric, _METRIC), (HParam, _HPARAM)):
         match = pattern.fullmatch(text)
         if match:
-            fields = {name: _plain(value or "") for name, value in match.groupdict().items()}
+            groups = match.groupdict(default="")
+            fields = {name: _plain(value) for name, value in groups.items()}
             return kind(**fields)
     return text
 

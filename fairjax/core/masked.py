@@ -19,22 +19,27 @@ def divide(numerator: Array, denominator: Array, fallback: float = 0.0) -> Array
     positive = denominator > 0
     # Both sides need a ``where``: a division by zero in the unused branch makes the gradient NaN.
     safe_denominator = jnp.where(positive, denominator, 1.0)
-    return jnp.where(positive, numerator / safe_denominator, fallback)
+    ratio = numerator / safe_denominator
+    return jnp.where(positive, ratio, fallback)
 
 
 def keep(values: Array, weight: Array) -> Array:
     """``values`` where ``weight`` is positive, 0 elsewhere; shapes broadcast."""
-    return jnp.where(weight > 0, values, 0.0)
+    counts = weight > 0
+    return jnp.where(counts, values, 0.0)
 
 
 def weighted_sum(values: Array, weight: Array) -> Array:
     """``sum_i w_i v_i`` over the leading axis; entries of weight 0 may be NaN."""
-    return jnp.sum(weight * keep(values, weight), axis=0)
+    terms = weight * keep(values, weight)
+    return jnp.sum(terms, axis=0)
 
 
 def weighted_mean(values: Array, weight: Array) -> Array:
     """``sum_i w_i v_i / sum_i w_i`` over the leading axis; 0 when the sum of weights is 0."""
-    return divide(weighted_sum(values, weight), jnp.sum(weight, axis=0))
+    total = weighted_sum(values, weight)
+    mass = jnp.sum(weight, axis=0)
+    return divide(total, mass)
 
 
 def group_mean(values: Array, groups: Array, weight: Array) -> tuple[Array, Array]:
@@ -52,5 +57,7 @@ def group_mean(values: Array, groups: Array, weight: Array) -> tuple[Array, Arra
     """
     # Both are products of a vector and a matrix, so that XLA makes one small matmul of each.
     mass_g = weight @ groups
-    total_g = (weight * keep(values, weight)) @ groups
-    return divide(total_g, mass_g), mass_g
+    terms = weight * keep(values, weight)
+    total_g = terms @ groups
+    mean_g = divide(total_g, mass_g)
+    return mean_g, mass_g

@@ -1,5 +1,6 @@
-"""Tables of columns, in memory and as CSV: the same bytes for the same numbers, and the one place
-that writes CSV.
+"""Tables of columns, in memory and as CSV.
+
+This is the one place that writes CSV. The same numbers give the same bytes.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ TRUTHS = ("diverged",)
 
 
 class Table(dict[Key, np.ndarray]):
-    """Columns ``[N]`` by key. A column may also be asked for by the text of its key:
-    ``table["test.arfg"]``.
+    """Columns ``[N]`` by key.
+
+    The text of a key finds its column too: ``table["test.arfg"]``.
     """
 
     def __missing__(self, key: Key) -> np.ndarray:
@@ -38,12 +40,17 @@ class Table(dict[Key, np.ndarray]):
 
     def get(self, key: Key, default=None):
         """The column, or the default where the table has no such column."""
-        return self[key] if key in self else default
+        if key in self:
+            return self[key]
+        return default
 
     @property
     def rows(self) -> int:
         """Number of rows N."""
-        return len(next(iter(self.values()))) if self else 0
+        if not self:
+            return 0
+        first_column = next(iter(self.values()))
+        return len(first_column)
 
     @property
     def metrics(self) -> list[Metric]:
@@ -66,34 +73,40 @@ def write_csv(
       ValueError: the columns differ in length.
     """
     lengths = {str(key): len(values) for key, values in columns.items()}
-    if len(set(lengths.values())) > 1:
+    different_lengths = set(lengths.values())
+    if len(different_lengths) > 1:
         raise ValueError(f"columns differ in length: {lengths}")
     text = io.StringIO()
     writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
     writer.writerow([str(key) for key in columns])
     cells = [_cells(key, values) for key, values in columns.items()]
     writer.writerows(zip(*cells, strict=True))
-    return write(path, text.getvalue().encode(encoding))
+    content = text.getvalue().encode(encoding)
+    return write(path, content)
 
 
 def read_csv(path: Path) -> Table:
-    """Read what :func:`write_csv` wrote: int64, text, bool and float64 columns ``[N]``, in the
-    order of the file.
+    """Read what :func:`write_csv` wrote.
+
+    Columns ``[N]`` are int64, text, bool or float64, in the order of the file.
 
     Raises:
       DataError: no header, a repeated column, a row of another length, or a cell that its column
         cannot hold.
     """
     with path.open(encoding="utf-8", newline="") as file:
-        header, *rows = list(csv.reader(file)) or [[]]
-    if not header or len(set(header)) != len(header):
+        lines = list(csv.reader(file))
+    header, *rows = lines or [[]]
+    width = len(header)
+    if not header or len(set(header)) != width:
         raise DataError(f"{path}: the first line must name every column once; got {header!r}")
     for number, row in enumerate(rows, 1):
-        if len(row) != len(header):
-            raise DataError(
-                f"{path}: row {number} has {len(row)} cells, the header has {len(header)}"
-            )
-    columns = zip(*rows, strict=True) if rows else [()] * len(header)
+        if len(row) != width:
+            raise DataError(f"{path}: row {number} has {len(row)} cells, the header has {width}")
+    if rows:
+        columns = zip(*rows, strict=True)
+    else:
+        columns = [()] * width
     table = Table()
     for name, cells in zip(header, columns, strict=True):
         table[parse_key(name)] = _parse(path, name, cells)

@@ -44,9 +44,9 @@ class Sentences(NamedTuple):
 class Dataset(NamedTuple):
     """Rows of data. All fields are traced arrays.
 
-    A jitted function takes a Dataset as an argument and never closes over it.
-    A missing label has ``label_mask`` 0. Missing demographics have a block of zeros in ``groups``.
-    Padding has ``weight`` 0.
+    A jitted function takes a Dataset as an argument and never closes over it. A missing label has
+    ``label_mask`` 0. Missing demographics have a block of zeros in ``groups``. Padding has
+    ``weight`` 0.
     """
 
     x: PyTree  # any pytree of arrays with leading N; Columns for tables, Sentences for texts
@@ -184,8 +184,8 @@ class Objective(NamedTuple):
 
     ``init(key, data) -> memory`` reads priors and shapes from the training data.
     ``apply(params, batch, key, memory) -> (values, memory)``; ``values`` holds K scalars in the
-    order of ``rows``.
-    A tuple of scalars keeps the rows' gradients apart at no cost; an array ``[K]`` works too.
+    order of ``rows``. A tuple of scalars keeps the rows' gradients apart at no cost; an array
+    ``[K]`` works too.
     """
 
     rows: tuple[str, ...]
@@ -194,19 +194,21 @@ class Objective(NamedTuple):
 
 
 class Components(NamedTuple):
-    """The four slots of a recipe, built from its hparams."""
+    """The four slots of a recipe, built from its hyper-parameters."""
 
     model: Model
     objective: Objective
     transform: optax.GradientTransformationExtraArgs
     events: tuple[Callable[..., Any], ...] = ()  # (key, block, state, data) -> state
-    sampler: Callable[..., Any] | None = (
-        None  # of fairjax.training.samplers; None for shuffled rows
-    )
+    # of fairjax.training.samplers; None for shuffled rows
+    sampler: Callable[..., Any] | None = None
 
 
 class Range(NamedTuple):
-    """Range of a hparam: uniform or log-uniform in [low, high]; ``default`` if it is not swept."""
+    """Range of a hyper-parameter: uniform or log-uniform in [low, high].
+
+    A hyper-parameter that is not swept stays at ``default``.
+    """
 
     default: Any
     low: float | None = None
@@ -233,7 +235,6 @@ class Post(NamedTuple):
     """Post-processing of scores: ``fit`` on a pool without labels, ``apply`` to any row."""
 
     fit: Callable[..., PyTree]  # scores [N, C], groups [N, G], weight [N] -> state
-    apply: Callable[
-        ..., Array
-    ]  # state, scores [M, C], groups [M, G], key=None, amount=1.0 -> scores
+    # state, scores [M, C], groups [M, G], key=None, amount=1.0 -> scores
+    apply: Callable[..., Array]
     name: str = "repair"  # in a table of runs

@@ -41,31 +41,38 @@ def join(
     if len(tables) < 2:
         raise DataError(f"join: {len(tables)} source given. Give two sources or more.")
     where = " + ".join(table.where for table in tables)
-    tables_with: dict[str, list[RawTable]] = {}
+    owners_of: dict[str, list[RawTable]] = {}
     for table in tables:
         for name in table.columns:
-            tables_with.setdefault(name, []).append(table)
-    names = list(tables_with)
-    if all(len(owners) < 2 for owners in tables_with.values()):
-        problem = f"no column is in two of {len(tables)} sources: {listing(names, 8)}"
+            owners = owners_of.setdefault(name, [])
+            owners.append(table)
+    owner_counts = [len(owners) for owners in owners_of.values()]
+    if max(owner_counts, default=0) < 2:
+        names = listing(list(owners_of), 8)
+        problem = f"no column is in two of {len(tables)} sources: {names}"
         raise complain(where, problem, "Rename the columns that mean the same.")
-    if part in names:
+    if part in owners_of:
         problem = f"there is a column {part!r} already"
         raise complain(where, problem, "Choose another name for part.")
     columns = {}
-    for name, owners in tables_with.items():
+    for name, owners in owners_of.items():
         is_text = any(table.columns[name].dtype == object for table in owners)
-        columns[name] = np.concatenate([_cells(table, name, is_text) for table in tables])
+        blocks = [_cells(table, name, is_text) for table in tables]
+        columns[name] = np.concatenate(blocks)
     if part is not None:
-        rows = [len(table) for table in tables]
-        columns[part] = np.repeat(np.arange(len(tables)), rows).astype(float)
+        numbers = np.arange(len(tables), dtype=float)
+        lengths = [len(table) for table in tables]
+        columns[part] = np.repeat(numbers, lengths)
     return columns
 
 
 def _cells(table: RawTable, name: str, is_text: bool) -> np.ndarray:
     """Cells of a column, as text or as numbers; all missing if the table does not have it."""
+    rows = len(table)
+    if name in table and is_text:
+        return table.text(name)
     if name in table:
-        return table.text(name) if is_text else table.columns[name]
+        return table.columns[name]
     if is_text:
-        return np.full(len(table), "", object)
-    return np.full(len(table), np.nan, float)
+        return np.full(rows, "", object)
+    return np.full(rows, np.nan)

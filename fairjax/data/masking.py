@@ -42,22 +42,28 @@ def mask_supervision(splits: Splits, spec: Spec, parts: Sequence[Part], seed: in
     rng = np.random.default_rng(seed)
 
     def mask(data: Dataset) -> Dataset:
-        part_n = rng.permutation(_proportional(shares, len(data.weight)))
+        parts_in_order = _proportional(shares, len(data.weight))
+        part_n = rng.permutation(parts_in_order)
         label_mask = np.asarray(data.label_mask) * label_known[part_n]
         labels = np.where(label_mask > 0, data.labels, 0)
+        groups = np.asarray(data.groups) * group_known[part_n]
         return data._replace(
             labels=labels.astype(np.float32),
             label_mask=label_mask,
-            groups=np.asarray(data.groups) * group_known[part_n],
+            groups=groups,
         )
 
-    return splits._replace(train=mask(splits.train), validation=mask(splits.validation))
+    # training rows draw first
+    train = mask(splits.train)
+    validation = mask(splits.validation)
+    return splits._replace(train=train, validation=validation)
 
 
 def _proportional(shares: np.ndarray, count: int) -> np.ndarray:
     """``[count]`` part indices in order, with the shares as exact as whole rows allow."""
     row_middle = (np.arange(count) + 0.5) / count
-    return np.searchsorted(np.cumsum(shares) / shares.sum(), row_middle)
+    cumulative_share = np.cumsum(shares) / shares.sum()
+    return np.searchsorted(cumulative_share, row_middle)
 
 
 def _check_names(spec: Spec, parts: Sequence[Part]) -> None:
@@ -80,12 +86,14 @@ def _refuse_unknown(role: str, names: Sequence[str], existing: list[str]) -> Non
 def _known_labels(spec: Spec, part: Part) -> list[bool]:
     columns = []
     for task in spec.tasks:
-        columns += [task.name in part.tasks] * task.label_width
+        is_known = task.name in part.tasks
+        columns += [is_known] * task.label_width
     return columns
 
 
 def _known_groups(spec: Spec, part: Part) -> list[bool]:
     columns = []
     for attribute in spec.attributes:
-        columns += [attribute.name in part.attributes] * attribute.width
+        is_known = attribute.name in part.attributes
+        columns += [is_known] * attribute.width
     return columns

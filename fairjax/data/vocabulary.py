@@ -7,7 +7,6 @@ for each known word. Languages share no id, so one embedding table holds all voc
 from __future__ import annotations
 
 from collections import Counter
-from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -40,17 +39,26 @@ def learn(table: RawTable, roles: Roles, rows: np.ndarray) -> tuple[Vocabulary, 
     texts = _texts(table, roles)
     languages = _languages(table, roles)
     if roles.language is not None:
+        is_missing = table.missing(roles.language)
         cure = "Fill the cells, or leave the rows out."
-        _refuse_language(table, roles, table.missing(roles.language), "no language", cure)
+        _refuse_language(table, roles, is_missing, "no language", cure)
     vocabularies = []
     for language in sorted(set(languages[rows].tolist())):
-        language_rows = rows[languages[rows] == language]
-        tokens = [_tokens(cell, roles) for cell in texts[language_rows]]
-        counts = Counter(chain.from_iterable(tokens))
-        frequent = [word for word, count in counts.items() if count >= roles.minimum]
-        frequent.sort(key=lambda word, counts=counts: (-counts[word], word))
-        vocabularies.append(Vocabulary(language, tuple(frequent)))
+        is_spoken = languages[rows] == language
+        language_texts = texts[rows[is_spoken]]
+        words = _frequent_words(language_texts, roles)
+        vocabularies.append(Vocabulary(language, words))
     return tuple(vocabularies)
+
+
+def _frequent_words(texts: np.ndarray, roles: Roles) -> tuple[str, ...]:
+    """Words that occur often enough, most frequent first, then in the order of the alphabet."""
+    counts = Counter()
+    for cell in texts:
+        counts.update(_tokens(cell, roles))
+    frequent = [word for word, count in counts.items() if count >= roles.minimum]
+    frequent.sort(key=lambda word: (-counts[word], word))
+    return tuple(frequent)
 
 
 def word_ids(table: RawTable, roles: Roles, vocabularies: tuple[Vocabulary, ...]) -> np.ndarray:
@@ -62,22 +70,34 @@ def word_ids(table: RawTable, roles: Roles, vocabularies: tuple[Vocabulary, ...]
     texts = _texts(table, roles)
     languages = _languages(table, roles)
     names = [vocabulary.language for vocabulary in vocabularies]
-    without_vocabulary = ~np.isin(languages, names)
+    has_vocabulary = np.isin(languages, names)
     problem = "a language never seen in training"
     cure = f"The languages are {listing(names, 8)}: leave the others out, or train on them too."
-    _refuse_language(table, roles, without_vocabulary, problem, cure)
+    _refuse_language(table, roles, ~has_vocabulary, problem, cure)
     ids = np.zeros((len(table), roles.length), np.int32)
     unknown_id = 1
     for vocabulary in vocabularies:
-        id_of = {word: unknown_id + 1 + i for i, word in enumerate(vocabulary.words)}
         rows = np.flatnonzero(languages == vocabulary.language)
-        tokens = [_tokens(cell, roles) for cell in texts[rows]]
-        count = np.array([len(row) for row in tokens], int)
-        is_token = np.arange(roles.length) < count[:, None]
-        block = np.zeros(is_token.shape, np.int32)
-        block[is_token] = [id_of.get(token, unknown_id) for token in chain.from_iterable(tokens)]
-        ids[rows] = block
+        ids[rows] = _ids_of_texts(texts[rows], roles, vocabulary, unknown_id)
         unknown_id += vocabulary.size
+    return ids
+
+
+def _ids_of_texts(
+    texts: np.ndarray, roles: Roles, vocabulary: Vocabulary, unknown_id: int
+) -> np.ndarray:
+    """``[n, roles.length]`` ids of texts in one language. Known words follow the unknown id."""
+    id_of = {word: i for i, word in enumerate(vocabulary.words, start=unknown_id + 1)}
+    token_ids = []
+    counts = []
+    for cell in texts:
+        tokens = _tokens(cell, roles)
+        token_ids += [id_of.get(token, unknown_id) for token in tokens]
+        counts.append(len(tokens))
+    count = np.array(counts, int)[:, None]
+    is_token = np.arange(roles.length) < count
+    ids = np.zeros(is_token.shape, np.int32)
+    ids[is_token] = token_ids
     return ids
 
 
@@ -85,17 +105,21 @@ def vocabulary_size(vocabularies: tuple[Vocabulary, ...]) -> int:
     """Number of ids with padding; 0 without a vocabulary."""
     if not vocabularies:
         return 0
-    return 1 + sum(vocabulary.size for vocabulary in vocabularies)
+    words = sum(vocabulary.size for vocabulary in vocabularies)
+    return 1 + words
 
 
 def _tokens(cell: str, roles: Roles) -> list[str]:
-    return cell.split()[: roles.length]
+    tokens = cell.split()
+    return tokens[: roles.length]
 
 
 def _texts(table: RawTable, roles: Roles) -> np.ndarray:
     """Cells as they are written: ``NA`` and ``007`` may be texts."""
     cells = table.column(roles.text)
-    return cells if cells.dtype == object else table.text(roles.text)
+    if cells.dtype == object:
+        return cells
+    return table.text(roles.text)
 
 
 def _languages(table: RawTable, roles: Roles) -> np.ndarray:
@@ -107,7 +131,9 @@ def _languages(table: RawTable, roles: Roles) -> np.ndarray:
 def _refuse_language(
     table: RawTable, roles: Roles, bad: np.ndarray, problem: str, cure: str
 ) -> None:
-    if bad.any():
-        count = f"{bad.sum():,} of {len(table):,} rows have {problem}"
-        spots = table.spots(bad, roles.language)
-        raise complain(table.where, f"column {roles.language!r}: {count}, {spots}", cure)
+    if not bad.any():
+        return
+    column = roles.language
+    count = f"{bad.sum():,} of {len(table):,} rows have {problem}"
+    spots = table.spots(bad, column)
+    raise complain(table.where, f"column {column!r}: {count}, {spots}", cure)

@@ -35,7 +35,9 @@ def at_representation(model: Model, losses: Callable[[Model], Objective], rule: 
     losses_of_z = losses(model._replace(represent=lambda z, x, condition=None: z))
 
     def init(key: Array, data: Dataset) -> PyTree:
-        return losses_of_z.init(key, data), rule.init(len(losses_of_z.rows))
+        loss_memory = losses_of_z.init(key, data)
+        rule_memory = rule.init(len(losses_of_z.rows))
+        return loss_memory, rule_memory
 
     def apply(
         params: PyTree, batch: Dataset, key: Array, memory: PyTree
@@ -47,11 +49,14 @@ def at_representation(model: Model, losses: Callable[[Model], Objective], rule: 
             params_at_z = {"trunk": z, "heads": params["heads"]}
             return losses_of_z.apply(params_at_z, batch, key, loss_memory)
 
-        (values, loss_memory), rows = value_and_rows(values_at, has_aux=True)(z)
-        leaves = [jax.lax.stop_gradient(leaf) for leaf in jax.tree.leaves(rows)]
+        rows_at_z = value_and_rows(values_at, has_aux=True)
+        (values, loss_memory), rows = rows_at_z(z)
+        leaves = jax.lax.stop_gradient(jax.tree.leaves(rows))
         constant_values = jax.lax.stop_gradient(values)
-        weights, rule_memory, _ = rule.weights(gram(leaves), constant_values, rule_memory, key)
-        total = jnp.sum(jax.lax.stop_gradient(weights) * values)
+        matrix = gram(leaves)
+        weights, rule_memory, _ = rule.weights(matrix, constant_values, rule_memory, key)
+        constant_weights = jax.lax.stop_gradient(weights)
+        total = jnp.sum(constant_weights * values)
         return (total,), (loss_memory, rule_memory)
 
     return Objective(("total",), init, apply)

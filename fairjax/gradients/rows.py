@@ -55,18 +55,21 @@ def value_and_rows(
 
     def value_and_rows_fn(params: PyTree, *args):
         def values_and_aux(p: PyTree) -> tuple:
-            out = losses(p, *args)
-            return out if has_aux else (out, None)
+            if has_aux:
+                return losses(p, *args)
+            return losses(p, *args), None
 
-        chosen = mode
+        resolved_mode = mode
         if mode == "auto":
-            values_shape, _ = jax.eval_shape(values_and_aux, params)
-            chosen = rows_mode(len(values_shape))
-        if chosen == "unroll":
+            value_shapes, _ = jax.eval_shape(values_and_aux, params)
+            resolved_mode = rows_mode(len(value_shapes))
+        if resolved_mode == "unroll":
             values, aux, rows = _unrolled_rows(values_and_aux, params)
         else:
-            values, aux, rows = _mapped_rows(values_and_aux, params, chosen, chunk)
-        return ((values, aux) if has_aux else values), rows
+            values, aux, rows = _mapped_rows(values_and_aux, params, resolved_mode, chunk)
+        if has_aux:
+            return (values, aux), rows
+        return values, rows
 
     return value_and_rows_fn
 
@@ -81,10 +84,14 @@ def _unrolled_rows(losses: Callable, params: PyTree) -> tuple[Array, PyTree, PyT
 
         return jax.grad(one_loss, has_aux=True)(params)
 
-    first, (values, aux) = row(0)
-    others = [row(k)[0] for k in range(1, len(values))]
-    rows = jax.tree.map(lambda *leaves: jnp.stack(leaves), first, *others)
-    return jnp.stack(list(values)), aux, rows
+    first_gradient, (values, aux) = row(0)
+    gradients = [first_gradient]
+    for k in range(1, len(values)):
+        gradient, _ = row(k)
+        gradients.append(gradient)
+    rows = jax.tree.map(lambda *leaves: jnp.stack(leaves), *gradients)
+    stacked_values = jnp.stack(list(values))
+    return stacked_values, aux, rows
 
 
 def _mapped_rows(
@@ -97,10 +104,12 @@ def _mapped_rows(
         return jnp.stack(list(values)), aux
 
     values, pull_back, aux = jax.vjp(stacked, params, has_aux=True)
-    basis = jnp.eye(values.shape[0], dtype=values.dtype)
+    row_count = values.shape[0]
+    basis = jnp.eye(row_count, dtype=values.dtype)
 
     def row(cotangent: Array) -> PyTree:
-        return pull_back(cotangent)[0]
+        (gradient,) = pull_back(cotangent)
+        return gradient
 
     if mode == "vmap":
         rows = jax.vmap(row)(basis)
@@ -125,8 +134,11 @@ def rows_through(represent: Callable, losses: Callable) -> Callable:
 
     def rows_through_fn(params: PyTree, *args):
         z, pull_back = jax.vjp(lambda trunk: represent(trunk, *args), params["trunk"])
-        values, rows = value_and_rows(losses)({"trunk": z, "heads": params["heads"]}, *args)
-        trunk_rows = jax.vmap(lambda dz: pull_back(dz)[0])(rows["trunk"])
-        return values, {"trunk": trunk_rows, "heads": rows["heads"]}, rows["trunk"]
+        params_at_z = {"trunk": z, "heads": params["heads"]}
+        values, rows_at_z = value_and_rows(losses)(params_at_z, *args)
+        z_rows = rows_at_z["trunk"]
+        (trunk_rows,) = jax.vmap(pull_back)(z_rows)
+        rows = {"trunk": trunk_rows, "heads": rows_at_z["heads"]}
+        return values, rows, z_rows
 
     return rows_through_fn

@@ -54,6 +54,7 @@ def check_chain(
     Raises:
       ValueError: naming the part of the state that grew, or the update that did not become one.
     """
+    inner = optax.with_extra_args_support(tx)
     update_args = {
         "values": jnp.zeros(rows),
         "value_fn": lambda p: jnp.zeros(rows),
@@ -62,10 +63,11 @@ def check_chain(
     }
 
     def stacked_shape(leaf):
-        return jax.ShapeDtypeStruct((rows, *jnp.shape(leaf)), jnp.result_type(leaf))
+        shape = (rows, *jnp.shape(leaf))
+        return jax.ShapeDtypeStruct(shape, jnp.result_type(leaf))
 
     def update(rows_tree, state, params):
-        return optax.with_extra_args_support(tx).update(rows_tree, state, params, **update_args)
+        return inner.update(rows_tree, state, params, **update_args)
 
     stacked = jax.tree.map(stacked_shape, params)
     new_update, new_state = jax.eval_shape(update, stacked, state, params)
@@ -77,9 +79,11 @@ def _check_shapes(subject: str, before: PyTree, after: PyTree, rows: int) -> Non
     old_leaves = jax.tree.leaves_with_path(before)
     new_leaves = jax.tree.leaves(after)
     for (path, old), new in zip(old_leaves, new_leaves, strict=True):
-        if jnp.shape(old) != new.shape:
+        old_shape = jnp.shape(old)
+        if old_shape != new.shape:
+            place = f"{subject}{jax.tree_util.keystr(path)}"
             raise ValueError(
-                f"{subject}{jax.tree_util.keystr(path)} has shape {jnp.shape(old)} "
+                f"{place} has shape {old_shape} "
                 f"and would become {new.shape}: something stands before the aggregator that turns "
                 f"{rows} rows into one update. The aggregator must come first in the chain."
             )
@@ -121,14 +125,19 @@ def wrap_chain(
     def first_copy(tree: PyTree) -> PyTree:
         return jax.tree.map(lambda leaf: leaf[0], tree)
 
+    def leaf_copies(leaf):
+        shape = (rows, *jnp.shape(leaf))
+        return jnp.broadcast_to(leaf, shape)
+
     def copies(tree: PyTree) -> PyTree:
-        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (rows, *jnp.shape(leaf))), tree)
+        return jax.tree.map(leaf_copies, tree)
 
     def init_from_copies(params: PyTree) -> PyTree:
         return inner.init(first_copy(params))
 
     def update_copies(updates: PyTree, state: PyTree, params: PyTree, **extra):
-        update, state = inner.update(updates, state, first_copy(params), **extra)
+        inner_params = first_copy(params)
+        update, state = inner.update(updates, state, inner_params, **extra)
         return copies(update), state
 
     outer = wrap(optax.GradientTransformationExtraArgs(init_from_copies, update_copies))
@@ -137,7 +146,8 @@ def wrap_chain(
         return outer.init(copies(params))
 
     def update_fn(updates: PyTree, state: PyTree, params: PyTree, **extra):
-        update, state = outer.update(updates, state, copies(params), **extra)
+        outer_params = copies(params)
+        update, state = outer.update(updates, state, outer_params, **extra)
         return first_copy(update), state
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

@@ -1,5 +1,6 @@
-"""Methods: each is a function from a :class:`Context` to a :class:`fairjax.core.types.Recipe`, one
-family per file.
+"""Methods: functions from a :class:`Context` to a :class:`fairjax.core.types.Recipe`.
+
+Each family has its own file.
 """
 
 from fairjax.methods._aggregated import aggregated, fairness_surgery, linked, mgda_ub

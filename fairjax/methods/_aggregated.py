@@ -1,7 +1,7 @@
-"""Every gradient link as a method: rows ``w_t (L_t + lam_t F_t)``, or accuracy and fairness as rows
-of their own.
+"""Every gradient link as a method.
 
-With no conflict, or with the sum in place of the link, all of them are Baseline.
+The rows are ``w_t (L_t + lam_t F_t)``, or accuracy and fairness are rows of their own. With no
+conflict, or with the sum in place of the link, all of them are Baseline.
 """
 
 from __future__ import annotations
@@ -61,9 +61,13 @@ def aggregated(
                     batch_size=context.batch_size,
                 )
 
-            objective = weigh(context.model, rows) if weigh else rows(context.model)
+            if weigh is None:
+                objective = rows(context.model)
+            else:
+                objective = weigh(context.model, rows)
             optimizer = context.optimizer(hparams)
-            return Components(context.model, objective, transform(len(objective.rows), optimizer))
+            chain = transform(len(objective.rows), optimizer)
+            return Components(context.model, objective, chain)
 
         space = {
             "weight": weight_range(context.spec),
@@ -76,8 +80,9 @@ def aggregated(
 
 
 def linked(notion: SweptNotions, name: str, *, split: bool = False) -> Method:
-    """The method of a gradient link: one row per task, or with ``split`` accuracy and fairness in
-    rows of their own.
+    """The method of a gradient link: one row per task.
+
+    With ``split``, accuracy and fairness have rows of their own.
 
     Args:
       notion: of the fairness losses.
@@ -90,7 +95,9 @@ def linked(notion: SweptNotions, name: str, *, split: bool = False) -> Method:
 
 
 def mgda_ub(notion: SweptNotions, *, split: bool = False) -> Method:
-    """MGDA at the representation (MGDA-UB): weights are found from the gradients there, one row is
+    """MGDA at the representation (MGDA-UB).
+
+    Gradients by the representation give the weights, and their weighted sum is the one row that is
     trained.
 
     Reference:

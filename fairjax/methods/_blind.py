@@ -26,16 +26,14 @@ from fairjax.training import samplers
 
 
 def blind(width: int | None = None, tasks: int | None = None) -> Method:
-    """BLIND: rows whose success or failure an auxiliary model predicts count less; no demographics
-    anywhere.
+    """BLIND: rows whose success or failure an auxiliary model predicts count less.
 
-    ``sum_t w_t mean_i stop(1 - q_ti)^gamma l_ti``, with ``q_ti`` the probability that a linear
-    model of the representation
-    gives to what happens: that the network decides task t right on row i, or that it does not. The
-    auxiliary model learns beside the network, by cross-entropy, and moves only itself. For binary
-    tasks.
+    It needs no demographics. The loss is ``sum_t w_t mean_i stop(1 - q_ti)^gamma l_ti``. Either the
+    network decides task t right on row i, or it does not; ``q_ti`` is the probability that a linear
+    model of the representation gives to the case that happens. This auxiliary model learns beside
+    the network, by cross-entropy, and moves only itself. For binary tasks.
 
-    Hyper-parameters: ``weight [T]``; ``gamma``, 0 for no effect.
+    Hyper-parameters: ``weight [T]``, and ``gamma``, which has no effect at 0.
 
     Args:
       width: of the model's representation ``[B, width]``; by default found from the context.
@@ -46,13 +44,16 @@ def blind(width: int | None = None, tasks: int | None = None) -> Method:
 
     Reference:
       Orgad, Belinkov: BLIND, bias removal with no demographics, ACL 2023. Its weights are those of
-      the debiased focal loss of Karimi Mahabadi, Belinkov, Henderson, ACL 2020.
+        the debiased focal loss of Karimi Mahabadi, Belinkov, Henderson, ACL 2020.
     """
 
     def method(context: Context) -> Recipe:
         spec = context.spec
         _refuse_other_kinds(spec)
-        columns = context.representation_width() if width is None else width
+        if width is None:
+            columns = context.representation_width()
+        else:
+            columns = width
         model = _with_detector(context.model, columns, len(spec.tasks))
 
         def build(hparams: PyTree) -> Components:
@@ -60,17 +61,23 @@ def blind(width: int | None = None, tasks: int | None = None) -> Method:
                 params: PyTree, batch: Dataset, key: Array, memory: tuple
             ) -> tuple[tuple[Array, ...], tuple]:
                 del key
-                return (_loss(spec, model, hparams, params, batch),), memory
+                loss = _loss(spec, model, hparams, params, batch)
+                return (loss,), memory
 
             weight = None if tasks is None else hparams["weight"]
+            optimizer = context.optimizer(hparams)
             return Components(
                 model,
                 Objective(("total",), lambda key, data: (), apply),
-                optax.chain(sum_rows(), context.optimizer(hparams)),
+                optax.chain(sum_rows(), optimizer),
                 sampler=samplers.balanced(spec, weight, tasks),
             )
 
-        space = {"weight": weight_range(spec), "gamma": Range(2.0, 0.0, 4.0), **context.hparams}
+        space = {
+            "weight": weight_range(spec),
+            "gamma": Range(2.0, 0.0, 4.0),
+            **context.hparams,
+        }
         return Recipe("blind", build, space)
 
     return method
@@ -78,30 +85,37 @@ def blind(width: int | None = None, tasks: int | None = None) -> Method:
 
 def _loss(spec: Spec, model: Model, hparams: PyTree, params: PyTree, batch: Dataset) -> Array:
     z = model.represent(params["trunk"], batch.x)
-    predictions = predict(spec, model.predict(params["heads"], z))
+    scores = model.predict(params["heads"], z)
+    predictions = predict(spec, scores)
     log_odds = _success_log_odds(params["heads"]["success"], z)
     total = jnp.zeros(())
     for t, task in enumerate(spec.tasks):
         columns = spec.label_slice(t)
         label = batch.labels[:, columns]
+        label_mask = batch.label_mask[:, columns]
         score = predictions.scores[t]
-        loss, known = row_losses(task, score, label, batch.label_mask[:, columns])
-        weight = known * batch.weight
-        is_right = (score[:, 0] >= 0) == (label[:, 0] > 0.5)
+        loss, has_label = row_losses(task, score, label, label_mask)
+        weight = has_label * batch.weight
+        decision = score[:, 0] >= 0
+        is_right = decision == (label[:, 0] > 0.5)
         is_right = jax.lax.stop_gradient(is_right).astype(jnp.float32)
         detector_loss = sigmoid_cross_entropy(log_odds[:, t], is_right)
         surprise = 1.0 - jnp.exp(-detector_loss)
         row_weight = jax.lax.stop_gradient(surprise) ** hparams["gamma"]
-        task_loss = weighted_mean(row_weight * loss, weight) + weighted_mean(detector_loss, weight)
+        mean_loss = weighted_mean(row_weight * loss, weight)
+        mean_detector_loss = weighted_mean(detector_loss, weight)
+        task_loss = mean_loss + mean_detector_loss
         total = total + hparams["weight"][t] * task_loss
     return total
 
 
 def _success_log_odds(detector: PyTree, z: Array) -> Array:
-    """Log-odds that each task's decision is right ``[B, T]``; nothing flows back into the
-    representation.
+    """Log-odds that each task's decision is right, ``[B, T]``.
+
+    No gradient flows back into the representation.
     """
-    return jax.lax.stop_gradient(z) @ detector["kernel"] + detector["bias"]
+    constant_z = jax.lax.stop_gradient(z)
+    return constant_z @ detector["kernel"] + detector["bias"]
 
 
 def _with_detector(model: Model, width: int, tasks: int) -> Model:
@@ -110,8 +124,12 @@ def _with_detector(model: Model, width: int, tasks: int) -> Model:
     def init(key: Array) -> PyTree:
         params = model.init(key)
         # at zero every success is a toss-up, and all rows count alike
-        success = {"kernel": jnp.zeros((width, tasks)), "bias": jnp.zeros(tasks)}
-        return params | {"heads": params["heads"] | {"success": success}}
+        success = {
+            "kernel": jnp.zeros((width, tasks)),
+            "bias": jnp.zeros(tasks),
+        }
+        heads = params["heads"] | {"success": success}
+        return params | {"heads": heads}
 
     return model._replace(init=init)
 

@@ -19,8 +19,9 @@ from fairjax.methods.context import (
 
 
 def mta_f(notion: SweptNotions, *, scale_trunk: bool = True) -> Method:
-    """Multi-task-aware fairness treatment: two rows, the trunk's and the heads', each to its own
-    parameters.
+    """Multi-task-aware fairness treatment: one row for the trunk and one for the heads.
+
+    Each row reaches its own parameters only.
 
     Hyper-parameters: ``weight``, ``lam`` and the head-to-shared ratio ``r``, each per task.
 

@@ -1,8 +1,8 @@
 """Fairness transfer between a target task and an auxiliary task: the variants of the paper by name.
 
-All variants that are one weighted sum of losses are points of one method, :func:`transfer`, so that
-a whole table of them is one sweep; :func:`settings` gives their hyper-parameters. ``sequential``
-and ``blind`` are methods of their own.
+All variants that are one weighted sum of losses are points of one method, :func:`transfer`.
+Therefore a table of them is one sweep; :func:`settings` gives their hyper-parameters.
+``sequential`` and ``blind`` are methods of their own.
 
 ========== ======================= ==================================== =========================
 name       losses                  penalty                              demographics needed
@@ -51,21 +51,21 @@ def differential_penalty(task: int, attributes: tuple[int, ...], **options) -> P
 def transfer(penalties: Penalties | None = None, tasks: int | None = None) -> Method:
     """Losses of tasks with penalties on some of them, ``sum_t w_t (L_t + sum_p lam_p F_p)``.
 
-    Every batch has as many rows of each task, so a task learns from the same rows in every variant,
-    whatever is learned beside it.
+    Every batch has the same number of rows of each task. So a task learns from the same rows in
+    every variant, whatever is learned beside it.
 
-    Hyper-parameters: ``weight [T]``, ``lam``, one per penalty, and ``head_penalty_scale``: how much
-    of the penalties reaches the heads. At 1, as published, the head of a penalised task may take
-    the fairness upon itself and leave the trunk as it is; at 0 only the trunk can lower the
+    Hyper-parameters: ``weight [T]``; ``lam``, one per penalty; and ``head_penalty_scale``, the
+    share of the penalties that reaches the heads. At 1, as published, the head of a penalised task
+    may become fair by itself and leave the trunk as it is. At 0 only the trunk can lower the
     penalty, and other tasks share what it learns.
 
     Args:
-      penalties: all that some variant in the sweep asks for; by default differential fairness of
-        every task of classes. A notion, or a notion per task, stands for a penalty on each task.
-      tasks: None for batches with rows of all tasks, which all members share. A number says how
-        many tasks have a positive weight at most: batches then hold rows of no other task. That
-        pays where there are many tasks and a network that cannot share work among members, such as
-        one for texts.
+      penalties: all penalties of the variants in the sweep. Default: differential fairness of every
+        task of classes. A notion, or a notion per task, stands for a penalty on each task.
+      tasks: None gives batches with rows of all tasks, which all members share. A number is the
+        largest number of tasks with a positive weight; batches then hold rows of no other task.
+        That pays where there are many tasks and a network that cannot share work among members,
+        such as one for texts.
 
     Reference:
       Aguirre, Dredze: Transferring fairness using multi-task learning with limited demographic
@@ -85,12 +85,13 @@ def transfer(penalties: Penalties | None = None, tasks: int | None = None) -> Me
 
 
 def sequential(penalties: Penalties | None = None, tasks: int | None = None) -> Method:
-    """Fair on one task first, then another task alone from there: how much fairness is left after
-    fine-tuning.
+    """Fairness on one task first, then another task alone, from the parameters of the first stage.
 
-    Hyper-parameters: ``weight``, ``lam`` and ``head_penalty_scale`` of the first stage; ``then
-    [T]``, the weights of the second stage, which has no penalty; and ``until``, the number of
-    blocks of training after which the second stage begins, with a fresh optimizer.
+    It shows how much fairness is left after fine-tuning.
+
+    Hyper-parameters: ``weight``, ``lam`` and ``head_penalty_scale`` of the first stage;
+    ``then [T]``, the weights of the second stage, which has no penalty; and ``until``, the number
+    of blocks of training after which the second stage begins, with a fresh optimizer.
 
     Args:
       penalties: see :func:`transfer`.
@@ -114,10 +115,9 @@ def sequential(penalties: Penalties | None = None, tasks: int | None = None) -> 
                 params: PyTree, batch: Dataset, key: Array, memory: tuple
             ) -> tuple[tuple[Array, ...], PyTree]:
                 in_second, counts = memory
-                stage = hparams | {
-                    "weight": jnp.where(in_second, hparams["then"], hparams["weight"]),
-                    "lam": (1.0 - in_second) * hparams["lam"],
-                }
+                weight = jnp.where(in_second, hparams["then"], hparams["weight"])
+                lam = (1.0 - in_second) * hparams["lam"]
+                stage = hparams | {"weight": weight, "lam": lam}
                 rows = two_rows(context, chosen, stage)
                 values, counts = rows.apply(params, batch, key, counts)
                 return values, (in_second, counts)
@@ -128,13 +128,14 @@ def sequential(penalties: Penalties | None = None, tasks: int | None = None) -> 
 
             def begin_second(key: Array, block: Array, state: State, data: PyTree) -> State:
                 begins = block + 1 == hparams["until"]
-                fresh = jax.tree.map(
+                opt_state = jax.tree.map(
                     lambda new, old: jnp.where(begins, new, old),
                     components.transform.init(state.params),
                     state.opt_state,
                 )
                 in_second, counts = state.memory
-                return state._replace(opt_state=fresh, memory=(in_second | begins, counts))
+                memory = (in_second | begins, counts)
+                return state._replace(opt_state=opt_state, memory=memory)
 
             return components._replace(events=(begin_second,))
 
@@ -146,8 +147,9 @@ def sequential(penalties: Penalties | None = None, tasks: int | None = None) -> 
 
 
 def two_rows(context: Context, penalties: Sequence[Penalty], hparams: PyTree) -> Objective:
-    """Two rows, what the trunk descends and what the heads descend; they differ in the scale of the
-    penalties.
+    """Two rows: the loss that the trunk descends, and the loss that the heads descend.
+
+    They differ in the scale of the penalties.
     """
     spec = context.spec
     fairness = fairness_terms(
@@ -159,14 +161,18 @@ def two_rows(context: Context, penalties: Sequence[Penalty], hparams: PyTree) ->
         params: PyTree, batch: Dataset, key: Array, memory: PyTree
     ) -> tuple[tuple[Array, Array], PyTree]:
         del key
-        predictions = predict(spec, model_scores(context.model, params, batch.x))
+        scores = model_scores(context.model, params, batch.x)
+        predictions = predict(spec, scores)
         accuracy = accuracy_terms(spec, predictions, batch, context.reduction)
         values, memory = fairness.apply(predictions, batch, memory)
         loss = sum(weight[t] * accuracy[t] for t in range(len(spec.tasks)))
         penalty = jnp.zeros(())
         for p, value in enumerate(values):
-            penalty = penalty + weight[penalties[p].task] * hparams["lam"][p] * value
-        return (loss + penalty, loss + hparams["head_penalty_scale"] * penalty), memory
+            task = penalties[p].task
+            penalty = penalty + weight[task] * hparams["lam"][p] * value
+        trunk_loss = loss + penalty
+        heads_loss = loss + hparams["head_penalty_scale"] * penalty
+        return (trunk_loss, heads_loss), memory
 
     return Objective(("trunk", "heads"), lambda key, data: fairness.init(data), apply)
 
@@ -174,15 +180,20 @@ def two_rows(context: Context, penalties: Sequence[Penalty], hparams: PyTree) ->
 def balanced_components(
     context: Context, objective: Objective, hparams: PyTree, weight: Array, tasks: int | None
 ) -> Components:
-    """Components of a method with a row for the trunk and a row for the heads, on batches balanced
-    over tasks.
+    """Components of a method with a row for the trunk and a row for the heads.
+
+    Batches are balanced over tasks.
     """
     routes = route({"trunk": 0, "heads": 1})
-    sampler = samplers.balanced(context.spec, None if tasks is None else weight, tasks)
+    optimizer = context.optimizer(hparams)
+    if tasks is None:
+        sampler = samplers.balanced(context.spec)
+    else:
+        sampler = samplers.balanced(context.spec, weight, tasks)
     return Components(
         context.model,
         objective,
-        optax.chain(routes, context.optimizer(hparams)),
+        optax.chain(routes, optimizer),
         sampler=sampler,
     )
 
@@ -209,28 +220,27 @@ def settings(
     head_penalty_scale: float = 1.0,
     attributes: tuple[int, ...] = (0,),
 ) -> dict[str, np.ndarray]:
-    """``weight``, ``lam`` and ``head_penalty_scale`` of a variant, for :func:`transfer` with these
-    penalties.
+    """``weight``, ``lam`` and ``head_penalty_scale`` of a variant, for :func:`transfer`.
 
     Args:
       variant: one of ``VARIANTS``.
       spec: names the tasks.
-      penalties: of the method.
+      penalties: those of the method.
       target: the task that is to become fairer.
       auxiliary: the other task, of the ``mtl_`` variants.
-      lam: strength.
-      head_penalty_scale: how much of the penalty reaches the heads.
-      attributes: which ones; ``mtl_inter`` penalises the target on the first and the auxiliary on
-        the others.
+      lam: strength of the penalty.
+      head_penalty_scale: the share of the penalty that reaches the heads.
+      attributes: those of the penalty; ``mtl_inter`` penalises the target on the first and the
+        auxiliary on the others.
 
     Raises:
       ValueError: an unknown variant, no auxiliary task where one is needed, or a penalty that the
         method does not have.
     """
     if variant not in VARIANTS:
+        allowed = ", ".join(VARIANTS)
         raise ValueError(
-            f"variant {variant!r} is not one of {', '.join(VARIANTS)}; sequential and blind are "
-            "methods"
+            f"variant {variant!r} is not one of {allowed}; sequential and blind are methods"
         )
     if variant.startswith("mtl") and auxiliary is None:
         raise ValueError(f"{variant} learns two tasks: give auxiliary=")
@@ -244,13 +254,15 @@ def settings(
     present = [(p.task, _attributes(spec, p.notion)) for p in penalties]
     for task, over in needed:
         if (task, over) not in present:
+            name = spec.tasks[task].name
             raise ValueError(
-                f"{variant} needs a penalty on task {task} ({spec.tasks[task].name!r}) over "
-                f"attributes {over}; the "
+                f"{variant} needs a penalty on task {task} ({name!r}) over attributes {over}; the "
                 f"method has penalties (task, attributes) {present}"
             )
     weight = np.zeros(len(spec.tasks), np.float32)
-    weight[[target] if variant.startswith("stl") else [target, auxiliary]] = 1.0
+    weight[target] = 1.0
+    if not variant.startswith("stl"):
+        weight[auxiliary] = 1.0
     return {
         "weight": weight,
         "lam": np.float32([lam * (penalty in needed) for penalty in present]),
@@ -261,8 +273,10 @@ def settings(
 def _penalties(context: Context, penalties: Penalties | None) -> tuple[Penalty, ...]:
     if penalties is None:
         notion = differential_fairness()
-        kinds = [task.kind for task in context.spec.tasks]
-        penalties = [Penalty(t, notion) for t, kind in enumerate(kinds) if kind != "regression"]
+        penalties = []
+        for t, task in enumerate(context.spec.tasks):
+            if task.kind != "regression":
+                penalties.append(Penalty(t, notion))
     return fairness_terms(context.spec, penalties).penalties
 
 
@@ -273,11 +287,10 @@ def _attributes(spec: Spec, notion: Notion) -> tuple[int, ...]:
 
 
 def _label(spec: Spec, penalty: Penalty) -> str:
-    """A penalty in a table of runs: the name of its task, and of its attributes where it names
-    some.
-    """
+    """A penalty in a table of runs: the name of its task, and of the attributes that it names."""
     name = spec.tasks[penalty.task].name
     if penalty.notion.attributes is None:
         return name
-    attributes = [spec.attributes[a].name for a in penalty.notion.attributes]
-    return f"{name} by {' & '.join(attributes)}"
+    names = [spec.attributes[i].name for i in penalty.notion.attributes]
+    attributes = " & ".join(names)
+    return f"{name} by {attributes}"

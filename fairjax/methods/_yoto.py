@@ -1,5 +1,6 @@
-"""You Only Train Once: one network for every point of Baseline's frontier, and its answers at many
-points in one call.
+"""You Only Train Once: one network for every point of Baseline's frontier.
+
+One call gives its answers at many points.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ def draw_loss_weights(weight: Range, lam: Range) -> Draw:
     def draw(key: Array, count: int) -> Array:
         weight_key, lam_key = jax.random.split(key)
         weights = draw_with_key(weight, weight_key, count)
-        return loss_weights(weights, draw_with_key(lam, lam_key, count))
+        lams = draw_with_key(lam, lam_key, count)
+        return loss_weights(weights, lams)
 
     return draw
 
@@ -58,27 +60,27 @@ def yoto(
     lam: Range | None = None,
     blocks: int = 4,
 ) -> Method:
-    """One network for all weights: ``sum_t w_t (L_t + lam_t F_t)``, with w and lam drawn in every
-    step and told to the network.
+    """One network for all weights of ``sum_t w_t (L_t + lam_t F_t)``.
 
-    The hyper-parameters ``weight`` and ``lam`` play no part in training: they say for which weights
-    the trained network answers where it is given no condition. A study trains one network per seed
-    and asks it for all points; :func:`scores_for` asks for any others.
+    In every step w and lam are drawn, and the network gets them as its condition. The
+    hyper-parameters ``weight`` and ``lam`` play no part in training: they are the weights for which
+    the trained network answers without a condition. A study trains one network per seed and asks it
+    for all points; :func:`scores_for` asks for any others.
 
     Args:
       notion: of the fairness losses.
-      model: a network that takes a condition of width 2T, the :func:`loss_weights`; by default the
-        context's own.
-      weight: where task weights are drawn from in training; by default uniform on the simplex, as
-        in a sweep of Baseline.
-      lam: where fairness weights are drawn from in training; by default :func:`trained_lam_range`.
+      model: a network that takes a condition of width 2T, the :func:`loss_weights`. Default: that
+        of the context.
+      weight: the range of task weights in training. Default: uniform on the simplex, as in a sweep
+        of Baseline.
+      lam: the range of fairness weights in training. Default: :func:`trained_lam_range`.
       blocks: the number of blocks of a batch, each with weights of its own; see
         :mod:`fairjax.objectives.drawn_weights`. On Adult blocks of 256 rows did about as well as
         one of 1024, and blocks of 64 did worse.
 
-    Source: Dosovitskiy and Djolonga, You Only Train Once, ICLR 2020, with blocks in place of rows,
-    since a distance between groups needs many rows; for fair multi-task learning Hu, Ratz and
-    Charpentier, ECML-PKDD 2023, without fairness losses.
+    Source: Dosovitskiy and Djolonga, You Only Train Once, ICLR 2020. Here blocks stand in place of
+    rows, because a distance between groups needs many rows. For fair multi-task learning: Hu, Ratz
+    and Charpentier, ECML-PKDD 2023, without fairness losses.
     """
 
     def method(context: Context) -> Recipe:
@@ -99,11 +101,12 @@ def yoto(
             )
             # the weights are in the rows already
             objective = weighted(rows, jnp.ones(len(rows.rows)))
-            told = loss_weights(hparams["weight"], hparams["lam"])
+            condition = loss_weights(hparams["weight"], hparams["lam"])
+            optimizer = context.optimizer(hparams)
             return Components(
-                with_default_condition(network, told),
+                with_default_condition(network, condition),
                 objective,
-                optax.chain(sum_rows(), context.optimizer(hparams)),
+                optax.chain(sum_rows(), optimizer),
             )
 
         space = {"weight": weights, "lam": lams, **context.hparams}
@@ -113,8 +116,9 @@ def yoto(
 
 
 def scores_for(model: Model, params: PyTree, x: PyTree, lam: Array) -> Array:
-    """Scores of the same rows under many conditions; the first product, which does not depend on
-    them, is computed once.
+    """Scores of the same rows under many conditions.
+
+    The first product does not depend on the condition, so it is computed once.
 
     Args:
       model: takes a condition.
@@ -126,10 +130,11 @@ def scores_for(model: Model, params: PyTree, x: PyTree, lam: Array) -> Array:
       ``[L, N, C]``.
     """
 
-    def under(condition: Array) -> Array:
-        return model_scores(with_default_condition(model, condition), params, x)
+    def scores_under(condition: Array) -> Array:
+        conditioned = with_default_condition(model, condition)
+        return model_scores(conditioned, params, x)
 
-    return jax.vmap(under)(lam)
+    return jax.vmap(scores_under)(lam)
 
 
 def runs_for(
@@ -141,12 +146,12 @@ def runs_for(
     *,
     chunk: int = 16,
 ) -> Runs:
-    """The runs of trained networks at many points, of which only the hyper-parameters in
-    ``recipe.told`` differ.
+    """The runs of trained networks at many points.
+
+    Only the hyper-parameters in ``recipe.told`` differ between the points.
 
     Args:
-      recipe: of a method whose networks are told some hyper-parameters after training, such as
-        :func:`yoto`.
+      recipe: of a method whose networks get hyper-parameters after training, such as :func:`yoto`.
       trained: a sweep of the recipe at one point, one member per seed, with ``keep=("params",)``.
       hparams: points ``[L, ...]``.
       splits: the data.
@@ -159,18 +164,17 @@ def runs_for(
     Raises:
       ValueError: a seed was trained more than once, or parameters were not kept.
     """
-    distinct = len(set(trained.seed.tolist()))
-    if distinct != len(trained.seed):
-        raise ValueError(
-            f"{len(trained.seed)} networks of {distinct} seeds; give one network per seed"
-        )
+    networks = len(trained.seed)
+    seeds = len(set(trained.seed.tolist()))
+    if seeds != networks:
+        raise ValueError(f"{networks} networks of {seeds} seeds; give one network per seed")
     if trained.params is None:
         raise ValueError("the sweep kept no parameters; sweep with keep=('params',)")
-    points = len(next(iter(hparams.values())))
-    seeds = len(trained.seed)
+    first_column = next(iter(hparams.values()))
+    points = len(first_column)
 
     @jax.jit
-    def program(params: PyTree, told: dict[str, Array], splits: Splits) -> PyTree:
+    def program(params: PyTree, chunk_hparams: dict[str, Array], splits: Splits) -> PyTree:
         def at_point(hparams: dict[str, Array]) -> PyTree:
             model = recipe.build(hparams).model
             scores = {
@@ -179,17 +183,18 @@ def runs_for(
             }
             return evaluate(scores, splits)
 
-        return jax.vmap(at_point)(told)
+        return jax.vmap(at_point)(chunk_hparams)
 
     chunks = []
     for member in range(seeds):
         params = jax.tree.map(lambda leaf, m=member: jnp.asarray(leaf[m]), trained.params)
         for first in range(0, points, chunk):
             # the last chunk repeats its last point
-            index = np.minimum(np.arange(first, first + chunk), points - 1)
-            told = {name: jnp.asarray(array[index]) for name, array in hparams.items()}
+            index = np.arange(first, first + chunk)
+            index = np.minimum(index, points - 1)
+            chunk_hparams = {name: jnp.asarray(array[index]) for name, array in hparams.items()}
             real = min(chunk, points - first)
-            results = program(params, told, splits)
+            results = program(params, chunk_hparams, splits)
             chunks.append(jax.tree.map(lambda leaf, n=real: np.asarray(leaf)[:n], results))
 
     def points_first(*leaves: np.ndarray) -> np.ndarray:

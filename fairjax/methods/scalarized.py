@@ -1,5 +1,6 @@
-"""The methods that are one weighted sum of losses: vanilla multi-task learning and per-task
-fairness (Baseline).
+"""The methods that are one weighted sum of losses.
+
+They are vanilla multi-task learning and per-task fairness (Baseline).
 """
 
 from __future__ import annotations
@@ -73,10 +74,10 @@ def baseline(notion: SweptNotions) -> Method:
 
 
 def differential() -> Method:
-    """Baseline with differential fairness: ``sum_t w_t (L_t + lam_t max(0, epsilon_t))``, on every
-    task of classes.
+    """Baseline with differential fairness, ``sum_t w_t (L_t + lam_t max(0, epsilon_t))``.
 
-    With demographics for one of two tasks it is multi-task fairness transfer.
+    The fairness losses are on every task of classes. With demographics for one of two tasks it is
+    multi-task fairness transfer.
 
     Reference:
       Aguirre, Dredze: Transferring fairness using multi-task learning with limited demographic

@@ -34,22 +34,31 @@ def _model(
 
     def init(key: Array) -> PyTree:
         trunk, heads = init_parts(key, x)
-        return {"trunk": trunk, "heads": heads}
+        return {
+            "trunk": trunk,
+            "heads": heads,
+        }
 
     def represent(
         params: PyTree,
         x: PyTree,
         condition: Array | None = None,
     ) -> PyTree:
-        inputs = (x,) if condition is None else (x, condition)
-        return apply("trunk", params, *inputs)
+        if condition is None:
+            return apply("trunk", params, x)
+        return apply("trunk", params, x, condition)
 
     def predict(params: PyTree, z: PyTree) -> Array:
         return apply("heads", params, z)
 
+    def scores_of(params: PyTree) -> Array:
+        z = represent(params["trunk"], x)
+        return predict(params["heads"], z)
+
     params = jax.eval_shape(init, jax.random.key(0))
-    scores = jax.eval_shape(lambda p: predict(p["heads"], represent(p["trunk"], x)), params)
-    rows = jax.tree.leaves(x)[0].shape[0]
+    scores = jax.eval_shape(scores_of, params)
+    first_leaf = jax.tree.leaves(x)[0]
+    rows = first_leaf.shape[0]
     if getattr(scores, "ndim", None) != 2 or scores.shape[0] != rows:
         shapes = jax.tree.map(lambda leaf: leaf.shape, scores)
         raise ValueError(
@@ -61,9 +70,9 @@ def _model(
 
 def _refuse_state(part: str, names: list[str]) -> None:
     if names:
+        state = ", ".join(names)
         raise ValueError(
-            f"the {part} module has {', '.join(names)} beside its parameters; use a module without "
-            "them"
+            f"the {part} module has {state} beside its parameters; use a module without them"
         )
 
 
@@ -92,7 +101,8 @@ def from_linen(
         inputs: PyTree,
     ) -> tuple[PyTree, PyTree]:
         output, variables = modules[part].init_with_output(key, inputs)
-        _refuse_state(part, sorted(set(variables) - {"params"}))
+        collections = set(variables) - {"params"}
+        _refuse_state(part, sorted(collections))
         return output, variables.get("params", {})
 
     def init_parts(key: Array, x: PyTree) -> tuple[PyTree, PyTree]:
@@ -131,12 +141,15 @@ def from_nnx(
     makers = {"trunk": trunk, "heads": heads}
 
     def split(part: str, key: Array) -> tuple:
-        return nnx.split(makers[part](nnx.Rngs(key)), nnx.Param, ...)
+        rngs = nnx.Rngs(key)
+        module = makers[part](rngs)
+        return nnx.split(module, nnx.Param, ...)
 
     graphs = {}
     for part in makers:
         graphs[part], _, state = split(part, jax.random.key(0))
-        variables = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(state)]
+        paths = [path for path, _ in jax.tree.leaves_with_path(state)]
+        variables = [jax.tree_util.keystr(path) for path in paths]
         _refuse_state(part, variables)
 
     def init_parts(key: Array, x: PyTree) -> tuple[PyTree, PyTree]:
@@ -146,7 +159,8 @@ def from_nnx(
         return trunk_params, heads_params
 
     def apply(part: str, params: PyTree, *inputs: PyTree) -> PyTree:
-        return nnx.merge(graphs[part], params)(*inputs)
+        module = nnx.merge(graphs[part], params)
+        return module(*inputs)
 
     return _model(init_parts, apply, x)
 
@@ -175,7 +189,8 @@ def from_equinox(
     makers = {"trunk": trunk, "heads": heads}
 
     def split(part: str, key: Array) -> tuple[PyTree, PyTree]:
-        return eqx.partition(makers[part](key), eqx.is_inexact_array)
+        module = makers[part](key)
+        return eqx.partition(module, eqx.is_inexact_array)
 
     static = {}
     for part in makers:

@@ -54,7 +54,7 @@ def per_channel(
       gain: strength of the modulation; at 0 the network ignores the condition. With the original's
         0.1 the network learns slowly to distinguish conditions: in a short training 1 did better
         (experiments/yoto.py).
-      floor: smaller entries of a condition count as this one; a weight of 0 has no logarithm.
+      floor: smaller entries of a condition count as the floor, because 0 has no logarithm.
 
     Source: Dosovitskiy and Djolonga, You Only Train Once: Loss-conditional training of deep
     networks, ICLR 2020; 256 hidden units there, and no floor, since weights are drawn from an
@@ -138,8 +138,10 @@ def _init_mlp(
 
 def _apply_mlp(params: PyTree, x: Array) -> Array:
     """``[R, inputs] -> [outputs, R]``."""
-    z = nn.relu(params["hidden"].T @ x.T + params["hidden_bias"][:, None])
-    return params["output"].T @ z + params["output_bias"][:, None]
+    hidden_bias = params["hidden_bias"][:, None]
+    output_bias = params["output_bias"][:, None]
+    z = nn.relu(params["hidden"].T @ x.T + hidden_bias)
+    return params["output"].T @ z + output_bias
 
 
 def _spread(film: Array, rows: int) -> Array:
@@ -150,7 +152,9 @@ def _spread(film: Array, rows: int) -> Array:
             f"{count} conditions for {rows} rows; give one, one per row, or a number that divides "
             "the rows"
         )
-    return film if count == 1 else jnp.tile(film, (1, rows // count))
+    if count == 1:
+        return film
+    return jnp.tile(film, (1, rows // count))
 
 
 def _films(
@@ -232,7 +236,9 @@ def conditioned_network(
         def activate(layer: int, z: Array) -> Array:
             scale, shift = films[layer]
             rows = z.shape[1]
-            return form.activate(z, _spread(scale, rows), _spread(shift, rows))
+            row_scale = _spread(scale, rows)
+            row_shift = _spread(shift, rows)
+            return form.activate(z, row_scale, row_shift)
 
         return body(params["body"], x, activate).T
 
@@ -273,7 +279,9 @@ def modulated(
         z = model.represent(params["body"], x)
         ((scale, shift),) = _films(form, params["film"], condition, width, 1)
         rows = z.shape[0]
-        return _spread(scale, rows).T * z + _spread(shift, rows).T
+        row_scale = _spread(scale, rows).T
+        row_shift = _spread(shift, rows).T
+        return row_scale * z + row_shift
 
     return Model(init, represent, model.predict)
 
@@ -292,6 +300,8 @@ def with_default_condition(model: Model, condition: Array) -> Model:
         x: PyTree,
         condition: Array | None = None,
     ) -> PyTree:
-        return model.represent(params, x, default if condition is None else condition)
+        if condition is None:
+            condition = default
+        return model.represent(params, x, condition)
 
     return model._replace(represent=represent)

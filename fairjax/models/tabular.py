@@ -33,7 +33,8 @@ class Dense(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        kernel = self.param("kernel", self.kernel_init, (x.shape[0], self.width))
+        shape = (x.shape[0], self.width)
+        kernel = self.param("kernel", self.kernel_init, shape)
         bias = self.param("bias", zeros_init(), (self.width,))
         return kernel.T @ x + bias[:, None]
 
@@ -60,13 +61,21 @@ class Trunk(nn.Module):
     @nn.compact
     def __call__(self, x: Columns, activate: Callable[[int, Array], Array] = rectify) -> Array:
         # one table for the levels of all columns: one draw to compile, one leaf to update
-        table = self.param("embedding", self.embedding_init, (sum(self.levels), self.embedding))
-        tables = jnp.split(table, np.cumsum(self.levels)[:-1]) if self.levels else []
+        table_shape = (sum(self.levels), self.embedding)
+        table = self.param("embedding", self.embedding_init, table_shape)
+        tables = []
+        if self.levels:
+            last_rows = np.cumsum(self.levels)
+            tables = jnp.split(table, last_rows[:-1])
+        first_width = self.widths[0]
         inputs = x.numeric.shape[-1] + len(self.levels) * self.embedding
-        kernel = self.param("kernel", self.kernel_init, (inputs, self.widths[0]))
-        bias = self.param("bias", zeros_init(), (self.widths[0],))
-        first_layer = _folded if self.fold else _looked_up
-        z = activate(0, first_layer(x, tables, kernel) + bias[:, None])
+        kernel = self.param("kernel", self.kernel_init, (inputs, first_width))
+        bias = self.param("bias", zeros_init(), (first_width,))
+        if self.fold:
+            product = _folded(x, tables, kernel)
+        else:
+            product = _looked_up(x, tables, kernel)
+        z = activate(0, product + bias[:, None])
         for i, width in enumerate(self.widths[1:], start=1):
             layer = Dense(width, self.kernel_init, name=f"dense_{i}")
             z = activate(i, layer(z))
@@ -79,17 +88,21 @@ def _folded(
     kernel: Array,
 ) -> Array:
     """The first layer as one product of the one-hot design with the folded kernel."""
+    dtype = kernel.dtype
     first = x.numeric.shape[-1]
-    blocks = [kernel[:first]]
-    design = [x.numeric.astype(kernel.dtype).T]
+    kernel_blocks = [kernel[:first]]
+    design_blocks = [x.numeric.astype(dtype).T]
     for j, table in enumerate(tables):
         levels, dimension = table.shape
         last = first + dimension
-        blocks.append(table @ kernel[first:last])
+        kernel_blocks.append(table @ kernel[first:last])
         first = last
         # an unseen level (-1) is all zeros
-        design.append(jax.nn.one_hot(x.codes[:, j], levels, dtype=kernel.dtype, axis=0))
-    return jnp.concatenate(blocks).T @ jnp.concatenate(design)
+        one_hot = jax.nn.one_hot(x.codes[:, j], levels, dtype=dtype, axis=0)
+        design_blocks.append(one_hot)
+    folded_kernel = jnp.concatenate(kernel_blocks)
+    design = jnp.concatenate(design_blocks)
+    return folded_kernel.T @ design
 
 
 def _looked_up(
@@ -98,11 +111,13 @@ def _looked_up(
     kernel: Array,
 ) -> Array:
     """The first layer as in a textbook: look up the embeddings, concatenate, multiply."""
-    inputs = [x.numeric.astype(kernel.dtype)]
+    blocks = [x.numeric.astype(kernel.dtype)]
     for j, table in enumerate(tables):
         code = x.codes[:, j]
-        inputs.append(jnp.where(code[:, None] >= 0, table[code], 0.0))
-    return (jnp.concatenate(inputs, axis=1) @ kernel).T
+        is_seen = code[:, None] >= 0
+        blocks.append(jnp.where(is_seen, table[code], 0.0))
+    inputs = jnp.concatenate(blocks, axis=1)
+    return (inputs @ kernel).T
 
 
 class Head(nn.Module):
@@ -115,8 +130,10 @@ class Head(nn.Module):
     @nn.compact
     def __call__(self, z: Array) -> Array:
         for i, width in enumerate(self.widths):
-            z = nn.relu(Dense(width, self.kernel_init, name=f"dense_{i}")(z))
-        return Dense(self.outputs, self.kernel_init, name="output")(z)
+            layer = Dense(width, self.kernel_init, name=f"dense_{i}")
+            z = nn.relu(layer(z))
+        output = Dense(self.outputs, self.kernel_init, name="output")
+        return output(z)
 
 
 def heads_of(
@@ -137,9 +154,11 @@ def heads_of(
         params = {}
         example = jnp.zeros((features, 1))
         # heads of one shape are drawn together, which halves the work to compile
-        for width in sorted({task.score_width for task in spec.tasks}):
+        score_widths = {task.score_width for task in spec.tasks}
+        for width in sorted(score_widths):
             names = [task.name for task in spec.tasks if task.score_width == width]
-            keys = jax.random.split(jax.random.fold_in(key, width), len(names))
+            width_key = jax.random.fold_in(key, width)
+            keys = jax.random.split(width_key, len(names))
             head = heads[names[0]]
             stacked = jax.vmap(lambda k, head=head: head.init(k, example)["params"])(keys)
             for i, name in enumerate(names):
@@ -148,8 +167,11 @@ def heads_of(
 
     def predict(params: PyTree, z: Array) -> Array:
         z = z.T  # once, so that the heads' gradients meet in this layout
-        columns = [head.apply({"params": params[name]}, z) for name, head in heads.items()]
-        return jnp.concatenate(columns).T
+        rows_of_tasks = []
+        for name, head in heads.items():
+            variables = {"params": params[name]}
+            rows_of_tasks.append(head.apply(variables, z))
+        return jnp.concatenate(rows_of_tasks).T
 
     return init, predict
 
@@ -173,17 +195,22 @@ def trunk_of(
     embedding_init = embedding_init or truncated_normal(stddev=embedding**-0.5)
     levels = tuple(count for _, count in spec.categorical)
     body = Trunk(levels, tuple(widths), embedding, fold, kernel_init, embedding_init)
-    example = Columns(jnp.zeros((1, len(spec.numeric))), jnp.zeros((1, len(levels)), int))
+    example = Columns(
+        numeric=jnp.zeros((1, len(spec.numeric))),
+        codes=jnp.zeros((1, len(levels)), int),
+    )
 
     def init(key: Array) -> PyTree:
-        return body.init(key, example)["params"]
+        variables = body.init(key, example)
+        return variables["params"]
 
     def apply(
         params: PyTree,
         x: Columns,
         activate: Callable[[int, Array], Array] = rectify,
     ) -> Array:
-        return body.apply({"params": params}, x, activate)
+        variables = {"params": params}
+        return body.apply(variables, x, activate)
 
     return init, apply
 
@@ -224,7 +251,10 @@ def shared_bottom(
 
     def init(key: Array) -> PyTree:
         trunk_key, head_key = jax.random.split(key)
-        return {"trunk": init_trunk(trunk_key), "heads": init_heads(head_key)}
+        return {
+            "trunk": init_trunk(trunk_key),
+            "heads": init_heads(head_key),
+        }
 
     def represent(
         params: PyTree,
@@ -244,4 +274,5 @@ def scores(
     x: PyTree,
 ) -> Array:
     """Scores ``[N, C]`` of a model: ``predict(heads, represent(trunk, x))``."""
-    return model.predict(params["heads"], model.represent(params["trunk"], x))
+    z = model.represent(params["trunk"], x)
+    return model.predict(params["heads"], z)

@@ -26,9 +26,8 @@ from flax.linen.initializers import Initializer, glorot_uniform, truncated_norma
 from fairjax.core.types import Array, Model, PyTree, Sentences, Spec
 from fairjax.models.tabular import Dense, heads_of
 
-_ROWS = (
-    1024  # rows at a time: all windows of a validation set, times members, would fill the memory
-)
+# rows at a time: all windows of a validation set, times members, would fill the memory
+_ROWS = 1024
 
 
 class Convolution(nn.Module):
@@ -46,11 +45,13 @@ class Convolution(nn.Module):
         length = x.shape[1]
         left = (self.window - 1) // 2
         right = self.window - 1 - left
-        kernel = self.param("kernel", self.kernel_init, (self.window * x.shape[-1], self.width))
+        inputs = self.window * x.shape[-1]
+        kernel = self.param("kernel", self.kernel_init, (inputs, self.width))
         bias = self.param("bias", zeros_init(), (self.width,))
         x = jnp.pad(x, ((0, 0), (left, right), (0, 0)))
-        windows = jnp.concatenate([x[:, k : k + length] for k in range(self.window)], axis=-1)
-        y = windows.reshape(-1, kernel.shape[0]) @ kernel + bias
+        shifted = [x[:, k : k + length] for k in range(self.window)]
+        windows = jnp.concatenate(shifted, axis=-1)
+        y = windows.reshape(-1, inputs) @ kernel + bias
         return y.reshape(-1, length, self.width)
 
 
@@ -67,15 +68,19 @@ class Body(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: Array) -> Array:
-        table = self.param("embedding", self.embedding_init, (self.vocab_size, self.embedding))
+        shape = (self.vocab_size, self.embedding)
+        table = self.param("embedding", self.embedding_init, shape)
         real = (tokens > 0)[..., None]
         h = jnp.where(real, table[tokens], 0.0)
         for i in range(self.layers):
             layer = Convolution(self.width, self.window, self.kernel_init, name=f"convolution_{i}")
             h = jnp.where(real, nn.relu(layer(h)), 0.0)
         count = jnp.maximum(jnp.sum(real, axis=1), 1)  # a text of padding only has the mean 0
-        pooled = jnp.concatenate([jnp.max(h, axis=1), jnp.sum(h, axis=1) / count], axis=-1)
-        return nn.relu(Dense(self.width, self.kernel_init, name="dense")(pooled.T))
+        largest = jnp.max(h, axis=1)
+        mean = jnp.sum(h, axis=1) / count
+        pooled = jnp.concatenate([largest, mean], axis=-1)
+        dense = Dense(self.width, self.kernel_init, name="dense")
+        return nn.relu(dense(pooled.T))
 
 
 def text_encoder(
@@ -125,8 +130,9 @@ def text_encoder(
     def init(key: Array) -> PyTree:
         trunk_key, head_key = jax.random.split(key)
         example = jnp.zeros((1, window), int)
+        trunk_variables = body.init(trunk_key, example)
         return {
-            "trunk": body.init(trunk_key, example)["params"],
+            "trunk": trunk_variables["params"],
             "heads": init_heads(head_key),
         }
 
@@ -143,9 +149,11 @@ def text_encoder(
         rows, length = x.tokens.shape
         if rows <= _ROWS:
             return encode(params, x.tokens)
-        padded = jnp.pad(x.tokens, ((0, -rows % _ROWS), (0, 0)))
+        missing_rows = -rows % _ROWS
+        padded = jnp.pad(x.tokens, ((0, missing_rows), (0, 0)))
         blocks = padded.reshape(-1, _ROWS, length)
-        z = jax.lax.map(lambda tokens: encode(params, tokens), blocks)
-        return z.reshape(-1, width)[:rows]
+        z_blocks = jax.lax.map(lambda tokens: encode(params, tokens), blocks)
+        z = z_blocks.reshape(-1, width)
+        return z[:rows]
 
     return Model(init, represent, predict)

@@ -1,5 +1,6 @@
-"""Several methods on one data set: from objects, or from names, to one tidy table and to saved
-models.
+"""Several methods on one data set.
+
+A study is made from objects or from names. It gives one tidy table and saved models.
 """
 
 from fairjax.study.config import PAPER, NamedStudy, StudyConfig, named_study, point_hparams

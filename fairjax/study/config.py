@@ -1,5 +1,6 @@
-"""What a study is told: its settings, and its methods, network, notion and repairs by the names of
-the registries.
+"""The settings of a study, and a study by the names of the registries.
+
+The names are those of its methods, network, notion and repairs.
 """
 
 from __future__ import annotations
@@ -65,8 +66,9 @@ class StudyConfig:
 
 @dataclasses.dataclass(frozen=True)
 class NamedStudy:
-    """A study in names of the registries. JSON-safe: it is kept beside the results, and any run can
-    be made again from it.
+    """A study in names of the registries. JSON-safe.
+
+    It is written beside the results, and any run can be made again from it.
 
     Args:
       methods: keys of ``methods.REGISTRY``.
@@ -101,7 +103,7 @@ class NamedStudy:
     def __post_init__(self):
         for field in ("methods", "repairs", "amounts"):
             object.__setattr__(self, field, tuple(getattr(self, field)))
-        options = {name: _tuple(value) for name, value in self.model_options.items()}
+        options = {name: _hashable(value) for name, value in self.model_options.items()}
         object.__setattr__(self, "model_options", options)
         _check_names("method", self.methods, methods.REGISTRY)
         _check_names("model", (self.model,), models.REGISTRY)
@@ -112,7 +114,7 @@ class NamedStudy:
     def to_json(self) -> dict:
         """Plain values, for :meth:`from_json`."""
         fields = dataclasses.asdict(self)
-        fields["fixed"] = {name: np.asarray(v).tolist() for name, v in self.fixed.items()}
+        fields["fixed"] = {name: np.asarray(value).tolist() for name, value in self.fixed.items()}
         return fields
 
     @staticmethod
@@ -123,13 +125,16 @@ class NamedStudy:
 
     def build_model(self, spec: Spec) -> Model:
         """The network."""
-        return models.REGISTRY[self.model](spec, **self.model_options)
+        build = models.REGISTRY[self.model]
+        return build(spec, **self.model_options)
 
     def conditioned_model(self, spec: Spec):
-        """The function from a width to the network that is told that many numbers; None where there
-        is none.
+        """The function from a width to the network that is told that many numbers.
+
+        It is None where there is no such network.
         """
-        if self.model not in ("network", "shared_bottom") or spec.vocab_size:
+        is_table_network = self.model in ("network", "shared_bottom") and not spec.vocab_size
+        if not is_table_network:
             return None
         return lambda width: models.conditioned_network(spec, condition=width, **self.model_options)
 
@@ -140,17 +145,19 @@ class NamedStudy:
         built = {}
         for name in self.methods:
             options = self.method_options.get(name, {})
-            built[name] = _with_ranges(self, methods.get(name, notion, **options))
+            method = methods.get(name, notion, **options)
+            built[name] = _with_ranges(self, method)
         return built
 
     def build_repairs(self, spec: Spec) -> tuple:
         """The post-processors of the scores; none without amounts."""
         if not self.amounts:
             return ()
-        built = (postprocess.REGISTRY[name](spec) for name in self.repairs)
-        return tuple(
-            post._replace(name=name) for name, post in zip(self.repairs, built, strict=True)
-        )
+        posts = []
+        for name in self.repairs:
+            post = postprocess.REGISTRY[name](spec)
+            posts.append(post._replace(name=name))
+        return tuple(posts)
 
 
 def _with_ranges(study: NamedStudy, method: Method) -> Method:
@@ -195,8 +202,9 @@ def point_hparams(
 def _hparam(recipe: Recipe, spec: Spec, name: str, numbers: Any) -> np.ndarray:
     """Numbers in the shape of a hyper-parameter."""
     if name not in recipe.space:
+        names = ", ".join(recipe.space)
         raise DataError(
-            f"--{name}: {recipe.name} has no such hyper-parameter among {', '.join(recipe.space)}. "
+            f"--{name}: {recipe.name} has no such hyper-parameter among {names}. "
             "Leave it out, or choose another method."
         )
     interval = recipe.space[name]
@@ -205,7 +213,9 @@ def _hparam(recipe: Recipe, spec: Spec, name: str, numbers: Any) -> np.ndarray:
     flat = np.float32(numbers).reshape(-1)
     if flat.size not in (1, size):
         labels = interval.labels or tuple(task.name for task in spec.tasks)
-        entries = f" ({', '.join(labels)})" if len(labels) == size else ""
+        entries = ""
+        if len(labels) == size:
+            entries = f" ({', '.join(labels)})"
         raise DataError(
             f"--{name}: {recipe.name} takes {size} numbers{entries}, but {flat.size} are given. "
             f"Give {size}, or one for all."
@@ -213,14 +223,17 @@ def _hparam(recipe: Recipe, spec: Spec, name: str, numbers: Any) -> np.ndarray:
     return np.broadcast_to(flat, size).reshape(shape)
 
 
-def _check_names(what: str, names: tuple[str, ...], registry: Mapping[str, Any]) -> None:
+def _check_names(role: str, names: tuple[str, ...], registry: Mapping[str, Any]) -> None:
     for name in names:
         if name not in registry:
-            raise DataError(f"{what} {name!r} is not one of {', '.join(registry)}")
+            allowed = ", ".join(registry)
+            raise DataError(f"{role} {name!r} is not one of {allowed}")
 
 
-def _tuple(value):
-    return tuple(value) if isinstance(value, list) else value
+def _hashable(value):
+    if isinstance(value, list):
+        return tuple(value)
+    return value
 
 
 def check_amounts(amounts: tuple[float, ...]) -> None:
@@ -261,8 +274,9 @@ PAPER = {
 
 
 def named_study(**settings) -> NamedStudy:
-    """A named study from one flat set of settings: those of the study, of its config, and widths of
-    the network.
+    """A named study from one flat set of settings.
+
+    The settings are those of the study, of its config, and the widths of the network.
 
     Raises:
       DataError: a name is in no registry, or the network has no such option.
@@ -273,33 +287,41 @@ def named_study(**settings) -> NamedStudy:
     """
     config_names = {field.name for field in dataclasses.fields(StudyConfig)}
     study_names = {field.name for field in dataclasses.fields(NamedStudy)}
-    config = {name: value for name, value in settings.items() if name in config_names}
-    own = {name: value for name, value in settings.items() if name in study_names}
-    widths = {
-        name: value for name, value in settings.items() if name in ("trunk", "head", "embedding")
-    }
-    unknown = set(settings) - set(config) - set(own) - set(widths)
+    width_names = {"trunk", "head", "embedding"}
+    unknown = set(settings) - config_names - study_names - width_names
     if unknown:
         raise ValueError(f"a study has no settings {', '.join(sorted(unknown))}")
+    config_fields = _chosen(settings, config_names)
+    fields = _chosen(settings, study_names)
+    widths = _chosen(settings, width_names)
     defaults = NamedStudy()
-    options = _network_options(
-        own.get("model", defaults.model), {**own.pop("model_options", {}), **widths}
+    model = fields.get("model", defaults.model)
+    options = fields.pop("model_options", {})
+    config = fields.pop("config", defaults.config)
+    return NamedStudy(
+        **fields,
+        model_options=_network_options(model, {**options, **widths}),
+        config=dataclasses.replace(config, **config_fields),
     )
-    config = dataclasses.replace(own.pop("config", defaults.config), **config)
-    return NamedStudy(**own, model_options=options, config=config)
+
+
+def _chosen(settings: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
+    """The settings with these names."""
+    return {name: value for name, value in settings.items() if name in names}
 
 
 def _network_options(model: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a network, with the default widths where it takes them."""
     _check_names("model", (model,), models.REGISTRY)
+    defaults = NamedStudy().model_options
     parameters = inspect.signature(models.REGISTRY[model]).parameters
-    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
-        return {**NamedStudy().model_options, **options}
+    kinds = {parameter.kind for parameter in parameters.values()}
+    if inspect.Parameter.VAR_KEYWORD in kinds:
+        return {**defaults, **options}
     unknown = [name for name in options if name not in parameters]
     if unknown:
         raise DataError(
             f"model {model!r} takes no {', '.join(unknown)}. "
             f"Leave out {len(unknown)} options, or choose another model."
         )
-    defaults = NamedStudy().model_options
-    return {name: value for name, value in defaults.items() if name in parameters} | {**options}
+    return _chosen(defaults, set(parameters)) | {**options}

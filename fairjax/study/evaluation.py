@@ -1,5 +1,6 @@
-"""Metrics of one run, of its scores as they are and after every repair; pure, so that a sweep can
-map and jit it.
+"""Metrics of one run: of its scores as they are, and after every repair.
+
+The functions are pure, so a sweep can map and jit them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from fairjax.core.types import Array, Post, Spec, Splits
 from fairjax.postprocess import assign_folds, cross_fitted
 
 SPLITS = ("validation", "test")
-FOLDS = 5  # the validation rows are the pool of a repair, so each is repaired by a fit on others
+FOLDS = 5  # of the validation rows, which are the pool of a repair
 
 Scores = dict[str, Array]  # per split [N, C]
 
@@ -25,8 +26,8 @@ def evaluator(
     """Metrics of the validation and test rows, with the base rates of the training labels.
 
     Returns:
-      ``(scores, splits) -> {"plain": {Metric: value}, NAME: {Metric: [A]}, ...}``: of the scores as
-      they are, and by the name of each repair for all its amounts.
+      ``(scores, splits) -> {"plain": {Metric: value}, NAME: {Metric: [A]}, ...}``. ``"plain"`` has
+      the metrics of the scores as they are, the name of a repair those at all its amounts.
     """
 
     def evaluate(scores: Scores, splits: Splits) -> dict:
@@ -36,25 +37,29 @@ def evaluator(
             values = {}
             for split in SPLITS:
                 rows = getattr(splits, split)
-                for key, value in metrics.evaluate(spec, scores[split], rows, base_rates).items():
-                    values[key._replace(split=split)] = value
+                split_values = metrics.evaluate(spec, scores[split], rows, base_rates)
+                for key, value in split_values.items():
+                    split_key = key._replace(split=split)
+                    values[split_key] = value
             return values
 
         if not repairs:
             return {"plain": measure(scores)}
         # one mapped evaluation for the plain scores and all repaired ones
-        stacked = [jax.tree.map(lambda score: score[None], scores)]
+        plain = jax.tree.map(lambda score: score[None], scores)
+        variants = [plain]
+        amount_array = jnp.asarray(amounts, jnp.float32)
         for post in repairs:
-            at_amount = jax.vmap(lambda amount, p=post: repair_scores(p, scores, splits, amount))
-            stacked.append(at_amount(jnp.asarray(amounts, jnp.float32)))
-        everything = jax.vmap(measure)(
-            jax.tree.map(lambda *parts: jnp.concatenate(parts), *stacked)
-        )
-        results = {"plain": {key: value[0] for key, value in everything.items()}}
-        for i, post in enumerate(repairs):
-            first = 1 + i * len(amounts)
+            repair = jax.vmap(lambda amount, p=post: repair_scores(p, scores, splits, amount))
+            variants.append(repair(amount_array))
+        stacked = jax.tree.map(lambda *parts: jnp.concatenate(parts), *variants)
+        values = jax.vmap(measure)(stacked)
+        results = {"plain": {key: value[0] for key, value in values.items()}}
+        first = 1
+        for post in repairs:
             last = first + len(amounts)
-            results[post.name] = {key: value[first:last] for key, value in everything.items()}
+            results[post.name] = {key: value[first:last] for key, value in values.items()}
+            first = last
         return results
 
     return evaluate
@@ -71,7 +76,11 @@ def repair_scores(
     pool = splits.validation
     rows = (scores["validation"], pool.groups, pool.weight)
     # the same folds in every run
-    rank = jnp.argsort(jax.random.uniform(jax.random.key(0), pool.weight.shape))
-    fold = assign_folds(jnp.zeros_like(rank), rank, FOLDS)
-    test = post.apply(post.fit(*rows), scores["test"], splits.test.groups, amount=amount)
-    return {"validation": cross_fitted(post, *rows, fold, FOLDS, amount=amount), "test": test}
+    draw = jax.random.uniform(jax.random.key(0), pool.weight.shape)
+    rank = jnp.argsort(draw)
+    cell = jnp.zeros_like(rank)  # all rows in one cell: folds ignore the groups
+    fold = assign_folds(cell, rank, FOLDS)
+    fitted = post.fit(*rows)
+    test = post.apply(fitted, scores["test"], splits.test.groups, amount=amount)
+    validation = cross_fitted(post, *rows, fold, FOLDS, amount=amount)
+    return {"validation": validation, "test": test}

@@ -1,5 +1,6 @@
-"""What explains one run: the point behind a row of the table, its statistics in every group, its
-conflicts.
+"""What explains one run.
+
+It is the point behind a row of the table, its statistics in every group, and its conflicts.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import optax
 
 from fairjax.core.disk import read_arrays
 from fairjax.core.tables import Table, read_csv
-from fairjax.core.types import Components, DataError, PyTree
+from fairjax.core.types import Array, Components, DataError, PyTree
 from fairjax.data import Prepared, reload
 from fairjax.gradients import link_states, observe
 from fairjax.metrics import GroupTable, group_table
@@ -44,9 +45,8 @@ class Explanation(NamedTuple):
 
     groups: GroupTable
     audit: Audit | None
-    info: dict[
-        str, dict
-    ]  # entries "groups" and "repair" of the study's info: of which run they are
+    # entries "groups" and "repair" of the study's info: of which run they are
+    info: dict[str, dict]
 
 
 def point_of(study: Study, table: Table, run: int) -> Point:
@@ -55,14 +55,16 @@ def point_of(study: Study, table: Table, run: int) -> Point:
     index = int(table["point"][run])
     seed = int(table["seed"][run])
     for method in study.recipes:
-        hparams, _ = study.points(method)
+        all_hparams, _ = study.points(method)
         if name == method:
-            return Point(method, _at(hparams, index), seed, None)
+            hparams = _at(all_hparams, index)
+            return Point(method, hparams, seed, None)
         for post in study.repairs:
             if name == repaired_name(method, post.name):
-                point, amount = divmod(index, len(study.amounts))
-                repair = (post.name, study.amounts[amount])
-                return Point(method, _at(hparams, point), seed, repair)
+                point, place = divmod(index, len(study.amounts))
+                hparams = _at(all_hparams, point)
+                repair = (post.name, study.amounts[place])
+                return Point(method, hparams, seed, repair)
     raise DataError(f"run {run}: the study has no method {name!r}")
 
 
@@ -89,7 +91,8 @@ def train_run(
 
 def refuse_reference(info: dict, table: Table, run: int) -> None:
     """Refuse a run that is a single-task reference."""
-    if str(table["method"][run]) in info["reference_methods"]:
+    method = str(table["method"][run])
+    if method in info["reference_methods"]:
         raise DataError(
             f"run {run} is a single-task reference, one network per task. Choose a run of another "
             "method."
@@ -103,40 +106,48 @@ def load_point(folder: Path, run: int | None) -> tuple[Prepared, Study, Point]:
       DataError: the folder holds no finished sweep, or it has no such run, or the run is a
         single-task reference.
     """
-    if not (folder / "study.json").exists() or not (folder / "table.csv").exists():
+    study_file = folder / "study.json"
+    table_file = folder / "table.csv"
+    if not study_file.exists() or not table_file.exists():
         raise DataError(
             f"{folder}: no finished sweep here (study.json and table.csv). Make one with 'fairjax "
             "frontier'."
         )
-    info = json.loads((folder / "study.json").read_text())
-    table = read_csv(folder / "table.csv")
+    info = json.loads(study_file.read_text())
+    table = read_csv(table_file)
     if run is None or run >= table.rows:
-        raise DataError(
-            f"--run: give a number from 0 to {table.rows - 1}, a row of {folder / 'table.csv'}."
-        )
+        last_run = table.rows - 1
+        raise DataError(f"--run: give a number from 0 to {last_run}, a row of {table_file}.")
     refuse_reference(info, table, run)
     data = reload(info["source"])
-    study = from_names(data, NamedStudy.from_json(info["study"]))
+    names = NamedStudy.from_json(info["study"])
+    study = from_names(data, names)
     return data, study, point_of(study, table, run)
 
 
 def member_of(study: Study, table: Table, run: int) -> int:
     """The place of a run among the members of its method's sweep."""
-    before = table["method"][:run] == table["method"][run]
-    repaired = point_of(study, table, run).repair is not None
-    return int(before.sum()) // (len(study.amounts) if repaired else 1)
+    methods = table["method"]
+    same_method = methods[:run] == methods[run]
+    place = int(same_method.sum())
+    if point_of(study, table, run).repair is None:
+        return place
+    return place // len(study.amounts)
 
 
 def groups_of(data: Prepared, study: Study, scores: dict[str, np.ndarray]) -> GroupTable:
-    """Every statistic in every group of the test rows, decided at base rates; groups of less than
-    ``MINIMUM`` are left out.
+    """Every statistic in every group of the test rows, decided at base rates.
+
+    Groups of less weight than ``MINIMUM`` are left out.
     """
+    rng = np.random.default_rng(study.config.seed)
+    thresholds = thresholds_of(data, scores["validation"])
     return group_table(
         data.spec,
         scores["test"],
         data.splits.test,
-        np.random.default_rng(study.config.seed),
-        thresholds=thresholds_of(data, scores["validation"]),
+        rng,
+        thresholds=thresholds,
         minimum=MINIMUM,
     )
 
@@ -151,26 +162,31 @@ def explain_run(
 
     Args:
       data: the data.
-      study: has run.
+      study: the study.
       table: of the study's runs.
       run: a row of the table.
       sweeps: folder of the methods' sweeps. Scores that they kept are read; otherwise the run is
         trained again.
     """
     point = point_of(study, table, run)
-    scores = _scores_of(data, study, point, member_of(study, table, run), sweeps)
-    final = scores
-    if point.repair is not None:
+    member = member_of(study, table, run)
+    scores = _scores_of(data, study, point, member, sweeps)
+    if point.repair is None:
+        name = AUDITED
+        amount = max(study.amounts, default=None)
+        final_scores = scores
+    else:
         name, amount = point.repair
-        final = repaired(post_named(study, name), data, scores, amount)
-    groups = groups_of(data, study, final)
+        final_scores = repaired(post_named(study, name), data, scores, amount)
+    groups = groups_of(data, study, final_scores)
     subject = {"run": run, "method": str(table["method"][run])}
     info = {"groups": subject | {"minimum": MINIMUM, "left_out": groups.left_out}}
-    name, amount = point.repair or (AUDITED, max(study.amounts, default=None))
-    if name != AUDITED or name not in [post.name for post in study.repairs]:
+    repairs = [post.name for post in study.repairs]
+    if name != AUDITED or name not in repairs:
         return Explanation(groups, None, info)
     audit = audit_model(data, scores, amount)
-    return Explanation(groups, audit, info | {"repair": subject})
+    info["repair"] = subject
+    return Explanation(groups, audit, info)
 
 
 def kept_scores(folder: Path, member: int) -> dict[str, np.ndarray] | None:
@@ -183,14 +199,19 @@ def kept_scores(folder: Path, member: int) -> dict[str, np.ndarray] | None:
     Returns:
       ``[N, C]`` by split; None where the sweep kept no scores.
     """
-    files = {int(file.stem.removeprefix("chunk-")): file for file in folder.glob("chunk-*.npz")}
-    first = max((start for start in files if start <= member), default=None)
-    if first is None:
+    files = {}
+    for file in folder.glob("chunk-*.npz"):
+        first_member = int(file.stem.removeprefix("chunk-"))
+        if first_member <= member:
+            files[first_member] = file
+    if not files:
         return None
+    first = max(files)
     arrays = read_arrays(files[first])
     if "scores.test" not in arrays:
         return None
-    return {split: arrays[f"scores.{split}"][member - first] for split in SPLITS}
+    place = member - first
+    return {split: arrays[f"scores.{split}"][place] for split in SPLITS}
 
 
 def _scores_of(
@@ -227,9 +248,8 @@ def conflicts_of(
     if len(rows) < 2:
         raise DataError(
             f"--conflicts: {point.method} takes one gradient of all its losses, so there are none "
-            "to be in conflict. "
-            "Choose a method with one per task, such as pcgrad, or per task and loss, such as "
-            "pcgrad_split."
+            "to be in conflict. Choose a method with one per task, such as pcgrad, or per task "
+            "and loss, such as pcgrad_split."
         )
 
     def build(hparams: PyTree) -> Components:
@@ -237,19 +257,22 @@ def conflicts_of(
         observed = optax.chain(observe(len(rows), per=_layer), components.transform)
         return components._replace(transform=observed)
 
-    train = make_train(
-        study.config.train_config,
-        recipe._replace(build=build),
-        watch=lambda state: link_states(state.opt_state)[0].cosines,
-    )
+    def watch(state: PyTree) -> Array:
+        first_link = link_states(state.opt_state)[0]
+        return first_link.cosines
+
+    observed_recipe = recipe._replace(build=build)
+    train = make_train(study.config.train_config, observed_recipe, watch=watch)
     (key,), order_key = keys(study.config.seed, np.asarray([point.seed]))
     trained = jax.jit(train)(key, order_key, point.hparams, data.splits.train)
-    cosines = np.asarray(trained.watched)
-    layers = tuple(dict.fromkeys(_layer(path) for path, _ in jax.tree.leaves_with_path(shapes)))
+    cosines_smkk = np.asarray(trained.watched)
+    paths = [path for path, _ in jax.tree.leaves_with_path(shapes)]
+    layers = dict.fromkeys(_layer(path) for path in paths)
     first, second = np.triu_indices(len(rows), 1)
-    shared = np.any(cosines[:, :, first, second], axis=(0, 2))
-    names = tuple(name for name, is_shared in zip(layers, shared, strict=True) if is_shared)
-    return cosines[:, shared], rows, names
+    cosines_smp = cosines_smkk[:, :, first, second]
+    is_shared_m = np.any(cosines_smp, axis=(0, 2))
+    names = tuple(name for name, shared in zip(layers, is_shared_m, strict=True) if shared)
+    return cosines_smkk[:, is_shared_m], rows, names
 
 
 def _layer(path: tuple) -> str:

@@ -18,7 +18,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from fairjax.core.tables import Table
-from fairjax.core.types import Columns, Model, Post, PyTree, Recipe, Sentences, Spec, Splits
+from fairjax.core.types import (
+    Array,
+    Columns,
+    Model,
+    Post,
+    PyTree,
+    Recipe,
+    Sentences,
+    Spec,
+    Splits,
+)
 from fairjax.data import Prepared
 from fairjax.methods import Context, Method, runs_for, vanilla
 from fairjax.notions import CONDITIONS, Notion
@@ -33,8 +43,9 @@ REFERENCE = "single_task"  # in the table of runs: one network per task
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """What is run on a data set. See :func:`make_study`, which makes one from objects, and
-    :class:`NamedStudy`.
+    """The methods, the settings and the repairs of a study of one data set.
+
+    :func:`make_study` makes one from objects, :func:`from_names` from a :class:`NamedStudy`.
     """
 
     spec: Spec
@@ -51,9 +62,12 @@ class Study:
         config = self.config
         if method == REFERENCE:
             corners = {"weight": np.eye(len(self.spec.tasks))}
-            return grid(space, corners), list(range(config.reference_seeds))
-        points = draw(space, config.runs, config.seed, sequence=config.sequence)
-        return points, list(range(config.seeds))
+            points = grid(space, corners)
+            seeds = range(config.reference_seeds)
+        else:
+            points = draw(space, config.runs, config.seed, sequence=config.sequence)
+            seeds = range(config.seeds)
+        return points, list(seeds)
 
     @cached_property
     def evaluate(self) -> Callable:
@@ -63,8 +77,9 @@ class Study:
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """A study that was run: a tidy table with a row per run, and ``info``, what a report needs to
-    know. ``info`` is JSON-safe.
+    """A study with its runs: a tidy table has a row per run.
+
+    ``info`` holds what a report needs to know. It is JSON-safe.
     """
 
     study: Study
@@ -87,22 +102,26 @@ def make_study(
 
     Args:
       data: the data, or its spec.
-      methods: what to compare: methods of :mod:`fairjax.methods` or one's own, ``Context ->
-        Recipe``; a mapping gives them other names than their recipes have.
+      methods: the methods to compare, of :mod:`fairjax.methods` or one's own
+        ``Context -> Recipe``. A mapping gives them other names than their recipes have.
       model: the network, or a function of the spec that gives it.
       repairs: post-processors of the scores, each a ``Post`` or a function of the spec that gives
         one, such as ``fairjax.postprocess.model_barycenter``.
       amounts: of repair, from 0 (scores as they are) to 1.
       config: all other settings.
-      conditioned: from a width W to the network that is told W numbers, for methods such as
-        ``yoto``; by default the representation of ``model`` is modulated.
+      conditioned: from a width W to the network that gets W numbers, for methods such as ``yoto``.
+        Default: the representation of ``model`` is modulated.
       names: where the objects come from the registries.
 
     Raises:
       ValueError: two methods or two repairs have one name, or an amount is outside [0, 1].
     """
-    spec = data if isinstance(data, Spec) else data.spec
-    inputs = _inputs(spec) if isinstance(data, Spec) else _shapes(data.splits.train.x)
+    if isinstance(data, Spec):
+        spec = data
+        inputs = _inputs(spec)
+    else:
+        spec = data.spec
+        inputs = _shapes(data.splits.train.x)
     config = config or StudyConfig()
     check_amounts(tuple(amounts))
     context = Context.paper(
@@ -123,18 +142,25 @@ def make_study(
         if recipe.name in recipes:
             raise ValueError(
                 f"two methods are called {recipe.name!r}. Give the methods as a dict of names, for "
-                "example "
-                f"{{{recipe.name + ' a'!r}: ..., {recipe.name + ' b'!r}: ...}}"
+                f"example {{{recipe.name + ' a'!r}: ..., {recipe.name + ' b'!r}: ...}}"
             )
         recipes[recipe.name] = recipe
     posts = tuple(post if isinstance(post, Post) else post(spec) for post in repairs)
-    if len({post.name for post in posts}) < len(posts):
+    post_names = [post.name for post in posts]
+    if len(set(post_names)) < len(posts):
         raise ValueError(
-            f"repairs are called {', '.join(post.name for post in posts)}; give each its own name: "
+            f"repairs are called {', '.join(post_names)}; give each its own name: "
             "post._replace(name=...)"
         )
-    condition = config.condition or _condition(built)
-    return Study(spec, recipes, posts, tuple(amounts) if posts else (), config, condition, names)
+    return Study(
+        spec=spec,
+        recipes=recipes,
+        repairs=posts,
+        amounts=tuple(amounts) if posts else (),
+        config=config,
+        condition=config.condition or _condition(built),
+        names=names,
+    )
 
 
 def from_names(data: Prepared | Spec, names: NamedStudy) -> Study:
@@ -237,7 +263,7 @@ def _run_method(
 ) -> Runs:
     recipe = study.recipes[method]
     hparams, seeds = study.points(method)
-    settings = (study.config.train_config,)
+    train_config = study.config.train_config
     options = {"root": study.config.seed, "out": folder, "devices": programs.devices}
     if recipe.told:
         # one network per seed is trained, and asked for every point
@@ -245,7 +271,7 @@ def _run_method(
         count = _counter(progress, method, len(seeds))
         trained = sweep(
             recipe,
-            *settings,
+            train_config,
             trained_at,
             seeds,
             splits,
@@ -257,7 +283,7 @@ def _run_method(
         return runs_for(recipe, trained, hparams, splits, study.evaluate)
     return sweep(
         recipe,
-        *settings,
+        train_config,
         hparams,
         seeds,
         splits,
@@ -271,12 +297,14 @@ def _run_method(
 
 
 def _count(hparams: dict[str, np.ndarray], seeds: list[int]) -> int:
-    return len(next(iter(hparams.values()))) * len(seeds)
+    first_column = next(iter(hparams.values()))
+    return len(first_column) * len(seeds)
 
 
 def _counter(progress: Callable | None, method: str, total: int) -> Callable[[int], None]:
-    """From counts of finished members to calls of ``progress`` with their sum; the first call says
-    0.
+    """From counts of finished members to calls of ``progress`` with their sum.
+
+    The first call says 0.
     """
     finished = 0
 
@@ -292,7 +320,12 @@ def _counter(progress: Callable | None, method: str, total: int) -> Callable[[in
 
 def _shapes(x: PyTree) -> PyTree:
     """Shapes of one row of features."""
-    return jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *np.shape(a)[1:]), a.dtype), x)
+
+    def row_shape(leaf: Array) -> jax.ShapeDtypeStruct:
+        _, *widths = np.shape(leaf)
+        return jax.ShapeDtypeStruct((1, *widths), leaf.dtype)
+
+    return jax.tree.map(row_shape, x)
 
 
 def _inputs(spec: Spec) -> PyTree:
@@ -306,9 +339,7 @@ def _inputs(spec: Spec) -> PyTree:
 
 
 def _condition(recipes: Sequence[Recipe]) -> str:
-    """The rows of the first notion that is trained, if a condition has them, else those of false
-    positives.
-    """
+    """The first condition that has the rows of a trained notion, else that of false positives."""
     for recipe in recipes:
         for notion in _notions(recipe.notion):
             for name, conditions in CONDITIONS.items():

@@ -1,9 +1,9 @@
-"""A trained model, alone and on disk, in formats that execute nothing when loaded: JSON for names,
-npz for arrays.
+"""A trained model, alone and on disk.
 
+The files are JSON for names and npz for arrays, formats that execute nothing when loaded.
 ``model.json`` holds the encoder, the names of the method and the network, the hyper-parameters and
-the decision thresholds; ``params.npz`` the parameters and the state of the repair by key path. A
-network or a repair that no registry has is given again when the model is loaded.
+the decision thresholds. ``params.npz`` holds the parameters and the state of the repair by key
+path. A network or a repair that no registry has is given again when the model is loaded.
 """
 
 from __future__ import annotations
@@ -57,13 +57,18 @@ class SavedModel:
     names: NamedStudy | None = None  # where the network and the repair come from the registries
 
     def predict(self, source) -> dict[str, np.ndarray]:
-        """Probabilities and decisions for new rows (CSV path, data frame or dict of arrays),
-        columns ``[N]``.
+        """Probabilities and decisions for new rows.
 
-        Binary: ``name`` (probability), ``name decision`` (probability at least one half) and ``name
-          decision at base rate``.
-        Multiclass and multilabel: a column per class or label. Regression: the prediction. With a
-        repair, a row whose group is unknown is ranked among all rows.
+        Binary: ``name`` (probability), ``name decision`` (probability at least one half) and
+        ``name decision at base rate``. Multiclass and multilabel: a column per class or label.
+        Regression: the prediction. With a repair, a row whose group is unknown is ranked among all
+        rows.
+
+        Args:
+          source: a CSV path, a data frame or a dict of arrays.
+
+        Returns:
+          Columns ``[N]`` by name.
 
         Raises:
           DataError: the model's scores are repaired, and no row's level of an attribute is known.
@@ -73,9 +78,9 @@ class SavedModel:
         scores = model_scores(self.model, self.params, data.x)
         if self.repair is not None:
             _check_groups(spec, data.groups)
-            scores = self.repair.post.apply(
-                self.repair.state, scores, data.groups, amount=self.repair.amount
-            )
+            post = self.repair.post
+            amount = self.repair.amount
+            scores = post.apply(self.repair.state, scores, data.groups, amount=amount)
         return prediction_columns(spec, np.asarray(scores), self.thresholds)
 
     def save(self, folder: str | Path) -> None:
@@ -96,7 +101,7 @@ class SavedModel:
             "encoder": self.encoder.to_json(),
             "study": self.names.to_json() if self.names else None,
             "method": self.method,
-            "hparams": {name: np.asarray(v).tolist() for name, v in self.hparams.items()},
+            "hparams": {name: np.asarray(value).tolist() for name, value in self.hparams.items()},
             "thresholds": self.thresholds,
             "metrics": {str(key): value for key, value in self.metrics.items()},
             "repair": repair,
@@ -120,31 +125,38 @@ def load_model(
     """
     folder = Path(folder)
     if not all((folder / file).exists() for file in FILES):
+        files = " and ".join(FILES)
         raise DataError(
-            f"{folder}: no trained model here ({' and '.join(FILES)}). Make one with 'fairjax "
-            "train'."
+            f"{folder}: no trained model here ({files}). Make one with 'fairjax train'."
         )
     description = json.loads((folder / "model.json").read_text())
     arrays = read_arrays(folder / "params.npz")
     encoder = Encoder.from_json(description["encoder"])
     method = description["method"]
     hparams = {name: np.float32(value) for name, value in description["hparams"].items()}
-    names = NamedStudy.from_json(description["study"]) if description["study"] else None
-    study = from_names(encoder.spec, names) if names else None
+    metrics = {parse_key(text): value for text, value in description["metrics"].items()}
+    names = None
+    study = None
+    if description["study"]:
+        names = NamedStudy.from_json(description["study"])
+        study = from_names(encoder.spec, names)
     if model is None:
         if study is None:
             raise DataError(f"{folder}: its network is no entry of a registry. Give it as model=.")
         model = study.recipes[method].build(hparams).model
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    params = _filled("params", shapes, arrays)
+    fitted = _load_repair(folder, description["repair"], arrays, encoder.spec, study, repair)
     return SavedModel(
-        encoder,
-        model,
-        _filled("params", jax.eval_shape(model.init, jax.random.key(0)), arrays),
-        method,
-        hparams,
-        tuple(description["thresholds"]),
-        {parse_key(text): value for text, value in description["metrics"].items()},
-        _load_repair(folder, description["repair"], arrays, encoder.spec, study, repair),
-        names,
+        encoder=encoder,
+        model=model,
+        params=params,
+        method=method,
+        hparams=hparams,
+        thresholds=tuple(description["thresholds"]),
+        metrics=metrics,
+        repair=fitted,
+        names=names,
     )
 
 
@@ -170,16 +182,22 @@ def train_one(
       The model, and the scores ``[N, C]`` of the validation and test rows, repaired where the model
       repairs.
     """
-    spec = data.spec
-    posts = [] if repair is None else [post_named(study, repair[0])]
-    amounts = [] if repair is None else [repair[1]]
+    recipe = study.recipes[method]
+    post = None
+    posts = []
+    amounts = []
+    if repair is not None:
+        name, amount = repair
+        post = post_named(study, name)
+        posts.append(post)
+        amounts.append(amount)
     runs = sweep(
-        study.recipes[method],
+        recipe,
         study.config.train_config,
         {name: np.asarray(value)[None] for name, value in hparams.items()},
         [seed],
         data.splits,
-        evaluator(spec, posts, amounts),
+        evaluator(data.spec, posts, amounts),
         root=study.config.seed,
         keep=("params", "scores"),
         chunk=1,
@@ -187,24 +205,23 @@ def train_one(
     )
     params = jax.tree.map(lambda leaf: leaf[0], runs.params)
     scores = {split: value[0] for split, value in runs.scores.items()}
-    if repair is None:
+    if post is None:
         metrics = {key: float(value[0]) for key, value in runs.metrics["plain"].items()}
         fitted = None
     else:
-        post = posts[0]
         metrics = {key: float(value[0, 0]) for key, value in runs.metrics[post.name].items()}
-        fitted = _fit_repair(post, repair[1], scores, data)
-        scores = repaired(post, data, scores, repair[1])
+        fitted = _fit_repair(post, amount, scores, data)
+        scores = repaired(post, data, scores, amount)
     model = SavedModel(
-        data.encoder,
-        study.recipes[method].build(hparams).model,
-        params,
-        method,
-        hparams,
-        thresholds_of(data, scores["validation"]),
-        metrics,
-        fitted,
-        study.names,
+        encoder=data.encoder,
+        model=recipe.build(hparams).model,
+        params=params,
+        method=method,
+        hparams=hparams,
+        thresholds=thresholds_of(data, scores["validation"]),
+        metrics=metrics,
+        repair=fitted,
+        names=study.names,
     )
     return model, scores
 
@@ -214,12 +231,19 @@ def repaired(
 ) -> dict[str, np.ndarray]:
     """Scores of the validation and test rows after a repair, as a sweep evaluates them."""
     repair = jax.jit(lambda scores, splits: repair_scores(post, scores, splits, amount))
-    return jax.tree.map(np.asarray, repair(scores, data.splits))
+    repaired_scores = repair(scores, data.splits)
+    return jax.tree.map(np.asarray, repaired_scores)
 
 
 def thresholds_of(data: Prepared, scores: np.ndarray) -> tuple[float | None, ...]:
-    """Where each binary task's scores ``[N, C]`` of validation rows select the base rate of its
-    training labels.
+    """The thresholds at which scores select the base rate of the training labels.
+
+    Args:
+      data: the data.
+      scores: ``[N, C]`` of the validation rows.
+
+    Returns:
+      A threshold per binary task, and None for every other task.
     """
     spec = data.spec
     rows = data.splits.validation
@@ -229,9 +253,11 @@ def thresholds_of(data: Prepared, scores: np.ndarray) -> tuple[float | None, ...
         if task.kind != "binary":
             thresholds.append(None)
             continue
-        score = scores[:, spec.score_slice(t).start]
-        weight = rows.weight * rows.label_mask[:, spec.label_slice(t).start]
-        thresholds.append(float(base_rate_threshold(score, weight, rates[t])))
+        score_column = spec.score_slice(t).start
+        label_column = spec.label_slice(t).start
+        weight = rows.weight * rows.label_mask[:, label_column]
+        threshold = base_rate_threshold(scores[:, score_column], weight, rates[t])
+        thresholds.append(float(threshold))
     return tuple(thresholds)
 
 
@@ -239,30 +265,38 @@ def prediction_columns(
     spec: Spec, scores: np.ndarray, thresholds: tuple[float | None, ...]
 ) -> dict[str, np.ndarray]:
     """Scores ``[N, C]`` as columns by name; see :meth:`SavedModel.predict`."""
-    names = [task.name for task in spec.tasks]
-    plain = [f"{task.name}={level}" for task in spec.tasks for level in task.levels]
-    ambiguous = len({*names, *plain}) < len(names) + len(plain)
+    names = []
+    for task in spec.tasks:
+        names.append(task.name)
+        names += [f"{task.name}={level}" for level in task.levels]
+    is_ambiguous = len(set(names)) < len(names)
+    probs = probabilities(spec, scores)
     columns = {}
-    for i, (task, prob) in enumerate(zip(spec.tasks, probabilities(spec, scores), strict=True)):
-        name = escape(task.name) if ambiguous else task.name
+    for t, task in enumerate(spec.tasks):
+        prob = probs[t]
+        name = escape(task.name) if is_ambiguous else task.name
         if task.kind in ("multiclass", "multilabel"):
             for c, level in enumerate(task.levels):
-                label = escape(level) if ambiguous else level
+                label = escape(level) if is_ambiguous else level
                 columns[f"{name}={label}"] = np.asarray(prob[:, c])
             continue
         columns[name] = np.asarray(task.in_units(prob[:, 0]))
         if task.kind == "binary":
-            score = scores[:, spec.score_slice(i).start]
-            columns[f"{name} decision"] = (score >= 0).astype(int)
-            columns[f"{name} decision at base rate"] = (score >= thresholds[i]).astype(int)
+            score = scores[:, spec.score_slice(t).start]
+            above_half = score >= 0
+            above_base_rate = score >= thresholds[t]
+            columns[f"{name} decision"] = above_half.astype(int)
+            columns[f"{name} decision at base rate"] = above_base_rate.astype(int)
     return columns
 
 
 def write_predictions(path: Path, columns: dict[str, np.ndarray]) -> Path:
-    """Write :func:`prediction_columns` as CSV, behind a column ``row`` that counts from 0.
+    """Write :func:`prediction_columns` as CSV, after a column ``row`` that counts from 0.
+
     Decisions are 0 or 1.
     """
-    rows = len(next(iter(columns.values())))
+    first_column = next(iter(columns.values()))
+    rows = len(first_column)
     cells = {"row": np.arange(rows)}
     for name, values in columns.items():
         is_decision = values.dtype.kind == "i"
@@ -287,8 +321,10 @@ def _fit_repair(
     post: Post, amount: float, scores: dict[str, np.ndarray], data: Prepared
 ) -> SavedRepair:
     pool = data.splits.validation
-    state = jax.jit(post.fit)(scores["validation"], pool.groups, pool.weight)
-    return SavedRepair(post, jax.tree.map(np.asarray, state), amount, len(pool.weight))
+    fit = jax.jit(post.fit)
+    device_state = fit(scores["validation"], pool.groups, pool.weight)
+    state = jax.tree.map(np.asarray, device_state)
+    return SavedRepair(post, state, amount, len(pool.weight))
 
 
 def _load_repair(
@@ -310,27 +346,32 @@ def _load_repair(
     groups = sum(attribute.width for attribute in spec.attributes)
     shapes = [(rows, columns), (rows, groups), (rows,)]
     pool = [jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes]
-    state = _filled("repair", jax.eval_shape(post.fit, *pool), arrays)
+    state_shapes = jax.eval_shape(post.fit, *pool)
+    state = _filled("repair", state_shapes, arrays)
     return SavedRepair(post, state, description["amount"], rows)
 
 
 def _check_groups(spec: Spec, groups: np.ndarray) -> None:
     for i, attribute in enumerate(spec.attributes):
-        if not attribute.continuous and not np.any(groups[:, spec.group_slice(i)]):
+        if attribute.continuous:
+            continue
+        members = groups[:, spec.group_slice(i)]
+        if not np.any(members):
+            levels = ", ".join(attribute.levels)
             raise DataError(
                 f"the scores of this model are repaired by {attribute.name!r}, but none of the "
-                f"{len(groups)} rows has a "
-                f"level that it knows ({', '.join(attribute.levels)}). Give that column too, or "
-                "train without --repair."
+                f"{len(groups)} rows has a level that it knows ({levels}). Give that column too, "
+                "or train without --repair."
             )
 
 
 def _flat(prefix: str, tree: PyTree) -> dict[str, np.ndarray]:
     """Leaves by key path."""
-    return {
-        f"{prefix}{jax.tree_util.keystr(path)}": np.asarray(leaf)
-        for path, leaf in jax.tree.leaves_with_path(tree)
-    }
+    arrays = {}
+    for path, leaf in jax.tree.leaves_with_path(tree):
+        name = f"{prefix}{jax.tree_util.keystr(path)}"
+        arrays[name] = np.asarray(leaf)
+    return arrays
 
 
 def _filled(prefix: str, shapes: PyTree, arrays: dict[str, np.ndarray]) -> PyTree:

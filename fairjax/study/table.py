@@ -29,14 +29,14 @@ def assemble(study: Study, runs: Mapping[str, Runs], reference: str) -> tuple[Ta
     """One table of the runs of several methods, the reference among them, and ``info``.
 
     Args:
-      study: what was run.
+      study: the study that was run.
       runs: by method.
       reference: the method whose runs are single-task networks.
     """
     parts = []
     references = []
-    for method, swept in runs.items():
-        blocks = _blocks(study, method, swept, reference)
+    for method, method_runs in runs.items():
+        blocks = _blocks(study, method, method_runs, reference)
         parts += blocks
         if method == reference:
             references = [str(block["method"][0]) for block in blocks]
@@ -54,8 +54,8 @@ def assemble(study: Study, runs: Mapping[str, Runs], reference: str) -> tuple[Ta
         "single_task": single_task,
         "study": study.names.to_json() if study.names else None,
         "config": dataclasses.asdict(study.config),
-        "compilations": {method: swept.compilations for method, swept in runs.items()},
-        "chunk": {method: swept.chunk for method, swept in runs.items()},
+        "compilations": {name: method_runs.compilations for name, method_runs in runs.items()},
+        "chunk": {name: method_runs.chunk for name, method_runs in runs.items()},
         "seeds": {
             "draw": study.config.seed,
             "members": study.config.seeds,
@@ -78,8 +78,9 @@ def repaired_name(method: str, repair: str) -> str:
 
 
 def _blocks(study: Study, method: str, runs: Runs, reference: str) -> list[Table]:
-    """Rows of a method, and of its runs after each repair: every run once per amount, those of a
-    run side by side.
+    """Rows of a method, and of its runs after each repair.
+
+    After a repair every run has a row per amount, and the rows of a run stand side by side.
     """
     is_reference = method == reference
 
@@ -94,7 +95,8 @@ def _blocks(study: Study, method: str, runs: Runs, reference: str) -> list[Table
         name = repaired_name(method, post.name)
         per_amount = []
         for i, amount in enumerate(amounts):
-            metrics = {key: value[:, i] for key, value in runs.metrics[post.name].items()}
+            all_metrics = runs.metrics[post.name]
+            metrics = {key: value[:, i] for key, value in all_metrics.items()}
             block = rows(metrics, name)
             block["point"] = block["point"] * len(amounts) + i
             block[HParam("repair")] = np.full(block.rows, amount)
@@ -123,10 +125,13 @@ def _hparam_columns(
     """A column for a number, and one per entry of a vector."""
     if values.ndim == 1:
         return {HParam(name): values}
-    labels = recipe.space[name].labels or tuple(task.name for task in spec.tasks)
+    labels = recipe.space[name].labels
+    if not labels:
+        labels = tuple(task.name for task in spec.tasks)
     flat = values.reshape(len(values), -1)
-    if flat.shape[1] != len(labels):
-        labels = tuple(str(i) for i in range(flat.shape[1]))
+    width = flat.shape[1]
+    if width != len(labels):
+        labels = tuple(str(i) for i in range(width))
     return {HParam(name, label): flat[:, i] for i, label in enumerate(labels)}
 
 
@@ -135,37 +140,44 @@ def _reference_rows(spec: Spec, runs: Runs, metrics: dict[Metric, np.ndarray], n
     index = {task.name: t for t, task in enumerate(spec.tasks)}
     tasks = len(spec.tasks)
     seeds = len(runs.seed) // tasks
+    diverged_ts = runs.diverged.reshape(tasks, seeds)
     columns: dict[Key, np.ndarray] = {
         "method": np.full(seeds, name),
         "point": np.zeros(seeds, int),
         "seed": runs.seed[:seeds],
-        "diverged": runs.diverged.reshape(tasks, seeds).any(axis=0),
+        "diverged": diverged_ts.any(axis=0),
     }
     for key, values in metrics.items():
-        columns[key] = values.reshape(tasks, seeds)[index[key.task]]
+        values_ts = values.reshape(tasks, seeds)
+        columns[key] = values_ts[index[key.task]]
     return Table(columns)
 
 
 def _interleave(tables: list[Table]) -> Table:
     """Rows of several tables in turn: the first of each, then the second of each."""
-    return Table(
-        {key: np.stack([table[key] for table in tables], axis=1).reshape(-1) for key in tables[0]}
-    )
+    columns = {}
+    for key in tables[0]:
+        side_by_side = np.stack([table[key] for table in tables], axis=1)
+        columns[key] = side_by_side.reshape(-1)
+    return Table(columns)
 
 
 def _join(tables: list[Table]) -> Table:
-    """Tables under one another; a column that a table lacks is NaN there. Hyper-parameters stand
-    before metrics.
+    """Tables under one another.
+
+    A column that a table lacks is NaN there. Hyper-parameters stand before metrics.
     """
-    keys = list(dict.fromkeys(key for table in tables for key in table))
-    keys.sort(key=_place)
+    unique_keys = dict.fromkeys(key for table in tables for key in table)
+    keys = sorted(unique_keys, key=_place)
     total = sum(table.rows for table in tables)
     joined = Table({"run": np.arange(total)})
     for key in keys:
-        parts = [
-            table[key] if key in table else np.full(table.rows, np.nan, np.float32)
-            for table in tables
-        ]
+        parts = []
+        for table in tables:
+            if key in table:
+                parts.append(table[key])
+            else:
+                parts.append(np.full(table.rows, np.nan, np.float32))
         joined[key] = np.concatenate(parts)
     return joined
 
@@ -173,13 +185,19 @@ def _join(tables: list[Table]) -> Table:
 def _place(key: Key) -> int:
     if isinstance(key, Metric):
         return 2
-    return 1 if isinstance(key, HParam) else 0
+    if isinstance(key, HParam):
+        return 1
+    return 0
 
 
 def _gap_name(study: Study) -> str:
-    names = {gap_of(study, t, a) for t in study.spec.tasks for a in study.spec.attributes}
+    names = set()
+    for task in study.spec.tasks:
+        names |= {gap_of(study, task, attribute) for attribute in study.spec.attributes}
     all_classes = all(task.kind in CLASSES for task in study.spec.tasks)
-    return names.pop() if len(names) == 1 and all_classes else SEVERAL
+    if all_classes and len(names) == 1:
+        return names.pop()
+    return SEVERAL
 
 
 def _add_gap(table: Table, study: Study) -> None:
@@ -193,17 +211,18 @@ def _add_gap(table: Table, study: Study) -> None:
 
 
 def _add_relative(table: Table, gap: str, spec: Spec, reference: str) -> dict:
-    """Add ARE and ARFG per split; return the single-task denominators with their spread.
+    """Add ARE and ARFG per split, and return the single-task denominators with their spread.
 
-    A task in whose rows no demographics are known has no gap; ARFG is then the mean over the
-    others.
+    A task in whose rows no demographics are known has no gap. ARFG is then the mean over the other
+    tasks.
     """
     summary = {}
     is_reference = (table["method"] == reference) & ~table["diverged"]
     for split in SPLITS:
-        errors = [table[Metric("error", task.name, split=split)] for task in spec.tasks]
-        errors = np.stack(errors, axis=1)
-        gaps = np.stack([_worst_gap(table, gap, spec, task, split) for task in spec.tasks], axis=1)
+        error_columns = [table[Metric("error", task.name, split=split)] for task in spec.tasks]
+        gap_columns = [_worst_gap(table, gap, spec, task, split) for task in spec.tasks]
+        errors = np.stack(error_columns, axis=1)
+        gaps = np.stack(gap_columns, axis=1)
         error = denominator(errors[is_reference])
         fairness = denominator(gaps[is_reference])
         has_gap = ~np.isnan(gaps).all(axis=0)

@@ -1,10 +1,10 @@
-"""All runs of a sweep in one compiled program: hparams times seeds, in chunks, on all devices.
+"""All runs of a sweep in one compiled program: points times seeds, in chunks, on all devices.
 
-A member of a sweep is a point (hparams) and a seed. Its key comes from the seed alone, never from
-its chunk, so all points start from the same initialisations. One jitted program trains and
-evaluates the members of a chunk, mapped over them and sharded over the devices; only the results
-leave the device. Each finished chunk is written at once. A killed sweep that is started again
-resumes and gives the same numbers.
+A member of a sweep is a point (its hyper-parameters) and a seed. Its key comes from the seed alone,
+never from its chunk. Therefore all points start from the same initialisations. One jitted program
+trains and evaluates the members of a chunk, mapped over them and sharded over the devices. Only the
+results leave the device. Each finished chunk is written at once. A killed sweep that is started
+again resumes and gives the same numbers.
 """
 
 from __future__ import annotations
@@ -90,7 +90,9 @@ def member(
 
 
 def mapped(run: Callable, devices: Sequence[jax.Device]) -> Callable:
-    """Map ``run`` over a leading axis of keys and hparams, shard it over the devices, and jit it.
+    """Map ``run`` over members, shard it over the devices, and jit it.
+
+    Keys and hyper-parameters have a leading axis of members.
 
     The order of minibatches and the data are shared by all members.
     """
@@ -117,7 +119,8 @@ def keys(root: int, seeds: np.ndarray) -> tuple[jax.Array, jax.Array]:
     key = jax.random.key(root)
     order_key = jax.random.fold_in(key, 0)
     member_root = jax.random.fold_in(key, 1)
-    member_keys = jax.vmap(lambda seed: jax.random.fold_in(member_root, seed))(jnp.asarray(seeds))
+    fold_in_seeds = jax.vmap(lambda seed: jax.random.fold_in(member_root, seed))
+    member_keys = fold_in_seeds(jnp.asarray(seeds))
     return member_keys, order_key
 
 
@@ -204,7 +207,8 @@ def sweep(
 
 def _members(hparams: dict[str, np.ndarray], seeds: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Point and seed of every member."""
-    points = np.arange(len(next(iter(hparams.values()))))
+    first_column = next(iter(hparams.values()))
+    points = np.arange(len(first_column))
     point, seed = np.meshgrid(points, np.asarray(seeds), indexing="ij")
     return point.ravel(), seed.ravel()
 

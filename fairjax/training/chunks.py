@@ -21,7 +21,8 @@ CHUNKS_LEFT = 4  # of the size on trial: two measure it, the others gain from it
 
 def start_size(members: int, devices: Sequence[jax.Device]) -> int:
     """Members per device and call: even chunks of at most 8 on a CPU, 256 on an accelerator."""
-    limit = CPU_LIMIT if devices[0].platform == "cpu" else ACCELERATOR_LIMIT
+    is_cpu = devices[0].platform == "cpu"
+    limit = CPU_LIMIT if is_cpu else ACCELERATOR_LIMIT
     share = -(-members // len(devices))
     chunks = -(-share // limit)
     return -(-share // chunks)
@@ -74,11 +75,14 @@ class ChunkSizes:
             return
         if self._first_seconds is not None:
             compile_seconds = self._first_seconds - seconds
-            self._compile_seconds = max(compile_seconds, self._compile_seconds or 0.0)
+            earlier_seconds = self._compile_seconds or 0.0
+            self._compile_seconds = max(compile_seconds, earlier_seconds)
             self._first_seconds = None
-        per_member = seconds / (self.current * self._devices)
+        members = self.current * self._devices
+        per_member = seconds / members
         self._member_seconds[self.current] = per_member
-        if FASTER * per_member < self._member_seconds.get(self._best, float("inf")):
+        best_seconds = self._member_seconds.get(self._best, float("inf"))
+        if FASTER * per_member < best_seconds:
             self._best = self.current
 
     def decide(self, first: int, members: int) -> bool:

@@ -33,7 +33,8 @@ class TrainConfig:
     block: int = 1
 
     def __post_init__(self):
-        if self.epochs < 1 or self.batch_size < 1 or self.block < 1 or self.epochs % self.block:
+        is_positive = min(self.epochs, self.batch_size, self.block) >= 1
+        if not is_positive or self.epochs % self.block:
             raise ValueError(f"{self}: all must be positive and epochs a multiple of block")
 
 
@@ -66,7 +67,8 @@ def make_train(
 
     Args:
       train_config: the shapes of the run.
-      recipe: builds model, objective, transformation and events from the hparams, inside the trace.
+      recipe: builds model, objective, transformation and events from the hyper-parameters, inside
+        the trace.
       record: what to keep of the state after every block.
       watch: what to keep of the state after every step: a link's weights and cosines, say, from
         ``link_states(state.opt_state)``.
@@ -97,22 +99,29 @@ def make_train(
         run_key, event_key, init_key = jax.random.split(key, 3)
 
         def step(state: State, batches: Batches) -> tuple[State, tuple[Array, PyTree]]:
-            state, values = _step(parts, run_key, state, _gather(rows, batches))
-            return state, (values, watch(state) if watch else ())
+            batch = _gather(rows, batches)
+            state, values = _step(parts, run_key, state, batch)
+            watched = watch(state) if watch else ()
+            return state, (values, watched)
 
         def block(state: State, index: Array) -> tuple[State, tuple[Array, Array, PyTree, PyTree]]:
             batches = sampler(train_config, order_key, index, state, data)
             state, (values, watched) = jax.lax.scan(step, state, batches)
             block_key = jax.random.fold_in(event_key, index)
             for i, event in enumerate(parts.events):
-                state = event(jax.random.fold_in(block_key, i), index, state, data)
+                one_event_key = jax.random.fold_in(block_key, i)
+                state = event(one_event_key, index, state, data)
             recorded = record(state) if record else ()
-            return state, (values[0], jnp.mean(values, axis=0), recorded, watched)
+            mean_values = jnp.mean(values, axis=0)
+            return state, (values[0], mean_values, recorded, watched)
 
-        state = start(parts, init_key, rows) if state is None else state
+        if state is None:
+            state = start(parts, init_key, rows)
         _check(train_config, parts, state, rows)
-        first_block = state.step // steps_per_block(train_config, len(rows.weight))
-        blocks = first_block + jnp.arange(train_config.epochs // train_config.block)
+        steps = steps_per_block(train_config, len(rows.weight))
+        first_block = state.step // steps
+        block_count = train_config.epochs // train_config.block
+        blocks = first_block + jnp.arange(block_count)
         state, (first, values, recorded, watched) = jax.lax.scan(block, state, blocks)
         watched = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), watched)
         return Trained(state, first[0], values, recorded, watched)
@@ -127,8 +136,11 @@ def start(
 ) -> State:
     """The state before the first step on training data."""
     params = parts.model.init(key)
-    memory = parts.objective.init(jax.random.fold_in(key, 1), data)
-    return State(params, parts.transform.init(params), memory, jnp.zeros((), jnp.int32))
+    memory_key = jax.random.fold_in(key, 1)
+    memory = parts.objective.init(memory_key, data)
+    opt_state = parts.transform.init(params)
+    step = jnp.zeros((), jnp.int32)
+    return State(params, opt_state, memory, step)
 
 
 def _check(
@@ -138,21 +150,28 @@ def _check(
     rows: Dataset,
 ) -> None:
     """Check the chain of transformations on a batch of the run's shape."""
-    example = Batches(jnp.zeros(train_config.batch_size, int), jnp.ones(rows.labels.shape[1]))
+    label_columns = rows.labels.shape[1]
+    example = Batches(
+        rows=jnp.zeros(train_config.batch_size, int),
+        labels=jnp.ones(label_columns),
+    )
+    batch = _gather(rows, example)
     check_chain(
         parts.transform,
         state.opt_state,
         state.params,
         len(parts.objective.rows),
         memory=state.memory,
-        batch=_gather(rows, example),
+        batch=batch,
     )
 
 
 def _gather(data: Dataset, batches: Batches) -> Dataset:
     """Gather a batch. Padding repeats the last row with weight 0, without groups and labels."""
     batch = jax.tree.map(lambda leaf: jnp.take(leaf, batches.rows, axis=0, mode="clip"), data)
-    real = (batches.rows < data.weight.shape[0]).astype(batch.weight.dtype)
+    rows = data.weight.shape[0]
+    is_real = batches.rows < rows
+    real = is_real.astype(batch.weight.dtype)
     return batch._replace(
         weight=batch.weight * real,
         groups=batch.groups * real[:, None],
@@ -166,13 +185,20 @@ def _step(
     state: State,
     batch: Dataset,
 ) -> tuple[State, Array]:
-    objective_key, link_key = jax.random.split(jax.random.fold_in(key, state.step))
+    step_key = jax.random.fold_in(key, state.step)
+    objective_key, link_key = jax.random.split(step_key)
 
     def losses(params: PyTree):
         return parts.objective.apply(params, batch, objective_key, state.memory)
 
-    (values, memory), rows = value_and_rows(losses, has_aux=True)(state.params)
-    updates, opt_state = optax.with_extra_args_support(parts.transform).update(
+    def value_fn(params: PyTree) -> Array:
+        values, _ = losses(params)
+        return jnp.stack(list(values))
+
+    losses_and_rows = value_and_rows(losses, has_aux=True)
+    (values, memory), rows = losses_and_rows(state.params)
+    transform = optax.with_extra_args_support(parts.transform)
+    updates, opt_state = transform.update(
         rows,
         state.opt_state,
         state.params,
@@ -180,7 +206,7 @@ def _step(
         key=link_key,
         memory=memory,
         batch=batch,
-        value_fn=lambda params: jnp.stack(list(losses(params)[0])),
+        value_fn=value_fn,
     )
     params = optax.apply_updates(state.params, updates)
     return State(params, opt_state, memory, state.step + 1), values

@@ -2,8 +2,8 @@
 
 A sampler is ``(train_config, key, block, state, data) -> Batches``. It gets the shapes of the run,
 the key and the number of the block, and the state at the start of the block. A sampler that reads
-neither ``state`` nor hparams gives every member of a sweep the same batches, so these are gathered
-once for all members.
+neither ``state`` nor hyper-parameters gives every member of a sweep the same batches, so these are
+gathered once for all members.
 
 ``shuffled`` passes over all rows. The other samplers are for tables whose rows have labels of
 different tasks (several data sets as one). Each task has a pool: the rows with a label of the task.
@@ -35,12 +35,15 @@ Sampler = Callable[..., Batches]
 
 def train_rows(data: Data) -> Dataset:
     """The training rows of a run's data."""
-    return data.train if isinstance(data, Splits) else data
+    if isinstance(data, Splits):
+        return data.train
+    return data
 
 
 def steps_per_block(train_config: Any, rows: int) -> int:
     """Steps of a block: ``block`` times the number of batches that hold all rows."""
-    return train_config.block * -(-rows // train_config.batch_size)
+    steps_per_epoch = -(-rows // train_config.batch_size)
+    return train_config.block * steps_per_epoch
 
 
 def shuffled(
@@ -58,14 +61,17 @@ def shuffled(
     padding = jnp.full(steps * batch_size - rows, rows)
 
     def epoch(index: Array) -> Array:
-        epoch_key = jax.random.fold_in(key, block * train_config.block + index)
+        epoch_number = block * train_config.block + index
+        epoch_key = jax.random.fold_in(key, epoch_number)
         order = jax.random.permutation(epoch_key, rows)
-        return jnp.concatenate([order, padding]).reshape(steps, batch_size)
+        padded_order = jnp.concatenate([order, padding])
+        return padded_order.reshape(steps, batch_size)
 
     # lax.map, not vmap: it sorts one epoch at a time
     epochs = jax.lax.map(epoch, jnp.arange(train_config.block))
     batches = epochs.reshape(-1, batch_size)
-    return Batches(batches, jnp.ones((len(batches), columns)))
+    labels = jnp.ones((len(batches), columns))
+    return Batches(batches, labels)
 
 
 def balanced(
@@ -81,8 +87,8 @@ def balanced(
       spec: names the tasks.
       weight: ``[T]``, with ``tasks``: only tasks of positive weight are drawn from.
       tasks: the largest number of such tasks. If there are fewer, their share of the batch is
-        padding. A task's rows do not depend on the other tasks. If the weight is a hparam, every
-        member has its own batches.
+        padding. A task's rows do not depend on the other tasks. If the weight is a hyper-parameter,
+        every member has its own batches.
 
     Raises:
       ValueError: when traced, for batches with fewer rows than tasks.
@@ -97,10 +103,10 @@ def balanced(
     ) -> Batches:
         del state
         batch_size = train_config.batch_size
-        at_least = tasks or len(spec.tasks)
-        if batch_size < at_least:
+        least_size = tasks or len(spec.tasks)
+        if batch_size < least_size:
             raise ValueError(
-                f"a batch of {batch_size} rows cannot hold one of each of {at_least} tasks"
+                f"a batch of {batch_size} rows cannot hold one of each of {least_size} tasks"
             )
         rows, columns = train_rows(data).label_mask.shape
         pools = _pools(spec, data)
@@ -109,17 +115,24 @@ def balanced(
         if weight is not None:
             active = active & (weight > 0)
         active_first = jnp.argsort(~active, stable=True)  # task numbers, active tasks first
-        shares = jnp.maximum(jnp.sum(active), 1) if tasks is None else tasks
+        if tasks is None:
+            shares = jnp.maximum(jnp.sum(active), 1)
+        else:
+            shares = tasks
         # row i of a batch is number i // shares of task i % shares
         place = jnp.arange(batch_size)
-        task = active_first[place % shares]
+        share = place % shares
+        task = active_first[share]
         number = place // shares
-        per_batch = (batch_size - place % shares + shares - 1) // shares  # rows of that task
-        position = jnp.arange(steps)[:, None] * per_batch + number
+        per_batch = (batch_size - share + shares - 1) // shares  # rows of that task
+        step = jnp.arange(steps)
+        position = step[:, None] * per_batch + number
         task_of_place = jnp.broadcast_to(task, position.shape)
-        drawn = _rows_of_pools(jax.random.fold_in(key, block), pools, task_of_place, position)
+        block_key = jax.random.fold_in(key, block)
+        drawn = _rows_of_pools(block_key, pools, task_of_place, position)
         batches = jnp.where(active[task], drawn, rows)
-        return Batches(batches, jnp.ones((steps, columns)))
+        labels = jnp.ones((steps, columns))
+        return Batches(batches, labels)
 
     return sample
 
@@ -142,7 +155,8 @@ def alternating(spec: Spec) -> Sampler:
         state: PyTree,
         data: Data,
     ) -> Array:
-        task = (block * steps + jnp.arange(steps)) % len(pools)
+        step = block * steps + jnp.arange(steps)
+        task = step % len(pools)
         return jax.nn.one_hot(task, len(pools))
 
     return _one_task(spec, turns)
@@ -183,8 +197,10 @@ def dynamic(
         share = _shares(pools)
         has_rows = share > 0
         # a task without rows is left out, also if its score is NaN
-        lag = (jnp.mean(scores, where=has_rows) - scores) / temperature
-        by_lag = jax.nn.softmax(jnp.where(has_rows, lag, -jnp.inf))
+        mean_score = jnp.mean(scores, where=has_rows)
+        lag = (mean_score - scores) / temperature
+        lag = jnp.where(has_rows, lag, -jnp.inf)
+        by_lag = jax.nn.softmax(lag)
         return jnp.where(state.step == 0, share, by_lag)
 
     return _one_task(spec, chances)
@@ -198,7 +214,8 @@ def _one_task(spec: Spec, chances: Callable[..., Array]) -> Sampler:
       chances: ``chances(pools, steps, block, state, data)``, ``[T]`` or ``[steps, T]``.
     """
     widths = [task.label_width for task in spec.tasks]
-    columns_of_task = np.repeat(np.eye(len(spec.tasks), dtype=np.float32), widths, axis=1)
+    identity = np.eye(len(spec.tasks), dtype=np.float32)
+    columns_of_task = np.repeat(identity, widths, axis=1)
 
     def sample(
         train_config: Any,
@@ -209,17 +226,22 @@ def _one_task(spec: Spec, chances: Callable[..., Array]) -> Sampler:
     ) -> Batches:
         pools = _pools(spec, data)
         batch_size = train_config.batch_size
-        steps = steps_per_block(train_config, pools.shape[1])
-        draw_key, pool_key = jax.random.split(jax.random.fold_in(key, block))
-        share = chances(pools, steps, block, state, data)
-        share = jnp.broadcast_to(share, (steps, len(pools)))
-        task = jax.random.categorical(draw_key, jnp.log(share), axis=1)
-        one_hot = jax.nn.one_hot(task, len(pools), dtype=jnp.int32)
-        earlier_batches = jnp.cumsum(one_hot, axis=0)[jnp.arange(steps), task] - 1
-        position = earlier_batches[:, None] * batch_size + jnp.arange(batch_size)
+        tasks, row_count = pools.shape
+        steps = steps_per_block(train_config, row_count)
+        block_key = jax.random.fold_in(key, block)
+        draw_key, pool_key = jax.random.split(block_key)
+        chance = chances(pools, steps, block, state, data)
+        chance = jnp.broadcast_to(chance, (steps, tasks))
+        task = jax.random.categorical(draw_key, jnp.log(chance), axis=1)
+        one_hot = jax.nn.one_hot(task, tasks, dtype=jnp.int32)
+        batches_of_tasks = jnp.cumsum(one_hot, axis=0)
+        earlier_batches = batches_of_tasks[jnp.arange(steps), task] - 1
+        first_position = earlier_batches * batch_size
+        position = first_position[:, None] + jnp.arange(batch_size)
         task_of_place = jnp.broadcast_to(task[:, None], position.shape)
         rows = _rows_of_pools(pool_key, pools, task_of_place, position)
-        return Batches(rows, jnp.asarray(columns_of_task)[task])
+        labels = jnp.asarray(columns_of_task)[task]
+        return Batches(rows, labels)
 
     return sample
 
@@ -227,15 +249,19 @@ def _one_task(spec: Spec, chances: Callable[..., Array]) -> Sampler:
 def _pools(spec: Spec, data: Data) -> Array:
     """The pool of every task, ``[T, N]``: 1 where a row has a label of the task."""
     rows = train_rows(data)
-    masks = [rows.label_mask[:, spec.label_slice(t)] for t in range(len(spec.tasks))]
-    has_label = jnp.stack([jnp.max(mask, axis=1) for mask in masks])
-    return (has_label * rows.weight > 0).astype(jnp.float32)
+    has_label = []
+    for t in range(len(spec.tasks)):
+        mask = rows.label_mask[:, spec.label_slice(t)]
+        has_label.append(jnp.max(mask, axis=1))
+    weight = jnp.stack(has_label) * rows.weight
+    return (weight > 0).astype(jnp.float32)
 
 
 def _shares(pools: Array) -> Array:
     """The share of every task in the rows of all pools, ``[T]``."""
     size = jnp.sum(pools, axis=1)
-    return size / jnp.maximum(jnp.sum(size), 1.0)
+    total = jnp.sum(size)
+    return size / jnp.maximum(total, 1.0)
 
 
 def _rows_of_pools(
@@ -255,10 +281,13 @@ def _rows_of_pools(
     Returns:
       Row indices in the shape of ``task``; N where a pool is empty.
     """
-    rows = pools.shape[1]
-    task_keys = jax.random.split(key, len(pools))
-    chance = jax.vmap(lambda task_key: jax.random.uniform(task_key, (rows,)))(task_keys)
-    order = jnp.argsort(chance + (pools == 0), axis=1)  # rows of the pool first
-    size = jnp.sum(pools, axis=1).astype(jnp.int32)[task]
-    drawn = order[task, position % jnp.maximum(size, 1)]
+    tasks, rows = pools.shape
+    task_keys = jax.random.split(key, tasks)
+    draw = jax.vmap(lambda task_key: jax.random.uniform(task_key, (rows,)))
+    rank = draw(task_keys) + (pools == 0)  # rows of the pool first
+    order = jnp.argsort(rank, axis=1)
+    pool_size = jnp.sum(pools, axis=1).astype(jnp.int32)
+    size = pool_size[task]
+    place = position % jnp.maximum(size, 1)
+    drawn = order[task, place]
     return jnp.where(size > 0, drawn, rows)

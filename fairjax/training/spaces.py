@@ -1,4 +1,7 @@
-"""Points of a method's hparams: random draws, grids, and the one place that fills a ``Range``."""
+"""Points of a method's hyper-parameters.
+
+Random draws and grids. This is the one place that fills a ``Range``.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +24,16 @@ def draw(
     *,
     sequence: str = "uniform",
 ) -> dict[str, np.ndarray]:
-    """Draw random hparams.
+    """Draw random hyper-parameters.
 
     Args:
-      space: a recipe's hparams. A hparam without bounds stays at its default.
+      space: a recipe's hyper-parameters. One without bounds stays at its default.
       count: number of points L.
       seed: seed of the draw.
       sequence: ``"uniform"`` for independent draws, ``"sobol"`` for a scrambled Sobol sequence.
 
     Returns:
-      Arrays ``[L, ...]``, float32. A simplex hparam of T entries is uniform on the simplex.
+      Arrays ``[L, ...]``, float32. A point of a simplex is uniform on the simplex.
 
     Raises:
       ValueError: for another ``sequence``.
@@ -51,26 +54,27 @@ def draw_with_key(
     key: Array,
     count: int,
 ) -> Array:
-    """Draw ``count`` values of one hparam under ``jit``: ``[count, ...]``, float32.
+    """Draw ``count`` values of one hyper-parameter under ``jit``, ``[count, ...]``, float32.
 
     On a simplex it uses T uniform numbers, where :func:`draw` uses T - 1. Both are uniform there.
     """
-    unit = jax.random.uniform(key, (count, int(np.size(interval.default))))
+    width = int(np.size(interval.default))
+    unit = jax.random.uniform(key, (count, width))
     return place(interval, unit, count, jnp)
 
 
 def grid(space: Space, values: dict[str, Sequence]) -> dict[str, np.ndarray]:
-    """Make the product of the given values; all other hparams stay at their defaults.
+    """Make the product of some values; all other hyper-parameters stay at their defaults.
 
     Args:
-      space: a recipe's hparams.
-      values: for each hparam of the grid, its values. One number stands for all tasks.
+      space: a recipe's hyper-parameters.
+      values: for each hyper-parameter of the grid, its values. One number stands for all tasks.
 
     Returns:
-      Arrays ``[L, ...]``, float32. The first hparam of ``values`` varies slowest.
+      Arrays ``[L, ...]``, float32. The first name of ``values`` varies slowest.
 
     Raises:
-      ValueError: for a hparam that the space does not have.
+      ValueError: for a hyper-parameter that the space does not have.
     """
     for name in values:
         if name not in space:
@@ -78,22 +82,23 @@ def grid(space: Space, values: dict[str, Sequence]) -> dict[str, np.ndarray]:
     lengths = [len(choices) for choices in values.values()]
     size = int(np.prod(lengths, dtype=int))
     indices = np.indices(lengths).reshape(len(lengths), size)
-    hparams = {
-        name: place(interval._replace(low=None), np.empty((size, 0)), size)
-        for name, interval in space.items()
-    }
+    no_numbers = np.empty((size, 0))
+    hparams = {}
+    for name, interval in space.items():
+        fixed = interval._replace(low=None)
+        hparams[name] = place(fixed, no_numbers, size)
     for (name, choices), index in zip(values.items(), indices, strict=True):
-        chosen = np.asarray(choices, np.float32)[index]
+        column = np.asarray(choices, np.float32)[index]
         target = hparams[name]
-        missing_axes = (1,) * (target.ndim - chosen.ndim)
-        target[...] = chosen.reshape(size, *missing_axes, *chosen.shape[1:])
+        new_axes = (1,) * (target.ndim - column.ndim)
+        target[...] = column.reshape(size, *new_axes, *column.shape[1:])
     return hparams
 
 
 def dimensions(interval: Range) -> int:
-    """Count the uniform numbers that :func:`draw` spends on one value of a hparam.
+    """Count the uniform numbers that :func:`draw` spends on one value.
 
-    A fixed hparam takes none, a point of a simplex of T entries takes T - 1.
+    A fixed hyper-parameter takes none, a point of a simplex of T entries takes T - 1.
     """
     if interval.low is None:
         return 0
@@ -107,7 +112,7 @@ def place(
     count: int,
     xp: ModuleType = np,
 ) -> Array:
-    """Turn uniform numbers into values of a hparam.
+    """Turn uniform numbers into values of a hyper-parameter.
 
     Between bounds ``low + (high - low) u``, or ``low (high / low)^u`` for a logarithmic range.
     On a simplex of T entries, T - 1 numbers are cut points of [0, 1] and the entries are the
@@ -115,8 +120,8 @@ def place(
     ``e / sum(e)``. Both are uniform on the simplex.
 
     Args:
-      interval: the range of the hparam.
-      unit: numbers in [0, 1), ``[count, dimensions]``; a fixed hparam does not read them.
+      interval: the range of the hyper-parameter.
+      unit: numbers in [0, 1), ``[count, dimensions]``. A fixed one does not read them.
       count: number of values.
       xp: ``numpy``, or ``jax.numpy`` under ``jit``.
 
@@ -128,11 +133,14 @@ def place(
         default = xp.asarray(interval.default, xp.float32)
         return xp.array(xp.broadcast_to(default, shape))
     if interval.simplex:
-        values = _on_simplex(unit, int(np.size(interval.default)), xp)
+        entries = int(np.size(interval.default))
+        values = _on_simplex(unit, entries, xp)
     elif interval.log:
-        values = interval.low * (interval.high / interval.low) ** unit
+        ratio = interval.high / interval.low
+        values = interval.low * ratio**unit
     else:
-        values = interval.low + (interval.high - interval.low) * unit
+        length = interval.high - interval.low
+        values = interval.low + length * unit
     return values.reshape(shape).astype(xp.float32)
 
 
@@ -144,9 +152,12 @@ def _on_simplex(
     count, numbers = unit.shape
     if numbers == entries:
         exponential = -xp.log1p(-unit)
-        return exponential / xp.sum(exponential, axis=-1, keepdims=True)
-    ends = [xp.zeros((count, 1)), xp.sort(unit, axis=1), xp.ones((count, 1))]
-    return xp.diff(xp.concatenate(ends, axis=1), axis=1)
+        total = xp.sum(exponential, axis=-1, keepdims=True)
+        return exponential / total
+    zeros = xp.zeros((count, 1))
+    ones = xp.ones((count, 1))
+    cuts = xp.concatenate([zeros, xp.sort(unit, axis=1), ones], axis=1)
+    return xp.diff(cuts, axis=1)
 
 
 def _unit_cube(
@@ -157,11 +168,13 @@ def _unit_cube(
 ) -> np.ndarray:
     """Points of the unit cube, ``[count, width]``."""
     if sequence == "uniform":
-        return np.random.default_rng(seed).random((count, width))
+        rng = np.random.default_rng(seed)
+        return rng.random((count, width))
     if sequence == "sobol":
         from scipy.stats import qmc
 
         powers_of_two = max(count - 1, 0).bit_length()
-        points = qmc.Sobol(max(width, 1), rng=seed).random_base2(powers_of_two)
+        sobol = qmc.Sobol(max(width, 1), rng=seed)
+        points = sobol.random_base2(powers_of_two)
         return points[:count, :width]
     raise ValueError(f"sequence must be 'uniform' or 'sobol', got {sequence!r}")

@@ -51,8 +51,10 @@ class Population:
     group_missing: float = 0.0
 
     def __post_init__(self):
-        is_number = isinstance(self.bias, (int, float))
-        bias = (self.bias,) if is_number else tuple(self.bias)
+        if isinstance(self.bias, (int, float)):
+            bias = (self.bias,)
+        else:
+            bias = tuple(self.bias)
         object.__setattr__(self, "bias", bias)
         for name in ("relatedness", "label_missing", "group_missing"):
             value = getattr(self, name)
@@ -71,22 +73,28 @@ class Population:
     @property
     def directions(self) -> np.ndarray:
         """``[T, T + 1]`` unit rows with pairwise inner product ``relatedness``."""
-        common = np.full((self.tasks, 1), math.sqrt(self.relatedness))
-        own_axis = math.sqrt(1 - self.relatedness) * np.eye(self.tasks)
-        return np.concatenate([common, own_axis], 1)
+        common_part = math.sqrt(self.relatedness)
+        own_part = math.sqrt(1 - self.relatedness)
+        common_axis = np.full((self.tasks, 1), common_part)
+        own_axes = own_part * np.eye(self.tasks)
+        return np.concatenate([common_axis, own_axes], axis=1)
 
     @property
     def shift(self) -> np.ndarray:
         """``[T + 1]`` the smallest shift of B's latent that lowers every mean score by its bias."""
-        bias = np.resize(np.asarray(self.bias, float), self.tasks)
-        return -np.linalg.pinv(self.directions) @ bias
+        bias = np.asarray(self.bias, float)
+        bias_of_task = np.resize(bias, self.tasks)
+        latent_of_score = np.linalg.pinv(self.directions)
+        return -latent_of_score @ bias_of_task
 
     @property
     def rotation(self) -> np.ndarray:
         """``[T + 1, T + 1]`` orthogonal, the same for every draw; columns are ``z @ rotation``."""
         size = self.tasks + 1
-        matrix = np.random.RandomState(7).standard_normal((size, size))
-        return np.linalg.qr(matrix)[0]
+        rng = np.random.RandomState(7)
+        matrix = rng.standard_normal((size, size))
+        orthogonal, _ = np.linalg.qr(matrix)
+        return orthogonal
 
     def draw(self, n: int, seed: int = 0) -> dict[str, np.ndarray]:
         """``n`` rows as columns.
@@ -95,18 +103,25 @@ class Population:
         """
         # The order of the calls of rng fixes the rows of a seed.
         rng = np.random.RandomState(seed)
-        group = (rng.random_sample(n) < self.group_fraction).astype(int)
-        latent = rng.standard_normal((n, self.tasks + 1)) + group[:, None] * self.shift
+        in_b = rng.random_sample(n) < self.group_fraction
+        group = in_b.astype(int)
+        centred = rng.standard_normal((n, self.tasks + 1))
+        latent = centred + group[:, None] * self.shift
         grade = rng.randint(len(GRADES), size=n)
-        score = latent @ self.directions.T + _GRADE_EFFECTS[grade, None]
-        noisy_score = score + self.noise * rng.standard_normal(score.shape)
+        effect = _GRADE_EFFECTS[grade]
+        score = latent @ self.directions.T + effect[:, None]
+        score_noise = rng.standard_normal(score.shape)
+        noisy_score = score + self.noise * score_noise
         label = (noisy_score > self.cut).astype(float)
-        label[rng.random_sample(label.shape) < self.label_missing] = np.nan
-        proxy = self.proxy * group + rng.standard_normal(n)
+        is_missing = rng.random_sample(label.shape) < self.label_missing
+        label[is_missing] = np.nan
+        proxy_noise = rng.standard_normal(n)
+        proxy = self.proxy * group + proxy_noise
         noise = rng.standard_normal((n, _NOISE_COLUMNS))
-        region = self._region(rng, group)
+        region = self._region(rng, in_b)
         group_known = rng.random_sample(n) >= self.group_missing
-        group_name = np.where(group == 1, "B", "A")
+
+        group_name = np.where(in_b, "B", "A")
         columns = _numbered("x", latent @ self.rotation)
         columns["proxy"] = proxy
         columns |= _numbered("noise", noise)
@@ -115,19 +130,24 @@ class Population:
         columns["group"] = np.where(group_known, group_name, "").astype(object)
         return columns | _numbered("task", label)
 
-    def _region(self, rng: np.random.RandomState, group: np.ndarray) -> np.ndarray:
+    def _region(self, rng: np.random.RandomState, in_b: np.ndarray) -> np.ndarray:
         """A region per row. Log-odds change by ``proxy / 2`` from one region to the next.
 
         They rise in group B and fall in group A.
         """
         steps = np.arange(len(REGIONS)) - 1.5
         tilt = 0.5 * self.proxy * steps
-        odds = np.exp(np.where(group[:, None] == 1, tilt, -tilt))
-        cumulative = np.cumsum(odds / odds.sum(1, keepdims=True), 1)
-        below = cumulative < rng.random_sample(len(group))[:, None]
+        log_odds = np.where(in_b[:, None], tilt, -tilt)
+        odds = np.exp(log_odds)
+        total_odds = odds.sum(axis=1, keepdims=True)
+        cumulative = np.cumsum(odds / total_odds, axis=1)
+        level = rng.random_sample(len(in_b))
+        is_below = cumulative < level[:, None]
+        index = is_below.sum(axis=1)
         # rounding may leave the last cumulative probability below 1
-        index = np.minimum(below.sum(1), len(REGIONS) - 1)
-        return np.array(REGIONS, dtype=object)[index]
+        index = np.minimum(index, len(REGIONS) - 1)
+        names = np.array(REGIONS, dtype=object)
+        return names[index]
 
     def bayes_scores(self, columns: dict[str, np.ndarray]) -> np.ndarray:
         """``P(y_t = 1 | features) = Phi((s_t - cut) / noise)``, the best possible score.
@@ -140,11 +160,13 @@ class Population:
         """
         from scipy.special import ndtr  # here, because this import takes most of a second
 
-        observed = np.stack([columns[f"x{i}"] for i in range(self.tasks + 1)], 1)
+        names = [f"x{i}" for i in range(self.tasks + 1)]
+        observed = np.stack([columns[name] for name in names], axis=1)
         latent = observed @ self.rotation.T
         effect = np.array([GRADES[grade] for grade in columns["grade"]])
         score = latent @ self.directions.T + effect[:, None]
-        return ndtr((score - self.cut) / self.noise)
+        margin = score - self.cut
+        return ndtr(margin / self.noise)
 
     def bayes_rates(self) -> dict[str, np.ndarray]:
         """Rates of the Bayes decision ``bayes_scores > 0.5`` in each group, in closed form.
@@ -160,22 +182,29 @@ class Population:
         """
         from scipy.special import ndtr, owens_t  # here, because this import takes most of a second
 
-        mean_gt = np.stack([np.zeros(self.tasks), self.directions @ self.shift])
-        h_kgt = self.cut - _GRADE_EFFECTS[:, None, None] - mean_gt
+        mean_a_t = np.zeros(self.tasks)
+        mean_b_t = self.directions @ self.shift
+        mean_gt = np.stack([mean_a_t, mean_b_t])
+        effect_kgt = _GRADE_EFFECTS[:, None, None]
+        h_kgt = self.cut - effect_kgt - mean_gt
         root = math.sqrt(1 + self.noise**2)
         selected_kgt = ndtr(-h_kgt)
         positive_kgt = ndtr(-h_kgt / root)
-        both_kgt = (selected_kgt + positive_kgt) / 2 - owens_t(h_kgt / root, self.noise)
-        selected_gt = selected_kgt.mean(0)
-        positive_gt = positive_kgt.mean(0)
-        both_gt = both_kgt.mean(0)
+        correction_kgt = owens_t(h_kgt / root, self.noise)
+        true_positive_kgt = (selected_kgt + positive_kgt) / 2 - correction_kgt
+
+        selected_gt = selected_kgt.mean(axis=0)
+        positive_gt = positive_kgt.mean(axis=0)
+        true_positive_gt = true_positive_kgt.mean(axis=0)
+        false_positive_gt = selected_gt - true_positive_gt
+        wrong_gt = selected_gt + positive_gt - 2 * true_positive_gt
         share_g = np.array([1 - self.group_fraction, self.group_fraction])
         return {
             "base": positive_gt,
             "selection": selected_gt,
-            "tpr": both_gt / positive_gt,
-            "fpr": (selected_gt - both_gt) / (1 - positive_gt),
-            "error": share_g @ (selected_gt + positive_gt - 2 * both_gt),
+            "tpr": true_positive_gt / positive_gt,
+            "fpr": false_positive_gt / (1 - positive_gt),
+            "error": share_g @ wrong_gt,
         }
 
 
@@ -203,11 +232,18 @@ def synthetic(n: int = 6000, *, seed: int = 0, **law) -> Prepared:
     population = Population(**law)
     names = tuple(f"task{t}" for t in range(population.tasks))
     roles = Roles(tasks=names, sensitive=("group",), levels={"group": ("A", "B")})
-    fields = dataclasses.asdict(population) | {"bias": list(population.bias)}
-    source = {"kind": "synthetic", "n": n, "seed": int(seed), **fields}
+    source = {"kind": "synthetic", "n": n, "seed": int(seed)}
+    source |= dataclasses.asdict(population)
+    source["bias"] = list(population.bias)
     table = RawTable("synthetic", population.draw(n, seed))
-    fractions = (0.6, 0.2, 0.2)
-    return prepare(table, roles, fractions=fractions, seed=seed, name="synthetic", source=source)
+    return prepare(
+        table,
+        roles,
+        fractions=(0.6, 0.2, 0.2),
+        seed=seed,
+        name="synthetic",
+        source=source,
+    )
 
 
 ENTRY = Entry(

@@ -46,9 +46,8 @@ class LinkEntry(NamedTuple):
     factory: Callable[..., optax.GradientTransformationExtraArgs]
     weighs: Literal["gradients", "losses", "nothing"]
     owns_optimizer: bool = False  # factory(rows, optimizer) is the whole chain
-    constants: Mapping[str, Any] = MappingProxyType(
-        {}
-    )  # that a method gives where there is no default
+    # arguments without a default, which a method gives
+    constants: Mapping[str, Any] = MappingProxyType({})
 
 
 DWA_PERIOD = 64  # steps over which a method with DWA averages a loss

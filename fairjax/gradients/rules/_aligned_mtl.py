@@ -26,9 +26,13 @@ def aligned_mtl_rule(*, preference: ArrayLike | None = None, scale: str = "min")
     def weights(gram, values, memory, key):
         rows = gram.shape[0]
         unit, _ = normalised(gram)
-        p = jnp.full(rows, 1.0 / rows) if preference is None else jnp.asarray(preference)
+        if preference is None:
+            p = jnp.full(rows, 1.0 / rows)
+        else:
+            p = jnp.asarray(preference)
         whiten, eigenvalues = pseudo_inverse(unit, -0.5)
-        w = jnp.sqrt(_squared_length(eigenvalues, scale)) * (whiten @ p.astype(gram.dtype))
+        length = jnp.sqrt(_squared_length(eigenvalues, scale))
+        w = length * (whiten @ p.astype(gram.dtype))
         return w, memory, jnp.zeros(())
 
     return Rule(no_memory, weights)
@@ -40,8 +44,12 @@ def _squared_length(eigenvalues: Array, scale: str) -> Array:
     rank = jnp.sum(eigenvalues > 0)
     if scale == "rmse":
         return divide(jnp.sum(eigenvalues), rank.astype(eigenvalues.dtype))
-    index = count - rank if scale == "min" else count - 1 - rank // 2
-    return eigenvalues[jnp.minimum(index, count - 1)]
+    if scale == "min":
+        index = count - rank
+    else:
+        index = count - 1 - rank // 2
+    index = jnp.minimum(index, count - 1)  # where the rank is 0
+    return eigenvalues[index]
 
 
 @with_rule(aligned_mtl_rule)

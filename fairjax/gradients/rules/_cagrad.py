@@ -23,22 +23,28 @@ def cagrad_rule(*, c: Array | float = 0.5, rescale: int = 1) -> Rule:
     def weights(gram, values, memory, key):
         unit, _ = normalised(gram)
         free = present(unit)
-        mean = free.astype(gram.dtype) / jnp.maximum(jnp.sum(free), 1)
+        count = jnp.maximum(jnp.sum(free), 1)
+        mean = free.astype(gram.dtype) / count
         gram_mean = unit @ mean
-        length = jnp.sqrt(jnp.maximum(mean @ gram_mean, 0.0))
+        squared_length = jnp.maximum(mean @ gram_mean, 0.0)
+        length = jnp.sqrt(squared_length)
         reach = jnp.maximum(c, 1e-3)  # for c = 0 any w will do
         # Divided by ||g_0|| (1 + reach), so that the problem is of order one.
-        w, dual, residual = min_with_norm(
-            unit, divide(gram_mean, length) / (1.0 + reach), reach / (1.0 + reach), free
-        )
+        linear = divide(gram_mean, length) / (1.0 + reach)
+        norm_factor = reach / (1.0 + reach)
+        w, dual, residual = min_with_norm(unit, linear, norm_factor, free)
 
         def least_product(direction: Array) -> Array:
             """The least product of ``g_0 + direction`` with a row; CAGrad makes it large."""
-            return jnp.min(jnp.where(free, gram_mean + unit @ direction, jnp.inf))
+            products = gram_mean + unit @ direction
+            return jnp.min(jnp.where(free, products, jnp.inf))
 
         # The direction by w has more digits. Where g_w is near 0 it has none, so the dual is used.
-        from_w = c * length * divide(w, norm_of_sum(unit, w))
-        from_dual = c * length * (dual * (1.0 + reach) / reach)
+        radius = c * length
+        unit_w = divide(w, norm_of_sum(unit, w))
+        unit_dual = dual * (1.0 + reach) / reach
+        from_w = radius * unit_w
+        from_dual = radius * unit_dual
         tolerance = 4.0 * (1.0 + reach) * length * residual
         is_sharper = least_product(from_w) > least_product(from_dual) - tolerance
         u = mean + jnp.where(is_sharper, from_w, from_dual)

@@ -19,7 +19,13 @@ def cone_problem(
     rows = gram.shape[0]
     unit, _ = normalised(gram)
     free = present(unit)
-    trace = jnp.where(jnp.any(free), jnp.trace(unit), 1.0)
-    unit = unit / trace + ridge * jnp.eye(rows, dtype=gram.dtype)
-    p = jnp.full(rows, 1.0 / rows) if preference is None else jnp.asarray(preference)
-    return unit, jnp.where(free, p.astype(gram.dtype), 0.0), free
+    has_rows = jnp.any(free)
+    trace = jnp.where(has_rows, jnp.trace(unit), 1.0)
+    identity = jnp.eye(rows, dtype=gram.dtype)
+    unit = unit / trace + ridge * identity
+    if preference is None:
+        weights = jnp.full(rows, 1.0 / rows)
+    else:
+        weights = jnp.asarray(preference)
+    weights = jnp.where(free, weights.astype(gram.dtype), 0.0)
+    return unit, weights, free

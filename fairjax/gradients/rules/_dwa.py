@@ -44,7 +44,8 @@ def dwa_rule(*, every: Array | int, temperature: Array | float = 2.0) -> Rule:
         ratio = jnp.where(has_ratio & (memory.before > 0), ratio, 1.0)
         w = gram.shape[0] * jax.nn.softmax(ratio / temperature)
         w = jnp.where(has_ratio, w, 1.0)
-        return w.astype(gram.dtype), _record(memory, values, present(gram), every), jnp.zeros(())
+        new_memory = _record(memory, values, present(gram), every)
+        return w.astype(gram.dtype), new_memory, jnp.zeros(())
 
     return Rule(init, weights, needs_values=True)
 

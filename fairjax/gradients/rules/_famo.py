@@ -79,7 +79,8 @@ def famo(
     inner = optax.with_extra_args_support(optimizer)
 
     def margin(values):
-        return jnp.maximum(jnp.stack(list(values)) - least, 0.0) + 1e-8
+        above_least = jnp.stack(list(values)) - least
+        return jnp.maximum(above_least, 0.0) + 1e-8
 
     def weights(gram, values, memory, key):
         z = jax.nn.softmax(memory.number) / margin(values)

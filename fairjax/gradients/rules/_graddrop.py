@@ -63,12 +63,14 @@ def graddrop(
         if key is None:
             key = jax.random.fold_in(jax.random.key(seed), state.count)
         leaves, structure = jax.tree.flatten(updates)
-        kept_leaves = []
+        new_leaves = []
         for i, leaf in enumerate(leaves):
-            row_axis = finite.reshape(-1, *([1] * (leaf.ndim - 1)))
-            finite_leaf = jnp.where(row_axis, leaf, 0)
-            kept_leaves.append(_keep_one_sign(finite_leaf, jax.random.fold_in(key, i), leak))
-        return jax.tree.unflatten(structure, kept_leaves), new_state
+            row_shape = (-1,) + (1,) * (leaf.ndim - 1)
+            finite_leaf = jnp.where(finite.reshape(row_shape), leaf, 0)
+            leaf_key = jax.random.fold_in(key, i)
+            new_leaves.append(_keep_one_sign(finite_leaf, leaf_key, leak))
+        update = jax.tree.unflatten(structure, new_leaves)
+        return update, new_state
 
     return optax.GradientTransformationExtraArgs(plain_sum.init, update_fn)
 
@@ -80,9 +82,12 @@ def _keep_one_sign(leaf: Array, key: Array, leak: ArrayLike) -> Array:
     total = add_rows(rows)
     total_size = add_rows([jnp.abs(row) for row in rows])
     positive_share = 0.5 * (1.0 + divide(total, total_size))
-    keeps_positive = positive_share > jax.random.uniform(key, leaf.shape[1:], dtype)
-    leak = jnp.broadcast_to(jnp.asarray(leak, dtype), (len(rows),))
-    kept_rows = []
+    threshold = jax.random.uniform(key, leaf.shape[1:], dtype)
+    keeps_positive = positive_share > threshold
+    leak = jnp.asarray(leak, dtype)
+    leak = jnp.broadcast_to(leak, (len(rows),))
+    leaked_rows = []
     for k, row in enumerate(rows):
-        kept_rows.append(jnp.where(keeps_positive == (row > 0), row, leak[k] * row))
-    return add_rows(kept_rows).astype(leaf.dtype)
+        stays = keeps_positive == (row > 0)
+        leaked_rows.append(jnp.where(stays, row, leak[k] * row))
+    return add_rows(leaked_rows).astype(leaf.dtype)

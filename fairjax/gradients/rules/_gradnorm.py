@@ -57,9 +57,13 @@ def gradnorm_gradient(
     norm = row_norms(gram)
     count = jnp.maximum(jnp.sum(is_present), 1)
     pace = jnp.where(is_present, divide(values, first), 0.0)
-    rate = divide(pace, jnp.sum(pace) / count)
-    target = jnp.sum(weights * norm) / count * jnp.maximum(rate, 0.0) ** alpha
-    return jnp.where(is_present, jnp.sign(weights * norm - target) * norm, 0.0)
+    mean_pace = jnp.sum(pace) / count
+    rate = jnp.maximum(divide(pace, mean_pace), 0.0)
+    weighted_norm = weights * norm
+    mean_norm = jnp.sum(weighted_norm) / count
+    target = mean_norm * rate**alpha
+    gradient = jnp.sign(weighted_norm - target) * norm
+    return jnp.where(is_present, gradient, 0.0)
 
 
 @with_rule(gradnorm_rule)

@@ -22,9 +22,12 @@ def imtl_g_rule() -> Rule:
         unit, _ = normalised(gram)
         norm = row_norms(unit)
         inverse, _ = pseudo_inverse(cosines(gram))
-        w = divide(inverse @ (norm > 0).astype(gram.dtype), norm)
+        ones = (norm > 0).astype(gram.dtype)
+        w = divide(inverse @ ones, norm)
         total = jnp.sum(w)
-        w = jnp.where(jnp.abs(total) > 1e-12, w / jnp.where(total == 0, 1.0, total), 0.0)
+        has_total = jnp.abs(total) > 1e-12
+        safe_total = jnp.where(total == 0, 1.0, total)
+        w = jnp.where(has_total, w / safe_total, 0.0)
         return w, memory, jnp.zeros(())
 
     return Rule(no_memory, weights)

@@ -27,7 +27,8 @@ def mgda_rule(*, normalise: str = "none") -> Rule:
             divisor = divisor * row_norms(gram)
         if normalise in ("loss", "loss+"):
             divisor = divisor * values.astype(gram.dtype)
-        divided = divide(divide(gram, divisor[:, None]), divisor[None, :])
+        divided = divide(gram, divisor[:, None])
+        divided = divide(divided, divisor[None, :])
         unit, _ = normalised(divided)
         w, residual = min_norm(unit, present(unit))
         return w, memory, residual

@@ -37,8 +37,10 @@ def nash_mtl_rule(*, max_norm: Array | float = 1.0, ridge: Array | float = 1e-8)
         ridge_matrix = least_ridge * jnp.eye(gram.shape[0], dtype=gram.dtype)
         absent_rows = jnp.diag(jnp.where(free, 0.0, 1.0))
         b = _solve_bargain(angles + ridge_matrix + absent_rows)
-        residual = jnp.max(jnp.where(free, jnp.abs(angles @ b * b - 1.0), 0.0))
-        a = jnp.where(free, b / norm, 0.0) / jnp.sqrt(scale)
+        error = jnp.abs(angles @ b * b - 1.0)
+        residual = jnp.max(jnp.where(free, error, 0.0))
+        unit_a = jnp.where(free, b / norm, 0.0)
+        a = unit_a / jnp.sqrt(scale)
         length = norm_of_sum(unit, a) * jnp.sqrt(scale)
         return a * cut_factor(length, max_norm), memory, residual
 
@@ -50,7 +52,8 @@ def _solve_bargain(matrix: Array) -> Array:
 
     def step(_, b):
         gradient = matrix @ b - 1.0 / b
-        move = jnp.linalg.solve(matrix + jnp.diag(1.0 / b**2), gradient)
+        hessian = matrix + jnp.diag(1.0 / b**2)
+        move = jnp.linalg.solve(hessian, gradient)
         decrement = jnp.sqrt(jnp.maximum(gradient @ move, 0.0))
         return b - move / (1.0 + decrement)
 

@@ -24,7 +24,8 @@ def pcgrad_rule(
         rows = gram.shape[0]
         unit, _ = normalised(gram)
         order = projection_order(rows, key, ascending)
-        coordinates = project(unit, order, pairs_to_project(rows, against))
+        pairs = pairs_to_project(rows, against)
+        coordinates = project(unit, order, pairs)
         divisor = rows if mean else 1
         return jnp.sum(coordinates, axis=0) / divisor, memory, jnp.zeros(())
 

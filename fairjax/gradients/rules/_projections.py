@@ -27,27 +27,34 @@ def accuracy_first(tasks: int) -> np.ndarray:
     Returns:
       ``[2T, 2T]`` bool, the argument ``against`` of :func:`pcgrad` and :func:`gradvac` for 2T rows.
     """
-    against = np.zeros((2 * tasks, 2 * tasks), bool)
+    rows = 2 * tasks
+    against = np.zeros((rows, rows), bool)
     against[tasks:] = True
     return against
 
 
 def pairs_to_project(rows: int, against: ArrayLike | None) -> np.ndarray:
     """Whether row i gives way to row j, ``[K, K]`` bool, never to itself."""
-    pairs = np.ones((rows, rows), bool) if against is None else np.asarray(against, bool)
-    if pairs.shape != (rows, rows):
+    shape = (rows, rows)
+    if against is None:
+        pairs = np.ones(shape, bool)
+    else:
+        pairs = np.asarray(against, bool)
+    if pairs.shape != shape:
         raise ValueError(
             f"against must be [{rows}, {rows}] for {rows} rows, got shape {pairs.shape}"
         )
-    return pairs & ~np.eye(rows, dtype=bool)
+    itself = np.eye(rows, dtype=bool)
+    return pairs & ~itself
 
 
 def projection_order(rows: int, key: Array, ascending: bool) -> Array:
     """``[K, K]``: at step s row i is projected against row ``order[i, s]``."""
-    index = jnp.broadcast_to(jnp.arange(rows), (rows, rows))
+    index = jnp.arange(rows)
+    orders = jnp.broadcast_to(index, (rows, rows))
     if ascending:
-        return index
-    return jax.random.permutation(key, index, axis=1, independent=True)
+        return orders
+    return jax.random.permutation(key, orders, axis=1, independent=True)
 
 
 def project(gram: Array, order: Array, pairs: np.ndarray) -> Array:
@@ -59,9 +66,14 @@ def project(gram: Array, order: Array, pairs: np.ndarray) -> Array:
 
     def step(s, coordinates):
         other = order[:, s]
-        product = jnp.sum(coordinates * gram[other], axis=1)
-        looks = allowed[rows, other] & (squared_norms[other] > 0)
-        change = jnp.where(looks & (product < 0), -divide(product, squared_norms[other]), 0.0)
+        other_gram = gram[other]
+        product = jnp.sum(coordinates * other_gram, axis=1)
+        other_squared_norm = squared_norms[other]
+        is_allowed = allowed[rows, other]
+        may_change = is_allowed & (other_squared_norm > 0)
+        is_conflict = may_change & (product < 0)
+        share = divide(product, other_squared_norm)
+        change = jnp.where(is_conflict, -share, 0.0)
         return coordinates.at[rows, other].add(change)
 
     start = _identity_like(gram)
@@ -80,21 +92,34 @@ def project_to_goals(
     def step(s, carry):
         coordinates, goals = carry
         other = order[:, s]
-        product = jnp.sum(coordinates * gram[other], axis=1)
-        squared_norm = jnp.sum((coordinates @ gram) * coordinates, axis=1)
+        other_gram = gram[other]
+        product = jnp.sum(coordinates * other_gram, axis=1)
+        products = coordinates @ gram
+        squared_norm = jnp.sum(products * coordinates, axis=1)
         norm = jnp.sqrt(jnp.maximum(squared_norm, 0.0))
-        other_norm = jnp.sqrt(squared_norms[other])
-        looks = allowed[rows, other] & (squared_norms[other] > 0) & (norm > 0)
+        other_squared_norm = squared_norms[other]
+        other_norm = jnp.sqrt(other_squared_norm)
+        is_allowed = allowed[rows, other]
+        may_change = is_allowed & (other_squared_norm > 0) & (norm > 0)
 
-        cosine = jnp.clip(divide(product, norm * other_norm), -1.0, 1.0)
+        cosine = divide(product, norm * other_norm)
+        cosine = jnp.clip(cosine, -1.0, 1.0)
         goal = goals[rows, other]
         goal_sine = jnp.sqrt(1.0 - goal**2)
-        turn = norm * (goal * jnp.sqrt(1.0 - cosine**2) - cosine * goal_sine)
-        change = jnp.where(looks & (cosine < goal), divide(turn, other_norm * goal_sine), 0.0)
-        new_goal = jnp.where(looks, (1.0 - beta) * goal + beta * cosine, goal)
-        return coordinates.at[rows, other].add(change), goals.at[rows, other].set(new_goal)
+        sine = jnp.sqrt(1.0 - cosine**2)
+        turn = norm * (goal * sine - cosine * goal_sine)
+        is_conflict = may_change & (cosine < goal)
+        share = divide(turn, other_norm * goal_sine)
+        change = jnp.where(is_conflict, share, 0.0)
+        moved_goal = (1.0 - beta) * goal + beta * cosine
+        new_goal = jnp.where(may_change, moved_goal, goal)
 
-    start = (_identity_like(gram), goals + jnp.zeros_like(gram))
+        coordinates = coordinates.at[rows, other].add(change)
+        goals = goals.at[rows, other].set(new_goal)
+        return coordinates, goals
+
+    goals_of_pairs = goals + jnp.zeros_like(gram)
+    start = (_identity_like(gram), goals_of_pairs)
     return jax.lax.fori_loop(0, row_count, step, start, unroll=row_count <= 8)
 
 
@@ -103,4 +128,6 @@ def _identity_like(gram: Array) -> Array:
 
     What a loop carries must vary over devices as the rows do.
     """
-    return jnp.eye(gram.shape[0], dtype=gram.dtype) + jnp.zeros_like(gram)
+    row_count = gram.shape[0]
+    identity = jnp.eye(row_count, dtype=gram.dtype)
+    return identity + jnp.zeros_like(gram)

@@ -66,11 +66,12 @@ def mean_rows(
 def weighted_rows_rule(*, weights: ArrayLike) -> Rule:
     """The rule of :func:`weighted_rows`."""
 
-    def given_weights(gram, values, memory, key):
-        w = jnp.broadcast_to(jnp.asarray(weights, gram.dtype), gram.shape[:1])
+    def fixed_weights(gram, values, memory, key):
+        w = jnp.asarray(weights, gram.dtype)
+        w = jnp.broadcast_to(w, gram.shape[:1])
         return w, memory, jnp.zeros(())
 
-    return Rule(no_memory, given_weights)
+    return Rule(no_memory, fixed_weights)
 
 
 @with_rule(weighted_rows_rule)
@@ -118,7 +119,8 @@ def random_weighting_rule() -> Rule:
     """The rule of :func:`random_weighting`."""
 
     def random_weights(gram, values, memory, key):
-        w = jax.nn.softmax(jax.random.normal(key, gram.shape[:1], gram.dtype))
+        draw = jax.random.normal(key, gram.shape[:1], gram.dtype)
+        w = jax.nn.softmax(draw)
         return w, memory, jnp.zeros(())
 
     return Rule(no_memory, random_weights)
