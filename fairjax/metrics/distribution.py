@@ -76,7 +76,8 @@ def unfairness_of(group_steps: Steps, rarity_g: Array) -> Unfairness:
     wasserstein = jnp.sum(width_n * apart(group_steps))
     distances = Unfairness(kolmogorov_smirnov, floor, wasserstein)
     alone = jnp.sum(group_steps.mass > 0) < 2
-    undefined = alone | jnp.any(jnp.isnan(group_steps.score))
+    has_nan = jnp.any(jnp.isnan(group_steps.score))
+    undefined = alone | has_nan
     return jax.tree.map(lambda value: jnp.where(undefined, jnp.nan, value), distances)
 
 
@@ -96,7 +97,8 @@ def unfairness_on_host(
     """
     # An audit measures a million rows for a dozen amounts. XLA's sort on a CPU is twenty times as
     # slow as numpy's, and pairs of a thousand groups do not fit into memory.
-    rows = np.flatnonzero((codes >= 0) & (weight > 0))
+    counts = (codes >= 0) & (weight > 0)
+    rows = np.flatnonzero(counts)
     score = score[rows]
     codes = codes[rows]
     weight = weight[rows]
@@ -112,16 +114,20 @@ def unfairness_on_host(
     reached_ng[np.arange(len(codes)), codes] = weight
     np.cumsum(reached_ng, axis=0, out=reached_ng)
     # a distribution function has one value per score: the value at the last of equal scores
-    last = np.append(score[1:] > score[:-1], True)
+    next_differs = score[1:] > score[:-1]
+    last = np.append(next_differs, True)
     score = score[last]
     function_ng = reached_ng[last][:, present] / mass_g
     function_ng.sort(axis=1)
     gap_n = function_ng[:, -1] - function_ng[:, 0]
-    # Of G sorted values the k-th is above k others and below the remaining ones. These factors make
-    # the mean over pairs without looking at pairs.
-    factor_g = (2 * np.arange(count) - count + 1) / math.comb(count, 2)
+    # Of G sorted values the k-th is above k others and below the remaining ones. The difference of
+    # both counts is its factor in the sum over pairs, so that no pair need be looked at.
+    number_g = np.arange(count)
+    factor_g = 2 * number_g - count + 1
+    factor_g = factor_g / math.comb(count, 2)
     apart_n = function_ng[:-1] @ factor_g
     rarity_g = np.sort(square_g / mass_g**2)
-    floor = CHANCE * math.sqrt(rarity_g[-2:].sum())
+    largest_rarities = rarity_g[-2:]
+    floor = CHANCE * math.sqrt(largest_rarities.sum())
     wasserstein = np.diff(score) @ apart_n
     return Unfairness(np.max(gap_n), floor, wasserstein)
