@@ -81,7 +81,7 @@ def losses(x: jax.Array, scale: jax.Array | float = 1.0) -> jax.Array:
 def chain(method: str, learning_rate: float) -> optax.GradientTransformationExtraArgs:
     """The optimizer of a method: its link, then Adam. FAMO owns Adam, DWA's period is one step."""
     adam = optax.adam(learning_rate)
-    link = gradients.REGISTRY[method].factory
+    link = fairjax.gradients.REGISTRY[method].factory
     if method == "famo":
         return link(2, adam)
     settings = {"every": 1} if method == "dwa" else {}

@@ -33,21 +33,27 @@ def rank_group(column: ScoreColumn, member: np.ndarray) -> RankedGroup:
     """Sort the rows of one group; ``member[N]`` is 1 for its rows."""
     weight = column.weight.astype(float) * member
     score = column.score
-    positive = np.flatnonzero((weight > 0) & (column.label == 1))
-    positive = positive[np.argsort(score[positive])]
-    negative = np.flatnonzero((weight > 0) & (column.label == 0))
-    negative = negative[np.argsort(score[negative])]
+    counts = weight > 0
+    positive = _ascending(score, counts & (column.label == 1))
+    negative = _ascending(score, counts & (column.label == 0))
     lower = np.searchsorted(score[negative], score[positive], "left")
     not_higher = np.searchsorted(score[negative], score[positive], "right")
     no_tie = (lower == not_higher).all()
     return RankedGroup(
-        positive,
-        negative,
-        weight[positive, None],
-        weight[negative, None],
-        lower,
-        None if no_tie else not_higher,
+        positive=positive,
+        negative=negative,
+        positive_weight=weight[positive, None],
+        negative_weight=weight[negative, None],
+        lower=lower,
+        not_higher=None if no_tie else not_higher,
     )
+
+
+def _ascending(score: np.ndarray, select: np.ndarray) -> np.ndarray:
+    """Numbers of the selected rows in ascending order of score."""
+    rows = np.flatnonzero(select)
+    order = np.argsort(score[rows])
+    return rows[order]
 
 
 def areas(counts: np.ndarray, groups: list[list[RankedGroup]]) -> np.ndarray:
@@ -63,7 +69,8 @@ def areas(counts: np.ndarray, groups: list[list[RankedGroup]]) -> np.ndarray:
       ``[b, G, U]``; NaN without positives or without negatives.
     """
     draws = counts.shape[1]
-    area_bgu = np.zeros((draws, len(groups), len(groups[0])))
+    shape = (draws, len(groups), len(groups[0]))
+    area_bgu = np.zeros(shape)
     for g, columns in enumerate(groups):
         for u, ranked in enumerate(columns):
             area_bgu[:, g, u] = _area(counts, ranked)
@@ -72,14 +79,16 @@ def areas(counts: np.ndarray, groups: list[list[RankedGroup]]) -> np.ndarray:
 
 def _area(counts: np.ndarray, ranked: RankedGroup) -> np.ndarray:
     """Area ``[b]`` of one column in one group."""
+    positive_nb = counts[ranked.positive] * ranked.positive_weight
     # weight of the first 0, 1, ..., M negatives
-    reached = np.zeros((len(ranked.negative) + 1, counts.shape[1]))
-    np.cumsum(counts[ranked.negative] * ranked.negative_weight, axis=0, out=reached[1:])
-    below = reached[ranked.lower]
+    reached_nb = np.zeros((len(ranked.negative) + 1, counts.shape[1]))
+    reached_nb[1:] = counts[ranked.negative] * ranked.negative_weight
+    np.cumsum(reached_nb, axis=0, out=reached_nb)
+    below_nb = reached_nb[ranked.lower]
     if ranked.not_higher is not None:
-        below = 0.5 * (below + reached[ranked.not_higher])
-    positive = counts[ranked.positive] * ranked.positive_weight
-    pairs = positive.sum(axis=0) * reached[-1]
+        below_nb = 0.5 * (below_nb + reached_nb[ranked.not_higher])
+    won_b = np.einsum("nb,nb->b", positive_nb, below_nb)
+    pairs_b = positive_nb.sum(axis=0) * reached_nb[-1]
     with np.errstate(invalid="ignore", divide="ignore"):
-        area = np.einsum("nb,nb->b", positive, below) / pairs
-    return np.where(pairs > 0, area, np.nan)
+        area_b = won_b / pairs_b
+    return np.where(pairs_b > 0, area_b, np.nan)

@@ -59,8 +59,8 @@ class Part(NamedTuple):
 
     task: str
     statistic: str
-    above: tuple[int, ...]  # absolute values of several sums are added; () for an area
-    below: int
+    above: tuple[int, ...]  # the numerator; of several sums the absolute values; () for an area
+    below: int  # the denominator
     count: int  # weight of its rows
 
 
@@ -101,7 +101,8 @@ def group_statistics(
     parts: list[Part] = []
     columns = Columns()
     ordered: list[ScoreColumn] = []
-    scores = jnp.where(jnp.asarray(data.weight)[:, None] > 0, scores, 0.0)
+    weight = jnp.asarray(data.weight)[:, None]
+    scores = jnp.where(weight > 0, scores, 0.0)
     task_probs = probabilities(spec, scores)
     for t, task in enumerate(spec.tasks):
         task_scores = scores[:, spec.score_slice(t)]
@@ -118,13 +119,20 @@ def group_statistics(
             parts += _calibration_and_area(output.name, prob, label, weight, columns)
             # scores of two rows of a multiclass task are not comparable, their probabilities are
             score = prob if task.kind == "multiclass" else task_scores[:, u]
-            ordered.append(ScoreColumn(np.asarray(score), np.asarray(label), np.asarray(weight)))
+            column = ScoreColumn(np.asarray(score), np.asarray(label), np.asarray(weight))
+            ordered.append(column)
     return parts, columns.stacked(), ordered
 
 
 def _outputs(
-    spec: Spec, t: int, prob: Array, scores: Array, data: Dataset, threshold: float | None
+    spec: Spec,
+    t: int,
+    prob: Array,
+    scores: Array,
+    data: Dataset,
+    threshold: float | None,
 ) -> list[_Output]:
+    """Outputs of task ``t``: its one column, or every class or label against the rest."""
     task = spec.tasks[t]
     label, mask = against_rest(spec, t, data.labels, data.label_mask)
     decision = _decide(task, scores, threshold)
@@ -132,9 +140,18 @@ def _outputs(
         prob = task.in_units(prob)
         label = task.in_units(label)
     width = prob.shape[1]
-    names = [task.name] if width == 1 else [f"{task.name}={level}" for level in task.levels]
+    names = [task.name]
+    if width > 1:
+        names = [f"{task.name}={level}" for level in task.levels]
     return [
-        _Output(names[u], prob[:, u], decision[:, u], label[:, u], mask[:, u], data.weight)
+        _Output(
+            name=names[u],
+            prob=prob[:, u],
+            decision=decision[:, u],
+            label=label[:, u],
+            mask=mask[:, u],
+            weight=data.weight,
+        )
         for u in range(width)
     ]
 
@@ -142,32 +159,49 @@ def _outputs(
 def _decide(task: Task, scores: Array, threshold: float | None) -> Array:
     if task.kind == "multiclass":
         return chosen(scores)
-    return (scores >= (0.0 if threshold is None else threshold)).astype(jnp.float32)
+    if threshold is None:
+        threshold = 0.0
+    selected = scores >= threshold
+    return selected.astype(jnp.float32)
 
 
 def _ratios(output: _Output, table: dict[str, Measured], columns: Columns) -> list[Part]:
     """The table's statistics of one output. Rows of a condition are one column for all of them."""
-    counts = {}
+    label_or_zero = keep(output.label, output.mask)
+    counts = {}  # position of the weight of every condition's rows
     parts = []
     for name, (statistic, rows, on_probabilities) in table.items():
-        weight = output.weight * rows(keep(output.label, output.mask), output.mask)
-        value = keep(output.prob if on_probabilities else output.decision, weight)
-        label = keep(output.label, weight) if statistic.labelled else jnp.zeros_like(value)
+        weight = output.weight * rows(label_or_zero, output.mask)
+        value = output.prob if on_probabilities else output.decision
+        value = keep(value, weight)
+        label = jnp.zeros_like(value)
+        if statistic.labelled:
+            label = keep(output.label, weight)
         if rows not in counts:
             counts[rows] = columns.add(weight)
-        below = counts[rows]
+        count = counts[rows]
+        below = count
         if statistic.below is not statistics.unit:
-            below = columns.add(weight * statistic.below(value, label))
-        above = columns.add(weight * statistic.above(value, label))
-        parts.append(Part(output.name, name, (above,), below, counts[rows]))
+            denominator = weight * statistic.below(value, label)
+            below = columns.add(denominator)
+        numerator = weight * statistic.above(value, label)
+        above = columns.add(numerator)
+        part = Part(output.name, name, (above,), below, count)
+        parts.append(part)
     return parts
 
 
 def _calibration_and_area(
-    name: str, prob: Array, label: Array, weight: Array, columns: Columns
+    name: str,
+    prob: Array,
+    label: Array,
+    weight: Array,
+    columns: Columns,
 ) -> list[Part]:
     count = columns.add(weight)
-    residual_nb = statistics.in_bins(prob, BINS) * (weight * (prob - label))[:, None]
+    residual_n = weight * (prob - label)
+    bin_nb = statistics.in_bins(prob, BINS)
+    residual_nb = bin_nb * residual_n[:, None]
     above = tuple(columns.add(residual) for residual in residual_nb.T)
     calibration = Part(name, CALIBRATION, above, count, count)
     area = Part(name, AREA, (), count, count)
@@ -184,27 +218,37 @@ def sums(counts: Array, member: Array, columns: Array) -> Array:
       columns: ``[N, M]``.
     """
     draws, rows = counts.shape
-    weights = (counts.T[:, :, None] * member[:, None, :]).reshape(rows, -1)
+    groups = member.shape[1]
+    weight_nbg = counts.T[:, :, None] * member[:, None, :]
+    weights = weight_nbg.reshape(rows, -1)
     product = jnp.matmul(weights.T, columns, precision=jax.lax.Precision.HIGHEST)
-    return product.reshape(draws, member.shape[1], -1)
+    return product.reshape(draws, groups, -1)
 
 
 def ratios(
-    sums_bgm: np.ndarray, area_bgu: np.ndarray, parts: list[Part]
+    sums_bgm: np.ndarray,
+    area_bgu: np.ndarray,
+    parts: list[Part],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Values of all statistics and the weight of their rows, both ``[b, G, S]``.
 
     A value without a denominator is NaN.
     """
-    above = np.stack([_numerator(sums_bgm, part) for part in parts], axis=-1)
-    below = sums_bgm[..., [part.below for part in parts]]
+    above = [_numerator(sums_bgm, part) for part in parts]
+    below = [part.below for part in parts]
+    count = [part.count for part in parts]
+    is_area = [part.statistic == AREA for part in parts]
+    above_bgs = np.stack(above, axis=-1)
+    below_bgs = sums_bgm[..., below]
     with np.errstate(divide="ignore", invalid="ignore"):
-        value = np.where(below > 0, above / below, np.nan)
-    value[..., [part.statistic == AREA for part in parts]] = area_bgu
-    return value, sums_bgm[..., [part.count for part in parts]]
+        ratio_bgs = above_bgs / below_bgs
+    value_bgs = np.where(below_bgs > 0, ratio_bgs, np.nan)
+    value_bgs[..., is_area] = area_bgu
+    return value_bgs, sums_bgm[..., count]
 
 
 def _numerator(sums_bgm: np.ndarray, part: Part) -> np.ndarray:
     if len(part.above) == 1:
         return sums_bgm[..., part.above[0]]
-    return np.abs(sums_bgm[..., list(part.above)]).sum(axis=-1)
+    bin_sums = sums_bgm[..., list(part.above)]
+    return np.abs(bin_sums).sum(axis=-1)

@@ -23,7 +23,11 @@ from fairjax.notions import differential
 
 
 def evaluate_differential(
-    spec: Spec, scores: Array, data: Dataset, base_rate: Array, cross: Sequence[Sequence[int]]
+    spec: Spec,
+    scores: Array,
+    data: Dataset,
+    base_rate: Array,
+    cross: Sequence[Sequence[int]],
 ) -> dict[Metric, Array]:
     """Differential fairness and macro F1 of every task of classes.
 
@@ -44,49 +48,55 @@ def evaluate_differential(
     """
     groups_of = {}
     for attributes in cross:
-        name = " & ".join(spec.attributes[a].name for a in attributes)
-        groups_of[name] = crossed(spec, data.groups, attributes)
+        names = [spec.attributes[a].name for a in attributes]
+        groups_of[" & ".join(names)] = crossed(spec, data.groups, attributes)
     out = {}
     for t, task in enumerate(spec.tasks):
         if task.kind == "regression":
             continue
-        label, known = against_rest(spec, t, data.labels, data.label_mask)
+        label, mask = against_rest(spec, t, data.labels, data.label_mask)
         score = scores[:, spec.score_slice(t)]
-        decisions = _decisions(task.kind, score, known, data, base_rate[t])
+        decisions = _decisions(task.kind, score, mask, data, base_rate[t])
         for threshold, decision in decisions.items():
             subject = Metric("", task.name, threshold=threshold)
             # [U, N, K], [U, N, K], [U, N]: U labels of a multilabel task, else 1
             if task.kind == "multiclass":
                 outcome = decision[None]
                 truth = label[None]
-                weight = (known[:, 0] * data.weight)[None]
+                label_weight = (mask[:, 0] * data.weight)[None]
             else:
                 outcome = differential.two(decision.T)
                 truth = differential.two(label.T)
-                weight = known.T * data.weight[None]
-            f1 = jax.vmap(macro_f1)(outcome, truth, weight)
-            labelled = jnp.sum(weight, axis=1) > 0
+                label_weight = mask.T * data.weight[None]
+            f1 = jax.vmap(macro_f1)(outcome, truth, label_weight)
+            labelled = jnp.sum(label_weight, axis=1) > 0
             out[subject._replace(metric="macro_f1")] = _mean(f1, labelled)
             for name, groups in groups_of.items():
                 subject = subject._replace(attribute=name)
-                out |= _of_groups(subject, outcome, truth, groups, weight, data.weight)
+                out |= _of_groups(subject, outcome, truth, groups, label_weight, data.weight)
     return out
 
 
 def _of_groups(
-    subject: Metric, outcome: Array, truth: Array, groups: Array, known: Array, weight: Array
+    subject: Metric,
+    outcome: Array,
+    truth: Array,
+    groups: Array,
+    label_weight: Array,
+    weight: Array,
 ) -> dict[Metric, Array]:
     """Both metrics of a task, over groups ``[N, G]``.
 
-    ``known[U, N]`` is the weight of rows whose label is known, ``weight[N]`` that of all rows.
+    ``label_weight[U, N]`` is the weight of rows whose label is known, ``weight[N]`` that of all
+    rows.
     """
-    joint = jax.vmap(differential.count, (0, 0, None, 0))(outcome, truth, groups, known)
+    joint_counts = jax.vmap(differential.count, (0, 0, None, 0))
+    joint = joint_counts(outcome, truth, groups, label_weight)
     present = jnp.sum(joint, axis=(2, 3)) > 0
     comparable = jnp.sum(present, axis=1) >= 2
     equalized_odds = jax.vmap(differential.evaluated_epsilon)(joint)
-    fairness = jax.vmap(differential.smoothed_empirical_epsilon, (0, None, None))(
-        outcome, groups, weight
-    )
+    smoothed_epsilons = jax.vmap(differential.smoothed_empirical_epsilon, (0, None, None))
+    fairness = smoothed_epsilons(outcome, groups, weight)
     return {
         subject._replace(metric="differential_equalized_odds"): _mean(equalized_odds, comparable),
         subject._replace(metric="differential_fairness"): _mean(fairness, comparable),
@@ -94,20 +104,28 @@ def _of_groups(
 
 
 def _decisions(
-    kind: str, score: Array, known: Array, data: Dataset, rate: Array
+    kind: str,
+    score: Array,
+    mask: Array,
+    data: Dataset,
+    rate: Array,
 ) -> dict[str, Array]:
     """Decisions ``[N, U]`` by threshold."""
     if kind == "multiclass":
         return {"": chosen(score)}
-    at_half = decide(score, jnp.asarray(fixed(0.5)))
+    half = jnp.asarray(fixed(0.5))
+    at_half = decide(score, half)
     if kind == "multilabel":
         return {"": at_half}
-    threshold = base_rate_threshold(score[:, 0], data.weight * known[:, 0], rate)
+    label_weight = data.weight * mask[:, 0]
+    threshold = base_rate_threshold(score[:, 0], label_weight, rate)
     return {"": decide(score, threshold), "0.5": at_half}
 
 
 def _mean(value: Array, comparable: Array) -> Array:
     """Mean over the labels that can be measured; NaN if there is none."""
-    total = jnp.sum(jnp.where(comparable, value, 0.0))
+    value_or_zero = jnp.where(comparable, value, 0.0)
+    total = jnp.sum(value_or_zero)
     count = jnp.maximum(jnp.sum(comparable), 1)
-    return jnp.where(jnp.any(comparable), total / count, jnp.nan)
+    mean = total / count
+    return jnp.where(jnp.any(comparable), mean, jnp.nan)

@@ -1,15 +1,17 @@
 """Disaggregated tables: every statistic of every task in every group, with counts and intervals.
 
 In: scores and a data set. Out: a tidy :class:`GroupTable` on the host. Groups are those of every
-attribute, and of crossed attributes. All statistics but one are ratios of sums over rows, so all of
-them are one matrix product over all groups and a few resamples at a time. Areas under the curve are
-cumulative sums over rows that are sorted once, exact in every resample; a row is in one group of an
-attribute, so their cost does not grow with the number of groups.
+attribute, and of crossed attributes. All statistics but one are ratios of sums over rows. One
+matrix product gives these sums, for all groups and a few resamples at a time. The other statistic
+is the area under the curve: cumulative sums over rows that are sorted once, exact in every
+resample. A row is in one group of an attribute, so the cost of areas does not grow with the number
+of groups.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -32,7 +34,8 @@ class GroupTable(NamedTuple):
     ``columns``: ``task``, ``attribute`` (crossed ones joined by " & "), ``group`` (a level,
     ``overall`` or ``difference``), ``statistic``, ``count`` (weight of the rows that it is measured
     on, before decisions), ``value``, ``low``, ``high``.
-    ``left_out``: groups with less weight than the minimum, with their weight; no difference
+
+    ``left_out``: groups with less weight than the minimum, with their weight. No difference
     contains them. Attributes that are numbers have no groups: they are in ``left_out`` too.
     """
 
@@ -107,78 +110,99 @@ def group_table(
     weight = np.asarray(data.weight, np.float32)
     _check_scores(spec, scores, weight)
     blocks, left_out = _blocks(spec, data, cross, minimum)
-    everyone = np.ones((len(weight), 1), np.float32)
-    member = np.concatenate([*(block.member for block in blocks), everyone], axis=1)
+    rows = len(weight)
+    everyone = np.ones((rows, 1), np.float32)
+    members = [block.member for block in blocks]
+    host_member_ng = np.concatenate([*members, everyone], axis=1)
+    member_ng = jnp.asarray(host_member_ng)
     parts, columns, ordered = group_statistics(spec, scores, data, thresholds)
-    ranks = [[rank_group(column, group) for column in ordered] for group in member.T]
-    member_ng = jnp.asarray(member)
+    ranks = []
+    for member in host_member_ng.T:
+        ranks.append([rank_group(column, member) for column in ordered])
 
-    def values(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def values(counts_bn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         # the device adds up while the host measures areas
-        sums_bgm = sums(jnp.asarray(counts, jnp.float32), member_ng, columns)
-        area_bgu = areas(np.ascontiguousarray(counts.T, np.float32), ranks)
+        sums_bgm = sums(jnp.asarray(counts_bn, jnp.float32), member_ng, columns)
+        counts_nb = np.ascontiguousarray(counts_bn.T, np.float32)
+        area_bgu = areas(counts_nb, ranks)
         return ratios(np.asarray(sums_bgm), area_bgu, parts)
 
-    (value,), (count,) = values(np.ones((1, len(weight))))
-    drawn = None
+    once = np.ones((1, rows))
+    (value,), (count,) = values(once)
+    resampled = None
     if rng is not None:
-        batches = -(-draws // TOGETHER)
-        counts_of = (rng.poisson(1.0, (TOGETHER, len(weight))) for _ in range(batches))
-        drawn = np.concatenate([values(counts)[0] for counts in counts_of])[:draws]
-    sections = _sections(blocks, count, value, drawn, level)
+        batches = []
+        for _ in range(math.ceil(draws / TOGETHER)):
+            counts_bn = rng.poisson(1.0, (TOGETHER, rows))
+            value_bgs, _ = values(counts_bn)
+            batches.append(value_bgs)
+        resampled = np.concatenate(batches)[:draws]
+    sections = _sections(blocks, count, value, resampled, level)
     return GroupTable(_tidy(parts, sections), left_out)
 
 
 def _check_scores(spec: Spec, scores: np.ndarray, weight: np.ndarray) -> None:
-    expected = (len(weight), sum(task.score_width for task in spec.tasks))
-    if scores.shape != expected:
+    rows = len(weight)
+    width = sum(task.score_width for task in spec.tasks)
+    if scores.shape != (rows, width):
         raise ValueError(
-            f"group_table: expected scores [{expected[0]}, {expected[1]}], got {scores.shape}; "
+            f"group_table: expected scores [{rows}, {width}], got {scores.shape}; "
             f"were they made with another spec?"
         )
-    broken = int(np.isnan(scores[weight > 0]).any(axis=1).sum())
-    if broken:
+    weighted_scores = scores[weight > 0]
+    has_nan = np.isnan(weighted_scores).any(axis=1)
+    if has_nan.any():
         raise ValueError(
-            f"group_table: {broken} rows have a score that is NaN. Weight 0 leaves rows out"
+            f"group_table: {has_nan.sum()} rows have a score that is NaN. Weight 0 leaves rows out"
         )
 
 
 def _blocks(
-    spec: Spec, data: Dataset, cross: Sequence[Sequence[str]], minimum: float
+    spec: Spec,
+    data: Dataset,
+    cross: Sequence[Sequence[str]],
+    minimum: float,
 ) -> tuple[list[_Block], dict[str, float]]:
     """Blocks of groups with enough weight, and the weight of what is left out."""
     left_out: dict[str, float] = {}
     weight = np.asarray(data.weight)
+    minimum = max(minimum, np.finfo(np.float32).tiny)
+    combinations = []
     for i, attribute in enumerate(spec.attributes):
         if attribute.continuous:
-            known = np.asarray(data.groups[:, spec.group_slice(i).start])
-            left_out[f"{attribute.name} (a number)"] = float(weight @ known)
-    alone = [(attribute.name,) for attribute in spec.attributes if not attribute.continuous]
+            column = spec.group_slice(i).start
+            has_number = np.asarray(data.groups[:, column])
+            left_out[f"{attribute.name} (a number)"] = float(weight @ has_number)
+        else:
+            combinations.append((attribute.name,))
+    combinations += cross
     blocks = []
-    for names in [*alone, *(tuple(names) for names in cross)]:
+    for names in combinations:
         block = _block(spec, data, names)
         mass_g = weight @ block.member
-        enough_g = mass_g >= max(minimum, np.finfo(np.float32).tiny)
+        enough_g = mass_g >= minimum
         levels = []
         for level, mass, enough in zip(block.levels, mass_g, enough_g, strict=True):
             if enough:
                 levels.append(level)
             else:
                 left_out[f"{block.attribute}={level}"] = float(mass)
-        blocks.append(_Block(block.attribute, levels, block.member[:, enough_g]))
+        member = block.member[:, enough_g]
+        blocks.append(_Block(block.attribute, levels, member))
     return blocks, left_out
 
 
-def _block(spec: Spec, data: Dataset, names: tuple[str, ...]) -> _Block:
+def _block(spec: Spec, data: Dataset, names: Sequence[str]) -> _Block:
     """All groups of one attribute, or of a crossing of several."""
     index = {attribute.name: i for i, attribute in enumerate(spec.attributes)}
     for name in names:
         if name not in index:
             raise ValueError(f"group_table: attribute {name!r} is not one of {', '.join(index)}")
     attributes = [index[name] for name in names]
-    member = np.asarray(crossed(spec, jnp.asarray(data.groups), attributes))
-    combinations = itertools.product(*(spec.attributes[i].levels for i in attributes))
-    levels = [" & ".join(combination) for combination in combinations]
+    groups = jnp.asarray(data.groups)
+    member = np.asarray(crossed(spec, groups, attributes))
+    levels_of = [spec.attributes[i].levels for i in attributes]
+    levels = [" & ".join(combination) for combination in itertools.product(*levels_of)]
     return _Block(" & ".join(names), levels, member)
 
 
@@ -186,7 +210,7 @@ def _sections(
     blocks: list[_Block],
     count: np.ndarray,
     value: np.ndarray,
-    drawn: np.ndarray | None,
+    resampled: np.ndarray | None,
     level: float,
 ) -> list[_Section]:
     """Everyone, then per attribute its groups and their difference.
@@ -195,42 +219,51 @@ def _sections(
       blocks: attributes, in the order of the groups.
       count: ``[G + 1, S]``, everyone last.
       value: ``[G + 1, S]``.
-      drawn: values ``[draws, G + 1, S]`` of resamples; None for no intervals.
+      resampled: values ``[draws, G + 1, S]`` of resamples; None for no intervals.
       level: coverage.
     """
-    unknown = np.full(value.shape[-1], np.nan)
-    low = np.broadcast_to(unknown, value.shape)
+    no_value = np.full(value.shape[-1], np.nan)
+    low = np.broadcast_to(no_value, value.shape)
     high = low
-    if drawn is not None:
-        low, high = _ends(drawn, level)
-    sections = [_Section("", OVERALL, count[-1], value[-1], low[-1], high[-1])]
+    if resampled is not None:
+        low, high = _ends(resampled, level)
+
+    def section(attribute: str, group: str, row: int) -> _Section:
+        return _Section(attribute, group, count[row], value[row], low[row], high[row])
+
+    sections = [section("", OVERALL, -1)]
     start = 0
     for attribute, levels, _ in blocks:
         for g, group in enumerate(levels, start):
-            sections.append(_Section(attribute, group, count[g], value[g], low[g], high[g]))
+            sections.append(section(attribute, group, g))
         block = slice(start, start + len(levels))
-        ends = (unknown, unknown)
-        if drawn is not None and len(levels) >= 2:
-            ends = _ends(_difference(drawn[:, block]), level)
         total = count[block].sum(axis=0)
-        difference = _difference(value[None, block])[0]
+        difference = no_value
+        ends = (no_value, no_value)
+        if len(levels) >= 2:
+            difference = _difference(value[block])
+            if resampled is not None:
+                resampled_difference = _difference(resampled[:, block])
+                ends = _ends(resampled_difference, level)
         sections.append(_Section(attribute, DIFFERENCE, total, difference, *ends))
         start = block.stop
     return sections
 
 
-def _ends(drawn: np.ndarray, level: float) -> np.ndarray:
+def _ends(resampled: np.ndarray, level: float) -> np.ndarray:
     """Lower and upper end over the leading axis; NaN where a resample has no value."""
-    return np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    lower = (1 - level) / 2
+    upper = (1 + level) / 2
+    return np.quantile(resampled, [lower, upper], axis=0)
 
 
 def _difference(value: np.ndarray) -> np.ndarray:
     """Largest minus smallest value over groups ``[..., G, S]``; NaN if fewer than two have one."""
-    if value.shape[-2] < 2:
-        return np.full((value.shape[0], value.shape[-1]), np.nan)
     unknown = np.isnan(value)
-    top = np.where(unknown, -np.inf, value).max(axis=-2)
-    bottom = np.where(unknown, np.inf, value).min(axis=-2)
+    value_or_low = np.where(unknown, -np.inf, value)
+    value_or_high = np.where(unknown, np.inf, value)
+    top = value_or_low.max(axis=-2)
+    bottom = value_or_high.min(axis=-2)
     comparable = (~unknown).sum(axis=-2) >= 2
     with np.errstate(invalid="ignore"):
         return np.where(comparable, top - bottom, np.nan)
@@ -238,13 +271,17 @@ def _difference(value: np.ndarray) -> np.ndarray:
 
 def _tidy(parts: list[Part], sections: list[_Section]) -> dict[str, np.ndarray]:
     """Columns of the table: the sections below each other, a row per statistic."""
-    statistics = len(parts)
-    columns = {
-        "task": np.array([part.task for part in parts] * len(sections)),
-        "attribute": np.repeat([section.attribute for section in sections], statistics),
-        "group": np.repeat([section.group for section in sections], statistics),
-        "statistic": np.array([part.statistic for part in parts] * len(sections)),
+    tasks = [part.task for part in parts]
+    statistics = [part.statistic for part in parts]
+    attributes = [section.attribute for section in sections]
+    groups = [section.group for section in sections]
+    return {
+        "task": np.tile(tasks, len(sections)),
+        "attribute": np.repeat(attributes, len(parts)),
+        "group": np.repeat(groups, len(parts)),
+        "statistic": np.tile(statistics, len(sections)),
+        "count": np.concatenate([section.count for section in sections]),
+        "value": np.concatenate([section.value for section in sections]),
+        "low": np.concatenate([section.low for section in sections]),
+        "high": np.concatenate([section.high for section in sections]),
     }
-    for name in ("count", "value", "low", "high"):
-        columns[name] = np.concatenate([getattr(section, name) for section in sections])
-    return columns

@@ -1,6 +1,6 @@
 """The frontier of a set of runs: its points, the volume that they dominate, and one point of it.
 
-In: numpy points ``[N, d]``; every column is minimised (negate a column to maximise it). Out: numpy.
+In: numpy points ``[N, d]``. Every column is minimised (negate a column to maximise it). Out: numpy.
 A row with a NaN is a run that failed: it is on no front and dominates nothing.
 """
 
@@ -18,9 +18,9 @@ from fairjax.metrics._bootstrap import Interval, interval_over_seeds
 def nondominated(points: np.ndarray) -> np.ndarray:
     """Which rows no other row dominates.
 
-    ``a`` dominates ``b`` if ``a <= b`` everywhere and ``a < b`` somewhere.
-    Equal rows do not dominate each other: all copies of a front point are kept. O(N log N) for d <=
-    2, otherwise O(N F) for a front of F rows.
+    ``a`` dominates ``b`` if ``a <= b`` everywhere and ``a < b`` somewhere. Equal rows do not
+    dominate each other: all copies of a front point are kept. The cost is O(N log N) for one or two
+    columns, otherwise O(N F) for a front of F rows.
 
     Args:
       points: ``[N, d]``.
@@ -32,13 +32,16 @@ def nondominated(points: np.ndarray) -> np.ndarray:
     (d = 2).
     """
     points = _checked(points)
-    real = np.flatnonzero(~np.isnan(points).any(axis=1))
+    failed = np.isnan(points).any(axis=1)
+    valid = np.flatnonzero(~failed)
+    front_of = _front_2d if points.shape[1] <= 2 else _front
     front = np.zeros(len(points), bool)
-    front[real] = _front_2d(points[real]) if points.shape[1] <= 2 else _front(points[real])
+    front[valid] = front_of(points[valid])
     return front
 
 
 def _checked(points: np.ndarray) -> np.ndarray:
+    """The points as floats, refused unless they have rows and columns."""
     points = np.asarray(points, float)
     if points.ndim != 2 or points.shape[1] < 1:
         raise ValueError(
@@ -48,35 +51,42 @@ def _checked(points: np.ndarray) -> np.ndarray:
 
 
 def _front_2d(points: np.ndarray) -> np.ndarray:
+    """Front of one or two columns: a sort, then the lowest y so far."""
     first = points[:, 0]
     second = points[:, -1]  # the same column when d = 1
     order = np.lexsort((second, first))
     x = first[order]
     y = second[order]
-    new_x = np.append(True, x[1:] != x[:-1])[: len(x)]
-    column = np.cumsum(new_x) - 1
+    x_changes = x[1:] != x[:-1]
+    new_x = np.append(True, x_changes)[: len(x)]
+    column = np.cumsum(new_x) - 1  # number of each row's distinct x
     lowest = y[new_x]  # lowest y of every distinct x
-    lowest_before = np.append(np.inf, np.minimum.accumulate(lowest))[: len(lowest)]
-    # no row dominates y = inf at the lowest x, hence the second clause
-    dominated = (lowest >= lowest_before) & (np.arange(len(lowest)) > 0)
+    lowest_so_far = np.minimum.accumulate(lowest)
+    lowest_before = np.append(np.inf, lowest_so_far)[:-1]
+    dominated = lowest >= lowest_before
+    dominated[:1] = False  # nothing dominates the lowest x, even with y = inf
+    in_front = (y == lowest[column]) & ~dominated[column]
     front = np.zeros(len(x), bool)
-    front[order] = (y == lowest[column]) & ~dominated[column]
+    front[order] = in_front
     return front
 
 
 def _front(points: np.ndarray) -> np.ndarray:
+    """Front of any number of columns: each front point removes the rows that it dominates."""
     # A row comes after every row that dominates it: order by sum, then lexicographically (a rounded
     # sum can tie). Clipped, because infinities of both signs have no sum.
     total = np.clip(points, -1e300, 1e300).sum(axis=1)
-    candidates = np.lexsort((*points.T[::-1], total))
+    last_to_first = points.T[::-1]
+    candidates = np.lexsort((*last_to_first, total))
     front = np.zeros(len(points), bool)
     while len(candidates):
-        best = points[candidates[0]]
         front[candidates[0]] = True
+        best = points[candidates[0]]
         candidates = candidates[1:]
         others = points[candidates]
-        not_dominated = (others < best).any(axis=1) | (others == best).all(axis=1)
-        candidates = candidates[not_dominated]
+        lower = (others < best).any(axis=1)
+        equal = (others == best).all(axis=1)
+        candidates = candidates[lower | equal]
     return front
 
 
@@ -84,10 +94,10 @@ def hypervolume(points: np.ndarray, reference: np.ndarray) -> float:
     """Volume of what the points dominate within the reference, ``vol(union_i [p_i, reference])``.
 
     Exact in one to four dimensions: a sweep over the last coordinate with a staircase in the first
-    two; O(N log N) for d = 2, at most O(N^2) for d = 3, O(N^3) for d = 4.
+    two. The cost is O(N log N) for d = 2, at most O(N^2) for d = 3 and O(N^3) for d = 4.
 
     Args:
-      points: ``[N, d]``; those not below the reference in every coordinate add nothing.
+      points: ``[N, d]``. Those not below the reference in every coordinate add nothing.
       reference: ``[d]``, finite.
 
     Raises:
@@ -98,35 +108,49 @@ def hypervolume(points: np.ndarray, reference: np.ndarray) -> float:
     """
     points = _checked(points)
     reference = np.asarray(reference, float)
-    fits = reference.shape == points.shape[1:] and points.shape[1] <= 4
+    objectives = points.shape[1]
+    fits = reference.shape == (objectives,) and objectives <= 4
     if not fits or not np.isfinite(reference).all():
         raise ValueError(
             f"hypervolume: expected a finite reference for 1 to 4 objectives, got reference "
             f"{reference} for points {points.shape}"
         )
-    inside = points[(points < reference).all(axis=1)]  # NaN compares false
-    depths = reference - inside[nondominated(inside)]
-    return _volume(depths)
+    below = (points < reference).all(axis=1)  # NaN compares false
+    inside = points[below]
+    front = inside[nondominated(inside)]
+    return _volume(reference - front)
 
 
 def _volume(depths: np.ndarray) -> float:
     """Volume of the union of the boxes from the origin to every row of ``depths``."""
+    objectives = depths.shape[1]
     if len(depths) == 0:
         return 0.0
-    if depths.shape[1] == 1:
+    if objectives == 1:
         return float(depths.max())
-    if depths.shape[1] == 2:
-        depths = depths[np.argsort(-depths[:, 0], kind="stable")]
+    if objectives == 2:
+        depths = _descending(depths, 0)
+        width = depths[:, 0]
         height = np.maximum.accumulate(depths[:, 1])
-        return float(np.sum(depths[:, 0] * np.diff(height, prepend=0.0)))
-    depths = depths[np.argsort(-depths[:, -1], kind="stable")]
-    thickness = depths[:, -1] - np.append(depths[1:, -1], 0.0)
-    if depths.shape[1] == 3:
-        return float(np.dot(_areas(depths[:, :2]), thickness))
+        rise = np.diff(height, prepend=0.0)
+        return float(np.sum(width * rise))
+    depths = _descending(depths, -1)
+    last = depths[:, -1]
+    thickness = last - np.append(last[1:], 0.0)
+    if objectives == 3:
+        areas = _areas(depths[:, :2])
+        return float(np.dot(areas, thickness))
     volume = 0.0
     for i in np.flatnonzero(thickness > 0):
-        volume += _volume(depths[: i + 1, :-1]) * thickness[i]
+        deeper = depths[: i + 1, :-1]
+        volume += _volume(deeper) * thickness[i]
     return float(volume)
+
+
+def _descending(rows: np.ndarray, column: int) -> np.ndarray:
+    """The rows in descending order of one column."""
+    order = np.argsort(-rows[:, column], kind="stable")
+    return rows[order]
 
 
 def _areas(depths: np.ndarray) -> list[float]:
@@ -141,7 +165,9 @@ def _areas(depths: np.ndarray) -> list[float]:
         end = width
         # go left over the steps below the new rectangle and add its area above each of them
         while heights[step] < height:
-            area += (end - widths[step - 1]) * (height - heights[step])
+            added_width = end - widths[step - 1]
+            added_height = height - heights[step]
+            area += added_width * added_height
             step -= 1
             end = widths[step]
         if step < right:
@@ -163,8 +189,8 @@ def hypervolume_interval(
 
     Args:
       rng: numpy generator.
-      point_sets: one array ``[N_s, d]`` per seed. To compare methods, give all the same number of
-        runs: more runs have more volume.
+      point_sets: one array ``[N_s, d]`` per seed. To compare methods, give all of them the same
+        number of runs: more runs have more volume.
       reference: ``[d]``.
       draws: number of resamples.
       level: coverage.
@@ -179,17 +205,17 @@ def hypervolume_interval(
 def attainment(point_sets: Sequence[np.ndarray], level: float = 0.5) -> np.ndarray:
     """The empirical attainment surface in 2-D: what at least a share ``level`` of sets attain.
 
-    A set attains z if one of its points is ``<= z`` in both coordinates. With k the smallest count
-    of sets that is ``>= level n``, the surface is ``y(x) = k-th smallest over sets of min { p_2 :
-    p_1 <= x }``.
+    A set attains z if one of its points is ``<= z`` in both coordinates. Let k be the smallest
+    count of sets that is ``>= level n``. Then the surface ``y(x)`` is the k-th smallest, over sets,
+    of ``min { p_2 : p_1 <= x }``.
 
     Args:
       point_sets: one array ``[N_s, 2]`` per seed.
-      level: in (0, 1]; 0.5 is the median surface, 1 what every seed attains, 1/n what the best one
+      level: in (0, 1]. 0.5 is the median surface, 1 what every seed attains, 1/n what the best one
         does.
 
     Returns:
-      ``[M, 2]`` corners of the staircase, the first coordinate rising; ``[0, 2]`` if nothing is
+      ``[M, 2]`` corners of the staircase, the first coordinate rising. ``[0, 2]`` if nothing is
       attained that often.
 
     Raises:
@@ -204,49 +230,58 @@ def attainment(point_sets: Sequence[np.ndarray], level: float = 0.5) -> np.ndarr
             f"level {level}"
         )
     fronts = [_staircase(points) for points in point_sets]
-    xs = np.unique(np.concatenate([front[:, 0] for front in fronts]))
-    # [sets, xs]: lowest second objective of a set up to each x; inf before its first point
-    lowest = np.stack([_lowest_up_to(xs, front) for front in fronts])
+    all_x = np.concatenate([front[:, 0] for front in fronts])
+    x = np.unique(all_x)
+    lowest_sx = np.stack([_lowest_up_to(x, front) for front in fronts])
     # without the small number, rounding makes four sets of 3/10 of ten sets
     k = math.ceil(level * len(fronts) - 1e-9)
-    surface = np.sort(lowest, axis=0)[k - 1]
-    corner = surface < np.append(np.inf, surface)[: len(surface)]
-    return np.stack([xs[corner], surface[corner]], axis=1)
+    ascending_sx = np.sort(lowest_sx, axis=0)
+    surface = ascending_sx[k - 1]
+    surface_before = np.append(np.inf, surface)[:-1]
+    corner = surface < surface_before
+    return np.stack([x[corner], surface[corner]], axis=1)
 
 
 def _staircase(points: np.ndarray) -> np.ndarray:
+    """Distinct front points, the first coordinate rising."""
     points = _checked(points)
     if points.shape[1] != 2:
         raise ValueError(f"expected points with two objectives, got {points.shape[1]}")
-    return np.unique(points[nondominated(points)], axis=0)
+    front = points[nondominated(points)]
+    return np.unique(front, axis=0)
 
 
-def _lowest_up_to(xs: np.ndarray, front: np.ndarray) -> np.ndarray:
-    """Second coordinate of a staircase at every x."""
-    position = np.searchsorted(front[:, 0], xs, side="right")
-    return np.append(np.inf, front[:, 1])[position]
+def _lowest_up_to(x: np.ndarray, front: np.ndarray) -> np.ndarray:
+    """Second coordinate of a staircase at every x; infinity before its first point."""
+    position = np.searchsorted(front[:, 0], x, side="right")
+    second = np.append(np.inf, front[:, 1])
+    return second[position]
 
 
 def _front_index(points: np.ndarray) -> np.ndarray:
     """Finite rows on the front, by rising first objective."""
-    index = np.flatnonzero(nondominated(points) & np.isfinite(points).all(axis=1))
+    finite = np.isfinite(points).all(axis=1)
+    finite_front = nondominated(points) & finite
+    index = np.flatnonzero(finite_front)
     if not len(index):
         raise ValueError(
             f"no finite point on the front of {len(points)} runs: runs failed, or a metric is not "
             f"defined. Look at the metrics of single runs"
         )
-    return index[np.lexsort(points[index].T[::-1])]
+    last_to_first = points[index].T[::-1]
+    order = np.lexsort(last_to_first)
+    return index[order]
 
 
 def knee(points: np.ndarray) -> int:
     """The front point furthest from the chord between the front's ends, towards the ideal corner.
 
-    Both objectives are first scaled to [0, 1] over the front, which puts the ends at (0, 1) and (1,
-    0); then ``knee = argmin x + y``. On a front that bulges the other way, or has one or two
-    points, it is the end with the lower first objective.
+    Both objectives are first scaled to [0, 1] over the front, which puts the ends at ``(0, 1)`` and
+    ``(1, 0)``. Then ``knee = argmin x + y``. On a front that bulges the other way, or has one or
+    two points, the knee is the end with the lower first objective.
 
     Args:
-      points: ``[N, 2]``; scaling by the range of the front makes the answer free of units.
+      points: ``[N, 2]``. Scaling by the range of the front makes the answer free of units.
 
     Returns:
       Row number.
@@ -263,15 +298,17 @@ def knee(points: np.ndarray) -> int:
     index = _front_index(points)
     front = points[index]
     span = np.ptp(front, axis=0)
-    scaled = (front - front.min(axis=0)) / np.where(span > 0, span, 1.0)
+    span = np.where(span > 0, span, 1.0)
+    scaled = (front - front.min(axis=0)) / span
     # rounding must not make a middle point win against an end on a straight front
-    return int(index[np.argmin(np.round(scaled.sum(axis=1), 12))])
+    total = np.round(scaled.sum(axis=1), 12)
+    return int(index[np.argmin(total)])
 
 
 def midpoint(points: np.ndarray) -> int:
     """The front point nearest to the middle of the *front's* interval of the first objective.
 
-    ``argmin_i |p_i1 - (min + max) / 2|`` with min and max over the front; the lower one in a tie.
+    ``argmin_i |p_i1 - (min + max) / 2|`` with min and max over the front, the lower one in a tie.
 
     Args:
       points: ``[N, d]``, the first column being ARE.
@@ -287,16 +324,20 @@ def midpoint(points: np.ndarray) -> int:
     runs cannot move.
     """
     points = _checked(points)
-    return _nearest(points, points[_front_index(points), 0])
+    front = points[_front_index(points)]
+    return _nearest_to_middle(points, front[:, 0])
 
 
 def midpoint_of_all(points: np.ndarray) -> int:
     """As :func:`midpoint`, with the interval of all runs without NaN or infinity."""
     points = _checked(points)
-    return _nearest(points, points[np.isfinite(points).all(axis=1), 0])
+    finite = np.isfinite(points).all(axis=1)
+    return _nearest_to_middle(points, points[finite, 0])
 
 
-def _nearest(points: np.ndarray, interval: np.ndarray) -> int:
+def _nearest_to_middle(points: np.ndarray, interval: np.ndarray) -> int:
+    """The front point whose first objective is nearest to the middle of an interval's values."""
     index = _front_index(points)
     middle = (interval.min() + interval.max()) / 2.0
-    return int(index[np.argmin(np.abs(points[index, 0] - middle))])
+    distance = np.abs(points[index, 0] - middle)
+    return int(index[np.argmin(distance)])

@@ -1,13 +1,13 @@
 """Rates of decisions per group, and their differences and ratios under fairlearn's names.
 
 In: decisions, labels, membership and weights of one task. Out: :class:`GroupRates`, arrays over
-groups; every difference and ratio is a function of the rates of one attribute. Definitions are
+groups. Every difference and ratio is a function of the rates of one attribute. Definitions are
 those of :mod:`fairjax.notions`, on hard decisions.
 
-Where this differs from fairlearn: a group without positives has no true positive rate (fairlearn
-says 0), likewise without negatives; it is NaN here and left out of differences and ratios, and a
-difference or a ratio between fewer than two groups is NaN, not a perfect value. A ratio of rates
-that are all 0 is NaN, as in fairlearn.
+This differs from fairlearn in two ways. A group without positives has no true positive rate
+(fairlearn says 0). The rate is NaN here, and differences and ratios leave it out. The same holds
+for a group without negatives. A difference or a ratio between fewer than two groups is NaN, not a
+perfect value. A ratio of rates that are all 0 is NaN, as in fairlearn.
 """
 
 from __future__ import annotations
@@ -38,7 +38,11 @@ class GroupRates(NamedTuple):
 
 
 def group_rates(
-    decision: Array, label: Array, groups: Array, weight: Array, mask: Array | None = None
+    decision: Array,
+    label: Array,
+    groups: Array,
+    weight: Array,
+    mask: Array | None = None,
 ) -> GroupRates:
     """Selection, true positive and false positive rate and accuracy of every group.
 
@@ -53,15 +57,25 @@ def group_rates(
     Returns:
       Rates with leading axis G.
     """
-    # a label without weight counts as missing, so that padding may hold anything
-    mask = keep(jnp.ones_like(weight) if mask is None else mask, weight)
-    correct = jnp.where(jnp.isnan(decision), jnp.nan, decision == keep(label, mask))
-    selected, count = _rate(decision, groups, weight * everyone(label, mask))
-    true_positive, positive = _rate(decision, groups, weight * positives(label, mask))
-    false_positive, negative = _rate(decision, groups, weight * negatives(label, mask))
+    if mask is None:
+        mask = jnp.ones_like(weight)
+    mask = keep(mask, weight)  # a label without weight is missing: padding may hold anything
+    unknown = jnp.isnan(decision)
+    correct = decision == keep(label, mask)
+    correct = jnp.where(unknown, jnp.nan, correct)
+    selection_rate, count = _rate(decision, groups, weight * everyone(label, mask))
+    true_positive_rate, positive = _rate(decision, groups, weight * positives(label, mask))
+    false_positive_rate, negative = _rate(decision, groups, weight * negatives(label, mask))
     accuracy, labelled = _rate(correct.astype(jnp.float32), groups, weight * mask)
     return GroupRates(
-        selected, true_positive, false_positive, accuracy, count, positive, negative, labelled
+        selection_rate,
+        true_positive_rate,
+        false_positive_rate,
+        accuracy,
+        count,
+        positive,
+        negative,
+        labelled,
     )
 
 
@@ -70,14 +84,20 @@ def of_attribute(rates: GroupRates, block: slice) -> GroupRates:
     return jax.tree.map(lambda rate_g: rate_g[block], rates)
 
 
-def _rate(value: Array, groups: Array, weight: Array) -> tuple[Array, Array]:
+def _rate(
+    value: Array,
+    groups: Array,
+    weight: Array,
+) -> tuple[Array, Array]:
     mean_g, mass_g = group_mean(value, groups, weight)
-    return jnp.where(mass_g > 0, mean_g, jnp.nan), mass_g
+    rate_g = jnp.where(mass_g > 0, mean_g, jnp.nan)
+    return rate_g, mass_g
 
 
 def rate_difference(rate: Array, mass: Array) -> Array:
     """``max_g rate_g - min_g rate_g`` over groups with mass; NaN for fewer than two of them."""
-    return jnp.where(_measurable(rate, mass), difference(rate, mass), jnp.nan)
+    measurable = _measurable(rate, mass)
+    return jnp.where(measurable, difference(rate, mass), jnp.nan)
 
 
 def rate_ratio(rate: Array, mass: Array) -> Array:
@@ -85,8 +105,10 @@ def rate_ratio(rate: Array, mass: Array) -> Array:
 
     NaN for fewer than two such groups, and for 0/0.
     """
-    positive = jnp.any(jnp.where(mass > 0, rate, 0.0) > 0)
-    return jnp.where(positive & _measurable(rate, mass), ratio(rate, mass), jnp.nan)
+    rate_or_zero = jnp.where(mass > 0, rate, 0.0)
+    any_positive = jnp.any(rate_or_zero > 0)
+    measurable = any_positive & _measurable(rate, mass)
+    return jnp.where(measurable, ratio(rate, mass), jnp.nan)
 
 
 def signed_gap(rate: Array) -> Array:
@@ -102,7 +124,11 @@ def signed_gap(rate: Array) -> Array:
     return rate[..., 1] - rate[..., 0]
 
 
-def attribute_correlation(value: Array, groups: Array, weight: Array) -> Array:
+def attribute_correlation(
+    value: Array,
+    groups: Array,
+    weight: Array,
+) -> Array:
     """Absolute Pearson correlation of decisions or predictions with an attribute that is a number.
 
     Args:
@@ -114,15 +140,19 @@ def attribute_correlation(value: Array, groups: Array, weight: Array) -> Array:
       A scalar in [0, 1]; 0 where ``value`` is constant, as a gap between groups is; NaN where the
       attribute does not vary.
     """
-    inside = weight * groups[:, 0] > 0
-    low = jnp.min(jnp.where(inside, groups[:, 1], jnp.inf))
-    high = jnp.max(jnp.where(inside, groups[:, 1], -jnp.inf))
-    return jnp.where(low < high, pearson(value, groups, weight), jnp.nan)
+    number = groups[:, 1]
+    counts = weight * groups[:, 0] > 0
+    low = jnp.min(jnp.where(counts, number, jnp.inf))
+    high = jnp.max(jnp.where(counts, number, -jnp.inf))
+    varies = low < high
+    return jnp.where(varies, pearson(value, groups, weight), jnp.nan)
 
 
 def _measurable(rate: Array, mass: Array) -> Array:
-    broken = jnp.any(jnp.isnan(rate) & (mass > 0))
-    return (jnp.sum(mass > 0) >= 2) & ~broken
+    """Whether two groups or more have mass, and all of these have a rate."""
+    present = mass > 0
+    undefined = jnp.any(jnp.isnan(rate) & present)
+    return (jnp.sum(present) >= 2) & ~undefined
 
 
 def demographic_parity_difference(rates: GroupRates) -> Array:
@@ -170,9 +200,13 @@ equal_opportunity_ratio = true_positive_rate_ratio
 
 def equalized_odds_difference(rates: GroupRates) -> Array:
     """The larger of the differences of true and false positive rates; NaN when either is."""
-    return jnp.maximum(true_positive_rate_difference(rates), false_positive_rate_difference(rates))
+    true_positive = true_positive_rate_difference(rates)
+    false_positive = false_positive_rate_difference(rates)
+    return jnp.maximum(true_positive, false_positive)
 
 
 def equalized_odds_ratio(rates: GroupRates) -> Array:
     """The smaller of the ratios of true and false positive rates; NaN when either is."""
-    return jnp.minimum(true_positive_rate_ratio(rates), false_positive_rate_ratio(rates))
+    true_positive = true_positive_rate_ratio(rates)
+    false_positive = false_positive_rate_ratio(rates)
+    return jnp.minimum(true_positive, false_positive)

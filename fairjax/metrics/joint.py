@@ -1,7 +1,7 @@
 """Distances between the groups' joint distributions of all scores of a row.
 
 They see what all scores together tell about the group, beyond each score alone. Both distances add
-up squares over tasks: unless scores share a unit, divide them first by one fixed deviation per
+up squares over tasks. Unless scores share a unit, divide them first by one fixed deviation per
 task, the same before and after a repair. Rows of weight 0 and rows without a group do not count.
 """
 
@@ -41,7 +41,11 @@ def sinkhorn_divergence(epsilon: float = 0.05, iterations: int = 500) -> Distanc
     return sinkhorn(epsilon, iterations, largest)
 
 
-def group_correlations(scores: Array, groups: Array, weight: Array) -> Array:
+def group_correlations(
+    scores: Array,
+    groups: Array,
+    weight: Array,
+) -> Array:
     """Correlation between tasks in each group.
 
     Args:
@@ -54,17 +58,27 @@ def group_correlations(scores: Array, groups: Array, weight: Array) -> Array:
     """
     scores = keep(scores, weight[:, None])
 
-    def of_group(w):
-        centred = scores - divide(w @ scores, jnp.sum(w))
-        cov = (w[:, None] * centred).T @ centred
-        deviation = jnp.sqrt(jnp.diag(cov))
-        return divide(cov, deviation[:, None] * deviation, jnp.nan)
+    def of_group(group_weight):
+        total = group_weight @ scores
+        mean = divide(total, jnp.sum(group_weight))
+        centred = scores - mean
+        weighted = group_weight[:, None] * centred
+        covariance = weighted.T @ centred
+        deviation = jnp.sqrt(jnp.diag(covariance))
+        deviation_product = deviation[:, None] * deviation
+        return divide(covariance, deviation_product, jnp.nan)
 
-    return jax.vmap(of_group, 1)(groups * weight[:, None])
+    weight_ng = groups * weight[:, None]
+    return jax.vmap(of_group, 1)(weight_ng)
 
 
 def permutation_test(
-    key: Array, distance: Distance, scores: Array, groups: Array, weight: Array, draws: int = 20
+    key: Array,
+    distance: Distance,
+    scores: Array,
+    groups: Array,
+    weight: Array,
+    draws: int = 20,
 ) -> PermutationTest:
     """A distance between groups, and the same after random permutations of the rows' groups.
 
@@ -83,16 +97,27 @@ def permutation_test(
     """
 
     def permuted_distance(key):
-        return distance(scores, _permuted(key, groups, weight), weight)
+        random_groups = _permuted(key, groups, weight)
+        return distance(scores, random_groups, weight)
 
-    chance = jax.lax.map(permuted_distance, jax.random.split(key, draws))
+    keys = jax.random.split(key, draws)
+    chance = jax.lax.map(permuted_distance, keys)
     value = distance(scores, groups, weight)
-    p_value = (1 + jnp.sum(chance >= value)) / (draws + 1)
+    reaching = jnp.sum(chance >= value)
+    p_value = (1 + reaching) / (draws + 1)
     return PermutationTest(value, jnp.mean(chance), p_value)
 
 
-def _permuted(key: Array, groups: Array, weight: Array) -> Array:
+def _permuted(
+    key: Array,
+    groups: Array,
+    weight: Array,
+) -> Array:
     """Groups in a random order among the rows that count; other rows keep their group."""
     counts = (weight > 0) & jnp.any(groups > 0, axis=1)
-    shuffled = jnp.argsort(jnp.where(counts, jax.random.uniform(key, weight.shape), 2.0))
-    return jnp.where(counts[:, None], groups[shuffled[jnp.cumsum(counts) - 1]], groups)
+    position = jax.random.uniform(key, weight.shape)
+    position = jnp.where(counts, position, 2.0)  # other rows stand at the end
+    shuffled = jnp.argsort(position)
+    number = jnp.cumsum(counts) - 1  # of each row among those that count
+    permuted = groups[shuffled[number]]
+    return jnp.where(counts[:, None], permuted, groups)

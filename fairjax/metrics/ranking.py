@@ -1,6 +1,6 @@
 """Rows in ascending order of their scores: one sort for the threshold and the area under the curve.
 
-In: scores, labels and weights ``[N]``. Out: a :class:`Ranked`; cumulative sums give both from it.
+In: scores, labels and weights ``[N]``. Out: a :class:`Ranked`. Cumulative sums over it give both.
 """
 
 from __future__ import annotations
@@ -22,7 +22,11 @@ class Ranked(NamedTuple):
     positive: Array  # [N] weight times label
 
 
-def rank(score: Array, label: Array, weight: Array) -> Ranked:
+def rank(
+    score: Array,
+    label: Array,
+    weight: Array,
+) -> Ranked:
     """Sort rows by score, equal scores by weight, so that the order of the rows does not matter.
 
     Args:
@@ -30,21 +34,31 @@ def rank(score: Array, label: Array, weight: Array) -> Ranked:
       label: ``[N]`` of 0/1, anything where the weight is 0.
       weight: ``[N]``, 0 for padding and missing labels.
     """
-    score = jnp.where(weight > 0, score.astype(jnp.float32), jnp.inf)
-    return Ranked(*jax.lax.sort((score, weight, weight * keep(label, weight)), num_keys=2))
+    counts = weight > 0
+    score = score.astype(jnp.float32)
+    score = jnp.where(counts, score, jnp.inf)
+    positive = weight * keep(label, weight)
+    columns = (score, weight, positive)
+    ascending = jax.lax.sort(columns, num_keys=2)
+    return Ranked(*ascending)
 
 
 def threshold_at_rate(ranked: Ranked, rate: Array) -> Array:
     """The threshold of :func:`fairjax.metrics.base_rate_threshold`, from ranked rows."""
-    weight_n = ranked.weight
+    counts_n = ranked.weight > 0
     reach_n = jnp.cumsum(ranked.weight)
     total = reach_n[-1]
-    # (1 - rate) total carries float32 rounding; a sum of weights that close to it counts as reached
-    reached_n = (weight_n > 0) & (reach_n <= (1.0 - rate) * total + total * 2.0**-23)
-    lowest = jnp.min(jnp.where(weight_n > 0, ranked.score, jnp.inf))
-    highest = jnp.max(jnp.where(reached_n, ranked.score, -jnp.inf))
-    threshold = jnp.where(jnp.any(reached_n), highest, lowest)
-    return jnp.where((total > 0) & ~jnp.isnan(rate) & ~_broken(ranked), threshold, jnp.nan)
+    not_selected = (1.0 - rate) * total
+    # this product carries float32 rounding: a sum of weights that close to it counts as reached
+    rounding = total * 2.0**-23
+    reached_n = counts_n & (reach_n <= not_selected + rounding)
+    score_or_high_n = jnp.where(counts_n, ranked.score, jnp.inf)
+    score_or_low_n = jnp.where(reached_n, ranked.score, -jnp.inf)
+    lowest = jnp.min(score_or_high_n)
+    highest_reached = jnp.max(score_or_low_n)
+    threshold = jnp.where(jnp.any(reached_n), highest_reached, lowest)
+    defined = (total > 0) & ~jnp.isnan(rate) & ~_has_nan(ranked)
+    return jnp.where(defined, threshold, jnp.nan)
 
 
 def area_under_curve(ranked: Ranked) -> Array:
@@ -52,18 +66,24 @@ def area_under_curve(ranked: Ranked) -> Array:
 
     The trapezoid rule over distinct scores.
     """
-    both_2n = jnp.stack([ranked.positive, ranked.weight - ranked.positive])
-    total_2 = jnp.sum(both_2n, axis=1, keepdims=True)
-    share_2n = divide(jnp.cumsum(both_2n, axis=1), total_2)
-    last_n = jnp.append(ranked.score[1:] != ranked.score[:-1], True)
+    negative_n = ranked.weight - ranked.positive
+    weight_2n = jnp.stack([ranked.positive, negative_n])  # positives, then negatives
+    total_2 = jnp.sum(weight_2n, axis=1, keepdims=True)
+    reach_2n = jnp.cumsum(weight_2n, axis=1)
+    share_2n = divide(reach_2n, total_2)
+    next_differs = ranked.score[1:] != ranked.score[:-1]
+    last_n = jnp.append(next_differs, True)  # the last row of every tie
     # shares never fall, so the running maximum over ends of ties is the share at the latest end
-    ends_2n = jax.lax.cummax(jnp.where(last_n[None, :], share_2n, 0.0), axis=1)
-    before_2n = jnp.pad(ends_2n[:, :-1], ((0, 0), (1, 0)))
+    share_at_end_2n = jnp.where(last_n[None, :], share_2n, 0.0)
+    latest_2n = jax.lax.cummax(share_at_end_2n, axis=1)
+    before_2n = jnp.pad(latest_2n[:, :-1], ((0, 0), (1, 0)))
     step_n = share_2n[0] - before_2n[0]
     height_n = 0.5 * (share_2n[1] + before_2n[1])
-    area = jnp.sum(jnp.where(last_n, step_n * height_n, 0.0))
-    return jnp.where(jnp.all(total_2 > 0) & ~_broken(ranked), area, jnp.nan)
+    trapezoid_n = jnp.where(last_n, step_n * height_n, 0.0)
+    area = jnp.sum(trapezoid_n)
+    defined = jnp.all(total_2 > 0) & ~_has_nan(ranked)
+    return jnp.where(defined, area, jnp.nan)
 
 
-def _broken(ranked: Ranked) -> Array:
+def _has_nan(ranked: Ranked) -> Array:
     return jnp.any(jnp.isnan(ranked.score))

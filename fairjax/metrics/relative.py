@@ -20,13 +20,16 @@ def are(errors: np.ndarray, single_task_errors: np.ndarray) -> np.ndarray:
         heads.
 
     Returns:
-      ``[...]``; 1 is as good as single-task models, smaller is better. Infinite or NaN where a
+      ``[...]``. 1 is as good as single-task models, smaller is better. Infinite or NaN where a
       denominator is 0.
 
     Source: Wang et al., KDD 2021, equation 5.
     """
+    errors = np.asarray(errors, float)
+    single_task_errors = np.asarray(single_task_errors, float)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.mean(np.asarray(errors, float) / np.asarray(single_task_errors, float), axis=-1)
+        ratios = errors / single_task_errors
+        return np.mean(ratios, axis=-1)
 
 
 def arfg(gaps: np.ndarray, single_task_gaps: np.ndarray) -> np.ndarray:
@@ -55,8 +58,8 @@ class Denominator(NamedTuple):
 def denominator(runs: np.ndarray) -> Denominator:
     """Mean and spread of single-task errors or gaps ``[S, T]`` over seeds (absolute values first).
 
-    ``relative_error = deviation / (sqrt(S) mean)`` is, to first order, the relative error of the
-    task's ratio.
+    ``relative_error = deviation / (sqrt(S) mean)``. To first order this is the relative error of
+    the task's ratio.
     """
     values = np.abs(np.asarray(runs, float))
     count = len(values)
@@ -89,10 +92,12 @@ def relative_interval(
       ``low[...]``, ``high[...]``: the part of the uncertainty that comes from the denominators
       alone.
     """
+    values = np.abs(values)
     runs = np.abs(np.asarray(runs, float))
-    index = rng.integers(len(runs), size=(draws, len(runs)))
+    count = len(runs)
+    index = rng.integers(count, size=(draws, count))
     denominators = runs[index].mean(axis=1)
-    ratios = np.stack([are(np.abs(values), single) for single in denominators])
+    ratios = np.stack([are(values, single_task) for single_task in denominators])
     tail = (1.0 - level) / 2.0
     low, high = np.quantile(ratios, [tail, 1.0 - tail], axis=0)
     return low, high

@@ -14,10 +14,16 @@ from fairjax.metrics.ranking import area_under_curve, rank
 
 def mean(values: Array, weight: Array) -> Array:
     """``sum_i w_i v_i / sum_i w_i`` over the leading axis; NaN when no weight is left."""
-    return divide(weighted_sum(values, weight), jnp.sum(weight, axis=0), jnp.nan)
+    total = weighted_sum(values, weight)
+    mass = jnp.sum(weight, axis=0)
+    return divide(total, mass, jnp.nan)
 
 
-def error(decision: Array, label: Array, weight: Array) -> Array:
+def error(
+    decision: Array,
+    label: Array,
+    weight: Array,
+) -> Array:
     """Share of wrong decisions, ``sum_i w_i 1[d_i != y_i] / sum_i w_i``.
 
     Args:
@@ -28,8 +34,10 @@ def error(decision: Array, label: Array, weight: Array) -> Array:
     Returns:
       A scalar in [0, 1].
     """
-    wrong = jnp.where(jnp.isnan(decision), jnp.nan, (decision != label).astype(jnp.float32))
-    return mean(wrong, weight)
+    unknown = jnp.isnan(decision)
+    wrong = decision != label
+    loss = jnp.where(unknown, jnp.nan, wrong.astype(jnp.float32))
+    return mean(loss, weight)
 
 
 def choose(scores: Array) -> Array:
@@ -38,25 +46,38 @@ def choose(scores: Array) -> Array:
     The first index in a tie; NaN where a score of the row is NaN.
     """
     unknown = jnp.any(jnp.isnan(scores), axis=-1)
-    return jnp.where(unknown, jnp.nan, jnp.argmax(scores, axis=-1).astype(jnp.float32))
+    best = jnp.argmax(scores, axis=-1)
+    return jnp.where(unknown, jnp.nan, best.astype(jnp.float32))
 
 
 def chosen(scores: Array) -> Array:
     """:func:`choose` as one-hot columns ``[N, C]``; a row of NaN where a score is NaN."""
     choice = choose(scores)[:, None]
-    one_hot = choice == jnp.arange(scores.shape[1])[None]
-    return jnp.where(jnp.isnan(choice), jnp.nan, one_hot).astype(jnp.float32)
+    classes = jnp.arange(scores.shape[1])[None]
+    one_hot = choice == classes
+    unknown = jnp.isnan(choice)
+    decision = jnp.where(unknown, jnp.nan, one_hot)
+    return decision.astype(jnp.float32)
 
 
-def multiclass_error(scores: Array, label: Array, weight: Array) -> Array:
+def multiclass_error(
+    scores: Array,
+    label: Array,
+    weight: Array,
+) -> Array:
     """Share of rows whose largest score ``[N, C]`` is not at the label.
 
     Label and weight as in :func:`error`.
     """
-    return error(choose(scores), label, weight)
+    choice = choose(scores)
+    return error(choice, label, weight)
 
 
-def macro_f1(outcome: Array, label: Array, weight: Array) -> Array:
+def macro_f1(
+    outcome: Array,
+    label: Array,
+    weight: Array,
+) -> Array:
     """Mean over K classes of ``2 sum w o_k y_k / sum w (o_k + y_k)``.
 
     A class that neither occurs nor is chosen has 0.
@@ -69,10 +90,15 @@ def macro_f1(outcome: Array, label: Array, weight: Array) -> Array:
     weight = weight[:, None]
     agreement_k = 2 * weighted_sum(outcome * label, weight)
     total_k = weighted_sum(outcome + label, weight)
-    return jnp.mean(divide(agreement_k, total_k))
+    f1_k = divide(agreement_k, total_k)
+    return jnp.mean(f1_k)
 
 
-def auc(score: Array, label: Array, weight: Array) -> Array:
+def auc(
+    score: Array,
+    label: Array,
+    weight: Array,
+) -> Array:
     """Area under the ROC curve: ``P(s_i > s_j) + P(s_i = s_j) / 2``, i positive and j negative.
 
     Args:
@@ -85,14 +111,25 @@ def auc(score: Array, label: Array, weight: Array) -> Array:
 
     Source: Hanley and McNeil, Radiology 143, 1982.
     """
-    return area_under_curve(rank(score, label, weight))
+    ranked = rank(score, label, weight)
+    return area_under_curve(ranked)
 
 
-def mean_squared_error(prediction: Array, label: Array, weight: Array) -> Array:
+def mean_squared_error(
+    prediction: Array,
+    label: Array,
+    weight: Array,
+) -> Array:
     """``sum_i w_i (f_i - y_i)^2 / sum_i w_i``; all ``[N]``."""
-    return mean(jnp.square(prediction - keep(label, weight)), weight)
+    residual = prediction - keep(label, weight)
+    squared_error = jnp.square(residual)
+    return mean(squared_error, weight)
 
 
-def root_mean_squared_error(prediction: Array, label: Array, weight: Array) -> Array:
+def root_mean_squared_error(
+    prediction: Array,
+    label: Array,
+    weight: Array,
+) -> Array:
     """Square root of :func:`mean_squared_error`, in the units of the label."""
     return jnp.sqrt(mean_squared_error(prediction, label, weight))

@@ -23,18 +23,26 @@ def fixed(probability: float = 0.5) -> float:
         raise ValueError(
             f"threshold: expected a probability strictly between 0 and 1, got {probability}"
         )
-    return math.log(probability / (1.0 - probability))
+    odds = probability / (1.0 - probability)
+    return math.log(odds)
 
 
-def base_rate_threshold(score: Array, weight: Array, rate: Array) -> Array:
+def base_rate_threshold(
+    score: Array,
+    weight: Array,
+    rate: Array,
+) -> Array:
     """The score above which about a share ``rate`` of the weight lies.
 
-    ``threshold = max { s_i : sum of w_j over rows up to i in ascending order <= (1 - rate) sum w
-    }``, or the lowest score if there is none. With weights of 0 and 1 this is the score at
-    ascending position ``max(0, int((1 - rate) n) - 1)`` of the n weighted rows, the rule behind the
-    published tables. It selects the rows with ``score >= threshold``: about one more than ``rate
-    n``, and all rows at the threshold; a constant score therefore selects everyone. Where ``(1 -
-    rate) n`` is within ``n 2^-23`` below an integer it is that integer.
+    With the rows in ascending order,
+
+        threshold = max { s_i : sum_{j <= i} w_j <= (1 - rate) sum w },
+
+    or the lowest score if there is none. With weights of 0 and 1 this is the score at position
+    ``max(0, int((1 - rate) n) - 1)`` of the n weighted rows, the rule behind the published tables.
+    It selects the rows with ``score >= threshold``: about one more than ``rate n``, and all rows at
+    the threshold. A constant score therefore selects everyone. Where ``(1 - rate) n`` is within
+    ``n 2^-23`` below an integer it is that integer.
 
     Args:
       score: ``[N]``, NaN allowed where the weight is 0.
@@ -45,15 +53,18 @@ def base_rate_threshold(score: Array, weight: Array, rate: Array) -> Array:
       A scalar; NaN without weight, or when a weighted score is NaN.
 
     Source: code released with Wang, Wang, Beutel, Prost, Chen, Chi, "Understanding and Improving
-    Fairness-Accuracy Trade-offs in Multi-Task Learning", KDD 2021; weights are our addition.
+    Fairness-Accuracy Trade-offs in Multi-Task Learning", KDD 2021. Weights are our addition.
     """
-    return threshold_at_rate(rank(score, jnp.zeros_like(weight), weight), jnp.asarray(rate))
+    no_label = jnp.zeros_like(weight)
+    ranked = rank(score, no_label, weight)
+    return threshold_at_rate(ranked, jnp.asarray(rate))
 
 
 def decide(score: Array, threshold: Array) -> Array:
     """``1[score >= threshold]`` as float32; NaN where the score or the threshold is NaN."""
     unknown = jnp.isnan(score) | jnp.isnan(threshold)
-    return jnp.where(unknown, jnp.nan, (score >= threshold).astype(jnp.float32))
+    selected = score >= threshold
+    return jnp.where(unknown, jnp.nan, selected.astype(jnp.float32))
 
 
 def constant_output(decision: Array, weight: Array) -> Array:
@@ -66,7 +77,10 @@ def constant_output(decision: Array, weight: Array) -> Array:
     Returns:
       1.0 or 0.0; NaN when a weighted value is NaN or no row has weight.
     """
-    high = jnp.max(jnp.where(weight > 0, decision, -jnp.inf))
-    low = jnp.min(jnp.where(weight > 0, decision, jnp.inf))
-    unknown = jnp.isnan(high) | (jnp.sum(weight) <= 0)
-    return jnp.where(unknown, jnp.nan, (high == low).astype(jnp.float32))
+    counts = weight > 0
+    high = jnp.max(jnp.where(counts, decision, -jnp.inf))
+    low = jnp.min(jnp.where(counts, decision, jnp.inf))
+    mass = jnp.sum(weight)
+    unknown = jnp.isnan(high) | (mass <= 0)
+    constant = high == low
+    return jnp.where(unknown, jnp.nan, constant.astype(jnp.float32))

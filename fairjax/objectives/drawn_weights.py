@@ -1,21 +1,20 @@
-"""Losses whose weights are drawn anew in every step, for a network that is told them: You Only
-Train Once.
+"""Losses under weights drawn anew in every step, for a network that reads these weights.
 
-Weights ``lambda`` of K losses are drawn for each of D blocks of the batch, D dividing B; row i
-belongs to block ``i mod D``, which spreads the padding of a last batch over the blocks. Every row
-is scored under its block's weights, and
+This is the loss of You Only Train Once. Weights ``lambda`` of K losses are drawn for each of D
+blocks of the batch, where D divides B. Row i belongs to block ``i mod D``, which spreads the
+padding of a last batch over the blocks. Every row is scored under its block's weights, and
 
     value_k = mean_d lambda_dk v_k(block d)
 
 D = B is the original form, a draw for every row. It is for losses that are means over rows. A
-fairness loss is a statistic of
-many rows, so that its weight cannot differ between them: a block is a small batch with one weight.
-Weighing rows by their own ``lambda`` inside one gap is something else: the gap of rows under many
-weights mixed may be zero while under every single one it is not.
+fairness loss is a statistic of many rows, so that its weight cannot differ between them: a block is
+a small batch with one weight. Weighing rows by their own ``lambda`` inside one gap is something
+else: the gap of rows under many mixed weights may be zero while it is not zero under any single
+weight.
 
-How many blocks: more of them are more weights per step, but a distance between groups is further
+How many blocks: more blocks give more weights per step, but a distance between groups is further
 from zero the fewer rows it looks at (by about ``1/n_0 + 1/n_1`` for a squared MMD, the root of that
-for a gap), and a network that descends many small blocks also descends that excess.
+for a gap). A network that descends many small blocks also descends that excess.
 """
 
 from __future__ import annotations
@@ -33,8 +32,7 @@ Draw = Callable[[Array, int], Array]  # key, D -> lambda [D, K]
 
 
 def log_uniform(low: Sequence[float], high: Sequence[float]) -> Draw:
-    """Weights ``low (high / low)^u`` with u uniform: each order of magnitude is as likely as the
-    next.
+    """Weights ``low (high / low)^u`` with u uniform: all orders of magnitude are equally likely.
 
     Args:
       low: ``[K]``, above 0.
@@ -42,8 +40,11 @@ def log_uniform(low: Sequence[float], high: Sequence[float]) -> Draw:
     """
 
     def draw(key: Array, count: int) -> Array:
-        smallest, largest = (jnp.asarray(v, jnp.float32) for v in (low, high))
-        return smallest * (largest / smallest) ** jax.random.uniform(key, (count, len(smallest)))
+        low_k = jnp.asarray(low, jnp.float32)
+        high_k = jnp.asarray(high, jnp.float32)
+        ratio_k = high_k / low_k
+        u_dk = jax.random.uniform(key, (count, len(low_k)))
+        return low_k * ratio_k**u_dk
 
     return draw
 
@@ -52,22 +53,24 @@ def uniform(low: Sequence[float], high: Sequence[float]) -> Draw:
     """Weights uniform between ``low [K]`` and ``high [K]``, as in the fair multi-task paper."""
 
     def draw(key: Array, count: int) -> Array:
-        smallest, largest = (jnp.asarray(v, jnp.float32) for v in (low, high))
-        return smallest + (largest - smallest) * jax.random.uniform(key, (count, len(smallest)))
+        low_k = jnp.asarray(low, jnp.float32)
+        high_k = jnp.asarray(high, jnp.float32)
+        span_k = high_k - low_k
+        u_dk = jax.random.uniform(key, (count, len(low_k)))
+        return low_k + span_k * u_dk
 
     return draw
 
 
 def normalised(draw: Draw) -> Draw:
-    """Weights over their geometric mean, so that what is drawn is their proportions; all must be
-    above 0.
-    """
+    """Weights divided by their geometric mean: only their proportions vary. All must be above 0."""
 
-    def drawn(key: Array, count: int) -> Array:
+    def draw_proportions(key: Array, count: int) -> Array:
         lam_dk = draw(key, count)
-        return lam_dk / jnp.exp(jnp.mean(jnp.log(lam_dk), axis=1, keepdims=True))
+        mean_log_d = jnp.mean(jnp.log(lam_dk), axis=1, keepdims=True)
+        return lam_dk / jnp.exp(mean_log_d)
 
-    return drawn
+    return draw_proportions
 
 
 Values = Callable[[Array, Dataset, PyTree], tuple[Sequence[Array], PyTree]]
@@ -83,8 +86,9 @@ def with_drawn_weights(
     init: Callable[[Dataset], PyTree] = lambda data: (),
     reduction: str = "batch",
 ) -> Objective:
-    """Losses under drawn weights, ``value_k = mean_d lambda_dk v_k(block d)``; see the head of this
-    file.
+    """Losses under drawn weights, ``value_k = mean_d lambda_dk v_k(block d)``.
+
+    The head of this file explains the blocks.
 
     Args:
       model: takes a condition of width K: the weights.
@@ -93,9 +97,9 @@ def with_drawn_weights(
       draw: ``(key, D) -> lambda [D, K]``: :func:`log_uniform`, :func:`uniform`, :func:`normalised`
         or a function of yours.
       blocks: D; the batch size B for a draw per row.
-      init: ``training data -> memory``; every block has its own copy.
-      reduction: what ``values`` does: ``"batch"``, divide by the block's nominal rows, or
-        ``"mean"``, by the rows that count; the mean over blocks does the same.
+      init: ``training data -> memory``. Every block has its own copy.
+      reduction: what ``values`` divides by: ``"batch"``, the block's nominal rows, or ``"mean"``,
+        the rows that count. The mean over blocks does the same.
 
     Returns:
       An objective with K rows.
@@ -108,24 +112,36 @@ def with_drawn_weights(
 
     def start(key: Array, data: Dataset) -> PyTree:
         del key
-        copies = (blocks,)
-        return jax.tree.map(lambda a: jnp.broadcast_to(a, copies + jnp.shape(a)), init(data))
+
+        def copied(leaf: Array) -> Array:
+            shape = (blocks, *jnp.shape(leaf))
+            return jnp.broadcast_to(leaf, shape)
+
+        return jax.tree.map(copied, init(data))
 
     def apply(
-        params: PyTree, batch: Dataset, key: Array, memory: PyTree
+        params: PyTree,
+        batch: Dataset,
+        key: Array,
+        memory: PyTree,
     ) -> tuple[tuple[Array, ...], PyTree]:
         lam_dk = draw(key, blocks)
         z = model.represent(params["trunk"], batch.x, lam_dk)
         scores = model.predict(params["heads"], z)
-        scores, rows_of_blocks = _cut((scores, batch._replace(x=())), blocks)
+        columns = (scores, batch._replace(x=()))
+        block_scores, block_data = _cut(columns, blocks)
 
         def of_block(scores: Array, block: Dataset, memory: PyTree) -> tuple[tuple, PyTree]:
             losses, memory = values(scores, block, memory)
             return tuple(losses), memory
 
-        values_kd, memory = jax.vmap(of_block, (1, 1, 0))(scores, rows_of_blocks, memory)
+        of_blocks = jax.vmap(of_block, (1, 1, 0))
+        values_kd, memory = of_blocks(block_scores, block_data, memory)
         share_d = _shares(batch.weight, blocks, reduction)
-        totals = [jnp.sum(share_d * lam_dk[:, k] * v_d) for k, v_d in enumerate(values_kd)]
+        totals = []
+        for k, value_d in enumerate(values_kd):
+            weighted_d = share_d * lam_dk[:, k] * value_d
+            totals.append(jnp.sum(weighted_d))
         return tuple(totals), memory
 
     return Objective(tuple(rows), start, apply)
@@ -133,18 +149,22 @@ def with_drawn_weights(
 
 def _cut(tree: PyTree, blocks: int) -> PyTree:
     """Leaves ``[B, ...] -> [B/D, D, ...]``."""
-    rows = jax.tree.leaves(tree)[0].shape[0]
+    first = jax.tree.leaves(tree)[0]
+    rows = first.shape[0]
     if rows % blocks:
         raise ValueError(
             f"{blocks} blocks of a batch of {rows} rows; take a number of blocks that divides it"
         )
-    return jax.tree.map(lambda a: a.reshape(rows // blocks, blocks, *a.shape[1:]), tree)
+    shape = (rows // blocks, blocks)
+    return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), tree)
 
 
 def _shares(weight: Array, blocks: int, reduction: str) -> Array:
+    """Weight ``[D]`` of every block in the mean over blocks."""
     if reduction == "batch":
         return jnp.full(blocks, 1.0 / blocks)
-    mass_d = jnp.sum(_cut(weight, blocks), axis=0)
+    block_weight = _cut(weight, blocks)
+    mass_d = jnp.sum(block_weight, axis=0)
     return divide(mass_d, jnp.sum(mass_d))
 
 
@@ -158,8 +178,9 @@ def per_task_with_drawn_weights(
     reduction: str = "batch",
     batch_size: int = 512,
 ) -> Objective:
-    """The terms of :func:`fairjax.objectives.per_task` under drawn weights: ``L_t`` of all tasks,
-    then ``F_t``.
+    """The terms of :func:`fairjax.objectives.per_task` under drawn weights.
+
+    The rows are ``L_t`` of all tasks, then ``F_t`` of all tasks.
 
     Args:
       model: takes a condition of width K = T, or 2T with a notion.
@@ -181,11 +202,13 @@ def per_task_with_drawn_weights(
         losses = accuracy_terms(spec, predictions, block, reduction)
         if notion is None:
             return losses, memory
-        gaps, memory = fairness.apply(predictions, block, memory)
-        return losses + [fairness.of_task(gaps, t) for t in tasks], memory
+        penalty_values, memory = fairness.apply(predictions, block, memory)
+        gaps = [fairness.of_task(penalty_values, t) for t in tasks]
+        return losses + gaps, memory
 
-    fairness_names = [] if notion is None else [f"fairness of {name}" for name in names]
-    rows = names + fairness_names
+    rows = names
+    if notion is not None:
+        rows = names + [f"fairness of {name}" for name in names]
     return with_drawn_weights(
         model, rows, values, draw, blocks, init=fairness.init, reduction=reduction
     )

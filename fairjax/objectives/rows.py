@@ -10,7 +10,9 @@ from fairjax.objectives.terms import Notions, Penalty, accuracy_terms, fairness_
 
 
 def objective(
-    model: Model, rows: Sequence[str], values: Callable[[Array, Dataset], Sequence[Array]]
+    model: Model,
+    rows: Sequence[str],
+    values: Callable[[Array, Dataset], Sequence[Array]],
 ) -> Objective:
     """An objective without memory.
 
@@ -21,7 +23,10 @@ def objective(
     """
 
     def apply(
-        params: PyTree, batch: Dataset, key: Array, memory: PyTree
+        params: PyTree,
+        batch: Dataset,
+        key: Array,
+        memory: PyTree,
     ) -> tuple[tuple[Array, ...], PyTree]:
         del key
         scores = model_scores(model, params, batch.x)
@@ -50,8 +55,8 @@ def per_task(
         fairness out.
       lam: ``[T]``, needed with a notion.
       weight: ``[T]``; default 1.
-      split: accuracy and fairness in rows of their own: ``w_t L_t`` of all tasks, then ``w_t lam_t
-        F_t`` of all tasks.
+      split: accuracy and fairness in rows of their own: ``w_t L_t`` of all tasks, then
+        ``w_t lam_t F_t`` of all tasks.
       reduction: see :mod:`fairjax.objectives.terms`.
       batch_size: rows of a full batch, for notions that count over minibatches.
 
@@ -61,39 +66,48 @@ def per_task(
     """
     tasks = range(len(spec.tasks))
     names = [task.name for task in spec.tasks]
-    task_weight = [1.0] * len(names) if weight is None else weight
+    if weight is None:
+        weight = [1.0] * len(names)
     penalties = () if notion is None else notion
     fairness = fairness_terms(spec, penalties, reduction=reduction, batch_size=batch_size)
 
     def apply(
-        params: PyTree, batch: Dataset, key: Array, memory: PyTree
+        params: PyTree,
+        batch: Dataset,
+        key: Array,
+        memory: PyTree,
     ) -> tuple[tuple[Array, ...], PyTree]:
         del key
-        predictions = predict(spec, model_scores(model, params, batch.x))
+        scores = model_scores(model, params, batch.x)
+        predictions = predict(spec, scores)
         accuracy = accuracy_terms(spec, predictions, batch, reduction)
-        losses = [task_weight[t] * accuracy[t] for t in tasks]
+        losses = [weight[t] * accuracy[t] for t in tasks]
         if notion is None:
             return tuple(losses), memory
         values, memory = fairness.apply(predictions, batch, memory)
-        gaps = [task_weight[t] * lam[t] * fairness.of_task(values, t) for t in tasks]
+        gaps = [weight[t] * lam[t] * fairness.of_task(values, t) for t in tasks]
         if split:
             return (*losses, *gaps), memory
-        return tuple(loss + gap for loss, gap in zip(losses, gaps, strict=True)), memory
+        sums = [loss + gap for loss, gap in zip(losses, gaps, strict=True)]
+        return tuple(sums), memory
 
-    fairness_names = [f"fairness of {name}" for name in names]
-    rows = names + fairness_names if split else names
+    rows = names
+    if split:
+        rows = names + [f"fairness of {name}" for name in names]
     return Objective(tuple(rows), lambda key, data: fairness.init(data), apply)
 
 
 def weighted(inner: Objective, weight: Array) -> Objective:
-    """One row, ``sum_k weight_k v_k``: the cheap form of every aggregator that is a fixed weighted
-    sum.
-    """
+    """One row, ``sum_k weight_k v_k``: the cheap form of an aggregator with fixed weights."""
 
     def apply(
-        params: PyTree, batch: Dataset, key: Array, memory: PyTree
+        params: PyTree,
+        batch: Dataset,
+        key: Array,
+        memory: PyTree,
     ) -> tuple[tuple[Array, ...], PyTree]:
         values, memory = inner.apply(params, batch, key, memory)
-        return (sum(weight[k] * value for k, value in enumerate(values)),), memory
+        total = sum(weight[k] * value for k, value in enumerate(values))
+        return (total,), memory
 
     return Objective(("total",), inner.init, apply)
