@@ -618,8 +618,7 @@ def test_permuted_groups_keep_their_sizes_and_rows_that_do_not_count_keep_their_
             return jnp.sum(jnp.abs(difference(drawn)))
 
         scores = np.zeros((60, 1), np.float32)
-        members = jnp.asarray(groups)
-        return metrics.permutation_test(KEY, distance, scores, members, weight).floor
+        return metrics.permutation_test(KEY, distance, scores, groups, weight).floor
 
     assert floor(lambda drawn: (drawn - groups)[~counts]) == 0
     assert floor(lambda drawn: jnp.sum((drawn - groups)[counts], axis=0)) == 0

@@ -301,6 +301,12 @@ def test_an_unknown_reduction_is_refused():
         objectives.fairness_terms(network(2)[0], FPR, reduction="sum")
 
 
+def test_rows_of_fairness_need_a_notion():
+    spec, model, _ = network(2)
+    with pytest.raises(ValueError, match="split=True needs a notion"):
+        objectives.per_task(model, spec, split=True)
+
+
 # ----------------------------------------------------------------------------- identities of MTA-F
 
 

@@ -95,6 +95,7 @@ def permutation_test(
     Returns:
       :class:`PermutationTest`: the smallest possible ``p_value`` is ``1 / (draws + 1)``.
     """
+    groups = jnp.asarray(groups)
 
     def permuted_distance(key):
         random_groups = _permuted(key, groups, weight)

@@ -63,7 +63,12 @@ def per_task(
     Returns:
       An objective with T rows named after the tasks, or with 2T rows, the second half named
       ``fairness of TASK``.
+
+    Raises:
+      ValueError: ``split`` without a notion.
     """
+    if split and notion is None:
+        raise ValueError("per_task: split=True needs a notion, whose terms are the second rows")
     tasks = range(len(spec.tasks))
     names = [task.name for task in spec.tasks]
     if weight is None:
