@@ -254,3 +254,18 @@ def test_compiled_and_mapped_over_its_constants():
     c = jnp.asarray([0.0, 0.1, 1.0])
     mapped = jax.jit(jax.vmap(lambda c: df.epsilon(joint, df.odds, c)))(c)
     np.testing.assert_allclose(mapped, [df.epsilon(joint, df.odds, float(x)) for x in c], rtol=1e-5)
+
+
+def test_decisions_of_a_binary_task_are_one_column_or_two():
+    rng = np.random.default_rng(0)
+    decision = jnp.asarray(rng.integers(0, 2, 80), jnp.float32)
+    label = jnp.asarray(rng.integers(0, 2, 80), jnp.float32)
+    groups = jax.nn.one_hot(rng.integers(0, 3, 80), 3)
+    weight = jnp.ones(80)
+    one = df.bias_amplification(decision, label, groups, weight)
+    two = df.bias_amplification(df.two(decision), df.two(label), groups, weight)
+    np.testing.assert_array_equal(one, two)
+    with pytest.raises(ValueError, match=r"expected \[N, K\] and \[N, Y\]"):
+        df.count(decision, label, groups, weight)
+    with pytest.raises(ValueError, match="expected membership"):
+        df.count(df.two(decision), df.two(label), groups[:, 0], weight)

@@ -301,3 +301,55 @@ def test_a_routed_step_costs_what_the_fused_loss_costs():
         rtol=1e-3,
         atol=1e-5,
     )
+
+
+# ---- what is no row, and what makes no update ----
+
+
+@pytest.mark.parametrize(
+    ("output", "says"),
+    [
+        (lambda p: {"a": p.sum(), "b": p.prod()}, r"a dict \(a, b\)"),
+        (lambda p: p.sum(), r"one value of shape \(\).*\(loss,\)"),
+        (lambda p: (p, p.sum()), r"loss 0 has shape \(3,\).*jnp.mean"),
+        (lambda p: ((p.sum(), p.prod()), {}), "a tuple as loss 0.*has_aux=True"),
+    ],
+    ids=["dict", "scalar", "vectors", "aux"],
+)
+@pytest.mark.parametrize("mode", ["auto", "unroll", "vmap", "map"])
+def test_what_is_not_k_scalars_is_refused_in_words(output, says, mode):
+    with pytest.raises(ValueError, match=says):
+        value_and_rows(output, mode=mode)(jnp.ones(3))
+
+
+def test_aux_alone_is_refused_in_words():
+    with pytest.raises(ValueError, match=r"must return \(values, aux\), got list"):
+        value_and_rows(lambda p: [p.sum()], has_aux=True)(jnp.ones(3))
+
+
+def test_arguments_are_those_of_value_and_grad():
+    def two_losses(a, b, *, factor):
+        return factor * jnp.sum(a * b), jnp.sum(b**2)
+
+    a = jnp.arange(3.0)
+    b = jnp.arange(3.0) + 4.0
+    _, rows = value_and_rows(two_losses, argnums=(1, 0))(a, b, factor=2.0)
+    close(rows, (jnp.stack([2.0 * a, 2.0 * b]), jnp.stack([2.0 * b, jnp.zeros(3)])))
+    _, rows = value_and_rows(two_losses, argnums=1)(a, b, factor=2.0)
+    close(rows, jnp.stack([2.0 * a, 2.0 * b]))
+
+
+@pytest.mark.parametrize(
+    "part", [optax.set_to_zero(), optax.identity(), optax.adam(0.1)], ids=["zero", "same", "adam"]
+)
+def test_a_part_of_a_route_that_keeps_its_rows_is_refused(part):
+    tx = optax.chain(route({"trunk": part, "heads": sum_rows()}), optax.sgd(0.1))
+    with pytest.raises(ValueError, match="the part 'trunk' does not make one update.*to None"):
+        tx.update(ROWS, tx.init(PARAMS), PARAMS)
+
+
+def test_a_part_routed_to_none_is_frozen():
+    tx = optax.chain(route({"trunk": None, "heads": sum_rows()}), optax.sgd(0.1))
+    update, _ = jax.jit(tx.update)(ROWS, tx.init(PARAMS), PARAMS)
+    close(update["trunk"], jax.tree.map(jnp.zeros_like, PARAMS["trunk"]))
+    assert all(jnp.all(leaf != 0) for leaf in jax.tree.leaves(update["heads"]))

@@ -596,3 +596,15 @@ def test_a_condition_of_ones_own_has_exclusive_rows():
         notions.exclusive(is_known_yes, labels, mask, 0),
         notions.exclusive(conditions.positives, labels, mask, 0),
     )
+
+
+@pytest.mark.parametrize(
+    "codes",
+    [np.array([0, 1, 1, 0]), np.array([True, False, True, True]), np.array(list("abba"))],
+    ids=["integers", "booleans", "strings"],
+)
+@every
+def test_codes_of_groups_are_refused(name, codes):
+    prob = np.array([0.1, 0.9, 0.4, 0.6], np.float32)
+    with pytest.raises(ValueError, match=r"expected membership \[N, G\].*one_hot"):
+        NAMED[name].distance(prob, codes, np.ones(4, np.float32))

@@ -760,6 +760,23 @@ def test_impossible_constants_are_refused(make, says):
         make()
 
 
+@pytest.mark.parametrize("rescale", [0, 1, 2])
+def test_rescale_may_be_traced(rescale):
+    def weights(rescale):
+        return gradients.cagrad.rule(rescale=rescale).weights(J @ J.T, None, (), None)[0]
+
+    np.testing.assert_allclose(jax.jit(weights)(rescale), weights(rescale), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rows_that_cancel_have_no_direction_of_equal_cosines(dtype):
+    row = np.random.default_rng(0).normal(size=7)
+    rows = np.stack([row, -3.0 * row]).astype(dtype)
+    with jax.enable_x64(dtype == np.float64):
+        w = gradients.conflict_free.rule().weights(jnp.asarray(rows @ rows.T), None, (), None)[0]
+    np.testing.assert_array_equal(w, 0.0)
+
+
 # ---- Gram matrix and sums ----
 
 

@@ -42,6 +42,33 @@ def weighted_mean(values: Array, weight: Array) -> Array:
     return divide(total, mass)
 
 
+def check_membership(groups: Array, weight: Array) -> None:
+    """Refuse groups that are not one column per group, such as codes ``[N]``.
+
+    Codes would broadcast: every notion would be 0, with gradient 0.
+    """
+    if jnp.ndim(groups) != 2 or len(groups) != len(weight):
+        raise ValueError(
+            f"groups have shape {jnp.shape(groups)}, expected membership [N, G] with "
+            f"N = {len(weight)}: a column of 0 and 1 per group. jax.nn.one_hot(codes, G) makes "
+            "them of codes 0 ... G - 1"
+        )
+
+
+def members(groups: Array, weight: Array) -> Array:
+    """Each row's weight in its groups, ``w_i m_ig``: ``[N, G]``.
+
+    Args:
+      groups: membership ``[N, G]``.
+      weight: ``[N]``.
+
+    Raises:
+      ValueError: groups are not one column per group.
+    """
+    check_membership(groups, weight)
+    return groups * weight[:, None]
+
+
 def group_mean(values: Array, groups: Array, weight: Array) -> tuple[Array, Array]:
     """Mean of ``values[N]`` in each group, and the weight of each group.
 
@@ -54,7 +81,11 @@ def group_mean(values: Array, groups: Array, weight: Array) -> tuple[Array, Arra
 
     Returns:
       ``mean[G]`` and ``mass[G] = sum_i w_i m_ig``.
+
+    Raises:
+      ValueError: groups are not one column per group.
     """
+    check_membership(groups, weight)
     # Both are products of a vector and a matrix, so that XLA makes one small matmul of each.
     mass_g = weight @ groups
     terms = weight * keep(values, weight)

@@ -70,7 +70,8 @@ def sum_rows() -> optax.GradientTransformationExtraArgs:
 
     Returns:
       An aggregator for any number of rows. ``update(rows, state, params)`` takes rows ``[K, ...]``
-      and gives one update. It accepts and ignores extra arguments. It keeps no :class:`LinkState`.
+      and gives one update. It accepts and ignores extra arguments. It keeps no :class:`LinkState`,
+      and a row that is not finite makes the update not finite: a run that diverges shows it.
 
     Reference:
       Kurin, De Palma, Kostrikov, Whiteson, Kumar: In defense of the unitary scalarization for deep
@@ -110,15 +111,26 @@ def take_row(index: int) -> optax.GradientTransformationExtraArgs:
     return aggregator(reduce)
 
 
+def frozen() -> optax.GradientTransformationExtraArgs:
+    """Aggregator: an update of zeros. XLA computes no row."""
+
+    def zeros(leaf: Array) -> Array:
+        return jnp.zeros(leaf.shape[1:], leaf.dtype)
+
+    return aggregator(lambda rows, count: jax.tree.map(zeros, rows))
+
+
 def route(
-    to: dict[str, optax.GradientTransformation | int], label: Callable[[tuple], str] | None = None
+    to: dict[str, optax.GradientTransformation | int | None],
+    label: Callable[[tuple], str] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """One aggregator per subtree.
 
     ``route({"trunk": 0, "heads": 1})`` gives row 0 to the trunk and row 1 to the heads.
 
     Args:
-      to: per label of a subtree, the index of a row (that row alone) or any aggregator.
+      to: per label of a subtree, the index of a row (that row alone), any aggregator, or None: the
+        subtree is frozen, its update is zero.
       label: from a parameter's key path (as ``jax.tree_util`` gives it) to a label. Default: the
         top-level key.
 
@@ -126,11 +138,12 @@ def route(
       An ``optax.partition`` with one aggregator per label. It stands first in the chain. An
       aggregator in it sees its own subtree alone, and asks ``value_fn`` about that subtree; the
       other parameters stay where they are.
+
+    Raises:
+      ValueError: at trace time when a part keeps the rows, as ``optax.set_to_zero()`` does.
     """
     label_of = label or _top_level_key
-    aggregators = {}
-    for name, choice in to.items():
-        aggregators[name] = take_row(choice) if isinstance(choice, int) else choice
+    aggregators = {name: _as_aggregator(choice) for name, choice in to.items()}
 
     def labels(params: PyTree) -> PyTree:
         return jax.tree_util.tree_map_with_path(lambda path, _: label_of(path), params)
@@ -140,9 +153,34 @@ def route(
     def update_fn(updates: PyTree, state: PyTree, params: PyTree | None = None, **extra_args):
         if "value_fn" in extra_args:
             extra_args["value_fn"] = _of_subtree(extra_args["value_fn"], params)
-        return partition.update(updates, state, params, **extra_args)
+        update, state = partition.update(updates, state, params, **extra_args)
+        _check_update(update, params, label_of)
+        return update, state
 
     return optax.GradientTransformationExtraArgs(partition.init, update_fn)
+
+
+def _as_aggregator(
+    choice: optax.GradientTransformation | int | None,
+) -> optax.GradientTransformation:
+    if choice is None:
+        return frozen()
+    if isinstance(choice, int):
+        return take_row(choice)
+    return choice
+
+
+def _check_update(update: PyTree, params: PyTree, label_of: Callable[[tuple], str]) -> None:
+    """Refuse an update in which a part is not of its parameters' shape."""
+    update_leaves = jax.tree.leaves_with_path(update)
+    for (path, leaf), param in zip(update_leaves, jax.tree.leaves(params), strict=True):
+        if jnp.shape(leaf) != jnp.shape(param):
+            raise ValueError(
+                f"route: the part {label_of(path)!r} does not make one update of its rows: "
+                f"{jax.tree_util.keystr(path)} has shape {jnp.shape(param)}, its update "
+                f"{jnp.shape(leaf)}. An aggregator must come first in the part, as in "
+                "optax.chain(fairjax.sum_rows(), ...). To freeze it, route it to None."
+            )
 
 
 def _top_level_key(path: tuple) -> str:

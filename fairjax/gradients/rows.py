@@ -10,7 +10,7 @@ heads.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,12 @@ def rows_mode(count: int) -> str:
 
 
 def value_and_rows(
-    losses: Callable, has_aux: bool = False, *, mode: str = "auto", chunk: int = 1
+    losses: Callable,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    *,
+    mode: str = "auto",
+    chunk: int = 1,
 ) -> Callable:
     """Like ``jax.value_and_grad`` for K losses at once.
 
@@ -37,8 +42,10 @@ def value_and_rows(
     therefore costs what a single fused loss costs (``"unroll"``, the choice for few rows).
 
     Args:
-      losses: ``losses(params, *args) -> values``, K scalars (a tuple, or an array ``[K]``); with
-        ``has_aux``, ``(values, aux)``.
+      losses: ``losses(params, *args, **kwargs) -> values``, K scalars (a tuple, or an array
+        ``[K]``); with ``has_aux``, ``(values, aux)``.
+      argnums: which positional argument is differentiated, or which ones; rows of several are a
+        tuple. As in ``jax.value_and_grad``.
       has_aux: whether ``losses`` returns something beside its values.
       mode: ``"unroll"``, ``"vmap"``, ``"map"``, or ``"auto"``: see :func:`rows_mode`.
       chunk: rows at a time in ``"map"``.
@@ -48,17 +55,26 @@ def value_and_rows(
       ``((values[K], aux), rows)`` with ``has_aux``. Every leaf of ``rows`` is ``[K, ...]``.
 
     Raises:
-      ValueError: for an unknown mode.
+      ValueError: for an unknown mode. At trace time: ``losses`` returns anything but K scalars.
     """
     if mode not in MODES:
         raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
 
-    def value_and_rows_fn(params: PyTree, *args):
-        def values_and_aux(p: PyTree) -> tuple:
-            if has_aux:
-                return losses(p, *args)
-            return losses(p, *args), None
+    is_one = isinstance(argnums, int)
+    positions = (argnums,) if is_one else tuple(argnums)
 
+    def value_and_rows_fn(*args, **kwargs):
+        def values_and_aux(differentiated: PyTree) -> tuple:
+            full_args = list(args)
+            arguments = (differentiated,) if is_one else differentiated
+            for position, argument in zip(positions, arguments, strict=True):
+                full_args[position] = argument
+            output = losses(*full_args, **kwargs)
+            values, aux = _values_and_aux(output) if has_aux else (output, None)
+            _check_values(values)
+            return values, aux
+
+        params = args[argnums] if is_one else tuple(args[position] for position in positions)
         resolved_mode = mode
         if mode == "auto":
             value_shapes, _ = jax.eval_shape(values_and_aux, params)
@@ -72,6 +88,41 @@ def value_and_rows(
         return values, rows
 
     return value_and_rows_fn
+
+
+def _values_and_aux(output) -> tuple:
+    if not (isinstance(output, tuple) and len(output) == 2):
+        raise ValueError(
+            f"with has_aux=True, losses must return (values, aux), got {type(output).__name__}"
+        )
+    return output
+
+
+def _check_values(values) -> None:
+    """Refuse anything but K scalars, and say what it is."""
+    if isinstance(values, dict):
+        raise ValueError(
+            f"losses returned a dict ({', '.join(map(str, values))}), which has no order: return "
+            "a tuple, one scalar per loss"
+        )
+    if not isinstance(values, (tuple, list)):
+        if jnp.ndim(values) == 1:
+            return
+        raise ValueError(
+            f"losses returned one value of shape {jnp.shape(values)}, expected K scalars: a tuple "
+            "or an array [K]. One loss alone is a tuple of one, (loss,)"
+        )
+    for k, value in enumerate(values):
+        if isinstance(value, (tuple, list, dict)):
+            raise ValueError(
+                f"losses returned a {type(value).__name__} as loss {k}, expected a scalar; if "
+                "losses returns (values, aux), say has_aux=True"
+            )
+        if jnp.ndim(value) != 0:
+            raise ValueError(
+                f"loss {k} has shape {jnp.shape(value)}, expected a scalar: reduce it, for "
+                "example by jnp.mean"
+            )
 
 
 def _unrolled_rows(losses: Callable, params: PyTree) -> tuple[Array, PyTree, PyTree]:

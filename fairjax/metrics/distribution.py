@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fairjax.core.masked import divide
+from fairjax.core.masked import divide, members
 from fairjax.core.types import Array
 from fairjax.notions.distribution import Steps, apart, largest_gap, steps
 
@@ -60,7 +60,7 @@ def rarities(groups: Array, weight: Array) -> Array:
 
     0 for an absent group.
     """
-    weight_ng = groups * weight[:, None]
+    weight_ng = members(groups, weight)
     square_g = jnp.sum(jnp.square(weight_ng), axis=0)
     mass_g = jnp.sum(weight_ng, axis=0)
     return divide(square_g, jnp.square(mass_g))

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fairjax.core.masked import divide, keep
+from fairjax.core.masked import divide, keep, members
 from fairjax.core.types import Array
 from fairjax.notions.transport import largest, sinkhorn, sliced
 
@@ -68,7 +68,7 @@ def group_correlations(
         deviation_product = deviation[:, None] * deviation
         return divide(covariance, deviation_product, jnp.nan)
 
-    weight_ng = groups * weight[:, None]
+    weight_ng = members(groups, weight)
     return jax.vmap(of_group, 1)(weight_ng)
 
 

@@ -24,7 +24,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from fairjax.core.masked import divide, keep
+from fairjax.core.masked import divide, keep, members
 from fairjax.core.types import Array
 from fairjax.notions.gaps import pairs
 
@@ -121,7 +121,7 @@ def _fourier_value_and_slope(
     wave = _harmonics(step * jnp.where(in_range, prob, 0.0), terms)
 
     # phi are the characteristic functions of the groups, [2 F, G]: cosines, then sines
-    member = groups * weight[:, None]
+    member = members(groups, weight)
     mass = jnp.sum(member, axis=0)
     phi = divide(wave @ member, mass[None])
     difference = phi[:, :, None] - phi[:, None, :]
@@ -185,7 +185,7 @@ def adjusted_mmd(kernel: Callable[[Array], Array]):
 
     def distance(prob: Array, groups: Array, weight: Array) -> Array:
         mean_gh, present = _kernel_means(kernel, prob, groups, weight)
-        member = groups * weight[:, None]
+        member = members(groups, weight)
         squares_g = jnp.sum(jnp.square(member), axis=0)
         share_g = divide(squares_g, jnp.square(jnp.sum(member, axis=0)))
         spread_g = kernel(jnp.zeros(())) - jnp.diagonal(mean_gh)
@@ -199,7 +199,7 @@ def adjusted_mmd(kernel: Callable[[Array], Array]):
 def _kernel_means(kernel, prob: Array, groups: Array, weight: Array) -> tuple[Array, Array]:
     """Mean kernel between groups ``[G, G]``, and which groups are present ``[G]``."""
     prob = keep(prob, weight)
-    member = groups * weight[:, None]
+    member = members(groups, weight)
     mass = jnp.sum(member, axis=0)
     share = divide(member, mass[None])
     kernel_nn = kernel(prob[:, None] - prob[None, :])

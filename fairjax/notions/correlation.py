@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from fairjax.core.masked import divide, group_mean, keep, weighted_mean
+from fairjax.core.masked import check_membership, divide, group_mean, keep, weighted_mean
 from fairjax.core.types import Array
 
 
@@ -31,6 +31,7 @@ def correlation_ratio(prob: Array, groups: Array, weight: Array) -> Array:
       A scalar in [0, 1]; 0 with gradient 0 when fewer than two groups are present or the scores are
       constant.
     """
+    check_membership(groups, weight)
     weight = weight * jnp.sum(groups, axis=1)
     # Before any arithmetic: the square of a NaN of weight 0 would spoil the gradient.
     prob = keep(prob, weight)
@@ -52,6 +53,7 @@ def published_correlation(prob: Array, groups: Array, weight: Array) -> Array:
 
     For two groups; a is membership in the second.
     """
+    check_membership(groups, weight)
     member = groups[:, 1]
     weight = weight * jnp.sum(groups, axis=1)
     prob = keep(prob, weight)

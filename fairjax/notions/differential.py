@@ -27,7 +27,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fairjax.core.masked import divide, keep
+from fairjax.core.masked import check_membership, divide, keep
 from fairjax.core.types import Array
 from fairjax.notions.conditions import everyone, negatives, positives
 from fairjax.notions.notion import Notion, TaskRows
@@ -46,7 +46,16 @@ def count(prob: Array, label: Array, groups: Array, weight: Array) -> Array:
 
     Returns:
       ``[G, Y, K]``.
+
+    Raises:
+      ValueError: a shape is another one.
     """
+    check_membership(groups, weight)
+    if jnp.ndim(prob) != 2 or jnp.ndim(label) != 2:
+        raise ValueError(
+            f"outcomes have shape {jnp.shape(prob)} and labels {jnp.shape(label)}, expected "
+            "[N, K] and [N, Y]; two(outcome) makes two columns of a binary one"
+        )
     weight_n1 = weight[:, None]
     return jnp.einsum(
         "n,ng,ny,nk->gyk",
@@ -176,10 +185,16 @@ def evaluated_epsilon(
 def smoothed_empirical_epsilon(
     outcome: Array, groups: Array, weight: Array, concentration: Array | float = 1.0
 ) -> Array:
-    """Smoothed empirical epsilon-DF of outcomes ``[N, K]``: AIF360's metric.
+    """Smoothed empirical epsilon-DF of outcomes: AIF360's metric.
 
-    Outcomes are labels, decisions or probabilities.
+    Args:
+      outcome: labels, decisions or probabilities: ``[N, K]``, or ``[N]`` of a binary task.
+      groups: membership ``[N, G]``.
+      weight: ``[N]``.
+      concentration: see :func:`epsilon`.
     """
+    if jnp.ndim(outcome) == 1:
+        outcome = two(outcome)
     any_label = jnp.ones((outcome.shape[0], 1), outcome.dtype)
     joint = count(outcome, any_label, groups, weight)
     return epsilon(joint, parity, concentration)
@@ -188,7 +203,10 @@ def smoothed_empirical_epsilon(
 def bias_amplification(
     decision: Array, label: Array, groups: Array, weight: Array, concentration: Array | float = 1.0
 ) -> Array:
-    """Epsilon-DF of decisions ``[N, K]`` less that of labels: unfairness added to the data's."""
+    """Epsilon-DF of decisions less that of labels: unfairness added to the data's.
+
+    Arguments are those of :func:`smoothed_empirical_epsilon`.
+    """
     of_decisions = smoothed_empirical_epsilon(decision, groups, weight, concentration)
     of_labels = smoothed_empirical_epsilon(label, groups, weight, concentration)
     return of_decisions - of_labels

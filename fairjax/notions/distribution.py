@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fairjax.core.masked import divide, keep
+from fairjax.core.masked import divide, keep, members
 from fairjax.core.types import Array
 from fairjax.notions.gaps import difference, pairs
 
@@ -31,7 +31,7 @@ def steps(prob: Array, groups: Array, weight: Array) -> Steps:
     """Distribution functions by one sort; a score of weight 0 counts as 0 and steps nowhere."""
     prob = keep(prob, weight)
     order = jnp.argsort(jax.lax.stop_gradient(prob))
-    member = (groups * weight[:, None])[order]
+    member = members(groups, weight)[order]
     mass = jnp.sum(member, axis=0)
     reached = divide(jnp.cumsum(member, axis=0), mass[None])
     return Steps(prob[order], reached, mass)
@@ -79,7 +79,7 @@ def soft_kolmogorov_smirnov(thresholds: Array, temperature: Array | float):
         prob = keep(prob, weight)
         excess_nm = prob[:, None] - jnp.asarray(thresholds, prob.dtype)[None]
         selected_nm = jax.nn.sigmoid(excess_nm / temperature)
-        member = groups * weight[:, None]
+        member = members(groups, weight)
         mass = jnp.sum(member, axis=0)
         rate_mg = divide(selected_nm.T @ member, mass[None])
         return jnp.max(jax.vmap(difference, (0, None))(rate_mg, mass))

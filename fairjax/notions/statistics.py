@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import xlogy
 
-from fairjax.core.masked import divide, keep
+from fairjax.core.masked import check_membership, divide, keep, members
 from fairjax.core.types import Array
 
 CLASSES = ("binary", "multiclass", "multilabel")
@@ -52,6 +52,7 @@ def fraction(
     def of(prob: Array, label: Array, groups: Array, weight: Array) -> tuple[Array, Array]:
         p = keep(prob, weight)
         y = keep(label, weight) if labelled else jnp.zeros_like(p)
+        check_membership(groups, weight)
         mass_g = (weight * below(p, y)) @ groups
         total_g = (weight * above(p, y)) @ groups
         return divide(total_g, mass_g), mass_g
@@ -152,7 +153,7 @@ def calibration_error(bins: int = 10) -> Statistic:
     def of(prob: Array, label: Array, groups: Array, weight: Array) -> tuple[Array, Array]:
         p = keep(prob, weight)
         y = keep(label, weight)
-        member = groups * weight[:, None]
+        member = members(groups, weight)
         residual_nb = in_bins(p, bins).astype(member.dtype) * (p - y)[:, None]
         residual_bg = jnp.einsum("nb,ng->bg", residual_nb, member)
         mass_g = jnp.sum(member, axis=0)
@@ -173,7 +174,7 @@ def pairwise_auc(temperature: Array | float = 0.05) -> Statistic:
     def of(prob: Array, label: Array, groups: Array, weight: Array) -> tuple[Array, Array]:
         p = keep(prob, weight)
         y = keep(label, weight)
-        member = groups * weight[:, None]
+        member = members(groups, weight)
         positive = member * y[:, None]
         negative = member * (1 - y)[:, None]
         mass_g = jnp.sum(positive, axis=0) * jnp.sum(negative, axis=0)
@@ -198,7 +199,7 @@ class _Moments(NamedTuple):
 def _moments(prob: Array, label: Array, groups: Array, weight: Array) -> _Moments:
     p = keep(prob, weight)
     y = keep(label, weight)
-    member = groups * weight[:, None]
+    member = members(groups, weight)
     mass_g = jnp.sum(member, axis=0)
     share = divide(member, mass_g[None])
     mean_p = p @ share
@@ -239,6 +240,7 @@ def parity(
     """A gap of a statistic: ``distance(prob, groups, weight, label)``."""
 
     def distance(prob: Array, groups: Array, weight: Array, label: Array | None = None) -> Array:
+        check_membership(groups, weight)
         everyone = jnp.sum(groups, axis=1, keepdims=True)
         members = jnp.concatenate([groups, everyone], axis=1)
         label = jnp.zeros_like(prob) if label is None else label

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fairjax.core.masked import divide, keep
+from fairjax.core.masked import divide, keep, members
 from fairjax.core.types import Array
 
 
@@ -47,7 +47,7 @@ def barycenter_distance(levels: int | None = 256):
         weight = _at_least_single(weight)
         prob = keep(prob, weight)
         order = jnp.argsort(jax.lax.stop_gradient(prob))
-        member = (groups * weight[:, None])[order]
+        member = members(groups, weight)[order]
         mass_g = jnp.sum(member, axis=0)
         reached_gn = divide(jnp.cumsum(member, axis=0), mass_g[None]).T
         level_k, width_k = _levels(reached_gn, levels)
@@ -192,7 +192,7 @@ def _over_pairs(
     def distance(prob: Array, groups: Array, weight: Array) -> Array:
         groups = _at_least_single(groups)
         weight = _at_least_single(weight)
-        member = groups * weight[:, None]
+        member = members(groups, weight)
         mass = jnp.sum(member, axis=0)
         # An absent group gets equal shares: ``over`` leaves it out, and its gradient is not NaN.
         share_gn = divide(member, mass[None], 1.0 / len(member)).T

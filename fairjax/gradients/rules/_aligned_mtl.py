@@ -64,6 +64,8 @@ def aligned_mtl(
     """Aligned-MTL: rows are rotated and scaled to be orthogonal and of one length, then averaged.
 
     ``w = s V l^{-1/2} V' p`` with the eigenvectors V and the eigenvalues l of G that are not zero.
+    In float32 the weights lose half their digits where rows are nearly dependent, because G squares
+    the rows.
 
     Args:
       rows: K, the number of losses.

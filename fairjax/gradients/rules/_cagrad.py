@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -15,9 +16,9 @@ from fairjax.gradients.norm_program import min_with_norm
 from fairjax.gradients.task_space import Rule, no_memory, with_rule
 
 
-def cagrad_rule(*, c: Array | float = 0.5, rescale: int = 1) -> Rule:
+def cagrad_rule(*, c: Array | float = 0.5, rescale: Array | int = 1) -> Rule:
     """The rule of :func:`cagrad`."""
-    if rescale not in (0, 1, 2):
+    if not isinstance(rescale, jax.core.Tracer) and rescale not in (0, 1, 2):
         raise ValueError(f"rescale must be 0, 1 or 2, got {rescale}")
 
     def weights(gram, values, memory, key):
@@ -48,7 +49,8 @@ def cagrad_rule(*, c: Array | float = 0.5, rescale: int = 1) -> Rule:
         tolerance = 4.0 * (1.0 + reach) * length * residual
         is_sharper = least_product(from_w) > least_product(from_dual) - tolerance
         u = mean + jnp.where(is_sharper, from_w, from_dual)
-        divisor = (1.0, 1.0 + c**2, 1.0 + c)[rescale]
+        divisors = jnp.stack([jnp.ones_like(c), 1.0 + jnp.square(c), 1.0 + c])
+        divisor = divisors[rescale].astype(u.dtype)
         return u / divisor, memory, residual
 
     return Rule(no_memory, weights)
@@ -59,7 +61,7 @@ def cagrad(
     rows: int,
     *,
     c: Array | float = 0.5,
-    rescale: int = 1,
+    rescale: Array | int = 1,
     per: str | Callable[[tuple], str] = "tree",
     measure: Callable[[tuple], bool] | None = None,
 ) -> optax.GradientTransformationExtraArgs:

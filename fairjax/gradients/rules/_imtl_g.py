@@ -43,6 +43,8 @@ def imtl_g(
     """IMTL-G, impartial gradients: the update has equal projections on all rows of length 1.
 
     ``w = G^+ d / sum(G^+ d)`` with ``d_k = ||g_k||``. Weights add up to 1 and may be negative.
+    In float32 the weights lose half their digits where rows are nearly dependent, because G squares
+    the rows.
 
     Args:
       rows: K, the number of losses.
