@@ -24,7 +24,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from fairjax.core.masked import divide, keep, members
+from fairjax.core.masked import check_membership, divide, keep, members
 from fairjax.core.types import Array
 from fairjax.notions.gaps import pairs
 
@@ -85,6 +85,7 @@ def gaussian_mmd(bandwidth: Array | float, smallest: float | None = None):
     terms = math.ceil(_REACH / math.pi * (1.0 + _REACH * smallest) / smallest)
 
     def distance(prob: Array, groups: Array, weight: Array) -> Array:
+        check_membership(groups, weight)
         width = jnp.asarray(bandwidth, jnp.float32)
         value = _fourier_mmd(terms, prob.astype(jnp.float32), groups, weight, width)
         too_small = jnp.asarray(bandwidth) < smallest * (1 - 1e-6)
@@ -166,6 +167,7 @@ def published_mmd(kernel: Callable[[Array], Array]):
     """
 
     def distance(prob: Array, groups: Array, weight: Array) -> Array:
+        check_membership(groups, weight)
         if groups.shape[1] != 2:
             raise ValueError(
                 f"published_mmd is for two groups, got {groups.shape[1]}; use mmd or gaussian_mmd"

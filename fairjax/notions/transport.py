@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fairjax.core.masked import divide, keep, members
+from fairjax.core.masked import check_membership, divide, keep, members
 from fairjax.core.types import Array
 
 
@@ -42,6 +42,7 @@ def barycenter_distance(levels: int | None = 256):
     """
 
     def distance(prob: Array, groups: Array, weight: Array) -> Array:
+        check_membership(groups, weight)
         prob = _at_least_single(prob)
         groups = _at_least_single(groups)
         weight = _at_least_single(weight)
@@ -190,6 +191,7 @@ def _over_pairs(
     """``of_pair(points[N, U], share[N], share[N])`` of all pairs of groups, joined by ``over``."""
 
     def distance(prob: Array, groups: Array, weight: Array) -> Array:
+        check_membership(groups, weight)
         groups = _at_least_single(groups)
         weight = _at_least_single(weight)
         member = members(groups, weight)
