@@ -258,6 +258,7 @@ def run(code: str) -> None:
     doctest.DebugRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE).run(test)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "code", [pytest.param(code, id=f"line{line}") for line, code in blocks(README)]
 )
@@ -423,6 +424,7 @@ def test_a_broken_path_is_seen():
 DOCUMENTED = [module_name(path) for path in FILES if ">>>" in path.read_text(encoding="utf-8")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DOCUMENTED)
 def test_examples_in_docstrings_run(name):
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
