@@ -37,7 +37,8 @@ HPARAMS = {"weight": (0.7, 0.3), "lam": (1.0, 2.0), "r": (0.5, 2.0), "learning_r
 
 def data() -> tuple:
     """Name, spec and splits: Adult in the paper's form, or random rows of its shape."""
-    from fairjax import Attribute, Columns, DataError, Dataset, Spec, Splits, Task, load
+    from fairjax import DataError, Dataset, Spec, load
+    from fairjax.core.types import Attribute, Columns, Splits, Task
 
     try:
         prepared = load("adult", form="paper", validation=0.0)

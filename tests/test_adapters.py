@@ -99,6 +99,7 @@ def test_a_model_is_its_modules(name):
 METHOD = linked(from_distance(rate_gap, (negatives,)), "pcgrad", split=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_trains_and_sweeps_with_a_link(name):
     context = Context(

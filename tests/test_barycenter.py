@@ -71,6 +71,7 @@ def error_to_oracle(rows, seed):
     )
 
 
+@pytest.mark.slow
 def test_the_error_to_the_gaussian_oracle_falls_with_the_pool():
     errors = [
         np.mean([error_to_oracle(rows, seed) for seed in range(4)])
@@ -211,6 +212,7 @@ def w2(x, y):
     )
 
 
+@pytest.mark.slow
 def test_groups_are_alike_on_the_pool_and_their_distance_falls_with_the_amount():
     score, cell, state = pool(3000)
     for amount in (0.0, 0.25, 0.5, 1.0):
@@ -323,6 +325,7 @@ def test_without_ties_a_key_changes_little():
 # -------------------------------------------------------------------------------------------- cells
 
 
+@pytest.mark.slow
 def test_a_tiny_group_an_absent_one_and_the_unknown():
     score, cell = skewed(500, 2, 3)
     cell[:1], cell[1:20] = 2, 4  # one row in group 2, none in group 3, some unknown
@@ -417,6 +420,7 @@ def path_of(order):
     )(post.sequential_amounts(order))[:, :, 0]
 
 
+@pytest.mark.slow
 def test_all_attributes_together_are_one_attribute_crossed_and_any_order_ends_there():
     level, score, groups, state = crossed()
     cell = np.ravel_multi_index(level, SIZES)

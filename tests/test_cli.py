@@ -81,6 +81,7 @@ def swept(tmp_path_factory):
     return folder, path
 
 
+@pytest.mark.slow
 def test_frontier_leaves_table_figures_page_and_summary(swept):
     folder, _ = swept
     names = {p.name for p in (folder / "out").iterdir()}
@@ -108,6 +109,7 @@ def test_frontier_leaves_table_figures_page_and_summary(swept):
     }
 
 
+@pytest.mark.slow
 def test_a_run_is_trained_again_and_scores_new_rows(swept):
     folder, path = swept
     chosen = json.loads((folder / "out" / "study.json").read_text())["groups"]
@@ -365,6 +367,7 @@ def test_the_gap_is_that_of_the_condition_unless_a_task_is_a_number():
         assert gaps == [f"{name}_difference"] * 3 + ["mean_prediction_difference"]
 
 
+@pytest.mark.slow
 def test_tasks_of_every_kind_with_labels_and_groups_missing(tmp_path):
     """A number, classes and a yes or no, two attributes, the MMD; a wage comes out in the units it
     went in.
@@ -450,6 +453,7 @@ def odd_names(second: str) -> dict[str, list]:
     }
 
 
+@pytest.mark.slow
 def test_names_with_marks_of_the_notation_go_through_all_commands(tmp_path):
     """A task ``y=1`` beside ``y`` has the numbers that the same column has under a plain name."""
     tables = {}
@@ -486,6 +490,7 @@ def test_names_with_marks_of_the_notation_go_through_all_commands(tmp_path):
     assert mistakes.mean() == pytest.approx(float(odd[at_half][-1]), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_conflicts_of_a_run_are_drawn(swept):
     folder, path = swept
     common = [
@@ -520,6 +525,7 @@ def test_conflicts_of_a_run_are_drawn(swept):
     assert not (folder / "unseen").exists()
 
 
+@pytest.mark.slow
 def test_conflicts_by_layer_are_those_of_the_rows(tmp_path):
     """Each layer's cosines stand in the order of its name, and heads that one row alone reaches are
     left out.
@@ -593,6 +599,7 @@ def test_scores_that_a_sweep_kept_are_those_of_the_member(tmp_path):
     assert kept_scores(tmp_path, 3) is None and kept_scores(tmp_path / "nothing", 0) is None
 
 
+@pytest.mark.slow
 def test_killed_sweeps_go_on_and_end_with_the_same_table(swept):
     """Killed over and over at random moments, a sweep leaves the table of the undisturbed one, byte
     for byte.

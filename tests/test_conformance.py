@@ -109,6 +109,7 @@ def drawn(name: str, seed: int = 0) -> tuple[np.ndarray, ...]:
     return rows(seed, EVERY[name].numbers)
 
 
+@pytest.mark.slow
 @every
 def test_zero_for_groups_that_are_copies(name):
     prob, _, weight, label = (np.repeat(a[: N // 2], 2, axis=0) for a in drawn(name))
@@ -179,6 +180,7 @@ def test_gradients_are_finite_differences(name):
         )
 
 
+@pytest.mark.slow
 @others
 def test_half_precision_is_finite_and_near(name):
     batch = [np.asarray(jnp.asarray(a, jnp.bfloat16), float) for a in drawn(name, 5)]
@@ -187,6 +189,7 @@ def test_half_precision_is_finite_and_near(name):
     assert value == pytest.approx(run(name, *batch)[0], abs=0.1)
 
 
+@pytest.mark.slow
 @others
 def test_one_row_is_finite(name):
     for zeros in (False, True):

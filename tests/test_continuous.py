@@ -561,6 +561,7 @@ def test_the_gap_of_a_condition_is_each_sorts_own():
         assert gap_metric(condition, kind, continuous) == want
 
 
+@pytest.mark.slow
 def test_a_study_of_a_number_beside_groups():
     data = from_table(people(600), Roles(tasks="hired", sensitive=("age :number", "sex")))
     names = named_study(

@@ -258,6 +258,7 @@ def run(code: str) -> None:
     doctest.DebugRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE).run(test)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "code", [pytest.param(code, id=f"line{line}") for line, code in blocks(README)]
 )
@@ -418,11 +419,39 @@ def test_a_broken_path_is_seen():
         resolved("fairjax.nowhere.thing")
 
 
+def missing_imports(code: str) -> list[str]:
+    """Names that ``from fairjax... import`` asks for and that are not there."""
+    missing = []
+    for node in ast.walk(ast.parse(code)):
+        if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("fairjax"):
+            continue
+        for alias in node.names:
+            try:
+                resolved(f"{node.module}.{alias.name}")
+            except (ImportError, AttributeError):
+                missing.append(f"{node.module}.{alias.name}")
+    return missing
+
+
+SCRIPTS = sorted([*(ROOT / "experiments").glob("*.py"), *(ROOT / "colab").glob("*.py")])
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_scripts_import_what_exists(path):
+    assert not missing_imports(path.read_text(encoding="utf-8"))
+
+
+def test_a_missing_import_is_seen():
+    code = "from fairjax import load, nowhere\nfrom fairjax.nothing import mmd\n"
+    assert missing_imports(code) == ["fairjax.nowhere", "fairjax.nothing.mmd"]
+
+
 # ---- examples in docstrings -------------------------------------------------------------------
 
 DOCUMENTED = [module_name(path) for path in FILES if ">>>" in path.read_text(encoding="utf-8")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DOCUMENTED)
 def test_examples_in_docstrings_run(name):
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE

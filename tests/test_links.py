@@ -262,6 +262,7 @@ REST = {
 }
 
 
+@pytest.mark.slow
 @every
 def test_first_in_a_chain(name):
     """Two steps of a chain are two steps of the link, each handed to the rest."""
@@ -589,6 +590,7 @@ def test_links_that_need_losses_say_so(name):
 # ---- granularity ----
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pcgrad_ascending", "mgda", "upgrad", "dwa", "gradnorm"])
 def test_leaf_by_leaf_is_each_leaf_alone(name):
     tx, alone = CASES[name].make(K, per="leaf"), CASES[name].make(K)
@@ -602,6 +604,7 @@ def test_leaf_by_leaf_is_each_leaf_alone(name):
         same(state.weights[i], told.weights)
 
 
+@pytest.mark.slow
 def test_groups_of_leaves_by_a_function_of_the_path():
     def layer(path):
         return "trunk" if path[0].key == "trunk" else "heads"

@@ -488,6 +488,7 @@ def test_nan_scores_give_nan_metrics_of_their_task_only():
     assert all(np.isnan(value) for key, value in out.items() if key.metric != "count")
 
 
+@pytest.mark.slow
 def test_names_of_tasks_and_levels_with_signs_of_the_notation_stay_apart():
     levels = ("a|b", "c=d", "e]f", "g@0.5")
     spec = Spec(

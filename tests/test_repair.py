@@ -838,6 +838,7 @@ def test_in_a_pipeline_behind_a_model():
     assert copy[-1].get_params() == pipeline[-1].get_params() and not hasattr(copy[-1], "table_")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_the_checks_of_scikit_learn():
     pytest.importorskip("sklearn", minversion="1.6")

@@ -64,6 +64,7 @@ def trained(made):
     return [train_one(prepared, study, "baseline", hparams, 0, repair) for repair in repairs]
 
 
+@pytest.mark.slow
 def test_rows_of_the_table(made):
     _, _, table, info = made
     methods, counts = np.unique(table["method"], return_counts=True)
@@ -97,6 +98,7 @@ def test_rows_of_the_table(made):
     assert "single" not in str(table["method"][knee_run(table, info)])
 
 
+@pytest.mark.slow
 def test_a_row_is_what_a_repair_by_hand_gives(made, trained):
     prepared, study, table, _ = made
     spec, splits, ((_, scores), (saved, again)) = prepared.spec, prepared.splits, trained
@@ -126,6 +128,7 @@ def test_a_row_is_what_a_repair_by_hand_gives(made, trained):
     assert 1e-4 < np.abs(own - other).mean() < 0.2 and FOLDS == 5
 
 
+@pytest.mark.slow
 def test_a_saved_model_repairs_new_rows(trained, tmp_path):
     (plain, _), (saved, _) = trained
     saved.save(tmp_path)

@@ -277,6 +277,7 @@ def test_the_matrices_are_what_they_are_called():
             assert j[0] @ up > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 @law
 @given(of=drawn(), exponent=st.sampled_from([-10, -5, 0, 3, 5, 10, 15]))
@@ -431,6 +432,7 @@ def test_projections_meet_their_conditions(name, of):
         assert np.abs((v - p) * length * product).max() < 1e-4 * length.max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("c", [0.2, 0.5, 1.0])
 @law
 @given(of=drawn())
@@ -886,6 +888,7 @@ def test_torchjd_fixture_is_whole():
     assert all(f"{g}/{name}" in kept for g in groups for name in PEER if name != "PCGrad")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PEER)
 def test_torchjd_agrees(name):
     kept = np.load(FIXTURE)
@@ -902,6 +905,7 @@ def test_torchjd_agrees(name):
     assert compared >= 3
 
 
+@pytest.mark.slow
 def test_torchjd_agrees_live():
     pytest.importorskip("torchjd", reason="a live comparison wants pip install 'torchjd[full]'")
     import sys

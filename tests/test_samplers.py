@@ -172,6 +172,7 @@ def test_labels_of_other_tasks_do_not_count_in_a_step_of_one_task():
     assert 0.2 * per_step < values[0, 0] < 0.45 * per_step  # a third of the steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", [None, samplers.proportional(SPEC)])
 def test_a_run_gone_on_with_is_the_run_that_never_stopped(sampler):
     """Parameters, optimizer, running counts and step: two halves equal the whole bit for bit."""

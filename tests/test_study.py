@@ -110,6 +110,7 @@ def awkward():
     return results_of("z"), results_of("y=1")
 
 
+@pytest.mark.slow
 def test_names_that_look_like_keys_take_the_numbers_of_their_own_task(tmp_path):
     (_, plain), (_, strange) = awkward()
     for key, values in plain.table.items():
@@ -122,6 +123,7 @@ def test_names_that_look_like_keys_take_the_numbers_of_their_own_task(tmp_path):
     assert list(read) == list(strange.table)
 
 
+@pytest.mark.slow
 def test_a_run_is_trained_again_saved_and_loaded(tmp_path):
     data, results = awkward()[1]
     run = results.table.rows - 1
@@ -158,6 +160,7 @@ def test_two_methods_of_one_name_are_refused_and_a_dict_names_them():
     assert set(made.recipes) == {study.REFERENCE, "fpr", "accuracy"}
 
 
+@pytest.mark.slow
 def test_repairs_of_ones_own_and_a_told_network_are_rows_of_the_table():
     def fit(scores, groups, weight):
         return jnp.mean(scores, axis=0)

@@ -422,6 +422,7 @@ def covered(folder: Path) -> list[tuple[int, int]]:
     ]
 
 
+@pytest.mark.slow
 def test_other_sizes_are_tried_on_chunks_that_count(sizes_program, fixed, eager, tmp_path):
     runs = long_run(Wrapped(sizes_program), out=tmp_path)
     close(runs, fixed)
@@ -477,6 +478,7 @@ class Name(NamedTuple):
         return f"{self.split}.{self.metric}"
 
 
+@pytest.mark.slow
 def test_keys_of_metrics_come_back_from_disk(tmp_path):
     def evaluate(scores, data):
         return {Name(split, "mean"): jnp.mean(values) for split, values in scores.items()}
@@ -560,6 +562,7 @@ def test_the_same_settings_with_another_model_are_refused(finished):
         run(out=finished[1], recipe=recipe._replace(build=build))
 
 
+@pytest.mark.slow
 def test_losses_that_grow_tenfold_are_flagged_though_finite():
     recipe, train_config, hparams, _, data, evaluate = arguments()
 
@@ -603,6 +606,7 @@ def child(script: str, *arguments: str) -> subprocess.Popen:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="compares with a child on the CPU")
 def test_a_sweep_killed_at_any_moment_ends_with_the_same_numbers(program, finished, tmp_path):
     rng = random.Random(0)
@@ -631,6 +635,7 @@ np.savez(sys.argv[2], *leaves, devices=jax.local_device_count(), compilations=ru
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="compares with a child on the CPU")
 def test_two_devices_give_the_numbers_of_one(finished, tmp_path):
     process = child(TWO, str(tmp_path / "two.npz"))

@@ -438,6 +438,7 @@ def test_multilingual_hate_is_what_its_files_hold(data_dir):
 # --------------------------------------------------------------------------------- the command line
 
 
+@pytest.mark.slow
 def test_a_text_is_trained_and_new_rows_are_scored_by_the_command_line(tmp_path):
     pytest.importorskip("click")
     from click.testing import CliRunner

@@ -60,6 +60,7 @@ def test_the_penalty_on_b_reaches_trunk_and_head_b_and_never_head_a():
     )
 
 
+@pytest.mark.slow
 def test_lambda_zero_is_multi_task_learning_to_the_last_bit():
     def trained(make):
         recipe = Recipe(

@@ -166,6 +166,7 @@ def test_penalties_out_of_reach_of_the_heads_leave_them_to_the_losses():
     assert apart(out["trunk"], none["trunk"]) > 1e-3 and apart(full["heads"], none["heads"]) > 1e-3
 
 
+@pytest.mark.slow
 def test_sequential_is_two_runs_one_after_the_other():
     recipe = sequential(PENALTIES[1:])(SETUP)
     given = {
@@ -198,6 +199,7 @@ def test_sequential_is_two_runs_one_after_the_other():
     )  # the second stage leaves head B alone
 
 
+@pytest.mark.slow
 def test_blind_without_gamma_is_single_task_learning_and_with_it_is_not():
     plain = run(TRANSFER, hparams("stl_base")).params
     off, on = (

@@ -116,6 +116,7 @@ def test_rows_through_the_representation_are_the_rows():
 # ---- MGDA-UB ----
 
 
+@pytest.mark.slow
 def test_weights_at_the_representation_are_those_of_its_gradients():
     spec, data = tabular_spec(), dataset(tabular_spec(), 40, 0)
     model = shared_bottom(spec, (4,), (3,))
@@ -229,6 +230,7 @@ def test_observe_hands_rows_on_and_tells_their_angles():
         np.testing.assert_allclose(state.cosines[m, 0, 1], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_multisteps_around_a_chain_averages_rows_before_they_are_aggregated():
     chain = optax.chain(gradients.mgda(2), optax.sgd(0.1))
     tx = gradients.wrap_chain(lambda inner: optax.MultiSteps(inner, 2), chain, rows=2)
@@ -332,6 +334,7 @@ def test_rows_summed_are_the_baseline(split):
     )
 
 
+@pytest.mark.slow
 def test_links_are_methods_of_their_own():
     """Links of different kinds end at different parameters, and none at Baseline's."""
     ends = {

@@ -430,6 +430,7 @@ def evaluate(scores, data):
     return out
 
 
+@pytest.mark.slow
 def test_one_network_stands_in_for_a_sweep_of_baseline():
     data = splits(SPEC, 40)
     train_config = TrainConfig(2, 20)
@@ -496,6 +497,7 @@ def constant_rows(n: int) -> tuple[Spec, Dataset]:
     )
 
 
+@pytest.mark.slow
 def test_one_network_follows_the_frontier_of_networks_trained_apart():
     """Of one score s, ``a (s - 1)^2 + b (s + 1)^2`` is least at ``(a - b) / (a + b)``."""
     spec, data = constant_rows(16)
