@@ -375,26 +375,6 @@ def test_routes_by_the_path_on_any_tree(make, label):
         np.testing.assert_array_equal(leaf, 20.0 if "body" in jax.tree_util.keystr(path) else 22.0)
 
 
-@pytest.mark.parametrize("unit", [1e-25, 1e-20, 1e20, 1e30])
-@pytest.mark.parametrize("name", ["pcgrad", "imtl_g", "upgrad", "mgda"])
-def test_the_unit_of_all_rows_changes_no_weight(name, unit):
-    rows = np.array([[1.0, 2.0, 3.0], [-1.0, 1.0, 0.5]], np.float32)
-    tx = getattr(gradients, name)(2)
-    params = jnp.ones(3)
-    _, plain = tx.update(jnp.asarray(rows), tx.init(params), params)
-    _, in_unit = jax.jit(tx.update)(jnp.asarray(rows * unit), tx.init(params), params)
-    np.testing.assert_allclose(in_unit.weights, plain.weights, rtol=1e-4, atol=1e-5)
-    assert in_unit.quarantined == 0
-
-
-def test_a_row_that_is_not_finite_does_not_set_the_unit():
-    rows = jnp.array([[1e-20, 2e-20], [jnp.inf, 1.0]])
-    tx = gradients.mgda(2)
-    update, state = tx.update(rows, tx.init(jnp.ones(2)), jnp.ones(2))
-    np.testing.assert_allclose(update, rows[0])
-    assert state.quarantined == 1
-
-
 def after_sgd(name):
     return jax.tree.map(lambda p, u: p - 0.1 * u, PARAMS, once(name)[0])
 

@@ -43,9 +43,7 @@ def link(
 ) -> optax.GradientTransformationExtraArgs:
     """A rule as an aggregator: rows ``[K, ...]`` in, one update out.
 
-    It stands first in ``optax.chain``, or in ``route``. The unit of the rows does not matter, from
-    1e-37 to 1e37 in float32: see :func:`fairjax.gradients.gram_matrix.gram`. A row that is 1e18
-    times shorter than the longest one counts as zero.
+    It stands first in ``optax.chain``, or in ``route``.
 
     Args:
       rule: see :class:`Rule`.

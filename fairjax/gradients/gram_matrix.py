@@ -16,45 +16,27 @@ from fairjax.core.masked import divide
 from fairjax.core.types import Array
 
 CHUNK = 2048  # columns that stay in a CPU's cache while all rows are multiplied
-SAFE_ENTRIES = (1e-15, 1e12)  # the largest entry of rows whose squares neither vanish nor overflow
 
 
 def gram(leaves: Sequence[Array]) -> Array:
     """``G_ij = <g_i, g_j>`` summed over leaves ``[K, ...]``.
 
-    It is ``[K, K]`` in float32, or in float64 for float64 rows. Squares of very small or very large
-    rows vanish or overflow. If the largest entry is outside :data:`SAFE_ENTRIES`, all rows are
-    divided by it first, and G is in other units.
+    It is ``[K, K]`` in float32, or in float64 for float64 rows.
     """
-    flats = [leaf.reshape(leaf.shape[0], -1) for leaf in leaves]
-    factor = _safe_factor(flats)
     total = 0.0
-    for flat in flats:
+    for leaf in leaves:
+        flat = leaf.reshape(leaf.shape[0], -1)
         if flat.shape[1] < 16 * CHUNK:
-            total = total + _products(flat, factor)
+            total = total + _products(flat)
         else:
             # On a CPU, one product of few long rows takes two to six times as long as pieces.
             total = total + jax.lax.platform_dependent(
-                flat, factor, cpu=_products_of_pieces, default=_products
+                flat, cpu=_products_of_pieces, default=_products
             )
     return total
 
 
-def _safe_factor(flats: Sequence[Array]) -> Array:
-    """The factor that brings the largest entry of the finite rows to 1; 1 where all is well."""
-    largest_of_leaves = [jnp.max(jnp.abs(flat), axis=1, initial=0.0) for flat in flats]
-    largest_of_rows = functools.reduce(jnp.maximum, largest_of_leaves)
-    dtype = jnp.promote_types(largest_of_rows.dtype, jnp.float32)
-    largest_of_rows = largest_of_rows.astype(dtype)
-    finite = jnp.isfinite(largest_of_rows)
-    largest = jnp.max(jnp.where(finite, largest_of_rows, 0.0))
-    least_safe, most_safe = SAFE_ENTRIES
-    is_safe = (largest == 0) | ((largest >= least_safe) & (largest <= most_safe))
-    return 1.0 / jnp.where(is_safe, 1.0, largest)
-
-
-def _products(flat: Array, factor: Array) -> Array:
-    flat = flat * factor.astype(flat.dtype)
+def _products(flat: Array) -> Array:
     return jnp.einsum(
         "ip,jp->ij",
         flat,
@@ -64,7 +46,7 @@ def _products(flat: Array, factor: Array) -> Array:
     )
 
 
-def _products_of_pieces(flat: Array, factor: Array) -> Array:
+def _products_of_pieces(flat: Array) -> Array:
     """As :func:`_products`, CHUNK columns at a time.
 
     The last piece overlaps the piece before it and drops the columns that were added already. A
@@ -77,9 +59,9 @@ def _products_of_pieces(flat: Array, factor: Array) -> Array:
         start = jnp.minimum(i * CHUNK, columns - CHUNK)
         piece = jax.lax.dynamic_slice_in_dim(flat, start, CHUNK, axis=1)
         is_new = start + jnp.arange(CHUNK) >= i * CHUNK
-        return total + _products(jnp.where(is_new, piece, 0), factor)
+        return total + _products(jnp.where(is_new, piece, 0))
 
-    zeros = jnp.zeros_like(_products(flat[:, :1], factor))
+    zeros = jnp.zeros_like(_products(flat[:, :1]))
     return jax.lax.fori_loop(0, piece_count, add_piece, zeros)
 
 
