@@ -12,7 +12,7 @@ import sklearn.metrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairjax import metrics
+from fairjax import metrics, notions
 from fairjax.core.keys import Metric, parse_key
 from fairjax.core.types import Attribute, Dataset, Spec, Task
 
@@ -622,3 +622,25 @@ def test_interval_over_seeds_is_scipys_percentile_bootstrap():
         np.random.default_rng(0), np.stack([values, values * np.nan], 1)
     )
     assert np.isfinite(many.low[0]) and np.isnan(many.low[1])
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda score, codes, ones: metrics.group_rates(score > 0, ones, codes, ones, ones),
+        lambda score, codes, ones: metrics.unfairness(score, codes, ones),
+        lambda score, codes, ones: metrics.group.attribute_correlation(score, codes, ones),
+        lambda score, codes, ones: metrics.group_correlations(score[:, None], codes, ones),
+        lambda score, codes, ones: metrics.permutation_test(
+            jax.random.key(0), lambda *_: 0.0, score[:, None], codes, ones
+        ),
+        lambda score, codes, ones: notions.pearson(score, codes, ones),
+        lambda score, codes, ones: notions.hsic()(score, codes, ones),
+    ],
+    ids=["rates", "unfairness", "correlation", "correlations", "permutation", "pearson", "hsic"],
+)
+def test_codes_of_groups_are_refused(measure):
+    rng = np.random.default_rng(0)
+    score = rng.normal(size=30).astype(np.float32)
+    with pytest.raises(ValueError, match=r"expected membership \[N, G\]"):
+        measure(score, rng.integers(0, 2, 30), np.ones(30, np.float32))

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from fairjax import postprocess
 from fairjax.core.types import Attribute, DataError, Spec, Task
 from fairjax.losses import probabilities
 from fairjax.postprocess import REGISTRY
@@ -189,3 +190,27 @@ def test_a_number_has_no_groups(name):
     spec = Spec(SPEC.tasks, SPEC.attributes[:1])
     with pytest.raises(DataError, match="levels"):
         REGISTRY[name](spec)
+
+
+DIRECT = {
+    "barycenter": postprocess.barycenter(),
+    "gaussian": postprocess.gaussian(),
+    "free_support": postprocess.free_support(jax.random.key(0), **OPTIONS["free_support"]),
+    "published_barycenter": postprocess.published_barycenter(),
+}
+
+
+@every
+@pytest.mark.parametrize("on_model", [True, False])
+def test_codes_of_groups_are_refused(name, on_model):
+    spec = Spec(SPEC.tasks, SPEC.attributes[1:])
+    post = REGISTRY[name](spec, **OPTIONS.get(name, {})) if on_model else DIRECT[name]
+    scores, groups = people(POOL, 0)
+    membership = groups[:, 2:]
+    codes = membership.argmax(axis=1)
+    weight = np.ones(POOL, np.float32)
+    with pytest.raises(ValueError, match=r"expected membership \[N, G\]"):
+        post.fit(scores, codes, weight)
+    state = jax.eval_shape(post.fit, scores, membership, weight)
+    with pytest.raises(ValueError, match=r"expected membership \[N, G\]"):
+        jax.eval_shape(post.apply, state, scores, codes)

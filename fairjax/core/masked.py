@@ -42,15 +42,16 @@ def weighted_mean(values: Array, weight: Array) -> Array:
     return divide(total, mass)
 
 
-def check_membership(groups: Array, weight: Array) -> None:
+def check_membership(groups: Array, rows: Array) -> None:
     """Refuse groups that are not one column per group, such as codes ``[N]``.
 
-    Codes would broadcast: every notion would be 0, with gradient 0.
+    Codes would broadcast: every notion would be 0, with gradient 0. ``rows`` is any array with N
+    rows.
     """
-    if jnp.ndim(groups) != 2 or len(groups) != len(weight):
+    if jnp.ndim(groups) != 2 or len(groups) != len(rows):
         raise ValueError(
             f"groups have shape {jnp.shape(groups)}, expected membership [N, G] with "
-            f"N = {len(weight)}: a column of 0 and 1 per group. jax.nn.one_hot(codes, G) makes "
+            f"N = {len(rows)}: a column of 0 and 1 per group. jax.nn.one_hot(codes, G) makes "
             "them of codes 0 ... G - 1"
         )
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fairjax.core.masked import group_mean, keep
+from fairjax.core.masked import check_membership, group_mean, keep
 from fairjax.core.types import Array
 from fairjax.notions.conditions import everyone, negatives, positives
 from fairjax.notions.continuous import pearson
@@ -140,6 +140,7 @@ def attribute_correlation(
       A scalar in [0, 1]; 0 where ``value`` is constant, as a gap between groups is; NaN where the
       attribute does not vary.
     """
+    check_membership(groups, value)
     number = groups[:, 1]
     counts = weight * groups[:, 0] > 0
     low = jnp.min(jnp.where(counts, number, jnp.inf))

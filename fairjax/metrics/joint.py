@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fairjax.core.masked import divide, keep, members
+from fairjax.core.masked import check_membership, divide, keep, members
 from fairjax.core.types import Array
 from fairjax.notions.transport import largest, sinkhorn, sliced
 
@@ -95,6 +95,7 @@ def permutation_test(
     Returns:
       :class:`PermutationTest`: the smallest possible ``p_value`` is ``1 / (draws + 1)``.
     """
+    check_membership(groups, scores)
     groups = jnp.asarray(groups)
 
     def permuted_distance(key):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from fairjax.core.masked import divide, keep
+from fairjax.core.masked import check_membership, divide, keep
 from fairjax.core.types import Array
 from fairjax.notions import statistics
 from fairjax.notions._mmd import gaussian_kernel
@@ -76,6 +76,7 @@ def hsic(bandwidth: Array | float = 0.1, bandwidth_value: Array | float = 1.0):
 
 def _columns(name: str, prob: Array, groups: Array) -> tuple[Array, Array, Array]:
     """Scores, known and values, in single precision at least: moments lose the digits of halves."""
+    check_membership(groups, prob)
     if groups.shape[1] != 2:
         raise ValueError(
             f"{name} is for an attribute that is a number, whose block has 2 columns, known and "

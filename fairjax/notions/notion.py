@@ -25,9 +25,8 @@ class TaskRows(NamedTuple):
     groups: Array  # [B, G]; of a continuous attribute (known, value) [B, 2]
     weights: tuple[Array, ...]  # per condition of the notion, [B, U]
     kind: str  # of the task
+    # Rows of the batch: a distance counts in proportion to the rows it looks at; None: in full.
     batch_size: int | None
-    """Rows of the batch: a distance counts in proportion to the rows it looks at. If it is None,
-    the distance counts in full."""
 
 
 class Notion(NamedTuple):

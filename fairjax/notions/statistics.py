@@ -28,16 +28,12 @@ class Statistic(NamedTuple):
     """A value for each group, and the mass that it rests on: 0 where a group has no value."""
 
     name: str
+    # prob[N], label[N], groups[N, G], weight[N] -> value[G], mass[G]
     of: Callable[[Array, Array, Array, Array], tuple[Array, Array]]
-    """``(prob[N], label[N], groups[N, G], weight[N]) -> (value[G], mass[G])``."""
-    kinds: tuple[str, ...] = CLASSES
-    """Kinds of tasks that it fits."""
-    labelled: bool = True
-    """Whether it reads labels. The weight must then be 0 where they are missing."""
-    above: RowTerm | None = None
-    """Numerator row by row, of a fraction of sums."""
-    below: RowTerm | None = None
-    """Denominator row by row, of a fraction of sums."""
+    kinds: tuple[str, ...] = CLASSES  # of tasks that it fits
+    labelled: bool = True  # whether it reads labels; the weight is then 0 where they are missing
+    above: RowTerm | None = None  # numerator row by row, of a fraction of sums
+    below: RowTerm | None = None  # denominator row by row, of a fraction of sums
 
 
 def fraction(

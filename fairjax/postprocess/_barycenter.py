@@ -28,6 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fairjax.core.masked import check_membership
 from fairjax.core.types import Array, Post
 from fairjax.postprocess._repair_map import map_values, repair_map, unrepaired_share
 from fairjax.postprocess.cells import cells_of_groups
@@ -99,7 +100,8 @@ def barycenter(
     """
     borrowing = Borrowing(minimum, prior)
 
-    def sizes_of(groups: Array) -> tuple[int, ...]:
+    def sizes_of(groups: Array, rows: Array) -> tuple[int, ...]:
+        check_membership(groups, rows)
         width = groups.shape[1]
         if sizes is not None and sum(sizes) != width:
             raise ValueError(
@@ -112,7 +114,7 @@ def barycenter(
         counted = weight > 0
         harmless = scale.inverse(jnp.zeros(()))
         value = scale.forward(jnp.where(counted[:, None], scores, harmless))
-        levels = sizes_of(groups)
+        levels = sizes_of(groups, scores)
         cell = cells_of_groups(groups, levels)
         return fit_table(value, cell, weight, math.prod(levels), share, points, borrowing)
 
@@ -124,7 +126,7 @@ def barycenter(
         amount: Array | float = 1.0,
     ) -> Array:
         scores = jnp.asarray(scores)
-        levels = sizes_of(groups)
+        levels = sizes_of(groups, scores)
         amounts = jnp.broadcast_to(jnp.asarray(amount, scores.dtype), len(levels))
         value = scale.forward(scores)
         position = None if key is None else jax.random.uniform(key, value.T.shape).T

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fairjax.core.masked import divide
+from fairjax.core.masked import check_membership, divide
 from fairjax.core.types import Array, Post
 from fairjax.notions.transport import ott
 from fairjax.postprocess._joint import map_index, members_of, standard_of, standardise
@@ -159,6 +159,7 @@ def free_support(
         amount: Array | float = 1.0,
     ) -> Array:
         del key
+        check_membership(groups, scores)
 
         def place_of(row: tuple[Array, Array]) -> Array:
             score, index = row

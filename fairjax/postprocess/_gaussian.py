@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fairjax.core.masked import divide
+from fairjax.core.masked import check_membership, divide
 from fairjax.core.types import Array, Post
 from fairjax.postprocess._joint import map_index, members_of, standard_of, standardise
 
@@ -86,6 +86,7 @@ def gaussian(
         amount: Array | float = 1.0,
     ) -> Array:
         del key
+        check_membership(groups, scores)
         index = map_index(groups, state.present)
         turn = state.turn[index]
         deviation = scores - state.mean[index]

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from fairjax.core.masked import divide, keep, weighted_mean
+from fairjax.core.masked import divide, keep, members, weighted_mean
 from fairjax.core.types import Array
 from fairjax.postprocess.cells import cells_of_groups
 
@@ -68,7 +68,7 @@ def standardise(scores: Array, weight: Array, standard: Standard) -> Array:
 def members_of(groups: Array, weight: Array, share: Array | None) -> Members:
     """Weights of rows and of groups; ``share`` None takes the groups' shares of the pool."""
     pool_weight = weight[:, None]
-    weight_ng = groups * pool_weight
+    weight_ng = members(groups, weight)
     mass = jnp.sum(weight_ng, axis=0)
     present = mass > 0
     unnormalised = mass if share is None else share

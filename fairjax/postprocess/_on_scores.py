@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 
 from fairjax.core.groups import crossed, level_attributes
+from fairjax.core.masked import check_membership
 from fairjax.core.types import Array, Post, Spec, Task
 from fairjax.losses import probabilities
 from fairjax.postprocess.scales import SMALLEST_PROBABILITY, logit
@@ -47,19 +48,20 @@ def on_scores(
             columns.append(_score_of(task, task_value))
         return jnp.concatenate(columns, axis=1)
 
-    def membership_of(groups: Array) -> Array:
+    def membership_of(groups: Array, rows: Array) -> Array:
+        check_membership(groups, rows)
         if cross:
             return crossed(spec, groups, chosen)
         return jnp.concatenate([groups[:, block] for block in blocks], axis=1)
 
     def fit(scores: Array, groups: Array, weight: Array):
         value = values_of(scores)
-        membership = membership_of(groups)
+        membership = membership_of(groups, scores)
         return post.fit(value, membership, weight)
 
     def apply(state, scores: Array, groups: Array, **options) -> Array:
         value = values_of(scores)
-        membership = membership_of(groups)
+        membership = membership_of(groups, scores)
         repaired = post.apply(state, value, membership, **options)
         return scores_of(repaired)
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fairjax.core.masked import divide
+from fairjax.core.masked import check_membership, divide
 from fairjax.core.types import Array, Post
 from fairjax.postprocess._repair_map import count_below
 from fairjax.postprocess.cells import cells_of_groups
@@ -40,6 +40,7 @@ def published_barycenter() -> Post:
     """
 
     def fit(scores: Array, groups: Array, weight: Array) -> SortedScores:
+        check_membership(groups, scores)
         count = groups.shape[1]
         is_counted = weight > 0
         cell_of_row = cells_of_groups(groups, (count,))
@@ -65,6 +66,7 @@ def published_barycenter() -> Post:
         amount: Array | float = 1.0,
     ) -> Array:
         del key
+        check_membership(groups, scores)
         count = groups.shape[1]
         cell = cells_of_groups(groups, (count,))
         start = state.first[cell]
