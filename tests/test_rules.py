@@ -773,12 +773,15 @@ def test_rescale_may_be_traced(rescale):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_rows_that_cancel_have_no_direction_of_equal_cosines(dtype):
-    row = np.random.default_rng(0).normal(size=7)
-    rows = np.stack([row, -3.0 * row]).astype(dtype)
+@pytest.mark.parametrize("lengths", [(1, -3), (2, -0.7), (1, -2, 3, -0.5)], ids=str)
+def test_rows_that_cancel_have_no_direction_of_equal_cosines(lengths, dtype):
+    """Rounding decides what is left, so many rows are tried."""
+    rows = np.random.default_rng(0).normal(size=(12, 7))
     with jax.enable_x64(dtype == np.float64):
-        w = gradients.conflict_free.rule().weights(jnp.asarray(rows @ rows.T), None, (), None)[0]
-    np.testing.assert_array_equal(w, 0.0)
+        for row in rows:
+            j = np.outer(lengths, row).astype(dtype)
+            weights = gradients.conflict_free.rule().weights(jnp.asarray(j @ j.T), None, (), None)
+            np.testing.assert_array_equal(weights[0], 0.0)
 
 
 # ---- Gram matrix and sums ----
