@@ -199,3 +199,16 @@ def test_refusals():
     _, (model, _), params, x = setting("mixed")
     with pytest.raises(ValueError, match="takes no condition"):
         model.represent(params["trunk"], x, jnp.ones(3))
+
+
+def test_a_model_built_inside_one_program_serves_in_another():
+    kept = []
+
+    @jax.jit
+    def first(key):
+        kept.append(shared_bottom(tabular_spec(), (4,), (3,), 2))
+        return kept[0].init(key)
+
+    inside = first(jax.random.key(0))
+    outside = jax.jit(kept[0].init)(jax.random.key(0))
+    jax.tree.map(np.testing.assert_array_equal, inside, outside)

@@ -196,8 +196,8 @@ def trunk_of(
     levels = tuple(count for _, count in spec.categorical)
     body = Trunk(levels, tuple(widths), embedding, fold, kernel_init, embedding_init)
     example = Columns(
-        numeric=jnp.zeros((1, len(spec.numeric))),
-        codes=jnp.zeros((1, len(levels)), int),
+        numeric=np.zeros((1, len(spec.numeric)), np.float32),
+        codes=np.zeros((1, len(levels)), np.int32),
     )
 
     def init(key: Array) -> PyTree:
