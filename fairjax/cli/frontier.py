@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from pathlib import Path
 
 import click
@@ -95,9 +96,11 @@ folder_options = together(
     click.option(
         "--keep",
         type=click.Choice(["metrics", "scores", "params"]),
-        default="metrics",
+        default="params",
         show_default=True,
-        help="What each run leaves behind, in the chunk files under OUT/sweeps.",
+        help="What each run leaves behind, in the chunk files under OUT/sweeps. With its "
+        "parameters 'fairjax train --like' delivers the very model that was evaluated; without "
+        "them it trains the run again.",
     ),
     click.option(
         "--out",
@@ -136,7 +139,8 @@ def frontier_command(**options) -> None:
         "source": data.source,
         "command": f"fairjax train --like {out} --run {{run}}",
     }
-    explanation = _explain_knee(data, results, info, out)
+    results = dataclasses.replace(results, info=info)
+    explanation = _explain_knee(data, results, out)
     if explanation is None:
         write_json(out / "study.json", info)
         write_report(out, results.table, info)
@@ -160,17 +164,17 @@ def _named_study(options: dict, name: str) -> NamedStudy:
     )
 
 
-def _explain_knee(data: Prepared, results: Results, info: dict, out: Path) -> Explanation | None:
+def _explain_knee(data: Prepared, results: Results, out: Path) -> Explanation | None:
     """A closer look at the run at the frontier's knee; None where no run is on a frontier."""
     from fairjax.postprocess import save_audit
     from fairjax.report import knee_run
 
-    run = knee_run(results.table, info)
+    run = knee_run(results.table, results.info)
     if run is None:
         return None
     method = results.table["method"][run]
     click.echo(f"groups of run {run} ({method}), at the knee of the frontier", err=True)
-    explanation = explain_run(data, results.study, results.table, run, out / "sweeps")
+    explanation = explain_run(data, results, run)
     if explanation.audit is not None:
         save_audit(out / "audit.npz", explanation.audit)
     return explanation

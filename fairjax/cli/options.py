@@ -10,6 +10,7 @@ import click
 from fairjax import data, models, notions, postprocess
 from fairjax.cli.lists import WIDTHS, WORDS
 from fairjax.data.entry import CORRECTED_AND_PAPER
+from fairjax.study import DECISIONS, StudyConfig
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -162,6 +163,20 @@ study_options = together(
         type=click.Choice(list(notions.CONDITIONS)),
         help="On which rows: negatives (fpr), positives (tpr), both (odds), everyone (parity). A "
         "notion with rows of its own ignores this; it then only chooses the gap that is shown.",
+    ),
+    click.option(
+        "--decision",
+        type=click.Choice(DECISIONS),
+        help="How a binary task decides: at probability one half (default), at the threshold of "
+        "least error on validation rows, at the one that selects the training base rate of the "
+        "validation rows, or transductive: at the base rate of the very rows that are measured, as "
+        "published tables do.",
+    ),
+    click.option(
+        "--smallest-group",
+        type=click.IntRange(0),
+        help="Rows that a rate of a group needs to be part of a gap. Default: "
+        f"{StudyConfig().smallest_group}.",
     ),
     click.option(
         "--seed",

@@ -17,7 +17,10 @@ def predict_command(model: Path, rows: Path, out: Path) -> None:
     """Score new ROWS (a CSV with the features' columns) with a trained MODEL folder."""
     from fairjax.study import load_model, write_predictions
 
-    columns = load_model(model).predict(rows)
-    write_predictions(out, columns)
+    trained = load_model(model)
+    columns = trained.predict(rows)
+    write_predictions(out, columns, trained.encoder.spec)
     count = len(next(iter(columns.values())))
-    click.echo(f"{count} rows\n  {out}")
+    click.echo(f"{count} rows")
+    click.echo(trained.describe())
+    click.echo(f"  {out}")

@@ -22,6 +22,8 @@ SHARED = (
     "embedding",
     "notion",
     "condition",
+    "decision",
+    "smallest_group",
 )
 # a data set by name has these roles already
 OWN_ROLES = {

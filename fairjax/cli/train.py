@@ -24,15 +24,19 @@ from fairjax.data import Prepared
 from fairjax.metrics import GroupTable
 from fairjax.study import (
     Point,
+    Results,
     SavedModel,
     Study,
+    all_predictions,
     conflicts_of,
+    different_metrics,
     from_names,
     groups_of,
-    load_point,
+    load_results,
+    model_of_run,
     named_study,
     point_hparams,
-    prediction_columns,
+    point_of,
     train_one,
     write_predictions,
 )
@@ -97,24 +101,41 @@ def train_command(**options) -> None:
     out = options["out"]
     if (out / "model.json").exists():
         raise DataError(f"{out}: holds a trained model already. Choose another folder with --out.")
+    differences = []
     if options["like"]:
-        data, study, point = load_point(options["like"], options["run_index"])
+        data, results = load_results(options["like"])
+        run = _run_of_options(options, results)
+        study = results.study
+        point = point_of(results, run)
+        model, scores = model_of_run(data, results, run)
+        differences = different_metrics(model, results, run)
     else:
         data, study, point = _point_of_options(options)
+        model, scores = train_one(data, study, point)
     conflicts = conflicts_of(data, study, point) if options["conflicts"] else None
-    model, scores = train_one(data, study, *point)
     model.save(out)
-    columns = prediction_columns(data.spec, scores["test"], model.thresholds)
-    write_predictions(out / "predictions.csv", columns)
-    groups = groups_of(data, study, scores)
+    columns = all_predictions(data, scores, model.thresholds)
+    write_predictions(out / "predictions.csv", columns, data.spec)
+    groups = groups_of(data, study, model, scores)
     write_csv(out / "groups.csv", groups.columns)
     _print_results(out, model, groups)
+    if options["like"]:
+        _print_differences(model, differences, options["like"], run)
     if conflicts is not None:
         from fairjax.report import write_conflicts
 
         epochs = study.config.epochs
         path = write_conflicts(out / "conflicts.png", *conflicts, epochs=epochs)
         click.echo(f"  {path}")
+
+
+def _run_of_options(options: dict, results: Results) -> int:
+    run = options["run_index"]
+    if run is None:
+        raise DataError(
+            f"--run: give a number from 0 to {results.table.rows - 1}, a row of table.csv."
+        )
+    return run
 
 
 def _point_of_options(options: dict) -> tuple[Prepared, Study, Point]:
@@ -139,12 +160,29 @@ def _print_results(out: Path, model: SavedModel, groups: GroupTable) -> None:
     for key, value in model.metrics.items():
         if _is_printed(key):
             click.echo(f"{key!s:60s} {value:.4f}")
+    click.echo(model.describe())
     click.echo(f"  {out / 'model.json'}")
     click.echo(f"  {out / 'params.npz'}")
-    click.echo(f"  {out / 'predictions.csv'} (test rows)")
+    click.echo(f"  {out / 'predictions.csv'} (rows of all splits)")
     click.echo(f"  {out / 'groups.csv'} (every statistic in every group, with 95 % intervals)")
     for group, count in groups.left_out.items():
         click.echo(f"{group} is left out of groups.csv: {count:g} test rows")
+
+
+def _print_differences(
+    model: SavedModel, differences: list[Metric], folder: Path, run: int
+) -> None:
+    """Say whether the model's metrics are those of its run in the table."""
+    count = len(model.metrics)
+    if not differences:
+        click.echo(f"All {count} metrics are those of run {run} in {folder / 'table.csv'}.")
+        return
+    key = differences[0]
+    click.echo(
+        f"{len(differences)} of {count} metrics are not those of run {run} in "
+        f"{folder / 'table.csv'}, such as {key!s}: {model.metrics[key]:.4f} here. The run was "
+        "trained again on another machine or without its kept parameters: rounding differs."
+    )
 
 
 def _is_printed(key: Key) -> bool:
@@ -154,4 +192,4 @@ def _is_printed(key: Key) -> bool:
     if key.metric.startswith("correlation"):
         return True
     is_difference = key.metric.endswith("_difference")
-    return not key.threshold and (is_difference or key.metric in ("error", "auc"))
+    return is_difference or key.metric in ("error", "auc")

@@ -68,7 +68,10 @@ class Splits(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """One target to predict. ``levels`` are class names (multiclass) or column names (multilabel).
+    """One target to predict.
+
+    ``levels`` are class names (multiclass), column names (multilabel), or what the labels 0 and 1
+    of a binary task mean, where that is known.
 
     Labels and scores of a regression are standardised, ``(value - mean) / deviation``; metrics and
     predictions are in the units of the value.
@@ -89,6 +92,11 @@ class Task:
     def in_units(self, standardised: Array) -> Array:
         """Labels or scores of a regression in its column's units; other kinds are unchanged."""
         return self.mean + self.deviation * standardised
+
+    @property
+    def positive(self) -> str:
+        """What label 1 of a binary task means; empty where it is unknown."""
+        return self.levels[1] if self.kind == "binary" and self.levels else ""
 
     @property
     def label_width(self) -> int:

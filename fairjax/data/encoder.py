@@ -171,7 +171,9 @@ def _tuple_of_list(value):
 
 
 def _task(rule: ColumnRule) -> Task:
-    levels = rule.levels if rule.kind == "multiclass" else ()
+    levels = rule.levels
+    if rule.op:
+        levels = (f"not {rule.text}", rule.text)
     return Task(rule.name, rule.kind, levels, rule.mean, rule.deviation)
 
 

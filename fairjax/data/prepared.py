@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
+
 from fairjax.core.types import Spec, Splits
 from fairjax.data.encoder import Encoder
 from fairjax.data.summary import summary
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceRows:
+    """Where the rows of a split stand in their source."""
+
+    row: np.ndarray  # [N] position in the source, from 0
+    line: np.ndarray | None = None  # [N] line of the file; None for rows from memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,7 +24,8 @@ class Prepared:
     """A data set ready for training.
 
     ``source`` is a JSON-safe description, from which :func:`fairjax.data.reload` makes the same
-    arrays. It is None if the rows came from memory.
+    arrays. It is None if the rows came from memory. ``origin`` says by split which rows of the
+    source the rows are.
     """
 
     name: str
@@ -22,6 +33,7 @@ class Prepared:
     splits: Splits
     encoder: Encoder
     source: dict | None = None
+    origin: dict[str, SourceRows] = dataclasses.field(default_factory=dict)
 
     def describe(self) -> str:
         """Rows, known labels and means as text, per task, group and split.

@@ -37,6 +37,11 @@ class ColumnRule(NamedTuple):
     mean: float = 0.0  # of a regression, or of a sensitive number
     deviation: float = 1.0
 
+    @property
+    def text(self) -> str:
+        """The rule as a person writes it, without name and kind."""
+        return f"{self.column} {self.op} {self.value}".strip()
+
 
 def parse_rules(texts: tuple[str, ...], table: RawTable, role: str) -> tuple[ColumnRule, ...]:
     """Rules of a tuple of texts.

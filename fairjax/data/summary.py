@@ -28,7 +28,7 @@ def _features(encoder: Encoder) -> str:
 def _task_meaning(rule: ColumnRule) -> str:
     """A task and the meaning of its label 1."""
     if rule.op:
-        return f"{rule.name} (1: {rule.column} {rule.op} {rule.value})"
+        return f"{rule.name} (1: {rule.text})"
     if rule.kind == "binary":
         return f"{rule.name} (1: {rule.column} == {rule.levels[1]})"
     return rule.name

@@ -11,7 +11,7 @@ import numpy as np
 from fairjax.core.types import Dataset, Splits
 from fairjax.data.complaints import complain
 from fairjax.data.fitting import fit
-from fairjax.data.prepared import Prepared
+from fairjax.data.prepared import Prepared, SourceRows
 from fairjax.data.raw_table import RawTable
 from fairjax.data.read import as_table
 from fairjax.data.roles import Roles
@@ -74,7 +74,16 @@ def prepare(
     data = encoder.encode(table, labels=True)
     splits = Splits(*(_take(data, rows) for rows in split_indices))
     refuse_thin(table.where, splits, encoder.spec)
-    return Prepared(name, encoder.spec, splits, encoder, source)
+    origin = {
+        split: _origin(table, rows)
+        for split, rows in zip(Splits._fields, split_indices, strict=True)
+    }
+    return Prepared(name, encoder.spec, splits, encoder, source, origin)
+
+
+def _origin(table: RawTable, rows: np.ndarray) -> SourceRows:
+    line = None if table.lines is None else table.lines[rows]
+    return SourceRows(rows, line)
 
 
 def _take(data: Dataset, rows: np.ndarray) -> Dataset:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fairjax.core.keys import Metric
 from fairjax.metrics._bootstrap import Interval, bootstrap, interval_over_seeds
-from fairjax.metrics._evaluate import base_rates, evaluate
+from fairjax.metrics._evaluate import evaluate
 from fairjax.metrics.differential import evaluate_differential
 from fairjax.metrics.disaggregated import GroupTable, group_table
 from fairjax.metrics.distribution import Unfairness, unfairness
@@ -48,7 +48,16 @@ from fairjax.metrics.scores import (
     multiclass_error,
     root_mean_squared_error,
 )
-from fairjax.metrics.thresholds import base_rate_threshold, constant_output, decide, fixed
+from fairjax.metrics.thresholds import (
+    RULES,
+    base_rate_threshold,
+    base_rates,
+    constant_output,
+    decide,
+    decision_thresholds,
+    fixed,
+    least_error_threshold,
+)
 
 __all__ = [
     "GAPS",
@@ -58,6 +67,7 @@ __all__ = [
     "GroupTable",
     "Interval",
     "PermutationTest",
+    "RULES",
     "Unfairness",
     "are",
     "arfg",
@@ -68,6 +78,7 @@ __all__ = [
     "bootstrap",
     "constant_output",
     "decide",
+    "decision_thresholds",
     "demographic_parity_difference",
     "demographic_parity_ratio",
     "denominator",
@@ -87,6 +98,7 @@ __all__ = [
     "group_rates",
     "group_table",
     "interval_over_seeds",
+    "least_error_threshold",
     "macro_f1",
     "mean_squared_error",
     "multiclass_error",

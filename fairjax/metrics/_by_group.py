@@ -38,26 +38,39 @@ def by_level(subject: Metric, levels: Sequence[str], value_g: Array) -> Metrics:
     return {subject._replace(group=level): value_g[g] for g, level in enumerate(levels)}
 
 
-def rate_metrics(subject: Metric, levels: Sequence[str], rates: group.GroupRates) -> Metrics:
+def rate_metrics(
+    subject: Metric,
+    levels: Sequence[str],
+    rates: group.GroupRates,
+    measured: group.GroupRates,
+) -> Metrics:
     """Rates of every group and their differences; of two groups the signed gaps too.
 
-    Counts do not depend on the threshold: they stand once, without one.
+    Args:
+      subject: the key.
+      levels: names of the G groups.
+      rates: ``[G]``.
+      measured: the rates of enough rows, of which the differences are; see
+        :func:`fairjax.metrics.group.with_rows`.
     """
     out: Metrics = {}
     for name, difference in DIFFERENCES.items():
-        out[subject._replace(metric=name)] = difference(rates)
+        out[subject._replace(metric=name)] = difference(measured)
     for name in RATES:
         out |= by_level(subject._replace(metric=name), levels, getattr(rates, name))
-    if not subject.threshold:
-        out |= by_level(subject._replace(metric="count"), levels, rates.count)
+    out |= by_level(subject._replace(metric="count"), levels, rates.count)
     if len(levels) == 2:
         for name, rate in SIGNED_GAPS.items():
-            out[subject._replace(metric=name)] = group.signed_gap(getattr(rates, rate))
+            out[subject._replace(metric=name)] = group.signed_gap(getattr(measured, rate))
     return out
 
 
 def class_metrics(
-    subject: Metric, classes: Sequence[str], levels: Sequence[str], rates_cg: group.GroupRates
+    subject: Metric,
+    classes: Sequence[str],
+    levels: Sequence[str],
+    rates_cg: group.GroupRates,
+    measured_cg: group.GroupRates,
 ) -> Metrics:
     """Differences in the worst class, each against the rest, and selection rates of every class.
 
@@ -66,10 +79,11 @@ def class_metrics(
       classes: names of the C classes or labels.
       levels: names of the G groups.
       rates_cg: rates ``[C, G]``.
+      measured_cg: the rates of enough rows, of which the differences are.
     """
-    parity = _worst(rates_cg.selection_rate, rates_cg.count)
-    true_positive = _worst(rates_cg.true_positive_rate, rates_cg.positives)
-    false_positive = _worst(rates_cg.false_positive_rate, rates_cg.negatives)
+    parity = _worst(measured_cg.selection_rate, measured_cg.count)
+    true_positive = _worst(measured_cg.true_positive_rate, measured_cg.positives)
+    false_positive = _worst(measured_cg.false_positive_rate, measured_cg.negatives)
     odds = jnp.maximum(true_positive, false_positive)
     out = {
         subject._replace(metric="demographic_parity_difference"): parity,
@@ -95,15 +109,26 @@ def _worst(rate_cg: Array, mass_cg: Array) -> Array:
     return jnp.where(jnp.any(comparable_c), worst, jnp.nan)
 
 
-def mean_metrics(subject: Metric, levels: Sequence[str], mean_g: Array, mass_g: Array) -> Metrics:
-    """Mean prediction of every group and the difference; of two groups the signed gap too."""
+def mean_metrics(
+    subject: Metric,
+    levels: Sequence[str],
+    mean_g: Array,
+    mass_g: Array,
+    has_rows_g: Array,
+) -> Metrics:
+    """Mean prediction of every group and the difference; of two groups the signed gap too.
+
+    Groups without enough rows, ``has_rows_g[G]``, are in no difference.
+    """
     difference = subject._replace(metric="mean_prediction_difference")
-    out = {difference: group.rate_difference(mean_g, mass_g)}
+    measured_g = jnp.where(has_rows_g, mean_g, jnp.nan)
+    measured_mass_g = jnp.where(has_rows_g, mass_g, 0.0)
+    out = {difference: group.rate_difference(measured_g, measured_mass_g)}
     out |= by_level(subject._replace(metric="mean_prediction"), levels, mean_g)
     out |= by_level(subject._replace(metric="count"), levels, mass_g)
     if len(levels) == 2:
         signed_gap = subject._replace(metric="mean_prediction_signed_gap")
-        out[signed_gap] = group.signed_gap(mean_g)
+        out[signed_gap] = group.signed_gap(measured_g)
     return out
 
 
@@ -150,8 +175,7 @@ def correlation_metrics(
         out[subject._replace(metric="correlation_given_positive")] = given_positive
         out[subject._replace(metric="correlation_given_negative")] = given_negative
         out[subject._replace(metric="correlation_given_label")] = given_label
-    if not subject.threshold:
-        out[subject._replace(metric="count")] = jnp.sum(weight * groups[:, 0])
+    out[subject._replace(metric="count")] = jnp.sum(weight * groups[:, 0])
     return out
 
 

@@ -1,17 +1,17 @@
 """All metrics of all tasks in one flat dict of scalars. Pure, so that a sweep can map and jit it.
 
-Keys are :class:`fairjax.core.keys.Metric` values. Their ``threshold`` says how binary tasks decide:
-``""`` at the base-rate threshold of :mod:`fairjax.metrics.thresholds` (the papers' rule), ``"0.5"``
-at probability one half. Multiclass tasks choose the largest score, multilabel tasks decide at one
-half; both have the threshold ``""``.
+Keys are :class:`fairjax.core.keys.Metric` values. Binary tasks decide at a threshold that is given;
+see :mod:`fairjax.metrics.thresholds`. Multiclass tasks choose the largest score, multilabel tasks
+decide at one half.
 
 Of a task:
   ``loss``; ``error``, the share of wrong decisions (regression: root mean squared error in the
   units of the column; multilabel: mean over labels); ``constant_output``, 1 where all rows get the
-  same decision; ``auc`` of binary tasks.
+  same decision; ``auc`` and ``threshold`` (the probability that decides) of binary tasks.
 
 Of a task and an attribute with levels:
-  Differences and rates under fairlearn's names, and ``count``, the weight of every group.
+  Differences and rates under fairlearn's names, and ``count``, the weight of every group. A rate of
+  too few rows is in no difference.
   Multiclass and multilabel tasks compare the decisions of every class or label with the rest, and
   report the difference of the worst one. A class whose rate fewer than two groups have is left out
   (a rate given the label, of a rare class). Without any class the difference is NaN. Equalized odds
@@ -49,7 +49,7 @@ from fairjax.metrics._by_group import (
     rate_metrics,
 )
 from fairjax.metrics.distribution import rarities
-from fairjax.metrics.ranking import area_under_curve, rank, threshold_at_rate
+from fairjax.metrics.ranking import area_under_curve, rank
 from fairjax.metrics.scores import choose, chosen, error, mean, root_mean_squared_error
 from fairjax.metrics.thresholds import constant_output, decide, fixed
 from fairjax.notions.conditions import negatives, positives
@@ -58,29 +58,12 @@ from fairjax.notions.distribution import Steps, steps
 Blocks = list[tuple[Attribute, slice]]  # every attribute with its columns of groups
 
 
-def base_rates(spec: Spec, train: Dataset) -> Array:
-    """Share of positives among the known training labels of every binary task.
-
-    Returns:
-      ``[T]``; NaN for tasks of another kind, whose decisions need no rate, and for tasks without
-      labels.
-    """
-    rates = []
-    for t, task in enumerate(spec.tasks):
-        rate = jnp.asarray(jnp.nan)
-        if task.kind == "binary":
-            column = spec.label_slice(t).start
-            label_weight = train.weight * train.label_mask[:, column]
-            rate = mean(train.labels[:, column], label_weight)
-        rates.append(rate)
-    return jnp.stack(rates)
-
-
 def evaluate(
     spec: Spec,
     scores: Array,
     data: Dataset,
-    base_rate: Array,
+    thresholds: Array,
+    smallest_group: float = 0.0,
 ) -> Metrics:
     """Errors, areas, losses, group tables and gaps of all tasks.
 
@@ -89,20 +72,23 @@ def evaluate(
       scores: ``[N, C]`` logits, or predictions for regression.
       data: the rows of the scores. Padding does not count. Missing labels do not count where the
         label is needed.
-      base_rate: ``[T]`` from :func:`base_rates` on *training* data.
+      thresholds: ``[T]`` on the scores of binary tasks, anything for other tasks; from
+        :func:`fairjax.metrics.decision_thresholds` on *validation* rows.
+      smallest_group: rows that a rate of a group needs to be part of a difference: rows of the
+        group, and of a rate given the label, rows of the group with this label.
 
     Returns:
       Scalars by :class:`fairjax.core.keys.Metric`, with an empty ``split``. NaN: a weighted score
       of the task was NaN, or the metric is not defined on these rows.
 
     Raises:
-      ValueError: scores or base rates do not have the spec's number of columns.
+      ValueError: scores or thresholds do not have the spec's number of columns.
     """
     width = sum(task.score_width for task in spec.tasks)
-    if scores.shape[-1] != width or base_rate.shape != (len(spec.tasks),):
+    if scores.shape[-1] != width or thresholds.shape != (len(spec.tasks),):
         raise ValueError(
-            f"evaluate: expected scores [N, {width}] and base rates [{len(spec.tasks)}], got "
-            f"{scores.shape} and {base_rate.shape}; were they made with another spec?"
+            f"evaluate: expected scores [N, {width}] and thresholds [{len(spec.tasks)}], got "
+            f"{scores.shape} and {thresholds.shape}; were they made with another spec?"
         )
     blocks = [(a, spec.group_slice(i)) for i, a in enumerate(spec.attributes)]
     out: Metrics = {}
@@ -114,7 +100,7 @@ def evaluate(
         task_data = data._replace(labels=labels, label_mask=label_mask)
         out[Metric("loss", task.name)] = _loss(task, task_scores, task_data)
         metrics_of = _KINDS[task.kind]
-        out |= metrics_of(task, task_scores, task_data, blocks, base_rate[t])
+        out |= metrics_of(task, task_scores, task_data, blocks, thresholds[t], smallest_group)
     return out
 
 
@@ -129,50 +115,36 @@ def _binary(
     scores: Array,
     data: Dataset,
     blocks: Blocks,
-    base_rate: Array,
+    threshold: Array,
+    smallest_group: float,
 ) -> Metrics:
     score = scores[:, 0]
     mask = data.label_mask[:, 0]
     label = keep(data.labels[:, 0], mask)
     label_weight = data.weight * mask
-    ranked = rank(score, label, label_weight)  # gives the area and the threshold
+    ranked = rank(score, label, label_weight)
     out = {Metric("auc", task.name): area_under_curve(ranked)}
     prob = jax.nn.sigmoid(score)
-    out |= _distributions(task, prob, data, blocks)
-    thresholds = {"": threshold_at_rate(ranked, base_rate), "0.5": fixed(0.5)}
-    for name, threshold in thresholds.items():
-        decision = decide(score, jnp.asarray(threshold))
-        out |= _binary_decisions(task, name, decision, label, data, blocks)
-    return out
-
-
-def _binary_decisions(
-    task: Task,
-    threshold: str,
-    decision: Array,
-    label: Array,
-    data: Dataset,
-    blocks: Blocks,
-) -> Metrics:
-    mask = data.label_mask[:, 0]
-    label_weight = data.weight * mask
+    out |= _distributions(task, prob, data, blocks, smallest_group)
+    decision = decide(score, threshold)
+    out[Metric("threshold", task.name)] = jax.nn.sigmoid(threshold)
+    out[Metric("error", task.name)] = error(decision, label, label_weight)
+    out[Metric("constant_output", task.name)] = constant_output(decision, label_weight)
     positive = data.weight * positives(label, mask)
     negative = data.weight * negatives(label, mask)
     rates = group.group_rates(decision, label, data.groups, data.weight, mask)
-    subject = Metric("", task.name, threshold=threshold)
-    out = {
-        subject._replace(metric="error"): error(decision, label, label_weight),
-        subject._replace(metric="constant_output"): constant_output(decision, label_weight),
-    }
+    rows = group.group_rows(label, data.groups, data.weight, mask)
     for attribute, block in blocks:
-        subject = subject._replace(attribute=attribute.name)
+        subject = Metric("", task.name, attribute=attribute.name)
         if attribute.continuous:
             number = data.groups[:, block]
             values = decision[:, None]
             out |= correlation_metrics(subject, values, number, data.weight, positive, negative)
         else:
             attribute_rates = group.of_attribute(rates, block)
-            out |= rate_metrics(subject, attribute.levels, attribute_rates)
+            attribute_rows = group.of_attribute(rows, block)
+            measured = group.with_rows(attribute_rates, attribute_rows, smallest_group)
+            out |= rate_metrics(subject, attribute.levels, attribute_rates, measured)
     return out
 
 
@@ -181,10 +153,14 @@ def _distributions(
     value: Array,
     data: Dataset,
     blocks: Blocks,
+    smallest_group: float,
 ) -> Metrics:
     """Distances between the groups' distributions; one sort serves all attributes."""
     score, reached_ng, mass_g = steps(value, data.groups, data.weight)
     rarity_g = rarities(data.groups, data.weight)
+    has_rows_g = group.row_counts(data.groups, data.weight) >= smallest_group
+    mass_g = jnp.where(has_rows_g, mass_g, 0.0)
+    rarity_g = jnp.where(has_rows_g, rarity_g, 0.0)
     out: Metrics = {}
     for attribute, block in blocks:
         if attribute.continuous:
@@ -200,9 +176,10 @@ def _regression(
     scores: Array,
     data: Dataset,
     blocks: Blocks,
-    base_rate: Array,
+    threshold: Array,
+    smallest_group: float,
 ) -> Metrics:
-    del base_rate
+    del threshold
     prediction = task.in_units(scores[:, 0])
     label = task.in_units(data.labels[:, 0])
     label_weight = data.weight * data.label_mask[:, 0]
@@ -210,16 +187,18 @@ def _regression(
         Metric("error", task.name): root_mean_squared_error(prediction, label, label_weight),
         Metric("constant_output", task.name): constant_output(prediction, label_weight),
     }
-    out |= _distributions(task, prediction, data, blocks)
+    out |= _distributions(task, prediction, data, blocks, smallest_group)
     mean_g, mass_g = group_mean(prediction, data.groups, data.weight)
     mean_g = jnp.where(mass_g > 0, mean_g, jnp.nan)
+    has_rows_g = group.row_counts(data.groups, data.weight) >= smallest_group
     for attribute, block in blocks:
         subject = Metric("", task.name, attribute=attribute.name)
         if attribute.continuous:
             number = data.groups[:, block]
             out |= correlation_metrics(subject, scores, number, data.weight)
         else:
-            out |= mean_metrics(subject, attribute.levels, mean_g[block], mass_g[block])
+            rates = mean_g[block], mass_g[block], has_rows_g[block]
+            out |= mean_metrics(subject, attribute.levels, *rates)
     return out
 
 
@@ -228,9 +207,10 @@ def _multiclass(
     scores: Array,
     data: Dataset,
     blocks: Blocks,
-    base_rate: Array,
+    threshold: Array,
+    smallest_group: float,
 ) -> Metrics:
-    del base_rate
+    del threshold
     choice = choose(scores)
     label = data.labels[:, 0]
     label_weight = data.weight * data.label_mask[:, 0]
@@ -239,7 +219,7 @@ def _multiclass(
         Metric("constant_output", task.name): constant_output(choice, label_weight),
     }
     decision_nc = chosen(scores)
-    return out | _classes(task, decision_nc, data, blocks)
+    return out | _classes(task, decision_nc, data, blocks, smallest_group)
 
 
 def _multilabel(
@@ -247,9 +227,10 @@ def _multilabel(
     scores: Array,
     data: Dataset,
     blocks: Blocks,
-    base_rate: Array,
+    threshold: Array,
+    smallest_group: float,
 ) -> Metrics:
-    del base_rate
+    del threshold
     half = jnp.asarray(fixed(0.5))
     decision_nc = decide(scores, half)
     label_weight_nc = data.weight[:, None] * data.label_mask
@@ -262,7 +243,7 @@ def _multilabel(
         Metric("error", task.name): mean(error_c, labelled_c),
         Metric("constant_output", task.name): mean(constant_c, labelled_c),
     }
-    return out | _classes(task, decision_nc, data, blocks)
+    return out | _classes(task, decision_nc, data, blocks, smallest_group)
 
 
 def _classes(
@@ -270,12 +251,16 @@ def _classes(
     decision_nc: Array,
     data: Dataset,
     blocks: Blocks,
+    smallest_group: float,
 ) -> Metrics:
     """Metrics of every attribute, each class or label against the rest."""
     task_alone = Spec((task,), ())
     label_nc, mask_nc = against_rest(task_alone, 0, data.labels, data.label_mask)
     rates_of_classes = jax.vmap(group.group_rates, (1, 1, None, None, 1))
     rates_cg = rates_of_classes(decision_nc, label_nc, data.groups, data.weight, mask_nc)
+    rows_of_classes = jax.vmap(group.group_rows, (1, None, None, 1))
+    rows_cg = rows_of_classes(label_nc, data.groups, data.weight, mask_nc)
+    measured_cg = group.with_rows(rates_cg, rows_cg, smallest_group)
     out: Metrics = {}
     for attribute, block in blocks:
         subject = Metric("", task.name, attribute=attribute.name)
@@ -284,7 +269,8 @@ def _classes(
             out |= correlation_metrics(subject, decision_nc, number, data.weight)
         else:
             attribute_rates = group.GroupRates(*(rate_cg[:, block] for rate_cg in rates_cg))
-            out |= class_metrics(subject, task.levels, attribute.levels, attribute_rates)
+            measured = group.GroupRates(*(rate_cg[:, block] for rate_cg in measured_cg))
+            out |= class_metrics(subject, task.levels, attribute.levels, attribute_rates, measured)
     return out
 
 

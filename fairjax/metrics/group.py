@@ -12,16 +12,18 @@ perfect value. A ratio of rates that are all 0 is NaN, as in fairlearn.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 
-from fairjax.core.masked import check_membership, group_mean, keep
+from fairjax.core.masked import check_membership, group_mean, keep, members
 from fairjax.core.types import Array
 from fairjax.notions.conditions import everyone, negatives, positives
 from fairjax.notions.continuous import pearson
 from fairjax.notions.gaps import difference, ratio
+
+Rates = TypeVar("Rates")
 
 
 class GroupRates(NamedTuple):
@@ -35,6 +37,15 @@ class GroupRates(NamedTuple):
     positives: Array  # [G] its weight with label 1
     negatives: Array  # [G] its weight with label 0
     labelled: Array  # [G] its weight with a known label
+
+
+class GroupRows(NamedTuple):
+    """Numbers of rows per group, ``[G]``, that rates rest on."""
+
+    count: Array
+    positives: Array  # with label 1
+    negatives: Array  # with label 0
+    labelled: Array  # with a known label
 
 
 def group_rates(
@@ -79,9 +90,53 @@ def group_rates(
     )
 
 
-def of_attribute(rates: GroupRates, block: slice) -> GroupRates:
-    """The rates of one attribute's groups; ``block`` as in ``Spec.group_slice``."""
+def of_attribute(rates: Rates, block: slice) -> Rates:
+    """The rates or rows of one attribute's groups; ``block`` as in ``Spec.group_slice``."""
     return jax.tree.map(lambda rate_g: rate_g[block], rates)
+
+
+def row_counts(groups: Array, weight: Array) -> Array:
+    """Rows with weight in every group, ``[G]``."""
+    counts = (weight > 0).astype(jnp.float32)
+    return jnp.sum(members(groups, counts) > 0, axis=0)
+
+
+def group_rows(
+    label: Array,
+    groups: Array,
+    weight: Array,
+    mask: Array,
+) -> GroupRows:
+    """Rows behind every rate of :func:`group_rates`, whose arguments these are."""
+    mask = keep(mask, weight)
+    return GroupRows(
+        count=row_counts(groups, weight),
+        positives=row_counts(groups, weight * positives(label, mask)),
+        negatives=row_counts(groups, weight * negatives(label, mask)),
+        labelled=row_counts(groups, weight * mask),
+    )
+
+
+def with_rows(rates: GroupRates, rows: GroupRows, smallest: float) -> GroupRates:
+    """The rates that rest on so many rows; the others are NaN, of mass 0, in no difference."""
+    enough = jax.tree.map(lambda count_g: count_g >= smallest, rows)
+
+    def rate(value: Array, is_enough: Array) -> Array:
+        return jnp.where(is_enough, value, jnp.nan)
+
+    def mass(value: Array, is_enough: Array) -> Array:
+        return jnp.where(is_enough, value, 0.0)
+
+    return GroupRates(
+        selection_rate=rate(rates.selection_rate, enough.count),
+        true_positive_rate=rate(rates.true_positive_rate, enough.positives),
+        false_positive_rate=rate(rates.false_positive_rate, enough.negatives),
+        accuracy=rate(rates.accuracy, enough.labelled),
+        count=mass(rates.count, enough.count),
+        positives=mass(rates.positives, enough.positives),
+        negatives=mass(rates.negatives, enough.negatives),
+        labelled=mass(rates.labelled, enough.labelled),
+    )
 
 
 def _rate(

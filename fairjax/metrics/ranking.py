@@ -61,6 +61,34 @@ def threshold_at_rate(ranked: Ranked, rate: Array) -> Array:
     return jnp.where(defined, threshold, jnp.nan)
 
 
+def threshold_of_least_error(ranked: Ranked) -> Array:
+    """The threshold of :func:`fairjax.metrics.least_error_threshold`, from ranked rows."""
+    counts_n = ranked.weight > 0
+    negative_n = ranked.weight - ranked.positive
+    positive_below = jnp.pad(jnp.cumsum(ranked.positive), (1, 0))
+    negative_below = jnp.pad(jnp.cumsum(negative_n), (1, 0))
+    # errors where the cut lies below row i, for i = 0 ... N
+    wrong = positive_below + negative_below[-1] - negative_below
+
+    last = jnp.sum(counts_n)  # rows without weight stand at the end
+    greatest = ranked.score[last - 1]
+    score_n = jnp.where(counts_n, ranked.score, greatest + 1.0)
+    above = jnp.append(score_n, greatest + 1.0)
+    below = jnp.insert(score_n, 0, -jnp.inf)
+    is_cut = below < above
+    halfway = 0.5 * (below + above)
+    cut = jnp.where(halfway > below, halfway, above)
+    cut = jnp.where((below < 0) & (above >= 0), 0.0, cut)
+    least = jnp.min(jnp.where(is_cut, wrong, jnp.inf))
+    # sums of weights carry float32 rounding: errors that close are equal
+    rounding = jnp.sum(ranked.weight) * 2.0**-20
+    is_best = is_cut & (wrong <= least + rounding)
+    distance = jnp.where(is_best, jnp.abs(cut), jnp.inf)
+    threshold = cut[jnp.argmin(distance)]
+    defined = (last > 0) & ~_has_nan(ranked)
+    return jnp.where(defined, threshold, jnp.nan)
+
+
 def area_under_curve(ranked: Ranked) -> Array:
     """The value of :func:`fairjax.metrics.auc`, from ranked rows.
 

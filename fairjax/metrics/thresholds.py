@@ -1,6 +1,10 @@
-"""From scores to decisions: a fixed threshold, or one that selects the training base rate.
+"""From scores to decisions: one threshold per binary task, by a rule.
 
 Scores are logits; a decision is 1 where ``score >= threshold``, ties with the threshold included.
+
+- ``"half"``: probability one half.
+- ``"least_error"``: the threshold with the fewest errors on given rows.
+- ``"base_rate"``: the threshold that selects the training base rate of given rows.
 """
 
 from __future__ import annotations
@@ -9,8 +13,11 @@ import math
 
 import jax.numpy as jnp
 
-from fairjax.core.types import Array
-from fairjax.metrics.ranking import rank, threshold_at_rate
+from fairjax.core.types import Array, Dataset, Spec
+from fairjax.metrics.ranking import Ranked, rank, threshold_at_rate, threshold_of_least_error
+from fairjax.metrics.scores import mean
+
+RULES = ("half", "least_error", "base_rate")
 
 
 def fixed(probability: float = 0.5) -> float:
@@ -58,6 +65,98 @@ def base_rate_threshold(
     no_label = jnp.zeros_like(weight)
     ranked = rank(score, no_label, weight)
     return threshold_at_rate(ranked, jnp.asarray(rate))
+
+
+def least_error_threshold(
+    score: Array,
+    label: Array,
+    weight: Array,
+) -> Array:
+    """The threshold with the least weight of wrong decisions,
+
+        argmin_s sum_i w_i 1[1(s_i >= s) != y_i].
+
+    The cut lies halfway between two neighbouring scores, or at 0 where 0 lies between them. Where
+    everybody is selected it is the least score, where nobody is, one half above the greatest. Of
+    several best cuts it is the one nearest to 0, probability one half.
+
+    Args:
+      score: ``[N]``, NaN allowed where the weight is 0.
+      label: ``[N]`` of 0/1, anything where the weight is 0.
+      weight: ``[N]``, not negative, 0 for missing labels.
+
+    Returns:
+      A scalar; NaN without weight, or when a weighted score is NaN.
+    """
+    return threshold_of_least_error(rank(score, label, weight))
+
+
+def decision_thresholds(
+    rule: str,
+    spec: Spec,
+    scores: Array,
+    data: Dataset,
+    base_rate: Array,
+) -> Array:
+    """The threshold on the score of every binary task, found on rows with known labels.
+
+    Args:
+      rule: one of :data:`RULES`.
+      spec: what the columns mean.
+      scores: ``[N, C]`` logits.
+      data: the rows of the scores, of validation where the decisions are for others.
+      base_rate: ``[T]`` from :func:`base_rates` on training data.
+
+    Returns:
+      ``[T]``; NaN for tasks of another kind, which need none.
+
+    Raises:
+      ValueError: there is no such rule.
+    """
+    if rule not in RULES:
+        raise ValueError(f"decision {rule!r} is not one of {', '.join(RULES)}")
+    found = []
+    for t, task in enumerate(spec.tasks):
+        threshold = jnp.asarray(jnp.nan)
+        if task.kind == "binary":
+            ranked = _ranked(spec, t, scores, data)
+            threshold = _threshold(rule, ranked, base_rate[t])
+        found.append(threshold)
+    return jnp.stack(found)
+
+
+def _ranked(spec: Spec, task: int, scores: Array, data: Dataset) -> Ranked:
+    """The labelled rows of a binary task in the order of their scores."""
+    score = scores[:, spec.score_slice(task).start]
+    column = spec.label_slice(task).start
+    label_weight = data.weight * data.label_mask[:, column]
+    return rank(score, data.labels[:, column], label_weight)
+
+
+def _threshold(rule: str, ranked: Ranked, base_rate: Array) -> Array:
+    if rule == "half":
+        return jnp.asarray(fixed(0.5))
+    if rule == "least_error":
+        return threshold_of_least_error(ranked)
+    return threshold_at_rate(ranked, base_rate)
+
+
+def base_rates(spec: Spec, train: Dataset) -> Array:
+    """Share of positives among the known training labels of every binary task.
+
+    Returns:
+      ``[T]``; NaN for tasks of another kind, whose decisions need no rate, and for tasks without
+      labels.
+    """
+    rates = []
+    for t, task in enumerate(spec.tasks):
+        rate = jnp.asarray(jnp.nan)
+        if task.kind == "binary":
+            column = spec.label_slice(t).start
+            label_weight = train.weight * train.label_mask[:, column]
+            rate = mean(train.labels[:, column], label_weight)
+        rates.append(rate)
+    return jnp.stack(rates)
 
 
 def decide(score: Array, threshold: Array) -> Array:

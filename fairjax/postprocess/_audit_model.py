@@ -41,8 +41,10 @@ def _values(spec: Spec, scores: np.ndarray) -> dict[str, np.ndarray]:
     values = {}
     prob_of_task = probabilities(spec, scores)
     for task, prob in zip(spec.tasks, prob_of_task, strict=True):
-        names = [f"{task.name}={level}" for level in task.levels]
-        for column, name in enumerate(names or [task.name]):
+        names = [task.name]
+        if task.score_width > 1:
+            names = [f"{task.name}={level}" for level in task.levels]
+        for column, name in enumerate(names):
             value = task.in_units(prob[:, column])
             values[name] = np.asarray(value)
     return values

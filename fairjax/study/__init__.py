@@ -4,32 +4,34 @@ A study is made from objects or from names. It gives one tidy table and saved mo
 """
 
 from fairjax.study.config import PAPER, NamedStudy, StudyConfig, named_study, point_hparams
-from fairjax.study.evaluation import evaluator, repair_scores
+from fairjax.study.evaluation import DECISIONS, evaluator, repair_scores, thresholds_of
 from fairjax.study.explain import (
     Explanation,
-    Point,
     conflicts_of,
+    different_metrics,
     explain_run,
     groups_of,
-    kept_scores,
-    load_point,
+    kept_arrays,
+    load_results,
     member_of,
+    model_of_run,
     point_of,
-    train_run,
 )
+from fairjax.study.predictions import all_predictions, prediction_columns, write_predictions
 from fairjax.study.run import REFERENCE, Results, Study, from_names, make_study, run_study
 from fairjax.study.saved import (
+    Point,
     SavedModel,
+    finished_model,
     load_model,
-    prediction_columns,
     repaired,
-    thresholds_of,
+    scores_of,
     train_one,
-    write_predictions,
 )
 from fairjax.study.table import assemble
 
 __all__ = [
+    "DECISIONS",
     "PAPER",
     "REFERENCE",
     "Explanation",
@@ -39,17 +41,21 @@ __all__ = [
     "SavedModel",
     "Study",
     "StudyConfig",
+    "all_predictions",
     "assemble",
     "conflicts_of",
+    "different_metrics",
     "evaluator",
     "explain_run",
+    "finished_model",
     "from_names",
     "groups_of",
-    "kept_scores",
+    "kept_arrays",
     "load_model",
-    "load_point",
+    "load_results",
     "make_study",
     "member_of",
+    "model_of_run",
     "named_study",
     "point_hparams",
     "point_of",
@@ -57,8 +63,8 @@ __all__ = [
     "repair_scores",
     "repaired",
     "run_study",
+    "scores_of",
     "thresholds_of",
     "train_one",
-    "train_run",
     "write_predictions",
 ]

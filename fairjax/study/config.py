@@ -15,6 +15,7 @@ import numpy as np
 from fairjax import methods, models, notions, postprocess
 from fairjax.core.types import DataError, Model, Range, Recipe, Spec
 from fairjax.methods import Method
+from fairjax.study.evaluation import DECISIONS
 from fairjax.training import TrainConfig
 
 SEQUENCES = ("uniform", "sobol")
@@ -34,6 +35,11 @@ class StudyConfig:
       reduction: see :mod:`fairjax.objectives.terms`.
       condition: the rows on which the gap is shown, a key of ``notions.CONDITIONS``; None: those of
         the first notion that is trained, or ``"fpr"`` where it has none of them.
+      decision: how a binary task decides, one of ``study.DECISIONS``: at probability one half, at
+        the threshold of least error on validation rows, at the threshold that selects the training
+        base rate of validation rows, or ``"transductive"``, that of published tables, at the base
+        rate of the very rows that are measured.
+      smallest_group: rows that a rate of a group needs to be part of a gap.
       sequence: ``"uniform"`` for independent draws of hyper-parameters, ``"sobol"`` for a Sobol
         sequence.
       seed: of the draw, the initialisations and the order of minibatches.
@@ -47,6 +53,8 @@ class StudyConfig:
     learning_rate: float = 0.05
     reduction: str = "batch"
     condition: str | None = None
+    decision: str = "half"
+    smallest_group: int = 10
     sequence: str = "uniform"
     seed: int = 0
 
@@ -54,6 +62,9 @@ class StudyConfig:
         if self.condition is not None and self.condition not in notions.CONDITIONS:
             allowed = ", ".join(notions.CONDITIONS)
             raise ValueError(f"condition {self.condition!r} is not one of {allowed}")
+        if self.decision not in DECISIONS:
+            allowed = ", ".join(DECISIONS)
+            raise ValueError(f"decision {self.decision!r} is not one of {allowed}")
         if self.sequence not in SEQUENCES:
             allowed = ", ".join(SEQUENCES)
             raise ValueError(f"sequence {self.sequence!r} is not one of {allowed}")

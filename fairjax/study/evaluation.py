@@ -6,6 +6,7 @@ The functions are pure, so a sweep can map and jit them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -14,16 +15,23 @@ from fairjax import metrics
 from fairjax.core.types import Array, Post, Spec, Splits
 from fairjax.postprocess import assign_folds, cross_fitted
 
+if TYPE_CHECKING:
+    from fairjax.study.config import StudyConfig
+
 SPLITS = ("validation", "test")
+DECISIONS = (*metrics.RULES, "transductive")
 FOLDS = 5  # of the validation rows, which are the pool of a repair
 
 Scores = dict[str, Array]  # per split [N, C]
 
 
 def evaluator(
-    spec: Spec, repairs: Sequence[Post] = (), amounts: Sequence[float] = ()
+    spec: Spec,
+    config: StudyConfig,
+    repairs: Sequence[Post] = (),
+    amounts: Sequence[float] = (),
 ) -> Callable[[Scores, Splits], dict]:
-    """Metrics of the validation and test rows, with the base rates of the training labels.
+    """Metrics of the validation and test rows, of decisions as ``config.decision`` says.
 
     Returns:
       ``(scores, splits) -> {"plain": {Metric: value}, NAME: {Metric: [A]}, ...}``. ``"plain"`` has
@@ -31,13 +39,17 @@ def evaluator(
     """
 
     def evaluate(scores: Scores, splits: Splits) -> dict:
-        base_rates = metrics.base_rates(spec, splits.train)
-
         def measure(scores: Scores) -> dict[metrics.Metric, Array]:
+            thresholds = thresholds_of(spec, config.decision, scores, splits)
             values = {}
             for split in SPLITS:
-                rows = getattr(splits, split)
-                split_values = metrics.evaluate(spec, scores[split], rows, base_rates)
+                split_values = metrics.evaluate(
+                    spec,
+                    scores[split],
+                    getattr(splits, split),
+                    thresholds[split],
+                    config.smallest_group,
+                )
                 for key, value in split_values.items():
                     split_key = key._replace(split=split)
                     values[split_key] = value
@@ -63,6 +75,30 @@ def evaluator(
         return results
 
     return evaluate
+
+
+def thresholds_of(
+    spec: Spec,
+    decision: str,
+    scores: Scores,
+    splits: Splits,
+) -> dict[str, Array]:
+    """The thresholds ``[T]`` on the scores, by split.
+
+    They are found on validation rows and are the same for all splits. Only ``"transductive"``, the
+    protocol of published tables, finds them on the rows of each split itself: each split then
+    selects the base rate of the training labels, which no model can do for a single new row.
+    """
+    rates = metrics.base_rates(spec, splits.train)
+
+    def found_on(split: str, rule: str) -> Array:
+        rows = getattr(splits, split)
+        return metrics.decision_thresholds(rule, spec, scores[split], rows, rates)
+
+    if decision == "transductive":
+        return {split: found_on(split, "base_rate") for split in SPLITS}
+    thresholds = found_on("validation", decision)
+    return {split: thresholds for split in SPLITS}
 
 
 def repair_scores(

@@ -14,30 +14,28 @@ import numpy as np
 import optax
 
 from fairjax.core.disk import read_arrays
-from fairjax.core.tables import Table, read_csv
+from fairjax.core.keys import Metric
+from fairjax.core.tables import read_csv
 from fairjax.core.types import Array, Components, DataError, PyTree
 from fairjax.data import Prepared, reload
 from fairjax.gradients import link_states, observe
 from fairjax.metrics import GroupTable, group_table
 from fairjax.postprocess import Audit, audit_model
 from fairjax.study.config import NamedStudy
-from fairjax.study.evaluation import SPLITS
+from fairjax.study.evaluation import Scores
 from fairjax.study.run import Results, Study, from_names
-from fairjax.study.saved import SavedModel, post_named, repaired, thresholds_of, train_one
+from fairjax.study.saved import (
+    Point,
+    SavedModel,
+    filled,
+    finished_model,
+    scores_of,
+    train_params,
+)
 from fairjax.study.table import repaired_name
 from fairjax.training import keys, make_train
 
 AUDITED = "barycenter"  # the repair that an audit measures
-MINIMUM = 10.0  # weight of a group that has statistics of its own
-
-
-class Point(NamedTuple):
-    """What was trained for a row of the table."""
-
-    method: str
-    hparams: dict[str, np.ndarray]
-    seed: int
-    repair: tuple[str, float] | None  # name and amount
 
 
 class Explanation(NamedTuple):
@@ -49,62 +47,97 @@ class Explanation(NamedTuple):
     info: dict[str, dict]
 
 
-def point_of(study: Study, table: Table, run: int) -> Point:
-    """The point behind a run of a study's table."""
+def point_of(results: Results, run: int) -> Point:
+    """The point behind a run of a study's table.
+
+    Raises:
+      DataError: the run is a single-task reference, or there is no such run.
+    """
+    study = results.study
+    table = results.table
+    if not 0 <= run < table.rows:
+        raise DataError(f"run {run}: give a number from 0 to {table.rows - 1}, a row of table.csv.")
     name = str(table["method"][run])
+    if name in results.info["reference_methods"]:
+        raise DataError(
+            f"run {run} is a single-task reference, one network per task. Choose a run of another "
+            "method."
+        )
     index = int(table["point"][run])
     seed = int(table["seed"][run])
     for method in study.recipes:
         all_hparams, _ = study.points(method)
         if name == method:
-            hparams = _at(all_hparams, index)
-            return Point(method, hparams, seed, None)
+            return Point(method, _at(all_hparams, index), seed, None)
         for post in study.repairs:
             if name == repaired_name(method, post.name):
                 point, place = divmod(index, len(study.amounts))
-                hparams = _at(all_hparams, point)
                 repair = (post.name, study.amounts[place])
-                return Point(method, hparams, seed, repair)
+                return Point(method, _at(all_hparams, point), seed, repair)
     raise DataError(f"run {run}: the study has no method {name!r}")
 
 
-def train_run(
-    data: Prepared, results: Results, run: int
-) -> tuple[SavedModel, dict[str, np.ndarray]]:
-    """Train a run of a study again, to keep it.
+def model_of_run(
+    data: Prepared,
+    results: Results,
+    run: int,
+) -> tuple[SavedModel, Scores]:
+    """The model of a run: its parameters where the study kept them.
+
+    Otherwise the run is trained again, which gives the same up to rounding.
 
     Args:
       data: the data of the study.
-      results: of :func:`fairjax.study.run_study`.
+      results: of :func:`fairjax.study.run_study` or :func:`load_results`.
       run: a row of its table.
 
     Returns:
-      The model, and its scores ``[N, C]`` of the validation and test rows.
+      The model, and its scores ``[N, C]`` of the rows of all splits.
 
     Raises:
-      DataError: the run is a single-task reference, which is one network per task.
+      DataError: the run is a single-task reference, which is one network per task, or there is no
+        such run.
     """
-    refuse_reference(results.info, results.table, run)
-    point = point_of(results.study, results.table, run)
-    return train_one(data, results.study, point.method, point.hparams, point.seed, point.repair)
+    point = point_of(results, run)
+    params = params_of(data, results, run)
+    return finished_model(data, results.study, point, params)
 
 
-def refuse_reference(info: dict, table: Table, run: int) -> None:
-    """Refuse a run that is a single-task reference."""
-    method = str(table["method"][run])
-    if method in info["reference_methods"]:
-        raise DataError(
-            f"run {run} is a single-task reference, one network per task. Choose a run of another "
-            "method."
-        )
+def params_of(data: Prepared, results: Results, run: int) -> PyTree:
+    """The parameters of a run, as kept or trained again; see :func:`model_of_run`."""
+    study = results.study
+    point = point_of(results, run)
+    member = member_of(results, run)
+    kept = results.params.get(point.method)
+    if kept is not None:
+        return jax.tree.map(lambda leaf: leaf[member], kept)
+    if results.sweeps is not None:
+        folder = results.sweeps / point.method
+        arrays = kept_arrays(folder, member)
+        if any(name.startswith("params.") for name in arrays):
+            model = study.recipes[point.method].build(point.hparams).model
+            shapes = jax.eval_shape(model.init, jax.random.key(0))
+            return filled("params", shapes, arrays, folder)
+    return train_params(data, study, point)
 
 
-def load_point(folder: Path, run: int | None) -> tuple[Prepared, Study, Point]:
-    """Data, study and point of a run of a finished sweep on disk.
+def different_metrics(
+    model: SavedModel, results: Results, run: int, digits: int = 4
+) -> list[Metric]:
+    """Metrics of a model that are not those of its run in the table, in so many digits."""
+    different = []
+    for key, value in model.metrics.items():
+        expected = float(results.table[key][run])
+        if f"{value:.{digits}f}" != f"{expected:.{digits}f}":
+            different.append(key)
+    return different
+
+
+def load_results(folder: Path) -> tuple[Prepared, Results]:
+    """The data and the results of a finished sweep on disk.
 
     Raises:
-      DataError: the folder holds no finished sweep, or it has no such run, or the run is a
-        single-task reference.
+      DataError: the folder holds no finished sweep.
     """
     study_file = folder / "study.json"
     table_file = folder / "table.csv"
@@ -114,90 +147,75 @@ def load_point(folder: Path, run: int | None) -> tuple[Prepared, Study, Point]:
             "frontier'."
         )
     info = json.loads(study_file.read_text())
-    table = read_csv(table_file)
-    if run is None or run >= table.rows:
-        last_run = table.rows - 1
-        raise DataError(f"--run: give a number from 0 to {last_run}, a row of {table_file}.")
-    refuse_reference(info, table, run)
     data = reload(info["source"])
-    names = NamedStudy.from_json(info["study"])
-    study = from_names(data, names)
-    return data, study, point_of(study, table, run)
+    study = from_names(data, NamedStudy.from_json(info["study"]))
+    results = Results(study, read_csv(table_file), info, sweeps=folder / "sweeps")
+    return data, results
 
 
-def member_of(study: Study, table: Table, run: int) -> int:
-    """The place of a run among the members of its method's sweep."""
-    methods = table["method"]
-    same_method = methods[:run] == methods[run]
-    place = int(same_method.sum())
-    if point_of(study, table, run).repair is None:
-        return place
-    return place // len(study.amounts)
+def member_of(results: Results, run: int) -> int:
+    """The place of a run's network among the members of its method's sweep."""
+    study = results.study
+    point = point_of(results, run)
+    _, seeds = study.points(point.method)
+    if study.recipes[point.method].told:
+        # one network per seed is told the hyper-parameters of every point
+        return seeds.index(point.seed)
+    index = int(results.table["point"][run])
+    if point.repair is not None:
+        index //= len(study.amounts)
+    return index * len(seeds) + seeds.index(point.seed)
 
 
-def groups_of(data: Prepared, study: Study, scores: dict[str, np.ndarray]) -> GroupTable:
-    """Every statistic in every group of the test rows, decided at base rates.
+def groups_of(data: Prepared, study: Study, model: SavedModel, scores: Scores) -> GroupTable:
+    """Every statistic in every group of the test rows, of the model's decisions.
 
-    Groups of less weight than ``MINIMUM`` are left out.
+    Groups of fewer rows than ``config.smallest_group`` are left out.
     """
-    rng = np.random.default_rng(study.config.seed)
-    thresholds = thresholds_of(data, scores["validation"])
+    config = study.config
+    rng = np.random.default_rng(config.seed)
     return group_table(
         data.spec,
         scores["test"],
         data.splits.test,
         rng,
-        thresholds=thresholds,
-        minimum=MINIMUM,
+        thresholds=model.thresholds,
+        minimum=config.smallest_group,
     )
 
 
-def explain_run(
-    data: Prepared, study: Study, table: Table, run: int, sweeps: Path | None = None
-) -> Explanation:
+def explain_run(data: Prepared, results: Results, run: int) -> Explanation:
     """The group table of a run, and the audit of its repair.
 
     There is an audit where the study has the repair ``AUDITED`` and no other repair made the run.
     Its amount is that of the run, or the largest of the study where the run is not repaired.
-
-    Args:
-      data: the data.
-      study: the study.
-      table: of the study's runs.
-      run: a row of the table.
-      sweeps: folder of the methods' sweeps. Scores that they kept are read; otherwise the run is
-        trained again.
     """
-    point = point_of(study, table, run)
-    member = member_of(study, table, run)
-    scores = _scores_of(data, study, point, member, sweeps)
-    if point.repair is None:
-        name = AUDITED
-        amount = max(study.amounts, default=None)
-        final_scores = scores
-    else:
-        name, amount = point.repair
-        final_scores = repaired(post_named(study, name), data, scores, amount)
-    groups = groups_of(data, study, final_scores)
-    subject = {"run": run, "method": str(table["method"][run])}
-    info = {"groups": subject | {"minimum": MINIMUM, "left_out": groups.left_out}}
+    study = results.study
+    model, scores = model_of_run(data, results, run)
+    groups = groups_of(data, study, model, scores)
+    subject = {"run": run, "method": str(results.table["method"][run])}
+    smallest = study.config.smallest_group
+    info = {"groups": subject | {"minimum": smallest, "left_out": groups.left_out}}
+    name = AUDITED
+    amount = max(study.amounts, default=None)
+    if model.repair is not None:
+        name = model.repair.post.name
+        amount = model.repair.amount
     repairs = [post.name for post in study.repairs]
     if name != AUDITED or name not in repairs:
         return Explanation(groups, None, info)
-    audit = audit_model(data, scores, amount)
+    unrepaired = scores_of(data, model.model, model.params)
+    audit = audit_model(data, unrepaired, amount)
     info["repair"] = subject
     return Explanation(groups, audit, info)
 
 
-def kept_scores(folder: Path, member: int) -> dict[str, np.ndarray] | None:
-    """Scores of the validation and test rows that the sweep of one method kept of a member.
+def kept_arrays(folder: Path, member: int) -> dict[str, np.ndarray]:
+    """What the sweep of one method kept of a member, by name; nothing where it has no such member.
 
     Args:
       folder: of the sweep, with its chunk files; see :mod:`fairjax.training.manifest`.
       member: place of the run in the sweep.
-
-    Returns:
-      ``[N, C]`` by split; None where the sweep kept no scores.
     """
     files = {}
     for file in folder.glob("chunk-*.npz"):
@@ -205,27 +223,10 @@ def kept_scores(folder: Path, member: int) -> dict[str, np.ndarray] | None:
         if first_member <= member:
             files[first_member] = file
     if not files:
-        return None
+        return {}
     first = max(files)
     arrays = read_arrays(files[first])
-    if "scores.test" not in arrays:
-        return None
-    place = member - first
-    return {split: arrays[f"scores.{split}"][place] for split in SPLITS}
-
-
-def _scores_of(
-    data: Prepared, study: Study, point: Point, member: int, sweeps: Path | None
-) -> dict[str, np.ndarray]:
-    """Scores of a run before any repair, read or trained again."""
-    # a network that is told hyper-parameters has no member per run
-    has_members = not study.recipes[point.method].told
-    if sweeps is not None and has_members:
-        scores = kept_scores(sweeps / point.method, member)
-        if scores is not None:
-            return scores
-    _, scores = train_one(data, study, point.method, point.hparams, point.seed)
-    return scores
+    return {name: array[member - first] for name, array in arrays.items()}
 
 
 def conflicts_of(

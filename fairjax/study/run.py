@@ -54,6 +54,7 @@ class Study:
     amounts: tuple[float, ...]
     config: StudyConfig
     condition: str  # the rows on which the gap is shown
+    notion: str  # what the methods train for
     names: NamedStudy | None = None  # where all objects come from the registries
 
     def points(self, method: str) -> tuple[dict[str, np.ndarray], list[int]]:
@@ -72,7 +73,7 @@ class Study:
     @cached_property
     def evaluate(self) -> Callable:
         """Metrics of a run, see :func:`fairjax.study.evaluation.evaluator`."""
-        return evaluator(self.spec, self.repairs, self.amounts)
+        return evaluator(self.spec, self.config, self.repairs, self.amounts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +86,9 @@ class Results:
     study: Study
     table: Table
     info: dict
+    # by method, leaves [members, ...]; absent where they were not kept or are on disk alone
+    params: Mapping[str, PyTree] = dataclasses.field(default_factory=dict)
+    sweeps: Path | None = None  # folder of the methods' sweeps, with what they kept
 
 
 def make_study(
@@ -159,6 +163,7 @@ def make_study(
         amounts=tuple(amounts) if posts else (),
         config=config,
         condition=config.condition or _condition(built),
+        notion=_notion_names(built),
         names=names,
     )
 
@@ -184,7 +189,7 @@ def run_study(
     *,
     study: Study | None = None,
     out: Path | None = None,
-    keep: tuple[str, ...] = (),
+    keep: tuple[str, ...] = ("params",),
     progress: Callable[[str, int, int], None] | None = None,
     **objects: Any,
 ) -> Results:
@@ -195,7 +200,8 @@ def run_study(
       methods: see :func:`make_study`, which takes this and ``objects``; or None, with ``study``.
       study: a study that was made before.
       out: folder for finished chunks (under ``sweeps/``); a study found there goes on.
-      keep: ``"scores"`` or ``"params"``, kept in the chunk files.
+      keep: ``"params"`` (with them a run's model is the one that was evaluated) and ``"scores"``;
+        kept in the chunk files, or, of parameters without ``out``, in memory.
       progress: called with the method, members done, and members in all.
       objects: ``model``, ``repairs``, ``amounts`` and ``config`` of :func:`make_study`.
 
@@ -213,8 +219,11 @@ def run_study(
     for method in study.recipes:
         folder = out / "sweeps" / method if out else None
         runs[method] = _run_method(study, method, data.splits, programs, folder, keep, progress)
-    table, info = assemble(study, runs, REFERENCE)
-    return Results(study, table, info)
+    table, info = assemble(study, data, runs, REFERENCE)
+    if out:
+        return Results(study, table, info, sweeps=out / "sweeps")
+    params = {method: of_method.params for method, of_method in runs.items()}
+    return Results(study, table, info, params)
 
 
 class _Programs:
@@ -280,7 +289,8 @@ def _run_method(
             progress=count,
             **options,
         )
-        return runs_for(recipe, trained, hparams, splits, study.evaluate)
+        runs = runs_for(recipe, trained, hparams, splits, study.evaluate)
+        return runs._replace(params=trained.params)
     return sweep(
         recipe,
         train_config,
@@ -346,6 +356,12 @@ def _condition(recipes: Sequence[Recipe]) -> str:
                 if notion.conditions == conditions:
                     return name
     return "fpr"
+
+
+def _notion_names(recipes: Sequence[Recipe]) -> str:
+    """Names of the trained notions; empty where no method trains one."""
+    notions = [notion for recipe in recipes for notion in _notions(recipe.notion)]
+    return ", ".join(dict.fromkeys(notion.name for notion in notions))
 
 
 def _notions(entry: Any) -> list[Notion]:

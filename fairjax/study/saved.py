@@ -1,9 +1,10 @@
 """A trained model, alone and on disk.
 
 The files are JSON for names and npz for arrays, formats that execute nothing when loaded.
-``model.json`` holds the encoder, the names of the method and the network, the hyper-parameters and
-the decision thresholds. ``params.npz`` holds the parameters and the state of the repair by key
-path. A network or a repair that no registry has is given again when the model is loaded.
+``model.json`` holds the encoder, the names of the method and the network, the hyper-parameters, the
+decision thresholds and what label 1 means. ``params.npz`` holds the parameters and the state of the
+repair by key path. A network or a repair that no registry has is given again when the model is
+loaded.
 """
 
 from __future__ import annotations
@@ -11,25 +12,33 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from fairjax.core.disk import read_arrays, write_arrays, write_json
-from fairjax.core.keys import Metric, escape, parse_key
-from fairjax.core.tables import write_csv
-from fairjax.core.types import DataError, Model, Post, PyTree, Spec
+from fairjax.core.keys import Metric, parse_key
+from fairjax.core.types import DataError, Model, Post, PyTree, Spec, Splits
 from fairjax.data import Encoder, Prepared
-from fairjax.losses import probabilities
-from fairjax.metrics import base_rate_threshold, base_rates
 from fairjax.models import scores as model_scores
 from fairjax.study.config import NamedStudy
-from fairjax.study.evaluation import evaluator, repair_scores
+from fairjax.study.evaluation import SPLITS, Scores, evaluator, repair_scores, thresholds_of
+from fairjax.study.predictions import prediction_columns
 from fairjax.study.run import Study, from_names
 from fairjax.training import sweep
 
-FORMAT = 2
+FORMAT = 3
 FILES = ("model.json", "params.npz")
+
+
+class Point(NamedTuple):
+    """What was trained for a row of the table."""
+
+    method: str
+    hparams: dict[str, np.ndarray]  # each without a leading axis
+    seed: int
+    repair: tuple[str, float] | None  # name and amount
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +60,8 @@ class SavedModel:
     params: PyTree
     method: str
     hparams: dict[str, np.ndarray]  # each without a leading axis
-    thresholds: tuple[float | None, ...]  # per task, on the score: the base rate on validation rows
+    decision: str  # the rule of the thresholds, one of study.DECISIONS
+    thresholds: tuple[float | None, ...]  # per task, on the score; None for other than binary tasks
     metrics: dict[Metric, float]
     repair: SavedRepair | None = None
     names: NamedStudy | None = None  # where the network and the repair come from the registries
@@ -59,10 +69,11 @@ class SavedModel:
     def predict(self, source) -> dict[str, np.ndarray]:
         """Probabilities and decisions for new rows.
 
-        Binary: ``name`` (probability), ``name decision`` (probability at least one half) and
-        ``name decision at base rate``. Multiclass and multilabel: a column per class or label.
-        Regression: the prediction. With a repair, a row whose group is unknown is ranked among all
-        rows.
+        Binary: ``name`` (the probability of label 1, whose meaning is
+        ``encoder.spec.tasks[t].positive``) and ``name decision`` (0 or 1). Multiclass:
+        ``name decision`` (the class) and a probability per class, ``name=class``. Multilabel:
+        ``name=label`` and ``name=label decision``. Regression: ``name``, the prediction. With a
+        repair, a row whose group is unknown is ranked among all rows.
 
         Args:
           source: a CSV path, a data frame or a dict of arrays.
@@ -83,6 +94,20 @@ class SavedModel:
             scores = post.apply(self.repair.state, scores, data.groups, amount=amount)
         return prediction_columns(spec, np.asarray(scores), self.thresholds)
 
+    def describe(self) -> str:
+        """A line per task: what label 1 means, and from which probability on it is decided."""
+        lines = []
+        for task, threshold in zip(self.encoder.spec.tasks, self.thresholds, strict=True):
+            if threshold is None:
+                continue
+            meaning = f"1 means {task.positive!r}; " if task.positive else ""
+            probability = 1.0 / (1.0 + np.exp(-threshold))
+            lines.append(
+                f"{task.name}: {meaning}decided from probability {probability:.4f} on "
+                f"({self.decision.replace('_', ' ')})"
+            )
+        return "\n".join(lines)
+
     def save(self, folder: str | Path) -> None:
         """Write the model into a folder."""
         folder = Path(folder)
@@ -102,7 +127,9 @@ class SavedModel:
             "study": self.names.to_json() if self.names else None,
             "method": self.method,
             "hparams": {name: np.asarray(value).tolist() for name, value in self.hparams.items()},
+            "decision": self.decision,
             "thresholds": self.thresholds,
+            "label_1": {task.name: task.positive for task in self.encoder.spec.tasks},
             "metrics": {str(key): value for key, value in self.metrics.items()},
             "repair": repair,
         }
@@ -130,6 +157,11 @@ def load_model(
             f"{folder}: no trained model here ({files}). Make one with 'fairjax train'."
         )
     description = json.loads((folder / "model.json").read_text())
+    if description["format"] != FORMAT:
+        raise DataError(
+            f"{folder}: a model of format {description['format']}, this version reads {FORMAT}. "
+            "Train it again."
+        )
     arrays = read_arrays(folder / "params.npz")
     encoder = Encoder.from_json(description["encoder"])
     method = description["method"]
@@ -145,7 +177,7 @@ def load_model(
             raise DataError(f"{folder}: its network is no entry of a registry. Give it as model=.")
         model = study.recipes[method].build(hparams).model
     shapes = jax.eval_shape(model.init, jax.random.key(0))
-    params = _filled("params", shapes, arrays)
+    params = filled("params", shapes, arrays, folder)
     fitted = _load_repair(folder, description["repair"], arrays, encoder.spec, study, repair)
     return SavedModel(
         encoder=encoder,
@@ -153,6 +185,7 @@ def load_model(
         params=params,
         method=method,
         hparams=hparams,
+        decision=description["decision"],
         thresholds=tuple(description["thresholds"]),
         metrics=metrics,
         repair=fitted,
@@ -160,148 +193,110 @@ def load_model(
     )
 
 
-def train_one(
-    data: Prepared,
-    study: Study,
-    method: str,
-    hparams: dict[str, np.ndarray],
-    seed: int,
-    repair: tuple[str, float] | None = None,
-) -> tuple[SavedModel, dict[str, np.ndarray]]:
-    """Train one point with one seed, as a sweep would.
+def train_one(data: Prepared, study: Study, point: Point) -> tuple[SavedModel, Scores]:
+    """Train one point with one seed, as a sweep would, and return :func:`finished_model`."""
+    params = train_params(data, study, point)
+    return finished_model(data, study, point, params)
+
+
+def train_params(data: Prepared, study: Study, point: Point) -> PyTree:
+    """The parameters of one point with one seed."""
+    runs = sweep(
+        study.recipes[point.method],
+        study.config.train_config,
+        {name: np.asarray(value)[None] for name, value in point.hparams.items()},
+        [point.seed],
+        data.splits,
+        lambda scores, splits: {},
+        root=study.config.seed,
+        keep=("params",),
+        chunk=1,
+        devices=jax.local_devices()[:1],
+    )
+    return jax.tree.map(lambda leaf: leaf[0], runs.params)
+
+
+def finished_model(
+    data: Prepared, study: Study, point: Point, params: PyTree
+) -> tuple[SavedModel, Scores]:
+    """Trained parameters as a model, with its thresholds and metrics.
 
     Args:
       data: the data.
       study: has the method.
-      method: a name of its methods.
-      hparams: arrays without a leading axis.
-      seed: of the member.
-      repair: name and amount of one of the study's repairs; None for scores as they are.
+      point: what was trained. Its repair is fitted to the scores of the validation rows.
+      params: of the network.
 
     Returns:
-      The model, and the scores ``[N, C]`` of the validation and test rows, repaired where the model
+      The model, and the scores ``[N, C]`` of the rows of all splits, repaired where the model
       repairs.
     """
-    recipe = study.recipes[method]
-    post = None
-    posts = []
-    amounts = []
-    if repair is not None:
-        name, amount = repair
-        post = post_named(study, name)
-        posts.append(post)
-        amounts.append(amount)
-    runs = sweep(
-        recipe,
-        study.config.train_config,
-        {name: np.asarray(value)[None] for name, value in hparams.items()},
-        [seed],
-        data.splits,
-        evaluator(data.spec, posts, amounts),
-        root=study.config.seed,
-        keep=("params", "scores"),
-        chunk=1,
-        devices=jax.local_devices()[:1],
-    )
-    params = jax.tree.map(lambda leaf: leaf[0], runs.params)
-    scores = {split: value[0] for split, value in runs.scores.items()}
-    if post is None:
-        metrics = {key: float(value[0]) for key, value in runs.metrics["plain"].items()}
-        fitted = None
-    else:
-        metrics = {key: float(value[0, 0]) for key, value in runs.metrics[post.name].items()}
-        fitted = _fit_repair(post, amount, scores, data)
-        scores = repaired(post, data, scores, amount)
-    model = SavedModel(
+    recipe = study.recipes[point.method]
+    model = recipe.build(point.hparams).model
+    scores = scores_of(data, model, params)
+    fitted = None
+    if point.repair is not None:
+        name, amount = point.repair
+        fitted = _fit_repair(post_named(study, name), amount, scores, data)
+        scores = repaired(fitted, data, scores)
+    thresholds, metrics = _decided(data, study, scores)
+    finished = SavedModel(
         encoder=data.encoder,
-        model=recipe.build(hparams).model,
+        model=model,
         params=params,
-        method=method,
-        hparams=hparams,
-        thresholds=thresholds_of(data, scores["validation"]),
+        method=point.method,
+        hparams=point.hparams,
+        decision=study.config.decision,
+        thresholds=thresholds,
         metrics=metrics,
         repair=fitted,
         names=study.names,
     )
-    return model, scores
+    return finished, scores
 
 
-def repaired(
-    post: Post, data: Prepared, scores: dict[str, np.ndarray], amount: float
-) -> dict[str, np.ndarray]:
-    """Scores of the validation and test rows after a repair, as a sweep evaluates them."""
-    repair = jax.jit(lambda scores, splits: repair_scores(post, scores, splits, amount))
-    repaired_scores = repair(scores, data.splits)
-    return jax.tree.map(np.asarray, repaired_scores)
+def scores_of(data: Prepared, model: Model, params: PyTree) -> Scores:
+    """Scores ``[N, C]`` of the rows of all splits."""
+    score = jax.jit(lambda params, x: model_scores(model, params, x))
+    scores = {}
+    for split, rows in zip(Splits._fields, data.splits, strict=True):
+        scores[split] = np.asarray(score(params, rows.x))
+    return scores
 
 
-def thresholds_of(data: Prepared, scores: np.ndarray) -> tuple[float | None, ...]:
-    """The thresholds at which scores select the base rate of the training labels.
+def repaired(repair: SavedRepair, data: Prepared, scores: Scores) -> Scores:
+    """Scores of all splits after a repair; validation and test rows as a sweep evaluates them."""
+    post = repair.post
+    rows = data.splits.train
 
-    Args:
-      data: the data.
-      scores: ``[N, C]`` of the validation rows.
+    @jax.jit
+    def apply(scores: Scores, splits: Splits) -> Scores:
+        return repair_scores(post, scores, splits, repair.amount)
 
-    Returns:
-      A threshold per binary task, and None for every other task.
-    """
+    train = post.apply(repair.state, scores["train"], rows.groups, amount=repair.amount)
+    evaluated = apply({split: scores[split] for split in SPLITS}, data.splits)
+    return jax.tree.map(np.asarray, {"train": train, **evaluated})
+
+
+def _decided(
+    data: Prepared, study: Study, scores: Scores
+) -> tuple[tuple[float | None, ...], dict[Metric, float]]:
+    """The thresholds of a model's decisions on new rows, and its metrics."""
     spec = data.spec
-    rows = data.splits.validation
-    rates = base_rates(spec, data.splits.train)
+    config = study.config
+    evaluate = evaluator(spec, config)
+
+    @jax.jit
+    def decided(scores: Scores, splits: Splits):
+        thresholds = thresholds_of(spec, config.decision, scores, splits)
+        return thresholds["validation"], evaluate(scores, splits)["plain"]
+
+    found, metrics = decided({split: scores[split] for split in SPLITS}, data.splits)
     thresholds = []
-    for t, task in enumerate(spec.tasks):
-        if task.kind != "binary":
-            thresholds.append(None)
-            continue
-        score_column = spec.score_slice(t).start
-        label_column = spec.label_slice(t).start
-        weight = rows.weight * rows.label_mask[:, label_column]
-        threshold = base_rate_threshold(scores[:, score_column], weight, rates[t])
-        thresholds.append(float(threshold))
-    return tuple(thresholds)
-
-
-def prediction_columns(
-    spec: Spec, scores: np.ndarray, thresholds: tuple[float | None, ...]
-) -> dict[str, np.ndarray]:
-    """Scores ``[N, C]`` as columns by name; see :meth:`SavedModel.predict`."""
-    names = []
-    for task in spec.tasks:
-        names.append(task.name)
-        names += [f"{task.name}={level}" for level in task.levels]
-    is_ambiguous = len(set(names)) < len(names)
-    probs = probabilities(spec, scores)
-    columns = {}
-    for t, task in enumerate(spec.tasks):
-        prob = probs[t]
-        name = escape(task.name) if is_ambiguous else task.name
-        if task.kind in ("multiclass", "multilabel"):
-            for c, level in enumerate(task.levels):
-                label = escape(level) if is_ambiguous else level
-                columns[f"{name}={label}"] = np.asarray(prob[:, c])
-            continue
-        columns[name] = np.asarray(task.in_units(prob[:, 0]))
-        if task.kind == "binary":
-            score = scores[:, spec.score_slice(t).start]
-            above_half = score >= 0
-            above_base_rate = score >= thresholds[t]
-            columns[f"{name} decision"] = above_half.astype(int)
-            columns[f"{name} decision at base rate"] = above_base_rate.astype(int)
-    return columns
-
-
-def write_predictions(path: Path, columns: dict[str, np.ndarray]) -> Path:
-    """Write :func:`prediction_columns` as CSV, after a column ``row`` that counts from 0.
-
-    Decisions are 0 or 1.
-    """
-    first_column = next(iter(columns.values()))
-    rows = len(first_column)
-    cells = {"row": np.arange(rows)}
-    for name, values in columns.items():
-        is_decision = values.dtype.kind == "i"
-        cells[name] = values.astype(str) if is_decision else values
-    return write_csv(path, cells)
+    for task, threshold in zip(spec.tasks, found, strict=True):
+        is_binary = task.kind == "binary"
+        thresholds.append(float(threshold) if is_binary else None)
+    return tuple(thresholds), {key: float(value) for key, value in metrics.items()}
 
 
 def post_named(study: Study, name: str) -> Post:
@@ -317,9 +312,7 @@ def post_named(study: Study, name: str) -> Post:
     raise DataError(f"the study has no repair {name!r}; it has {existing}")
 
 
-def _fit_repair(
-    post: Post, amount: float, scores: dict[str, np.ndarray], data: Prepared
-) -> SavedRepair:
+def _fit_repair(post: Post, amount: float, scores: Scores, data: Prepared) -> SavedRepair:
     pool = data.splits.validation
     fit = jax.jit(post.fit)
     device_state = fit(scores["validation"], pool.groups, pool.weight)
@@ -347,7 +340,7 @@ def _load_repair(
     shapes = [(rows, columns), (rows, groups), (rows,)]
     pool = [jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes]
     state_shapes = jax.eval_shape(post.fit, *pool)
-    state = _filled("repair", state_shapes, arrays)
+    state = filled("repair", state_shapes, arrays, folder)
     return SavedRepair(post, state, description["amount"], rows)
 
 
@@ -369,23 +362,36 @@ def _flat(prefix: str, tree: PyTree) -> dict[str, np.ndarray]:
     """Leaves by key path."""
     arrays = {}
     for path, leaf in jax.tree.leaves_with_path(tree):
-        name = f"{prefix}{jax.tree_util.keystr(path)}"
-        arrays[name] = np.asarray(leaf)
+        arrays[_leaf_name(prefix, path)] = np.asarray(leaf)
     return arrays
 
 
-def _filled(prefix: str, shapes: PyTree, arrays: dict[str, np.ndarray]) -> PyTree:
-    """A tree of these shapes from arrays by key path."""
+def filled(
+    prefix: str,
+    shapes: PyTree,
+    arrays: dict[str, np.ndarray],
+    where: Path,
+) -> PyTree:
+    """A tree of these shapes from arrays by key path.
+
+    Raises:
+      DataError: an array is absent or has another shape.
+    """
 
     def leaf(path: tuple, shape: jax.ShapeDtypeStruct) -> np.ndarray:
-        name = f"{prefix}{jax.tree_util.keystr(path)}"
+        name = _leaf_name(prefix, path)
         array = arrays.get(name)
         if array is None or array.shape != shape.shape:
             actual = "nothing" if array is None else array.shape
             raise DataError(
-                f"params.npz: {name} should be {shape.shape}, but is {actual}; it belongs to "
-                "another model.json"
+                f"{where}: {name} should be {shape.shape}, but is {actual}; it belongs to another "
+                "model"
             )
         return array
 
     return jax.tree_util.tree_map_with_path(leaf, shapes)
+
+
+def _leaf_name(prefix: str, path: tuple) -> str:
+    place = jax.tree_util.keystr(path, simple=True, separator=".")
+    return f"{prefix}.{place}" if place else prefix

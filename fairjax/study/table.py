@@ -17,19 +17,34 @@ from fairjax.core.types import Attribute, Recipe, Spec, Task
 from fairjax.metrics import are, arfg, denominator, gap_metric
 from fairjax.notions import CLASSES
 from fairjax.study.evaluation import SPLITS
+from fairjax.study.references import constants, left_out, rules_of
 from fairjax.training import Runs
 
 if TYPE_CHECKING:
+    from fairjax.data import Prepared
     from fairjax.study.run import Study
 
+DECISION_TEXTS = {
+    "half": "A binary task decides 1 where its probability is one half or more.",
+    "least_error": "A binary task decides 1 from the probability on that gives the fewest errors "
+    "on validation rows.",
+    "base_rate": "A binary task decides 1 from the probability on that selects the training base "
+    "rate of the validation rows.",
+    "transductive": "A binary task selects the training base rate of the very rows that are "
+    "measured, as published tables do. No model can decide one new row like that: a saved model "
+    "has the threshold of the validation rows.",
+}
 SEVERAL = "gap"  # the name of the gap where tasks or attributes have different ones
 
 
-def assemble(study: Study, runs: Mapping[str, Runs], reference: str) -> tuple[Table, dict]:
+def assemble(
+    study: Study, data: Prepared, runs: Mapping[str, Runs], reference: str
+) -> tuple[Table, dict]:
     """One table of the runs of several methods, the reference among them, and ``info``.
 
     Args:
       study: the study that was run.
+      data: its data.
       runs: by method.
       reference: the method whose runs are single-task networks.
     """
@@ -50,6 +65,16 @@ def assemble(study: Study, runs: Mapping[str, Runs], reference: str) -> tuple[Ta
         "attributes": [attribute.name for attribute in study.spec.attributes],
         "gap": gap,
         "condition": study.condition,
+        "notion": study.notion,
+        "decision": {
+            "rule": study.config.decision,
+            "text": DECISION_TEXTS[study.config.decision],
+        },
+        "label_1": {task.name: task.positive for task in study.spec.tasks if task.positive},
+        "rules": rules_of(data),
+        "constants": constants(data),
+        "minimum": study.config.smallest_group,
+        "left_out": left_out(data, study),
         "reference_methods": references,
         "single_task": single_task,
         "study": study.names.to_json() if study.names else None,
