@@ -349,31 +349,30 @@ def correlation(value, block, weight):
 
 def test_metrics_are_numpys_and_those_of_groups_are_left_alone():
     scores, data = batch_of(MIXED, 1, 200)
-    rates = np.float32([0.4, np.nan, np.nan])
+    known = data.weight * data.label_mask[:, 0]
+    line = float(metrics.base_rate_threshold(scores[:, 0], known, 0.4))
+    thresholds = np.float32([line, np.nan, np.nan])
     with jax.numpy_rank_promotion("raise"):
-        got = by_text(jax.jit(metrics.evaluate, static_argnums=0)(MIXED, scores, data, rates))
+        got = by_text(jax.jit(metrics.evaluate, static_argnums=0)(MIXED, scores, data, thresholds))
     alone = jax.eval_shape(
         lambda *batch: metrics.evaluate(Spec(MIXED.tasks, (SEX,)), *batch),
         scores,
         data._replace(groups=data.groups[:, :2]),
-        rates,
+        thresholds,
     )
     alone = by_text(alone)
     assert alone.keys() == {name for name in got if "age" not in name}
     block, weight = data.groups[:, 2:], data.weight
-    known = data.weight * data.label_mask[:, 0]
-    line = float(metrics.base_rate_threshold(scores[:, 0], known, 0.4))
-    for suffix, threshold in (("", line), ("@0.5", 0.0)):
-        decision = (scores[:, 0] >= threshold).astype(float)
-        given = [correlation(decision, block, known * (data.labels[:, 0] == y)) for y in (1, 0)]
-        want = {
-            "correlation": correlation(decision, block, weight),
-            "correlation_given_positive": given[0],
-            "correlation_given_negative": given[1],
-            "correlation_given_label": max(given),
-        }
-        for name, value in want.items():
-            np.testing.assert_allclose(got[f"{name}{suffix}[y|age]"], value, rtol=1e-4)
+    decision = (scores[:, 0] >= line).astype(float)
+    given = [correlation(decision, block, known * (data.labels[:, 0] == y)) for y in (1, 0)]
+    want = {
+        "correlation": correlation(decision, block, weight),
+        "correlation_given_positive": given[0],
+        "correlation_given_negative": given[1],
+        "correlation_given_label": max(given),
+    }
+    for name, value in want.items():
+        np.testing.assert_allclose(got[f"{name}[y|age]"], value, rtol=1e-4)
     np.testing.assert_allclose(
         got["correlation[w|age]"], correlation(scores[:, 1], block, weight), rtol=1e-4
     )

@@ -276,7 +276,13 @@ SPEC = Spec(
 )
 
 
-evaluate = jax.jit(metrics.evaluate, static_argnums=0)
+def at_base_rate(spec, scores, data, base_rate):
+    """Metrics of decisions at the threshold that selects the base rate of the very rows."""
+    thresholds = metrics.decision_thresholds("base_rate", spec, scores, data, base_rate)
+    return metrics.evaluate(spec, scores, data, thresholds)
+
+
+evaluate = jax.jit(at_base_rate, static_argnums=0)
 
 
 def draw_data(seed=0, n=120):
@@ -305,34 +311,21 @@ def draw_data(seed=0, n=120):
 def test_evaluate_names_every_metric_of_every_kind():
     scores, data = draw_data()
     out = evaluate(SPEC, scores, data, metrics.base_rates(SPEC, data))
-    for threshold in ("", "0.5"):
-        assert {
-            Metric("error", "income", threshold=threshold),
-            Metric("constant_output", "income", threshold=threshold),
-            Metric(
-                "demographic_parity_difference", "income", attribute="race", threshold=threshold
-            ),
-            Metric("equalized_odds_difference", "income", attribute="sex", threshold=threshold),
-            Metric(
-                "false_positive_rate_difference", "income", attribute="sex", threshold=threshold
-            ),
-            Metric("true_positive_rate_difference", "income", attribute="sex", threshold=threshold),
-            Metric(
-                "false_positive_rate_signed_gap", "income", attribute="sex", threshold=threshold
-            ),
-            Metric(
-                "selection_rate", "income", attribute="sex", group="Female", threshold=threshold
-            ),
-            Metric(
-                "true_positive_rate", "income", attribute="race", group="r", threshold=threshold
-            ),
-        } <= set(out)
-        assert (
-            Metric(
-                "false_positive_rate_signed_gap", "income", attribute="race", threshold=threshold
-            )
-            not in out
-        )
+    on_sex = Metric("", "income", attribute="sex")
+    on_race = Metric("", "income", attribute="race")
+    assert {
+        Metric("error", "income"),
+        Metric("threshold", "income"),
+        Metric("constant_output", "income"),
+        on_race._replace(metric="demographic_parity_difference"),
+        on_race._replace(metric="true_positive_rate", group="r"),
+        on_sex._replace(metric="equalized_odds_difference"),
+        on_sex._replace(metric="false_positive_rate_difference"),
+        on_sex._replace(metric="true_positive_rate_difference"),
+        on_sex._replace(metric="false_positive_rate_signed_gap"),
+        on_sex._replace(metric="selection_rate", group="Female"),
+    } <= set(out)
+    assert on_race._replace(metric="false_positive_rate_signed_gap") not in out
     assert {
         Metric("auc", "income"),
         Metric("loss", "wage"),
@@ -360,7 +353,6 @@ def test_evaluate_against_the_oracles():
     close(base[0], label.mean())
     decision = (score[use, 0] >= published_threshold(score[use, 0], label.mean())).astype(float)
     close(out[Metric("error", "income")], np.mean(decision != label))
-    close(out[Metric("error", "income", threshold="0.5")], np.mean((score[use, 0] >= 0) != label))
     close(out[Metric("auc", "income")], sklearn.metrics.roc_auc_score(label, score[use, 0]))
     close(
         out[Metric("loss", "income")],
@@ -481,8 +473,7 @@ def test_nan_scores_give_nan_metrics_of_their_task_only():
         for key, value in out.items():
             if key.task != "income":
                 assert np.isfinite(value), key
-            # at 0.5 rates of rows without the broken one are known; all others are not
-            elif key.metric != "count" and not (key.threshold == "0.5" and key.attribute):
+            elif key.metric != "count":
                 assert np.isnan(value), key
     out = evaluate(SPEC, scores * jnp.nan, data, base)
     assert all(np.isnan(value) for key, value in out.items() if key.metric != "count")
@@ -543,7 +534,7 @@ def test_evaluate_mapped_over_members_is_the_loop():
     scores, data = draw_data(5)
     base = metrics.base_rates(SPEC, data)
     members = jnp.stack([scores, -scores, scores * jnp.nan])
-    mapped = jax.jit(jax.vmap(lambda s, d, b: metrics.evaluate(SPEC, s, d, b), (0, None, None)))(
+    mapped = jax.jit(jax.vmap(lambda s, d, b: at_base_rate(SPEC, s, d, b), (0, None, None)))(
         members, data, base
     )
     for i in range(3):
@@ -555,6 +546,66 @@ def test_evaluate_refuses_scores_of_another_spec():
     scores, data = draw_data()
     with pytest.raises(ValueError, match=r"expected scores \[N, 7\]"):
         metrics.evaluate(SPEC, scores[:, :3], data, jnp.ones(4))
+
+
+def least_error_by_hand(score, label, weight):
+    """The least weight of errors over all cuts, and the cut nearest to 0 that has it."""
+    order = np.unique(score)
+    cuts = [order[0], *(order[1:] + order[:-1]) / 2, order[-1] + 0.5, 0.0]
+    wrong = [np.sum(weight * ((score >= cut) != label)) for cut in cuts]
+    best = [cut for cut, errors in zip(cuts, wrong, strict=True) if errors <= min(wrong) + 1e-6]
+    return min(wrong), min(best, key=abs)
+
+
+@pytest.mark.parametrize("shift", [-1.0, 0.0, 2.0])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_threshold_of_least_error_is_that_of_all_cuts(shift, weighted):
+    rng = np.random.default_rng(3)
+    for seed in range(20):
+        score = np.round(rng.normal(size=30) + shift, 1).astype(np.float32)
+        label = (score - shift + rng.normal(size=30) > rng.normal()).astype(np.float32)
+        weight = rng.integers(0, 3, size=30).astype(np.float32) if weighted else np.ones(30)
+        counts = weight > 0
+        found = float(metrics.least_error_threshold(score, label, weight))
+        least, cut = least_error_by_hand(score[counts], label[counts], weight[counts])
+        wrong = np.sum(weight * ((score >= found) != label))
+        assert wrong == pytest.approx(least), seed
+        assert abs(found) == pytest.approx(abs(cut), abs=1e-5), seed
+
+
+def test_the_threshold_of_least_error_of_no_row_and_of_nan_is_nan():
+    one = np.ones(1, np.float32)
+    assert np.isnan(metrics.least_error_threshold(one, one, 0 * one))
+    assert np.isnan(metrics.least_error_threshold(one * np.nan, one, one))
+    # one positive row is selected, one negative row is not
+    assert metrics.least_error_threshold(one * 3, one, one) == 0.0
+    assert metrics.least_error_threshold(one * 3, 0 * one, one) == 3.5
+
+
+def test_rates_of_few_rows_are_in_no_gap():
+    spec = Spec((Task("y"),), (Attribute("race", ("a", "b", "c")),))
+    member = np.repeat(np.eye(3), (20, 20, 1), axis=0)
+    labels = np.append(np.arange(40) % 2, 1)[:, None]
+    data = Dataset((), labels, np.ones((41, 1)), member, np.full(41, 9.0))
+    data = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), data)
+    scores = jnp.asarray(np.where(np.arange(41) < 20, 1.0, -1.0), jnp.float32)[:, None]
+    scores = scores.at[:5].set(-1.0)
+    at_half = jnp.zeros(1)
+    on_race = Metric("", "y", attribute="race")
+    parity = on_race._replace(metric="demographic_parity_difference")
+    opportunity = on_race._replace(metric="true_positive_rate_difference")
+    rate = on_race._replace(metric="selection_rate", group="c")
+    scores = scores.at[40].set(1.0)
+    every = metrics.evaluate(spec, scores, data, at_half)
+    close(every[parity], 1.0)
+    # nine in weight, one in rows
+    large = metrics.evaluate(spec, scores, data, at_half, 2)
+    close(large[parity], 0.75)
+    close(large[rate], 1.0)
+    # ten rows of either label in both large groups
+    assert np.isfinite(metrics.evaluate(spec, scores, data, at_half, 10)[opportunity])
+    assert np.isnan(metrics.evaluate(spec, scores, data, at_half, 11)[opportunity])
+    assert np.isfinite(metrics.evaluate(spec, scores, data, at_half, 11)[parity])
 
 
 # ---------------------------------------------------------------- relative to single task

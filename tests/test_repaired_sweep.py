@@ -4,25 +4,30 @@ repairs new rows.
 
 from __future__ import annotations
 
+import jax
 import numpy as np
 import pytest
 
-from fairjax.core.disk import write_arrays
 from fairjax.core.keys import HParam, Metric
 from fairjax.core.types import DataError
 from fairjax.data import Roles, from_table
-from fairjax.metrics import base_rates, evaluate
+from fairjax.metrics import evaluate
 from fairjax.postprocess import audit_model, model_barycenter
 from fairjax.report import knee_run
 from fairjax.study import (
+    Point,
+    different_metrics,
     explain_run,
     from_names,
     groups_of,
     load_model,
+    member_of,
+    model_of_run,
     named_study,
     point_of,
     repaired,
     run_study,
+    scores_of,
     train_one,
 )
 from fairjax.study.evaluation import FOLDS
@@ -51,22 +56,24 @@ def made():
         condition="parity",
         amounts=(0.0, 0.5, 1.0),
     )
-    results = run_study(prepared, study=from_names(prepared, names))
-    return prepared, results.study, results.table, results.info
+    return prepared, run_study(prepared, study=from_names(prepared, names))
 
 
 @pytest.fixture(scope="module")
 def trained(made):
     """The third point of baseline, as it is and half repaired: model and scores."""
-    prepared, study, _, _ = made
+    prepared, results = made
+    study = results.study
     hparams = {name: values[2] for name, values in study.points("baseline")[0].items()}
     repairs = (None, ("barycenter", 0.5))
-    return [train_one(prepared, study, "baseline", hparams, 0, repair) for repair in repairs]
+    points = [Point("baseline", hparams, 0, repair) for repair in repairs]
+    return [train_one(prepared, study, point) for point in points]
 
 
 @pytest.mark.slow
 def test_rows_of_the_table(made):
-    _, _, table, info = made
+    _, results = made
+    table, info = results.table, results.info
     methods, counts = np.unique(table["method"], return_counts=True)
     assert dict(zip(methods.tolist(), counts.tolist(), strict=True)) == {
         "baseline": 4,
@@ -100,12 +107,13 @@ def test_rows_of_the_table(made):
 
 @pytest.mark.slow
 def test_a_row_is_what_a_repair_by_hand_gives(made, trained):
-    prepared, study, table, _ = made
+    prepared, results = made
+    study, table = results.study, results.table
     spec, splits, ((_, scores), (saved, again)) = prepared.spec, prepared.splits, trained
     run = int(
         np.flatnonzero(table["method"] == "baseline+barycenter")[7]
     )  # the third point, half repaired
-    point = point_of(study, table, run)
+    point = point_of(results, run)
     assert point.method == "baseline" and point.repair == ("barycenter", 0.5)
     for name, values in study.points("baseline")[0].items():
         np.testing.assert_array_equal(point.hparams[name], values[2])
@@ -113,8 +121,8 @@ def test_a_row_is_what_a_repair_by_hand_gives(made, trained):
     post, pool = model_barycenter(spec), splits.validation
     state = post.fit(scores["validation"], pool.groups, pool.weight)
     after = post.apply(state, scores["test"], splits.test.groups, amount=amount)
-    by_hand = evaluate(spec, after, splits.test, base_rates(spec, splits.train))
-    gap = Metric("demographic_parity_difference", "hired", attribute="sex", threshold="0.5")
+    by_hand = evaluate(spec, after, splits.test, np.zeros(2))
+    gap = Metric("demographic_parity_difference", "hired", attribute="sex")
     for key in (Metric("error", "hired"), Metric("error", "pay"), gap):
         expected = float(table[key._replace(split="test")][run])
         assert by_hand[key] == pytest.approx(expected, abs=1e-4)
@@ -124,7 +132,7 @@ def test_a_row_is_what_a_repair_by_hand_gives(made, trained):
     )
     # validation rows are not repaired by themselves
     own = post.apply(state, scores["validation"], pool.groups, amount=amount)
-    other = repaired(post, prepared, scores, amount)["validation"]
+    other = repaired(saved.repair, prepared, scores)["validation"]
     assert 1e-4 < np.abs(own - other).mean() < 0.2 and FOLDS == 5
 
 
@@ -149,31 +157,41 @@ def test_a_saved_model_repairs_new_rows(trained, tmp_path):
         loaded.predict({"skill": [0.0, 1.0]})
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:2 of 2 groups have fewer:UserWarning")
-def test_a_run_is_explained_by_its_groups_and_its_audit(made, trained, tmp_path):
-    prepared, study, table, _ = made
-    (_, plain), (_, half) = trained
-    write_arrays(
-        tmp_path / "baseline" / "chunk-0000000.npz",
-        {f"scores.{split}": np.stack([values] * 4) for split, values in plain.items()},
-    )
+def test_a_run_is_explained_by_its_groups_and_its_audit(made):
+    prepared, results = made
+    table = results.table
     repaired_run = int(np.flatnonzero(table["method"] == "baseline+barycenter")[7])
     plain_run = int(np.flatnonzero(table["method"] == "baseline")[2])
     # a run that is not repaired is audited by the largest amount
-    for run, scores, amount in ((repaired_run, half, 0.5), (plain_run, plain, 1.0)):
-        explanation = explain_run(prepared, study, table, run, tmp_path)
-        groups = groups_of(prepared, study, scores).columns
+    for run, amount in ((repaired_run, 0.5), (plain_run, 1.0)):
+        model, scores = model_of_run(prepared, results, run)
+        explanation = explain_run(prepared, results, run)
+        groups = groups_of(prepared, results.study, model, scores).columns
         for name, values in groups.items():
             if values.dtype.kind == "f":
-                np.testing.assert_allclose(explanation.groups.columns[name], values, atol=1e-4)
+                np.testing.assert_array_equal(explanation.groups.columns[name], values)
         subject = {"run": run, "method": str(table["method"][run])}
         assert explanation.info["repair"] == subject
         assert explanation.info["groups"].items() >= subject.items()
-        audit = audit_model(prepared, plain, amount)
+        audit = audit_model(prepared, scores_of(prepared, model.model, model.params), amount)
         np.testing.assert_array_equal(explanation.audit.after, audit.after)
 
 
+@pytest.mark.parametrize("method", ["vanilla", "baseline", "baseline+barycenter"])
+def test_the_model_of_a_run_is_the_one_that_was_evaluated(made, method):
+    prepared, results = made
+    for run in np.flatnonzero(results.table["method"] == method):
+        model, _ = model_of_run(prepared, results, run)
+        assert different_metrics(model, results, run) == []
+        kept = results.params[method.split("+")[0]]
+        member = member_of(results, run)
+        for leaf, stacked in zip(jax.tree.leaves(model.params), jax.tree.leaves(kept), strict=True):
+            np.testing.assert_array_equal(leaf, stacked[member])
+
+
 def test_amounts_are_amounts(made):
-    prepared, _, _, _ = made
+    prepared, _ = made
     with pytest.raises(DataError, match="amounts from 0"):
         from_names(prepared, named_study(amounts=(0.5, 2.0)))

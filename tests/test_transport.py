@@ -591,8 +591,8 @@ def test_evaluate_tells_them_of_probabilities_and_of_numbers_in_units():
         np.ones(50, np.float32),
     )
     score = rng.normal(size=(50, 4)).astype(np.float32)
-    rates = np.array([0.5, np.nan, np.nan], np.float32)
-    out = jax.jit(lambda *a: metrics.evaluate(spec, *a))(score, data, rates)
+    thresholds = np.zeros(3, np.float32)
+    out = jax.jit(lambda *a: metrics.evaluate(spec, *a))(score, data, thresholds)
     for name, value in (
         ("hired", 1 / (1 + np.exp(-score[:, 0].astype(float)))),
         ("pay", 30 + 8 * score[:, 1].astype(float)),

@@ -27,8 +27,11 @@ from fairjax.study import (
     Explanation,
     NamedStudy,
     Results,
+    candidate_sentence,
+    candidates,
     explain_run,
     from_names,
+    left_out_sentences,
     named_study,
     run_study,
 )
@@ -140,14 +143,41 @@ def frontier_command(**options) -> None:
         "command": f"fairjax train --like {out} --run {{run}}",
     }
     results = dataclasses.replace(results, info=info)
-    explanation = _explain_knee(data, results, out)
-    if explanation is None:
-        write_json(out / "study.json", info)
-        write_report(out, results.table, info)
-        return
-    info |= explanation.info
     write_json(out / "study.json", info)
-    write_report(out, results.table, info, explanation.groups, explanation.audit)
+    info["candidates"] = _candidates(data, results)
+    explanation = _explain_knee(data, results, out)
+    groups = audit = None
+    if explanation is not None:
+        info |= explanation.info
+        groups, audit = explanation.groups, explanation.audit
+    write_json(out / "study.json", info)
+    _print_findings(results)
+    write_report(out, results.table, info, groups, audit)
+
+
+def _candidates(data: Prepared, results: Results) -> list[dict]:
+    from fairjax.report import candidate_runs
+
+    runs = candidate_runs(results.table, results.info)
+    if runs:
+        numbers = ", ".join(map(str, runs))
+        click.echo(f"intervals of the runs to choose from: {numbers}", err=True)
+    return candidates(data, results, runs)
+
+
+def _print_findings(results: Results) -> None:
+    """What was trained and shown, warnings, and the runs to choose from."""
+    info = results.info
+    trained = info["notion"] or "no notion"
+    gap = info["gap"].replace("_", " ")
+    click.echo(
+        f"Trained for {trained}. Shown is the gap {gap} ({info['condition']}); --notion and "
+        f"--condition choose others. {info['decision']['text']}"
+    )
+    for sentence in (*info["warnings"], *left_out_sentences(info)):
+        click.echo(sentence)
+    for candidate in info["candidates"]:
+        click.echo(candidate_sentence(candidate))
 
 
 def _named_study(options: dict, name: str) -> NamedStudy:

@@ -97,7 +97,8 @@ def group_table(
         no intervals.
       thresholds: on the score, per binary task; default 0, probability one half.
       cross: tuples of names of attributes to cross; every attribute alone is in the table anyway.
-      minimum: groups with less weight are left out, and listed.
+      minimum: groups with fewer rows are left out, and listed. A statistic of fewer rows (of the
+        group with label 1, for a true positive rate) is in no difference.
       draws: resamples.
       level: coverage of the percentile intervals. Where groups do not differ, the estimate of their
         difference is biased upwards.
@@ -137,7 +138,8 @@ def group_table(
             value_bgs, _ = values(counts_bn)
             batches.append(value_bgs)
         resampled = np.concatenate(batches)[:draws]
-    sections = _sections(blocks, count, value, resampled, level)
+    is_enough = _row_counts(parts, columns, host_member_ng, weight) >= minimum
+    sections = _sections(blocks, count, value, is_enough, resampled, level)
     return GroupTable(_tidy(parts, sections), left_out)
 
 
@@ -163,30 +165,30 @@ def _blocks(
     cross: Sequence[Sequence[str]],
     minimum: float,
 ) -> tuple[list[_Block], dict[str, float]]:
-    """Blocks of groups with enough weight, and the weight of what is left out."""
+    """Blocks of groups with enough rows, and the rows of what is left out."""
     left_out: dict[str, float] = {}
-    weight = np.asarray(data.weight)
-    minimum = max(minimum, np.finfo(np.float32).tiny)
+    counts = np.asarray(data.weight) > 0
+    minimum = max(minimum, 1)
     combinations = []
     for i, attribute in enumerate(spec.attributes):
         if attribute.continuous:
             column = spec.group_slice(i).start
             has_number = np.asarray(data.groups[:, column])
-            left_out[f"{attribute.name} (a number)"] = float(weight @ has_number)
+            left_out[f"{attribute.name} (a number)"] = float(counts @ has_number)
         else:
             combinations.append((attribute.name,))
     combinations += cross
     blocks = []
     for names in combinations:
         block = _block(spec, data, names)
-        mass_g = weight @ block.member
-        enough_g = mass_g >= minimum
+        rows_g = counts @ (block.member > 0)
+        enough_g = rows_g >= minimum
         levels = []
-        for level, mass, enough in zip(block.levels, mass_g, enough_g, strict=True):
+        for level, rows, enough in zip(block.levels, rows_g, enough_g, strict=True):
             if enough:
                 levels.append(level)
             else:
-                left_out[f"{block.attribute}={level}"] = float(mass)
+                left_out[f"{block.attribute}={level}"] = float(rows)
         member = block.member[:, enough_g]
         blocks.append(_Block(block.attribute, levels, member))
     return blocks, left_out
@@ -206,10 +208,21 @@ def _block(spec: Spec, data: Dataset, names: Sequence[str]) -> _Block:
     return _Block(" & ".join(names), levels, member)
 
 
+def _row_counts(
+    parts: list[Part], columns: jnp.ndarray, member_ng: np.ndarray, weight: np.ndarray
+) -> np.ndarray:
+    """Rows that every statistic of every group rests on, ``[G + 1, S]``."""
+    counts_nm = np.asarray(columns) > 0
+    counted_ns = counts_nm[:, [part.count for part in parts]] & (weight > 0)[:, None]
+    is_member_ng = member_ng > 0
+    return is_member_ng.T.astype(np.float32) @ counted_ns.astype(np.float32)
+
+
 def _sections(
     blocks: list[_Block],
     count: np.ndarray,
     value: np.ndarray,
+    is_enough: np.ndarray,
     resampled: np.ndarray | None,
     level: float,
 ) -> list[_Section]:
@@ -219,6 +232,7 @@ def _sections(
       blocks: attributes, in the order of the groups.
       count: ``[G + 1, S]``, everyone last.
       value: ``[G + 1, S]``.
+      is_enough: ``[G + 1, S]``, whether a value may be in a difference.
       resampled: values ``[draws, G + 1, S]`` of resamples; None for no intervals.
       level: coverage.
     """
@@ -241,9 +255,10 @@ def _sections(
         difference = no_value
         ends = (no_value, no_value)
         if len(levels) >= 2:
-            difference = _difference(value[block])
+            difference = _difference(np.where(is_enough, value, np.nan)[block])
             if resampled is not None:
-                resampled_difference = _difference(resampled[:, block])
+                compared = np.where(is_enough, resampled, np.nan)
+                resampled_difference = _difference(compared[:, block])
                 ends = _ends(resampled_difference, level)
         sections.append(_Section(attribute, DIFFERENCE, total, difference, *ends))
         start = block.stop

@@ -15,13 +15,14 @@ from fairjax.postprocess import Audit
 from fairjax.report.conflict_figure import write_conflicts
 from fairjax.report.conflicts import conflict_shares
 from fairjax.report.figures import write_figures
-from fairjax.report.layout import Layout, knee_run, lay_out
+from fairjax.report.layout import Layout, candidate_runs, knee_run, lay_out
 from fairjax.report.page import write_page
 from fairjax.report.repair import repair_section, write_repair
 from fairjax.report.summary import summarize, write_summary
 
 __all__ = [
     "Layout",
+    "candidate_runs",
     "conflict_shares",
     "knee_run",
     "lay_out",

@@ -142,6 +142,30 @@ def knee_run(table: Table, info: dict) -> int | None:
       The run's number; None where no candidate ended with finite metrics, or where there are no
       validation metrics.
     """
+    points = _candidate_points(table, info)
+    if points is None:
+        return None
+    return int(table["run"][knee(points)])
+
+
+def candidate_runs(table: Table, info: dict) -> list[int]:
+    """Runs to choose from, on all methods' frontier on validation.
+
+    They are the run of least error, the knee and the run of the smallest gap, each once; none where
+    :func:`knee_run` finds none.
+    """
+    points = _candidate_points(table, info)
+    if points is None:
+        return []
+    error, gap = np.where(np.isnan(points), np.inf, points).T
+    least_error = np.lexsort((gap, error))[0]
+    smallest_gap = np.lexsort((error, gap))[0]
+    rows = dict.fromkeys([int(least_error), int(knee(points)), int(smallest_gap)])
+    return [int(table["run"][row]) for row in rows]
+
+
+def _candidate_points(table: Table, info: dict) -> np.ndarray | None:
+    """Points ``[N, 2]`` that select, NaN for runs that are no candidates; None without any."""
     overall = lay_out(table, info).overall
     references = info.get("reference_methods", [])
     methods = np.asarray(table["method"], str)
@@ -149,9 +173,7 @@ def knee_run(table: Table, info: dict) -> int | None:
     is_candidate = overall.usable & ~is_reference
     if overall.selected_on_test or not is_candidate.any():
         return None
-    points = np.where(is_candidate[:, None], overall.selection, np.nan)
-    row = knee(points)
-    return int(table["run"][row])
+    return np.where(is_candidate[:, None], overall.selection, np.nan)
 
 
 def _check(table: Table, info: dict) -> None:

@@ -3,6 +3,7 @@
 A study is made from objects or from names. It gives one tidy table and saved models.
 """
 
+from fairjax.study._candidates import candidate_sentence, candidates
 from fairjax.study.config import PAPER, NamedStudy, StudyConfig, named_study, point_hparams
 from fairjax.study.evaluation import DECISIONS, evaluator, repair_scores, thresholds_of
 from fairjax.study.explain import (
@@ -18,6 +19,7 @@ from fairjax.study.explain import (
     point_of,
 )
 from fairjax.study.predictions import all_predictions, prediction_columns, write_predictions
+from fairjax.study.references import left_out_sentences
 from fairjax.study.run import REFERENCE, Results, Study, from_names, make_study, run_study
 from fairjax.study.saved import (
     Point,
@@ -43,6 +45,8 @@ __all__ = [
     "StudyConfig",
     "all_predictions",
     "assemble",
+    "candidate_sentence",
+    "candidates",
     "conflicts_of",
     "different_metrics",
     "evaluator",
@@ -51,6 +55,7 @@ __all__ = [
     "from_names",
     "groups_of",
     "kept_arrays",
+    "left_out_sentences",
     "load_model",
     "load_results",
     "make_study",

@@ -5,6 +5,7 @@ It is the point behind a row of the table, its statistics in every group, and it
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -35,6 +36,7 @@ from fairjax.study.saved import (
 from fairjax.study.table import repaired_name
 from fairjax.training import keys, make_train
 
+ROUNDING = 1e-5  # a decision that differs changes a metric by more
 AUDITED = "barycenter"  # the repair that an audit measures
 
 
@@ -100,7 +102,12 @@ def model_of_run(
     """
     point = point_of(results, run)
     params = params_of(data, results, run)
-    return finished_model(data, results.study, point, params)
+    model, scores = finished_model(data, results.study, point, params)
+    if not different_metrics(model, results, run):
+        # equal up to rounding: the model has the very numbers of the table
+        metrics = {key: float(results.table[key][run]) for key in model.metrics}
+        model = dataclasses.replace(model, metrics=metrics)
+    return model, scores
 
 
 def params_of(data: Prepared, results: Results, run: int) -> PyTree:
@@ -121,14 +128,12 @@ def params_of(data: Prepared, results: Results, run: int) -> PyTree:
     return train_params(data, study, point)
 
 
-def different_metrics(
-    model: SavedModel, results: Results, run: int, digits: int = 4
-) -> list[Metric]:
-    """Metrics of a model that are not those of its run in the table, in so many digits."""
+def different_metrics(model: SavedModel, results: Results, run: int) -> list[Metric]:
+    """Metrics of a model that are not those of its run in the table, up to rounding."""
     different = []
     for key, value in model.metrics.items():
         expected = float(results.table[key][run])
-        if f"{value:.{digits}f}" != f"{expected:.{digits}f}":
+        if not np.isclose(value, expected, rtol=ROUNDING, atol=ROUNDING, equal_nan=True):
             different.append(key)
     return different
 

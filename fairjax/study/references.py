@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fairjax.core.keys import Metric
 from fairjax.core.masked import keep
+from fairjax.core.tables import Table
 from fairjax.core.types import Dataset, Spec
 from fairjax.data import Prepared
 from fairjax.losses import against_rest
@@ -19,6 +21,30 @@ from fairjax.study.evaluation import SPLITS
 
 if TYPE_CHECKING:
     from fairjax.study.run import Study
+
+
+def references_of(data: Prepared, study: Study, table: Table, info: dict) -> dict:
+    """Entries of a study's info that say how far its numbers can be trusted.
+
+    They are ``rules``, ``constants``, ``labelled``, ``minimum``, ``left_out`` and ``warnings``.
+    """
+    entries = {
+        "rules": rules_of(data),
+        "constants": constants(data),
+        "labelled": labelled_rows(data),
+        "minimum": study.config.smallest_group,
+        "left_out": left_out(data, study),
+    }
+    return entries | {"warnings": warnings_of(table, info | entries)}
+
+
+CONSTANT_TEXTS = {
+    "nobody": "Selecting nobody",
+    "everybody": "Selecting everybody",
+    "at random": "Selecting at random, at the base rate,",
+    "most frequent": "The most frequent class",
+    "mean": "The mean of the training rows",
+}
 
 
 def constants(data: Prepared) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
@@ -42,6 +68,78 @@ def best_constant(predictors: dict[str, dict[str, float]]) -> tuple[str, float]:
     """Name and error of the constant predictor of a task with the least error."""
     name = min(predictors, key=lambda key: predictors[key]["error"])
     return name, predictors[name]["error"]
+
+
+def warnings_of(table: Table, info: dict) -> list[str]:
+    """Sentences about constant predictors that are as good as the runs.
+
+    The frontier is not to be read where the best constant of every task together beat at least
+    half of the runs on validation rows: their gap is 0, so they beat every run whose ARE is not
+    lower. A task is named where no run has an error that is a standard error below that of the best
+    constant, ``sqrt(e (1 - e) / n)`` of n rows.
+    """
+    is_reference = np.isin(table["method"], info["reference_methods"])
+    is_model = ~is_reference & ~table["diverged"]
+    return [*_frontier_warning(table, info, is_model), *_task_warnings(table, info, is_model)]
+
+
+def _frontier_warning(table: Table, info: dict, is_model: np.ndarray) -> Iterator[str]:
+    relative = constant_are(info, "validation")
+    are = table[Metric("are", split="validation")][is_model]
+    are = are[np.isfinite(are)]
+    beaten = int((are >= relative).sum())
+    if not len(are) or beaten < 0.5 * len(are):
+        return
+    names = []
+    for task, predictors in info["constants"]["validation"].items():
+        name, _ = best_constant(predictors)
+        names.append(f"{CONSTANT_TEXTS[name].lower()} for {task}")
+    yield (
+        f"Do not read this frontier: predictors that do not look at a row ({'; '.join(names)}) "
+        f"beat {beaten} of {len(are)} runs on validation rows. Their ARE is {relative:.3f} and "
+        "their gap 0."
+    )
+
+
+def _task_warnings(table: Table, info: dict, is_model: np.ndarray) -> Iterator[str]:
+    for task, predictors in info["constants"]["validation"].items():
+        name, constant = best_constant(predictors)
+        errors = table[Metric("error", task, split="validation")][is_model]
+        errors = errors[np.isfinite(errors)]
+        if not len(errors):
+            continue
+        best = float(errors.min())
+        rows = info["labelled"]["validation"][task]
+        # an error beyond 1 is no share of rows: it is in the units of a regression
+        variance = max(constant * (1.0 - constant), 0.0)
+        if best < constant - np.sqrt(variance / rows):
+            continue
+        yield (
+            f"Of {task} no run errs clearly less than a constant: {CONSTANT_TEXTS[name].lower()} "
+            f"errs on {constant:.4f} of the validation rows, the best of {len(errors)} runs on "
+            f"{best:.4f}. Its small gaps may be those of decisions that hardly differ between rows."
+        )
+
+
+def constant_are(info: dict, split: str) -> float:
+    """ARE of the best constant predictor of every task; their ARFG is 0."""
+    ratios = []
+    for task, predictors in info["constants"][split].items():
+        _, error = best_constant(predictors)
+        ratios.append(error / info["single_task"][split][task]["error"])
+    return float(np.mean(ratios))
+
+
+def labelled_rows(data: Prepared) -> dict[str, dict[str, int]]:
+    """Rows with a known label, by split and task; of a multilabel task of its first label."""
+    counts: dict[str, dict[str, int]] = {}
+    for split in SPLITS:
+        rows = getattr(data.splits, split)
+        counts[split] = {}
+        for t, task in enumerate(data.spec.tasks):
+            _, weight = _known(rows, data.spec.label_slice(t).start)
+            counts[split][task.name] = len(weight)
+    return counts
 
 
 def left_out(data: Prepared, study: Study) -> dict[str, list[dict]]:
@@ -69,6 +167,24 @@ def left_out(data: Prepared, study: Study) -> dict[str, list[dict]]:
                     }
                     entries[split].append(entry)
     return entries
+
+
+def left_out_sentences(info: dict) -> list[str]:
+    """A sentence per split about groups that are too small for the gap that is shown."""
+    sentences = []
+    for split, entries in info["left_out"].items():
+        if not entries:
+            continue
+        names = [
+            f"{entry['attribute']}={entry['group']} for {entry['task']} "
+            f"({entry['rows_that_count']} of {entry['rows']} rows count)"
+            for entry in entries
+        ]
+        sentences.append(
+            f"Groups of fewer than {info['minimum']} {split} rows are in no gap: "
+            f"{', '.join(names)}."
+        )
+    return sentences
 
 
 def _groups(spec: Spec, rows: Dataset) -> Iterator[tuple[str, str, np.ndarray]]:

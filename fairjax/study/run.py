@@ -35,6 +35,7 @@ from fairjax.notions import CONDITIONS, Notion
 from fairjax.objectives import Penalty
 from fairjax.study.config import NamedStudy, StudyConfig, check_amounts
 from fairjax.study.evaluation import evaluator
+from fairjax.study.references import references_of
 from fairjax.study.table import assemble
 from fairjax.training import Runs, draw, grid, mapped, member, start_size, sweep
 
@@ -219,7 +220,8 @@ def run_study(
     for method in study.recipes:
         folder = out / "sweeps" / method if out else None
         runs[method] = _run_method(study, method, data.splits, programs, folder, keep, progress)
-    table, info = assemble(study, data, runs, REFERENCE)
+    table, info = assemble(study, runs, REFERENCE)
+    info |= references_of(data, study, table, info)
     if out:
         return Results(study, table, info, sweeps=out / "sweeps")
     params = {method: of_method.params for method, of_method in runs.items()}

@@ -17,11 +17,9 @@ from fairjax.core.types import Attribute, Recipe, Spec, Task
 from fairjax.metrics import are, arfg, denominator, gap_metric
 from fairjax.notions import CLASSES
 from fairjax.study.evaluation import SPLITS
-from fairjax.study.references import constants, left_out, rules_of
 from fairjax.training import Runs
 
 if TYPE_CHECKING:
-    from fairjax.data import Prepared
     from fairjax.study.run import Study
 
 DECISION_TEXTS = {
@@ -37,14 +35,11 @@ DECISION_TEXTS = {
 SEVERAL = "gap"  # the name of the gap where tasks or attributes have different ones
 
 
-def assemble(
-    study: Study, data: Prepared, runs: Mapping[str, Runs], reference: str
-) -> tuple[Table, dict]:
+def assemble(study: Study, runs: Mapping[str, Runs], reference: str) -> tuple[Table, dict]:
     """One table of the runs of several methods, the reference among them, and ``info``.
 
     Args:
       study: the study that was run.
-      data: its data.
       runs: by method.
       reference: the method whose runs are single-task networks.
     """
@@ -71,10 +66,6 @@ def assemble(
             "text": DECISION_TEXTS[study.config.decision],
         },
         "label_1": {task.name: task.positive for task in study.spec.tasks if task.positive},
-        "rules": rules_of(data),
-        "constants": constants(data),
-        "minimum": study.config.smallest_group,
-        "left_out": left_out(data, study),
         "reference_methods": references,
         "single_task": single_task,
         "study": study.names.to_json() if study.names else None,

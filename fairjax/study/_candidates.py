@@ -1,0 +1,124 @@
+"""The runs that a person would choose from, with intervals.
+
+Validation chooses, test reports. A candidate's errors and gaps stand beside those of single-task
+models, which are what one would have without any of the methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fairjax.core.keys import Metric
+from fairjax.core.types import Array, Dataset
+from fairjax.data import Prepared
+from fairjax.metrics import Interval, bootstrap, evaluate, interval_over_seeds
+from fairjax.study.explain import model_of_run
+from fairjax.study.run import REFERENCE, Results, Study
+from fairjax.study.table import gap_of
+
+DRAWS = 200
+RARE = 1e-6  # weight of a row that a resample does not draw: it still counts as a row
+
+
+def candidates(data: Prepared, results: Results, runs: Sequence[int]) -> list[dict]:
+    """Errors and gaps of runs on test rows, with 95 % intervals.
+
+    The intervals of a run come from resampling the test rows, those of the single-task models from
+    resampling their seeds. The interval of a gap lies above 0 even where there is none.
+
+    Args:
+      data: the data.
+      results: of a study.
+      runs: rows of its table.
+
+    Returns:
+      Per run ``run``, ``method`` and ``tasks``: by task ``error``, and ``gaps`` by attribute, each
+      with ``value``, ``low``, ``high``, ``before``, ``before_low`` and ``before_high``. JSON-safe.
+    """
+    measure = _resampler(data, results.study)
+    found = []
+    for run in runs:
+        model, scores = model_of_run(data, results, run)
+        thresholds = [np.nan if t is None else t for t in model.thresholds]
+        interval = measure(scores["test"], jnp.asarray(thresholds, jnp.float32))
+        entry = {
+            "run": int(run),
+            "method": str(results.table["method"][run]),
+            "tasks": {},
+        }
+        for task, error, gaps in _headline(results.study):
+            entry["tasks"][task] = {
+                "error": _figures(results, interval, error),
+                "gaps": {key.attribute: _figures(results, interval, key) for key in gaps},
+            }
+        found.append(entry)
+    return found
+
+
+def _headline(study: Study) -> Iterator[tuple[str, Metric, list[Metric]]]:
+    """Every task with the keys of its error and of its gaps."""
+    for task in study.spec.tasks:
+        gaps = []
+        for attribute in study.spec.attributes:
+            gap = gap_of(study, task, attribute)
+            gaps.append(Metric(gap, task.name, attribute=attribute.name))
+        yield task.name, Metric("error", task.name), gaps
+
+
+def _resampler(data: Prepared, study: Study) -> Callable[[np.ndarray, Array], Interval]:
+    """From scores ``[N, C]`` and thresholds to the headline's metrics with intervals."""
+    keys = [key for _, error, gaps in _headline(study) for key in (error, *gaps)]
+    smallest = study.config.smallest_group
+
+    @jax.jit
+    def resampled(scores: Array, thresholds: Array, rows: Dataset) -> Interval:
+        def statistic(rows: Dataset, weight: Array) -> dict[Metric, Array]:
+            weight = jnp.maximum(weight, RARE * rows.weight)
+            values = evaluate(
+                study.spec,
+                scores,
+                rows._replace(weight=weight),
+                thresholds,
+                smallest,
+            )
+            return {key: values[key] for key in keys}
+
+        return bootstrap(jax.random.key(0), statistic, rows, rows.weight, draws=DRAWS)
+
+    return lambda scores, thresholds: resampled(scores, thresholds, data.splits.test)
+
+
+def _figures(results: Results, interval: Interval, key: Metric) -> dict[str, float]:
+    """A metric of a run, and of the single-task models before."""
+    table = results.table
+    is_reference = (table["method"] == REFERENCE) & ~table["diverged"]
+    values = table[key._replace(split="test")][is_reference]
+    before = interval_over_seeds(np.random.default_rng(0), values)
+    return {
+        "value": float(interval.estimate[key]),
+        "low": float(interval.low[key]),
+        "high": float(interval.high[key]),
+        "before": float(before.estimate),
+        "before_low": float(before.low),
+        "before_high": float(before.high),
+    }
+
+
+def candidate_sentence(candidate: dict) -> str:
+    """A candidate in one sentence: every error and gap, before and after, with intervals."""
+    parts = []
+    for task, figures in candidate["tasks"].items():
+        parts.append(f"{task}: error {_change(figures['error'])}")
+        for attribute, gap in figures["gaps"].items():
+            parts.append(f"gap between groups of {attribute} {_change(gap)}")
+    listed = "; ".join(parts)
+    return f"Run {candidate['run']} ({candidate['method']}), on test rows, {listed}."
+
+
+def _change(figures: dict[str, float]) -> str:
+    after = f"{figures['value']:.4f} [{figures['low']:.4f}, {figures['high']:.4f}]"
+    return f"{figures['before']:.4f} -> {after}"
