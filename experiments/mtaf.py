@@ -129,10 +129,11 @@ class Sweeps:
 
 
 def paper_study(name: str, prepared: Prepared, **settings) -> Study:
-    """A study with the settings of the MTA-F code for the data set."""
+    """A study with the settings of the MTA-F code for the data set, and its decisions."""
     from fairjax.study import PAPER, from_names, named_study
 
-    return from_names(prepared, named_study(**PAPER[name], **settings))
+    protocol = {"decision": "transductive", "smallest_group": 0}
+    return from_names(prepared, named_study(**PAPER[name], **protocol, **settings))
 
 
 def run_data(name: str, size: Size, out: Path) -> dict:

@@ -167,6 +167,7 @@ def evaluator(study: Study, axes: tuple[int, ...]) -> Callable:
     The metrics of the study are added where an attribute is a number.
     """
     from fairjax.metrics import base_rates, evaluate_differential
+    from fairjax.study import evaluator as study_evaluator
 
     spec = study.spec
     attributes = spec.attributes
@@ -175,8 +176,17 @@ def evaluator(study: Study, axes: tuple[int, ...]) -> Callable:
         crossings.append(axes)
     has_numbers = any(attribute.continuous for attribute in attributes)
 
+    def correlations(scores: dict[str, Array], splits: Splits) -> dict[Metric, Array]:
+        found = {}
+        for threshold, decision in (("", "transductive"), ("0.5", "half")):
+            config = dataclasses.replace(study.config, decision=decision)
+            measured = study_evaluator(spec, config)(scores, splits)["plain"]
+            for key, value in measured.items():
+                found[key._replace(threshold=threshold)] = value
+        return found
+
     def evaluate(scores: dict[str, Array], splits: Splits) -> dict[Metric, Array]:
-        metrics = dict(study.evaluate(scores, splits)["plain"]) if has_numbers else {}
+        metrics = correlations(scores, splits) if has_numbers else {}
         rates = base_rates(spec, splits.train)
         for split in SPLITS:
             rows = getattr(splits, split)

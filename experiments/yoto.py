@@ -70,6 +70,8 @@ def grid_study(prepared: Prepared, size: Size) -> Study:
     names = named_study(
         **settings,
         methods=("baseline",),
+        decision="transductive",
+        smallest_group=0,
         runs=size.points,
         seeds=size.seeds,
         reference_seeds=size.reference,
@@ -87,11 +89,7 @@ def errors_and_gaps(study: Study) -> Callable:
 
     def evaluate(scores: dict[str, Array], splits: Splits) -> dict:
         metrics = study.evaluate(scores, splits)["plain"]
-        needed = {
-            key: value
-            for key, value in metrics.items()
-            if key.metric in ("error", GAP) and not key.threshold
-        }
+        needed = {key: value for key, value in metrics.items() if key.metric in ("error", GAP)}
         return {"plain": needed}
 
     return evaluate

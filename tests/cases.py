@@ -5,6 +5,8 @@ The brute forces share no code with the library.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -274,3 +276,14 @@ def tiny_sweep():
         }
 
     return method(context), TrainConfig(2, 8), splits(spec), evaluate
+
+
+def fairjax(*arguments: str, cwd) -> subprocess.CompletedProcess:
+    """The command line, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "fairjax.cli", *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )

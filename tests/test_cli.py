@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("click")
+from cases import fairjax  # noqa: E402
 from click.testing import CliRunner  # noqa: E402
 
 from fairjax import data, methods, models, notions, postprocess  # noqa: E402
@@ -59,16 +60,6 @@ def write(path, columns: dict[str, list], *, header=None, encoding="utf-8"):
         writer.writerow(header or columns)
         writer.writerows(zip(*columns.values(), strict=True))
     return str(path)
-
-
-def fairjax(*arguments: str, cwd) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "fairjax.cli", *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
 
 
 @pytest.fixture(scope="module")

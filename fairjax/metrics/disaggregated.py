@@ -167,7 +167,7 @@ def _blocks(
 ) -> tuple[list[_Block], dict[str, float]]:
     """Blocks of groups with enough rows, and the rows of what is left out."""
     left_out: dict[str, float] = {}
-    counts = np.asarray(data.weight) > 0
+    counts = (np.asarray(data.weight) > 0).astype(np.float32)
     minimum = max(minimum, 1)
     combinations = []
     for i, attribute in enumerate(spec.attributes):
