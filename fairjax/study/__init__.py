@@ -19,7 +19,7 @@ from fairjax.study.explain import (
     point_of,
 )
 from fairjax.study.predictions import all_predictions, prediction_columns, write_predictions
-from fairjax.study.references import left_out_sentences
+from fairjax.study.references import constants, left_out_sentences
 from fairjax.study.run import REFERENCE, Results, Study, from_names, make_study, run_study
 from fairjax.study.saved import (
     Point,
@@ -48,6 +48,7 @@ __all__ = [
     "candidate_sentence",
     "candidates",
     "conflicts_of",
+    "constants",
     "different_metrics",
     "evaluator",
     "explain_run",
