@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from pathlib import Path
 
 import click
 
 from fairjax import methods
-from fairjax.cli.console import ProgressBars
 from fairjax.cli.lists import METHODS, NUMBERS
 from fairjax.cli.options import (
     FOLDER,
@@ -135,8 +133,7 @@ def frontier_command(**options) -> None:
     keep = () if options["keep"] == "metrics" else (options["keep"],)
     click.echo(data.describe(), err=True)
     out.mkdir(parents=True, exist_ok=True)
-    with contextlib.closing(ProgressBars()) as bars:
-        results = run_study(data, study=study, out=out, keep=keep, progress=bars.advance)
+    results = run_study(data, study=study, out=out, keep=keep, progress=True)
     info = results.info | {
         "title": data.name,
         "source": data.source,

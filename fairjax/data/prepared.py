@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from html import escape
 
 import numpy as np
 
@@ -41,3 +42,7 @@ class Prepared:
         The mean is that of the label, or of the value for a sensitive number.
         """
         return summary(self.name, self.splits, self.encoder)
+
+    def _repr_html_(self) -> str:
+        """The description, for a notebook."""
+        return f"<pre>{escape(self.describe())}</pre>"

@@ -7,9 +7,12 @@ study then lacks only points.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import importlib.util
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +38,7 @@ from fairjax.notions import CONDITIONS, Notion
 from fairjax.objectives import Penalty
 from fairjax.study.config import NamedStudy, StudyConfig, check_amounts
 from fairjax.study.evaluation import evaluator
+from fairjax.study.progress import ProgressBars
 from fairjax.study.references import references_of
 from fairjax.study.table import assemble
 from fairjax.training import Runs, draw, grid, mapped, member, start_size, sweep
@@ -71,6 +75,15 @@ class Study:
             seeds = range(config.seeds)
         return points, list(seeds)
 
+    def _repr_html_(self) -> str:
+        """The methods with their hyper-parameters, for a notebook."""
+        rows = []
+        for method, recipe in self.recipes.items():
+            space = ", ".join(recipe.space)
+            rows.append(f"<tr><th>{escape(method)}</th><td>{escape(space)}</td></tr>")
+        head = "<tr><th>method</th><th>hyper-parameters</th></tr>"
+        return f"<table>{head}{''.join(rows)}</table>"
+
     @cached_property
     def evaluate(self) -> Callable:
         """Metrics of a run, see :func:`fairjax.study.evaluation.evaluator`."""
@@ -90,6 +103,11 @@ class Results:
     # by method, leaves [members, ...]; absent where they were not kept or are on disk alone
     params: Mapping[str, PyTree] = dataclasses.field(default_factory=dict)
     sweeps: Path | None = None  # folder of the methods' sweeps, with what they kept
+
+    def _repr_html_(self) -> str:
+        """Warnings, then the table, for a notebook."""
+        warnings = "".join(f"<p><b>{escape(text)}</b></p>" for text in self.info["warnings"])
+        return warnings + self.table._repr_html_()
 
 
 def make_study(
@@ -191,7 +209,7 @@ def run_study(
     study: Study | None = None,
     out: Path | None = None,
     keep: tuple[str, ...] = ("params",),
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: bool | Callable[[str, int, int], None] | None = None,
     **objects: Any,
 ) -> Results:
     """Train and evaluate every run of a study.
@@ -203,7 +221,8 @@ def run_study(
       out: folder for finished chunks (under ``sweeps/``); a study found there goes on.
       keep: ``"params"`` (with them a run's model is the one that was evaluated) and ``"scores"``;
         kept in the chunk files, or, of parameters without ``out``, in memory.
-      progress: called with the method, members done, and members in all.
+      progress: called with the method, members done, and members in all. True: a progress bar per
+        method. Default: True where tqdm is installed.
       objects: ``model``, ``repairs``, ``amounts`` and ``config`` of :func:`make_study`.
 
     Returns:
@@ -217,15 +236,28 @@ def run_study(
     devices = jax.local_devices()
     programs = _Programs(study, keep, devices)
     runs = {}
-    for method in study.recipes:
-        folder = out / "sweeps" / method if out else None
-        runs[method] = _run_method(study, method, data.splits, programs, folder, keep, progress)
+    with _shown(progress) as advance:
+        for method in study.recipes:
+            folder = out / "sweeps" / method if out else None
+            runs[method] = _run_method(study, method, data.splits, programs, folder, keep, advance)
     table, info = assemble(study, runs, REFERENCE)
     info |= references_of(data, study, table, info)
     if out:
         return Results(study, table, info, sweeps=out / "sweeps")
     params = {method: of_method.params for method, of_method in runs.items()}
     return Results(study, table, info, params)
+
+
+@contextlib.contextmanager
+def _shown(progress: bool | Callable | None) -> Iterator[Callable | None]:
+    """The function that shows progress."""
+    if progress is None:
+        progress = importlib.util.find_spec("tqdm") is not None
+    if callable(progress) or not progress:
+        yield progress or None
+        return
+    with contextlib.closing(ProgressBars()) as bars:
+        yield bars.advance
 
 
 class _Programs:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
@@ -107,6 +108,10 @@ class SavedModel:
                 f"({self.decision.replace('_', ' ')})"
             )
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """The description, for a notebook."""
+        return f"<pre>{escape(self.method)}\n{escape(self.describe())}</pre>"
 
     def save(self, folder: str | Path) -> None:
         """Write the model into a folder."""
