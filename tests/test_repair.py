@@ -17,11 +17,11 @@ from scipy import stats
 
 from fairjax import Repair
 from fairjax.core.types import DataError
+from fairjax.data.level_codes import level_codes, level_counts, level_positions
 from fairjax.metrics import unfairness
 from fairjax.metrics.distribution import unfairness_on_host
 from fairjax.postprocess import Scale, barycenter, identity, price
 from fairjax.postprocess.estimator import random_folds
-from fairjax.postprocess.level_codes import level_codes, level_counts, level_positions
 
 few = pytest.mark.filterwarnings("ignore:.*groups have fewer than 400 rows")
 

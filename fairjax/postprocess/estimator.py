@@ -11,6 +11,12 @@ import numpy as np
 
 from fairjax.core.types import DataError
 from fairjax.data.complaints import listing
+from fairjax.data.input_columns import (
+    column_names,
+    read_labels,
+    read_weights,
+    score_matrix,
+)
 from fairjax.postprocess._audit import Audit, audit_repair
 from fairjax.postprocess._barycenter import POINTS, frequency_share, uniform_share
 from fairjax.postprocess._host_repair import (
@@ -31,12 +37,6 @@ from fairjax.postprocess._read_rows import Rows, read_rows, split_columns
 from fairjax.postprocess._repair_files import load_repair, save_repair
 from fairjax.postprocess._repair_map import RepairMap, unrepaired_share
 from fairjax.postprocess.folds import assign_folds
-from fairjax.postprocess.input_columns import (
-    column_names,
-    read_labels,
-    read_weights,
-    score_matrix,
-)
 from fairjax.postprocess.quantile_table import (
     Borrowing,
     QuantileTable,

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from fairjax.data.complaints import complain
+from fairjax.data.input_columns import plain_numbers
 from fairjax.data.raw_table import NA
-from fairjax.postprocess.input_columns import plain_numbers
 
 LARGEST_RANGE = 2**16  # whole numbers within this range are coded without a sort
 LevelKey = tuple[bool, Any]
@@ -94,6 +94,19 @@ def level_positions(
     positions.append(-1)
     position_of_code = np.asarray(positions, np.int32)
     return position_of_code[codes]
+
+
+def column_levels(name: str, column) -> tuple[np.ndarray, list]:
+    """Position ``[N]`` of every row's level, -1 where missing, and the levels in order.
+
+    Raises:
+      DataError: as :func:`level_codes`.
+    """
+    codes, levels = level_codes(name, column)
+    counts = level_counts(codes, levels)
+    position_of = {key: i for i, key in enumerate(counts)}
+    positions = level_positions(codes, levels, position_of)
+    return positions, [level for _, level in counts]
 
 
 def _sort_key(key: LevelKey) -> tuple[bool, bool, Any]:

@@ -179,11 +179,11 @@ def column_position(columns: InputColumns, which: str | int) -> int:
 # ------------------------------------------------------------------------------------------ numbers
 
 
-def check_length(name: str, column, rows: int):
+def check_length(name: str, column, rows: int, of: str = "scores"):
     """The column itself; raises DataError if its length is not the number of rows."""
     if len(column) != rows:
         raise complain(
-            name, f"{len(column):,} rows beside {rows:,} scores", "Give one entry per row."
+            name, f"{len(column):,} rows beside {rows:,} {of}", "Give one entry per row."
         )
     return column
 
