@@ -3,6 +3,10 @@
 :func:`evaluate` is what a sweep calls inside its jitted pass; most others are its parts, or work on
 its numbers. Functions with fairlearn's names have fairlearn's arguments, and work on the host:
 :mod:`fairjax.metrics.disparities`.
+
+A task with several classes or labels compares each with the rest. Its gaps (and so ARFG) are those
+of the worst class; ``error`` of labels, ``macro_f1`` and differential fairness of labels are means.
+:func:`group_table` has every class.
 """
 
 from __future__ import annotations

@@ -32,6 +32,8 @@ LARGEST = 1e37  # of a score: single precision ends there
 class GroupTable(NamedTuple):
     """A row per task (or class of it), group and statistic; per attribute the largest difference.
 
+    Classes and labels stand alone, each against the rest; nothing is averaged over them.
+
     ``columns``: ``task``, ``attribute`` (crossed ones joined by " & "), ``group`` (a level,
     ``overall`` or ``difference``), ``statistic``, ``count`` (weight of the rows that it is measured
     on, before decisions), ``value``, ``low``, ``high``.
