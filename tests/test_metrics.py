@@ -403,6 +403,43 @@ def test_evaluate_worst_class_gap_and_multilabel_error():
     )
 
 
+def test_a_notion_has_the_mean_or_the_sum_over_classes_and_the_metric_the_worst():
+    scores, data = draw_data(3)
+    out = evaluate(SPEC, scores, data, metrics.base_rates(SPEC, data))
+    decision = jax.nn.one_hot(jnp.argmax(scores[:, 1:4], axis=1), 3)
+    race = data.groups[:, 2:]
+    weight = jnp.broadcast_to(data.weight[:, None], decision.shape)
+    rows = notions.TaskRows(decision, decision, race, (weight,), "multiclass", None)
+    gaps = [float(notions.rate_gap(decision[:, c], race, data.weight)) for c in range(3)]
+    assert min(gaps) < max(gaps)
+    close(out[Metric("demographic_parity_difference", "job", attribute="race")], max(gaps))
+    statistic = notions.get("demographic_parity")
+    distance = notions.get("rate_gap", (notions.everyone,))
+    close(statistic.apply(rows, ())[0], np.mean(gaps))
+    close(distance.apply(rows, ())[0], np.sum(gaps))
+
+
+def test_a_column_where_rows_are_meant_is_refused():
+    member, label, decision, weight = draw_groups(0, 2)
+    groups = np.eye(2, dtype=np.float32)[member]
+    for function, arguments in (
+        (metrics.error, (decision[:, None], label, weight)),
+        (metrics.error, (decision, label[:, None], weight)),
+        (metrics.mean_squared_error, (decision[:, None], label, weight)),
+        (metrics.root_mean_squared_error, (decision, label[:, None], weight)),
+        (metrics.group_rates, (decision[:, None], label, groups, weight)),
+        (notions.rate_gap, (decision[:, None], groups, weight)),
+    ):
+        expected = pytest.raises(ValueError, match=r"shape \(400, 1\), expected \[N\]")
+        with jax.numpy_rank_promotion("allow"), expected:
+            function(*map(jnp.asarray, arguments))
+    with pytest.raises(ValueError, match=r"macro_f1: .*expected \[N, K\] one-hot"):
+        metrics.macro_f1(*map(jnp.asarray, (decision, label, weight)))
+    two = notions.differential.two
+    f1 = metrics.macro_f1(two(decision), two(label), jnp.asarray(weight))
+    close(f1, sklearn.metrics.f1_score(label, decision, average="macro", sample_weight=weight))
+
+
 @pytest.mark.parametrize("task, first, labels", [("job", 1, (1, 1, 1)), ("tags", 5, (3, 4))])
 def test_rates_given_the_label_are_fairlearns_in_the_worst_class(task, first, labels):
     scores, data = (jax.tree.map(np.asarray, made) for made in draw_data(1))
