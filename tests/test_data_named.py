@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 
 import numpy as np
@@ -135,6 +136,72 @@ def test_acs_tasks_are_known_where_their_filter_lets_people_through(data_dir):
         assert int(mask[:, t].sum()) == rows
         assert abs(labels[mask[:, t] > 0, t].mean() - share) < 6e-4
     assert (mask.max(1) == 1).all() and (data.splits.train.groups.sum(1) == 2).all()
+
+
+def census(rows: int) -> dict[str, list]:
+    """Made-up persons with the columns of a file of the Census Bureau."""
+    rng = np.random.default_rng(0)
+    columns = {
+        name: rng.integers(1, 3, rows)
+        for name in ("SCHL", "MAR", "CIT", "NATIVITY", "LANX", "ENG", "MIL", "PUBCOV", "SEX")
+    }
+    columns |= {name: rng.integers(1, 3, rows) for name in ("DEAR", "DEYE", "DREM", "DPHY")}
+    return columns | {
+        "SERIALNO": np.array([f"2018HU{i:07d}" for i in range(rows)]),
+        "ST": np.full(rows, "06"),
+        "PUMA": rng.choice(["00101", "00102"], rows),
+        "PWGTP": rng.integers(1, 50, rows),
+        "AGEP": rng.integers(19, 35, rows),
+        "RAC1P": np.arange(rows) % 3 + 1,
+        "PINCP": rng.integers(1_000, 100_000, rows),
+        "WKHP": rng.integers(1, 60, rows),
+        "ESR": rng.choice([1, 6], rows),
+        "JWMNP": rng.integers(1, 60, rows),
+        "MIGSP": rng.choice(["", "006"], rows),
+    }
+
+
+def write_census(path, columns: dict[str, list]):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [
+        ",".join(columns),
+        *(",".join(map(str, row)) for row in zip(*columns.values(), strict=True)),
+    ]
+    content = "\n".join(lines).encode()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+
+
+@pytest.mark.parametrize("file", ["psam_p06.csv", "acs/psam_p48.csv.gz", "pums_person_ca.csv"])
+def test_acs_takes_the_file_of_any_state(nowhere, file):
+    folder = nowhere / "mine"
+    columns = census(300)
+    write_census(folder / file, columns)
+    data = load("acs", data_dir=folder)
+    assert [task.name for task in data.spec.tasks] == list(ACS)
+    mask = np.concatenate([split.label_mask for split in data.splits])
+    labels = np.concatenate([split.labels for split in data.splits])
+    assert mask[:, 0].sum() == 300
+    assert labels[:, 0].sum() == (columns["PINCP"] > 50_000).sum()
+    again = reload(json.loads(json.dumps(data.source)))
+    np.testing.assert_array_equal(again.splits.train.labels, data.splits.train.labels)
+
+
+def test_acs_says_which_files_it_cannot_choose_from_or_read(nowhere):
+    folder = nowhere / "mine"
+    with pytest.raises(DataError, match=r"nor 'psam_p\*.csv'.*census.gov.*--data-dir"):
+        load("acs", data_dir=folder)
+    columns = census(300)
+    write_census(folder / "psam_p06.csv", columns)
+    write_census(folder / "psam_p06.csv.gz", columns)  # the same file
+    load("acs", data_dir=folder)
+    write_census(folder / "psam_p48.csv", columns)
+    message = "2 files in .*mine may be the data .'psam_p06.csv', 'psam_p48.csv'.*folder that holds"
+    with pytest.raises(DataError, match=message):
+        load("acs", data_dir=folder)
+    del columns["MIGSP"]
+    write_census(nowhere / "old" / "psam_p06.csv", columns)
+    with pytest.raises(DataError, match=r"old.psam_p06.csv: no column 'MIGSP' .*original file"):
+        load("acs", data_dir=nowhere / "old")
 
 
 def test_other_sensitive_attributes_are_no_features(data_dir):

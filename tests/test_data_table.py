@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import gzip
 import json
 import subprocess
@@ -79,6 +80,49 @@ def test_delimiter_and_byte_order_mark(tmp_path):
     path = tmp_path / "x.csv"
     pd.DataFrame(frame()).to_csv(path, index=False, sep=";", encoding="utf-8-sig")
     assert from_table(path, dataclasses.replace(ROLES, delimiter=";")).spec.numeric == ("age",)
+
+
+class Sex(str, enum.Enum):  # noqa: UP042 (str() of a StrEnum is its text)
+    WOMAN = "f"
+    MAN = "m"
+
+
+@pytest.mark.parametrize("form", [list, pd.Series, lambda cells: np.array(cells, object)])
+def test_a_member_of_an_enumeration_of_texts_is_its_text(form):
+    members = [Sex(text) for text in frame()["sex"].tolist()]
+    got = from_table(frame() | {"sex": form(members)}, ROLES)
+    assert got.spec.group_names == ("sex=f", "sex=m")
+    assert same(got.splits.train, from_table(frame(), ROLES).splits.train)
+
+
+@pytest.mark.parametrize(
+    ("roles", "column"),
+    [
+        (ROLES, "age"),
+        (dataclasses.replace(ROLES, tasks=("age :regression",)), "age"),
+        (dataclasses.replace(ROLES, sensitive=("age :number",)), "age"),
+    ],
+    ids=["feature", "label", "sensitive number"],
+)
+def test_numbers_beyond_single_precision_are_refused(roles, column):
+    message = rf"column '{column}': 1 of 60 numbers are beyond 1e\+37, row 7 .*larger unit"
+    columns = frame()
+    columns[column] = columns[column].astype(float)
+    fitted = from_table(columns, roles).encoder
+    columns[column][7] = 1e308
+    with pytest.raises(DataError, match=message):
+        from_table(columns, roles)
+    with pytest.raises(DataError, match=message):
+        fitted.encode(columns, labels=True)
+
+
+def test_a_number_that_is_too_large_once_it_is_standardised_is_refused():
+    small = frame()
+    small["age"] = small["age"] * 1e-20
+    fitted = from_table(small, ROLES).encoder
+    large = frame() | {"age": np.full(60, 1e30)}
+    with pytest.raises(DataError, match="column 'age': 60 of 60 numbers are beyond"):
+        fitted.encode(large)
 
 
 def test_pandas_missing_values_and_categories():

@@ -265,7 +265,15 @@ def test_decisions_of_a_binary_task_are_one_column_or_two():
     one = df.bias_amplification(decision, label, groups, weight)
     two = df.bias_amplification(df.two(decision), df.two(label), groups, weight)
     np.testing.assert_array_equal(one, two)
-    with pytest.raises(ValueError, match=r"expected \[N, K\] and \[N, Y\]"):
-        df.count(decision, label, groups, weight)
+    for outcome in (decision, decision[:, None]):
+        with pytest.raises(ValueError, match=r"expected \[N, K\] with K >= 2 and \[N, Y\]"):
+            df.count(outcome, df.two(label), groups, weight)
+    for whole in (decision.astype(int), decision > 0, np.asarray(decision, np.int64)):
+        np.testing.assert_array_equal(
+            df.smoothed_empirical_epsilon(whole, groups, weight),
+            df.smoothed_empirical_epsilon(decision, groups, weight),
+        )
+    with pytest.raises(ValueError, match="K >= 2"):
+        df.smoothed_empirical_epsilon(decision[:, None], groups, weight)
     with pytest.raises(ValueError, match="expected membership"):
         df.count(df.two(decision), df.two(label), groups[:, 0], weight)

@@ -220,6 +220,27 @@ def test_what_is_missing_counts_nowhere():
         group_table(spec, np.nan_to_num(scores), data, cross=[("a", "race")])
 
 
+def test_what_no_table_can_be_made_of_is_refused():
+    spec, scores, data = case(4)
+    for thresholds, message in (
+        ([0.0], r"1 thresholds for 2 tasks \(t, other\)"),
+        ([], r"0 thresholds for 2 tasks \(t, other\)"),
+        ([0.0, None, None], "3 thresholds for 2 tasks"),
+        ([0.0, np.nan], "hold NaN"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            group_table(spec, scores, data, thresholds=thresholds)
+    for bad in (-1.0, np.nan, np.inf):
+        weight = data.weight.copy()
+        weight[3:5] = bad
+        with pytest.raises(ValueError, match="2 of 300 weights are negative, NaN or infinite"):
+            group_table(spec, scores, data._replace(weight=weight))
+    scores = scores.astype(np.float64)
+    scores[7] = 1e308
+    with pytest.raises(ValueError, match="1 rows have a score beyond"):
+        group_table(spec, scores, data)
+
+
 def test_small_groups_are_left_out_and_listed():
     spec, scores, data = case(4)
     groups = data.groups.copy()

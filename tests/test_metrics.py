@@ -157,13 +157,12 @@ def test_regression_and_multiclass_against_scikit_learn():
 
 # ---------------------------------------------------------------- groups
 
-NAMES = [
-    "demographic_parity",
-    "equal_opportunity",
-    "equalized_odds",
-    "true_positive_rate",
-    "false_positive_rate",
-]
+GAPS = {
+    "demographic_parity_difference": metrics.parity_gap,
+    "equalized_odds_difference": metrics.odds_gap,
+    "true_positive_rate_difference": metrics.true_positive_gap,
+    "false_positive_rate_difference": metrics.false_positive_gap,
+}
 
 
 def draw_groups(seed, levels, n=400):
@@ -176,17 +175,17 @@ def draw_groups(seed, levels, n=400):
 
 @pytest.mark.parametrize("levels", [2, 3, 4])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_differences_and_ratios_are_fairlearns(levels, weighted):
+def test_gaps_and_ratios_are_fairlearns(levels, weighted):
     member, label, decision, weight = draw_groups(levels, levels)
     weight = weight if weighted else np.ones_like(weight)
     rates = metrics.group_rates(
         *map(jnp.asarray, (decision, label, np.eye(levels, dtype=np.float32)[member], weight))
     )
-    for name in NAMES:
-        for kind in ("difference", "ratio"):
-            oracle = getattr(fairlearn, f"{name}_{kind}")
-            theirs = oracle(label, decision, sensitive_features=member, sample_weight=weight)
-            close(getattr(metrics, f"{name}_{kind}")(rates), theirs)
+    options = {"sensitive_features": member, "sample_weight": weight}
+    for name, gap in GAPS.items():
+        close(gap(rates), getattr(fairlearn, name)(label, decision, **options))
+    ratio = metrics.rate_ratio(rates.selection_rate, rates.count)
+    close(ratio, fairlearn.demographic_parity_ratio(label, decision, **options))
 
 
 def test_group_table_is_fairlearns_frame():
@@ -220,14 +219,14 @@ def test_unknown_demographics_and_absent_groups_stay_out():
     rates = metrics.group_rates(*map(jnp.asarray, (decision, label, groups, weight)))
     known = groups.sum(1) > 0
     assert np.isnan(rates.selection_rate[3:]).all() and float(rates.count[4]) == 0.0
-    for name in NAMES:
-        theirs = getattr(fairlearn, f"{name}_difference")(
+    for name, gap in GAPS.items():
+        theirs = getattr(fairlearn, name)(
             label[known],
             decision[known],
             sensitive_features=member[known],
             sample_weight=weight[known],
         )
-        close(getattr(metrics, f"{name}_difference")(rates), theirs)
+        close(gap(rates), theirs)
 
 
 def test_missing_labels_count_for_selection_only():
@@ -244,17 +243,18 @@ def test_where_a_rate_is_not_defined():
     label, groups = jnp.asarray([0.0, 1, 0, 1, 0, 0]), jnp.asarray([[1.0, 0]] * 4 + [[0, 1]] * 2)
     rates = metrics.group_rates(jnp.asarray([0.0, 1, 1, 0, 0, 0]), label, groups, jnp.ones(6))
     assert np.isnan(rates.true_positive_rate[1])  # no positives: no rate, and no gap of one group
-    assert np.isnan(metrics.true_positive_rate_difference(rates))
-    assert np.isnan(metrics.equalized_odds_difference(rates))
-    close(metrics.false_positive_rate_difference(rates), 0.5)
+    assert np.isnan(metrics.true_positive_gap(rates))
+    assert np.isnan(metrics.odds_gap(rates))
+    close(metrics.false_positive_gap(rates), 0.5)
     nobody = metrics.group_rates(jnp.zeros(6), label, groups, jnp.ones(6))
-    assert np.isnan(metrics.demographic_parity_ratio(nobody))  # 0/0, as in fairlearn
+    nobody_ratio = metrics.rate_ratio(nobody.selection_rate, nobody.count)
+    assert np.isnan(nobody_ratio)  # 0/0, as in fairlearn
     assert np.isnan(
         fairlearn.demographic_parity_ratio(
             np.asarray(label), np.zeros(6), sensitive_features=groups[:, 0]
         )
     )
-    assert float(metrics.demographic_parity_difference(nobody)) == 0.0
+    assert float(metrics.parity_gap(nobody)) == 0.0
 
 
 def test_signed_gap_is_second_minus_first():
@@ -393,6 +393,43 @@ def test_evaluate_worst_class_gap_and_multilabel_error():
         out[Metric("error", "tags")],
         sklearn.metrics.hamming_loss(np.asarray(data.labels)[use, 3:] > 0, tags),
     )
+
+
+def test_a_notion_has_the_mean_or_the_sum_over_classes_and_the_metric_the_worst():
+    scores, data = draw_data(3)
+    out = evaluate(SPEC, scores, data, metrics.base_rates(SPEC, data))
+    decision = jax.nn.one_hot(jnp.argmax(scores[:, 1:4], axis=1), 3)
+    race = data.groups[:, 2:]
+    weight = jnp.broadcast_to(data.weight[:, None], decision.shape)
+    rows = notions.TaskRows(decision, decision, race, (weight,), "multiclass", None)
+    gaps = [float(notions.rate_gap(decision[:, c], race, data.weight)) for c in range(3)]
+    assert min(gaps) < max(gaps)
+    close(out[Metric("demographic_parity_difference", "job", attribute="race")], max(gaps))
+    statistic = notions.get("demographic_parity")
+    distance = notions.get("rate_gap", (notions.everyone,))
+    close(statistic.apply(rows, ())[0], np.mean(gaps))
+    close(distance.apply(rows, ())[0], np.sum(gaps))
+
+
+def test_a_column_where_rows_are_meant_is_refused():
+    member, label, decision, weight = draw_groups(0, 2)
+    groups = np.eye(2, dtype=np.float32)[member]
+    for function, arguments in (
+        (metrics.error, (decision[:, None], label, weight)),
+        (metrics.error, (decision, label[:, None], weight)),
+        (metrics.mean_squared_error, (decision[:, None], label, weight)),
+        (metrics.root_mean_squared_error, (decision, label[:, None], weight)),
+        (metrics.group_rates, (decision[:, None], label, groups, weight)),
+        (notions.rate_gap, (decision[:, None], groups, weight)),
+    ):
+        expected = pytest.raises(ValueError, match=r"shape \(400, 1\), expected \[N\]")
+        with jax.numpy_rank_promotion("allow"), expected:
+            function(*map(jnp.asarray, arguments))
+    with pytest.raises(ValueError, match=r"macro_f1: .*expected \[N, K\] one-hot"):
+        metrics.macro_f1(*map(jnp.asarray, (decision, label, weight)))
+    two = notions.differential.two
+    f1 = metrics.macro_f1(two(decision), two(label), jnp.asarray(weight))
+    close(f1, sklearn.metrics.f1_score(label, decision, average="macro", sample_weight=weight))
 
 
 @pytest.mark.parametrize("task, first, labels", [("job", 1, (1, 1, 1)), ("tags", 5, (3, 4))])

@@ -3,11 +3,13 @@ it refuses."""
 
 from __future__ import annotations
 
+import enum
 import json
 import pickle
 import warnings
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,11 +17,11 @@ from scipy import stats
 
 from fairjax import Repair
 from fairjax.core.types import DataError
+from fairjax.data.level_codes import level_codes, level_counts, level_positions
 from fairjax.metrics import unfairness
 from fairjax.metrics.distribution import unfairness_on_host
 from fairjax.postprocess import Scale, barycenter, identity, price
 from fairjax.postprocess.estimator import random_folds
-from fairjax.postprocess.level_codes import level_codes, level_counts, level_positions
 
 few = pytest.mark.filterwarnings("ignore:.*groups have fewer than 400 rows")
 
@@ -440,7 +442,6 @@ def test_columns_of_a_frame_are_found_by_name(pool):
         pd.Series([True, None], dtype="boolean"),
         np.array([np.nan]),
         np.array([], float),
-        np.array([np.inf, 1.0]),
         np.array([1e300, 1e300]),
         pd.Series(["b", None, "a"], dtype="category"),
     ],
@@ -454,6 +455,99 @@ def test_codes_stand_for_the_cells_of_a_column(column):
         assert (
             pd.isna(cell) if place < 0 else held[place] == (isinstance(cell, bool | np.bool_), cell)
         )
+
+
+class Sex(str, enum.Enum):  # noqa: UP042 (str() of a StrEnum is its text)
+    WOMAN = "f"
+    MAN = "m"
+
+
+class Code(enum.IntEnum):
+    WOMAN = 1
+    MAN = 2
+
+
+@few
+@pytest.mark.parametrize(
+    ("cells", "levels"),
+    [
+        ([Sex.WOMAN, Sex.MAN], ["f", "m"]),
+        ([Code.WOMAN, Code.MAN], [1, 2]),
+        ([" f", "m "], ["f", "m"]),
+        ([b"f ", b"m"], ["f", "m"]),
+        (["f", "m", ""], ["f", "m"]),
+        (["f", "m", "  "], ["f", "m"]),
+        (["f", "m", "NaN"], ["f", "m"]),
+        ([b"f", b"m", b""], ["f", "m"]),
+        ([False, True, ""], [False, True]),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("form", [list, pd.Series, lambda cells: np.array(cells, object)])
+def test_a_level_is_what_a_table_reads(cells, levels, form):
+    scores = np.linspace(0, 1, 12 * len(cells))
+    repair = Repair(small="pool").fit(scores, sensitive_features=form(cells * 12))
+    assert repair.levels_ == [levels]
+    assert repair.rows_.tolist() == [12, 12]
+    answer = repair.transform([0.3], sensitive_features=[levels[0]])
+    assert answer == repair.transform([0.3], sensitive_features=form(cells[:1]))
+
+
+def test_text_of_other_types_is_read_alike():
+    expected, _ = level_codes("c", np.array(["f", None, "m"], object))
+    for column in (
+        np.array(["f", "", "m"]),
+        np.array(["f", "", "m"], "S"),
+        pd.Series(["f", " ", "m"], dtype="string"),
+        pd.Series(["f", "", "m"], dtype="category"),
+    ):
+        codes, levels = level_codes("c", column)
+        assert np.array_equal(codes < 0, expected < 0)
+        assert [key for _, key in level_counts(codes, levels)] == ["f", "m"]
+
+
+@few
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
+def test_scores_groups_and_weights_of_short_numbers(dtype):
+    scores = jnp.linspace(0, 1, 24).astype(dtype)
+    group = jnp.arange(24) % 2
+    wide = np.asarray(scores, np.float64)
+    new = jnp.asarray([0.25, 0.5], dtype)
+    expected = Repair().fit(wide, sensitive_features=group)
+    expected = expected.transform([0.25, 0.5], sensitive_features=[0, 1])
+    repair = Repair().fit(
+        scores, sensitive_features=group.astype(dtype), sample_weight=jnp.ones(24, dtype)
+    )
+    answer = repair.transform(new, sensitive_features=jnp.asarray([0, 1], dtype))
+    assert answer.dtype == dtype
+    assert np.array_equal(answer, expected.astype(dtype))
+
+
+def test_rows_are_matched_by_position(fitted):
+    scores, group = sample(40, 1)
+    index = np.arange(40)[::-1]
+    frame = pd.DataFrame(scores, index=index)
+    groups = pd.Series(group, index=np.roll(index, 3))
+    found = fitted.transform(frame, sensitive_features=groups)
+    assert np.array_equal(found, fitted.transform(scores, sensitive_features=group))
+
+
+@few
+def test_weights_are_not_repetition():
+    scores, group = sample(60, 1)
+    weight = np.arange(60) % 3 + 1
+    weighted = Repair().fit(scores, sensitive_features=group, sample_weight=weight)
+    repeated = Repair().fit(
+        np.repeat(scores, weight, axis=0), sensitive_features=np.repeat(group, weight)
+    )
+    assert weighted.rows_.sum() == 60
+    assert repeated.rows_.sum() == 120
+    new, new_group = sample(20, 2)
+    apart = weighted.transform(new, sensitive_features=new_group) - repeated.transform(
+        new, sensitive_features=new_group
+    )
+    # neighbours in rank
+    assert 1e-3 < np.abs(apart).max() < 0.5
 
 
 def test_levels_that_print_alike_are_not_confused():
@@ -581,6 +675,10 @@ def test_one_group_stays_as_it_is():
         ({}, [1.0, 2.0, 3.0], [None] * 3, "no row has a known group"),
         ({}, [1.0, 2.0, 3.0], None, "sensitive_features are missing"),
         ({}, [1.0, 2.0, 3e38], list("aaa"), "1 of 3 scores are beyond"),
+        ({}, [1.0, 2.0, 1e308], list("aaa"), "score: 1 of 3 scores are beyond 1e.37. Take"),
+        ({}, [1.0, 2.0, 3.0], [1.0, np.inf, np.inf], "sensitive: 2 of 3 levels are infinite"),
+        ({}, [1.0, 2.0, 3.0], ["a", -np.inf, "a"], "sensitive: 1 of 3 levels are infinite"),
+        ({}, [1.0, 2.0, 3.0], pd.Series([1.0, 2.0, np.inf], dtype="Float64"), "1 of 3 levels are"),
         ({}, np.arange(9000.0), np.arange(9000) / 7, "9,000 groups.*'sensitive' with 9,000 levels"),
         ({}, np.ones((3, 2, 2)), list("aab"), r"shape \(3, 2, 2\)"),
         ({}, [1.0, 2.0, 3.0], [[1], [2], {}], "sensitive"),
@@ -616,6 +714,8 @@ def test_complaints_of_transform(pool, fitted):
     for weight in (np.ones(3), -np.ones(1500), np.full(1500, np.nan), np.zeros(1500)):
         with pytest.raises(DataError, match="sample_weight"):
             Repair().fit(pool[0], sensitive_features=pool[1], sample_weight=weight)
+    with pytest.raises(DataError, match="y: 1 of 6 labels are infinite"):
+        fitted.audit(pool[0][:3] + 0.1, pool[1][:3], [[0, np.inf], [0, 0], [0, 0]])
     with pytest.raises(ValueError, match="no parameter 'ammount'"):
         Repair().set_params(ammount=1)
 

@@ -56,6 +56,18 @@ def check_membership(groups: Array, rows: Array) -> None:
         )
 
 
+def check_rows(values: Array, weight: Array) -> None:
+    """Refuse values that are not one per row, such as ``[N, 1]``.
+
+    A column would broadcast to ``[N, N]``.
+    """
+    if jnp.shape(values) != jnp.shape(weight):
+        raise ValueError(
+            f"values have shape {jnp.shape(values)}, expected [N] as weights "
+            f"{jnp.shape(weight)}; jnp.squeeze(values, axis=1) makes [N] of one column"
+        )
+
+
 def members(groups: Array, weight: Array) -> Array:
     """Each row's weight in its groups, ``w_i m_ig``: ``[N, G]``.
 
@@ -84,9 +96,10 @@ def group_mean(values: Array, groups: Array, weight: Array) -> tuple[Array, Arra
       ``mean[G]`` and ``mass[G] = sum_i w_i m_ig``.
 
     Raises:
-      ValueError: groups are not one column per group.
+      ValueError: groups are not one column per group, or values are not ``[N]``.
     """
     check_membership(groups, weight)
+    check_rows(values, weight)
     # Both are products of a vector and a matrix, so that XLA makes one small matmul of each.
     mass_g = weight @ groups
     terms = weight * keep(values, weight)

@@ -1,4 +1,4 @@
-"""Data: tables, frames, arrays and data sets by name become a Dataset and a Spec. numpy only."""
+"""Data: tables, frames, arrays and data sets by name become a Dataset and a Spec. On the host."""
 
 from __future__ import annotations
 

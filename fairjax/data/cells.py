@@ -8,6 +8,8 @@ from fairjax.data.complaints import complain, listing
 from fairjax.data.raw_table import RawTable
 from fairjax.data.rules import ColumnRule, holds
 
+LARGEST = 1e37  # of a number that is read: single precision ends there
+
 
 def level_index(texts: np.ndarray, levels: tuple[str, ...]) -> np.ndarray:
     """``[N]`` int32 index of every text among the levels, -1 for other texts."""
@@ -19,7 +21,8 @@ def read_feature(table: RawTable, name: str, missing: str) -> np.ndarray:
     """``[N]`` float64 of a numeric feature.
 
     Raises:
-        DataError: a cell is a text; or it is empty, NaN or infinite and ``missing`` is "error".
+        DataError: a cell is a text, or a number beyond 1e37; or it is empty, NaN or infinite and
+            ``missing`` is "error".
     """
     cure = f"Correct the cells, name them in na_values, or declare {name!r} categorical."
     value = table.require_numbers(name, cure)
@@ -28,7 +31,30 @@ def read_feature(table: RawTable, name: str, missing: str) -> np.ndarray:
         count = f"{bad.sum():,} of {len(table):,} cells are empty, NaN or infinite"
         cure = "Fill them, drop the column, or set missing to 'impute' (training mean)."
         raise complain(table.where, f"column {name!r}: {count}, {table.spots(bad)}", cure)
+    _refuse_large(table, name, value)
     return value
+
+
+def _refuse_large(table: RawTable, name: str, value: np.ndarray) -> None:
+    """Refuse finite numbers of a column that single precision does not hold."""
+    large = np.isfinite(value) & (np.abs(value) > LARGEST)
+    if large.any():
+        count = f"{large.sum():,} of {len(table):,} numbers are beyond {LARGEST:g}"
+        problem = f"column {name!r}: {count}, {table.spots(large, name)}"
+        raise complain(table.where, problem, "Correct them, or take a larger unit.")
+
+
+def standardise(
+    table: RawTable, name: str, value: np.ndarray, mean: float, deviation: float
+) -> np.ndarray:
+    """``(value - mean) / deviation`` of a column ``[N]``.
+
+    Raises:
+        DataError: a result is beyond 1e37.
+    """
+    standardised = (value - mean) / deviation
+    _refuse_large(table, name, standardised)
+    return standardised
 
 
 def read_label(rule: ColumnRule, table: RawTable) -> tuple[np.ndarray, np.ndarray]:
@@ -40,7 +66,8 @@ def read_label(rule: ColumnRule, table: RawTable) -> tuple[np.ndarray, np.ndarra
         cure = f"Task {rule.name!r} is a regression: correct the cells."
         value = table.require_numbers(rule.column, cure)
         _refuse_labels(rule, table, is_known & ~np.isfinite(value))
-        return (value - rule.mean) / rule.deviation, is_known
+        _refuse_large(table, rule.column, value)
+        return standardise(table, rule.column, value, rule.mean, rule.deviation), is_known
     index = level_index(table.text(rule.column), rule.levels)
     _refuse_labels(rule, table, is_known & (index < 0))
     return index.astype(np.float64), is_known
@@ -62,7 +89,7 @@ def read_groups(rule: ColumnRule, table: RawTable) -> np.ndarray:
     """
     if rule.kind == "number":
         value, is_known = read_sensitive_number(rule, table)
-        standardised = (value - rule.mean) / rule.deviation
+        standardised = standardise(table, rule.column, value, rule.mean, rule.deviation)
         block = [is_known, np.where(is_known, standardised, 0.0)]
         return np.stack(block, 1).astype(np.float32)
     if rule.op:
@@ -78,7 +105,7 @@ def read_sensitive_number(rule: ColumnRule, table: RawTable) -> tuple[np.ndarray
     """``(value [N] float64, is_known [N] bool)`` of a sensitive number.
 
     Raises:
-        DataError: a cell is a text or infinite.
+        DataError: a cell is a text, infinite, or a number beyond 1e37.
     """
     cure = "Correct them, name them in na_values, or leave out ':number' if they are groups."
     value = table.require_numbers(rule.column, cure)
@@ -88,4 +115,5 @@ def read_sensitive_number(rule: ColumnRule, table: RawTable) -> tuple[np.ndarray
         count = f"{bad.sum():,} of {len(table):,} cells are not finite"
         problem = f"column {rule.column!r}: {count}, {table.spots(bad, rule.column)}"
         raise complain(table.where, problem, cure)
+    _refuse_large(table, rule.column, value)
     return value, is_known

@@ -14,7 +14,13 @@ from typing import NamedTuple
 import numpy as np
 
 from fairjax.core.types import Attribute, Columns, DataError, Dataset, Sentences, Spec, Task
-from fairjax.data.cells import level_index, read_feature, read_groups, read_label
+from fairjax.data.cells import (
+    level_index,
+    read_feature,
+    read_groups,
+    read_label,
+    standardise,
+)
 from fairjax.data.complaints import complain
 from fairjax.data.raw_table import RawTable
 from fairjax.data.read import as_table
@@ -73,8 +79,8 @@ class Encoder:
             zero block. Weight is 1 without the weight column.
 
         Raises:
-            DataError: a feature column is absent, is not numeric, or holds NaN or infinity without
-                ``impute``; or a text's language does not occur in training.
+            DataError: a feature column is absent, is not numeric, holds numbers beyond 1e37, or
+                NaN or infinity without ``impute``; or a text's language does not occur in training.
         """
         roles = self.roles
         table = as_table(
@@ -95,7 +101,7 @@ class Encoder:
         codes = np.zeros((len(table), len(self.categorical)), np.int32)
         for j, (name, mean, deviation) in enumerate(self.numeric):
             value = read_feature(table, name, self.roles.missing)
-            standardised = (value - mean) / deviation
+            standardised = standardise(table, name, value, mean, deviation)
             numeric[:, j] = np.where(np.isfinite(value), standardised, 0.0)
         for j, (name, levels) in enumerate(self.categorical):
             codes[:, j] = level_index(table.text(name), levels)

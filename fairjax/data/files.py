@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from fairjax.core.disk import write
 from fairjax.core.types import DataError
+from fairjax.data.complaints import complain, listing
 
 
 class RawFile(NamedTuple):
@@ -18,6 +19,7 @@ class RawFile(NamedTuple):
     page: str  # public page that a person can open
     url: str = ""
     sha256: str = ""  # of the uncompressed content
+    patterns: tuple[str, ...] = ()  # other names of the file, such as "psam_p*.csv"
 
 
 def cache_dir() -> Path:
@@ -35,28 +37,49 @@ def roots(data_dir: str | Path | None = None) -> list[Path]:
 def find_file(dataset: str, file: RawFile, data_dir: str | Path | None = None) -> Path:
     """Path of a raw file, ``<root>/<dataset>/<file>`` or ``<root>/<file>``, plain or ``.gz``.
 
+    The first folder that holds the file, under its name or under one of its patterns, is taken.
+
     Args:
         dataset: its name, and the name of its folder.
         file: the file.
         data_dir: the first folder to search.
 
     Raises:
-        DataError: the file is absent; the message says where to get it and where to put it.
+        DataError: the file is absent, and the message says where to get it and where to put it; or
+            a folder holds several files that it may be.
     """
     for root in roots(data_dir):
         for folder in (root / dataset, root):
-            for path in (folder / file.name, folder / f"{file.name}.gz"):
-                if path.is_file():
-                    return path
+            found = _files_in(folder, file)
+            if len(found) > 1:
+                names = listing(sorted(found))
+                raise complain(
+                    dataset,
+                    f"{len(found)} files in {folder} may be the data ({names}; 0 rows read)",
+                    "Give --data-dir a folder that holds one of them.",
+                )
+            if found:
+                return next(iter(found.values()))
     raise DataError(_absent(dataset, file, data_dir))
+
+
+def _files_in(folder: Path, file: RawFile) -> dict[str, Path]:
+    """Paths by name without ``.gz``; of a name the plain file."""
+    found = {}
+    for pattern in (file.name, *file.patterns):
+        for path in (*folder.glob(pattern), *folder.glob(f"{pattern}.gz")):
+            if path.is_file():
+                found.setdefault(path.name.removesuffix(".gz"), path)
+    return found
 
 
 def _absent(dataset: str, file: RawFile, data_dir: str | Path | None) -> str:
     searched = roots(data_dir)
     folders = ", ".join(str(root) for root in searched)
     destination = searched[0] / dataset / file.name
+    others = f" nor {listing(file.patterns)}" if file.patterns else ""
     return (
-        f"{dataset}: no file {file.name!r} (0 rows read; looked in {folders}). "
+        f"{dataset}: no file {file.name!r}{others} (0 rows read; looked in {folders}). "
         f"Get {file.name} from {file.page} and put it at {destination}, "
         "or name its folder with --data-dir or $FAIRJAX_DATA."
     )

@@ -55,7 +55,7 @@ def as_table(
 def _from_arrays(where: str, names: list[str], arrays: list, na: tuple[str, ...]) -> RawTable:
     columns = {}
     for name, array in zip(names, arrays, strict=True):
-        columns[name] = _cells(where, name, np.asarray(array))
+        columns[name] = _cells(where, name, _as_array(array))
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
         problem = f"columns of unequal length, rows per column {lengths}"
@@ -65,6 +65,14 @@ def _from_arrays(where: str, names: list[str], arrays: list, na: tuple[str, ...]
         problem = f"{len(lengths)} columns and 0 rows"
         raise complain(where, problem, "Give at least one column with rows.")
     return table
+
+
+def _as_array(column) -> np.ndarray:
+    array = np.asarray(column)
+    if array.dtype.kind == "U":
+        # numpy cuts members of an enumeration of texts
+        return np.array(column, dtype=object)
+    return array
 
 
 def _cells(where: str, name: str, array: np.ndarray) -> np.ndarray:
@@ -81,7 +89,13 @@ def _cell_text(value) -> str:
     is_nan = isinstance(value, float) and value != value
     if value is None or is_nan or type(value).__name__ in ("NAType", "NaTType"):
         return ""
-    text = value.decode() if isinstance(value, bytes) else str(value)
+    if isinstance(value, bytes):
+        text = value.decode()
+    elif isinstance(value, str):
+        # str() of a member of an enumeration is its name
+        text = str.__str__(value)
+    else:
+        text = str(value)
     return text.strip()
 
 

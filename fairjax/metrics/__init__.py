@@ -1,7 +1,12 @@
-"""Metrics: hard decisions, rates and gaps under fairlearn's names, relative metrics, intervals.
+"""Metrics: hard decisions, rates and gaps of groups, relative metrics, intervals.
 
-:func:`evaluate` is what a sweep calls inside its jitted pass; the rest are its parts, or work on
-its numbers.
+:func:`evaluate` is what a sweep calls inside its jitted pass; most others are its parts, or work on
+its numbers. Functions with fairlearn's names have fairlearn's arguments, and work on the host:
+:mod:`fairjax.metrics.disparities`.
+
+A task with several classes or labels compares each with the rest. Its gaps (and so ARFG) are those
+of the worst class; ``error`` of labels, ``macro_f1`` and differential fairness of labels are means.
+:func:`group_table` has every class.
 """
 
 from __future__ import annotations
@@ -11,11 +16,7 @@ from fairjax.metrics._bootstrap import Interval, bootstrap, interval_over_seeds
 from fairjax.metrics._evaluate import evaluate
 from fairjax.metrics.differential import evaluate_differential
 from fairjax.metrics.disaggregated import GroupTable, group_table
-from fairjax.metrics.distribution import Unfairness, unfairness
-from fairjax.metrics.gaps import GAPS, Gap, gap_metric
-from fairjax.metrics.group import (
-    GroupRates,
-    attribute_correlation,
+from fairjax.metrics.disparities import (
     demographic_parity_difference,
     demographic_parity_ratio,
     equal_opportunity_difference,
@@ -24,13 +25,23 @@ from fairjax.metrics.group import (
     equalized_odds_ratio,
     false_positive_rate_difference,
     false_positive_rate_ratio,
+    true_positive_rate_difference,
+    true_positive_rate_ratio,
+)
+from fairjax.metrics.distribution import Unfairness, unfairness
+from fairjax.metrics.gaps import GAPS, Gap, gap_metric
+from fairjax.metrics.group import (
+    GroupRates,
+    attribute_correlation,
+    false_positive_gap,
     group_rates,
+    odds_gap,
     of_attribute,
+    parity_gap,
     rate_difference,
     rate_ratio,
     signed_gap,
-    true_positive_rate_difference,
-    true_positive_rate_ratio,
+    true_positive_gap,
 )
 from fairjax.metrics.joint import (
     PermutationTest,
@@ -89,6 +100,7 @@ __all__ = [
     "error",
     "evaluate",
     "evaluate_differential",
+    "false_positive_gap",
     "false_positive_rate_difference",
     "false_positive_rate_ratio",
     "fixed",
@@ -102,7 +114,9 @@ __all__ = [
     "macro_f1",
     "mean_squared_error",
     "multiclass_error",
+    "odds_gap",
     "of_attribute",
+    "parity_gap",
     "permutation_test",
     "rate_difference",
     "rate_ratio",
@@ -111,6 +125,7 @@ __all__ = [
     "signed_gap",
     "sinkhorn_divergence",
     "sliced_wasserstein",
+    "true_positive_gap",
     "true_positive_rate_difference",
     "true_positive_rate_ratio",
     "unfairness",

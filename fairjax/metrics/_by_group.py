@@ -20,10 +20,10 @@ from fairjax.notions.distribution import Steps
 Metrics = dict[Metric, Array]
 
 DIFFERENCES = {
-    "demographic_parity_difference": group.demographic_parity_difference,
-    "true_positive_rate_difference": group.true_positive_rate_difference,
-    "false_positive_rate_difference": group.false_positive_rate_difference,
-    "equalized_odds_difference": group.equalized_odds_difference,
+    "demographic_parity_difference": group.parity_gap,
+    "true_positive_rate_difference": group.true_positive_gap,
+    "false_positive_rate_difference": group.false_positive_gap,
+    "equalized_odds_difference": group.odds_gap,
 }
 RATES = ("selection_rate", "true_positive_rate", "false_positive_rate", "accuracy")
 SIGNED_GAPS = {

@@ -40,8 +40,8 @@ def evaluate_differential(
       cross: tuples of indices of attributes; a tuple of one index is an attribute alone.
 
     Returns:
-      Scalars by key. A multilabel task has the mean over its labels. NaN for a task without labels,
-      or with fewer than two groups.
+      Scalars by key. Of a multiclass task epsilon is that of the worst class, of a multilabel task
+      the mean over its labels. NaN for a task without labels, or with fewer than two groups.
 
     Reference:
       Aguirre, Dredze, 2023, and Foulds et al., ICDE 2020; see :mod:`fairjax.notions.differential`.

@@ -26,10 +26,13 @@ from fairjax.metrics._group_sums import Part, group_statistics, ratios, sums
 OVERALL = "overall"
 DIFFERENCE = "difference"
 TOGETHER = 8  # resamples in one product
+LARGEST = 1e37  # of a score: single precision ends there
 
 
 class GroupTable(NamedTuple):
     """A row per task (or class of it), group and statistic; per attribute the largest difference.
+
+    Classes and labels stand alone, each against the rest; nothing is averaged over them.
 
     ``columns``: ``task``, ``attribute`` (crossed ones joined by " & "), ``group`` (a level,
     ``overall`` or ``difference``), ``statistic``, ``count`` (weight of the rows that it is measured
@@ -95,7 +98,8 @@ def group_table(
         where these are needed.
       rng: for resampling (Poisson counts of rows, as :func:`fairjax.metrics.bootstrap`); None for
         no intervals.
-      thresholds: on the score, per binary task; default 0, probability one half.
+      thresholds: on the score, one per task; None is 0, probability one half. Only binary tasks
+        use theirs.
       cross: tuples of names of attributes to cross; every attribute alone is in the table anyway.
       minimum: groups with fewer rows are left out, and listed. A statistic of fewer rows (of the
         group with label 1, for a true positive rate) is in no difference.
@@ -104,12 +108,15 @@ def group_table(
         difference is biased upwards.
 
     Raises:
-      ValueError: scores have another width, a score is NaN, or a crossed attribute is unknown or a
-        number.
+      ValueError: scores have another shape, are NaN or too large for single precision; a weight is
+        negative or not finite; thresholds are of another number of tasks, or NaN; or a crossed
+        attribute is unknown or a number.
     """
-    scores = np.asarray(scores, np.float32)
     weight = np.asarray(data.weight, np.float32)
-    _check_scores(spec, scores, weight)
+    _check_weight(weight)
+    _check_scores(spec, np.asarray(scores), weight)
+    _check_thresholds(spec, thresholds)
+    scores = np.asarray(scores, np.float32)
     blocks, left_out = _blocks(spec, data, cross, minimum)
     rows = len(weight)
     everyone = np.ones((rows, 1), np.float32)
@@ -143,6 +150,31 @@ def group_table(
     return GroupTable(_tidy(parts, sections), left_out)
 
 
+def _check_weight(weight: np.ndarray) -> None:
+    bad = ~(np.isfinite(weight) & (weight >= 0))
+    if bad.any():
+        raise ValueError(
+            f"group_table: {bad.sum():,} of {len(weight):,} weights are negative, NaN or infinite. "
+            "Give weights of at least 0; 0 leaves a row out"
+        )
+
+
+def _check_thresholds(spec: Spec, thresholds: Sequence[float | None] | None) -> None:
+    if thresholds is None:
+        return
+    names = ", ".join(task.name for task in spec.tasks)
+    if len(thresholds) != len(spec.tasks):
+        raise ValueError(
+            f"group_table: {len(thresholds)} thresholds for {len(spec.tasks)} tasks ({names}). "
+            "Give one per task, None where it has none"
+        )
+    if any(threshold is not None and np.isnan(threshold) for threshold in thresholds):
+        raise ValueError(
+            f"group_table: thresholds {list(thresholds)} of {names} hold NaN. "
+            "Give None for probability one half"
+        )
+
+
 def _check_scores(spec: Spec, scores: np.ndarray, weight: np.ndarray) -> None:
     rows = len(weight)
     width = sum(task.score_width for task in spec.tasks)
@@ -156,6 +188,12 @@ def _check_scores(spec: Spec, scores: np.ndarray, weight: np.ndarray) -> None:
     if has_nan.any():
         raise ValueError(
             f"group_table: {has_nan.sum()} rows have a score that is NaN. Weight 0 leaves rows out"
+        )
+    is_large = np.isfinite(weighted_scores) & (np.abs(weighted_scores) > LARGEST)
+    if is_large.any():
+        raise ValueError(
+            f"group_table: {is_large.any(axis=1).sum()} rows have a score beyond {LARGEST:g}. "
+            "Take a larger unit"
         )
 
 

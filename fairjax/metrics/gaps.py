@@ -25,6 +25,9 @@ GAPS = {
 def gap_metric(condition: str, kind: str, continuous: bool) -> str:
     """Name of the metric that measures a condition on the decisions or predictions of a task.
 
+    Of a task with several classes or labels a difference, and a correlation, is that of the worst
+    class or label against the rest; it is no mean.
+
     A regression has no rates: its metric is the difference of mean predictions. With an attribute
     that is a number, only binary tasks have correlations given the label: every other kind has the
     correlation over all rows.

@@ -1,13 +1,13 @@
-"""Rates of decisions per group, and their differences and ratios under fairlearn's names.
+"""Rates of decisions per group, and their gaps, in traced code.
 
 In: decisions, labels, membership and weights of one task. Out: :class:`GroupRates`, arrays over
-groups. Every difference and ratio is a function of the rates of one attribute. Definitions are
-those of :mod:`fairjax.notions`, on hard decisions.
+groups. Every gap is a function of the rates of one attribute. Definitions are those of
+:mod:`fairjax.notions`, on hard decisions. :mod:`fairjax.metrics.disparities` has fairlearn's names
+and arguments.
 
-This differs from fairlearn in two ways. A group without positives has no true positive rate
-(fairlearn says 0). The rate is NaN here, and differences and ratios leave it out. The same holds
-for a group without negatives. A difference or a ratio between fewer than two groups is NaN, not a
-perfect value. A ratio of rates that are all 0 is NaN, as in fairlearn.
+A group without positives has no true positive rate: it is NaN, and gaps leave it out. The same
+holds for a group without negatives. A gap or a ratio between fewer than two groups is NaN, not a
+perfect value. A ratio of rates that are all 0 is NaN.
 """
 
 from __future__ import annotations
@@ -211,20 +211,15 @@ def _measurable(rate: Array, mass: Array) -> Array:
     return (jnp.sum(present) >= 2) & ~undefined
 
 
-def demographic_parity_difference(rates: GroupRates) -> Array:
+def parity_gap(rates: GroupRates) -> Array:
     """Largest difference of selection rates between groups.
 
-    Source: Feldman et al., KDD 2015; the name is fairlearn's.
+    Source: Feldman et al., KDD 2015.
     """
     return rate_difference(rates.selection_rate, rates.count)
 
 
-def demographic_parity_ratio(rates: GroupRates) -> Array:
-    """Smallest over largest selection rate."""
-    return rate_ratio(rates.selection_rate, rates.count)
-
-
-def true_positive_rate_difference(rates: GroupRates) -> Array:
+def true_positive_gap(rates: GroupRates) -> Array:
     """Largest difference of true positive rates between groups.
 
     Source: Hardt, Price, Srebro, NeurIPS 2016.
@@ -232,12 +227,7 @@ def true_positive_rate_difference(rates: GroupRates) -> Array:
     return rate_difference(rates.true_positive_rate, rates.positives)
 
 
-def true_positive_rate_ratio(rates: GroupRates) -> Array:
-    """Smallest over largest true positive rate."""
-    return rate_ratio(rates.true_positive_rate, rates.positives)
-
-
-def false_positive_rate_difference(rates: GroupRates) -> Array:
+def false_positive_gap(rates: GroupRates) -> Array:
     """Largest difference of false positive rates between groups.
 
     Source: this is the gap of Wang et al., KDD 2021.
@@ -245,24 +235,6 @@ def false_positive_rate_difference(rates: GroupRates) -> Array:
     return rate_difference(rates.false_positive_rate, rates.negatives)
 
 
-def false_positive_rate_ratio(rates: GroupRates) -> Array:
-    """Smallest over largest false positive rate."""
-    return rate_ratio(rates.false_positive_rate, rates.negatives)
-
-
-equal_opportunity_difference = true_positive_rate_difference
-equal_opportunity_ratio = true_positive_rate_ratio
-
-
-def equalized_odds_difference(rates: GroupRates) -> Array:
-    """The larger of the differences of true and false positive rates; NaN when either is."""
-    true_positive = true_positive_rate_difference(rates)
-    false_positive = false_positive_rate_difference(rates)
-    return jnp.maximum(true_positive, false_positive)
-
-
-def equalized_odds_ratio(rates: GroupRates) -> Array:
-    """The smaller of the ratios of true and false positive rates; NaN when either is."""
-    true_positive = true_positive_rate_ratio(rates)
-    false_positive = false_positive_rate_ratio(rates)
-    return jnp.minimum(true_positive, false_positive)
+def odds_gap(rates: GroupRates) -> Array:
+    """The larger of the gaps of true and false positive rates; NaN when either is."""
+    return jnp.maximum(true_positive_gap(rates), false_positive_gap(rates))

@@ -35,7 +35,8 @@ def are(errors: np.ndarray, single_task_errors: np.ndarray) -> np.ndarray:
 def arfg(gaps: np.ndarray, single_task_gaps: np.ndarray) -> np.ndarray:
     """Average relative fairness gap, ``(1/T) sum_t |gap_t| / |single_task_gap_t|``.
 
-    Arguments and result are those of :func:`are`.
+    Arguments and result are those of :func:`are`. The gap of a task with several classes or labels
+    is that of the worst one.
     """
     return are(np.abs(gaps), np.abs(single_task_gaps))
 

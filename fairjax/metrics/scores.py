@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from fairjax.core.masked import divide, keep, weighted_sum
+from fairjax.core.masked import check_rows, divide, keep, weighted_sum
 from fairjax.core.types import Array
 from fairjax.metrics.ranking import area_under_curve, rank
 
@@ -33,7 +33,12 @@ def error(
 
     Returns:
       A scalar in [0, 1].
+
+    Raises:
+      ValueError: decisions or labels are not ``[N]``.
     """
+    check_rows(decision, weight)
+    check_rows(label, weight)
     unknown = jnp.isnan(decision)
     wrong = decision != label
     loss = jnp.where(unknown, jnp.nan, wrong.astype(jnp.float32))
@@ -86,7 +91,15 @@ def macro_f1(
       outcome: decisions ``[N, K]`` one-hot, NaN gives NaN.
       label: ``[N, K]`` one-hot, anything where the weight is 0.
       weight: ``[N]``.
+
+    Raises:
+      ValueError: decisions or labels are not ``[N, K]``; binary ones ``[N]`` have two columns too.
     """
+    if jnp.ndim(outcome) != 2 or jnp.shape(outcome) != jnp.shape(label):
+        raise ValueError(
+            f"macro_f1: outcomes have shape {jnp.shape(outcome)} and labels {jnp.shape(label)}, "
+            "expected [N, K] one-hot; notions.differential.two makes two columns of a binary one"
+        )
     weight = weight[:, None]
     agreement_k = 2 * weighted_sum(outcome * label, weight)
     total_k = weighted_sum(outcome + label, weight)
@@ -120,7 +133,18 @@ def mean_squared_error(
     label: Array,
     weight: Array,
 ) -> Array:
-    """``sum_i w_i (f_i - y_i)^2 / sum_i w_i``; all ``[N]``."""
+    """``sum_i w_i (f_i - y_i)^2 / sum_i w_i``.
+
+    Args:
+      prediction: ``[N]``; NaN gives NaN.
+      label: ``[N]``, anything where the weight is 0.
+      weight: ``[N]``, 0 for padding and missing labels.
+
+    Raises:
+      ValueError: predictions or labels are not ``[N]``.
+    """
+    check_rows(prediction, weight)
+    check_rows(label, weight)
     residual = prediction - keep(label, weight)
     squared_error = jnp.square(residual)
     return mean(squared_error, weight)

@@ -48,13 +48,13 @@ def count(prob: Array, label: Array, groups: Array, weight: Array) -> Array:
       ``[G, Y, K]``.
 
     Raises:
-      ValueError: a shape is another one.
+      ValueError: a shape is another one; a single column of outcomes would have no ratio.
     """
     check_membership(groups, weight)
-    if jnp.ndim(prob) != 2 or jnp.ndim(label) != 2:
+    if jnp.ndim(prob) != 2 or jnp.ndim(label) != 2 or jnp.shape(prob)[1] < 2:
         raise ValueError(
             f"outcomes have shape {jnp.shape(prob)} and labels {jnp.shape(label)}, expected "
-            "[N, K] and [N, Y]; two(outcome) makes two columns of a binary one"
+            "[N, K] with K >= 2 and [N, Y]; two(outcome) makes two columns of a binary one [N]"
         )
     weight_n1 = weight[:, None]
     return jnp.einsum(
@@ -68,7 +68,10 @@ def count(prob: Array, label: Array, groups: Array, weight: Array) -> Array:
 
 
 def two(prob: Array) -> Array:
-    """Outcomes or labels of a binary task ``[N]`` as columns for no and yes, ``[N, 2]``."""
+    """Outcomes or labels of a binary task ``[N]`` as columns for no and yes, ``[N, 2]``.
+
+    Axes before the last stay in front, ``[U, N]`` becomes ``[U, N, 2]``.
+    """
     return jnp.stack([1.0 - prob, prob], axis=-1)
 
 
@@ -188,14 +191,18 @@ def smoothed_empirical_epsilon(
     """Smoothed empirical epsilon-DF of outcomes: AIF360's metric.
 
     Args:
-      outcome: labels, decisions or probabilities: ``[N, K]``, or ``[N]`` of a binary task.
+      outcome: labels, decisions or probabilities: ``[N, K]``, K >= 2 columns that add up to 1, or
+        ``[N]`` of a binary task, 0 to 1. Indices of classes are no outcomes: give them one-hot.
       groups: membership ``[N, G]``.
       weight: ``[N]``.
       concentration: see :func:`epsilon`.
+
+    Raises:
+      ValueError: a shape is another one.
     """
     if jnp.ndim(outcome) == 1:
         outcome = two(outcome)
-    any_label = jnp.ones((outcome.shape[0], 1), outcome.dtype)
+    any_label = jnp.ones((len(outcome), 1))
     joint = count(outcome, any_label, groups, weight)
     return epsilon(joint, parity, concentration)
 

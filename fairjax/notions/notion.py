@@ -76,8 +76,8 @@ def from_distance(
       name: for tables and messages; by default the name of the distance.
       kinds: kinds of tasks it is for.
       labelled: whether the distance reads labels.
-      average: how the columns of several classes or labels become one value; see
-        :mod:`fairjax.notions.averages`.
+      average: how the columns of several classes or labels become one value, by default their sum;
+        see :mod:`fairjax.notions.averages`. The reported gap is that of the worst one.
       attributes: which attributes; by default all of its sort.
       continuous: whether it is for attributes that are numbers.
       joint: whether one distance looks at the predictions of all tasks together; ``average`` must

@@ -125,6 +125,10 @@ def get(
 ) -> Notion:
     """A notion of the registry by name.
 
+    Of a task with several classes or labels a statistic's parity is the mean over them, each
+    against the rest; a distance (``rate_gap``, ``mmd`` ...) is their sum; differential fairness is
+    that of the worst one. The metrics of :mod:`fairjax.metrics` show the worst.
+
     Args:
       name: a key of ``REGISTRY``.
       conditions: which rows; needed where the notion has no rows of its own.

@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from fairjax.core.types import DataError
+from fairjax.data.input_columns import check_length
+from fairjax.data.level_codes import column_levels
 from fairjax.metrics.distribution import CHANCE
 from fairjax.postprocess.cells import cells_of_codes
-from fairjax.postprocess.input_columns import check_length
-from fairjax.postprocess.level_codes import level_codes, level_counts, level_positions
 
 FEW = 400  # rows of a group below which its distance to others is .06 and more on new rows
 MOST_CELLS = 2048  # crossed groups; the table of 2048 takes 8 MB per task
@@ -51,11 +51,9 @@ def learn_groups(names: Sequence[str], columns: Sequence, rows: int) -> Learned:
     positions = []
     for name, column in zip(names, columns, strict=True):
         checked = check_length(name, column, rows)
-        codes, levels = level_codes(name, checked)
-        counts = level_counts(codes, levels)
-        position_of = {key: i for i, key in enumerate(counts)}
-        positions.append(level_positions(codes, levels, position_of))
-        levels_of_attribute.append([level for _, level in counts])
+        position, levels = column_levels(name, checked)
+        positions.append(position)
+        levels_of_attribute.append(levels)
     sizes = list(map(len, levels_of_attribute))
     _refuse_many(names, sizes)
     cell = cells_of_codes(positions, sizes)

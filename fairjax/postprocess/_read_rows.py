@@ -8,9 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fairjax.core.types import DataError
-from fairjax.postprocess._pool import list_counts
-from fairjax.postprocess.cells import cells_of_codes
-from fairjax.postprocess.input_columns import (
+from fairjax.data.input_columns import (
     InputColumns,
     check_length,
     choose_columns,
@@ -19,7 +17,9 @@ from fairjax.postprocess.input_columns import (
     read_columns,
     score_matrix,
 )
-from fairjax.postprocess.level_codes import level_codes, level_counts, level_key, level_positions
+from fairjax.data.level_codes import level_codes, level_counts, level_key, level_positions
+from fairjax.postprocess._pool import list_counts
+from fairjax.postprocess.cells import cells_of_codes
 
 
 class Rows(NamedTuple):

@@ -11,6 +11,12 @@ import numpy as np
 
 from fairjax.core.types import DataError
 from fairjax.data.complaints import listing
+from fairjax.data.input_columns import (
+    column_names,
+    read_labels,
+    read_weights,
+    score_matrix,
+)
 from fairjax.postprocess._audit import Audit, audit_repair
 from fairjax.postprocess._barycenter import POINTS, frequency_share, uniform_share
 from fairjax.postprocess._host_repair import (
@@ -31,12 +37,6 @@ from fairjax.postprocess._read_rows import Rows, read_rows, split_columns
 from fairjax.postprocess._repair_files import load_repair, save_repair
 from fairjax.postprocess._repair_map import RepairMap, unrepaired_share
 from fairjax.postprocess.folds import assign_folds
-from fairjax.postprocess.input_columns import (
-    column_names,
-    read_labels,
-    read_weights,
-    score_matrix,
-)
 from fairjax.postprocess.quantile_table import (
     Borrowing,
     QuantileTable,
@@ -56,8 +56,17 @@ class Repair(Parameters):
     ``fit`` on rows that the model was not trained on, ``transform`` on others; labels are not
     needed, the groups are, of every row. See :func:`fairjax.postprocess.barycenter` for what is
     computed. A level is text, a number or a truth value: 1 and 1.0 are the same, True and "1" are
-    not. A missing level (None, NaN) is unknown: such rows are no part of the pool, and are ranked
-    among all rows.
+    not. A missing level (None, NaN, empty text and the other texts that tables take for missing) is
+    unknown: such rows are no part of the pool, and are ranked among all rows. Blanks around text do
+    not count.
+
+    Scores, groups and weights belong together by position; the index of a data frame is not looked
+    at. Columns of scores and of groups that have names are matched by name.
+
+    Weights are not repetition. A weight says for how much of its group a row stands. A score of
+    weight 2 stands at one rank, the middle of its weight; two equal scores stand at two, and the
+    quantiles between these are level. Where rows are counted (``rows_``, ``minimum``, the warning
+    of small groups) a row of any positive weight is one.
 
     Args:
       amount: how far scores go, 0 (as they are) to 1 (all the way), one or per attribute.
@@ -131,8 +140,9 @@ class Repair(Parameters):
           sample_weight: ``[N]``, not negative.
 
         Raises:
-          DataError: scores that are no finite numbers or not on the scale; too few rows; too many
-            or too small groups; lengths that differ.
+          DataError: scores that are no finite numbers, not on the scale or too large for single
+            precision; infinite levels; too few rows; too many or too small groups; lengths that
+            differ.
 
         Warns of groups in which few rows leave a distance on new rows.
         """
@@ -176,7 +186,7 @@ class Repair(Parameters):
         return self
 
     def transform(self, X, *, sensitive_features=None, amount=None, seed=None) -> np.ndarray:
-        """Repaired scores, in the shape of X and, where X is of floats, in its type.
+        """Repaired scores, in the shape of X and, where X is of floats of one type, in its type.
 
         Args:
           X: scores of any rows, one alone or many; the columns of ``fit``.

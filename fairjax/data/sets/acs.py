@@ -4,8 +4,11 @@ The tasks are those of folktables (Ding, Hardt, Miller, Schmidt, NeurIPS 2021): 
 employed, public health coverage, more than 20 minutes to work, moved within a year. Each label is
 known for the people who pass the task's filter. The attributes are sex and race. All tasks have the
 same features. Columns that decide a task are no features (occupation, hours, income, coverage), nor
-is whether a person gave birth, which tells the sex. The file is Maryland, 2024, with 38 of the
-columns.
+is whether a person gave birth, which tells the sex.
+
+The data set is one file of persons, of any state: ``psam_p24.csv`` as the Census Bureau names it,
+or Maryland 2024 with 38 of the columns. It is the one such file in its folder; ``data_dir`` names
+the folder of another state.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ FILES = (
     RawFile(
         "pums_person_md_2024_1yr_38cols.csv",
         "https://www.census.gov/programs-surveys/acs/microdata/access.html",
+        patterns=("psam_p*.csv", "pums_person_*.csv"),
     ),
 )
 _NUMERIC = ("AGEP",)
@@ -41,6 +45,19 @@ _CATEGORICAL = (
     "DPHY",
     "PUMA",
 )
+_READ = (
+    *_NUMERIC,
+    *_CATEGORICAL,
+    "SEX",
+    "RAC1P",
+    "PINCP",
+    "WKHP",
+    "ESR",
+    "PWGTP",
+    "JWMNP",
+    "PUBCOV",
+    "MIGSP",
+)
 TASKS = ("income", "employed", "coverage", "commute", "moved")
 ROLES = Roles(
     tasks=tuple(f"{name}: {name} == yes" for name in TASKS),
@@ -57,7 +74,7 @@ def read(paths: list[Path]) -> dict[str, np.ndarray]:
 
     People who pass no task's filter are left out.
     """
-    table = read_csv(paths[0])
+    table = read_csv(paths[0], keep=_READ)
     labels = _labels(table)
     columns = {name: table.columns[name] for name in _NUMERIC + _CATEGORICAL}
     for name, (is_known, positive) in labels.items():
@@ -96,7 +113,7 @@ def _labels(table: RawTable) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 ENTRY = Entry(
     name="acs",
-    about="52,717 people; income, work, cover, commute, move; by sex and race",
+    about="people of one state; income, work, cover, commute, move; by sex and race",
     terms="public use (US Census)",
     files=FILES,
     read=read,

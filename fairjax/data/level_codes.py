@@ -1,15 +1,20 @@
 """Levels of a sensitive attribute, and the code of every row's level.
 
 A level is text, a number or a truth value; 1 and 1.0 are the same level, True and "1" are not.
+Text is read as in tables: blanks around it do not count, and a text that means a missing value is
+one.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from fairjax.data.complaints import complain
+from fairjax.data.input_columns import plain_numbers
+from fairjax.data.raw_table import NA
 
 LARGEST_RANGE = 2**16  # whole numbers within this range are coded without a sort
 LevelKey = tuple[bool, Any]
@@ -27,14 +32,24 @@ def level_codes(name: str, column) -> tuple[np.ndarray, list]:
     Some codes may occur in no row, and levels may repeat; see :func:`level_counts`.
 
     Raises:
-      DataError: a cell is no text, number or truth value.
+      DataError: a cell is no text, number or truth value, or is infinite.
     """
+    codes, cells = _distinct_cells(name, column)
+    levels = [_plain_level(name, cell) for cell in cells]
+    _refuse_infinite(name, codes, levels)
+    missing_codes = [code for code, level in enumerate(levels) if level is None]
+    if missing_codes:
+        codes = np.where(np.isin(codes, missing_codes), -1, codes)
+    return codes, levels
+
+
+def _distinct_cells(name: str, column) -> tuple[np.ndarray, list]:
+    """Codes ``[N]`` of a column, -1 where pandas or numpy know it as missing, and their cells."""
     is_pandas = hasattr(column, "factorize")
     if is_pandas and column.dtype != object:
         codes, distinct = column.factorize()
-        levels = [_plain_level(name, level) for level in distinct.tolist()]
-        return codes, levels
-    array = np.asarray(column)
+        return codes, distinct.tolist()
+    array = plain_numbers(column)
     kind = array.dtype.kind
     if kind not in "biufOUS":
         raise complain(
@@ -81,6 +96,19 @@ def level_positions(
     return position_of_code[codes]
 
 
+def column_levels(name: str, column) -> tuple[np.ndarray, list]:
+    """Position ``[N]`` of every row's level, -1 where missing, and the levels in order.
+
+    Raises:
+      DataError: as :func:`level_codes`.
+    """
+    codes, levels = level_codes(name, column)
+    counts = level_counts(codes, levels)
+    position_of = {key: i for i, key in enumerate(counts)}
+    positions = level_positions(codes, levels, position_of)
+    return positions, [level for _, level in counts]
+
+
 def _sort_key(key: LevelKey) -> tuple[bool, bool, Any]:
     is_truth_value, level = key
     return is_truth_value, isinstance(level, str), level
@@ -94,7 +122,12 @@ def _is_missing(level) -> bool:
 
 
 def _plain_level(name: str, level):
-    """A level as text, number or truth value of Python."""
+    """A level as text, number or truth value of Python; None where it is missing.
+
+    A member of an enumeration of texts is its text.
+    """
+    if _is_missing(level):
+        return None
     if isinstance(level, np.generic):
         level = level.item()
     if isinstance(level, bytes):
@@ -106,8 +139,21 @@ def _plain_level(name: str, level):
             "Give text, numbers or truth values.",
         )
     if isinstance(level, str):
-        return str(level)
+        # str() of a member of an enumeration is its name
+        text = str.__str__(level).strip()
+        return None if text in NA else text
     return level
+
+
+def _refuse_infinite(name: str, codes: np.ndarray, levels: list) -> None:
+    infinite = [code for code, level in enumerate(levels) if level in (math.inf, -math.inf)]
+    if infinite:
+        rows = np.isin(codes, infinite).sum()
+        raise complain(
+            name,
+            f"{rows:,} of {len(codes):,} levels are infinite",
+            "Correct them, or give them as missing (None, NaN).",
+        )
 
 
 def _number_codes(array: np.ndarray) -> tuple[np.ndarray, list]:
@@ -153,6 +199,7 @@ def _are_whole(numbers: np.ndarray) -> bool:
 
 
 def _object_codes(name: str, cells: list) -> tuple[np.ndarray, list]:
+    """Codes and distinct cells."""
     types = set(map(type, cells))
     has_truth_values = bool(types & {bool, np.bool_})
     mixed = has_truth_values and len(types) > 1
@@ -169,17 +216,8 @@ def _object_codes(name: str, cells: list) -> tuple[np.ndarray, list]:
             f"{len(cells):,} cells are not all text, numbers or truth values ({error})",
             "Give one level per row.",
         ) from error
-    raw_levels = [level for _, level in distinct] if mixed else distinct
-    code_of = {}
-    levels = []
-    for code, key in enumerate(distinct):
-        level = raw_levels[code]
-        if _is_missing(level):
-            code_of[key] = -1
-            levels.append(None)
-        else:
-            code_of[key] = code
-            levels.append(_plain_level(name, level))
+    cells = [cell for _, cell in distinct] if mixed else distinct
+    code_of = {key: code for code, key in enumerate(distinct)}
     code_of_cell = map(code_of.__getitem__, keys)
     codes = np.fromiter(code_of_cell, np.int32, len(keys))
-    return codes, levels
+    return codes, cells

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from fairjax.core.types import DataError
@@ -178,18 +179,26 @@ def column_position(columns: InputColumns, which: str | int) -> int:
 # ------------------------------------------------------------------------------------------ numbers
 
 
-def check_length(name: str, column, rows: int):
+def check_length(name: str, column, rows: int, of: str = "scores"):
     """The column itself; raises DataError if its length is not the number of rows."""
     if len(column) != rows:
         raise complain(
-            name, f"{len(column):,} rows beside {rows:,} scores", "Give one entry per row."
+            name, f"{len(column):,} rows beside {rows:,} {of}", "Give one entry per row."
         )
     return column
 
 
+def plain_numbers(column) -> np.ndarray:
+    """The column as an array; numbers that numpy does not know (bfloat16, int4) as float64."""
+    array = np.asarray(column)
+    if array.dtype.kind == "V" and jnp.issubdtype(array.dtype, jnp.number):
+        return array.astype(np.float64)
+    return array
+
+
 def read_numbers(name: str, column) -> np.ndarray:
     """Scores ``[N]`` as float64; raises DataError for scores that are not finite numbers."""
-    array = np.asarray(column)
+    array = plain_numbers(column)
     if array.dtype.kind not in "biufO":
         raise complain(
             name, f"{len(array):,} cells of type {array.dtype}, not real numbers", "Give numbers."
@@ -219,10 +228,12 @@ def score_matrix(scores: InputColumns) -> tuple[np.ndarray, np.dtype]:
         column = read_numbers(name, values)
         columns.append(column)
         dtype = np.asarray(values).dtype
-        types.append(dtype if dtype.kind == "f" else np.float64)
+        is_float = jnp.issubdtype(dtype, jnp.floating)
+        types.append(dtype if is_float else np.dtype(np.float64))
     for name, column in zip(names, columns, strict=True):
         check_length(name, column, len(columns[0]))
-    return np.stack(columns, axis=1), np.result_type(*types)
+    dtype = types[0] if len(set(types)) == 1 else np.dtype(np.float64)
+    return np.stack(columns, axis=1), dtype
 
 
 def read_weights(weight, rows: int) -> np.ndarray | None:
@@ -247,12 +258,17 @@ def read_weights(weight, rows: int) -> np.ndarray | None:
 
 
 def read_labels(y, shape: tuple[int, ...]) -> np.ndarray | None:
-    """Labels ``[N, T]``, NaN where missing; raises DataError if they do not fit the scores."""
+    """Labels ``[N, T]``, NaN where missing; raises DataError if infinite, or not of the scores."""
     if y is None:
         return None
     try:
         label = np.asarray(y, np.float64)
-        return label.reshape(shape) if label.ndim < 2 else np.broadcast_to(label, shape)
+        label = label.reshape(shape) if label.ndim < 2 else np.broadcast_to(label, shape)
     except (TypeError, ValueError) as error:
         problem = f"labels of shape {np.shape(y)} for scores of shape {shape} ({error})"
         raise complain("y", problem, "Give one number per score.") from error
+    infinite = np.isinf(label)
+    if infinite.any():
+        problem = f"{infinite.sum():,} of {label.size:,} labels are infinite"
+        raise complain("y", problem, "Correct them, or give them as missing (NaN).")
+    return label
