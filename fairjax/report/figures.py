@@ -37,7 +37,7 @@ from fairjax.report.marks import (
     method_handle,
 )
 from fairjax.report.panel import Limits, Panel, limits_of, within
-from fairjax.report.text import literal, number, wrapped
+from fairjax.report.text import literal, wrapped
 
 METHODS_APART = 6  # methods that one picture tells apart
 COLUMNS = 5  # of the figure with a panel per method
@@ -102,7 +102,7 @@ def _draw_overall(layout: Layout):
     figure, (ax,) = make_axes(1, 6.2, 4.4, legend_lines)
     draw_panel(ax, layout, panel)
     entries = []
-    for index in _best_first(layout):
+    for index in range(len(layout.methods)):
         handle = method_handle(index)
         entries.append((handle, _summary(layout, index)))
     if layout.relative and _draw_level(ax, panel.limits):
@@ -113,12 +113,11 @@ def _draw_overall(layout: Layout):
 
 
 def _draw_methods(layout: Layout):
-    """The overall frontier once per method, best first, over the runs of all methods in grey."""
+    """The overall frontier once per method, over the runs of all methods in grey."""
     from matplotlib.figure import Figure
 
     panel = layout.overall
-    order = _best_first(layout)
-    methods = len(order)
+    methods = len(layout.methods)
     rows = math.ceil(methods / COLUMNS)
     size = (2.3 * COLUMNS, 2.1 * rows + 0.4)
     figure = Figure(figsize=size, dpi=150, layout="constrained")
@@ -128,8 +127,8 @@ def _draw_methods(layout: Layout):
     lowest = axes[:methods][-COLUMNS:]
     for ax in lowest:
         ax.tick_params(labelbottom=True)
-    for ax, index in zip(axes, order, strict=False):
-        _draw_one_method(ax, layout, index)
+    for index in range(methods):
+        _draw_one_method(axes[index], layout, index)
     x_label, y_label = panel.labels
     for set_label, label in ((figure.supxlabel, x_label), (figure.supylabel, y_label)):
         text = set_label(wrapped(label, 90), fontsize=9)
@@ -145,9 +144,6 @@ def _draw_one_method(ax, layout: Layout, index: int) -> None:
     draw_method(ax, layout, panel, index)
     finish(ax, "", ("", ""), panel.limits, panel.runs)
     title = literal(method, 24)
-    volume = layout.volume(panel.fronts[method].validation)
-    if volume is not None:
-        title += f"\nhypervolume {number(volume, digits=4)}"
     ax.set_title(title, fontsize=8.5).set_parse_math(False)
 
 
@@ -232,16 +228,6 @@ def _draw_level(ax, limits: Limits) -> bool:
     return drawn
 
 
-def _best_first(layout: Layout) -> list[int]:
-    """Positions of the methods, by falling hypervolume."""
-    volumes = []
-    for method in layout.methods:
-        front = layout.overall.fronts[method]
-        volume = layout.volume(front.validation)
-        volumes.append(volume or 0.0)
-    return sorted(range(len(volumes)), key=lambda index: -volumes[index])
-
-
 def _method_entries(layout: Layout, line: bool = True) -> list[Entry]:
     entries = []
     for index, method in enumerate(layout.methods):
@@ -260,17 +246,11 @@ def _hollow_entries(panels: Sequence[Panel]) -> list[Entry]:
 
 
 def _summary(layout: Layout, index: int) -> str:
-    """A method in the legend: name, hypervolume, runs."""
+    """A method in the legend: name, runs."""
     method = layout.methods[index]
     mine = layout.runs_of(index)
     diverged = int((mine & layout.diverged).sum())
     runs = f"{int(mine.sum())} runs"
     if diverged:
         runs += f", {diverged} diverged"
-    front = layout.overall.fronts[method]
-    volume = layout.volume(front.validation)
-    quality = "no hypervolume"
-    if volume is not None:
-        quality = f"hypervolume {number(volume, digits=4)}"
-    parts = [literal(method, 28), quality, runs]
-    return " \N{MIDDLE DOT} ".join(parts)
+    return f"{literal(method, 28)} \N{MIDDLE DOT} {runs}"

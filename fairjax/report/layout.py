@@ -16,12 +16,14 @@ from fairjax.core.keys import parse_key
 from fairjax.core.tables import Table
 from fairjax.metrics.frontier import hypervolume, knee
 from fairjax.report.columns import mean_points, relative_points, task_points
+from fairjax.report.names import attribute_label, task_label
 from fairjax.report.notes import notes_of
 from fairjax.report.panel import Panel, any_finite, front_of, limits_of, make_panel, within
 from fairjax.report.text import literal, unbroken
 
 COLUMNS = ("run", "method", "point", "seed", "diverged")  # that a table must have
 ENTRIES = ("tasks", "attributes", "gap")  # that info must have
+ROWS = "fraction of rows"  # the unit of an error, unless info has another
 # (ARE, ARFG): a quarter more error than single-task models, a gap that is no smaller
 RELATIVE_REFERENCE = (1.25, 1.0)
 
@@ -102,7 +104,8 @@ def lay_out(table: Table, info: dict) -> Layout:
         reference=_reference(overall, info, relative),
         notes=(),
     )
-    notes = tuple(notes_of(layout))
+    warnings = map(str, info.get("warnings") or ())
+    notes = (*warnings, *notes_of(layout))
     return dataclasses.replace(layout, notes=notes)
 
 
@@ -130,6 +133,13 @@ def tradeoff(layout: Layout) -> Tradeoff:
         error_front=front_of(errors, rows),
         gap_front=front_of(gaps, rows),
     )
+
+
+def counts_errors(info: dict, task: str) -> bool:
+    """Whether the error of a task is a share of rows, by its unit and its constant predictors."""
+    unit = (info.get("units") or {}).get("error", ROWS)
+    constants = (info.get("constants") or {}).get("test", {})
+    return unit == ROWS and "mean" not in constants.get(task, {})
 
 
 def knee_run(table: Table, info: dict) -> int | None:
@@ -184,7 +194,7 @@ def _task_panel(table: Table, info: dict, position: int, runs: dict) -> Panel:
     task = info["tasks"][position]
     return make_panel(
         key=f"task{position}",
-        title=task,
+        title=task_label(info, task),
         labels=_task_labels(info),
         validation=task_points(table, info, task, "validation"),
         test=task_points(table, info, task, "test"),
@@ -238,7 +248,7 @@ def _unit(info: dict, metric: str) -> str:
     gap = info["gap"]
     is_bounded = gap.endswith("_difference") or gap.startswith("correlation")
     defaults = {
-        "error": "fraction of rows",
+        "error": ROWS,
         gap: "0 to 1" if is_bounded else "",
     }
     units = defaults | info.get("units", {})
@@ -252,7 +262,7 @@ def _task_labels(info: dict) -> tuple[str, str]:
     error_unit = _unit(info, "error")
     gap_unit = _unit(info, info["gap"])
     gap = info["gap"].replace("_", " ")
-    between = _between(info["attributes"])
+    between = _between([attribute_label(info, name) for name in info["attributes"]])
     return (
         f"Test error{error_unit}",
         f"Test {gap}{between}{gap_unit}",

@@ -1,0 +1,104 @@
+"""Sentences about the runs that somebody may want to take: gaps and errors before and after.
+
+In: a :class:`~fairjax.report.layout.Layout`, whose ``info["candidates"]`` were chosen on validation
+and are reported on test. Out: what the template shows. "Before" is the model that nobody made
+fairer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from fairjax.report.layout import Layout, counts_errors
+from fairjax.report.names import attribute_label, task_label
+from fairjax.report.text import number
+
+PER = 1000  # rows of which a sentence counts the errors
+
+
+def candidates_of(layout: Layout, rows: np.ndarray) -> list[dict]:
+    """``heading``, ``text``, ``sentences`` and ``position`` on the page of every candidate.
+
+    Args:
+      layout: of the sweep.
+      rows: ``[M]`` rows of the table that the page holds.
+    """
+    candidates = []
+    runs = layout.table["run"][rows].tolist()
+    for candidate in layout.info.get("candidates") or ():
+        run = candidate["run"]
+        view = {
+            "heading": f"Run {run}, {candidate['method']}",
+            "text": str(candidate.get("text") or ""),
+            "sentences": list(_sentences(layout, candidate)),
+            "position": runs.index(run) if run in runs else None,
+        }
+        candidates.append(view)
+    return candidates
+
+
+def seeds_sentence(info: dict) -> str:
+    """What one seed does not show; empty with more seeds, or where nobody knows how many."""
+    seeds = info.get("seeds")
+    members = seeds.get("members") if isinstance(seeds, dict) else None
+    if members != 1:
+        return ""
+    return (
+        "Every setting was trained with one seed: intervals say how the rows vary, not how"
+        " training does."
+    )
+
+
+def _sentences(layout: Layout, candidate: dict) -> Iterator[str]:
+    """A sentence per task."""
+    info = layout.info
+    for task, measured in candidate["tasks"].items():
+        clauses = []
+        for attribute, gap in (measured.get("gaps") or {}).items():
+            over = attribute_label(info, attribute)
+            clauses.append(f"the gap by {over} {_movement(gap)}")
+        error = measured["error"]
+        clauses.append(f"the error {_movement(error)}")
+        price = _price(layout, task, error)
+        yield f"{task_label(info, task)}: {', '.join(clauses)}{price}."
+
+
+def _movement(measured: dict) -> str:
+    after = _with_interval(measured, "value", "low", "high")
+    if measured.get("before") is None:
+        return f"is {after}"
+    before = _with_interval(measured, "before", "before_low", "before_high")
+    return f"went from {before} to {after}"
+
+
+def _with_interval(measured: dict, value: str, low: str, high: str) -> str:
+    text = number(measured[value])
+    ends = (measured.get(low), measured.get(high))
+    if None in ends:
+        return text
+    return f"{text} [{number(ends[0])}, {number(ends[1])}]"
+
+
+def _price(layout: Layout, task: str, error: dict) -> str:
+    """What it costs: errors per thousand rows, and whether the intervals overlap."""
+    before = error.get("before")
+    if before is None or not counts_errors(layout.info, task):
+        return ""
+    more = round(PER * (error["value"] - before))
+    if not more:
+        return "; it costs no errors"
+    kind = "more" if more > 0 else "fewer"
+    price = f"; that is {abs(more)} {kind} errors in {PER:,} rows"
+    if _overlap(error):
+        price += ", within the intervals"
+    return price
+
+
+def _overlap(error: dict) -> bool:
+    ends = [error.get(name) for name in ("low", "high", "before_low", "before_high")]
+    if None in ends:
+        return False
+    low, high, before_low, before_high = ends
+    return low <= before_high and before_low <= high
