@@ -200,6 +200,25 @@ def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
+def test_table_is_a_data_frame():
+    pytest.importorskip("pandas")
+    table, _ = make()
+    frame = table.to_pandas()
+    assert list(frame.columns) == [str(key) for key in table] and len(frame) == table.rows
+    np.testing.assert_array_equal(frame["test.error[income]"], table["test.error[income]"])
+    assert list(frame["method"]) == list(table["method"])
+
+
+def test_table_in_a_notebook_shows_names_as_texts():
+    table, _ = make(methods=HOSTILE, tasks=HOSTILE[:3], attributes=HOSTILE[3:])
+    shown = table._repr_html_()
+    tags = set(re.findall(r"</?(\w+)", shown))
+    assert tags == {"table", "thead", "tbody", "tr", "th", "td", "p"}
+    assert html.escape(HOSTILE[0]) in shown and shown.count("<tr>") == 11
+    assert f"{table.rows} rows, {len(table)} columns" in shown
+    assert "0 rows, 0 columns" in Table()._repr_html_()
+
+
 # names that the notation of keys uses itself
 
 LEVELS = ("a|b", "a=b", "a]", "a@0.5", "<a>", "a\\b")
@@ -390,6 +409,19 @@ def test_same_numbers_same_files(tmp_path):
             ".png",
         ):  # float32 hparams come back as float64 and show more digits in the others
             assert old.read_bytes() == new.read_bytes(), old.name
+
+
+def test_figures_are_objects():
+    figure = pytest.importorskip("matplotlib.figure")
+    layout = lay_out(*make())
+    draws = (report.draw_tasks, report.draw_overall, report.draw_tradeoff, report.draw_methods)
+    for draw in draws:
+        assert isinstance(draw(layout), figure.Figure)
+    alone = lay_out(*make(tasks=("income",)))
+    with pytest.raises(ValueError, match="two tasks"):
+        report.draw_tradeoff(alone)
+    with pytest.raises(ValueError, match="needs a task"):
+        report.draw_tasks(lay_out(*make(tasks=())))
 
 
 def test_drawing_leaves_matplotlib_as_it_was(tmp_path):

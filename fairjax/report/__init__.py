@@ -14,7 +14,13 @@ from fairjax.metrics import GroupTable
 from fairjax.postprocess import Audit
 from fairjax.report.conflict_figure import write_conflicts
 from fairjax.report.conflicts import conflict_shares
-from fairjax.report.figures import write_figures
+from fairjax.report.figures import (
+    draw_methods,
+    draw_overall,
+    draw_tasks,
+    draw_tradeoff,
+    write_figures,
+)
 from fairjax.report.layout import Layout, knee_run, lay_out
 from fairjax.report.page import write_page
 from fairjax.report.repair import repair_section, write_repair
@@ -23,6 +29,10 @@ from fairjax.report.summary import summarize, write_summary
 __all__ = [
     "Layout",
     "conflict_shares",
+    "draw_methods",
+    "draw_overall",
+    "draw_tasks",
+    "draw_tradeoff",
     "knee_run",
     "lay_out",
     "repair_section",

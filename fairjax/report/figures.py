@@ -1,9 +1,9 @@
-"""PNG figures of a sweep: frontiers per task, the overall frontier, the trade-off of two tasks.
+"""Figures of a sweep: frontiers per task, the overall frontier, the trade-off of two tasks.
 
-In: a :class:`~fairjax.report.layout.Layout`. Out: PNG files. All runs stand faintly behind. The
-manner is that of Figures 2, 5 and 6 of Wang et al., "Understanding and improving fairness-accuracy
-trade-offs in multi-task learning", KDD 2021, except that frontiers are selected on validation and
-drawn at their test values.
+In: a :class:`~fairjax.report.layout.Layout`. Out: matplotlib figures, and PNG files of them. All
+runs stand faintly behind. The manner is that of Figures 2, 5 and 6 of Wang et al., "Understanding
+and improving fairness-accuracy trade-offs in multi-task learning", KDD 2021, except that frontiers
+are selected on validation and drawn at their test values.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -39,6 +40,9 @@ from fairjax.report.marks import (
 from fairjax.report.panel import Limits, Panel, limits_of, within
 from fairjax.report.text import literal, wrapped
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 METHODS_APART = 6  # methods that one picture tells apart
 COLUMNS = 5  # of the figure with a panel per method
 
@@ -65,19 +69,31 @@ def write_figures(out: Path, layout: Layout) -> list[Path]:
     return paths
 
 
-def _figures(layout: Layout) -> dict[str, Callable]:
+def _figures(layout: Layout) -> dict[str, Callable[[Layout], Figure]]:
     figures = {}
     if layout.task_panels:
-        figures["frontier_tasks.png"] = _draw_tasks
-    figures["frontier_relative.png"] = _draw_overall
+        figures["frontier_tasks.png"] = draw_tasks
+    figures["frontier_relative.png"] = draw_overall
     if len(layout.task_panels) > 1:
-        figures["tradeoff.png"] = _draw_tradeoff
+        figures["tradeoff.png"] = draw_tradeoff
     if len(layout.methods) > METHODS_APART:
-        figures["frontier_methods.png"] = _draw_methods
+        figures["frontier_methods.png"] = draw_methods
     return figures
 
 
-def _draw_tasks(layout: Layout):
+@house_style()
+def draw_tasks(layout: Layout) -> Figure:
+    """The frontiers of every task, a panel each.
+
+    Returns:
+      A matplotlib figure, which no window manager knows.
+
+    Raises:
+      ValueError: there is no task.
+      ImportError: matplotlib is missing.
+    """
+    if not layout.task_panels:
+        raise ValueError("a figure of tasks needs a task; info['tasks'] is empty")
     panels = layout.task_panels
     tasks = layout.info["tasks"]
     legend_lines = len(layout.methods) // 3 + 2
@@ -96,7 +112,16 @@ def _draw_tasks(layout: Layout):
     return figure
 
 
-def _draw_overall(layout: Layout):
+@house_style()
+def draw_overall(layout: Layout) -> Figure:
+    """The frontiers over all tasks together: ARE and ARFG, or means where these are not known.
+
+    Returns:
+      A matplotlib figure, which no window manager knows.
+
+    Raises:
+      ImportError: matplotlib is missing.
+    """
     panel = layout.overall
     legend_lines = len(layout.methods) + 2
     figure, (ax,) = make_axes(1, 6.2, 4.4, legend_lines)
@@ -112,8 +137,16 @@ def _draw_overall(layout: Layout):
     return figure
 
 
-def _draw_methods(layout: Layout):
-    """The overall frontier once per method, over the runs of all methods in grey."""
+@house_style()
+def draw_methods(layout: Layout) -> Figure:
+    """The overall frontier once per method, over the runs of all methods in grey.
+
+    Returns:
+      A matplotlib figure, which no window manager knows.
+
+    Raises:
+      ImportError: matplotlib is missing.
+    """
     from matplotlib.figure import Figure
 
     panel = layout.overall
@@ -147,8 +180,19 @@ def _draw_one_method(ax, layout: Layout, index: int) -> None:
     ax.set_title(title, fontsize=8.5).set_parse_math(False)
 
 
-def _draw_tradeoff(layout: Layout):
-    """Left: errors of two tasks. Right: their gaps. Both mark the frontier of the errors."""
+@house_style()
+def draw_tradeoff(layout: Layout) -> Figure:
+    """Left: errors of the first two tasks. Right: their gaps. Both mark the errors' frontier.
+
+    Returns:
+      A matplotlib figure, which no window manager knows.
+
+    Raises:
+      ValueError: there are fewer than two tasks.
+      ImportError: matplotlib is missing.
+    """
+    if len(layout.task_panels) < 2:
+        raise ValueError(f"a trade-off needs two tasks; info['tasks'] is {layout.info['tasks']}")
     planes = tradeoff(layout)
     legend_lines = len(layout.methods) // 3 + 1
     figure, (left, right) = make_axes(2, 4.6, 3.9, legend_lines)

@@ -33,6 +33,7 @@ from fairjax.report.summary import plain
 from fairjax.report.tables import SortableRow, SortableTable
 from fairjax.report.templates import asset, markup, render
 from fairjax.report.terms import decision_text, terms_of
+from fairjax.report.text import count
 from fairjax.report.words import words_of
 
 # the page may load nothing from anywhere, wherever it is opened
@@ -220,8 +221,8 @@ def _left_out(info: dict) -> SortableTable | None:
             attribute_label(info, attribute),
             group_label(info, attribute, entry["group"]),
             task_label(info, entry["task"]),
-            entry["rows"],
-            entry["rows_that_count"],
+            count(entry["rows"]),
+            count(entry["rows_that_count"]),
         ]
         rows.append(SortableRow(cells))
     if not rows:

@@ -91,14 +91,20 @@ class Answers {
     return [...facts, ["point", String(runs.point[i])], ["seed", String(runs.seed[i])]];
   }
 
+  // a table of groups per task, or null where none is known
   groups(i) {
     const { rates, positions, rows } = this.data.groups, k = positions.indexOf(i);
     if (k < 0 || !rows.length) return null;
-    return this.table("Groups on test rows.", ["group", "rows", ...rates], rows.map((row) => [
-      [row.task, row.attribute, row.group].filter((name, at, all) => name !== all[at - 1]).join(", "),
-      isKnown(row.count) ? row.count.toLocaleString("en") : "\u2013",
-      ...row.values.map((values) => number(values && values[k])),
-    ]));
+    const tables = element("div");
+    for (const task of new Set(rows.map((row) => row.task))) {
+      const lines = rows.filter((row) => row.task === task).map(({ attribute, group, count, values }) => [
+        group.includes(attribute) ? group : `${attribute}: ${group}`,
+        isKnown(count) ? count.toLocaleString("en", { maximumFractionDigits: 1 }) : "\u2013",
+        ...values.map((column) => number(column && column[k])),
+      ]);
+      tables.append(this.table(`${task}, on test rows`, ["group", "rows", ...rates], lines));
+    }
+    return tables;
   }
 
   details(summary, content, isOpen) {

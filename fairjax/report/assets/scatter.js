@@ -30,6 +30,7 @@ class Scatter {
   reset() { this.view = this.panel.limits.map((ends) => [...ends]); }
 
   showAll() {
+    const { x, y, references } = this.panel;
     const around = (values) => {
       const known = values.filter((v) => v !== null);
       if (!known.length) return [0, 1];
@@ -37,7 +38,7 @@ class Scatter {
       const room = .05 * (high - low) || .05;
       return [low - room, high + room];
     };
-    this.view = [around(this.panel.x), around(this.panel.y)];
+    this.view = [around([...x, ...references.map(({ error }) => error)]), around([...y, ...references.map(({ gap }) => gap)])];
   }
 
   zoom(factor) {
