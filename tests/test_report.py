@@ -651,6 +651,8 @@ def test_references_and_small_groups_are_shown(tmp_path):
     overall, income, _ = payload(layout, rows_of_page(layout))["panels"]
     assert overall["references"] == [{"name": "nobody", "error": 1.0, "gap": 0.0}]
     assert [one["name"] for one in income["references"]] == ["single-task models", "nobody"]
+    for panel in (layout.overall, *layout.task_panels):
+        assert all(panel.limits[1][0] < reference.gap for reference in panel.references)
     report.write_page(tmp_path / "report.html", layout)
     text = main_of(tmp_path / "report.html")
     assert "nobody 0.120 0.000 0.180 0.000" in text

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from fairjax.core.keys import Metric
+from fairjax.report.columns import column
 from fairjax.report.layout import Layout, counts_errors
 from fairjax.report.names import attribute_label, task_label
 from fairjax.report.text import number
@@ -19,7 +21,9 @@ PER = 1000  # rows of which a sentence counts the errors
 
 
 def candidates_of(layout: Layout, rows: np.ndarray) -> list[dict]:
-    """``heading``, ``text``, ``sentences`` and ``position`` on the page of every candidate.
+    """``heading``, ``text``, ``sentences``, ``doubts`` and ``position`` of every candidate.
+
+    The position counts within the rows of the page; None where the page does not hold the run.
 
     Args:
       layout: of the sweep.
@@ -33,6 +37,7 @@ def candidates_of(layout: Layout, rows: np.ndarray) -> list[dict]:
             "heading": f"Run {run}, {candidate['method']}",
             "text": str(candidate.get("text") or ""),
             "sentences": list(_sentences(layout, candidate)),
+            "doubts": list(_doubts(layout, candidate)),
             "position": runs.index(run) if run in runs else None,
         }
         candidates.append(view)
@@ -63,6 +68,43 @@ def _sentences(layout: Layout, candidate: dict) -> Iterator[str]:
         clauses.append(f"the error {_movement(error)}")
         price = _price(layout, task, error)
         yield f"{task_label(info, task)}: {', '.join(clauses)}{price}."
+
+
+def _doubts(layout: Layout, candidate: dict) -> Iterator[str]:
+    """Metrics whose validation value lies outside the interval on test."""
+    info = layout.info
+    is_candidate = layout.table["run"] == candidate["run"]
+    for task, measured in candidate["tasks"].items():
+        label = task_label(info, task)
+        error = measured["error"]
+        yield from _doubt(layout, is_candidate, f"error of {label}", error, task)
+        for attribute, gap in (measured.get("gaps") or {}).items():
+            name = f"gap of {label} by {attribute_label(info, attribute)}"
+            yield from _doubt(layout, is_candidate, name, gap, task, attribute)
+
+
+def _doubt(
+    layout: Layout,
+    is_candidate: np.ndarray,
+    name: str,
+    measured: dict,
+    task: str,
+    attribute: str = "",
+) -> Iterator[str]:
+    metric = layout.info["gap"] if attribute else "error"
+    key = Metric(metric, task, attribute=attribute, split="validation")
+    ends = (measured.get("low"), measured.get("high"))
+    values = np.abs(column(layout.table, key)[is_candidate])
+    if None in ends or not np.isfinite(values).any():
+        return
+    low, high = ends
+    value = float(values[0])
+    if low <= value <= high:
+        return
+    yield (
+        f"Validation and test disagree by more than their noise: the {name} was {number(value)} on"
+        f" validation, outside its interval on test, {number(low)} to {number(high)}."
+    )
 
 
 def _movement(measured: dict) -> str:

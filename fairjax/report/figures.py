@@ -37,7 +37,7 @@ from fairjax.report.marks import (
     hollow_handle,
     method_handle,
 )
-from fairjax.report.panel import Limits, Panel, limits_of, within
+from fairjax.report.panel import Limits, Panel, limits_of
 from fairjax.report.text import literal, wrapped
 
 if TYPE_CHECKING:
@@ -95,17 +95,11 @@ def draw_tasks(layout: Layout) -> Figure:
     if not layout.task_panels:
         raise ValueError("a figure of tasks needs a task; info['tasks'] is empty")
     panels = layout.task_panels
-    tasks = layout.info["tasks"]
     legend_lines = len(layout.methods) // 3 + 2
     figure, axes = make_axes(len(panels), 4.2, 3.6, legend_lines)
-    single_task = None
-    for ax, panel, task in zip(axes, panels, tasks, strict=True):
+    for ax, panel in zip(axes, panels, strict=True):
         draw_panel(ax, layout, panel)
-        star = _draw_single_task(ax, layout.info, task, panel.limits)
-        single_task = star or single_task
     entries = _method_entries(layout)
-    if single_task:
-        entries.append((single_task, "single-task model"))
     entries += _hollow_entries(panels)
     legend_columns = 3 if len(axes) > 1 else 2
     draw_legend(figure, entries, legend_columns)
@@ -235,30 +229,6 @@ def _draw_plane(
     limits = limits_of(points, layout.method_index, planes.usable)
     runs = int(planes.usable.sum())
     finish(ax, title, (first, second), limits, runs)
-
-
-def _draw_single_task(ax, info: dict, task: str, limits: Limits):
-    """Mark a task's single-task model, where it is known and within the limits; its handle."""
-    means = info.get("single_task", {}).get("test", {}).get(task, {})
-    error = means.get("error")
-    gap = means.get("gap")
-    if error is None or gap is None:
-        return None
-    points = np.array([[error, gap]])
-    if not within(points, limits).all():
-        return None
-    lines = ax.plot(
-        [error],
-        [gap],
-        ls="",
-        marker="*",
-        ms=10,
-        color="black",
-        mec="white",
-        mew=0.6,
-        zorder=5,
-    )
-    return lines[0]
 
 
 def _draw_level(ax, limits: Limits) -> bool:

@@ -19,6 +19,7 @@ from fairjax.report.columns import mean_points, relative_points, task_points
 from fairjax.report.names import attribute_label, task_label
 from fairjax.report.notes import notes_of
 from fairjax.report.panel import Panel, any_finite, front_of, limits_of, make_panel, within
+from fairjax.report.references import relative_references, task_references
 from fairjax.report.text import literal, unbroken
 
 COLUMNS = ("run", "method", "point", "seed", "diverged")  # that a table must have
@@ -198,6 +199,7 @@ def _task_panel(table: Table, info: dict, position: int, runs: dict) -> Panel:
         labels=_task_labels(info),
         validation=task_points(table, info, task, "validation"),
         test=task_points(table, info, task, "test"),
+        references=task_references(info, task),
         **runs,
     )
 
@@ -215,6 +217,7 @@ def _overall_panel(table: Table, info: dict, relative: bool, runs: dict) -> Pane
         labels=_overall_labels(info, relative),
         validation=validation,
         test=test,
+        references=relative_references(info) if relative else (),
         **runs,
     )
 

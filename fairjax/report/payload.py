@@ -19,8 +19,7 @@ from fairjax.report.drawing import COLOURS, SIZES, look
 from fairjax.report.group_columns import group_columns
 from fairjax.report.layout import Layout
 from fairjax.report.names import attribute_label, task_label
-from fairjax.report.panel import PADDING, Front, Limits, Panel
-from fairjax.report.references import Reference, relative_references, task_references
+from fairjax.report.panel import Front, Panel
 from fairjax.report.summary import plain
 from fairjax.report.text import literal, rounded
 
@@ -28,7 +27,6 @@ SYMBOLS = ("circle", "square", "diamond", "triangle", "wedge", "plus", "cross", 
 # the same shapes as text
 GLYPHS = ("\u25cf", "\u25a0", "\u25c6", "\u25b2", "\u25bc", "\u271a", "\u2716", "\u2b1f")
 MOST_POINTS = 20_000  # points beyond which the page grows too heavy for a browser
-REACH = 0.5  # of the span: a reference that is no further outside is brought into view
 
 
 def rows_of_page(layout: Layout) -> np.ndarray:
@@ -200,44 +198,16 @@ def _panel(layout: Layout, panel: Panel, rows: np.ndarray) -> dict:
     is_usable = panel.usable[:, None]
     points = np.where(is_usable, panel.test, np.nan)
     x, y = points[rows].T
-    references = _references(layout, panel)
     return {
         "key": panel.key,
         "x": rounded(x),
         "y": rounded(y),
-        "limits": _limits(panel.limits, references),
+        "limits": panel.limits,
         "levels": panel is layout.overall and layout.relative,
         "runs": panel.runs,
-        "references": [reference._asdict() for reference in references],
+        "references": [reference._asdict() for reference in panel.references],
         "fronts": [_front(front, rows) for front in panel.fronts.values()],
     }
-
-
-def _references(layout: Layout, panel: Panel) -> list[Reference]:
-    if panel is not layout.overall:
-        position = layout.task_panels.index(panel)
-        return task_references(layout.info, layout.info["tasks"][position])
-    if layout.relative:
-        return relative_references(layout.info)
-    return []
-
-
-def _limits(limits: Limits, references: list[Reference]) -> list[tuple[float, float]]:
-    """Limits that show the references which are near."""
-    spans = [high - low for low, high in limits]
-    wide = [list(ends) for ends in limits]
-    for reference in references:
-        place = (reference.error, reference.gap)
-        near = [
-            low - REACH * span <= value <= high + REACH * span
-            for value, (low, high), span in zip(place, limits, spans, strict=True)
-        ]
-        if not all(near):
-            continue
-        for ends, value, span in zip(wide, place, spans, strict=True):
-            ends[0] = min(ends[0], value - PADDING * span)
-            ends[1] = max(ends[1], value + PADDING * span)
-    return [tuple(ends) for ends in wide]
 
 
 def _front(front: Front, rows: np.ndarray) -> dict:

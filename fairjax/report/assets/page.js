@@ -20,14 +20,25 @@
     return errors.length && errors.every(isKnown) ? mean(errors) : null;
   }
 
+  // the worst gap of what is asked for; null where the run lacks the gap of a task that others have
   function gapOf(i, split) {
     const gaps = [];
     for (const t of listed("task", data.tasks)) {
-      const mine = listed("attribute", data.attributes).map((a) => answers.value("gap", t, a, split, i)).filter(isKnown);
+      const columns = listed("attribute", data.attributes).map((a) => answers.values("gap", t, a, split));
+      const measured = columns.filter((values) => values && values.some(isKnown));
+      if (!measured.length) continue;
+      const mine = measured.map((values) => values[i]).filter(isKnown);
       if (!mine.length) return null;
       gaps.push(Math.max(...mine));
     }
     return gaps.length ? Math.max(...gaps) : null;
+  }
+
+  // the least number of three digits that is not below
+  function up(value) {
+    if (!(value > 0)) return 0;
+    const unit = 10 ** (Math.floor(Math.log10(value)) - 2);
+    return Number((Math.ceil(value / unit - 1e-9) * unit).toPrecision(3));
   }
 
   const nameOfError = () => (listed("task", data.tasks).length === 1 ? "error"
@@ -52,7 +63,7 @@
     if (!runs.length) return choose();
     slider.dataset.high = gaps.reduce((a, b) => Math.max(a, b));
     const cheapest = least(runs, ({ error }) => error);
-    at("limit").value = Math.ceil(1000 * Math.max(low, cheapest.gap / 2)) / 1000;
+    at("limit").value = up(Math.max(low, cheapest.gap / 2));
     return choose();
   }
 
@@ -111,8 +122,7 @@
     for (const id of ["task", "attribute"]) at(id).addEventListener("change", start);
     at("limit").addEventListener("input", choose);
     at("slider").addEventListener("input", () => {
-      const limit = at("slider").value / 1000 * Number(at("slider").dataset.high);
-      at("limit").value = Math.ceil(1000 * limit) / 1000;
+      at("limit").value = up(at("slider").value / 1000 * Number(at("slider").dataset.high));
       choose();
     });
     for (const button of document.querySelectorAll("button[data-answer]")) {
@@ -139,6 +149,8 @@
     requestAnimationFrame(redraw);
   }
 
+  let opener = null;  // the plot that had the focus when an answer took it
+
   function showTip(content, x, y, isPinned) {
     const tip = at("tip");
     tip.replaceChildren();
@@ -158,6 +170,7 @@
   }
 
   function hideTip() {
+    if (at("tip").contains(document.activeElement)) opener?.focus();
     at("tip").hidden = true;
     at("tip").classList.remove("pinned");
   }
@@ -219,6 +232,7 @@
       if (by !== undefined) { showTip(answers.short(i), box.left + x, box.top + y, false); return; }
       mark(i);
       showTip(answers.full(i, false), box.left + x, box.top + y, true);
+      opener = canvas;
       at("tip").focus();
     });
     canvas.addEventListener("blur", () => {
