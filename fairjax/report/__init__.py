@@ -12,7 +12,7 @@ from pathlib import Path
 from fairjax.core.tables import Table, write_csv
 from fairjax.metrics import GroupTable
 from fairjax.postprocess import Audit
-from fairjax.report.conflict_figure import write_conflicts
+from fairjax.report.conflict_figure import draw_conflicts, write_conflicts
 from fairjax.report.conflicts import conflict_shares
 from fairjax.report.figures import (
     draw_methods,
@@ -29,6 +29,7 @@ from fairjax.report.summary import summarize, write_summary
 __all__ = [
     "Layout",
     "conflict_shares",
+    "draw_conflicts",
     "draw_methods",
     "draw_overall",
     "draw_tasks",

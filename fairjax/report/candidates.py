@@ -18,6 +18,7 @@ from fairjax.report.names import attribute_label, task_label
 from fairjax.report.text import number
 
 PER = 1000  # rows of which a sentence counts the errors
+WIDER = 2**0.5  # how much wider the interval of a difference of two samples is
 
 
 def candidates_of(layout: Layout, rows: np.ndarray) -> list[dict]:
@@ -71,7 +72,7 @@ def _sentences(layout: Layout, candidate: dict) -> Iterator[str]:
 
 
 def _doubts(layout: Layout, candidate: dict) -> Iterator[str]:
-    """Metrics whose validation value lies outside the interval on test."""
+    """Metrics whose values on validation and on test lie further apart than noise explains."""
     info = layout.info
     is_candidate = layout.table["run"] == candidate["run"]
     for task, measured in candidate["tasks"].items():
@@ -93,18 +94,28 @@ def _doubt(
 ) -> Iterator[str]:
     metric = layout.info["gap"] if attribute else "error"
     key = Metric(metric, task, attribute=attribute, split="validation")
-    ends = (measured.get("low"), measured.get("high"))
-    values = np.abs(column(layout.table, key)[is_candidate])
-    if None in ends or not np.isfinite(values).any():
+    chosen = np.abs(column(layout.table, key)[is_candidate])
+    if not len(chosen) or not _disagree(float(chosen[0]), measured):
         return
-    low, high = ends
-    value = float(values[0])
-    if low <= value <= high:
-        return
+    seen = _with_interval(measured, "value", "low", "high")
     yield (
-        f"Validation and test disagree by more than their noise: the {name} was {number(value)} on"
-        f" validation, outside its interval on test, {number(low)} to {number(high)}."
+        f"Validation and test disagree by more than their noise: the {name} was"
+        f" {number(float(chosen[0]))} on validation and is {seen} on test."
     )
+
+
+def _disagree(chosen: float, measured: dict) -> bool:
+    """Whether a validation value is further off than the interval of a difference.
+
+    Both samples are noisy. Validation is taken to be as noisy as test, so the interval of the
+    difference is sqrt(2) times as wide as that of the test value.
+    """
+    seen = measured["value"]
+    ends = (measured.get("low"), measured.get("high"))
+    if None in ends:
+        return False
+    low, high = ends
+    return chosen < seen - WIDER * (seen - low) or chosen > seen + WIDER * (high - seen)
 
 
 def _movement(measured: dict) -> str:

@@ -274,7 +274,7 @@ def _task_labels(info: dict) -> tuple[str, str]:
 
 def _between(attributes: list[str]) -> str:
     """The part of a gap's label that says between whose groups it is measured."""
-    names = [literal(name, 20) for name in attributes]
+    names = [unbroken(literal(name, 20)) for name in attributes]
     if not names:
         return ""
     if len(names) == 1:

@@ -67,7 +67,8 @@
     return choose();
   }
 
-  // where validation and test disagree: by more than the interval, or by an unknown noise
+  // where validation and test disagree: both are noisy, so the interval of their difference is wider by
+  // sqrt(2); without an interval the distance alone is known
   function doubts(i) {
     const found = [], apart = [];
     const compare = (label, kind, t, a) => {
@@ -75,9 +76,9 @@
       if (!isKnown(chosen) || !isKnown(seen)) return;
       const ends = answers.interval(kind, t, a, i);
       if (!ends) apart.push(`the ${label} by ${number(Math.abs(seen - chosen))}`);
-      else if (chosen < ends.low || chosen > ends.high) {
-        found.push(`Validation and test disagree by more than their noise: the ${label} is ${number(chosen)} on validation, ` +
-          `outside its interval on test, ${number(ends.low)} to ${number(ends.high)}.`);
+      else if (chosen < seen - Math.SQRT2 * (seen - ends.low) || chosen > seen + Math.SQRT2 * (ends.high - seen)) {
+        found.push(`Validation and test disagree by more than their noise: the ${label} is ${number(chosen)} on validation ` +
+          `and ${number(seen)} [${number(ends.low)}, ${number(ends.high)}] on test.`);
       }
     };
     for (const t of listed("task", data.tasks)) {
