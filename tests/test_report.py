@@ -922,6 +922,6 @@ def test_the_control_names_the_cheapest_run(tmp_path):
     assert ("above the limit" in seen["doubts"]) == (gap > 0.05)
     # the made-up intervals are narrow
     assert abs(error - table["test.error[income]"][run]) > 0.002
-    assert "disagree by more than their noise: the error of income" in seen["doubts"]
+    assert "disagree by more than their noise: error of income" in seen["doubts"]
     assert seen["none"].startswith("No run has a validation gap of at most 0 (income, by sex)")
     assert seen["wide"] <= 500  # the narrowest window that the browser opens

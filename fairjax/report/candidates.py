@@ -15,16 +15,18 @@ from fairjax.core.keys import Metric
 from fairjax.report.columns import column
 from fairjax.report.layout import Layout, counts_errors
 from fairjax.report.names import attribute_label, task_label
-from fairjax.report.text import number
+from fairjax.report.text import MINUS, number
 
 PER = 1000  # rows of which a sentence counts the errors
+MOST_NAMED = 4  # metrics that a sentence names
 WIDER = 2**0.5  # how much wider the interval of a difference of two samples is
 
 
 def candidates_of(layout: Layout, rows: np.ndarray) -> list[dict]:
-    """``heading``, ``text``, ``sentences``, ``doubts`` and ``position`` of every candidate.
+    """``heading``, ``text``, ``lead``, ``sentences``, ``doubts``, ``position`` of every candidate.
 
-    The position counts within the rows of the page; None where the page does not hold the run.
+    The lead is one sentence over all tasks, ``sentences`` has one per task. The position counts
+    within the rows of the page; None where the page does not hold the run.
 
     Args:
       layout: of the sweep.
@@ -37,6 +39,7 @@ def candidates_of(layout: Layout, rows: np.ndarray) -> list[dict]:
         view = {
             "heading": f"Run {run}, {candidate['method']}",
             "text": str(candidate.get("text") or ""),
+            "lead": _lead(layout, candidate),
             "sentences": list(_sentences(layout, candidate)),
             "doubts": list(_doubts(layout, candidate)),
             "position": runs.index(run) if run in runs else None,
@@ -71,37 +74,97 @@ def _sentences(layout: Layout, candidate: dict) -> Iterator[str]:
         yield f"{task_label(info, task)}: {', '.join(clauses)}{price}."
 
 
+def _lead(layout: Layout, candidate: dict) -> str:
+    """One sentence: the largest gap before and after, and the errors that it costs."""
+    info = layout.info
+    gaps = list(_gaps(info, candidate))
+    clauses = []
+    if gaps:
+        name, gap = max(gaps, key=lambda named: _size(named[1], "before"))
+        clauses.append(f"the largest gap, {name}, {_movement(gap)}")
+        last, largest = max(gaps, key=lambda named: _size(named[1], "value"))
+        if last != name:
+            after = _with_interval(largest, "value", "low", "high")
+            clauses.append(f"the largest is now {last}, {after}")
+    cost = _cost(layout, candidate)
+    if cost:
+        clauses.append(cost)
+    sentence = "; ".join(clauses)
+    return f"{sentence[:1].upper()}{sentence[1:]}." if sentence else ""
+
+
+def _gaps(info: dict, candidate: dict) -> Iterator[tuple[str, dict]]:
+    """Gaps with the names of their task and attribute."""
+    for task, measured in candidate["tasks"].items():
+        for attribute, gap in (measured.get("gaps") or {}).items():
+            yield f"{task_label(info, task)} by {attribute_label(info, attribute)}", gap
+
+
+def _size(gap: dict, name: str) -> float:
+    """A value of a gap for comparisons; the gap itself where it is not known before."""
+    value = gap.get(name)
+    if value is None:
+        value = gap["value"]
+    return value if np.isfinite(value) else -1.0
+
+
+def _cost(layout: Layout, candidate: dict) -> str:
+    """The least and the largest change of errors over the tasks."""
+    changes = []
+    for task, measured in candidate["tasks"].items():
+        error = measured["error"]
+        if error.get("before") is not None and counts_errors(layout.info, task):
+            changes.append((_more(error), task_label(layout.info, task)))
+    if not changes:
+        return ""
+    least, best = min(changes)
+    most, worst = max(changes)
+    if len(changes) == 1 or least == most:
+        return f"it costs {_signed(most)} errors in {PER:,} rows"
+    return f"it costs {_signed(least)} ({best}) to {_signed(most)} ({worst}) errors in {PER:,} rows"
+
+
+def _signed(change: int) -> str:
+    return f"{change:+d}".replace("-", MINUS)
+
+
+def _more(error: dict) -> int:
+    """How many errors more a thousand rows have."""
+    return round(PER * (error["value"] - error["before"]))
+
+
 def _doubts(layout: Layout, candidate: dict) -> Iterator[str]:
-    """Metrics whose values on validation and on test lie further apart than noise explains."""
+    """A sentence on the metrics that differ by more than noise on validation and on test."""
+    named = list(_disagreeing(layout, candidate))
+    if not named:
+        return
+    listed = ", ".join(named[:MOST_NAMED])
+    if len(named) > MOST_NAMED:
+        listed += f" and {len(named) - MOST_NAMED} more"
+    yield f"Validation and test disagree by more than their noise: {listed}."
+
+
+def _disagreeing(layout: Layout, candidate: dict) -> Iterator[str]:
+    """Names of metrics, with their values on validation and on test."""
     info = layout.info
     is_candidate = layout.table["run"] == candidate["run"]
     for task, measured in candidate["tasks"].items():
-        label = task_label(info, task)
-        error = measured["error"]
-        yield from _doubt(layout, is_candidate, f"error of {label}", error, task)
+        key = Metric("error", task, split="validation")
+        yield from _named(layout, is_candidate, key, measured["error"])
         for attribute, gap in (measured.get("gaps") or {}).items():
-            name = f"gap of {label} by {attribute_label(info, attribute)}"
-            yield from _doubt(layout, is_candidate, name, gap, task, attribute)
+            key = Metric(info["gap"], task, attribute=attribute, split="validation")
+            yield from _named(layout, is_candidate, key, gap)
 
 
-def _doubt(
-    layout: Layout,
-    is_candidate: np.ndarray,
-    name: str,
-    measured: dict,
-    task: str,
-    attribute: str = "",
-) -> Iterator[str]:
-    metric = layout.info["gap"] if attribute else "error"
-    key = Metric(metric, task, attribute=attribute, split="validation")
+def _named(layout: Layout, is_candidate: np.ndarray, key: Metric, measured: dict) -> Iterator[str]:
+    info = layout.info
     chosen = np.abs(column(layout.table, key)[is_candidate])
     if not len(chosen) or not _disagree(float(chosen[0]), measured):
         return
-    seen = _with_interval(measured, "value", "low", "high")
-    yield (
-        f"Validation and test disagree by more than their noise: the {name} was"
-        f" {number(float(chosen[0]))} on validation and is {seen} on test."
-    )
+    name = f"error of {task_label(info, key.task)}"
+    if key.attribute:
+        name = f"gap of {task_label(info, key.task)} by {attribute_label(info, key.attribute)}"
+    yield f"{name} (validation {number(float(chosen[0]))}, test {number(measured['value'])})"
 
 
 def _disagree(chosen: float, measured: dict) -> bool:
@@ -139,7 +202,7 @@ def _price(layout: Layout, task: str, error: dict) -> str:
     before = error.get("before")
     if before is None or not counts_errors(layout.info, task):
         return ""
-    more = round(PER * (error["value"] - before))
+    more = _more(error)
     if not more:
         return "; it costs no errors"
     kind = "more" if more > 0 else "fewer"

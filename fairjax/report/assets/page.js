@@ -5,7 +5,7 @@
   const answers = new Answers(data);
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const positions = [...data.runs.run.keys()];
-  const PAGE = 50, REACH = 16;
+  const PAGE = 50, REACH = 16, MOST_NAMED = 4;
 
   // ---- the control: validation chooses, test reports
 
@@ -67,27 +67,27 @@
     return choose();
   }
 
+  const some = (names) => names.slice(0, MOST_NAMED).join(", ") +
+    (names.length > MOST_NAMED ? ` and ${names.length - MOST_NAMED} more` : "");
+
   // where validation and test disagree: both are noisy, so the interval of their difference is wider by
   // sqrt(2); without an interval the distance alone is known
   function doubts(i) {
-    const found = [], apart = [];
+    const found = [], far = [], apart = [];
     const compare = (label, kind, t, a) => {
       const chosen = answers.value(kind, t, a, "validation", i), seen = answers.value(kind, t, a, "test", i);
       if (!isKnown(chosen) || !isKnown(seen)) return;
       const ends = answers.interval(kind, t, a, i);
-      if (!ends) apart.push(`the ${label} by ${number(Math.abs(seen - chosen))}`);
-      else if (chosen < seen - Math.SQRT2 * (seen - ends.low) || chosen > seen + Math.SQRT2 * (ends.high - seen)) {
-        found.push(`Validation and test disagree by more than their noise: the ${label} is ${number(chosen)} on validation ` +
-          `and ${number(seen)} [${number(ends.low)}, ${number(ends.high)}] on test.`);
-      }
+      const named = `${label} (validation ${number(chosen)}, test ${number(seen)})`;
+      if (!ends) apart.push(named);
+      else if (chosen < seen - Math.SQRT2 * (seen - ends.low) || chosen > seen + Math.SQRT2 * (ends.high - seen)) far.push(named);
     };
     for (const t of listed("task", data.tasks)) {
       compare(`error of ${data.tasks[t]}`, "error", t, null);
       for (const a of listed("attribute", data.attributes)) compare(`gap of ${data.tasks[t]} by ${data.attributes[a]}`, "gap", t, a);
     }
-    if (apart.length) {
-      found.push(`Validation and test differ: ${apart.join(", ")}. How much of that is noise is not known for this run.`);
-    }
+    if (far.length) found.push(`Validation and test disagree by more than their noise: ${some(far)}.`);
+    if (apart.length) found.push(`Validation and test differ: ${some(apart)}. How much of that is noise is not known for this run.`);
     return found;
   }
 
@@ -109,7 +109,7 @@
     }
     const gap = gapOf(best.i, "test");
     at("verdict").replaceChildren(element("strong", answers.heading(best.i)), element("span",
-      ` is the cheapest of ${fitting.length} runs with a gap of at most ${limit} (${subject()}). On test rows its ${nameOfError()} is ` +
+      ` is the cheapest of ${fitting.length} ${fitting.length === 1 ? "run" : "runs"} with a gap of at most ${limit} (${subject()}). On test rows its ${nameOfError()} is ` +
       `${number(errorOf(best.i, "test"))} and its gap ${number(gap)}; on validation rows, ${number(best.error)} and ${number(best.gap)}.`));
     const found = doubts(best.i);
     if (isKnown(gap) && gap > limit) found.unshift(`On test rows the gap, ${number(gap)}, is above the limit of ${limit}.`);
