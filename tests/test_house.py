@@ -26,7 +26,7 @@ LIBRARY = ROOT / "fairjax"
 FILES = sorted(LIBRARY.rglob("*.py"))
 # The order of the flow. A file imports only from its own room and from rooms before it.
 STREET = fairjax.ROOMS
-HEAVY = {"flax", "ott", "tensorflow_datasets", "orbax", "pandas", "matplotlib", "plotly"}
+HEAVY = {"flax", "ott", "tensorflow_datasets", "orbax", "pandas", "matplotlib"}
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 

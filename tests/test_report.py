@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
 import json
 import os
@@ -18,7 +20,9 @@ from fairjax.core.tables import Table, read_csv, write_csv
 from fairjax.core.types import DataError
 from fairjax.metrics import GroupTable
 from fairjax.report import lay_out, summarize
+from fairjax.report.commands import relative_command
 from fairjax.report.payload import MOST_POINTS, embedded, payload, rows_of_page
+from fairjax.report.text import number
 
 GAP = "false_positive_rate_difference"
 HOSTILE = (
@@ -94,6 +98,23 @@ def without(table, is_absent):
     """The table without the metrics of which ``is_absent(key)`` holds."""
     absent = [key for key in table.metrics if is_absent(key)]
     return Table({key: values for key, values in table.items() if key not in absent})
+
+
+def candidate(table, info, run):
+    """A candidate with intervals of a hundredth around made-up values."""
+
+    def measured(value, before):
+        ends = {"low": value - 0.001, "high": value + 0.001}
+        return {"value": value, **ends, "before": before, "before_low": before - 0.001} | {
+            "before_high": before + 0.001
+        }
+
+    tasks = {}
+    for task in info["tasks"]:
+        error = float(table[Metric("error", task, split="test")][run])
+        gaps = {name: measured(0.041, 0.157) for name in info["attributes"]}
+        tasks[task] = {"error": measured(error, error - 0.008), "gaps": gaps}
+    return {"run": run, "method": str(table["method"][run]), "tasks": tasks}
 
 
 def is_relative(key):
@@ -179,6 +200,25 @@ def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
+def test_table_is_a_data_frame():
+    pytest.importorskip("pandas")
+    table, _ = make()
+    frame = table.to_pandas()
+    assert list(frame.columns) == [str(key) for key in table] and len(frame) == table.rows
+    np.testing.assert_array_equal(frame["test.error[income]"], table["test.error[income]"])
+    assert list(frame["method"]) == list(table["method"])
+
+
+def test_table_in_a_notebook_shows_names_as_texts():
+    table, _ = make(methods=HOSTILE, tasks=HOSTILE[:3], attributes=HOSTILE[3:])
+    shown = table._repr_html_()
+    tags = set(re.findall(r"</?(\w+)", shown))
+    assert tags == {"table", "thead", "tbody", "tr", "th", "td", "p"}
+    assert html.escape(HOSTILE[0]) in shown and shown.count("<tr>") == 11
+    assert f"{table.rows} rows, {len(table)} columns" in shown
+    assert "0 rows, 0 columns" in Table()._repr_html_()
+
+
 # names that the notation of keys uses itself
 
 LEVELS = ("a|b", "a=b", "a]", "a@0.5", "<a>", "a\\b")
@@ -224,7 +264,7 @@ def test_awkward_names_are_told_apart_in_summary_and_page(tmp_path):
                 assert value == table[text][row["run"]]
     layout = lay_out(table, info)
     data = payload(layout, rows_of_page(layout))
-    metrics = dict(data["metrics"])
+    metrics = {one["label"]: one["values"] for one in data["metrics"]}
     assert [label for label, _ in data["hparams"]] == ["lam[y]", "lam[y=1]", "learning_rate"]
     for task in ("y", "y=1"):
         np.testing.assert_allclose(
@@ -371,6 +411,19 @@ def test_same_numbers_same_files(tmp_path):
             assert old.read_bytes() == new.read_bytes(), old.name
 
 
+def test_figures_are_objects():
+    figure = pytest.importorskip("matplotlib.figure")
+    layout = lay_out(*make())
+    draws = (report.draw_tasks, report.draw_overall, report.draw_tradeoff, report.draw_methods)
+    for draw in draws:
+        assert isinstance(draw(layout), figure.Figure)
+    alone = lay_out(*make(tasks=("income",)))
+    with pytest.raises(ValueError, match="two tasks"):
+        report.draw_tradeoff(alone)
+    with pytest.raises(ValueError, match="needs a task"):
+        report.draw_tasks(lay_out(*make(tasks=())))
+
+
 def test_drawing_leaves_matplotlib_as_it_was(tmp_path):
     matplotlib = pytest.importorskip("matplotlib")
     before = dict(matplotlib.rcParams)
@@ -419,7 +472,7 @@ def test_what_is_missing_is_said(tmp_path, case):
     table, info = make()
     paths = report.write(tmp_path, change(table), info)
     page = (tmp_path / "report.html").read_text("utf-8")
-    assert says in html.unescape(page.split("<main>")[1].split("</header>")[0])
+    assert says in html.unescape(page.split("<main>")[1].split("All runs in pictures")[0])
     assert all(p.stat().st_size for p in paths)
     json.loads(
         (tmp_path / "summary.json").read_text(), parse_constant=pytest.fail
@@ -465,7 +518,7 @@ def group_rows(task="income", attribute="sex", levels=("F", "M")):
 
 def cells(page):
     """Texts of the group tables, row by row, with the intervals behind their values."""
-    section = page.split("<section><h2>Groups")[1].split("</section>")[0]
+    section = page.split('<section id="groups"><h2>Groups')[1].split("</section>")[0]
     return [
         [
             html.unescape(re.sub("<[^>]+>", "|", cell)).strip("|\n")
@@ -543,6 +596,110 @@ def test_the_chosen_run_is_the_knee_of_all_methods_selected_on_validation():
 # the page
 
 
+def main_of(page):
+    """Texts of the page in order, without markup."""
+    body = page.read_text("utf-8").split("<main>")[1].split("</main>")[0]
+    return " ".join(html.unescape(re.sub("<[^>]+>", " ", body)).split())
+
+
+def test_page_opens_with_warnings_and_candidates(tmp_path):
+    table, info = make()
+    info["warnings"] = ["Do not read this frontier: nobody is better."]
+    info["candidates"] = [candidate(table, info, 15) | {"text": "The cheapest half."}]
+    info["seeds"] = {"members": 1}
+    report.write(tmp_path, table, info)
+    text = main_of(tmp_path / "report.html")
+    error = table["test.error[income]"][15]
+    before = error - 0.008
+    sentence = (
+        "income: the gap by sex went from 0.157 [0.156, 0.158] to 0.041 [0.040, 0.042], the error"
+        f" went from {number(before)} [{number(before - 0.001)}, {number(before + 0.001)}] to"
+        f" {number(error)} [{number(error - 0.001)}, {number(error + 0.001)}]; that is 8 more"
+        " errors in 1,000 rows."
+    )
+    order = [
+        "Do not read",
+        "Run 15, mtaf The cheapest half.",
+        sentence,
+        "Cheapest run",
+        "Every point",
+    ]
+    places = [text.index(part) for part in order]
+    assert places == sorted(places) and "trained with one seed" in text
+    notes = json.loads((tmp_path / "summary.json").read_text())["notes"]
+    assert notes[0] == info["warnings"][0]
+
+
+def test_candidate_without_intervals_or_a_reference(tmp_path):
+    table, info = make(tasks=("income",))
+    measured = {"error": {"value": 0.15}, "gaps": {"sex": {"value": 0.04, "before": 0.1}}}
+    info["candidates"] = [{"run": 15, "method": "mtaf", "tasks": {"income": measured}}]
+    report.write_page(tmp_path / "report.html", lay_out(table, info))
+    text = main_of(tmp_path / "report.html")
+    assert "income: the gap by sex went from 0.100 to 0.040, the error is 0.150." in text
+
+
+def test_references_and_small_groups_are_shown(tmp_path):
+    table, info = make()
+    info["single_task"] = {"test": {task: {"error": 0.15, "gap": 0.05} for task in info["tasks"]}}
+    info["constants"] = {
+        "test": {"income": {"nobody": {"error": 0.12}}, "occupation": {"nobody": {"error": 0.18}}}
+    }
+    small = {"attribute": "sex", "group": "X", "task": "income", "rows": 12, "rows_that_count": 1}
+    info |= {"left_out": {"test": [small]}, "minimum": 10}
+    layout = lay_out(table, info)
+    overall, income, _ = payload(layout, rows_of_page(layout))["panels"]
+    assert overall["references"] == [{"name": "nobody", "error": 1.0, "gap": 0.0}]
+    assert [one["name"] for one in income["references"]] == ["single-task models", "nobody"]
+    for panel in (layout.overall, *layout.task_panels):
+        assert all(panel.limits[1][0] < reference.gap for reference in panel.references)
+    report.write_page(tmp_path / "report.html", layout)
+    text = main_of(tmp_path / "report.html")
+    assert "nobody 0.120 0.000 0.180 0.000" in text
+    assert "fewer than 10 rows that count" in text and "sex X income 12 1" in text
+
+
+def test_rules_appear_as_they_were_given(tmp_path):
+    table, info = make(tasks=("income",), attributes=("age",))
+    key = Metric("selection_rate", "income", attribute="age", group="yes", split="test")
+    table[key] = np.zeros(table.rows)
+    info["source"] = {"roles": {"tasks": ["income > 50000"], "sensitive": ["age > 60"]}}
+    groups = GroupTable(group_rows("income", "age", ("no", "yes")), {})
+    page = report.write_page(tmp_path / "r.html", lay_out(table, info), groups).read_text("utf-8")
+    assert [row[0] for row in cells(page)[2:5]] == ["age > 60", "not (age > 60)", "age > 60"]
+    layout = lay_out(table, info)
+    data = payload(layout, rows_of_page(layout))
+    assert data["tasks"] == ["income > 50000"] and data["attributes"] == ["age > 60"]
+    assert data["groups"]["rows"][0]["group"] == "age > 60"
+
+
+def test_commands_hold_no_absolute_path(tmp_path):
+    def shown(command):
+        return relative_command(command, tmp_path / "a b")
+
+    like = f"fairjax train --like '{tmp_path / 'a b'}' --run {{run}}"
+    assert shown(like) == "fairjax train --like . --run {run}"
+    data = f"fairjax train --data={tmp_path / 'x.csv'} --run {{run}}"
+    assert shown(data) == "fairjax train --data=../x.csv --run {run}"
+    assert shown("an unclosed ' quote") == "an unclosed ' quote"
+
+
+def test_hypervolume_has_an_interval_or_is_not_in_the_page(tmp_path):
+    table, info = make(runs=20)
+    page = tmp_path / "report.html"
+    report.write_page(page, lay_out(table, info))
+    assert "ypervolume" not in main_of(page)
+    table["seed"] = np.arange(table.rows) % 4
+    report.write_page(page, lay_out(table, info))
+    assert "Hypervolume on test, mean over seeds [95 % interval]" in main_of(page)
+
+
+def test_report_of_ten_runs_is_light(tmp_path):
+    table, info = make(runs=5)
+    report.write(tmp_path, table, info, GroupTable(group_rows(), {}))
+    assert (tmp_path / "report.html").stat().st_size < 200_000
+
+
 def test_embedded_json_cannot_leave_its_element():
     value = {name: [name] for name in HOSTILE}
     text = embedded(value)
@@ -585,9 +742,7 @@ def test_markup_of_the_page_is_ours_alone(tmp_path):
     assert (
         "{{script}} %{x} &lt;b&gt;" in page
     )  # a name that looks like a slot of the template stays a name
-    assert not re.findall(
-        r"(?:src|href)=\"?https?:", page.split("<script>")[0] + page.rsplit("<script>", 1)[1]
-    )
+    assert not re.findall(r"(?:src|href)=[\"']?https?:|url\(", page)
 
 
 def hostile():
@@ -601,44 +756,76 @@ def hostile():
     }
 
 
-PROBE = """<script>
-const wait = setInterval(() => {
+PROBE = """
+const wait = setInterval(async () => {
   if (document.body.dataset.ready !== "1") return;
   clearInterval(wait);
-  const gd = document.getElementById("plot-overall"), task = document.getElementById("plot-task0");
-  const before = document.getElementById("command").textContent;
-  gd.emit("plotly_click", {points: [{customdata: 7}]});
-  const result = {
-    before, command: document.getElementById("command").textContent,
-    copy: !document.getElementById("copy").disabled,
-    ring: gd.data[gd.data.length - 1].x, shown: gd.data[0].type,
-  };
-  gd.emit("plotly_hover", {points: [{customdata: 8}], event: {clientX: 5, clientY: 5}});
-  result.tip = document.getElementById("tip").innerText;
-  const row = document.querySelector("tr[data-position]");
-  if (row) row.click();
-  result.row = row && [
-    Number(row.dataset.position), document.getElementById("command").textContent];
-  const table = document.querySelectorAll("section table")[1];
-  const runs = () => [...table.tBodies[0].rows].map((r) => Number(r.cells[1].textContent));
-  if (table) {
-    table.querySelectorAll("th")[1].click(); result.up = runs();
-    table.querySelectorAll("th")[1].click(); result.down = runs();
-  }
-  document.querySelector("#legend button").click();
-  result.hidden = gd.data.filter((t) => t.visible === false).length;
-  result.ytitle = task.querySelector(".ytitle").textContent;
-  result.pwned = window.pwned === undefined;
+  const at = (id) => document.getElementById(id);
+  const press = (element, key) =>
+    element.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}));
+  const set = (id, value, kind) => { at(id).value = value; at(id).dispatchEvent(new Event(kind)); };
+  const result = {verdict: at("verdict").textContent,
+    command: at("choice").querySelector("code")?.textContent ?? null};
+  set("task", "0", "change");
+  set("limit", "0.05", "input");
+  result.income = at("verdict").textContent;
+  result.doubts = at("doubts").textContent;
+  result.groups = at("choice").querySelectorAll("details table")[0]?.innerText;
+  set("limit", "0", "input");
+  result.none = at("verdict").textContent;
+  const plot = at("plot-overall");
+  press(plot, "ArrowRight");
+  result.tip = at("tip").innerText;
+  press(plot, "Enter");
+  result.pinned = at("tip").innerText;
+  press(plot, "Escape");
+  result.closed = at("tip").hidden;
+  const table = at("run-table");
+  const column = (k) => [...table.tBodies[0].rows].map((row) => row.cells[k].textContent);
+  const heads = [...table.tHead.rows[0].cells];
+  const head = (name) => heads.find((cell) => cell.textContent === name);
+  result.heads = heads.map((cell) => cell.textContent);
+  result.rows = column(1).map(Number);
+  const seed = head("seed");
+  const order = () => [column(seed.cellIndex).map(Number), seed.getAttribute("aria-sort")];
+  seed.querySelector("button").click();
+  result.up = order();
+  seed.querySelector("button").click();
+  result.down = order();
+  set("filter", "run 7", "input");
+  result.found = column(1).map(Number);
+  table.tBodies[0].querySelector("button")?.click();
+  result.expanded = table.tBodies[0].rows[1]?.innerText;
+  set("filter", "", "input");
+  set("frontier", "validation", "change");
+  result.frontier = table.tBodies[0].rows.length;
+  at("legend").querySelector("button").click();
+  result.pressed = at("legend").querySelector("button").getAttribute("aria-pressed");
+  const stray = document.createElement("script");
+  stray.textContent = "window.stray = 1";
+  document.body.append(stray);
+  result.stray = window.stray !== undefined;
+  stray.remove();
+  result.pwned = window.pwned !== undefined;
   result.strangers =
     document.querySelectorAll("img, iframe, object, embed, a[href^=javascript]").length;
   result.scripts = document.scripts.length;
+  const controls = [...document.querySelectorAll("button, input, select, canvas")];
+  result.unnamed = controls.filter((e) =>
+    !(e.textContent.trim() || e.ariaLabel || e.labels?.length)).length;
+  const loose = "table:not(:has(caption)), thead th:not([scope])";
+  result.loose = document.querySelectorAll(loose).length;
+  result.wide = document.documentElement.scrollWidth;
   document.body.textContent = "RESULT" + JSON.stringify(result) + "END";
 }, 20);
-</script>"""
+"""
 
 
-def browse(page, scratch):
-    """Open the page, with a probe at its end, in headless Chromium; what the probe found."""
+def browse(page, scratch, width=1280):
+    """Open the page, with a probe at its end, in headless Chromium; what the probe found.
+
+    The policy of the copy lets the probe run beside the script of the page.
+    """
     chromium = (
         shutil.which("chromium")
         or shutil.which("chromium-browser")
@@ -647,16 +834,24 @@ def browse(page, scratch):
     if chromium is None:
         pytest.skip("no chromium on this machine")
     text = page.read_text("utf-8")
+    digest = base64.b64encode(hashlib.sha256(PROBE.encode()).digest()).decode()
+    text = text.replace("script-src ", f"script-src &#39;sha256-{digest}&#39; ", 1)
     end = text.rindex("</body>")
     copy = scratch / "probed.html"
-    copy.write_text(text[:end] + PROBE + text[end:], "utf-8")
+    copy.write_text(f"{text[:end]}<script>{PROBE}</script>{text[end:]}", "utf-8")
     flags = (
         "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run"
         " --disable-background-networking "
         "--disable-component-update --disable-sync --virtual-time-budget=20000 --dump-dom"
     ).split()
     done = subprocess.run(
-        [chromium, *flags, f"--user-data-dir={scratch / 'profile'}", copy.as_uri()],
+        [
+            chromium,
+            *flags,
+            f"--window-size={width},1600",
+            f"--user-data-dir={scratch / 'profile'}",
+            copy.as_uri(),
+        ],
         capture_output=True,
         text=True,
         timeout=120,
@@ -669,34 +864,31 @@ def browse(page, scratch):
 
 def test_page_in_a_browser_with_hostile_names(tmp_path):
     table, info = hostile()
+    info |= {"warnings": [HOSTILE[0]], "notion": HOSTILE[1], "decision": {"text": HOSTILE[4]}}
+    info["candidates"] = [candidate(table, info, 7)]
+    for level in HOSTILE[:2]:
+        key = Metric("selection_rate", HOSTILE[0], attribute=HOSTILE[3], group=level, split="test")
+        table[key] = np.linspace(0, 1, table.rows)
     groups = GroupTable(
         group_rows(HOSTILE[0], HOSTILE[3], (HOSTILE[1], HOSTILE[4])), {HOSTILE[1]: 1.0}
     )
     report.write(tmp_path, table, info, groups)
     seen = browse(tmp_path / "report.html", tmp_path)
+    assert not seen["pwned"] and not seen["stray"] and seen["strangers"] == 0
+    assert seen["scripts"] == 3  # data, ours, the probe
+    assert seen["unnamed"] == seen["loose"] == 0
+    # an attribute's text is one line in a list of choices, and is kept in a cell
+    run = re.search(r"Run (\d+), ", seen["verdict"])[1]
+    assert seen["command"] == info["command"].replace("{run}", run)
     assert (
-        seen["pwned"] and seen["strangers"] == 0 and seen["scripts"] == 4
-    )  # plotly, data, ours, the probe
-    assert (
-        seen["before"] == ""
-        and seen["command"] == info["command"].replace("{run}", "7")
-        and seen["copy"]
+        HOSTILE[0] in seen["tip"] + seen["groups"] and "Copy" in seen["pinned"] and seen["closed"]
     )
-    assert seen["ring"] == pytest.approx([table["test.are"][7]], rel=1e-5)
-    assert (
-        HOSTILE[0] in seen["tip"]
-        and "run 8" in seen["tip"]
-        and f"{table['test.are'][8]:.4f}"[:5] in seen["tip"]
-    )
-    assert seen["row"][1] == info["command"].replace("{run}", str(seen["row"][0]))
-    assert (
-        seen["up"] == sorted(seen["up"])
-        and seen["down"] == seen["up"][::-1]
-        and len(seen["up"]) > 6
-    )
-    assert seen["hidden"] == 3  # cloud, line and frontier of the first method
-    assert "</script><script>" in seen["ytitle"] and "%{x} <b>" in seen["ytitle"]
-    assert seen["shown"] == "scatter"
+    assert seen["rows"] == list(range(50)) and seen["heads"][:2] == ["method", "run"]
+    assert seen["heads"].index("learning_rate") > seen["heads"].index("ARE (validation)")
+    assert seen["up"] == [sorted(seen["up"][0]), "ascending"]
+    assert seen["down"] == [sorted(seen["down"][0], reverse=True), "descending"]
+    assert seen["found"] == [7] and "--run 7" in seen["expanded"]
+    assert 6 <= seen["frontier"] <= 50 and seen["pressed"] == "false"
 
 
 def test_page_in_a_browser_without_a_frontier(tmp_path):
@@ -704,4 +896,32 @@ def test_page_in_a_browser_without_a_frontier(tmp_path):
     change, _ = EMPTY["all diverged"]
     report.write_page(tmp_path / "report.html", lay_out(change(table), info))
     seen = browse(tmp_path / "report.html", tmp_path)
-    assert seen["command"].endswith("--run 7") and seen["row"] is None
+    assert seen["verdict"].startswith("No run that may be taken") and seen["command"] is None
+    assert len(seen["rows"]) == 24 and "--run 7" in seen["expanded"]
+
+
+def cheapest(table, limit):
+    """The run that the control names for the first task, by the definition."""
+    error = table["validation.error[income]"]
+    gap = table[f"validation.{GAP}[income|sex]"]
+    is_fitting = ~table["diverged"] & (gap <= limit) & (table["method"] != "vanilla")
+    return int(np.argmin(np.where(is_fitting, error, np.inf)))
+
+
+def test_the_control_names_the_cheapest_run(tmp_path):
+    table, info = make(runs=40)
+    info["reference_methods"] = ["vanilla"]
+    run = cheapest(table, 0.05)
+    info["candidates"] = [candidate(table, info, run)]
+    report.write_page(tmp_path / "report.html", lay_out(table, info))
+    seen = browse(tmp_path / "report.html", tmp_path, width=390)
+    assert seen["income"].startswith(f"Run {run}, mtaf")
+    gap = table[f"test.{GAP}[income|sex]"][run]
+    error = table["validation.error[income]"][run]
+    assert f"its gap {number(gap)}" in seen["income"] and number(error) in seen["income"]
+    assert ("above the limit" in seen["doubts"]) == (gap > 0.05)
+    # the made-up intervals are narrow
+    assert abs(error - table["test.error[income]"][run]) > 0.002
+    assert "disagree by more than their noise: error of income" in seen["doubts"]
+    assert seen["none"].startswith("No run has a validation gap of at most 0 (income, by sex)")
+    assert seen["wide"] <= 500  # the narrowest window that the browser opens

@@ -505,7 +505,7 @@ def test_the_section_stands_in_the_page_of_a_sweep(tmp_path):
     report.write(tmp_path, table, info, repair=audit)
     page = (tmp_path / "report.html").read_text("utf-8")
     assert page.count('<section class="repair">') == 1 and page.count("<figure>") == 4
-    assert f"<td>{html.escape(HOSTILE[0])}</td>" in page and "<dt>repair" not in page
+    assert f'<th scope="row">{html.escape(HOSTILE[0])}</th>' in page and "<dt>repair" not in page
     assert "<h2>Repair of run 7 (&lt;mtaf&gt;)</h2>" in page
     plain = report.write_page(tmp_path / "plain.html", lay_out(table, info)).read_text("utf-8")
     assert 'class="repair"' not in plain

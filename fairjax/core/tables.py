@@ -6,8 +6,9 @@ This is the one place that writes CSV. The same numbers give the same bytes.
 from __future__ import annotations
 
 import csv
+import html
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from fairjax.core.types import DataError
 INTEGERS = ("run", "row", "point", "seed")
 TEXTS = ("method", "task", "attribute", "group", "statistic")
 TRUTHS = ("diverged",)
+MOST_ROWS = 10  # rows of a table that a notebook shows
+MOST_COLUMNS = 12
 
 
 class Table(dict[Key, np.ndarray]):
@@ -56,6 +59,28 @@ class Table(dict[Key, np.ndarray]):
     def metrics(self) -> list[Metric]:
         """Keys of the columns that are metrics."""
         return [key for key in self if isinstance(key, Metric)]
+
+    def to_pandas(self):
+        """The table as a data frame, with the texts of the keys as names of its columns.
+
+        Raises:
+          ImportError: pandas is missing.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError("a data frame needs pandas: pip install pandas") from error
+        return pd.DataFrame({str(key): np.asarray(values) for key, values in self.items()})
+
+    def _repr_html_(self) -> str:
+        """The first rows and columns for a notebook; texts are escaped."""
+        keys = list(self)[:MOST_COLUMNS]
+        head = _html_row("th", [str(key) for key in keys])
+        columns = [np.asarray(self[key])[:MOST_ROWS] for key in keys]
+        rows = [_html_row("td", map(_shown, row)) for row in zip(*columns, strict=True)]
+        size = f"{self.rows} rows, {len(self)} columns"
+        body = "".join(rows)
+        return f"<table><thead>{head}</thead><tbody>{body}</tbody></table><p>{size}</p>"
 
 
 def write_csv(
@@ -111,6 +136,18 @@ def read_csv(path: Path) -> Table:
     for name, cells in zip(header, columns, strict=True):
         table[parse_key(name)] = _parse(path, name, cells)
     return table
+
+
+def _html_row(tag: str, texts: Iterable[str]) -> str:
+    cells = [f"<{tag}>{html.escape(text)}</{tag}>" for text in texts]
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+def _shown(value) -> str:
+    """A cell for a reader: four significant digits of a float."""
+    if isinstance(value, float | np.floating):
+        return f"{value:.4g}"
+    return str(value)
 
 
 def _cells(key: Key, values: np.ndarray) -> list[str]:

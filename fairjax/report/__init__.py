@@ -12,9 +12,15 @@ from pathlib import Path
 from fairjax.core.tables import Table, write_csv
 from fairjax.metrics import GroupTable
 from fairjax.postprocess import Audit
-from fairjax.report.conflict_figure import write_conflicts
+from fairjax.report.conflict_figure import draw_conflicts, write_conflicts
 from fairjax.report.conflicts import conflict_shares
-from fairjax.report.figures import write_figures
+from fairjax.report.figures import (
+    draw_methods,
+    draw_overall,
+    draw_tasks,
+    draw_tradeoff,
+    write_figures,
+)
 from fairjax.report.layout import Layout, candidate_runs, knee_run, lay_out
 from fairjax.report.page import write_page
 from fairjax.report.repair import repair_section, write_repair
@@ -24,6 +30,11 @@ __all__ = [
     "Layout",
     "candidate_runs",
     "conflict_shares",
+    "draw_conflicts",
+    "draw_methods",
+    "draw_overall",
+    "draw_tasks",
+    "draw_tradeoff",
     "knee_run",
     "lay_out",
     "repair_section",
@@ -60,8 +71,16 @@ def write(
         single-task models), ``selection``, ``units`` (from the name of a metric to its unit),
         ``reference`` (the two coordinates of the hypervolume's reference point), ``groups`` (which
         ``run`` and ``method`` the groups are of, and the ``minimum`` of a group) and ``repair``
-        (whose scores were repaired, ``run`` and ``method``) are used where present; every entry is
-        kept in ``summary.json``.
+        (whose scores were repaired, ``run`` and ``method``) are used where present; so are
+        ``warnings`` (sentences that the page begins with), ``candidates`` (runs chosen on
+        validation, a dict each: ``run``, ``method``, ``tasks``, by task the ``error`` and by
+        attribute the ``gaps``, each with ``value``, ``low``, ``high``, ``before``, ``before_low``,
+        ``before_high`` on test, and a ``text``), ``constants`` (by split, task and name of a
+        constant predictor its ``error``), ``left_out`` (by split a list of groups too small for
+        gaps: ``attribute``, ``group``, ``task``, ``rows``, ``rows_that_count``), ``minimum`` (of
+        their rows), ``notion`` (text), ``decision`` (its ``text`` says how a run decides) and
+        ``rules`` (of ``tasks`` and ``attributes`` the text by name; by default those of
+        ``source``). Every entry is kept in ``summary.json``.
       groups: every statistic in every group of one run.
       repair: of one run's scores.
 
@@ -71,8 +90,8 @@ def write(
 
     Raises:
       ValueError: a column or an entry of ``info`` that the report cannot do without is missing.
-      ImportError: matplotlib, plotly or jinja2 is missing; the table and the summary are written
-        all the same.
+      ImportError: matplotlib or jinja2 is missing; the table and the summary are written all the
+        same.
     """
     layout = lay_out(table, info)
     out = Path(out)

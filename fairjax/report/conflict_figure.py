@@ -1,7 +1,7 @@
 """The figure of conflicts between rows of gradients: angles over training, and heat maps.
 
 A heat map shows the share of steps in conflict. In: cosines between K rows at every step, as
-:mod:`fairjax.report.conflicts` counts them. Out: one PNG file.
+:mod:`fairjax.report.conflicts` counts them. Out: a matplotlib figure, and a PNG file of it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,6 +26,9 @@ from fairjax.report.drawing import (
     write_in_middle,
 )
 from fairjax.report.text import DASH, literal
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # one hue from light to dark: readable without colour vision
 SHADES = ("#F4F7FA", "#7FB6DA", "#0072B2", "#012A45")
@@ -46,6 +50,34 @@ def write_conflicts(
     layers: Sequence[str] = (),
     epochs: int | None = None,
 ) -> Path:
+    """Write :func:`draw_conflicts` as PNG.
+
+    Args:
+      path: of the PNG file; its folder is made.
+      cosines: as :func:`draw_conflicts` takes them, like ``rows``, ``layers`` and ``epochs``.
+      rows: K names.
+      layers: M names.
+      epochs: how many epochs the steps make up.
+
+    Returns:
+      ``path``.
+
+    Raises:
+      ValueError: as :func:`draw_conflicts`.
+      ImportError: matplotlib is missing.
+    """
+    with house_style():
+        figure = draw_conflicts(cosines, rows, layers, epochs)
+        return write(Path(path), png(figure))
+
+
+@house_style()
+def draw_conflicts(
+    cosines: Array,
+    rows: Sequence[str],
+    layers: Sequence[str] = (),
+    epochs: int | None = None,
+) -> Figure:
     """Draw when, between whom and where gradients are in conflict.
 
     Three panels: the angles between pairs of rows over training (median, middle half, 5 to 95 %);
@@ -53,7 +85,6 @@ def write_conflicts(
     and pair. Layers are pooled in the first two.
 
     Args:
-      path: of the PNG file; its folder is made.
       cosines: ``[steps, K, K]`` or ``[steps, M, K, K]``; see
         :func:`~fairjax.report.conflict_shares` for what is left out.
       rows: K names.
@@ -63,7 +94,7 @@ def write_conflicts(
         steps.
 
     Returns:
-      ``path``.
+      A matplotlib figure, which no window manager knows.
 
     Raises:
       ValueError: for cosines of another shape, without a step or of one row; for steps that are not
@@ -79,9 +110,7 @@ def write_conflicts(
     _check_epochs(np.shape(cosines), steps, epochs)
     row_names = [literal(name, 28) for name in rows]
     layer_names = [literal(name, 40) for name in layers or range(depth)]
-    with house_style():
-        figure = _draw(cosine, row_names, layer_names, epochs)
-        return write(Path(path), png(figure))
+    return _draw(cosine, row_names, layer_names, epochs)
 
 
 def _check_rows(shape: tuple[int, ...], rows: int) -> None:

@@ -1,9 +1,9 @@
-"""PNG figures of a sweep: frontiers per task, the overall frontier, the trade-off of two tasks.
+"""Figures of a sweep: frontiers per task, the overall frontier, the trade-off of two tasks.
 
-In: a :class:`~fairjax.report.layout.Layout`. Out: PNG files. All runs stand faintly behind. The
-manner is that of Figures 2, 5 and 6 of Wang et al., "Understanding and improving fairness-accuracy
-trade-offs in multi-task learning", KDD 2021, except that frontiers are selected on validation and
-drawn at their test values.
+In: a :class:`~fairjax.report.layout.Layout`. Out: matplotlib figures, and PNG files of them. All
+runs stand faintly behind. The manner is that of Figures 2, 5 and 6 of Wang et al., "Understanding
+and improving fairness-accuracy trade-offs in multi-task learning", KDD 2021, except that frontiers
+are selected on validation and drawn at their test values.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -36,8 +37,11 @@ from fairjax.report.marks import (
     hollow_handle,
     method_handle,
 )
-from fairjax.report.panel import Limits, Panel, limits_of, within
-from fairjax.report.text import literal, number, wrapped
+from fairjax.report.panel import Limits, Panel, limits_of
+from fairjax.report.text import literal, wrapped
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 METHODS_APART = 6  # methods that one picture tells apart
 COLUMNS = 5  # of the figure with a panel per method
@@ -65,44 +69,59 @@ def write_figures(out: Path, layout: Layout) -> list[Path]:
     return paths
 
 
-def _figures(layout: Layout) -> dict[str, Callable]:
+def _figures(layout: Layout) -> dict[str, Callable[[Layout], Figure]]:
     figures = {}
     if layout.task_panels:
-        figures["frontier_tasks.png"] = _draw_tasks
-    figures["frontier_relative.png"] = _draw_overall
+        figures["frontier_tasks.png"] = draw_tasks
+    figures["frontier_relative.png"] = draw_overall
     if len(layout.task_panels) > 1:
-        figures["tradeoff.png"] = _draw_tradeoff
+        figures["tradeoff.png"] = draw_tradeoff
     if len(layout.methods) > METHODS_APART:
-        figures["frontier_methods.png"] = _draw_methods
+        figures["frontier_methods.png"] = draw_methods
     return figures
 
 
-def _draw_tasks(layout: Layout):
+@house_style()
+def draw_tasks(layout: Layout) -> Figure:
+    """The frontiers of every task, a panel each.
+
+    Returns:
+      A matplotlib figure, which no window manager knows.
+
+    Raises:
+      ValueError: there is no task.
+      ImportError: matplotlib is missing.
+    """
+    if not layout.task_panels:
+        raise ValueError("a figure of tasks needs a task; info['tasks'] is empty")
     panels = layout.task_panels
-    tasks = layout.info["tasks"]
     legend_lines = len(layout.methods) // 3 + 2
     figure, axes = make_axes(len(panels), 4.2, 3.6, legend_lines)
-    single_task = None
-    for ax, panel, task in zip(axes, panels, tasks, strict=True):
+    for ax, panel in zip(axes, panels, strict=True):
         draw_panel(ax, layout, panel)
-        star = _draw_single_task(ax, layout.info, task, panel.limits)
-        single_task = star or single_task
     entries = _method_entries(layout)
-    if single_task:
-        entries.append((single_task, "single-task model"))
     entries += _hollow_entries(panels)
     legend_columns = 3 if len(axes) > 1 else 2
     draw_legend(figure, entries, legend_columns)
     return figure
 
 
-def _draw_overall(layout: Layout):
+@house_style()
+def draw_overall(layout: Layout) -> Figure:
+    """The frontiers over all tasks together: ARE and ARFG, or means where these are not known.
+
+    Returns:
+      A matplotlib figure, which no window manager knows.
+
+    Raises:
+      ImportError: matplotlib is missing.
+    """
     panel = layout.overall
     legend_lines = len(layout.methods) + 2
     figure, (ax,) = make_axes(1, 6.2, 4.4, legend_lines)
     draw_panel(ax, layout, panel)
     entries = []
-    for index in _best_first(layout):
+    for index in range(len(layout.methods)):
         handle = method_handle(index)
         entries.append((handle, _summary(layout, index)))
     if layout.relative and _draw_level(ax, panel.limits):
@@ -112,13 +131,20 @@ def _draw_overall(layout: Layout):
     return figure
 
 
-def _draw_methods(layout: Layout):
-    """The overall frontier once per method, best first, over the runs of all methods in grey."""
+@house_style()
+def draw_methods(layout: Layout) -> Figure:
+    """The overall frontier once per method, over the runs of all methods in grey.
+
+    Returns:
+      A matplotlib figure, which no window manager knows.
+
+    Raises:
+      ImportError: matplotlib is missing.
+    """
     from matplotlib.figure import Figure
 
     panel = layout.overall
-    order = _best_first(layout)
-    methods = len(order)
+    methods = len(layout.methods)
     rows = math.ceil(methods / COLUMNS)
     size = (2.3 * COLUMNS, 2.1 * rows + 0.4)
     figure = Figure(figsize=size, dpi=150, layout="constrained")
@@ -128,8 +154,8 @@ def _draw_methods(layout: Layout):
     lowest = axes[:methods][-COLUMNS:]
     for ax in lowest:
         ax.tick_params(labelbottom=True)
-    for ax, index in zip(axes, order, strict=False):
-        _draw_one_method(ax, layout, index)
+    for index in range(methods):
+        _draw_one_method(axes[index], layout, index)
     x_label, y_label = panel.labels
     for set_label, label in ((figure.supxlabel, x_label), (figure.supylabel, y_label)):
         text = set_label(wrapped(label, 90), fontsize=9)
@@ -145,14 +171,22 @@ def _draw_one_method(ax, layout: Layout, index: int) -> None:
     draw_method(ax, layout, panel, index)
     finish(ax, "", ("", ""), panel.limits, panel.runs)
     title = literal(method, 24)
-    volume = layout.volume(panel.fronts[method].validation)
-    if volume is not None:
-        title += f"\nhypervolume {number(volume, digits=4)}"
     ax.set_title(title, fontsize=8.5).set_parse_math(False)
 
 
-def _draw_tradeoff(layout: Layout):
-    """Left: errors of two tasks. Right: their gaps. Both mark the frontier of the errors."""
+@house_style()
+def draw_tradeoff(layout: Layout) -> Figure:
+    """Left: errors of the first two tasks. Right: their gaps. Both mark the errors' frontier.
+
+    Returns:
+      A matplotlib figure, which no window manager knows.
+
+    Raises:
+      ValueError: there are fewer than two tasks.
+      ImportError: matplotlib is missing.
+    """
+    if len(layout.task_panels) < 2:
+        raise ValueError(f"a trade-off needs two tasks; info['tasks'] is {layout.info['tasks']}")
     planes = tradeoff(layout)
     legend_lines = len(layout.methods) // 3 + 1
     figure, (left, right) = make_axes(2, 4.6, 3.9, legend_lines)
@@ -197,30 +231,6 @@ def _draw_plane(
     finish(ax, title, (first, second), limits, runs)
 
 
-def _draw_single_task(ax, info: dict, task: str, limits: Limits):
-    """Mark a task's single-task model, where it is known and within the limits; its handle."""
-    means = info.get("single_task", {}).get("test", {}).get(task, {})
-    error = means.get("error")
-    gap = means.get("gap")
-    if error is None or gap is None:
-        return None
-    points = np.array([[error, gap]])
-    if not within(points, limits).all():
-        return None
-    lines = ax.plot(
-        [error],
-        [gap],
-        ls="",
-        marker="*",
-        ms=10,
-        color="black",
-        mec="white",
-        mew=0.6,
-        zorder=5,
-    )
-    return lines[0]
-
-
 def _draw_level(ax, limits: Limits) -> bool:
     """Lines at 1 on the axes that show 1; whether there is one."""
     drawn = False
@@ -230,16 +240,6 @@ def _draw_level(ax, limits: Limits) -> bool:
             draw(1.0, color=GREY, lw=0.9, ls=DASHES, zorder=2)
             drawn = True
     return drawn
-
-
-def _best_first(layout: Layout) -> list[int]:
-    """Positions of the methods, by falling hypervolume."""
-    volumes = []
-    for method in layout.methods:
-        front = layout.overall.fronts[method]
-        volume = layout.volume(front.validation)
-        volumes.append(volume or 0.0)
-    return sorted(range(len(volumes)), key=lambda index: -volumes[index])
 
 
 def _method_entries(layout: Layout, line: bool = True) -> list[Entry]:
@@ -260,17 +260,11 @@ def _hollow_entries(panels: Sequence[Panel]) -> list[Entry]:
 
 
 def _summary(layout: Layout, index: int) -> str:
-    """A method in the legend: name, hypervolume, runs."""
+    """A method in the legend: name, runs."""
     method = layout.methods[index]
     mine = layout.runs_of(index)
     diverged = int((mine & layout.diverged).sum())
     runs = f"{int(mine.sum())} runs"
     if diverged:
         runs += f", {diverged} diverged"
-    front = layout.overall.fronts[method]
-    volume = layout.volume(front.validation)
-    quality = "no hypervolume"
-    if volume is not None:
-        quality = f"hypervolume {number(volume, digits=4)}"
-    parts = [literal(method, 28), quality, runs]
-    return " \N{MIDDLE DOT} ".join(parts)
+    return f"{literal(method, 28)} \N{MIDDLE DOT} {runs}"

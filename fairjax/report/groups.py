@@ -11,7 +11,9 @@ import dataclasses
 import numpy as np
 
 from fairjax.metrics import GroupTable
+from fairjax.report.names import attribute_label, group_label, task_label
 from fairjax.report.tables import Cell, GroupedRow, GroupedTable
+from fairjax.report.terms import decision_text
 from fairjax.report.text import DASH, count, number
 
 # these statistics stand first; the others follow in the order of the table
@@ -41,17 +43,18 @@ class Block:
     is_difference: bool = False
 
 
-def groups_view(groups: GroupTable, about: dict) -> dict:
+def groups_view(groups: GroupTable, info: dict) -> dict:
     """What the template ``groups_section.html`` shows.
 
     Args:
       groups: of one run.
-      about: ``run``, ``method``, ``minimum`` (weight below which a group is left out), where they
-        are known.
+      info: of the sweep. Its entry ``groups`` has ``run``, ``method``, ``minimum`` (weight below
+        which a group is left out), where they are known.
 
     Returns:
       ``heading``, ``hint`` and ``tasks``: per task its name, whether it is open, and its table.
     """
+    about = info.get("groups") or {}
     blocks = _blocks(groups.columns)
     heading = "Groups"
     if "run" in about:
@@ -60,19 +63,20 @@ def groups_view(groups: GroupTable, about: dict) -> dict:
     names = dict.fromkeys(groups.columns["task"].tolist())
     for position, name in enumerate(names):
         task = {
-            "name": name,
+            "name": task_label(info, name),
             "open": position < UNFOLDED,
-            "table": _table(groups, blocks, name),
+            "table": _table(groups, blocks, name, info),
         }
         tasks.append(task)
     return {
         "heading": heading,
-        "hint": _hint(groups, about),
+        "hint": _hint(groups, info),
         "tasks": tasks,
     }
 
 
-def _hint(groups: GroupTable, about: dict) -> str:
+def _hint(groups: GroupTable, info: dict) -> str:
+    about = info.get("groups") or {}
     if "run" in about:
         sentences = [
             "The run at the knee of the frontier of all methods, which was selected on validation"
@@ -80,7 +84,8 @@ def _hint(groups: GroupTable, about: dict) -> str:
         ]
     else:
         sentences = ["Test rows."]
-    sentences.append("Decisions of a binary task are made at its base rate.")
+    decision = decision_text(info) or "Decisions of a binary task are made at its base rate."
+    sentences.append(decision)
     if np.isfinite(groups.columns["low"]).any():
         sentences.append(
             "A difference is the largest less the smallest value. Small type: 95 % intervals from"
@@ -118,7 +123,7 @@ def _blocks(columns: dict[str, np.ndarray]) -> list[Block]:
     return blocks
 
 
-def _table(groups: GroupTable, blocks: list[Block], task: str) -> GroupedTable:
+def _table(groups: GroupTable, blocks: list[Block], task: str, info: dict) -> GroupedTable:
     statistics = [statistic for owner, statistic in blocks[0].rows if owner == task]
     rank = {name: position for position, name in enumerate(FIRST)}
     statistics.sort(key=lambda name: rank.get(name, len(FIRST)))
@@ -128,26 +133,30 @@ def _table(groups: GroupTable, blocks: list[Block], task: str) -> GroupedTable:
     attribute = ""
     for block in blocks:
         if block.attribute and block.attribute != attribute:
-            rows.append(GroupedRow(block.attribute, kind="attribute"))
+            heading = attribute_label(info, block.attribute)
+            rows.append(GroupedRow(heading, kind="attribute"))
         attribute = block.attribute
-        rows.append(_row(groups.columns, block, task, statistics))
+        name = _name(block, info)
+        rows.append(_row(groups.columns, block, name, task, statistics))
     return GroupedTable(head, rows)
 
 
+def _name(block: Block, info: dict) -> str:
+    if not block.attribute:
+        return "everyone"
+    if block.is_difference:
+        return "difference"
+    return group_label(info, block.attribute, block.group)
+
+
 def _row(
-    columns: dict[str, np.ndarray], block: Block, task: str, statistics: list[str]
+    columns: dict[str, np.ndarray], block: Block, name: str, task: str, statistics: list[str]
 ) -> GroupedRow:
     positions = [block.rows[task, statistic] for statistic in statistics]
     rows = columns["count"][positions[0]]
     size = Cell(count(rows))
     cells = [_cell(columns, position) for position in positions]
     kind = "difference" if block.is_difference else ""
-    if not block.attribute:
-        name = "everyone"
-    elif block.is_difference:
-        name = "difference"
-    else:
-        name = block.group
     return GroupedRow(name, (size, *cells), kind)
 
 

@@ -16,12 +16,15 @@ from fairjax.core.keys import parse_key
 from fairjax.core.tables import Table
 from fairjax.metrics.frontier import hypervolume, knee
 from fairjax.report.columns import mean_points, relative_points, task_points
+from fairjax.report.names import attribute_label, task_label
 from fairjax.report.notes import notes_of
 from fairjax.report.panel import Panel, any_finite, front_of, limits_of, make_panel, within
+from fairjax.report.references import relative_references, task_references
 from fairjax.report.text import literal, unbroken
 
 COLUMNS = ("run", "method", "point", "seed", "diverged")  # that a table must have
 ENTRIES = ("tasks", "attributes", "gap")  # that info must have
+ROWS = "fraction of rows"  # the unit of an error, unless info has another
 # (ARE, ARFG): a quarter more error than single-task models, a gap that is no smaller
 RELATIVE_REFERENCE = (1.25, 1.0)
 
@@ -102,7 +105,8 @@ def lay_out(table: Table, info: dict) -> Layout:
         reference=_reference(overall, info, relative),
         notes=(),
     )
-    notes = tuple(notes_of(layout))
+    warnings = map(str, info.get("warnings") or ())
+    notes = (*warnings, *notes_of(layout))
     return dataclasses.replace(layout, notes=notes)
 
 
@@ -130,6 +134,13 @@ def tradeoff(layout: Layout) -> Tradeoff:
         error_front=front_of(errors, rows),
         gap_front=front_of(gaps, rows),
     )
+
+
+def counts_errors(info: dict, task: str) -> bool:
+    """Whether the error of a task is a share of rows, by its unit and its constant predictors."""
+    unit = (info.get("units") or {}).get("error", ROWS)
+    constants = (info.get("constants") or {}).get("test", {})
+    return unit == ROWS and "mean" not in constants.get(task, {})
 
 
 def knee_run(table: Table, info: dict) -> int | None:
@@ -206,10 +217,11 @@ def _task_panel(table: Table, info: dict, position: int, runs: dict) -> Panel:
     task = info["tasks"][position]
     return make_panel(
         key=f"task{position}",
-        title=task,
+        title=task_label(info, task),
         labels=_task_labels(info),
         validation=task_points(table, info, task, "validation"),
         test=task_points(table, info, task, "test"),
+        references=task_references(info, task),
         **runs,
     )
 
@@ -227,6 +239,7 @@ def _overall_panel(table: Table, info: dict, relative: bool, runs: dict) -> Pane
         labels=_overall_labels(info, relative),
         validation=validation,
         test=test,
+        references=relative_references(info) if relative else (),
         **runs,
     )
 
@@ -260,7 +273,7 @@ def _unit(info: dict, metric: str) -> str:
     gap = info["gap"]
     is_bounded = gap.endswith("_difference") or gap.startswith("correlation")
     defaults = {
-        "error": "fraction of rows",
+        "error": ROWS,
         gap: "0 to 1" if is_bounded else "",
     }
     units = defaults | info.get("units", {})
@@ -274,7 +287,7 @@ def _task_labels(info: dict) -> tuple[str, str]:
     error_unit = _unit(info, "error")
     gap_unit = _unit(info, info["gap"])
     gap = info["gap"].replace("_", " ")
-    between = _between(info["attributes"])
+    between = _between([attribute_label(info, name) for name in info["attributes"]])
     return (
         f"Test error{error_unit}",
         f"Test {gap}{between}{gap_unit}",
@@ -283,7 +296,7 @@ def _task_labels(info: dict) -> tuple[str, str]:
 
 def _between(attributes: list[str]) -> str:
     """The part of a gap's label that says between whose groups it is measured."""
-    names = [literal(name, 20) for name in attributes]
+    names = [unbroken(literal(name, 20)) for name in attributes]
     if not names:
         return ""
     if len(names) == 1:

@@ -15,7 +15,7 @@ from fairjax.report.drawing import (
     write_in_middle,
 )
 from fairjax.report.layout import Layout
-from fairjax.report.panel import Limits, Panel
+from fairjax.report.panel import Limits, Panel, within
 from fairjax.report.text import literal, wrapped
 
 MANY_RUNS = 5000  # from which on points are smaller
@@ -26,6 +26,7 @@ def draw_panel(ax, layout: Layout, panel: Panel) -> None:
     draw_clouds(ax, layout, panel.test, panel.usable)
     for index in range(len(layout.methods)):
         draw_method(ax, layout, panel, index)
+    draw_references(ax, panel)
     finish(ax, panel.title, panel.labels, panel.limits, panel.runs, panel.outside)
 
 
@@ -42,6 +43,24 @@ def draw_method(ax, layout: Layout, panel: Panel, index: int) -> None:
     )
     draw_marks(ax, panel.test[front.beaten], index, filled=False)
     draw_marks(ax, panel.test[front.line], index)
+
+
+def draw_references(ax, panel: Panel) -> None:
+    """Single-task models and constant predictors, each with its name, where they are in view."""
+    for reference in panel.references:
+        place = np.array([[reference.error, reference.gap]])
+        if not within(place, panel.limits).all():
+            continue
+        ax.plot(*place.T, ls="", marker="x", ms=6, mew=1.6, color="black", zorder=5)
+        text = ax.annotate(
+            literal(reference.name, 24),
+            place[0],
+            xytext=(5, 3),
+            textcoords="offset points",
+            fontsize=7.5,
+            zorder=5,
+        )
+        text.set_parse_math(False)
 
 
 def draw_clouds(ax, layout: Layout, points: np.ndarray, usable: np.ndarray) -> None:

@@ -1,14 +1,16 @@
-"""``report.html``: one page that works offline, where every run can be looked at and retrained.
+"""``report.html``: one page that works offline and answers which run to take, and at what cost.
 
-In: a :class:`~fairjax.report.layout.Layout`. Out: HTML with plotly.js inside. Names and values come
-from other people's tables, so nothing of them reaches the page as markup: the templates escape what
-Python gives them, what the script reads is JSON without ``<``, ``>`` and ``&``, what the script
-shows goes through ``textContent``, and what plotly shows, which has a small markup of its own, is
-escaped in the script.
+In: a :class:`~fairjax.report.layout.Layout`. Out: HTML with its own small script inside. Names and
+values come from other people's tables, so nothing of them reaches the page as markup: the templates
+escape what Python gives them, what the script reads is JSON without ``<``, ``>`` and ``&``, and
+what the script shows goes through ``textContent``. The browser runs no script but this one, whose
+digest stands in the policy.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,31 +20,28 @@ import numpy as np
 from fairjax.core.disk import write
 from fairjax.metrics import GroupTable
 from fairjax.postprocess import Audit
-from fairjax.report.columns import column, hparam_keys, hparam_label, task_points
+from fairjax.report.candidates import candidates_of, seeds_sentence
+from fairjax.report.commands import relative_command
 from fairjax.report.groups import groups_view
 from fairjax.report.layout import Layout
+from fairjax.report.names import attribute_label, group_label, task_label
 from fairjax.report.payload import embedded, payload, rows_of_page
+from fairjax.report.references import references_table
 from fairjax.report.repair import repair_view
+from fairjax.report.seeds import volume_text
 from fairjax.report.summary import plain
 from fairjax.report.tables import SortableRow, SortableTable
 from fairjax.report.templates import asset, markup, render
-from fairjax.report.text import number
+from fairjax.report.terms import decision_text, terms_of
+from fairjax.report.text import count
+from fairjax.report.words import words_of
 
 # the page may load nothing from anywhere, wherever it is opened
 POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline';"
-    " img-src data: blob:; worker-src blob:; font-src data:; base-uri 'none'; form-action 'none'"
+    "default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:;"
+    " base-uri 'none'; form-action 'none'"
 )
-FIRST_ENTRIES = ("environment", "versions", "seeds", "single_task")  # of "How it was run"
-ENTRIES_ELSEWHERE = {
-    "title",
-    "command",
-    "selection",
-    "tasks",
-    "attributes",
-    "groups",
-    "repair",
-}
+SCRIPTS = ("scatter.js", "answer.js", "page.js")
 
 
 def write_page(
@@ -51,7 +50,7 @@ def write_page(
     """Write the page of a sweep.
 
     Args:
-      path: of the HTML file.
+      path: of the HTML file. Paths in commands are shown relative to its folder.
       layout: of the sweep.
       groups: every statistic in every group of one run.
       repair: of one run's scores.
@@ -60,38 +59,63 @@ def write_page(
       ``path``.
 
     Raises:
-      ImportError: plotly or jinja2 is missing, or for a repair matplotlib.
+      ImportError: jinja2 is missing, or for a repair matplotlib.
     """
-    try:
-        from plotly.offline import get_plotlyjs
-    except ImportError as error:
-        raise ImportError("the page needs plotly: pip install 'fairjax[plot]'") from error
+    path = Path(path)
     info = layout.info
     rows = rows_of_page(layout)
+    command = relative_command(str(info.get("command") or ""), path.parent)
+    data = payload(layout, rows, command)
+    script = _script()
     page = render(
         "report.html",
-        policy=POLICY,
+        policy=_policy(script),
         title=_title(info),
         style=asset("page.css"),
-        script=asset("page.js"),
-        plotly=markup(get_plotlyjs()),
-        data=markup(embedded(payload(layout, rows))),
+        script=markup(script),
+        data=markup(embedded(data)),
         lead=_lead(layout),
-        sentences=[*layout.notes, *_thinning(layout, rows)],
+        warnings=[str(warning) for warning in info.get("warnings") or ()],
+        candidates=candidates_of(layout, rows),
+        seeds=seeds_sentence(info),
+        tasks=data["tasks"],
+        attributes=data["attributes"],
+        notes=[*_notes(layout), *_thinning(layout, rows)],
         explanation=_explanation(layout),
+        looks=data["methods"],
+        panels=[_figure(layout, panel) for panel in (layout.overall, *layout.task_panels)],
+        references=references_table(info),
         methods=_methods(layout),
         selection=str(info.get("selection") or ""),
-        frontiers=_frontiers(layout, rows),
-        environment=list(_environment(info)),
-        groups=None if groups is None else groups_view(groups, info.get("groups", {})),
+        left_out=_left_out(info),
+        minimum=info.get("minimum"),
+        terms=list(terms_of(info)),
+        record=json.dumps(plain(info), indent=1, ensure_ascii=False),
+        groups=None if groups is None else groups_view(groups, info),
         repair=None if repair is None else repair_view(repair, info.get("repair")),
     )
     return write(path, page.encode("utf-8"))
 
 
+def _script() -> str:
+    """The script of the page."""
+    return "\n".join(asset(name) for name in SCRIPTS)
+
+
+def _policy(script: str) -> str:
+    digest = hashlib.sha256(script.encode("utf-8")).digest()
+    return POLICY.format(digest=base64.b64encode(digest).decode())
+
+
 def _title(info: dict) -> str:
     """The title as given, or the names of the tasks."""
     return str(info.get("title") or "Fairness and accuracy: " + ", ".join(info["tasks"]))
+
+
+def _notes(layout: Layout) -> tuple[str, ...]:
+    """The notes that are no warnings."""
+    warnings = len(layout.info.get("warnings") or ())
+    return layout.notes[warnings:]
 
 
 def _thinning(layout: Layout, rows: np.ndarray) -> Iterator[str]:
@@ -107,17 +131,20 @@ def _lead(layout: Layout) -> str:
     info = layout.info
     methods = len(layout.methods)
     diverged = int(layout.diverged.sum())
+    tasks = [task_label(info, task) for task in info["tasks"]]
+    attributes = [attribute_label(info, name) for name in info["attributes"]]
     parts = [
         f"{len(layout.method_index)} runs, {methods} {'method' if methods == 1 else 'methods'}",
         f"{diverged} diverged" if diverged else "none diverged",
-        f"tasks: {', '.join(info['tasks']) or 'none'}",
-        f"sensitive: {', '.join(info['attributes']) or 'none'}",
+        f"tasks: {', '.join(tasks) or 'none'}",
+        f"sensitive: {', '.join(attributes) or 'none'}",
     ]
     return " \N{MIDDLE DOT} ".join(parts)
 
 
 def _explanation(layout: Layout) -> str:
-    """Five sentences for somebody who sees such a plot for the first time."""
+    """A few sentences for somebody who sees such a plot for the first time."""
+    info = layout.info
     if layout.relative:
         axes = (
             "ARE is a run's error divided by the error of a model trained for that task alone,"
@@ -129,10 +156,7 @@ def _explanation(layout: Layout) -> str:
             "The first plot shows the error and the gap averaged over tasks, for lack of"
             " single-task models to compare with."
         )
-    gap = layout.info["gap"].replace("_", " ")
-    reference = ""
-    if layout.reference:
-        reference = f" ({', '.join(number(value, digits=4) for value in layout.reference)})"
+    gap = info["gap"].replace("_", " ")
     sentences = [
         "Every point is one trained model, a run, with its own hyper-parameters and seed.",
         f"Further left means fewer errors and further down means a smaller gap ({gap}), so the"
@@ -141,22 +165,36 @@ def _explanation(layout: Layout) -> str:
         "A line is the frontier of a method: its runs were chosen on validation data, as those"
         " that no other run of the method beats in both directions at once, and are drawn at their"
         " test values, where a hollow one is beaten.",
-        "The hypervolume of a method is the area between its frontier and a fixed reference"
-        f" point{reference}, so larger is better.",
     ]
-    return " ".join(sentences)
+    if info.get("notion"):
+        sentences.append(f"The notion that was trained: {info['notion']}.")
+    sentences.append(decision_text(info))
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _figure(layout: Layout, panel) -> dict:
+    """A plot, as the template draws its frame."""
+    x, y = panel.labels
+    return {
+        "key": panel.key,
+        "title": panel.title,
+        "x": x,
+        "y": y,
+        "outside": panel.outside,
+        "runs": panel.runs,
+        "words": words_of(layout, panel),
+    }
 
 
 def _methods(layout: Layout) -> SortableTable:
-    """A row per method: runs, and the size of its frontiers."""
-    head = [
-        "Method",
-        "Runs",
-        "Diverged",
-        "On the frontier",
-        "Hypervolume (selected on validation)",
-        "Hypervolume (selected on test)",
-    ]
+    """A row per method: runs, the size of its frontier, with several seeds its hypervolume."""
+    head = ["Method", "Runs", "Diverged", "On the frontier"]
+    volumes = [volume_text(layout, index) for index in range(len(layout.methods))]
+    references = layout.info.get("reference_methods", [])
+    known = [name for name, text in zip(layout.methods, volumes, strict=True) if text]
+    has_volumes = not set(known) <= set(references)
+    if has_volumes:
+        head.append("Hypervolume on test, mean over seeds [95 % interval]")
     rows = []
     for index, method in enumerate(layout.methods):
         mine = layout.runs_of(index)
@@ -166,53 +204,27 @@ def _methods(layout: Layout) -> SortableTable:
             int(mine.sum()),
             int((mine & layout.diverged).sum()),
             len(front.validation),
-            layout.volume(front.validation),
-            layout.volume(front.test),
         ]
+        if has_volumes:
+            cells.append(volumes[index] or None)
         rows.append(SortableRow(cells))
     return SortableTable(head, rows)
 
 
-def _frontiers(layout: Layout, rows: np.ndarray) -> dict[str, SortableTable]:
-    """Runs on the frontiers that validation selected, and on those that the test set selected."""
-    fronts = layout.overall.fronts.values()
-    return {
-        "validation": _frontier(layout, rows, [front.validation for front in fronts]),
-        "test": _frontier(layout, rows, [front.test for front in fronts]),
-    }
-
-
-def _frontier(layout: Layout, rows: np.ndarray, fronts: list[np.ndarray]) -> SortableTable:
-    table = layout.table
-    overall = layout.overall
-    runs = np.concatenate([np.zeros(0, np.int64), *fronts])
-    columns = [
-        ("method", [layout.methods[index] for index in layout.method_index[runs]]),
-        ("run", table["run"][runs].tolist()),
-        ("seed", table["seed"][runs].tolist()),
-    ]
-    for key in hparam_keys(table):
-        columns.append((hparam_label(key), column(table, key)[runs].tolist()))
-    axes = ("ARE", "ARFG") if layout.relative else ("mean error", "mean gap")
-    for split, points in (("validation", overall.selection), ("test", overall.test)):
-        for position, axis in enumerate(axes):
-            columns.append((f"{axis} ({split})", points[runs, position].tolist()))
-    for task in layout.info["tasks"]:
-        points = task_points(table, layout.info, task, "test")[runs]
-        columns.append((f"error, {task} (test)", points[:, 0].tolist()))
-        columns.append((f"gap, {task} (test)", points[:, 1].tolist()))
-    head = [label for label, _ in columns]
-    cells = zip(*(values for _, values in columns), strict=True)
-    positions = np.searchsorted(rows, runs).tolist()
-    return SortableTable(head, [SortableRow(*row) for row in zip(cells, positions, strict=True)])
-
-
-def _environment(info: dict) -> Iterator[tuple[str, str]]:
-    """What was run where: names and texts."""
-    others = sorted(set(info) - ENTRIES_ELSEWHERE - {*FIRST_ENTRIES})
-    for name in (*FIRST_ENTRIES, *others):
-        if name not in info:
-            continue
-        value = plain(info[name])
-        text = value if isinstance(value, str) else json.dumps(value, indent=1, ensure_ascii=False)
-        yield name.replace("_", " "), text
+def _left_out(info: dict) -> SortableTable | None:
+    """Groups of the test rows that are too small for gaps; None where there are none."""
+    entries = (info.get("left_out") or {}).get("test") or ()
+    rows = []
+    for entry in entries:
+        attribute = entry["attribute"]
+        cells = [
+            attribute_label(info, attribute),
+            group_label(info, attribute, entry["group"]),
+            task_label(info, entry["task"]),
+            count(entry["rows"]),
+            count(entry["rows_that_count"]),
+        ]
+        rows.append(SortableRow(cells))
+    if not rows:
+        return None
+    return SortableTable(["Attribute", "Group", "Task", "Rows", "Rows that count"], rows)

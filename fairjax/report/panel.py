@@ -11,9 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from fairjax.metrics.frontier import nondominated
+from fairjax.report.references import Reference
 
 Limits = tuple[tuple[float, float], tuple[float, float]]  # (left, right), (bottom, top)
 PADDING = 0.06  # of the span, at either end of an axis
+REACH = 0.5  # of the span: a reference that is no further outside is brought into view
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Panel:
     usable: np.ndarray  # [N] bool: the run ended and both points are finite
     fronts: dict[str, Front]
     limits: Limits
+    references: tuple[Reference, ...] = ()  # points beside the runs
 
     @property
     def selected_on_test(self) -> bool:
@@ -70,6 +73,7 @@ def make_panel(
     methods: Sequence[str],
     method_index: np.ndarray,
     ended: np.ndarray,
+    references: Sequence[Reference] = (),
 ) -> Panel:
     """A panel with the frontier of every method.
 
@@ -82,6 +86,7 @@ def make_panel(
       methods: names.
       method_index: ``[N]`` position in ``methods``.
       ended: ``[N]`` bool, whether the run did not diverge.
+      references: points beside the runs; the limits show those that are near.
     """
     selection = validation if any_finite(validation[ended]) else test
     selectable = np.isfinite(selection).all(axis=1)
@@ -100,7 +105,8 @@ def make_panel(
         test=test,
         usable=usable,
         fronts=fronts,
-        limits=limits_of(test, method_index, usable),
+        limits=_with_references(limits_of(test, method_index, usable), references),
+        references=tuple(references),
     )
 
 
@@ -139,6 +145,23 @@ def limits_of(points: np.ndarray, method_index: np.ndarray, usable: np.ndarray) 
         horizontal.append(_fence(x))
         vertical.append(_fence(y))
     return _padded(horizontal), _padded(vertical)
+
+
+def _with_references(limits: Limits, references: Sequence[Reference]) -> Limits:
+    """Limits that show the references which are near."""
+    low, high = np.array(limits).T
+    reach = REACH * (high - low)
+    padding = PADDING * (high - low)
+    wide_low = low
+    wide_high = high
+    for reference in references:
+        place = np.array([reference.error, reference.gap])
+        if ((low - reach <= place) & (place <= high + reach)).all():
+            wide_low = np.minimum(wide_low, place - padding)
+            wide_high = np.maximum(wide_high, place + padding)
+    left, bottom = wide_low.tolist()
+    right, top = wide_high.tolist()
+    return (left, right), (bottom, top)
 
 
 def _front(selection: np.ndarray, test: np.ndarray, rows: np.ndarray) -> Front:

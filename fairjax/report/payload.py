@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 
-from fairjax.core.keys import Key, Metric
+from fairjax.core.keys import Metric
 from fairjax.report.columns import (
     column,
     error_key,
@@ -16,26 +16,28 @@ from fairjax.report.columns import (
     relative_keys,
 )
 from fairjax.report.drawing import COLOURS, SIZES, look
+from fairjax.report.group_columns import group_columns
 from fairjax.report.layout import Layout
+from fairjax.report.names import attribute_label, task_label
 from fairjax.report.panel import Front, Panel
 from fairjax.report.summary import plain
-from fairjax.report.text import literal, wrapped
+from fairjax.report.text import literal, rounded
 
-SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "pentagon")
+SYMBOLS = ("circle", "square", "diamond", "triangle", "wedge", "plus", "cross", "pentagon")
 # the same shapes as text
 GLYPHS = ("\u25cf", "\u25a0", "\u25c6", "\u25b2", "\u25bc", "\u271a", "\u2716", "\u2b1f")
-MANY_POINTS = 2000  # points beyond which a browser needs WebGL
 MOST_POINTS = 20_000  # points beyond which the page grows too heavy for a browser
-DIGITS = 6  # significant digits of a number
 
 
 def rows_of_page(layout: Layout) -> np.ndarray:
-    """Rows that the page holds: all, or every frontier and an even choice of the others."""
+    """Rows that the page holds: all, or the frontiers, candidates and an even choice of others."""
     runs = len(layout.method_index)
     if runs <= MOST_POINTS:
         return np.arange(runs)
     even_choice = np.linspace(0, runs - 1, MOST_POINTS)
-    rows = [even_choice.astype(np.int64)]
+    candidates = [candidate["run"] for candidate in layout.info.get("candidates") or ()]
+    is_candidate = np.isin(layout.table["run"], candidates)
+    rows = [even_choice.astype(np.int64), np.flatnonzero(is_candidate)]
     for panel in (layout.overall, *layout.task_panels):
         for front in panel.fronts.values():
             rows.append(front.validation)
@@ -43,28 +45,38 @@ def rows_of_page(layout: Layout) -> np.ndarray:
     return np.unique(np.concatenate(rows))
 
 
-def payload(layout: Layout, rows: np.ndarray) -> dict:
+def payload(layout: Layout, rows: np.ndarray, command: str = "") -> dict:
     """What the script draws: columns of the runs, panels, looks of the methods.
 
     Args:
       layout: of the sweep.
       rows: ``[M]`` rows of the table; every position in the result counts within them.
+      command: that trains a run again, with ``{run}`` in it.
     """
     table = layout.table
+    info = layout.info
     runs = {name: table[name][rows] for name in ("run", "point", "seed")}
     runs["method"] = layout.method_index[rows]
-    hparams = [(hparam_label(key), key) for key in hparam_keys(table)]
+    runs["diverged"] = layout.diverged[rows]
     methods = range(len(layout.methods))
     panels = (layout.overall, *layout.task_panels)
-    command = layout.info.get("command") or ""
+    fronts = layout.overall.fronts.values()
     return {
+        "tasks": [task_label(info, task) for task in info["tasks"]],
+        "attributes": [attribute_label(info, name) for name in info["attributes"]],
         "methods": [_method(layout, index) for index in methods],
         "runs": runs,
-        "hparams": _columns(layout, hparams, rows),
-        "metrics": _columns(layout, _metrics(layout), rows),
+        "metrics": _metrics(layout, rows),
+        "hparams": _hparams(layout, rows),
+        "groups": group_columns(layout, rows),
+        "frontiers": {
+            "validation": _positions(rows, [front.validation for front in fronts]),
+            "test": _positions(rows, [front.test for front in fronts]),
+        },
+        "intervals": _intervals(layout, rows),
+        "single_task": _single_task(info),
         "panels": [_panel(layout, panel, rows) for panel in panels],
-        "command": str(command),
-        "many": MANY_POINTS,
+        "command": command,
     }
 
 
@@ -81,40 +93,96 @@ def embedded(value) -> str:
     return text.replace("&", "\\u0026")
 
 
-def _columns(
-    layout: Layout,
-    labelled: list[tuple[str, Key]],
-    rows: np.ndarray,
-) -> list[tuple[str, list[float]]]:
-    """Columns of the table by their labels."""
+def _hparams(layout: Layout, rows: np.ndarray) -> list[tuple[str, list[float]]]:
+    """Labels and columns of the hyper-parameters."""
     columns = []
-    for label, key in labelled:
+    for key in hparam_keys(layout.table):
         values = column(layout.table, key)
-        columns.append((label, _rounded(values[rows])))
+        columns.append((hparam_label(key), rounded(values[rows])))
     return columns
 
 
-def _metrics(layout: Layout) -> list[tuple[str, Metric]]:
-    """Labels and keys of the metrics on the page; table.csv has the others."""
-    info = layout.info
-    labelled = []
+def _metrics(layout: Layout, rows: np.ndarray) -> list[dict]:
+    """Columns of the metrics on the page, test before validation; table.csv has the others.
+
+    ``task`` and ``attribute`` are positions; None where a metric is of no single one.
+    """
+    columns = []
     for split in ("test", "validation"):
-        for key in relative_keys(split):
-            label = f"{key.metric.upper()} ({split})"
-            labelled.append((label, key))
-    for task in info["tasks"]:
-        label = f"error, {task} (test)"
-        labelled.append((label, error_key(task, "test")))
-        for key in gap_keys(info, task, "test"):
-            label = f"gap, {task}, {key.attribute} (test)"
-            labelled.append((label, key))
-    return [(label, key) for label, key in labelled if key in layout.table]
+        columns += [_column(layout, rows, key) for key in _metric_keys(layout, split)]
+    for task in layout.info["tasks"]:
+        key = Metric("threshold", task, split="validation")
+        if key in layout.table:
+            columns.append(_column(layout, rows, key))
+    return columns
+
+
+def _metric_keys(layout: Layout, split: str) -> list[Metric]:
+    keys = []
+    for task in layout.info["tasks"]:
+        keys.append(error_key(task, split))
+        keys += gap_keys(layout.info, task, split)
+    keys += relative_keys(split)
+    return [key for key in keys if key in layout.table]
+
+
+def _column(layout: Layout, rows: np.ndarray, key: Metric) -> dict:
+    info = layout.info
+    kind = "gap" if key.metric == info["gap"] else key.metric
+    values = column(layout.table, key)
+    if kind == "gap":
+        values = np.abs(values)
+    return {
+        "label": _metric_label(info, kind, key),
+        "kind": kind,
+        "task": info["tasks"].index(key.task) if key.task else None,
+        "attribute": info["attributes"].index(key.attribute) if key.attribute else None,
+        "split": key.split,
+        "values": rounded(values[rows]),
+    }
+
+
+def _metric_label(info: dict, kind: str, key: Metric) -> str:
+    if kind == "threshold":
+        return f"decides at, {task_label(info, key.task)}"
+    if not key.task:
+        return f"{kind.upper()} ({key.split})"
+    parts = [kind, task_label(info, key.task)]
+    if key.attribute:
+        parts.append(attribute_label(info, key.attribute))
+    return f"{', '.join(parts)} ({key.split})"
+
+
+def _intervals(layout: Layout, rows: np.ndarray) -> list[dict]:
+    """Intervals of the test metrics of candidates; None where an end is not known."""
+    info = layout.info
+    positions = {run: position for position, run in enumerate(layout.table["run"][rows].tolist())}
+    found = []
+    for candidate in info.get("candidates") or ():
+        for task, measured in candidate["tasks"].items():
+            subject = {"position": positions.get(candidate["run"])}
+            subject["task"] = info["tasks"].index(task)
+            found.append(subject | {"kind": "error", "attribute": None} | _ends(measured["error"]))
+            for name, gap in (measured.get("gaps") or {}).items():
+                attribute = info["attributes"].index(name)
+                found.append(subject | {"kind": "gap", "attribute": attribute} | _ends(gap))
+    return found
+
+
+def _ends(measured: dict) -> dict:
+    return {"low": measured.get("low"), "high": measured.get("high")}
+
+
+def _single_task(info: dict) -> list[dict]:
+    """Error and gap of the single-task models per task, on test."""
+    means = (info.get("single_task") or {}).get("test", {})
+    names = ("error", "gap")
+    return [{name: means.get(task, {}).get(name) for name in names} for task in info["tasks"]]
 
 
 def _method(layout: Layout, index: int) -> dict:
     colour, marker = look(index)
     method = layout.methods[index]
-    front = layout.overall.fronts[method]
     return {
         "name": method,
         "label": literal(method),
@@ -122,7 +190,7 @@ def _method(layout: Layout, index: int) -> dict:
         "symbol": SYMBOLS[marker],
         "size": SIZES[marker],
         "glyph": GLYPHS[marker],
-        "volume": layout.volume(front.validation),
+        "is_reference": method in layout.info.get("reference_methods", []),
     }
 
 
@@ -132,14 +200,12 @@ def _panel(layout: Layout, panel: Panel, rows: np.ndarray) -> dict:
     x, y = points[rows].T
     return {
         "key": panel.key,
-        "title": literal(panel.title, 60),
-        "labels": [wrapped(label, 46).split("\n") for label in panel.labels],
-        "x": _rounded(x),
-        "y": _rounded(y),
+        "x": rounded(x),
+        "y": rounded(y),
         "limits": panel.limits,
         "levels": panel is layout.overall and layout.relative,
         "runs": panel.runs,
-        "outside": panel.outside,
+        "references": [reference._asdict() for reference in panel.references],
         "fronts": [_front(front, rows) for front in panel.fronts.values()],
     }
 
@@ -151,5 +217,7 @@ def _front(front: Front, rows: np.ndarray) -> dict:
     }
 
 
-def _rounded(values: np.ndarray) -> list[float]:
-    return [float(f"{value:.{DIGITS}g}") for value in values.tolist()]
+def _positions(rows: np.ndarray, fronts: list[np.ndarray]) -> np.ndarray:
+    """Positions on the page of the rows of several frontiers."""
+    chosen = np.concatenate([np.zeros(0, np.int64), *fronts])
+    return np.searchsorted(rows, chosen)

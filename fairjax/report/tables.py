@@ -10,8 +10,7 @@ from fairjax.report.text import number
 class SortableRow(NamedTuple):
     """A row of a table that the page's script sorts."""
 
-    cells: list  # texts, or numbers
-    position: int | None = None  # of the run that a click selects
+    cells: list  # texts, or numbers; the first names the row
 
 
 class SortableTable(NamedTuple):

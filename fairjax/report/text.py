@@ -41,6 +41,11 @@ def count(rows: float) -> str:
     return f"{rows:.3g}"
 
 
+def rounded(values: np.ndarray, digits: int = 6) -> list[float]:
+    """The numbers ``[N]`` with a few significant digits."""
+    return [float(f"{value:.{digits}g}") for value in values.tolist()]
+
+
 def literal(text: str, width: int = LABEL_WIDTH) -> str:
     """One line of at most ``width`` characters.
 

@@ -1,0 +1,220 @@
+"""Sentences about the runs that somebody may want to take: gaps and errors before and after.
+
+In: a :class:`~fairjax.report.layout.Layout`, whose ``info["candidates"]`` were chosen on validation
+and are reported on test. Out: what the template shows. "Before" is the model that nobody made
+fairer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from fairjax.core.keys import Metric
+from fairjax.report.columns import column
+from fairjax.report.layout import Layout, counts_errors
+from fairjax.report.names import attribute_label, task_label
+from fairjax.report.text import MINUS, number
+
+PER = 1000  # rows of which a sentence counts the errors
+MOST_NAMED = 4  # metrics that a sentence names
+WIDER = 2**0.5  # how much wider the interval of a difference of two samples is
+
+
+def candidates_of(layout: Layout, rows: np.ndarray) -> list[dict]:
+    """``heading``, ``text``, ``lead``, ``sentences``, ``doubts``, ``position`` of every candidate.
+
+    The lead is one sentence over all tasks, ``sentences`` has one per task. The position counts
+    within the rows of the page; None where the page does not hold the run.
+
+    Args:
+      layout: of the sweep.
+      rows: ``[M]`` rows of the table that the page holds.
+    """
+    candidates = []
+    runs = layout.table["run"][rows].tolist()
+    for candidate in layout.info.get("candidates") or ():
+        run = candidate["run"]
+        view = {
+            "heading": f"Run {run}, {candidate['method']}",
+            "text": str(candidate.get("text") or ""),
+            "lead": _lead(layout, candidate),
+            "sentences": list(_sentences(layout, candidate)),
+            "doubts": list(_doubts(layout, candidate)),
+            "position": runs.index(run) if run in runs else None,
+        }
+        candidates.append(view)
+    return candidates
+
+
+def seeds_sentence(info: dict) -> str:
+    """What one seed does not show; empty with more seeds, or where nobody knows how many."""
+    seeds = info.get("seeds")
+    members = seeds.get("members") if isinstance(seeds, dict) else None
+    if members != 1:
+        return ""
+    return (
+        "Every setting was trained with one seed: intervals say how the rows vary, not how"
+        " training does."
+    )
+
+
+def _sentences(layout: Layout, candidate: dict) -> Iterator[str]:
+    """A sentence per task."""
+    info = layout.info
+    for task, measured in candidate["tasks"].items():
+        clauses = []
+        for attribute, gap in (measured.get("gaps") or {}).items():
+            over = attribute_label(info, attribute)
+            clauses.append(f"the gap by {over} {_movement(gap)}")
+        error = measured["error"]
+        clauses.append(f"the error {_movement(error)}")
+        price = _price(layout, task, error)
+        yield f"{task_label(info, task)}: {', '.join(clauses)}{price}."
+
+
+def _lead(layout: Layout, candidate: dict) -> str:
+    """One sentence: the largest gap before and after, and the errors that it costs."""
+    info = layout.info
+    gaps = list(_gaps(info, candidate))
+    clauses = []
+    if gaps:
+        name, gap = max(gaps, key=lambda named: _size(named[1], "before"))
+        clauses.append(f"the largest gap, {name}, {_movement(gap)}")
+        last, largest = max(gaps, key=lambda named: _size(named[1], "value"))
+        if last != name:
+            after = _with_interval(largest, "value", "low", "high")
+            clauses.append(f"the largest is now {last}, {after}")
+    cost = _cost(layout, candidate)
+    if cost:
+        clauses.append(cost)
+    sentence = "; ".join(clauses)
+    return f"{sentence[:1].upper()}{sentence[1:]}." if sentence else ""
+
+
+def _gaps(info: dict, candidate: dict) -> Iterator[tuple[str, dict]]:
+    """Gaps with the names of their task and attribute."""
+    for task, measured in candidate["tasks"].items():
+        for attribute, gap in (measured.get("gaps") or {}).items():
+            yield f"{task_label(info, task)} by {attribute_label(info, attribute)}", gap
+
+
+def _size(gap: dict, name: str) -> float:
+    """A value of a gap for comparisons; the gap itself where it is not known before."""
+    value = gap.get(name)
+    if value is None:
+        value = gap["value"]
+    return value if np.isfinite(value) else -1.0
+
+
+def _cost(layout: Layout, candidate: dict) -> str:
+    """The least and the largest change of errors over the tasks."""
+    changes = []
+    for task, measured in candidate["tasks"].items():
+        error = measured["error"]
+        if error.get("before") is not None and counts_errors(layout.info, task):
+            changes.append((_more(error), task_label(layout.info, task)))
+    if not changes:
+        return ""
+    least, best = min(changes)
+    most, worst = max(changes)
+    if len(changes) == 1 or least == most:
+        return f"it costs {_signed(most)} errors in {PER:,} rows"
+    return f"it costs {_signed(least)} ({best}) to {_signed(most)} ({worst}) errors in {PER:,} rows"
+
+
+def _signed(change: int) -> str:
+    return f"{change:+d}".replace("-", MINUS)
+
+
+def _more(error: dict) -> int:
+    """How many errors more a thousand rows have."""
+    return round(PER * (error["value"] - error["before"]))
+
+
+def _doubts(layout: Layout, candidate: dict) -> Iterator[str]:
+    """A sentence on the metrics that differ by more than noise on validation and on test."""
+    named = list(_disagreeing(layout, candidate))
+    if not named:
+        return
+    listed = ", ".join(named[:MOST_NAMED])
+    if len(named) > MOST_NAMED:
+        listed += f" and {len(named) - MOST_NAMED} more"
+    yield f"Validation and test disagree by more than their noise: {listed}."
+
+
+def _disagreeing(layout: Layout, candidate: dict) -> Iterator[str]:
+    """Names of metrics, with their values on validation and on test."""
+    info = layout.info
+    is_candidate = layout.table["run"] == candidate["run"]
+    for task, measured in candidate["tasks"].items():
+        key = Metric("error", task, split="validation")
+        yield from _named(layout, is_candidate, key, measured["error"])
+        for attribute, gap in (measured.get("gaps") or {}).items():
+            key = Metric(info["gap"], task, attribute=attribute, split="validation")
+            yield from _named(layout, is_candidate, key, gap)
+
+
+def _named(layout: Layout, is_candidate: np.ndarray, key: Metric, measured: dict) -> Iterator[str]:
+    info = layout.info
+    chosen = np.abs(column(layout.table, key)[is_candidate])
+    if not len(chosen) or not _disagree(float(chosen[0]), measured):
+        return
+    name = f"error of {task_label(info, key.task)}"
+    if key.attribute:
+        name = f"gap of {task_label(info, key.task)} by {attribute_label(info, key.attribute)}"
+    yield f"{name} (validation {number(float(chosen[0]))}, test {number(measured['value'])})"
+
+
+def _disagree(chosen: float, measured: dict) -> bool:
+    """Whether a validation value is further off than the interval of a difference.
+
+    Both samples are noisy. Validation is taken to be as noisy as test, so the interval of the
+    difference is sqrt(2) times as wide as that of the test value.
+    """
+    seen = measured["value"]
+    ends = (measured.get("low"), measured.get("high"))
+    if None in ends:
+        return False
+    low, high = ends
+    return chosen < seen - WIDER * (seen - low) or chosen > seen + WIDER * (high - seen)
+
+
+def _movement(measured: dict) -> str:
+    after = _with_interval(measured, "value", "low", "high")
+    if measured.get("before") is None:
+        return f"is {after}"
+    before = _with_interval(measured, "before", "before_low", "before_high")
+    return f"went from {before} to {after}"
+
+
+def _with_interval(measured: dict, value: str, low: str, high: str) -> str:
+    text = number(measured[value])
+    ends = (measured.get(low), measured.get(high))
+    if None in ends:
+        return text
+    return f"{text} [{number(ends[0])}, {number(ends[1])}]"
+
+
+def _price(layout: Layout, task: str, error: dict) -> str:
+    """What it costs: errors per thousand rows, and whether the intervals overlap."""
+    before = error.get("before")
+    if before is None or not counts_errors(layout.info, task):
+        return ""
+    more = _more(error)
+    if not more:
+        return "; it costs no errors"
+    kind = "more" if more > 0 else "fewer"
+    price = f"; that is {abs(more)} {kind} errors in {PER:,} rows"
+    if _overlap(error):
+        price += ", within the intervals"
+    return price
+
+
+def _overlap(error: dict) -> bool:
+    ends = [error.get(name) for name in ("low", "high", "before_low", "before_high")]
+    if None in ends:
+        return False
+    low, high, before_low, before_high = ends
+    return low <= before_high and before_low <= high
