@@ -14,6 +14,7 @@ from fairjax.report.names import task_label
 from fairjax.report.tables import SortableRow, SortableTable
 
 SINGLE_TASK = "single-task models"
+BEST = "best constant of every task"
 
 
 class Reference(NamedTuple):
@@ -37,15 +38,22 @@ def task_references(info: dict, task: str) -> list[Reference]:
 
 
 def relative_references(info: dict) -> list[Reference]:
-    """Constant predictors by ARE and ARFG, those that every task has."""
+    """Constant predictors by ARE and ARFG: those that every task has, and the best of each task."""
     tasks = info["tasks"]
     names = list(_constants(info, tasks[0])) if tasks else []
+    ratios_of = {name: [_ratio(info, task, name) for task in tasks] for name in names}
+    if len(tasks) > 1:
+        ratios_of[BEST] = [_best_ratio(info, task) for task in tasks]
     references = []
-    for name in names:
-        ratios = [_ratio(info, task, name) for task in tasks]
-        if None not in ratios:
+    for name, ratios in ratios_of.items():
+        if ratios and None not in ratios:
             references.append(Reference(name, float(np.mean(ratios)), 0.0))
     return references
+
+
+def _best_ratio(info: dict, task: str) -> float | None:
+    ratios = [_ratio(info, task, name) for name in _constants(info, task)]
+    return min((ratio for ratio in ratios if ratio is not None), default=None)
 
 
 def references_table(info: dict) -> SortableTable | None:

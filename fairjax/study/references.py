@@ -219,9 +219,12 @@ def _rows_of_rates(spec: Spec, t: int, condition: str, rows: Dataset) -> np.ndar
     return np.stack(columns, axis=1)
 
 
-def rules_of(data: Prepared) -> dict[str, str]:
-    """Sensitive attributes that a rule makes, by name: the rule that gives ``yes``."""
-    return {rule.name: rule.text for rule in data.encoder.attributes if rule.op}
+def rules_of(data: Prepared) -> dict[str, dict[str, str]]:
+    """Tasks and attributes that a rule makes, by name: the rule of label 1, or of level ``yes``."""
+    parts = {"tasks": data.encoder.tasks, "attributes": data.encoder.attributes}
+    return {
+        part: {rule.name: rule.text for rule in rules if rule.op} for part, rules in parts.items()
+    }
 
 
 def _of_labels(spec: Spec, t: int, train: Dataset, rows: Dataset) -> dict[str, float]:
