@@ -637,6 +637,11 @@ def test_candidate_without_intervals_or_a_reference(tmp_path):
     report.write_page(tmp_path / "report.html", lay_out(table, info))
     text = main_of(tmp_path / "report.html")
     assert "income: the gap by sex went from 0.100 to 0.040, the error is 0.150." in text
+    unknown = {"value": None, "low": None, "high": np.nan, "before": np.nan}
+    info["candidates"][0]["tasks"]["income"] = {"error": unknown, "gaps": {"sex": unknown}}
+    report.write_page(tmp_path / "report.html", lay_out(table, info))
+    text = main_of(tmp_path / "report.html")
+    assert "income: the gap by sex is \u2013, the error is \u2013." in text
 
 
 def test_references_and_small_groups_are_shown(tmp_path):

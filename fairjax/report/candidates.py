@@ -102,10 +102,10 @@ def _gaps(info: dict, candidate: dict) -> Iterator[tuple[str, dict]]:
 
 def _size(gap: dict, name: str) -> float:
     """A value of a gap for comparisons; the gap itself where it is not known before."""
-    value = gap.get(name)
-    if value is None:
-        value = gap["value"]
-    return value if np.isfinite(value) else -1.0
+    for entry in (name, "value"):
+        if _is_known(gap, entry):
+            return gap[entry]
+    return -1.0
 
 
 def _cost(layout: Layout, candidate: dict) -> str:
@@ -113,7 +113,7 @@ def _cost(layout: Layout, candidate: dict) -> str:
     changes = []
     for task, measured in candidate["tasks"].items():
         error = measured["error"]
-        if error.get("before") is not None and counts_errors(layout.info, task):
+        if _is_known(error, "value", "before") and counts_errors(layout.info, task):
             changes.append((_more(error), task_label(layout.info, task)))
     if not changes:
         return ""
@@ -173,17 +173,17 @@ def _disagree(chosen: float, measured: dict) -> bool:
     Both samples are noisy. Validation is taken to be as noisy as test, so the interval of the
     difference is sqrt(2) times as wide as that of the test value.
     """
-    seen = measured["value"]
-    ends = (measured.get("low"), measured.get("high"))
-    if None in ends:
+    if not _is_known(measured, "value", "low", "high"):
         return False
-    low, high = ends
+    seen = measured["value"]
+    low = measured["low"]
+    high = measured["high"]
     return chosen < seen - WIDER * (seen - low) or chosen > seen + WIDER * (high - seen)
 
 
 def _movement(measured: dict) -> str:
     after = _with_interval(measured, "value", "low", "high")
-    if measured.get("before") is None:
+    if not _is_known(measured, "before"):
         return f"is {after}"
     before = _with_interval(measured, "before", "before_low", "before_high")
     return f"went from {before} to {after}"
@@ -191,16 +191,20 @@ def _movement(measured: dict) -> str:
 
 def _with_interval(measured: dict, value: str, low: str, high: str) -> str:
     text = number(measured[value])
-    ends = (measured.get(low), measured.get(high))
-    if None in ends:
+    if not _is_known(measured, low, high):
         return text
-    return f"{text} [{number(ends[0])}, {number(ends[1])}]"
+    return f"{text} [{number(measured[low])}, {number(measured[high])}]"
+
+
+def _is_known(measured: dict, *names: str) -> bool:
+    """Whether all these entries are finite numbers."""
+    values = [measured.get(name) for name in names]
+    return None not in values and bool(np.isfinite(values).all())
 
 
 def _price(layout: Layout, task: str, error: dict) -> str:
     """What it costs: errors per thousand rows, and whether the intervals overlap."""
-    before = error.get("before")
-    if before is None or not counts_errors(layout.info, task):
+    if not _is_known(error, "value", "before") or not counts_errors(layout.info, task):
         return ""
     more = _more(error)
     if not more:
@@ -213,8 +217,6 @@ def _price(layout: Layout, task: str, error: dict) -> str:
 
 
 def _overlap(error: dict) -> bool:
-    ends = [error.get(name) for name in ("low", "high", "before_low", "before_high")]
-    if None in ends:
+    if not _is_known(error, "low", "high", "before_low", "before_high"):
         return False
-    low, high, before_low, before_high = ends
-    return low <= before_high and before_low <= high
+    return error["low"] <= error["before_high"] and error["before_low"] <= error["high"]
