@@ -7,7 +7,7 @@ from fairjax.gradients.rows import rows_mode, rows_through, value_and_rows
 from fairjax.gradients.rules import *  # noqa: F403 - the family, by the names of the registry
 from fairjax.gradients.rules import __all__ as _family
 from fairjax.gradients.task_space import Rule
-from fairjax.gradients.wrappers import check_chain, observe, validated, wrap_chain
+from fairjax.gradients.wrappers import check_chain, for_rows, observe, validated, wrap_chain
 
 __all__ = [
     "LinkState",
@@ -16,6 +16,7 @@ __all__ = [
     "at_representation",
     "check_chain",
     "check_rows",
+    "for_rows",
     "link",
     "link_states",
     "observe",
