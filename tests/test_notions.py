@@ -166,6 +166,28 @@ def test_gaussian_mmd_takes_a_traced_bandwidth():
         np.testing.assert_allclose(slopes[i], slope(brute, prob), rtol=1e-4, atol=2e-5)
 
 
+@pytest.mark.parametrize("groups", [2, 3])
+def test_gaussian_mmd_has_the_gradients_of_the_brute_force_in_every_argument(groups):
+    prob, member, weight = rows(5, 14, groups)
+
+    def fast(prob, member, weight, bandwidth):
+        return notions.gaussian_mmd(bandwidth, smallest=0.1)(prob, member, weight)
+
+    def brute(prob, member, weight, bandwidth):
+        return notions.mmd(notions.gaussian_kernel(bandwidth))(prob, member, weight)
+
+    arguments = (prob, member, weight, jnp.float32(0.2))
+    got = jax.jit(jax.grad(fast, argnums=(0, 1, 2, 3)))(*arguments)
+    wanted = jax.jit(jax.grad(brute, argnums=(0, 1, 2, 3)))(*arguments)
+    for one, other in zip(got, wanted, strict=True):
+        assert np.any(other)
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
+    by_weight = jax.grad(fast, argnums=2)(*arguments)
+    np.testing.assert_allclose(by_weight, got[2], rtol=1e-4, atol=1e-6)
+    in_vmap = jax.vmap(jax.grad(fast, argnums=3), (None, None, None, 0))
+    np.testing.assert_allclose(in_vmap(*arguments[:3], jnp.float32([0.2]))[0], got[3], rtol=1e-4)
+
+
 def test_a_bandwidth_below_the_smallest_is_nan_not_wrong():
     prob, member, weight = rows(7)
     distance = jax.jit(lambda b: notions.gaussian_mmd(b, smallest=0.1)(prob, member, weight))
