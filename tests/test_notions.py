@@ -23,7 +23,8 @@ from cases import (
 )
 
 from fairjax import notions
-from fairjax.notions import conditions
+from fairjax.metrics import group_rates
+from fairjax.notions import conditions, statistics
 
 NAMED = {case.name: case for case in DISTANCES}
 every = pytest.mark.parametrize("name", NAMED)
@@ -206,9 +207,47 @@ def test_gaussian_mmd_of_a_score_that_is_no_probability_is_nan_where_it_counts(s
         jnp.eye(2)[jnp.asarray([0, 1, 1])],
         jnp.ones(3),
     )
-    distance = notions.gaussian_mmd(0.1)
+    distance = jax.jit(notions.gaussian_mmd(0.1))
     assert np.isnan(distance(prob, groups, weight))
     assert np.isfinite(distance(prob, groups, weight.at[2].set(0.0)))
+
+
+TAKES_PROBABILITIES = {
+    "rate_gap": notions.rate_gap,
+    "sharpened_rate_gap": notions.sharpened_rate_gap(),
+    "published_rate_gap": notions.published_rate_gap(0.3),
+    "gaussian_mmd": notions.gaussian_mmd(0.1),
+    "accuracy": notions.parity(statistics.accuracy, notions.difference),
+    "calibration": notions.parity(statistics.calibration_error(), notions.difference),
+    "auc": notions.parity(statistics.pairwise_auc(), notions.difference),
+    "epsilon": notions.differential.smoothed_empirical_epsilon,
+    "group_rates": lambda p, g, w: group_rates(p, jnp.zeros_like(p), g, w).selection_rate[0],
+}
+
+
+@pytest.mark.parametrize("name", TAKES_PROBABILITIES)
+def test_logits_where_probabilities_are_meant_are_refused(name):
+    _, groups, weight = rows(3)
+    logits = np.linspace(-3.1, 3.0, len(groups), dtype=np.float32)
+    measure = TAKES_PROBABILITIES[name]
+    with pytest.raises(ValueError, match=r"\d+ of 12 values.*first is -3.1. jax.nn.sigmoid"):
+        measure(logits, groups, weight)
+    measure(jax.nn.sigmoid(logits), groups, weight)
+    jax.jit(measure)(logits, groups, weight)
+    # what has no weight may hold anything
+    measure(logits, groups, np.where(np.abs(logits - 0.5) < 0.5, weight, 0.0))
+
+
+def test_notions_refuse_logits_of_classes_and_take_numbers_of_regressions():
+    logits, groups, weight = 3.0 + rows(3)[0][:, None], *rows(3)[1:]
+    unlabelled = jnp.zeros_like(logits)
+    view = notions.TaskRows(logits, unlabelled, groups, (weight[:, None],), "binary", None)
+    for name in ("rate_gap", "wasserstein", "correlation"):
+        with pytest.raises(ValueError, match="12 of 12 values are no probabilities"):
+            notions.get(name, (notions.everyone,)).apply(view, ())
+        notion = notions.get(name, (notions.everyone,), kind="regression")
+        value, _ = notion.apply(view._replace(kind="regression"), ())
+        assert value > 0
 
 
 def test_the_published_mmd_refuses_three_groups():

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fairjax.core.masked import check_membership, divide, keep, members
+from fairjax.core.masked import check_membership, check_probabilities, divide, keep, members
 from fairjax.core.types import Array
 from fairjax.notions.gaps import pairs
 
@@ -72,10 +72,12 @@ def gaussian_mmd(bandwidth: Array | float, smallest: float | None = None):
 
     Returns:
       ``distance(prob[N], groups[N, G], weight[N]) -> scalar``, differentiable in all three and in
-      in the bandwidth; NaN for a score outside [0, 1], where the series does not hold.
+      the bandwidth; NaN for a traced score outside [0, 1], where the series does not hold.
 
     Raises:
-      ValueError: ``smallest`` is missing and the bandwidth is not a plain number.
+      ValueError: ``smallest`` is missing and the bandwidth is not a plain number; scores are no
+        probabilities, where they can be looked at (see
+        :func:`fairjax.core.masked.check_probabilities`).
     """
     if smallest is None:
         if not isinstance(bandwidth, (int, float)):
@@ -87,6 +89,7 @@ def gaussian_mmd(bandwidth: Array | float, smallest: float | None = None):
 
     def distance(prob: Array, groups: Array, weight: Array) -> Array:
         check_membership(groups, weight)
+        check_probabilities(prob, weight)
         width = jnp.asarray(bandwidth, jnp.float32)
         value = _fourier_mmd(terms, prob.astype(jnp.float32), groups, weight, width)
         too_small = jnp.asarray(bandwidth) < smallest * (1 - 1e-6)

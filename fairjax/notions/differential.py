@@ -27,7 +27,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fairjax.core.masked import check_membership, divide, keep
+from fairjax.core.masked import check_membership, check_probabilities, divide, keep
 from fairjax.core.types import Array
 from fairjax.notions.conditions import everyone, negatives, positives
 from fairjax.notions.notion import Notion, TaskRows
@@ -48,7 +48,7 @@ def count(prob: Array, label: Array, groups: Array, weight: Array) -> Array:
       ``[G, Y, K]``.
 
     Raises:
-      ValueError: a shape is another one.
+      ValueError: a shape is another one, or outcomes are no probabilities.
     """
     check_membership(groups, weight)
     if jnp.ndim(prob) != 2 or jnp.ndim(label) != 2:
@@ -57,6 +57,7 @@ def count(prob: Array, label: Array, groups: Array, weight: Array) -> Array:
             "[N, K] and [N, Y]; two(outcome) makes two columns of a binary one"
         )
     weight_n1 = weight[:, None]
+    check_probabilities(prob, weight_n1)
     return jnp.einsum(
         "n,ng,ny,nk->gyk",
         weight,
@@ -194,6 +195,7 @@ def smoothed_empirical_epsilon(
       concentration: see :func:`epsilon`.
     """
     if jnp.ndim(outcome) == 1:
+        check_probabilities(outcome, weight)
         outcome = two(outcome)
     any_label = jnp.ones((outcome.shape[0], 1), outcome.dtype)
     joint = count(outcome, any_label, groups, weight)
