@@ -388,7 +388,7 @@ def told(attempt):
 
 # %% [markdown]
 # **`adam` before the link.** optax would let it pass, with moments of a shape nobody wanted.
-# `validated` looks at the shapes when the optimizer is initialised, which costs one tracing and
+# `validated` traces the chain when the optimizer is initialised, which costs one tracing and
 # nothing afterwards.
 
 # %%

@@ -29,7 +29,7 @@ from fairjax.core.types import (
     Splits,
     Task,
 )
-from fairjax.gradients import aggregator, check_rows, route, sum_rows, value_and_rows
+from fairjax.gradients import aggregator, check_rows, for_rows, route, sum_rows, value_and_rows
 from fairjax.methods import Context, vanilla
 from fairjax.models import scores as model_scores
 from fairjax.models import shared_bottom
@@ -283,7 +283,8 @@ def test_a_bounded_multiplier_follows_the_violation_it_reads_from_memory():
         }  # trains the soft gap, measures the hard one
 
     def build(k):
-        chain = optax.chain(multiplier(1, 0.5, 0.3, k["bound"]), sum_rows(), optax.sgd(0.5))
+        row_link = for_rows(multiplier(1, 0.5, 0.3, k["bound"]))
+        chain = optax.chain(row_link, sum_rows(), optax.sgd(0.5))
         return Components(
             model,
             Objective(("loss", "gap"), lambda key, data: {"violation": jnp.zeros(())}, apply),

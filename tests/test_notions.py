@@ -23,7 +23,8 @@ from cases import (
 )
 
 from fairjax import notions
-from fairjax.notions import conditions
+from fairjax.metrics import group_rates
+from fairjax.notions import conditions, statistics
 
 NAMED = {case.name: case for case in DISTANCES}
 every = pytest.mark.parametrize("name", NAMED)
@@ -166,6 +167,28 @@ def test_gaussian_mmd_takes_a_traced_bandwidth():
         np.testing.assert_allclose(slopes[i], slope(brute, prob), rtol=1e-4, atol=2e-5)
 
 
+@pytest.mark.parametrize("groups", [2, 3])
+def test_gaussian_mmd_has_the_gradients_of_the_brute_force_in_every_argument(groups):
+    prob, member, weight = rows(5, 14, groups)
+
+    def fast(prob, member, weight, bandwidth):
+        return notions.gaussian_mmd(bandwidth, smallest=0.1)(prob, member, weight)
+
+    def brute(prob, member, weight, bandwidth):
+        return notions.mmd(notions.gaussian_kernel(bandwidth))(prob, member, weight)
+
+    arguments = (prob, member, weight, jnp.float32(0.2))
+    got = jax.jit(jax.grad(fast, argnums=(0, 1, 2, 3)))(*arguments)
+    wanted = jax.jit(jax.grad(brute, argnums=(0, 1, 2, 3)))(*arguments)
+    for one, other in zip(got, wanted, strict=True):
+        assert np.any(other)
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
+    by_weight = jax.grad(fast, argnums=2)(*arguments)
+    np.testing.assert_allclose(by_weight, got[2], rtol=1e-4, atol=1e-6)
+    in_vmap = jax.vmap(jax.grad(fast, argnums=3), (None, None, None, 0))
+    np.testing.assert_allclose(in_vmap(*arguments[:3], jnp.float32([0.2]))[0], got[3], rtol=1e-4)
+
+
 def test_a_bandwidth_below_the_smallest_is_nan_not_wrong():
     prob, member, weight = rows(7)
     distance = jax.jit(lambda b: notions.gaussian_mmd(b, smallest=0.1)(prob, member, weight))
@@ -184,9 +207,47 @@ def test_gaussian_mmd_of_a_score_that_is_no_probability_is_nan_where_it_counts(s
         jnp.eye(2)[jnp.asarray([0, 1, 1])],
         jnp.ones(3),
     )
-    distance = notions.gaussian_mmd(0.1)
+    distance = jax.jit(notions.gaussian_mmd(0.1))
     assert np.isnan(distance(prob, groups, weight))
     assert np.isfinite(distance(prob, groups, weight.at[2].set(0.0)))
+
+
+TAKES_PROBABILITIES = {
+    "rate_gap": notions.rate_gap,
+    "sharpened_rate_gap": notions.sharpened_rate_gap(),
+    "published_rate_gap": notions.published_rate_gap(0.3),
+    "gaussian_mmd": notions.gaussian_mmd(0.1),
+    "accuracy": notions.parity(statistics.accuracy, notions.difference),
+    "calibration": notions.parity(statistics.calibration_error(), notions.difference),
+    "auc": notions.parity(statistics.pairwise_auc(), notions.difference),
+    "epsilon": notions.differential.smoothed_empirical_epsilon,
+    "group_rates": lambda p, g, w: group_rates(p, jnp.zeros_like(p), g, w).selection_rate[0],
+}
+
+
+@pytest.mark.parametrize("name", TAKES_PROBABILITIES)
+def test_logits_where_probabilities_are_meant_are_refused(name):
+    _, groups, weight = rows(3)
+    logits = np.linspace(-3.1, 3.0, len(groups), dtype=np.float32)
+    measure = TAKES_PROBABILITIES[name]
+    with pytest.raises(ValueError, match=r"\d+ of 12 values.*first is -3.1. jax.nn.sigmoid"):
+        measure(logits, groups, weight)
+    measure(jax.nn.sigmoid(logits), groups, weight)
+    jax.jit(measure)(logits, groups, weight)
+    # what has no weight may hold anything
+    measure(logits, groups, np.where(np.abs(logits - 0.5) < 0.5, weight, 0.0))
+
+
+def test_notions_refuse_logits_of_classes_and_take_numbers_of_regressions():
+    logits, groups, weight = 3.0 + rows(3)[0][:, None], *rows(3)[1:]
+    unlabelled = jnp.zeros_like(logits)
+    view = notions.TaskRows(logits, unlabelled, groups, (weight[:, None],), "binary", None)
+    for name in ("rate_gap", "wasserstein", "correlation"):
+        with pytest.raises(ValueError, match="12 of 12 values are no probabilities"):
+            notions.get(name, (notions.everyone,)).apply(view, ())
+        notion = notions.get(name, (notions.everyone,), kind="regression")
+        value, _ = notion.apply(view._replace(kind="regression"), ())
+        assert value > 0
 
 
 def test_the_published_mmd_refuses_three_groups():

@@ -256,20 +256,81 @@ def test_apply_if_finite_around_a_chain_skips_a_step():
     same(step, chain.update(rows, chain.init(PARAMS), PARAMS)[0])
 
 
-def test_adam_before_the_aggregator_is_told():
-    wrong = optax.chain(optax.scale_by_adam(), gradients.pcgrad(2))
+BEFORE = {
+    "adam": optax.scale_by_adam(),
+    "clip_by_global_norm": optax.clip_by_global_norm(1.0),
+    "add_decayed_weights": optax.add_decayed_weights(0.1),
+    "trace": optax.trace(0.9),
+    "clip": optax.clip(1.0),
+    "scheduled": optax.inject_hyperparams(optax.clip_by_global_norm)(max_norm=1.0),
+}
+FIRST = {
+    "pcgrad": gradients.pcgrad(2),
+    "sum": gradients.sum_rows(),
+    "famo": gradients.famo(2, optax.sgd(0.1)),
+    "route": gradients.route({"trunk": gradients.mgda(2), "heads": 1}),
+    "route of parts": gradients.route(
+        {"trunk": optax.chain(gradients.observe(2), gradients.mgda(2)), "heads": None}
+    ),
+}
+
+
+@pytest.mark.parametrize("before", BEFORE)
+@pytest.mark.parametrize("first", FIRST)
+def test_what_changes_rows_before_the_aggregator_is_told(before, first):
+    wrong = optax.chain(BEFORE[before], FIRST[first])
+    with pytest.raises(ValueError, match="changed before the aggregator.*must come first in the"):
+        gradients.validated(wrong, rows=2).init(PARAMS)
+    right = optax.chain(FIRST[first], BEFORE[before])
+    gradients.validated(right, rows=2).init(PARAMS)
+
+
+def test_what_hands_rows_on_may_stand_before_the_aggregator():
+    before = optax.chain(optax.identity(), gradients.observe(2))
+    tx = optax.chain(before, gradients.pcgrad(2), optax.adam(1e-3))
+    state = gradients.validated(tx, rows=2).init(PARAMS)
+    assert len(link_states(state)) == 2
+
+
+def test_what_changes_rows_inside_a_route_is_told_at_the_first_step():
+    part = optax.chain(optax.clip_by_global_norm(1.0), gradients.pcgrad(2))
+    tx = gradients.route({"trunk": part, "heads": gradients.sum_rows()})
+    rows = value_and_rows(losses)(PARAMS, X)[1]
+    with pytest.raises(ValueError, match=r"rows\['trunk'\] was changed before the aggregator"):
+        jax.jit(tx.update)(rows, tx.init(PARAMS), PARAMS)
+
+
+def test_a_wrapper_for_rows_may_change_them():
+    chain = optax.chain(gradients.pcgrad(2), optax.adam(0.1))
+    tx = gradients.wrap_chain(
+        lambda inner: optax.chain(optax.clip_by_global_norm(1e-3), inner), chain, rows=2
+    )
+    gradients.validated(tx, rows=2).init(PARAMS)
+    with pytest.raises(ValueError, match="changed before the aggregator"):
+        inside = optax.chain(optax.clip(1.0), chain)
+        wrapped = gradients.wrap_chain(lambda inner: optax.MultiSteps(inner, 2), inside, rows=2)
+        gradients.validated(wrapped, rows=2).init(PARAMS)
+
+
+def test_what_is_meant_for_rows_may_stand_before_the_aggregator():
+    halve = gradients.for_rows(optax.scale(0.5))
+    tx = optax.chain(halve, gradients.pcgrad(2), optax.sgd(0.1))
+    gradients.validated(tx, rows=2).init(PARAMS)
+    for wrong in (optax.chain(optax.clip(1.0), tx), optax.chain(halve, optax.clip(1.0), tx)):
+        with pytest.raises(ValueError, match="changed before the aggregator"):
+            gradients.validated(wrong, rows=2).init(PARAMS)
+
+
+def test_a_row_axis_that_grows_is_told_of_any_aggregator():
+    first_row = optax.stateless(lambda rows, params: jax.tree.map(lambda leaf: leaf[0], rows))
     with pytest.raises(
         ValueError, match=r"state\[0\].mu.* would become \(2, .*The aggregator must come first"
     ):
-        gradients.validated(wrong, rows=2).init(PARAMS)
+        gradients.validated(optax.chain(optax.scale_by_adam(), first_row), rows=2).init(PARAMS)
     with pytest.raises(
         ValueError, match=r"the update.* would become \(2, .*aggregator must come first"
     ):
         gradients.validated(gradients.observe(2), rows=2).init(PARAMS)
-    right = gradients.validated(
-        optax.chain(gradients.observe(2), gradients.pcgrad(2), optax.adam(1e-3)), rows=2
-    )
-    assert len(link_states(right.init(PARAMS))) == 2
 
 
 # ---- in training ----
@@ -299,14 +360,15 @@ KNOBS = {
 @functools.lru_cache
 def trained(recipe_name: str, watched: bool = False):
     context = setup_of()
-    if recipe_name == "adam first":
+    if recipe_name.endswith(" first"):
         made = aggregated(
             FPR,
-            "adam first",
+            recipe_name,
             lambda rows, inner: optax.chain(inner, gradients.pcgrad(rows)),
             split=False,
         )
-        context = context._replace(optimizer=lambda k: optax.scale_by_adam())
+        before = BEFORE[recipe_name.removesuffix(" first")]
+        context = context._replace(optimizer=lambda k: before)
     else:
         made = REGISTRY[recipe_name](FPR)
     watch = (lambda state: link_states(state.opt_state)[0]) if watched else None
@@ -315,9 +377,10 @@ def trained(recipe_name: str, watched: bool = False):
     return jax.device_get(run(key, key, KNOBS, dataset(tabular_spec(), 32, 0)))
 
 
-def test_a_chain_in_the_wrong_order_is_told_before_training():
+@pytest.mark.parametrize("before", ["adam", "clip_by_global_norm", "add_decayed_weights"])
+def test_a_chain_in_the_wrong_order_is_told_before_training(before):
     with pytest.raises(ValueError, match="The aggregator must come first"):
-        trained("adam first")
+        trained(f"{before} first")
 
 
 @pytest.mark.parametrize("split", [False, True])

@@ -566,7 +566,7 @@ def test_a_gap_of_rows_weighed_apart_may_be_zero_where_no_gap_is():
     """Under weight 1 the groups differ by d, under weight 2 by -d/2."""
     groups, lam = np.eye(2, dtype=np.float32)[[0, 1, 0, 1]], np.float32([1, 1, 2, 2])
     prob = np.float32([0.8, 0.4, 0.4, 0.6])
-    mixed = rate_gap(lam * prob, groups, np.ones(4, np.float32))
+    mixed = jax.jit(rate_gap)(lam * prob, groups, np.ones(4, np.float32))
     apart = [rate_gap(prob[i : i + 2], groups[i : i + 2], np.ones(2, np.float32)) for i in (0, 2)]
     assert mixed == pytest.approx(0.0, abs=1e-6) and min(map(float, apart)) > 0.19
 

@@ -6,9 +6,13 @@ included: it changes neither the value nor the gradient.
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fairjax.core.types import Array
+
+_SLACK = 1e-3  # by which rounding may leave [0, 1]
 
 
 def divide(numerator: Array, denominator: Array, fallback: float = 0.0) -> Array:
@@ -65,6 +69,27 @@ def check_rows(values: Array, weight: Array) -> None:
         raise ValueError(
             f"values have shape {jnp.shape(values)}, expected [N] as weights "
             f"{jnp.shape(weight)}; jnp.squeeze(values, axis=1) makes [N] of one column"
+        )
+
+
+def check_probabilities(prob: Array, weight: Array) -> None:
+    """Refuse values outside [0, 1], such as logits: rates and gaps of them mean nothing.
+
+    It looks at values of positive weight, and NaN passes. Values that are being traced (``jit``,
+    ``grad``, ``vmap``) cannot be looked at and pass; the check then costs nothing. ``weight``
+    broadcasts to the shape of ``prob``.
+    """
+    if isinstance(prob, jax.core.Tracer) or isinstance(weight, jax.core.Tracer):
+        return
+    values = np.asarray(prob)
+    counts = np.broadcast_to(np.asarray(weight) > 0, values.shape)
+    outside = counts & ((values < -_SLACK) | (values > 1 + _SLACK))
+    if np.any(outside):
+        raise ValueError(
+            f"{np.sum(outside)} of {np.sum(counts)} values are no probabilities: they lie outside "
+            f"[0, 1], the first is {float(values[outside][0]):g}. jax.nn.sigmoid(logits) makes "
+            "probabilities of logits, jax.nn.softmax those of classes. Predictions of a regression "
+            "have notions of their own, see fairjax.notions.for_kind('regression')"
         )
 
 

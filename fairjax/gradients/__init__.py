@@ -1,5 +1,6 @@
 """From losses to one update: per-row gradients, and links that turn rows into updates."""
 
+from fairjax.gradients._dynamic_scale import ScaleState, dynamic_scale
 from fairjax.gradients._link import LinkState, link, link_states
 from fairjax.gradients.aggregators import aggregator, check_rows, route, summed_adagrad, take_row
 from fairjax.gradients.representation import at_representation
@@ -7,15 +8,18 @@ from fairjax.gradients.rows import rows_mode, rows_through, value_and_rows
 from fairjax.gradients.rules import *  # noqa: F403 - the family, by the names of the registry
 from fairjax.gradients.rules import __all__ as _family
 from fairjax.gradients.task_space import Rule
-from fairjax.gradients.wrappers import check_chain, observe, validated, wrap_chain
+from fairjax.gradients.wrappers import check_chain, for_rows, observe, validated, wrap_chain
 
 __all__ = [
     "LinkState",
     "Rule",
+    "ScaleState",
     "aggregator",
     "at_representation",
     "check_chain",
     "check_rows",
+    "dynamic_scale",
+    "for_rows",
     "link",
     "link_states",
     "observe",

@@ -2,7 +2,8 @@
 
 ``optax.chain(aggregator, optax.adam(1e-3))`` takes rows, a pytree whose leaves have a leading axis
 K, and yields ordinary updates. An aggregator after ``adam`` or after clipping would be silently
-wrong. Therefore each aggregator compares its input with ``params``. ``optax.MultiSteps`` and
+wrong. Therefore each aggregator compares its input with ``params``, and with the rows that the
+chain was given where it is told them (``rows=``). ``optax.MultiSteps`` and
 ``optax.apply_if_finite`` stand after an aggregator, not around the chain.
 """
 
@@ -18,12 +19,23 @@ from fairjax.core.types import Array, PyTree
 from fairjax.gradients.gram_matrix import add_rows
 
 
-def check_rows(rows: PyTree, params: PyTree | None, expected: int | None = None) -> int:
-    """The number of rows K, or an error that says what is wrong with their shape.
+def check_rows(
+    rows: PyTree,
+    params: PyTree | None,
+    expected: int | None = None,
+    given: list[Array] | None = None,
+) -> int:
+    """The number of rows K, or an error that says what is wrong with them.
+
+    Args:
+      rows: what the aggregator sees.
+      params: the parameters.
+      expected: K, where it is known.
+      given: the arrays that the chain was given, where they are known.
 
     Raises:
-      ValueError: without ``params``, when a leaf is not ``[K, *shape of its parameter]``, or when K
-        is not ``expected``.
+      ValueError: without ``params``, when a leaf is not ``[K, *shape of its parameter]``, when K is
+        not ``expected``, or when a leaf is none of the arrays that were given.
     """
     if params is None:
         raise ValueError("an aggregator needs params: call tx.update(rows, state, params)")
@@ -45,11 +57,30 @@ def check_rows(rows: PyTree, params: PyTree | None, expected: int | None = None)
             if count == expected:
                 reason = f"the aggregator was made for {count}"
             raise ValueError(f"{name} has {row.shape[0]} rows, {reason}")
+    if given is not None:
+        _check_untouched(row_leaves, given)
     return count or 0
 
 
+def _check_untouched(row_leaves: list[tuple], given: list[Array]) -> None:
+    """Refuse rows that something changed on their way to the aggregator."""
+    identities = {id(leaf) for leaf in given}
+    for path, row in row_leaves:
+        if id(row) not in identities:
+            raise ValueError(
+                f"rows{jax.tree_util.keystr(path)} was changed before the aggregator: a "
+                f"transformation that stands before it took {row.shape[0]} rows for one gradient "
+                "(a norm over all rows, a decay or a moment in each of them). The aggregator must "
+                "come first in the chain: put the other transformation after it. One that is meant "
+                "for rows says so by fairjax.gradients.for_rows."
+            )
+
+
 def aggregator(reduce: Callable[[PyTree, int], PyTree]) -> optax.GradientTransformationExtraArgs:
-    """A stateless aggregator from ``reduce(rows, K) -> update``; it ignores extra arguments."""
+    """A stateless aggregator from ``reduce(rows, K) -> update``.
+
+    Of the extra arguments it reads ``rows=`` alone, see :func:`route`.
+    """
 
     def init_fn(params: PyTree) -> optax.EmptyState:
         del params
@@ -58,8 +89,7 @@ def aggregator(reduce: Callable[[PyTree, int], PyTree]) -> optax.GradientTransfo
     def update_fn(
         updates: PyTree, state: optax.EmptyState, params: PyTree | None = None, **extra_args
     ):
-        del extra_args
-        count = check_rows(updates, params)
+        count = check_rows(updates, params, given=extra_args.get("rows"))
         return reduce(updates, count), state
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
@@ -137,10 +167,12 @@ def route(
     Returns:
       An ``optax.partition`` with one aggregator per label. It stands first in the chain. An
       aggregator in it sees its own subtree alone, and asks ``value_fn`` about that subtree; the
-      other parameters stay where they are.
+      other parameters stay where they are. Each part is told the rows (``rows=``), so that an
+      aggregator sees whether something in the part changed them.
 
     Raises:
-      ValueError: at trace time when a part keeps the rows, as ``optax.set_to_zero()`` does.
+      ValueError: at trace time when a part keeps the rows, as ``optax.set_to_zero()`` does, or when
+        something changes them before the part's aggregator, as clipping does.
     """
     label_of = label or _top_level_key
     aggregators = {name: _as_aggregator(choice) for name, choice in to.items()}
@@ -153,6 +185,7 @@ def route(
     def update_fn(updates: PyTree, state: PyTree, params: PyTree | None = None, **extra_args):
         if "value_fn" in extra_args:
             extra_args["value_fn"] = _of_subtree(extra_args["value_fn"], params)
+        extra_args.setdefault("rows", jax.tree.leaves(updates))
         update, state = partition.update(updates, state, params, **extra_args)
         _check_update(update, params, label_of)
         return update, state

@@ -35,6 +35,7 @@ def value_and_rows(
     *,
     mode: str = "auto",
     chunk: int = 1,
+    scale: Array | float = 1.0,
 ) -> Callable:
     """Like ``jax.value_and_grad`` for K losses at once.
 
@@ -49,6 +50,9 @@ def value_and_rows(
       has_aux: whether ``losses`` returns something beside its values.
       mode: ``"unroll"``, ``"vmap"``, ``"map"``, or ``"auto"``: see :func:`rows_mode`.
       chunk: rows at a time in ``"map"``.
+      scale: the rows are gradients of ``scale`` times the losses, and the values are the losses
+        themselves. May be traced: of half precision it is the ``scale`` of
+        :func:`fairjax.gradients.dynamic_scale`.
 
     Returns:
       A function of the same arguments. It gives ``(values[K], rows)``, or
@@ -80,9 +84,9 @@ def value_and_rows(
             value_shapes, _ = jax.eval_shape(values_and_aux, params)
             resolved_mode = rows_mode(len(value_shapes))
         if resolved_mode == "unroll":
-            values, aux, rows = _unrolled_rows(values_and_aux, params)
+            values, aux, rows = _unrolled_rows(values_and_aux, params, scale)
         else:
-            values, aux, rows = _mapped_rows(values_and_aux, params, resolved_mode, chunk)
+            values, aux, rows = _mapped_rows(values_and_aux, params, resolved_mode, chunk, scale)
         if has_aux:
             return (values, aux), rows
         return values, rows
@@ -125,13 +129,15 @@ def _check_values(values) -> None:
             )
 
 
-def _unrolled_rows(losses: Callable, params: PyTree) -> tuple[Array, PyTree, PyTree]:
+def _unrolled_rows(
+    losses: Callable, params: PyTree, scale: Array | float
+) -> tuple[Array, PyTree, PyTree]:
     """One backward pass per row."""
 
     def row(k: int):
         def one_loss(p: PyTree):
             values, aux = losses(p)
-            return values[k], (values, aux)
+            return values[k] * jnp.asarray(scale, values[k].dtype), (values, aux)
 
         return jax.grad(one_loss, has_aux=True)(params)
 
@@ -146,7 +152,7 @@ def _unrolled_rows(losses: Callable, params: PyTree) -> tuple[Array, PyTree, PyT
 
 
 def _mapped_rows(
-    losses: Callable, params: PyTree, mode: str, chunk: int
+    losses: Callable, params: PyTree, mode: str, chunk: int, scale: Array | float
 ) -> tuple[Array, PyTree, PyTree]:
     """One backward pass for all rows, by ``vmap`` or by ``map``."""
 
@@ -156,7 +162,7 @@ def _mapped_rows(
 
     values, pull_back, aux = jax.vjp(stacked, params, has_aux=True)
     row_count = values.shape[0]
-    basis = jnp.eye(row_count, dtype=values.dtype)
+    basis = jnp.eye(row_count, dtype=values.dtype) * jnp.asarray(scale, values.dtype)
 
     def row(cotangent: Array) -> PyTree:
         (gradient,) = pull_back(cotangent)

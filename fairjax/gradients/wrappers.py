@@ -10,6 +10,7 @@ import optax
 
 from fairjax.core.types import PyTree
 from fairjax.gradients._link import LinkState, link
+from fairjax.gradients.aggregators import check_rows
 from fairjax.gradients.rules.constant import weighted_rows
 
 
@@ -35,24 +36,57 @@ def observe(
     return optax.GradientTransformationExtraArgs(plain_sum.init, update_fn)
 
 
+def for_rows(tx: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
+    """A transformation of K rows that may stand before an aggregator, because it is meant for rows.
+
+    ``optax.chain(for_rows(tx), pcgrad(2), optax.adam(1e-3))`` passes :func:`check_chain`. ``tx``
+    takes rows ``[K, ...]`` and the parameters, and gives rows of the same shape. Whether it treats
+    them as rows is its own affair.
+
+    Raises:
+      ValueError: at trace time, when ``tx`` does not get or does not give rows.
+    """
+    inner = optax.with_extra_args_support(tx)
+
+    def update_fn(updates: PyTree, state: PyTree, params: PyTree | None = None, **extra):
+        given = extra.get("rows")
+        count = check_rows(updates, params, given=given)
+        changed, state = inner.update(updates, state, params, **extra)
+        check_rows(changed, params, count)
+        if given is not None:
+            given.extend(jax.tree.leaves(changed))
+        return changed, state
+
+    return optax.GradientTransformationExtraArgs(inner.init, update_fn)
+
+
 def check_chain(
     tx: optax.GradientTransformation, state: PyTree, params: PyTree, rows: int, **extra
 ) -> None:
-    """Refuse a chain that does not turn K rows into one update and keep the shape of its own state.
+    """Refuse a chain that changes rows before its aggregator, or does not make one update of them.
 
-    ``optax.scale_by_adam`` before an aggregator takes K rows without complaint, and its moments
-    grow a row axis. The check costs one tracing.
+    Most transformations take K rows without complaint. The moments of ``optax.scale_by_adam`` grow
+    a row axis. ``optax.clip_by_global_norm`` takes one norm of all rows, and
+    ``optax.add_decayed_weights`` adds the decay K times. So the chain is traced once and told its
+    rows (``rows=``), and each aggregator of fairjax refuses other arrays than these. What hands
+    rows on unchanged may stand before it (``observe``), and what is meant for rows, see
+    :func:`for_rows`.
+
+    The check does not see what stands before an aggregator of one's own that ignores ``rows=``,
+    unless a shape grows; what stands inside a wrapper that keeps extra arguments to itself; and
+    what is done to rows outside the chain, such as a mean over devices, which is right.
 
     Args:
       tx: the chain.
       state: what ``tx.init(params)`` gave.
       params: the parameters.
       rows: K.
-      **extra: arguments that ``tx.update`` needs beside ``values``, ``value_fn`` and ``key``, which
-        the check provides.
+      **extra: arguments that ``tx.update`` needs beside ``values``, ``value_fn``, ``key`` and
+        ``rows``, which the check provides.
 
     Raises:
-      ValueError: naming the part of the state that grew, or the update that did not become one.
+      ValueError: naming the rows that were changed, the part of the state that grew, or the update
+        that did not become one.
     """
     inner = optax.with_extra_args_support(tx)
     update_args = {
@@ -67,7 +101,8 @@ def check_chain(
         return jax.ShapeDtypeStruct(shape, jnp.result_type(leaf))
 
     def update(rows_tree, state, params):
-        return inner.update(rows_tree, state, params, **update_args)
+        given = jax.tree.leaves(rows_tree)
+        return inner.update(rows_tree, state, params, rows=given, **update_args)
 
     stacked = jax.tree.map(stacked_shape, params)
     new_update, new_state = jax.eval_shape(update, stacked, state, params)
@@ -112,8 +147,8 @@ def wrap_chain(
     ``wrap_chain(lambda tx: optax.MultiSteps(tx, 4), chain, rows=2)`` averages rows over four steps,
     then aggregates. ``wrap_chain(lambda tx: optax.apply_if_finite(tx, 5), chain, rows=2)`` skips a
     step whose rows are not all finite. The wrapper sees K copies of the parameters and K copies of
-    the update. Wrappers that need no rows (``MultiSteps`` over finished updates, say) stand after
-    the aggregator and need none of this.
+    the update, and it may change the rows. Wrappers that need no rows (``MultiSteps`` over finished
+    updates, say) stand after the aggregator and need none of this.
 
     Args:
       wrap: from a transformation to a wrapped one, or to ``optax.MultiSteps``.
@@ -137,6 +172,9 @@ def wrap_chain(
 
     def update_copies(updates: PyTree, state: PyTree, params: PyTree, **extra):
         inner_params = first_copy(params)
+        # The wrapper may change the rows; nothing behind it may.
+        if "rows" in extra:
+            extra["rows"] = jax.tree.leaves(updates)
         update, state = inner.update(updates, state, inner_params, **extra)
         return copies(update), state
 

@@ -17,7 +17,13 @@ from typing import NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 
-from fairjax.core.masked import check_membership, group_mean, keep, members
+from fairjax.core.masked import (
+    check_membership,
+    check_probabilities,
+    group_mean,
+    keep,
+    members,
+)
 from fairjax.core.types import Array
 from fairjax.notions.conditions import everyone, negatives, positives
 from fairjax.notions.continuous import pearson
@@ -67,7 +73,12 @@ def group_rates(
 
     Returns:
       Rates with leading axis G.
+
+    Raises:
+      ValueError: decisions are neither decisions nor probabilities, where they can be looked at:
+        see :func:`fairjax.core.masked.check_probabilities`.
     """
+    check_probabilities(decision, weight)
     if mask is None:
         mask = jnp.ones_like(weight)
     mask = keep(mask, weight)  # a label without weight is missing: padding may hold anything

@@ -20,11 +20,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from fairjax.core.masked import check_membership, divide, keep, members
+from fairjax.core.masked import check_membership, check_probabilities, divide, keep, members
 from fairjax.core.types import Array
 from fairjax.notions.gaps import pairs
 
@@ -70,11 +71,13 @@ def gaussian_mmd(bandwidth: Array | float, smallest: float | None = None):
         0.1, growing as ``1/smallest``. A bandwidth below it gives NaN rather than a wrong number.
 
     Returns:
-      ``distance(prob[N], groups[N, G], weight[N]) -> scalar``, differentiable in ``prob`` alone;
-      NaN for a score outside [0, 1], where the series does not hold.
+      ``distance(prob[N], groups[N, G], weight[N]) -> scalar``, differentiable in all three and in
+      the bandwidth; NaN for a traced score outside [0, 1], where the series does not hold.
 
     Raises:
-      ValueError: ``smallest`` is missing and the bandwidth is not a plain number.
+      ValueError: ``smallest`` is missing and the bandwidth is not a plain number; scores are no
+        probabilities, where they can be looked at (see
+        :func:`fairjax.core.masked.check_probabilities`).
     """
     if smallest is None:
         if not isinstance(bandwidth, (int, float)):
@@ -86,6 +89,7 @@ def gaussian_mmd(bandwidth: Array | float, smallest: float | None = None):
 
     def distance(prob: Array, groups: Array, weight: Array) -> Array:
         check_membership(groups, weight)
+        check_probabilities(prob, weight)
         width = jnp.asarray(bandwidth, jnp.float32)
         value = _fourier_mmd(terms, prob.astype(jnp.float32), groups, weight, width)
         too_small = jnp.asarray(bandwidth) < smallest * (1 - 1e-6)
@@ -94,32 +98,50 @@ def gaussian_mmd(bandwidth: Array | float, smallest: float | None = None):
     return distance
 
 
+class _Slopes(NamedTuple):
+    """Gradients of the squared MMD."""
+
+    prob: Array  # [N]
+    groups: Array  # [N, G]
+    weight: Array  # [N]
+    bandwidth: Array  # []
+
+
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _fourier_mmd(terms: int, prob: Array, groups: Array, weight: Array, bandwidth: Array) -> Array:
-    value, _ = _fourier_value_and_slope(terms, prob, groups, weight, bandwidth)
+    value, _ = _fourier_value_and_slopes(terms, prob, groups, weight, bandwidth)
     return value
 
 
-@_fourier_mmd.defjvp
+@partial(_fourier_mmd.defjvp, symbolic_zeros=True)
 def _fourier_jvp(terms: int, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     # Value and gradient come from the same harmonics, so the gradient is computed with the value.
-    value, slope = _fourier_value_and_slope(terms, *primals)
-    return value, slope @ tangents[0]
+    value, slopes = _fourier_value_and_slopes(terms, *primals)
+    tangent = jnp.zeros_like(value)
+    for slope, direction in zip(slopes, tangents, strict=True):
+        if not isinstance(direction, jax.custom_derivatives.SymbolicZero):
+            tangent = tangent + jnp.sum(slope * direction)
+    return value, tangent
 
 
-def _fourier_value_and_slope(
+def _series(terms: int, bandwidth: Array) -> tuple[Array, Array]:
+    """Coefficients ``[F]`` of the Fourier series, and the angle of a difference of 1."""
+    period = 1.0 + _REACH * bandwidth
+    frequency = jnp.arange(1, terms + 1, dtype=bandwidth.dtype)
+    decay = jnp.exp(-jnp.square(math.pi * frequency * bandwidth / period))
+    coefficient = 2.0 * bandwidth * math.sqrt(math.pi) / period * decay
+    return coefficient, 2.0 * math.pi / period
+
+
+def _fourier_value_and_slopes(
     terms: int, prob: Array, groups: Array, weight: Array, bandwidth: Array
-) -> tuple[Array, Array]:
-    """The squared MMD and its gradient in ``prob``, ``[N]``."""
+) -> tuple[Array, _Slopes]:
     # Scores of weight 0 stay in, so that several conditions share one set of harmonics.
     in_range = (prob > -1e-3) & (prob < 1.0 + 1e-3)  # false for NaN
     poison = jnp.where(jnp.any(~in_range & (weight > 0)), jnp.nan, 0.0)
-    period = 1.0 + _REACH * bandwidth
-    frequency = jnp.arange(1, terms + 1, dtype=prob.dtype)
-    decay = jnp.exp(-jnp.square(math.pi * frequency * bandwidth / period))
-    coefficient = 2.0 * bandwidth * math.sqrt(math.pi) / period * decay
-    step = 2.0 * math.pi / period
-    wave = _harmonics(step * jnp.where(in_range, prob, 0.0), terms)
+    prob = jnp.where(in_range, prob, 0.0)
+    coefficient, step = _series(terms, bandwidth)
+    wave = _harmonics(step * prob, terms)
 
     # phi are the characteristic functions of the groups, [2 F, G]: cosines, then sines
     member = members(groups, weight)
@@ -135,11 +157,27 @@ def _fourier_value_and_slope(
     # The derivative of a cosine is minus its sine, that of a sine its cosine.
     slope_phi = 4.0 * jnp.sum(weighted, axis=2)
     turned = jnp.concatenate([slope_phi[terms:], -slope_phi[:terms]])
+    frequency = jnp.arange(1, terms + 1, dtype=prob.dtype)
     frequencies = jnp.concatenate([frequency, frequency])
-    slope_wave = step * frequencies[:, None] * turned
+    slope_wave = frequencies[:, None] * turned
     share = divide(member, mass[None])
-    slope = jnp.sum(share.T * (slope_wave.T @ wave), axis=0)
-    return value + poison, slope + poison
+    slope_angle = jnp.sum(share.T * (slope_wave.T @ wave), axis=0)
+
+    # A row of more weight draws its group's mean towards itself.
+    centred = wave.T @ slope_phi - jnp.sum(slope_phi * phi, axis=0)[None]
+    slope_member = divide(centred, mass[None])
+    square = jnp.sum(jnp.square(difference) * pair_share, axis=(1, 2))
+    unit = jnp.ones_like(bandwidth)
+    _, (slope_coefficient, slope_step) = jax.jvp(partial(_series, terms), (bandwidth,), (unit,))
+    by_coefficient = (square[:terms] + square[terms:]) @ slope_coefficient
+    slopes = _Slopes(
+        prob=step * slope_angle,
+        groups=weight[:, None] * slope_member,
+        weight=jnp.sum(groups * slope_member, axis=1),
+        bandwidth=by_coefficient + slope_step * (slope_angle @ prob),
+    )
+    poisoned = jax.tree.map(lambda slope: slope + poison, slopes)
+    return value + poison, poisoned
 
 
 def _harmonics(angle: Array, terms: int) -> Array:

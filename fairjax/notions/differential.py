@@ -27,7 +27,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fairjax.core.masked import check_membership, divide, keep
+from fairjax.core.masked import check_membership, check_probabilities, divide, keep
 from fairjax.core.types import Array
 from fairjax.notions.conditions import everyone, negatives, positives
 from fairjax.notions.notion import Notion, TaskRows
@@ -48,7 +48,8 @@ def count(prob: Array, label: Array, groups: Array, weight: Array) -> Array:
       ``[G, Y, K]``.
 
     Raises:
-      ValueError: a shape is another one; a single column of outcomes would have no ratio.
+      ValueError: a shape is another one (a single column of outcomes would have no ratio), or
+        outcomes are no probabilities.
     """
     check_membership(groups, weight)
     if jnp.ndim(prob) != 2 or jnp.ndim(label) != 2 or jnp.shape(prob)[1] < 2:
@@ -57,6 +58,7 @@ def count(prob: Array, label: Array, groups: Array, weight: Array) -> Array:
             "[N, K] with K >= 2 and [N, Y]; two(outcome) makes two columns of a binary one [N]"
         )
     weight_n1 = weight[:, None]
+    check_probabilities(prob, weight_n1)
     return jnp.einsum(
         "n,ng,ny,nk->gyk",
         weight,
@@ -201,6 +203,7 @@ def smoothed_empirical_epsilon(
       ValueError: a shape is another one.
     """
     if jnp.ndim(outcome) == 1:
+        check_probabilities(outcome, weight)
         outcome = two(outcome)
     any_label = jnp.ones((len(outcome), 1))
     joint = count(outcome, any_label, groups, weight)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from fairjax.core.masked import check_probabilities
 from fairjax.core.types import KINDS, Array, PyTree
 from fairjax.notions.averages import added
 
@@ -104,6 +105,9 @@ def from_distance(
 
         total = jnp.zeros((), jnp.float32)
         for weight in rows.weights:
+            # A joint notion also sees the numbers of regressions.
+            if not joint and rows.kind != "regression":
+                check_probabilities(rows.prob, weight)
             total = total + average(of_column, rows.prob, rows.groups, weight, rows.label)
         return total, memory
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from fairjax.core.masked import group_mean, keep
+from fairjax.core.masked import check_probabilities, group_mean, keep
 from fairjax.core.types import Array
 from fairjax.notions.gaps import difference
 
@@ -24,7 +24,12 @@ def rate_gap(prob: Array, groups: Array, weight: Array) -> Array:
 
     Returns:
       A scalar in [0, 1].
+
+    Raises:
+      ValueError: values are no probabilities, where they can be looked at: see
+        :func:`fairjax.core.masked.check_probabilities`.
     """
+    check_probabilities(prob, weight)
     rate_g, mass_g = group_mean(prob, groups, weight)
     return difference(rate_g, mass_g)
 
@@ -32,10 +37,12 @@ def rate_gap(prob: Array, groups: Array, weight: Array) -> Array:
 def sharpened_rate_gap(threshold: float = 0.5, temperature: float = 0.1):
     """Rate gap of ``sigmoid((p - threshold) / temperature)``.
 
-    It is nearer to the hard gap, and low confidence makes it small less easily.
+    It is nearer to the hard gap, and low confidence makes it small less easily. It refuses what
+    :func:`rate_gap` refuses.
     """
 
     def gap(prob: Array, groups: Array, weight: Array) -> Array:
+        check_probabilities(prob, weight)
         excess = keep(prob, weight) - threshold
         return rate_gap(jax.nn.sigmoid(excess / temperature), groups, weight)
 
@@ -51,6 +58,7 @@ def published_rate_gap(threshold: float):
     """
 
     def gap(prob: Array, groups: Array, weight: Array) -> Array:
+        check_probabilities(prob, weight)
         decision = jax.lax.stop_gradient(prob > threshold).astype(jnp.float32)
         rate_g, mass_g = group_mean(decision, groups, weight)
         any_rows = jnp.sum(mass_g) > 0

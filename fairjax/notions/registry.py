@@ -76,6 +76,14 @@ def _mmd(conditions, kind, bandwidth: Array | float = 0.1, attributes=None) -> N
     return from_distance(distance, conditions, name="mmd", attributes=attributes)
 
 
+def _rate_gap(conditions, kind, attributes=None) -> Notion:
+    distance = rate_gap
+    if kind == "regression":
+        # the same number, of predictions that are no probabilities
+        distance = parity(statistics.mean_prediction, difference)
+    return from_distance(distance, conditions, name="rate_gap", attributes=attributes)
+
+
 def _laplacian_mmd(bandwidth: Array | float = 0.1) -> Distance:
     return mmd(laplacian_kernel(bandwidth))
 
@@ -86,7 +94,7 @@ def _differential(conditions, kind, **options) -> Notion:
 
 
 REGISTRY: dict[str, Entry] = {
-    "rate_gap": _distance(lambda: rate_gap),
+    "rate_gap": Entry(_rate_gap, dependence=lambda: pearson),
     "correlation": _distance(lambda: correlation_ratio),
     "mmd": Entry(_mmd, dependence=hsic),
     "laplacian_mmd": _distance(_laplacian_mmd, hsic),

@@ -2,7 +2,8 @@
 
 A statistic is soft on probabilities and hard on decisions, by one definition. Most are fractions of
 sums, ``v_g = sum_i w_i m_ig a(p_i, y_i) / sum_i w_i m_ig b(p_i, y_i)``. A statistic looks at one
-column: of several classes or labels, one against the rest. The weight chooses its rows: the
+column: of several classes or labels, one against the rest. A statistic of classes refuses values
+that are no probabilities, where they can be looked at. The weight chooses its rows: the
 selection rate among positives is the true positive rate. Rows of weight 0 may hold anything.
 """
 
@@ -15,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import xlogy
 
-from fairjax.core.masked import check_membership, divide, keep, members
+from fairjax.core.masked import check_membership, check_probabilities, divide, keep, members
 from fairjax.core.types import Array
 
 CLASSES = ("binary", "multiclass", "multilabel")
@@ -49,6 +50,8 @@ def fraction(
         p = keep(prob, weight)
         y = keep(label, weight) if labelled else jnp.zeros_like(p)
         check_membership(groups, weight)
+        if "regression" not in kinds:
+            check_probabilities(prob, weight)
         mass_g = (weight * below(p, y)) @ groups
         total_g = (weight * above(p, y)) @ groups
         return divide(total_g, mass_g), mass_g
@@ -150,6 +153,7 @@ def calibration_error(bins: int = 10) -> Statistic:
         p = keep(prob, weight)
         y = keep(label, weight)
         member = members(groups, weight)
+        check_probabilities(prob, weight)
         residual_nb = in_bins(p, bins).astype(member.dtype) * (p - y)[:, None]
         residual_bg = jnp.einsum("nb,ng->bg", residual_nb, member)
         mass_g = jnp.sum(member, axis=0)
@@ -171,6 +175,7 @@ def pairwise_auc(temperature: Array | float = 0.05) -> Statistic:
         p = keep(prob, weight)
         y = keep(label, weight)
         member = members(groups, weight)
+        check_probabilities(prob, weight)
         positive = member * y[:, None]
         negative = member * (1 - y)[:, None]
         mass_g = jnp.sum(positive, axis=0) * jnp.sum(negative, axis=0)

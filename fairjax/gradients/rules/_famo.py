@@ -107,7 +107,8 @@ def famo(
             raise ValueError(
                 "famo needs value_fn=, params -> losses on the same batch, to see what its step did"
             )
-        total, link_state = weigh.update(updates, state.link, params, values=values)
+        given = extra.get("rows")
+        total, link_state = weigh.update(updates, state.link, params, values=values, rows=given)
         step, optimizer_state = inner.update(
             total, state.optimizer, params, values=values, value_fn=value_fn, **extra
         )
