@@ -654,7 +654,10 @@ def test_references_and_small_groups_are_shown(tmp_path):
     info |= {"left_out": {"test": [small]}, "minimum": 10}
     layout = lay_out(table, info)
     overall, income, _ = payload(layout, rows_of_page(layout))["panels"]
-    assert overall["references"] == [{"name": "nobody", "error": 1.0, "gap": 0.0}]
+    assert overall["references"] == [
+        {"name": "nobody", "error": 1.0, "gap": 0.0},
+        {"name": "best constant of every task", "error": 1.0, "gap": 0.0},
+    ]
     assert [one["name"] for one in income["references"]] == ["single-task models", "nobody"]
     for panel in (layout.overall, *layout.task_panels):
         assert all(panel.limits[1][0] < reference.gap for reference in panel.references)

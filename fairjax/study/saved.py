@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fairjax.core.disk import read_arrays, write_arrays, write_json
@@ -261,11 +262,20 @@ def finished_model(
 
 
 def scores_of(data: Prepared, model: Model, params: PyTree) -> Scores:
-    """Scores ``[N, C]`` of the rows of all splits."""
-    score = jax.jit(lambda params, x: model_scores(model, params, x))
+    """Scores ``[N, C]`` of the rows of all splits, as a sweep computes them.
+
+    A sweep scores its members side by side, which adds up in another order than one network alone.
+    Two copies side by side give the numbers of the sweep.
+    """
+    copies = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), params)
+
+    @jax.jit
+    def score(copies: PyTree, x: PyTree) -> jax.Array:
+        return jax.vmap(lambda params: model_scores(model, params, x))(copies)
+
     scores = {}
     for split, rows in zip(Splits._fields, data.splits, strict=True):
-        scores[split] = np.asarray(score(params, rows.x))
+        scores[split] = np.asarray(score(copies, rows.x)[0])
     return scores
 
 
