@@ -89,11 +89,14 @@ def table_of(errors, ares, arfgs):
     return Table(columns)
 
 
-def info_of(constant, single_task=0.1):
+def info_of(constant, single_task=0.1, noisy=False):
     return {
         "reference_methods": ["single_task"],
         "constants": {"validation": {"y": {"nobody": {"error": constant}}}},
-        "single_task": {"validation": {"y": {"error": single_task}}},
+        "single_task": {
+            "validation": {"y": {"error": single_task}},
+            "test": {"y": {"gap": 0.1, "gap_deviation": 0.1, "gap_is_noisy": noisy, "runs": 3}},
+        },
         "labelled": {"validation": {"y": 10_000}},
         "decision": {"rule": "half"},
     }
@@ -115,6 +118,12 @@ def test_runs_that_a_constant_beats_are_not_to_be_read(constant, expected):
         assert part in sentence
 
 
+def test_a_noisy_denominator_is_said():
+    table = table_of([0.1, 0.1], [1.0, 1.0], [1.0, 1.0])
+    (sentence,) = warnings_of(table, info_of(0.2, noisy=True))
+    assert "over 3 seeds" in sentence and "y (0.1000, deviation 0.1000)" in sentence
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("share", "warned"), [(0.05, True), (0.45, False)])
 def test_rare_positives_are_warned_of(share, warned):
@@ -124,7 +133,7 @@ def test_rare_positives_are_warned_of(share, warned):
     data = from_table(rows, Roles(tasks=("hired",), sensitive=("sex",), features=("skill",)))
     config = StudyConfig(runs=4, reference_seeds=2, epochs=5)
     results = run_study(data, [methods.baseline(FPR)], model=models.network, config=config)
-    found = results.info["warnings"]
+    found = [text for text in results.info["warnings"] if "noisy" not in text]
     assert bool(found) == warned
     if warned:
         assert "Do not read this frontier" in found[0]

@@ -137,7 +137,7 @@ def frontier_command(**options) -> None:
     info = results.info | {
         "title": data.name,
         "source": data.source,
-        "command": f"fairjax train --like {out} --run {{run}}",
+        "command": "fairjax train --like . --run {run}",  # in the folder of the page
     }
     results = dataclasses.replace(results, info=info)
     write_json(out / "study.json", info)
@@ -173,6 +173,8 @@ def _print_findings(results: Results) -> None:
     )
     for sentence in (*info["warnings"], *left_out_sentences(info)):
         click.echo(sentence)
+    seeds = info["seeds"]["members"]
+    click.echo(f"Seeds per point: {seeds}. Chosen on validation rows, before -> after:")
     for candidate in info["candidates"]:
         click.echo(candidate_sentence(candidate))
 

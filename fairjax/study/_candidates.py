@@ -21,6 +21,7 @@ from fairjax.study.run import REFERENCE, Results, Study
 from fairjax.study.table import gap_of
 
 DRAWS = 200
+DIGITS = 5
 RARE = 1e-6  # weight of a row that a resample does not draw: it still counts as a row
 
 
@@ -98,14 +99,16 @@ def _figures(results: Results, interval: Interval, key: Metric) -> dict[str, flo
     is_reference = (table["method"] == REFERENCE) & ~table["diverged"]
     values = table[key._replace(split="test")][is_reference]
     before = interval_over_seeds(np.random.default_rng(0), values)
-    return {
-        "value": float(interval.estimate[key]),
-        "low": float(interval.low[key]),
-        "high": float(interval.high[key]),
-        "before": float(before.estimate),
-        "before_low": float(before.low),
-        "before_high": float(before.high),
+    figures = {
+        "value": interval.estimate[key],
+        "low": interval.low[key],
+        "high": interval.high[key],
+        "before": before.estimate,
+        "before_low": before.low,
+        "before_high": before.high,
     }
+    # rows of next to no weight leave a trace beyond these digits
+    return {name: round(float(value), DIGITS) for name, value in figures.items()}
 
 
 def candidate_sentence(candidate: dict) -> str:

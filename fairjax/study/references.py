@@ -79,11 +79,30 @@ def warnings_of(table: Table, info: dict) -> list[str]:
     The best constant predictors of all tasks have gap 0: they beat every run whose ARE is not
     lower. Runs on the frontier of all methods on validation rows that they beat are not to be read.
     A task is named where no run has an error that is a standard error below that of its best
-    constant, ``sqrt(e (1 - e) / n)`` of n rows.
+    constant, ``sqrt(e (1 - e) / n)`` of n rows, and where the gap that ARFG divides by is noisy.
     """
     is_reference = np.isin(table["method"], info["reference_methods"])
     is_model = ~is_reference & ~table["diverged"]
-    return [*_frontier_warning(table, info, is_model), *_task_warnings(table, info, is_model)]
+    return [
+        *_frontier_warning(table, info, is_model),
+        *_task_warnings(table, info, is_model),
+        *_noise_warning(info),
+    ]
+
+
+def _noise_warning(info: dict) -> Iterator[str]:
+    """Tasks whose single-task gap, which ARFG divides by, is known to more than a tenth."""
+    parts = []
+    for task, means in info["single_task"]["test"].items():
+        if means["gap_is_noisy"] and np.isfinite(means["gap"]):
+            deviation = means["gap_deviation"]
+            parts.append(f"{task} ({means['gap']:.4f}, deviation {deviation:.4f})")
+    if parts:
+        runs = max(means["runs"] for means in info["single_task"]["test"].values())
+        yield (
+            f"ARFG divides by a noisy number: the mean gap of single-task models over {runs} seeds "
+            f"is known to no better than a tenth for {', '.join(parts)}."
+        )
 
 
 def _frontier_warning(table: Table, info: dict, is_model: np.ndarray) -> Iterator[str]:
