@@ -474,6 +474,22 @@ def test_on_an_equinox_module(name):
 # ---- guards ----
 
 
+def test_rows_whose_squares_leave_float32_are_absent_or_not_finite():
+    """The limit that the README names: a largest entry of 1e-19, and of 1e19."""
+    params = {"a": jnp.ones(3)}
+    rows = jnp.array([[1.0, 2.0, 3.0], [-1.0, 1.0, 0.5]])
+    link = gradients.imtl_g(2)
+
+    def after(scale):
+        return link.update({"a": scale * rows}, link.init(params), params)[1]
+
+    usual = after(1.0).weights
+    for scale in (1e-17, 1e17):
+        np.testing.assert_allclose(after(scale).weights, usual, rtol=1e-4)
+    np.testing.assert_array_equal(after(1e-21).weights, 0.0)
+    assert int(after(1e21).quarantined) == 2
+
+
 @every
 def test_a_row_that_is_not_finite_is_left_out_and_counted(name):
     """As if it were zero: the other rows go on; a row taken or summed by name is what it is."""
