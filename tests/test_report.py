@@ -22,6 +22,7 @@ from fairjax.metrics import GroupTable
 from fairjax.report import lay_out, summarize
 from fairjax.report.commands import relative_command
 from fairjax.report.payload import MOST_POINTS, embedded, payload, rows_of_page
+from fairjax.report.references import relative_references
 from fairjax.report.text import number
 
 GAP = "false_positive_rate_difference"
@@ -654,10 +655,11 @@ def test_references_and_small_groups_are_shown(tmp_path):
     info |= {"left_out": {"test": [small]}, "minimum": 10}
     layout = lay_out(table, info)
     overall, income, _ = payload(layout, rows_of_page(layout))["panels"]
-    assert overall["references"] == [
-        {"name": "nobody", "error": 1.0, "gap": 0.0},
-        {"name": "best constant of every task", "error": 1.0, "gap": 0.0},
-    ]
+    assert overall["references"] == [{"name": "nobody", "error": 1.0, "gap": 0.0}]
+    info["constants"]["test"]["income"]["everybody"] = {"error": 0.06}
+    best = relative_references(info)[-1]
+    assert (best.name, best.gap) == ("best constants", 0.0)
+    assert best.error == pytest.approx((0.06 / 0.15 + 0.18 / 0.15) / 2)
     assert [one["name"] for one in income["references"]] == ["single-task models", "nobody"]
     for panel in (layout.overall, *layout.task_panels):
         assert all(panel.limits[1][0] < reference.gap for reference in panel.references)
