@@ -4,6 +4,8 @@ repairs new rows.
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -18,12 +20,14 @@ from fairjax.study import (
     Point,
     different_metrics,
     explain_run,
+    finished_model,
     from_names,
     groups_of,
     load_model,
     member_of,
     model_of_run,
     named_study,
+    params_of,
     point_of,
     repaired,
     run_study,
@@ -189,6 +193,23 @@ def test_the_model_of_a_run_is_the_one_that_was_evaluated(made, method):
         member = member_of(results, run)
         for leaf, stacked in zip(jax.tree.leaves(model.params), jax.tree.leaves(kept), strict=True):
             np.testing.assert_array_equal(leaf, stacked[member])
+
+
+def test_a_model_of_a_transductive_study_decides_by_validation_rows(made):
+    prepared, results = made
+    run = int(np.flatnonzero(results.table["method"] == "baseline")[2])
+    studies = {}
+    for decision in ("transductive", "base_rate"):
+        config = dataclasses.replace(results.study.config, decision=decision)
+        studies[decision] = dataclasses.replace(results.study, config=config)
+    params = params_of(prepared, results, run)
+    point = point_of(results, run)
+    (one, _), (other, _) = (
+        finished_model(prepared, study, point, params) for study in studies.values()
+    )
+    assert one.decision == other.decision == "base_rate"
+    assert one.thresholds == other.thresholds
+    assert one.metrics == other.metrics
 
 
 def test_amounts_are_amounts(made):

@@ -120,7 +120,7 @@ def train_command(**options) -> None:
     write_csv(out / "groups.csv", groups.columns)
     _print_results(out, model, groups)
     if options["like"]:
-        _print_differences(model, differences, options["like"], run)
+        _print_differences(model, differences, results, options["like"], run)
     if conflicts is not None:
         from fairjax.report import write_conflicts
 
@@ -170,18 +170,27 @@ def _print_results(out: Path, model: SavedModel, groups: GroupTable) -> None:
 
 
 def _print_differences(
-    model: SavedModel, differences: list[Metric], folder: Path, run: int
+    model: SavedModel, differences: list[Metric], results: Results, folder: Path, run: int
 ) -> None:
     """Say whether the model's metrics are those of its run in the table."""
     count = len(model.metrics)
+    table = folder / "table.csv"
     if not differences:
-        click.echo(f"All {count} metrics are those of run {run} in {folder / 'table.csv'}.")
+        click.echo(f"All {count} metrics are those of run {run} in {table}.")
         return
     key = differences[0]
+    reason = (
+        "The run was trained again, here or on another machine, and rounding differs. A sweep with "
+        "--keep params delivers the model that it evaluated."
+    )
+    if results.study.config.decision == "transductive":
+        reason = (
+            "The table decides transductively, which no model can do for one new row: this model "
+            "decides at the base rate of the validation rows."
+        )
     click.echo(
-        f"{len(differences)} of {count} metrics are not those of run {run} in "
-        f"{folder / 'table.csv'}, such as {key!s}: {model.metrics[key]:.4f} here. The run was "
-        "trained again on another machine or without its kept parameters: rounding differs."
+        f"{len(differences)} of {count} metrics are not those of run {run} in {table}, such as "
+        f"{key!s}: {model.metrics[key]:.4f} here. {reason}"
     )
 
 

@@ -16,6 +16,7 @@ from fairjax.study.explain import (
     load_results,
     member_of,
     model_of_run,
+    params_of,
     point_of,
 )
 from fairjax.study.predictions import all_predictions, prediction_columns, write_predictions
@@ -63,6 +64,7 @@ __all__ = [
     "member_of",
     "model_of_run",
     "named_study",
+    "params_of",
     "point_hparams",
     "point_of",
     "prediction_columns",

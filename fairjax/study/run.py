@@ -37,7 +37,7 @@ from fairjax.methods import Context, Method, runs_for, vanilla
 from fairjax.notions import CONDITIONS, Notion
 from fairjax.objectives import Penalty
 from fairjax.study.config import NamedStudy, StudyConfig, check_amounts
-from fairjax.study.evaluation import evaluator
+from fairjax.study.evaluation import Scores, evaluator, thresholds_of
 from fairjax.study.progress import ProgressBars
 from fairjax.study.references import references_of
 from fairjax.study.table import assemble
@@ -88,6 +88,30 @@ class Study:
     def evaluate(self) -> Callable:
         """Metrics of a run, see :func:`fairjax.study.evaluation.evaluator`."""
         return evaluator(self.spec, self.config, self.repairs, self.amounts)
+
+    @cached_property
+    def deployed(self) -> StudyConfig:
+        """The settings by which a saved model decides.
+
+        No model can decide transductively for new rows: it has the base rate of validation rows.
+        """
+        if self.config.decision == "transductive":
+            return dataclasses.replace(self.config, decision="base_rate")
+        return self.config
+
+    @cached_property
+    def decided(self) -> Callable:
+        """From scores of one model to its thresholds ``[T]`` and metrics; compiled once."""
+        spec = self.spec
+        config = self.deployed
+        evaluate = evaluator(spec, config)
+
+        @jax.jit
+        def decided(scores: Scores, splits: Splits) -> tuple[Array, dict]:
+            thresholds = thresholds_of(spec, config.decision, scores, splits)
+            return thresholds["validation"], evaluate(scores, splits)["plain"]
+
+        return decided
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,7 +25,7 @@ from fairjax.core.types import DataError, Model, Post, PyTree, Spec, Splits
 from fairjax.data import Encoder, Prepared
 from fairjax.models import scores as model_scores
 from fairjax.study.config import NamedStudy
-from fairjax.study.evaluation import SPLITS, Scores, evaluator, repair_scores, thresholds_of
+from fairjax.study.evaluation import SPLITS, Scores, repair_scores
 from fairjax.study.predictions import prediction_columns
 from fairjax.study.run import Study, from_names
 from fairjax.training import sweep
@@ -252,7 +252,7 @@ def finished_model(
         params=params,
         method=point.method,
         hparams=point.hparams,
-        decision=study.config.decision,
+        decision=study.deployed.decision,
         thresholds=thresholds,
         metrics=metrics,
         repair=fitted,
@@ -296,19 +296,11 @@ def repaired(repair: SavedRepair, data: Prepared, scores: Scores) -> Scores:
 def _decided(
     data: Prepared, study: Study, scores: Scores
 ) -> tuple[tuple[float | None, ...], dict[Metric, float]]:
-    """The thresholds of a model's decisions on new rows, and its metrics."""
-    spec = data.spec
-    config = study.config
-    evaluate = evaluator(spec, config)
-
-    @jax.jit
-    def decided(scores: Scores, splits: Splits):
-        thresholds = thresholds_of(spec, config.decision, scores, splits)
-        return thresholds["validation"], evaluate(scores, splits)["plain"]
-
-    found, metrics = decided({split: scores[split] for split in SPLITS}, data.splits)
+    """The thresholds of a model's decisions on new rows, and the metrics of these decisions."""
+    evaluated = {split: scores[split] for split in SPLITS}
+    found, metrics = study.decided(evaluated, data.splits)
     thresholds = []
-    for task, threshold in zip(spec.tasks, found, strict=True):
+    for task, threshold in zip(data.spec.tasks, found, strict=True):
         is_binary = task.kind == "binary"
         thresholds.append(float(threshold) if is_binary else None)
     return tuple(thresholds), {key: float(value) for key, value in metrics.items()}
