@@ -964,3 +964,13 @@ def test_the_checks_of_scikit_learn():
     assert not failed
     assert {r["check_name"] for r in results if r["status"] == "xfail"} == set(refused)
     assert sum(r["status"] == "passed" for r in results) > 40
+
+
+@pytest.mark.filterwarnings("ignore:2 of 2 groups have fewer:UserWarning")
+def test_a_notebook_shows_the_call_and_the_groups():
+    repair = Repair(amount=0.5, minimum=1)
+    assert repr(repair) == "Repair(amount=0.5, minimum=1)" and "table" not in repair._repr_html_()
+    scores = np.arange(40.0)
+    repair.fit(scores, sensitive_features=["<b>f</b>", "m"] * 20)
+    shown = repair._repr_html_()
+    assert "&lt;b&gt;f&lt;/b&gt;</th><td>20</td>" in shown and "<b>f" not in shown

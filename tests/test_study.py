@@ -141,6 +141,10 @@ def test_the_model_of_a_run_is_saved_and_loaded(tmp_path):
         np.testing.assert_array_equal(other[name], column)
     with pytest.raises(DataError, match="single-task reference"):
         study.model_of_run(data, results, 0)
+    shown = [data, results.study, results, model]
+    for one, word in zip(shown, ("features", "lam", "method", "decided from"), strict=True):
+        text = one._repr_html_()
+        assert word in text
 
 
 def test_the_gap_that_is_shown_is_the_one_that_is_trained():

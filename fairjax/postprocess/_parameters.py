@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from html import escape
 from typing import Any
 
 
@@ -25,6 +26,26 @@ class Parameters:
                 )
             setattr(self, name, value)
         return self
+
+    def __repr__(self) -> str:
+        """The call that makes it, without arguments at their defaults."""
+        changed = []
+        for name, parameter in inspect.signature(type(self)).parameters.items():
+            value = getattr(self, name)
+            if value is not parameter.default and repr(value) != repr(parameter.default):
+                changed.append(f"{name}={value!r}")
+        return f"{type(self).__name__}({', '.join(changed)})"
+
+    def _repr_html_(self) -> str:
+        """The call, and the groups that it was fitted on, for a notebook."""
+        call = f"<pre>{escape(repr(self))}</pre>"
+        if not self.__sklearn_is_fitted__():
+            return call
+        rows = []
+        for levels, count in zip(self.cells_, self.rows_, strict=True):
+            name = " & ".join(map(str, levels))
+            rows.append(f"<tr><th>{escape(name)}</th><td>{count:,.0f}</td></tr>")
+        return f"{call}<table><tr><th>group</th><th>rows</th></tr>{''.join(rows)}</table>"
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "table_")
