@@ -121,7 +121,7 @@ def test_a_run_is_trained_again_and_scores_new_rows(swept):
     with open(folder / "new-predictions.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == 3 and all(
-        0 < float(r["rich"]) < 1 and r["loan decision"] in "01" for r in rows
+        0 < float(r["rich"]) < 1 and r["loan decision (1: 1)"] in "01" for r in rows
     )
 
 
@@ -395,6 +395,8 @@ def test_tasks_of_every_kind_with_labels_and_groups_missing(tmp_path):
         "mmd",
         "--methods",
         "mta_f",
+        "--smallest-group",
+        "1",
         "--out",
         "out",
         cwd=tmp_path,

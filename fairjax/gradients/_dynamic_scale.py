@@ -85,10 +85,10 @@ def dynamic_scale(
         )
 
     def update_fn(updates: PyTree, state: ScaleState, params: PyTree | None = None, **extra):
-        check_rows(updates, params, given=extra.get("rows"))
+        check_rows(updates, params, given=extra.get("given_rows"))
         rows = jax.tree.map(lambda leaf: _unscaled(leaf, state.scale), updates)
-        if "rows" in extra:
-            extra["rows"] = jax.tree.leaves(rows)
+        if "given_rows" in extra:
+            extra["given_rows"] = jax.tree.leaves(rows)
         finite = _all_finite(rows)
         update, inner = chain.update(rows, state.inner, params, **extra)
 

@@ -56,15 +56,15 @@ def link(
 
     Returns:
       A transformation whose state is a :class:`LinkState`. Its ``update`` takes ``values=`` (the K
-      losses, for rules that need them), ``key=`` and ``rows=``, and ignores all other extra
-      arguments. ``rows=`` lists the arrays that the chain was given. A link cannot see by itself
-      what stands before it in a chain; ``route``, :func:`fairjax.validated` and ``make_train`` tell
-      it.
+      losses, for rules that need them), ``key=`` and ``given_rows=``, and ignores all other extra
+      arguments. ``given_rows=`` lists the arrays that the chain was given. A link cannot see by
+      itself what stands before it in a chain; ``route``, :func:`fairjax.validated` and
+      ``make_train`` tell it.
 
     Raises:
       ValueError: for ``rows`` below 1 or an unknown ``per``. At trace time: for updates without a
         row axis or with another K, without ``params``, without ``values`` where the rule needs
-        them, or for updates that are not arrays of ``rows=``.
+        them, or for updates that are not arrays of ``given_rows=``.
     """
     if rows < 1:
         raise ValueError(f"rows must be at least 1, got {rows}")
@@ -83,7 +83,7 @@ def link(
         key=None,
         **extra,
     ):
-        check_rows(updates, params, rows, extra.get("rows"))
+        check_rows(updates, params, rows, extra.get("given_rows"))
         if rule.needs_values and values is None:
             raise ValueError(
                 "this aggregator weighs losses: call "

@@ -3,7 +3,7 @@
 ``optax.chain(aggregator, optax.adam(1e-3))`` takes rows, a pytree whose leaves have a leading axis
 K, and yields ordinary updates. An aggregator after ``adam`` or after clipping would be silently
 wrong. Therefore each aggregator compares its input with ``params``, and with the rows that the
-chain was given where it is told them (``rows=``). ``optax.MultiSteps`` and
+chain was given where it is told them (``given_rows=``). ``optax.MultiSteps`` and
 ``optax.apply_if_finite`` stand after an aggregator, not around the chain.
 """
 
@@ -79,7 +79,7 @@ def _check_untouched(row_leaves: list[tuple], given: list[Array]) -> None:
 def aggregator(reduce: Callable[[PyTree, int], PyTree]) -> optax.GradientTransformationExtraArgs:
     """A stateless aggregator from ``reduce(rows, K) -> update``.
 
-    Of the extra arguments it reads ``rows=`` alone, see :func:`route`.
+    Of the extra arguments it reads ``given_rows=`` alone, see :func:`route`.
     """
 
     def init_fn(params: PyTree) -> optax.EmptyState:
@@ -89,7 +89,7 @@ def aggregator(reduce: Callable[[PyTree, int], PyTree]) -> optax.GradientTransfo
     def update_fn(
         updates: PyTree, state: optax.EmptyState, params: PyTree | None = None, **extra_args
     ):
-        count = check_rows(updates, params, given=extra_args.get("rows"))
+        count = check_rows(updates, params, given=extra_args.get("given_rows"))
         return reduce(updates, count), state
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
@@ -167,7 +167,7 @@ def route(
     Returns:
       An ``optax.partition`` with one aggregator per label. It stands first in the chain. An
       aggregator in it sees its own subtree alone, and asks ``value_fn`` about that subtree; the
-      other parameters stay where they are. Each part is told the rows (``rows=``), so that an
+      other parameters stay where they are. Each part is told the rows (``given_rows=``), so that an
       aggregator sees whether something in the part changed them.
 
     Raises:
@@ -185,7 +185,7 @@ def route(
     def update_fn(updates: PyTree, state: PyTree, params: PyTree | None = None, **extra_args):
         if "value_fn" in extra_args:
             extra_args["value_fn"] = _of_subtree(extra_args["value_fn"], params)
-        extra_args.setdefault("rows", jax.tree.leaves(updates))
+        extra_args.setdefault("given_rows", jax.tree.leaves(updates))
         update, state = partition.update(updates, state, params, **extra_args)
         _check_update(update, params, label_of)
         return update, state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 
 import jax
@@ -49,7 +50,7 @@ def for_rows(tx: optax.GradientTransformation) -> optax.GradientTransformationEx
     inner = optax.with_extra_args_support(tx)
 
     def update_fn(updates: PyTree, state: PyTree, params: PyTree | None = None, **extra):
-        given = extra.get("rows")
+        given = extra.get("given_rows")
         count = check_rows(updates, params, given=given)
         changed, state = inner.update(updates, state, params, **extra)
         check_rows(changed, params, count)
@@ -68,13 +69,14 @@ def check_chain(
     Most transformations take K rows without complaint. The moments of ``optax.scale_by_adam`` grow
     a row axis. ``optax.clip_by_global_norm`` takes one norm of all rows, and
     ``optax.add_decayed_weights`` adds the decay K times. So the chain is traced once and told its
-    rows (``rows=``), and each aggregator of fairjax refuses other arrays than these. What hands
-    rows on unchanged may stand before it (``observe``), and what is meant for rows, see
+    rows (``given_rows=``), and each aggregator of fairjax refuses other arrays than these. What
+    hands rows on unchanged may stand before it (``observe``), and what is meant for rows, see
     :func:`for_rows`.
 
-    The check does not see what stands before an aggregator of one's own that ignores ``rows=``,
-    unless a shape grows; what stands inside a wrapper that keeps extra arguments to itself; and
-    what is done to rows outside the chain, such as a mean over devices, which is right.
+    The check does not see what stands before an aggregator of one's own that ignores
+    ``given_rows=``, unless a shape grows; what stands inside a wrapper that keeps extra arguments
+    to itself; and what is done to rows outside the chain, such as a mean over devices, which is
+    right.
 
     Args:
       tx: the chain.
@@ -101,13 +103,22 @@ def check_chain(
         return jax.ShapeDtypeStruct(shape, jnp.result_type(leaf))
 
     def update(rows_tree, state, params):
-        given = jax.tree.leaves(rows_tree)
-        return inner.update(rows_tree, state, params, rows=given, **update_args)
+        told = dict(update_args)
+        if _takes(inner.update, "given_rows"):
+            told["given_rows"] = jax.tree.leaves(rows_tree)
+        return inner.update(rows_tree, state, params, **told)
 
     stacked = jax.tree.map(stacked_shape, params)
     new_update, new_state = jax.eval_shape(update, stacked, state, params)
     _check_shapes("the optimizer's state", state, new_state, rows)
     _check_shapes("the update", params, new_update, rows)
+
+
+def _takes(function: Callable, keyword: str) -> bool:
+    """Whether a function takes a keyword argument."""
+    parameters = inspect.signature(function).parameters
+    kinds = {parameter.kind for parameter in parameters.values()}
+    return keyword in parameters or inspect.Parameter.VAR_KEYWORD in kinds
 
 
 def _check_shapes(subject: str, before: PyTree, after: PyTree, rows: int) -> None:
@@ -173,8 +184,8 @@ def wrap_chain(
     def update_copies(updates: PyTree, state: PyTree, params: PyTree, **extra):
         inner_params = first_copy(params)
         # The wrapper may change the rows; nothing behind it may.
-        if "rows" in extra:
-            extra["rows"] = jax.tree.leaves(updates)
+        if "given_rows" in extra:
+            extra["given_rows"] = jax.tree.leaves(updates)
         update, state = inner.update(updates, state, inner_params, **extra)
         return copies(update), state
 

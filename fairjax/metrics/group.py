@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from fairjax.core.masked import (
     check_membership,
     check_probabilities,
+    check_rows,
     group_mean,
     keep,
     members,
@@ -78,6 +79,7 @@ def group_rates(
       ValueError: decisions are neither decisions nor probabilities, where they can be looked at:
         see :func:`fairjax.core.masked.check_probabilities`.
     """
+    check_rows(decision, weight)
     check_probabilities(decision, weight)
     if mask is None:
         mask = jnp.ones_like(weight)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from fairjax.core.masked import check_probabilities, group_mean, keep
+from fairjax.core.masked import check_probabilities, check_rows, group_mean, keep
 from fairjax.core.types import Array
 from fairjax.notions.gaps import difference
 
@@ -29,6 +29,7 @@ def rate_gap(prob: Array, groups: Array, weight: Array) -> Array:
       ValueError: values are no probabilities, where they can be looked at: see
         :func:`fairjax.core.masked.check_probabilities`.
     """
+    check_rows(prob, weight)
     check_probabilities(prob, weight)
     rate_g, mass_g = group_mean(prob, groups, weight)
     return difference(rate_g, mass_g)
@@ -42,6 +43,7 @@ def sharpened_rate_gap(threshold: float = 0.5, temperature: float = 0.1):
     """
 
     def gap(prob: Array, groups: Array, weight: Array) -> Array:
+        check_rows(prob, weight)
         check_probabilities(prob, weight)
         excess = keep(prob, weight) - threshold
         return rate_gap(jax.nn.sigmoid(excess / temperature), groups, weight)
@@ -58,6 +60,7 @@ def published_rate_gap(threshold: float):
     """
 
     def gap(prob: Array, groups: Array, weight: Array) -> Array:
+        check_rows(prob, weight)
         check_probabilities(prob, weight)
         decision = jax.lax.stop_gradient(prob > threshold).astype(jnp.float32)
         rate_g, mass_g = group_mean(decision, groups, weight)

@@ -107,8 +107,10 @@ def famo(
             raise ValueError(
                 "famo needs value_fn=, params -> losses on the same batch, to see what its step did"
             )
-        given = extra.get("rows")
-        total, link_state = weigh.update(updates, state.link, params, values=values, rows=given)
+        given = extra.get("given_rows")
+        total, link_state = weigh.update(
+            updates, state.link, params, values=values, given_rows=given
+        )
         step, optimizer_state = inner.update(
             total, state.optimizer, params, values=values, value_fn=value_fn, **extra
         )
