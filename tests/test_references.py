@@ -11,7 +11,13 @@ from fairjax.core.keys import Metric
 from fairjax.core.tables import Table
 from fairjax.data import Roles, from_table
 from fairjax.study import StudyConfig, make_study, run_study
-from fairjax.study.references import constants, left_out, left_out_sentences, warnings_of
+from fairjax.study.references import (
+    constant_are,
+    constants,
+    left_out,
+    left_out_sentences,
+    warnings_of,
+)
 
 FPR = notions.get("rate_gap", notions.CONDITIONS["fpr"])
 
@@ -90,7 +96,7 @@ def table_of(errors, ares, arfgs):
 
 
 def info_of(constant, single_task=0.1, noisy=False):
-    return {
+    info = {
         "reference_methods": ["single_task"],
         "constants": {"validation": {"y": {"nobody": {"error": constant}}}},
         "single_task": {
@@ -100,6 +106,7 @@ def info_of(constant, single_task=0.1, noisy=False):
         "labelled": {"validation": {"y": 10_000}},
         "decision": {"rule": "half"},
     }
+    return info | {"constant_are": {"validation": constant_are(info, "validation")}}
 
 
 @pytest.mark.parametrize(
@@ -116,6 +123,13 @@ def test_runs_that_a_constant_beats_are_not_to_be_read(constant, expected):
     assert len(found) == len(expected)
     for sentence, part in zip(found, expected, strict=True):
         assert part in sentence
+
+
+def test_single_tasks_without_an_error_beat_every_constant():
+    info = info_of(0.2, single_task=0.0)
+    assert info["constant_are"]["validation"] == np.inf
+    table = table_of([0.0, 0.0], [1.0, 1.0], [1.0, 1.0])
+    assert warnings_of(table, info) == []
 
 
 def test_a_noisy_denominator_is_said():

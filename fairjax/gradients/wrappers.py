@@ -84,7 +84,7 @@ def check_chain(
       params: the parameters.
       rows: K.
       **extra: arguments that ``tx.update`` needs beside ``values``, ``value_fn``, ``key`` and
-        ``rows``, which the check provides.
+        ``given_rows``, which the check provides.
 
     Raises:
       ValueError: naming the rows that were changed, the part of the state that grew, or the update

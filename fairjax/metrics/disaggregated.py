@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fairjax.core.groups import crossed
+from fairjax.core.tables import Table
 from fairjax.core.types import Array, Dataset, Spec
 from fairjax.metrics._group_areas import areas, rank_group
 from fairjax.metrics._group_sums import Part, group_statistics, ratios, sums
@@ -38,8 +39,8 @@ class GroupTable(NamedTuple):
     ``overall`` or ``difference``), ``statistic``, ``count`` (weight of the rows that it is measured
     on, before decisions), ``value``, ``low``, ``high``.
 
-    ``left_out``: groups with less weight than the minimum, with their weight. No difference
-    contains them. Attributes that are numbers have no groups: they are in ``left_out`` too.
+    ``left_out``: groups of fewer rows than the minimum, with their rows. No difference contains
+    them. Attributes that are numbers have no groups: they are in ``left_out`` too.
     """
 
     columns: dict[str, np.ndarray]
@@ -51,11 +52,7 @@ class GroupTable(NamedTuple):
         Raises:
           ImportError: pandas is missing.
         """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise ImportError("a data frame needs pandas: pip install pandas") from error
-        return pd.DataFrame(self.columns)
+        return Table(self.columns).to_pandas()
 
 
 class _Block(NamedTuple):

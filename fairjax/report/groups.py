@@ -84,8 +84,8 @@ def _hint(groups: GroupTable, info: dict) -> str:
         ]
     else:
         sentences = ["Test rows."]
-    decision = decision_text(info) or "Decisions of a binary task are made at its base rate."
-    sentences.append(decision)
+    if decision_text(info):
+        sentences.append(decision_text(info))
     if np.isfinite(groups.columns["low"]).any():
         sentences.append(
             "A difference is the largest less the smallest value. Small type: 95 % intervals from"
@@ -94,7 +94,7 @@ def _hint(groups: GroupTable, info: dict) -> str:
     if groups.left_out:
         few = ""
         if "minimum" in about:
-            few = f" with a weight of less than {about['minimum']:g}"
+            few = f" of fewer than {about['minimum']:g} rows"
         names = [f"{name} ({rows:g})" for name, rows in groups.left_out.items()]
         listed = ", ".join(names)
         sentences.append(f"Groups{few} are left out: {listed}.")

@@ -1,6 +1,7 @@
 """What runs are measured against: single-task models, and predictors that are constant.
 
-In: ``info["single_task"]`` and ``info["constants"]``, by split and task. Out: points and a table.
+In: ``info["single_task"]`` and ``info["constants"]``, by split and task, and
+``info["constant_are"]``, by split. Out: points and a table.
 The gap of a constant predictor is 0: it decides alike for everybody.
 """
 
@@ -49,17 +50,10 @@ def relative_references(info: dict) -> list[Reference]:
         ratios = [_ratio(info, task, name) for task in tasks]
         if None not in ratios:
             references.append(Reference(name, float(np.mean(ratios)), 0.0))
-    best_ratios = [_best_ratio(info, task) for task in tasks]
-    if best_ratios and None not in best_ratios:
-        best = float(np.mean(best_ratios))
-        if all(best < reference.error for reference in references):
-            references.append(Reference(BEST, best, 0.0))
+    best = (info.get("constant_are") or {}).get("test")
+    if best is not None and all(best < reference.error for reference in references):
+        references.append(Reference(BEST, best, 0.0))
     return references
-
-
-def _best_ratio(info: dict, task: str) -> float | None:
-    ratios = [_ratio(info, task, name) for name in _constants(info, task)]
-    return min((ratio for ratio in ratios if ratio is not None), default=None)
 
 
 def references_table(info: dict) -> SortableTable | None:

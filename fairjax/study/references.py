@@ -16,28 +16,13 @@ from fairjax.core.tables import Table
 from fairjax.core.types import Dataset, Spec
 from fairjax.data import Prepared
 from fairjax.losses import against_rest
+from fairjax.metrics import are
 from fairjax.metrics.frontier import nondominated
 from fairjax.notions import CONDITIONS
 from fairjax.study.evaluation import SPLITS
 
 if TYPE_CHECKING:
     from fairjax.study.run import Study
-
-
-def references_of(data: Prepared, study: Study, table: Table, info: dict) -> dict:
-    """Entries of a study's info that say how far its numbers can be trusted.
-
-    They are ``rules``, ``constants``, ``labelled``, ``minimum``, ``left_out`` and ``warnings``.
-    """
-    entries = {
-        "rules": rules_of(data),
-        "constants": constants(data),
-        "labelled": labelled_rows(data),
-        "minimum": study.config.smallest_group,
-        "left_out": left_out(data, study),
-    }
-    return entries | {"warnings": warnings_of(table, info | entries)}
-
 
 CONSTANT_TEXTS = {
     "nobody": "nobody",
@@ -46,8 +31,25 @@ CONSTANT_TEXTS = {
     "most frequent": "the most frequent class",
     "mean": "the mean of the training rows",
 }
-ROUNDING = 1e-5
+ROUNDING = 1e-5  # of an ARE
 CURE = " Where label 1 is rare, --decision base_rate selects as many rows as have it."
+
+
+def references_of(data: Prepared, study: Study, table: Table, info: dict) -> dict:
+    """Entries of a study's info that say how far its numbers can be trusted.
+
+    They are ``rules``, ``constants``, ``constant_are``, ``labelled``, ``minimum``, ``left_out`` and
+    ``warnings``.
+    """
+    entries = {
+        "rules": rules_of(data),
+        "constants": constants(data),
+        "labelled": labelled_rows(data),
+        "minimum": study.config.smallest_group,
+        "left_out": left_out(data, study),
+    }
+    entries["constant_are"] = {split: constant_are(info | entries, split) for split in SPLITS}
+    return entries | {"warnings": warnings_of(table, info | entries)}
 
 
 def constants(data: Prepared) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
@@ -106,12 +108,13 @@ def _noise_warning(info: dict) -> Iterator[str]:
 
 
 def _frontier_warning(table: Table, info: dict, is_model: np.ndarray) -> Iterator[str]:
-    relative = constant_are(info, "validation")
-    are = table[Metric("are", split="validation")]
+    relative = info["constant_are"]["validation"]
+    relative_errors = table[Metric("are", split="validation")]
     arfg = table[Metric("arfg", split="validation")]
     # a gap of 0 of single-task models makes 0/0 or infinity
     arfg = np.nan_to_num(arfg, nan=0.0, posinf=np.finfo(np.float32).max)
-    points = np.stack([are, arfg], axis=1)[is_model & np.isfinite(are)]
+    points = np.stack([relative_errors, arfg], axis=1)
+    points = points[is_model & np.isfinite(relative_errors)]
     front = points[nondominated(points)]
     beaten = int((front[:, 0] >= relative - ROUNDING).sum())
     if not beaten:
@@ -151,11 +154,13 @@ def _task_warnings(table: Table, info: dict, is_model: np.ndarray) -> Iterator[s
 
 def constant_are(info: dict, split: str) -> float:
     """ARE of the best constant predictor of every task; their ARFG is 0."""
-    ratios = []
+    errors = []
+    single_task_errors = []
     for task, predictors in info["constants"][split].items():
         _, error = best_constant(predictors)
-        ratios.append(error / info["single_task"][split][task]["error"])
-    return float(np.mean(ratios))
+        errors.append(error)
+        single_task_errors.append(info["single_task"][split][task]["error"])
+    return float(are(errors, single_task_errors))
 
 
 def labelled_rows(data: Prepared) -> dict[str, dict[str, int]]:
@@ -265,23 +270,27 @@ def _of_classes(spec: Spec, t: int, train: Dataset, rows: Dataset) -> dict[str, 
     mass = np.bincount(label.astype(int), weight, len(spec.tasks[t].levels))
     frequent = np.argmax(mass)
     label, weight = _known(rows, column)
-    return {"most frequent": float(np.average(label != frequent, weights=weight))}
+    return {"most frequent": _average(label != frequent, weight)}
 
 
 def _of_numbers(spec: Spec, t: int, train: Dataset, rows: Dataset) -> dict[str, float]:
     task = spec.tasks[t]
     column = spec.label_slice(t).start
     label, weight = _known(train, column)
-    mean = np.average(label, weights=weight)
+    mean = _average(label, weight)
     label, weight = _known(rows, column)
-    square = np.average((label - mean) ** 2, weights=weight)
+    square = _average((label - mean) ** 2, weight)
     return {"mean": float(task.deviation * np.sqrt(square))}
 
 
 def _share(rows: Dataset, column: int) -> float:
     """Share of label 1 among the known labels; NaN where none is known."""
-    label, weight = _known(rows, column)
-    return float(np.average(label, weights=weight)) if weight.sum() else np.nan
+    return _average(*_known(rows, column))
+
+
+def _average(values: np.ndarray, weight: np.ndarray) -> float:
+    """Weighted mean; NaN without a row."""
+    return float(np.average(values, weights=weight)) if len(weight) else np.nan
 
 
 def _known(rows: Dataset, column: int) -> tuple[np.ndarray, np.ndarray]:

@@ -130,7 +130,9 @@ class Results:
 
     def _repr_html_(self) -> str:
         """Warnings, then the table, for a notebook."""
-        warnings = "".join(f"<p><b>{escape(text)}</b></p>" for text in self.info["warnings"])
+        warnings = "".join(
+            f"<p><b>{escape(text)}</b></p>" for text in self.info.get("warnings", ())
+        )
         return warnings + self.table._repr_html_()
 
 
