@@ -26,6 +26,7 @@ import os
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -1235,7 +1236,12 @@ def joint_study(size: Size) -> list[dict]:
         after: Array, before: Array, groups: Array, weight: Array, key: Array
     ) -> dict[str, Array]:
         found = permutation_test(
-            key, sliced_wasserstein(key, DIRECTIONS), after, groups, weight, 10
+            key,
+            partial(sliced_wasserstein, key=key, directions=DIRECTIONS),
+            after,
+            groups,
+            weight,
+            10,
         )
         rho, single = (
             group_correlations(after, groups, weight)[:, 0, 1],

@@ -8,6 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -40,35 +41,46 @@ class Case(NamedTuple):
 
 
 DISTANCES = (
-    Case("mmd_gaussian", notions.mmd(notions.gaussian_kernel(0.1))),
-    Case("mmd_laplacian", notions.mmd(notions.laplacian_kernel(0.1))),
-    Case("gaussian_mmd", notions.gaussian_mmd(0.1)),
-    Case("adjusted_mmd", notions.adjusted_mmd(notions.gaussian_kernel(0.1)), duplicates=False),
+    Case("mmd_gaussian", partial(notions.mmd, kernel=notions.gaussian_kernel(0.1))),
+    Case("mmd_laplacian", partial(notions.mmd, kernel=notions.laplacian_kernel(0.1))),
+    Case("gaussian_mmd", partial(notions.gaussian_mmd, bandwidth=0.1)),
+    Case(
+        "adjusted_mmd",
+        partial(notions.adjusted_mmd, kernel=notions.gaussian_kernel(0.1)),
+        duplicates=False,
+    ),
     Case(
         "published_mmd",
-        notions.published_mmd(notions.gaussian_kernel(0.1)),
+        partial(notions.published_mmd, kernel=notions.gaussian_kernel(0.1)),
         absent_is_zero=False,
         many=False,
     ),
     Case("correlation_ratio", notions.correlation_ratio),
     Case("published_correlation", notions.published_correlation, many=False),
     Case("rate_gap", notions.rate_gap),
-    Case("sharpened_rate_gap", notions.sharpened_rate_gap(0.4, 0.2)),
-    Case("published_rate_gap", notions.published_rate_gap(0.3), absent_is_zero=False),
+    Case("sharpened_rate_gap", partial(notions.sharpened_rate_gap, threshold=0.4, temperature=0.2)),
+    Case(
+        "published_rate_gap",
+        partial(notions.published_rate_gap, threshold=0.3),
+        absent_is_zero=False,
+    ),
     Case("kolmogorov_smirnov", notions.kolmogorov_smirnov),
     Case(
-        "soft_kolmogorov_smirnov", notions.soft_kolmogorov_smirnov(np.linspace(0.1, 0.9, 9), 0.05)
+        "soft_kolmogorov_smirnov",
+        partial(
+            notions.soft_kolmogorov_smirnov, thresholds=np.linspace(0.1, 0.9, 9), temperature=0.05
+        ),
     ),
     Case("wasserstein", notions.wasserstein),
-    Case("barycenter", notions.barycenter_distance(), duplicates=False),
-    Case("barycenter, exact", notions.barycenter_distance(None), duplicates=False),
+    Case("barycenter", notions.barycenter_distance, duplicates=False),
+    Case("barycenter, exact", partial(notions.barycenter_distance, levels=None), duplicates=False),
     Case(
         "projected barycenter",
-        notions.projected(notions.barycenter_distance(), jax.random.key(0)),
+        partial(notions.projected, key=jax.random.key(0)),
         duplicates=False,
     ),
-    Case("sliced", notions.sliced(jax.random.key(0)), duplicates=False),
-    Case("sinkhorn", notions.sinkhorn()),
+    Case("sliced", partial(notions.sliced, key=jax.random.key(0)), duplicates=False),
+    Case("sinkhorn", notions.sinkhorn),
 )
 
 

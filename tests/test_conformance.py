@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -327,21 +328,35 @@ def test_on_decisions_it_is_the_hard_metric(name):
 # ------------------------------------------------------------------------- constants may be mapped
 
 CONSTANTS = {
-    "gaussian": lambda c: notions.mmd(notions.gaussian_kernel(c)),
-    "laplacian": lambda c: notions.mmd(notions.laplacian_kernel(c)),
-    "adjusted_mmd": lambda c: notions.adjusted_mmd(notions.gaussian_kernel(c)),
-    "published_mmd": lambda c: notions.published_mmd(notions.gaussian_kernel(c)),
-    "gaussian_mmd": lambda c: notions.gaussian_mmd(c, smallest=0.1),
-    "sharpened threshold": lambda c: notions.sharpened_rate_gap(c, 0.2),
-    "sharpened temperature": lambda c: notions.sharpened_rate_gap(0.4, c),
-    "published_rate_gap": lambda c: notions.published_rate_gap(c),
-    "soft_ks thresholds": lambda c: notions.soft_kolmogorov_smirnov(
-        c * jnp.linspace(0.1, 1.0, 5), 0.1
+    "gaussian": lambda c: partial(notions.mmd, kernel=notions.gaussian_kernel(c)),
+    "laplacian": lambda c: partial(notions.mmd, kernel=notions.laplacian_kernel(c)),
+    "adjusted_mmd": lambda c: partial(notions.adjusted_mmd, kernel=notions.gaussian_kernel(c)),
+    "published_mmd": lambda c: partial(notions.published_mmd, kernel=notions.gaussian_kernel(c)),
+    "gaussian_mmd": lambda c: partial(notions.gaussian_mmd, bandwidth=c, smallest=0.1),
+    "sharpened threshold": lambda c: partial(
+        notions.sharpened_rate_gap, threshold=c, temperature=0.2
     ),
-    "soft_ks temperature": lambda c: notions.soft_kolmogorov_smirnov(np.linspace(0.1, 0.9, 5), c),
-    "soft auc": lambda c: notions.parity(statistics.pairwise_auc(c), gaps.difference),
-    "log_sum_exp": lambda c: notions.parity(statistics.selection_rate, gaps.log_sum_exp(c)),
-    "norm": lambda c: notions.parity(statistics.selection_rate, gaps.norm(1 + c)),
+    "sharpened temperature": lambda c: partial(
+        notions.sharpened_rate_gap, threshold=0.4, temperature=c
+    ),
+    "published_rate_gap": lambda c: partial(notions.published_rate_gap, threshold=c),
+    "soft_ks thresholds": lambda c: partial(
+        notions.soft_kolmogorov_smirnov, thresholds=c * jnp.linspace(0.1, 1.0, 5), temperature=0.1
+    ),
+    "soft_ks temperature": lambda c: partial(
+        notions.soft_kolmogorov_smirnov, thresholds=np.linspace(0.1, 0.9, 5), temperature=c
+    ),
+    "soft auc": lambda c: partial(
+        notions.parity, statistic=statistics.pairwise_auc(c), gap=gaps.difference
+    ),
+    "log_sum_exp": lambda c: partial(
+        notions.parity,
+        statistic=statistics.selection_rate,
+        gap=partial(gaps.log_sum_exp, temperature=c),
+    ),
+    "norm": lambda c: partial(
+        notions.parity, statistic=statistics.selection_rate, gap=partial(gaps.norm, order=1 + c)
+    ),
     "concentration": lambda c: (
         lambda p, g, w, y: differential.epsilon(
             differential.count(differential.two(p), differential.two(y), g, w), concentration=c

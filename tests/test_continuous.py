@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +36,7 @@ AGE, SEX = (
     Attribute("sex", ("f", "m")),
 )
 N = 40
-DISTANCES = {"pearson": pearson, "hsic": hsic(0.2, 1.3)}
+DISTANCES = {"pearson": pearson, "hsic": partial(hsic, bandwidth=0.2, bandwidth_value=1.3)}
 each = pytest.mark.parametrize("name", DISTANCES)
 COMPILED = {name: jax.jit(jax.value_and_grad(d)) for name, d in DISTANCES.items()}
 
@@ -172,7 +173,7 @@ def test_numbers_with_two_values_are_groups(name):
     distance, times = {
         "pearson": (notions.correlation_ratio, 1),
         "hsic": (
-            notions.mmd(notions.gaussian_kernel(0.2)),
+            partial(notions.mmd, kernel=notions.gaussian_kernel(0.2)),
             2 * (1 - np.exp(-((1.5 / 1.3) ** 2))) * (share * (1 - share)) ** 2,
         ),
     }[name]
@@ -185,15 +186,15 @@ def test_a_bent_dependence_escapes_pearson_and_not_hsic():
     groups, ones = np.stack([np.ones(41, np.float32), value], 1), np.ones(41, np.float32)
     assert pearson(value**2, groups, ones) < 1e-6
     shuffled = [np.random.default_rng(s).permutation(value**2) for s in range(20)]
-    seen, *by_chance = jax.jit(jax.vmap(lambda p: hsic(0.2, 0.5)(p, groups, ones)))(
-        np.stack([value**2, *shuffled])
-    )
+    seen, *by_chance = jax.jit(
+        jax.vmap(lambda p: hsic(p, groups, ones, bandwidth=0.2, bandwidth_value=0.5))
+    )(np.stack([value**2, *shuffled]))
     assert seen > 3 * max(by_chance) > 0
 
 
 def test_bandwidths_may_be_mapped():
     batch, narrow, wide = rows(11), np.float32([0.1, 0.2, 0.5]), np.float32([0.5, 1.0, 2.0])
-    got = jax.jit(jax.vmap(lambda p, v: hsic(p, v)(*batch)))(narrow, wide)
+    got = jax.jit(jax.vmap(lambda p, v: hsic(*batch, bandwidth=p, bandwidth_value=v)))(narrow, wide)
     np.testing.assert_allclose(
         got, [brute_hsic(*batch, widths=w) for w in zip(narrow, wide, strict=True)], rtol=2e-5
     )

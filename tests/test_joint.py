@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import itertools
 import sys
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -111,7 +112,7 @@ def moments(scores, groups):
 
 @functools.cache
 def distance():
-    return jax.jit(metrics.sliced_wasserstein(KEY, 32))
+    return jax.jit(partial(metrics.sliced_wasserstein, key=KEY, directions=32))
 
 
 correlations = jax.jit(metrics.group_correlations)
@@ -568,7 +569,10 @@ def test_sliced_distance_is_the_sorted_brute_force():
 
     most, mean = (
         jax.jit(jax.vmap(distance, (0, None, 0)))(models, groups, weights)
-        for distance in (metrics.sliced_wasserstein(KEY, 32), notions.sliced(KEY, 32))
+        for distance in (
+            partial(metrics.sliced_wasserstein, key=KEY, directions=32),
+            partial(notions.sliced, key=KEY, directions=32),
+        )
     )
     np.testing.assert_allclose(most, [pairs.max(), 4 * pairs.max(), pairs[0], 0], rtol=1e-4)
     np.testing.assert_allclose(mean, [pairs.mean(), 4 * pairs.mean(), pairs[0], 0], rtol=1e-4)
@@ -582,7 +586,7 @@ def test_sinkhorn_divergence_is_near_the_assignment():
     ]
     expected = max(price[scipy.optimize.linear_sum_assignment(price)].mean() for price in prices)
     same = np.tile(scores[:40], (3, 1))
-    got = jax.jit(jax.vmap(metrics.sinkhorn_divergence(0.05), (0, None, None)))(
+    got = jax.jit(jax.vmap(metrics.sinkhorn_divergence, (0, None, None)))(
         np.stack([scores, same]), groups, weight
     )
     np.testing.assert_allclose(got, [expected, 0], rtol=0.01, atol=1e-3)
@@ -591,7 +595,9 @@ def test_sinkhorn_divergence_is_near_the_assignment():
 def test_the_floor_tells_a_difference_from_chance():
     scores, groups, weight = THREE
     beside = jax.jit(
-        lambda *batch: metrics.permutation_test(KEY, metrics.sliced_wasserstein(KEY, 8), *batch)
+        lambda *batch: metrics.permutation_test(
+            KEY, partial(metrics.sliced_wasserstein, key=KEY, directions=8), *batch
+        )
     )
     apart = beside(scores, groups, weight)
     np.testing.assert_allclose(apart.p_value, 1 / 21, rtol=1e-6)

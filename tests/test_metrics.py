@@ -723,7 +723,7 @@ def test_interval_over_seeds_is_scipys_percentile_bootstrap():
             jax.random.key(0), lambda *_: 0.0, score[:, None], codes, ones
         ),
         lambda score, codes, ones: notions.pearson(score, codes, ones),
-        lambda score, codes, ones: notions.hsic()(score, codes, ones),
+        notions.hsic,
     ],
     ids=["rates", "unfairness", "correlation", "correlations", "permutation", "pearson", "hsic"],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from functools import partial
 
 import fairlearn.metrics as fairlearn
 import jax
@@ -60,18 +61,33 @@ ADJUSTED = [-3.694565, 2.138570, -0.067860, 4.494615, -3.591910, 0.721150]
 CORRELATION = [-3.887212, 4.356015, -4.097752, 4.103367, 4.002307, -4.476725]
 
 GOLDEN = {  # scale, value, gradient: of the published code (times n = 6) and of MinDiff
-    "mmd": (notions.mmd(notions.gaussian_kernel(0.1)), 1, 0.5822964, GAUSSIAN),
-    "mmd times n": (notions.mmd(notions.gaussian_kernel(0.1)), 6, 3.4937787, TIMES_SIX),
-    "fourier": (notions.gaussian_mmd(0.1), 1, 0.5822964, GAUSSIAN),
-    "fourier times n": (notions.gaussian_mmd(0.1), 6, 3.4937787, TIMES_SIX),
-    "published times n": (
-        notions.published_mmd(notions.gaussian_kernel(0.1)),
+    "mmd": (partial(notions.mmd, kernel=notions.gaussian_kernel(0.1)), 1, 0.5822964, GAUSSIAN),
+    "mmd times n": (
+        partial(notions.mmd, kernel=notions.gaussian_kernel(0.1)),
         6,
         3.4937787,
         TIMES_SIX,
     ),
-    "laplacian": (notions.mmd(notions.laplacian_kernel(0.1)), 1, 0.5194089, LAPLACIAN),
-    "adjusted": (notions.adjusted_mmd(notions.gaussian_kernel(0.1)), 1, 1.3332729, ADJUSTED),
+    "fourier": (partial(notions.gaussian_mmd, bandwidth=0.1), 1, 0.5822964, GAUSSIAN),
+    "fourier times n": (partial(notions.gaussian_mmd, bandwidth=0.1), 6, 3.4937787, TIMES_SIX),
+    "published times n": (
+        partial(notions.published_mmd, kernel=notions.gaussian_kernel(0.1)),
+        6,
+        3.4937787,
+        TIMES_SIX,
+    ),
+    "laplacian": (
+        partial(notions.mmd, kernel=notions.laplacian_kernel(0.1)),
+        1,
+        0.5194089,
+        LAPLACIAN,
+    ),
+    "adjusted": (
+        partial(notions.adjusted_mmd, kernel=notions.gaussian_kernel(0.1)),
+        1,
+        1.3332729,
+        ADJUSTED,
+    ),
     "published correlation": (notions.published_correlation, 6, 0.2914602, CORRELATION),
 }
 
@@ -101,20 +117,26 @@ def test_correlation_ratio_is_the_published_correlation_without_its_epsilon():
     ids=["gaussian", "laplacian"],
 )
 def test_one_group_is_a_repulsion_in_the_published_form_and_nothing_in_ours(kernel, value):
-    got, slopes = jax.jit(jax.value_and_grad(notions.published_mmd(kernel)))(PROB, ONE_GROUP, ONES)
+    got, slopes = jax.jit(jax.value_and_grad(partial(notions.published_mmd, kernel=kernel)))(
+        PROB, ONE_GROUP, ONES
+    )
     np.testing.assert_allclose(got, value, rtol=0, atol=1e-5)
     assert np.max(np.abs(slopes)) > 1e-2
-    ours, none = jax.jit(jax.value_and_grad(notions.mmd(kernel)))(PROB, ONE_GROUP, ONES)
+    ours, none = jax.jit(jax.value_and_grad(partial(notions.mmd, kernel=kernel)))(
+        PROB, ONE_GROUP, ONES
+    )
     assert ours == 0 and not np.any(none)
 
 
 def test_published_rate_gap_counts_a_missing_group_as_rate_zero():
-    gap = jax.jit(notions.published_rate_gap(0.3))
+    gap = jax.jit(partial(notions.published_rate_gap, threshold=0.3))
     assert gap(PROB, ONE_GROUP, ONES) == pytest.approx(4 / 6)
     np.testing.assert_allclose(
         gap(PROB, GROUPS, ONES), brute_gap(PROB > 0.3, GROUPS, ONES), atol=1e-6
     )
-    assert not np.any(jax.grad(notions.published_rate_gap(0.3))(PROB, GROUPS, ONES))
+    assert not np.any(
+        jax.grad(partial(notions.published_rate_gap, threshold=0.3))(PROB, GROUPS, ONES)
+    )
 
 
 # ------------------------------------------------------------------------- the Fourier form of MMD
@@ -124,12 +146,14 @@ BANDWIDTHS = (0.05, 0.1, 0.3, 1.0)
 
 @functools.cache
 def fourier(bandwidth: float):
-    return jax.jit(jax.value_and_grad(notions.gaussian_mmd(bandwidth)))
+    return jax.jit(jax.value_and_grad(partial(notions.gaussian_mmd, bandwidth=bandwidth)))
 
 
 @jax.jit
 def over_pairs(prob, member, weight, bandwidth):
-    return jax.value_and_grad(notions.mmd(notions.gaussian_kernel(bandwidth)))(prob, member, weight)
+    return jax.value_and_grad(partial(notions.mmd, kernel=notions.gaussian_kernel(bandwidth)))(
+        prob, member, weight
+    )
 
 
 @pytest.mark.parametrize("bandwidth", BANDWIDTHS)
@@ -154,7 +178,7 @@ def test_gaussian_mmd_takes_a_traced_bandwidth():
     prob, member, weight = rows(7, 13)
 
     def traced(p, bandwidth):
-        return notions.gaussian_mmd(bandwidth, smallest=0.05)(p, member, weight)
+        return notions.gaussian_mmd(p, member, weight, bandwidth=bandwidth, smallest=0.05)
 
     values, slopes = jax.jit(jax.vmap(jax.value_and_grad(traced), (None, 0)))(
         prob, jnp.array(BANDWIDTHS)
@@ -172,10 +196,10 @@ def test_gaussian_mmd_has_the_gradients_of_the_brute_force_in_every_argument(gro
     prob, member, weight = rows(5, 14, groups)
 
     def fast(prob, member, weight, bandwidth):
-        return notions.gaussian_mmd(bandwidth, smallest=0.1)(prob, member, weight)
+        return notions.gaussian_mmd(prob, member, weight, bandwidth=bandwidth, smallest=0.1)
 
     def brute(prob, member, weight, bandwidth):
-        return notions.mmd(notions.gaussian_kernel(bandwidth))(prob, member, weight)
+        return notions.mmd(prob, member, weight, kernel=notions.gaussian_kernel(bandwidth))
 
     arguments = (prob, member, weight, jnp.float32(0.2))
     got = jax.jit(jax.grad(fast, argnums=(0, 1, 2, 3)))(*arguments)
@@ -191,13 +215,15 @@ def test_gaussian_mmd_has_the_gradients_of_the_brute_force_in_every_argument(gro
 
 def test_a_bandwidth_below_the_smallest_is_nan_not_wrong():
     prob, member, weight = rows(7)
-    distance = jax.jit(lambda b: notions.gaussian_mmd(b, smallest=0.1)(prob, member, weight))
+    distance = jax.jit(
+        lambda b: notions.gaussian_mmd(prob, member, weight, bandwidth=b, smallest=0.1)
+    )
     assert np.isnan(distance(0.05)) and np.isfinite(distance(0.1))
 
 
 def test_a_bandwidth_that_is_no_number_needs_the_smallest():
     with pytest.raises(ValueError, match=r"traced bandwidth needs smallest="):
-        notions.gaussian_mmd(jnp.float32(0.1))
+        notions.gaussian_mmd(PROB, GROUPS, ONES, bandwidth=jnp.float32(0.1))
 
 
 @pytest.mark.parametrize("score", (-0.01, 1.01))
@@ -207,19 +233,21 @@ def test_gaussian_mmd_of_a_score_that_is_no_probability_is_nan_where_it_counts(s
         jnp.eye(2)[jnp.asarray([0, 1, 1])],
         jnp.ones(3),
     )
-    distance = jax.jit(notions.gaussian_mmd(0.1))
+    distance = jax.jit(partial(notions.gaussian_mmd, bandwidth=0.1))
     assert np.isnan(distance(prob, groups, weight))
     assert np.isfinite(distance(prob, groups, weight.at[2].set(0.0)))
 
 
 TAKES_PROBABILITIES = {
     "rate_gap": notions.rate_gap,
-    "sharpened_rate_gap": notions.sharpened_rate_gap(),
-    "published_rate_gap": notions.published_rate_gap(0.3),
-    "gaussian_mmd": notions.gaussian_mmd(0.1),
-    "accuracy": notions.parity(statistics.accuracy, notions.difference),
-    "calibration": notions.parity(statistics.calibration_error(), notions.difference),
-    "auc": notions.parity(statistics.pairwise_auc(), notions.difference),
+    "sharpened_rate_gap": notions.sharpened_rate_gap,
+    "published_rate_gap": partial(notions.published_rate_gap, threshold=0.3),
+    "gaussian_mmd": partial(notions.gaussian_mmd, bandwidth=0.1),
+    "accuracy": partial(notions.parity, label=jnp.zeros(12), statistic=statistics.accuracy),
+    "calibration": partial(
+        notions.parity, label=jnp.zeros(12), statistic=statistics.calibration_error()
+    ),
+    "auc": partial(notions.parity, label=jnp.zeros(12), statistic=statistics.pairwise_auc()),
     "epsilon": notions.differential.smoothed_empirical_epsilon,
     "group_rates": lambda p, g, w: group_rates(p, jnp.zeros_like(p), g, w).selection_rate[0],
 }
@@ -252,7 +280,9 @@ def test_notions_refuse_logits_of_classes_and_take_numbers_of_regressions():
 
 def test_the_published_mmd_refuses_three_groups():
     with pytest.raises(ValueError, match="two groups, got 3"):
-        notions.published_mmd(notions.gaussian_kernel(0.1))(jnp.ones(3), jnp.eye(3), jnp.ones(3))
+        notions.published_mmd(
+            jnp.ones(3), jnp.eye(3), jnp.ones(3), kernel=notions.gaussian_kernel(0.1)
+        )
 
 
 def test_a_difference_far_below_float_resolution_of_the_kernel_means_is_not_lost():
@@ -264,7 +294,9 @@ def test_a_difference_far_below_float_resolution_of_the_kernel_means_is_not_lost
     member = np.repeat(np.eye(2, dtype=np.float32), 20, axis=0)
     want = brute_mmd(brute_gaussian(0.1))(prob, member, np.ones(40))
     assert want < 1e-6
-    got = jax.jit(notions.gaussian_mmd(0.1))(prob, member, np.ones(40, np.float32))
+    got = jax.jit(partial(notions.gaussian_mmd, bandwidth=0.1))(
+        prob, member, np.ones(40, np.float32)
+    )
     np.testing.assert_allclose(got, want, rtol=1e-2)
 
 
@@ -669,3 +701,22 @@ def test_codes_of_groups_are_refused(name, codes):
     prob = np.array([0.1, 0.9, 0.4, 0.6], np.float32)
     with pytest.raises(ValueError, match=r"expected membership \[N, G\].*one_hot"):
         NAMED[name].distance(prob, codes, np.ones(4, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("distance", "options", "match"),
+    [
+        (notions.gaussian_mmd, {"bandwith": 0.2}, "bandwith"),
+        (notions.mmd, {}, "kernel"),
+        (statistics.accuracy, {}, "not a callable"),
+        (notions.rate_gap(PROB, GROUPS, ONES), {}, "not a callable"),
+    ],
+)
+def test_a_notion_refuses_options_that_its_distance_has_not(distance, options, match):
+    with pytest.raises(TypeError, match=match):
+        notions.from_distance(distance, (notions.everyone,), **options)
+
+
+def test_a_statistic_that_reads_labels_refuses_to_go_without():
+    with pytest.raises(ValueError, match="accuracy reads labels"):
+        notions.parity(PROB, GROUPS, ONES, statistic=statistics.accuracy)

@@ -34,7 +34,7 @@ FPR = from_distance(notions.rate_gap, (negatives,))
 TPR = from_distance(notions.rate_gap, (positives,))
 ODDS = from_distance(notions.rate_gap, (negatives, positives))
 PARITY = from_distance(notions.rate_gap, (everyone,))
-MMD = from_distance(notions.gaussian_mmd(0.1), (negatives,))
+MMD = from_distance(notions.gaussian_mmd, (negatives,))
 WEIGHT, LAM, R = (
     np.array(v, np.float32) for v in ([0.3, 0.7, 0.4], [1.5, 0.8, 2.0], [0.6, 1.7, 0.3])
 )

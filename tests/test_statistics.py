@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from functools import partial
 
 import fairlearn.metrics as fairlearn
 import jax
@@ -45,8 +46,8 @@ GAPS = {
     "difference": gaps.difference,
     "ratio_gap": gaps.ratio_gap,
     "to_overall": gaps.to_overall,
-    "norm": gaps.norm(2.0),
-    "log_sum_exp": gaps.log_sum_exp(0.1),
+    "norm": partial(gaps.norm, order=2.0),
+    "log_sum_exp": partial(gaps.log_sum_exp, temperature=0.1),
 }
 every = pytest.mark.parametrize("name", STATISTICS)
 
@@ -109,7 +110,7 @@ def test_decisions_have_fairlearns_numbers(name, groups):
     overall = statistic.of(d, y, np.ones((N, 1), np.float32), chosen)[0][0]
     np.testing.assert_allclose(overall, frame.overall, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(
-        notions.parity(statistic, gaps.difference)(d, member, chosen, y),
+        notions.parity(d, member, chosen, y, statistic=statistic, gap=gaps.difference),
         frame.difference(),
         atol=1e-6,
     )
@@ -209,7 +210,9 @@ def test_what_stands_under_a_mask_is_not_looked_at(name):
 @functools.lru_cache
 def parities(name):
     """Value and gradient of a statistic under every gap, compiled once per shape."""
-    distances = {gap: notions.parity(STATISTICS[name], of) for gap, of in GAPS.items()}
+    distances = {
+        gap: partial(notions.parity, statistic=STATISTICS[name], gap=of) for gap, of in GAPS.items()
+    }
     return jax.jit(
         lambda *batch: {gap: jax.value_and_grad(d)(*batch) for gap, d in distances.items()}
     )
@@ -276,12 +279,14 @@ def test_gaps_by_hand():
         np.testing.assert_allclose(GAPS[name](value, mass, overall), want, rtol=1e-5)
     assert gaps.worst(value, mass) == 0.5 and gaps.worst(value, 0 * mass) == 0
     np.testing.assert_allclose(
-        [gaps.bounded(0.3)(value, mass), gaps.bounded(0.6)(value, mass)], [0.2, 0], atol=1e-6
+        [gaps.bounded(value, mass, bound=0.3), gaps.bounded(value, mass, bound=0.6)],
+        [0.2, 0],
+        atol=1e-6,
     )
-    assert gaps.bounded(-1.0)(value, 0 * mass) == 0
-    sharp = gaps.log_sum_exp(1e-3)(value, mass, overall)
+    assert gaps.bounded(value, 0 * mass, bound=-1.0) == 0
+    sharp = gaps.log_sum_exp(value, mass, overall, temperature=1e-3)
     assert 0.19 < sharp <= 0.2
-    orders = jax.jit(jax.vmap(lambda o: gaps.norm(o)(value, mass, overall)))(
+    orders = jax.jit(jax.vmap(lambda o: gaps.norm(value, mass, overall, order=o)))(
         jnp.asarray([1.0, 2.0, 30.0])
     )
     np.testing.assert_allclose(orders, [0.75, np.hypot(0.5, 0.25), 0.5], rtol=1e-4)
@@ -328,7 +333,7 @@ def test_a_statistic_by_name_takes_a_gap_and_an_average():
     weight = np.ones((N, 2), np.float32)
     view = notions.TaskRows(prob, label, member, (weight,), "multilabel", None)
     value, memory = notion.apply(view, ())
-    distance = notions.parity(statistics.accuracy, gaps.to_overall)
+    distance = partial(notions.parity, statistic=statistics.accuracy, gap=gaps.to_overall)
     per_label = [float(distance(prob[:, u], member, ONES, label[:, u])) for u in range(2)]
     np.testing.assert_allclose(value, max(per_label), rtol=1e-6)
     assert memory == ()
@@ -341,7 +346,7 @@ def test_columns_are_averaged_pooled_or_the_worst():
         (rng.random((N, 3)) < 0.5).astype(np.float32),
     )
     member, weight = rows(8)[2], rng.uniform(0.5, 1.5, (N, 3)).astype(np.float32)
-    distance = notions.parity(statistics.accuracy, gaps.difference)
+    distance = partial(notions.parity, statistic=statistics.accuracy, gap=gaps.difference)
     each = [float(distance(prob[:, u], member, weight[:, u], label[:, u])) for u in range(3)]
     for over, want in (
         (notions.macro, np.mean(each)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import sys
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -75,7 +76,7 @@ def brute_w2(prob, one, other) -> float:
 
 @functools.cache
 def compiled(levels: int | None):
-    return jax.jit(jax.value_and_grad(notions.barycenter_distance(levels)))
+    return jax.jit(jax.value_and_grad(partial(notions.barycenter_distance, levels=levels)))
 
 
 # -------------------------------------------------------------------------------------- barycenter
@@ -129,7 +130,7 @@ def test_of_gaussians_it_is_the_spread_of_means_and_deviations():
     want = share @ ((mean - share @ mean) ** 2 + (deviation - share @ deviation) ** 2)
     groups = np.repeat(np.eye(3, dtype=np.float32), sizes, axis=0)
     np.testing.assert_allclose(
-        jax.jit(notions.barycenter_distance())(prob, groups, np.ones(4000, np.float32)),
+        jax.jit(notions.barycenter_distance)(prob, groups, np.ones(4000, np.float32)),
         want,
         rtol=0.01,
     )
@@ -174,7 +175,7 @@ def test_equal_scores_share_one_value_and_one_slope():
 
 def test_an_attribute_of_one_level_has_no_distance():
     prob, _, weight = rows(0)
-    every = {"barycenter": notions.barycenter_distance(), **JOINT}
+    every = {"barycenter": notions.barycenter_distance, **JOINT}
     for value, slopes in jax.jit(
         lambda *batch: [jax.value_and_grad(of)(*batch) for of in every.values()]
     )(prob, np.ones((12, 1), np.float32), weight):
@@ -184,9 +185,14 @@ def test_an_attribute_of_one_level_has_no_distance():
 # ------------------------------------------------------------------------- several columns at once
 
 JOINT = {
-    "sliced": notions.sliced(KEY, 16),
-    "projected": notions.projected(notions.barycenter_distance(None), KEY, 16),
-    "sinkhorn": notions.sinkhorn(0.2),
+    "sliced": partial(notions.sliced, key=KEY, directions=16),
+    "projected": partial(
+        notions.projected,
+        key=KEY,
+        distance=partial(notions.barycenter_distance, levels=None),
+        directions=16,
+    ),
+    "sinkhorn": partial(notions.sinkhorn, epsilon=0.2),
 }
 joint = pytest.mark.parametrize("name", JOINT)
 
@@ -289,7 +295,7 @@ def test_mapped_over_models_they_are_the_loop():
 def test_a_large_epsilon_leaves_the_distance_of_means():
     with double():
         points, groups, weight = (a.astype(np.float64) for a in columns(3, 24, 2))
-        got = jax.jit(notions.sinkhorn(1e4, iterations=20))(points, groups, weight)
+        got = jax.jit(partial(notions.sinkhorn, epsilon=1e4, iterations=20))(points, groups, weight)
     mean = [np.average(points, axis=0, weights=w) for w in members(groups, weight)]
     np.testing.assert_allclose(got, np.sum((mean[0] - mean[1]) ** 2), rtol=1e-2)
 
@@ -297,7 +303,7 @@ def test_a_large_epsilon_leaves_the_distance_of_means():
 def test_without_ott_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "ott.tools.sliced", None)
     with pytest.raises(ImportError, match=r"pip install 'fairjax\[ot\]'"):
-        notions.sliced(KEY)
+        notions.sliced(*columns(3, 24, 2), key=KEY)
 
 
 # ------------------------------------------------------------------------------- inside objectives
@@ -432,7 +438,9 @@ def test_a_joint_notion_refuses_what_has_no_groups():
         ({"reduction": "sum"}, "reduction must be"),
     ):
         with pytest.raises(ValueError, match=match):
-            objectives.fairness_terms(spec, joint_notion(notions.sliced(KEY)), **options)
+            objectives.fairness_terms(
+                spec, joint_notion(partial(notions.sliced, key=KEY)), **options
+            )
 
 
 def crossed_tasks(seed: int, n: int = 400) -> Dataset:
@@ -453,9 +461,9 @@ def crossed_tasks(seed: int, n: int = 400) -> Dataset:
 def test_a_joint_notion_closes_what_each_task_alone_leaves_open():
     spec = tabular_spec(numeric=2, levels=())
     model, train, test = shared_bottom(spec, (6,), (4,), 2), crossed_tasks(0), crossed_tasks(1)
-    distance = notions.barycenter_distance(64)
+    distance = partial(notions.barycenter_distance, levels=64)
     alone = from_distance(distance, (everyone,))
-    together = joint_notion(notions.projected(distance, KEY, 8))
+    together = joint_notion(partial(notions.projected, key=KEY, distance=distance, directions=8))
     penalties = [objectives.Penalty(t, n) for t, n in ((0, alone), (1, alone), (0, together))]
     fairness = objectives.fairness_terms(spec, penalties)
     memory = fairness.init(train)

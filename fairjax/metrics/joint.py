@@ -28,17 +28,26 @@ class PermutationTest(NamedTuple):
     p_value: Array  # share of draws that reach the value; the data count as one draw
 
 
-def sliced_wasserstein(key: Array, directions: int = 128) -> Distance:
+def sliced_wasserstein(
+    scores: Array, groups: Array, weight: Array, *, key: Array, directions: int = 128
+) -> Array:
     """Sliced ``W_2^2`` of the two most distant groups; see :func:`fairjax.notions.sliced`."""
-    return sliced(key, directions, largest)
+    return sliced(scores, groups, weight, key=key, directions=directions, over=largest)
 
 
-def sinkhorn_divergence(epsilon: float = 0.05, iterations: int = 500) -> Distance:
+def sinkhorn_divergence(
+    scores: Array,
+    groups: Array,
+    weight: Array,
+    *,
+    epsilon: Array | float = 0.05,
+    iterations: int = 500,
+) -> Array:
     """Sinkhorn divergence of the two most distant groups; see :func:`fairjax.notions.sinkhorn`.
 
     Time grows with ``N^2``: take a few thousand rows at most.
     """
-    return sinkhorn(epsilon, iterations, largest)
+    return sinkhorn(scores, groups, weight, epsilon=epsilon, iterations=iterations, over=largest)
 
 
 def group_correlations(
@@ -86,7 +95,8 @@ def permutation_test(
 
     Args:
       key: for the draws.
-      distance: ``(scores, groups, weight) -> scalar``.
+      distance: ``(scores, groups, weight) -> scalar``, such as
+        ``partial(sliced_wasserstein, key=key)``.
       scores: ``[N, T]``.
       groups: membership ``[N, G]``.
       weight: ``[N]``; weights stay with their rows.

@@ -1,12 +1,12 @@
 """Fairness notions: how far groups are apart, on chosen rows, for chosen tasks and attributes.
 
-A *distance* is ``(prob[N], groups[N, G], weight[N]) -> scalar`` for one attribute: zero where the
-groups agree, and zero with zero gradient where fewer than two groups are present. A *condition*
-chooses the rows. :func:`from_distance` makes a :class:`Notion` of both; any method takes any
-notion. Some distances are gaps between the groups' values of a statistic, some compare
-distributions (``mmd``, ``barycenter_distance``); for an attribute that is a number they measure
-dependence (``pearson``, ``hsic``). ``differential_fairness`` counts over minibatches and has
-memory.
+A *distance* is a pure function ``(prob[N], groups[N, G], weight[N], **options) -> scalar`` for one
+attribute: zero where the groups agree, and zero with zero gradient where fewer than two groups are
+present. A *condition* chooses the rows. :func:`from_distance` makes a :class:`Notion` of both; any
+method takes any notion. Some distances are gaps between the groups' values of a statistic, some
+compare distributions (``mmd``, ``barycenter_distance``); for an attribute that is a number they
+measure dependence (``pearson``, ``hsic``). ``differential_fairness`` counts over minibatches and
+has memory.
 """
 
 from __future__ import annotations

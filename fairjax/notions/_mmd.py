@@ -32,47 +32,58 @@ from fairjax.notions.gaps import pairs
 _REACH = 4.3  # exp(-4.3^2) = 9e-9: below float32 resolution of a kernel whose largest value is 1
 
 
-def gaussian_kernel(bandwidth: Array | float) -> Callable[[Array], Array]:
+Kernel = Callable[[Array], Array]  # of the difference of two scores
+
+
+def gaussian_kernel(bandwidth: Array | float) -> Kernel:
     """Kernel ``exp(-d^2 / bandwidth^2)`` of a difference d (no factor 2, as in MinDiff)."""
     return lambda d: jnp.exp(-jnp.square(d / bandwidth))
 
 
-def laplacian_kernel(bandwidth: Array | float) -> Callable[[Array], Array]:
+def laplacian_kernel(bandwidth: Array | float) -> Kernel:
     """Kernel ``exp(-|d| / bandwidth)``; gradient 0 at d = 0."""
     return lambda d: jnp.exp(-jnp.abs(d) / bandwidth)
 
 
-def mmd(kernel: Callable[[Array], Array]):
+def mmd(prob: Array, groups: Array, weight: Array, *, kernel: Kernel) -> Array:
     """Squared MMD over all pairs of rows.
 
     Args:
+      prob: ``[N]``.
+      groups: membership ``[N, G]`` of one attribute.
+      weight: ``[N]``.
       kernel: of the difference of two scores: ``gaussian_kernel(0.1)``, ``laplacian_kernel(0.1)``
         or one's own.
 
     Returns:
-      ``distance(prob[N], groups[N, G], weight[N]) -> scalar``; 0 with gradient 0 when fewer than
-      two groups are present. The published code returns the mean self-kernel there, which pushes
-      scores apart: see :func:`published_mmd`.
+      A scalar; 0 with gradient 0 when fewer than two groups are present. The published code returns
+      the mean self-kernel there, which pushes scores apart: see :func:`published_mmd`.
     """
-
-    def distance(prob: Array, groups: Array, weight: Array) -> Array:
-        mean_gh, present = _kernel_means(kernel, prob, groups, weight)
-        return _mean_over_pairs(mean_gh, present)
-
-    return distance
+    mean_gh, present = _kernel_means(kernel, prob, groups, weight)
+    return _mean_over_pairs(mean_gh, present)
 
 
-def gaussian_mmd(bandwidth: Array | float, smallest: float | None = None):
+def gaussian_mmd(
+    prob: Array,
+    groups: Array,
+    weight: Array,
+    *,
+    bandwidth: Array | float = 0.1,
+    smallest: float | None = None,
+) -> Array:
     """Squared MMD with the Gaussian kernel on probabilities, by Fourier series: a fast ``mmd``.
 
     Args:
+      prob: probabilities ``[N]``.
+      groups: membership ``[N, G]`` of one attribute.
+      weight: ``[N]``.
       bandwidth: ``l`` of ``exp(-d^2 / l^2)``; may be traced (a hyper-parameter).
       smallest: static lower bound of a traced bandwidth. It fixes the number of frequencies: 20 at
         0.1, growing as ``1/smallest``. A bandwidth below it gives NaN rather than a wrong number.
 
     Returns:
-      ``distance(prob[N], groups[N, G], weight[N]) -> scalar``, differentiable in all three and in
-      the bandwidth; NaN for a traced score outside [0, 1], where the series does not hold.
+      A scalar, differentiable in the three arrays and in the bandwidth; NaN for a traced score
+      outside [0, 1], where the series does not hold.
 
     Raises:
       ValueError: ``smallest`` is missing and the bandwidth is not a plain number; scores are no
@@ -86,16 +97,12 @@ def gaussian_mmd(bandwidth: Array | float, smallest: float | None = None):
             )
         smallest = float(bandwidth)
     terms = math.ceil(_REACH / math.pi * (1.0 + _REACH * smallest) / smallest)
-
-    def distance(prob: Array, groups: Array, weight: Array) -> Array:
-        check_membership(groups, weight)
-        check_probabilities(prob, weight)
-        width = jnp.asarray(bandwidth, jnp.float32)
-        value = _fourier_mmd(terms, prob.astype(jnp.float32), groups, weight, width)
-        too_small = jnp.asarray(bandwidth) < smallest * (1 - 1e-6)
-        return jnp.where(too_small, jnp.nan, value)
-
-    return distance
+    check_membership(groups, weight)
+    check_probabilities(prob, weight)
+    width = jnp.asarray(bandwidth, jnp.float32)
+    value = _fourier_mmd(terms, prob.astype(jnp.float32), groups, weight, width)
+    too_small = jnp.asarray(bandwidth) < smallest * (1 - 1e-6)
+    return jnp.where(too_small, jnp.nan, value)
 
 
 class _Slopes(NamedTuple):
@@ -198,45 +205,37 @@ def _harmonics(angle: Array, terms: int) -> Array:
     return jnp.concatenate([cos[:terms], sin[:terms]])
 
 
-def published_mmd(kernel: Callable[[Array], Array]):
+def published_mmd(prob: Array, groups: Array, weight: Array, *, kernel: Kernel) -> Array:
     """The MMD as coded by Wang et al. (2021), for two groups.
 
     Where one group is missing it is the mean self-kernel of the other.
     """
-
-    def distance(prob: Array, groups: Array, weight: Array) -> Array:
-        check_membership(groups, weight)
-        if groups.shape[1] != 2:
-            raise ValueError(
-                f"published_mmd is for two groups, got {groups.shape[1]}; use mmd or gaussian_mmd"
-            )
-        mean_gh, _ = _kernel_means(kernel, prob, groups, weight)
-        return mean_gh[0, 0] + mean_gh[1, 1] - 2.0 * mean_gh[0, 1]
-
-    return distance
+    check_membership(groups, weight)
+    if groups.shape[1] != 2:
+        raise ValueError(
+            f"published_mmd is for two groups, got {groups.shape[1]}; use mmd or gaussian_mmd"
+        )
+    mean_gh, _ = _kernel_means(kernel, prob, groups, weight)
+    return mean_gh[0, 0] + mean_gh[1, 1] - 2.0 * mean_gh[0, 1]
 
 
-def adjusted_mmd(kernel: Callable[[Array], Array]):
+def adjusted_mmd(prob: Array, groups: Array, weight: Array, *, kernel: Kernel) -> Array:
     """MinDiff's adjusted MMD: ``MMD^2 / (V_1 + V_0 + 0.01)``, no gradient through the denominator.
 
     ``V_g = (1 - E_gg k) * mean(w^2) / (n_g mean(w)^2)`` within group g (model-remediation 0.1.6 and
     later). Of more than two groups, the mean over pairs is divided by the sum of all ``V_g``.
     """
-
-    def distance(prob: Array, groups: Array, weight: Array) -> Array:
-        mean_gh, present = _kernel_means(kernel, prob, groups, weight)
-        member = members(groups, weight)
-        squares_g = jnp.sum(jnp.square(member), axis=0)
-        share_g = divide(squares_g, jnp.square(jnp.sum(member, axis=0)))
-        spread_g = kernel(jnp.zeros(())) - jnp.diagonal(mean_gh)
-        variance = jnp.sum(jnp.where(present, spread_g, 0.0) * share_g)
-        square = _mean_over_pairs(mean_gh, present)
-        return square / (jax.lax.stop_gradient(variance) + 0.01)
-
-    return distance
+    mean_gh, present = _kernel_means(kernel, prob, groups, weight)
+    member = members(groups, weight)
+    squares_g = jnp.sum(jnp.square(member), axis=0)
+    share_g = divide(squares_g, jnp.square(jnp.sum(member, axis=0)))
+    spread_g = kernel(jnp.zeros(())) - jnp.diagonal(mean_gh)
+    variance = jnp.sum(jnp.where(present, spread_g, 0.0) * share_g)
+    square = _mean_over_pairs(mean_gh, present)
+    return square / (jax.lax.stop_gradient(variance) + 0.01)
 
 
-def _kernel_means(kernel, prob: Array, groups: Array, weight: Array) -> tuple[Array, Array]:
+def _kernel_means(kernel: Kernel, prob: Array, groups: Array, weight: Array) -> tuple[Array, Array]:
     """Mean kernel between groups ``[G, G]``, and which groups are present ``[G]``."""
     prob = keep(prob, weight)
     member = members(groups, weight)

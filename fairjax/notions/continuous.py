@@ -39,7 +39,14 @@ def pearson(prob: Array, groups: Array, weight: Array) -> Array:
     return jnp.abs(correlation[0])
 
 
-def hsic(bandwidth: Array | float = 0.1, bandwidth_value: Array | float = 1.0):
+def hsic(
+    prob: Array,
+    groups: Array,
+    weight: Array,
+    *,
+    bandwidth: Array | float = 0.1,
+    bandwidth_value: Array | float = 1.0,
+) -> Array:
     """Hilbert-Schmidt independence criterion of scores and attribute, over all pairs of rows.
 
     ``HSIC = sum_ij s_i s_j K'_ij L'_ij``, with the centred Gaussian kernels K' of scores and L' of
@@ -49,29 +56,27 @@ def hsic(bandwidth: Array | float = 0.1, bandwidth_value: Array | float = 1.0):
     with their kernel l and the share q of one of them: at most an eighth of the squared MMD.
 
     Args:
+      prob: as of :func:`pearson`.
+      groups: as of :func:`pearson`.
+      weight: as of :func:`pearson`.
       bandwidth: of the scores' kernel ``exp(-d^2 / bandwidth^2)``, as of
         :func:`fairjax.notions.gaussian_mmd`; may be traced.
       bandwidth_value: of the values' kernel; values are standardised when data are read. May be
         traced.
 
     Returns:
-      ``distance(prob[N], groups[N, 2], weight[N]) -> scalar``, not negative; 0 with gradient 0 when
-      fewer than two rows are known.
+      A scalar that is not negative; 0 with gradient 0 when fewer than two rows are known.
 
     Reference:
       Gretton, Bousquet, Smola, Schoelkopf: Measuring statistical dependence with Hilbert-Schmidt
       norms, ALT 2005.
     """
-
-    def distance(prob: Array, groups: Array, weight: Array) -> Array:
-        prob, known, value = _columns("hsic", prob, groups)
-        mass = weight * known
-        share = divide(mass, jnp.sum(mass))
-        kernel_prob = _centred(gaussian_kernel(bandwidth), keep(prob, mass), share)
-        kernel_value = _centred(gaussian_kernel(bandwidth_value), keep(value, mass), share)
-        return share @ (kernel_prob * kernel_value) @ share
-
-    return distance
+    prob, known, value = _columns("hsic", prob, groups)
+    mass = weight * known
+    share = divide(mass, jnp.sum(mass))
+    kernel_prob = _centred(gaussian_kernel(bandwidth), keep(prob, mass), share)
+    kernel_value = _centred(gaussian_kernel(bandwidth_value), keep(value, mass), share)
+    return share @ (kernel_prob * kernel_value) @ share
 
 
 def _columns(name: str, prob: Array, groups: Array) -> tuple[Array, Array, Array]:

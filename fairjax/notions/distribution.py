@@ -64,27 +64,25 @@ def kolmogorov_smirnov(prob: Array, groups: Array, weight: Array) -> Array:
     return largest_gap(steps(jax.lax.stop_gradient(prob), groups, weight))
 
 
-def soft_kolmogorov_smirnov(thresholds: Array, temperature: Array | float):
+def soft_kolmogorov_smirnov(
+    prob: Array, groups: Array, weight: Array, *, thresholds: Array, temperature: Array | float
+) -> Array:
     """The largest gap of soft selection rates ``mean sigmoid((p - t) / tau)``.
 
     Args:
+      prob: ``[N]``.
+      groups: membership ``[N, G]`` of one attribute.
+      weight: ``[N]``.
       thresholds: t, ``[M]``.
       temperature: tau.
-
-    Returns:
-      ``distance(prob[N], groups[N, G], weight[N]) -> scalar``.
     """
-
-    def distance(prob: Array, groups: Array, weight: Array) -> Array:
-        prob = keep(prob, weight)
-        excess_nm = prob[:, None] - jnp.asarray(thresholds, prob.dtype)[None]
-        selected_nm = jax.nn.sigmoid(excess_nm / temperature)
-        member = members(groups, weight)
-        mass = jnp.sum(member, axis=0)
-        rate_mg = divide(selected_nm.T @ member, mass[None])
-        return jnp.max(jax.vmap(difference, (0, None))(rate_mg, mass))
-
-    return distance
+    prob = keep(prob, weight)
+    excess_nm = prob[:, None] - jnp.asarray(thresholds, prob.dtype)[None]
+    selected_nm = jax.nn.sigmoid(excess_nm / temperature)
+    member = members(groups, weight)
+    mass = jnp.sum(member, axis=0)
+    rate_mg = divide(selected_nm.T @ member, mass[None])
+    return jnp.max(jax.vmap(difference, (0, None))(rate_mg, mass))
 
 
 def wasserstein(prob: Array, groups: Array, weight: Array) -> Array:

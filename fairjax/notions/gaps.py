@@ -55,7 +55,7 @@ def to_overall(value: Array, mass: Array, overall: Array) -> Array:
     return jnp.max(_distances(value, mass, overall))
 
 
-def norm(order: Array | float = 1.0) -> Gap:
+def norm(value: Array, mass: Array, overall: Array, *, order: Array | float = 1.0) -> Array:
     """``(sum_g |v_g / v - 1|^p)^(1/p)``: the p-norm of relative distances from the overall value.
 
     It is 0 when the overall value is not positive.
@@ -64,13 +64,9 @@ def norm(order: Array | float = 1.0) -> Gap:
       Buyl, Defrance, De Bie: fairret, a framework for differentiable fairness regularization terms,
       ICLR 2024.
     """
-
-    def gap(value: Array, mass: Array, overall: Array) -> Array:
-        relative_g = divide(_distances(value, mass, overall), overall)
-        power_g = _power(relative_g, order)
-        return _power(jnp.sum(power_g), 1.0 / order)
-
-    return gap
+    relative_g = divide(_distances(value, mass, overall), overall)
+    power_g = _power(relative_g, order)
+    return _power(jnp.sum(power_g), 1.0 / order)
 
 
 def _power(base: Array, exponent: Array | float) -> Array:
@@ -79,22 +75,18 @@ def _power(base: Array, exponent: Array | float) -> Array:
     return jnp.where(positive, jnp.where(positive, base, 1.0) ** exponent, 0.0)
 
 
-def log_sum_exp(temperature: Array | float) -> Gap:
+def log_sum_exp(value: Array, mass: Array, overall: Array, *, temperature: Array | float) -> Array:
     """``tau log mean_g exp(|v_g - v| / tau)``: a soft :func:`to_overall`, and never above it.
 
     Every group has a gradient.
     """
-
-    def gap(value: Array, mass: Array, overall: Array) -> Array:
-        present = mass > 0
-        comparable = jnp.sum(present) >= 2
-        scaled_g = _distances(value, mass, overall) / temperature
-        scaled_g = jnp.where(present, scaled_g, -jnp.inf)
-        log_sum = jax.nn.logsumexp(jnp.where(comparable, scaled_g, 0.0))
-        log_count = jnp.log(jnp.maximum(jnp.sum(present), 1))
-        return jnp.where(comparable, temperature * (log_sum - log_count), 0.0)
-
-    return gap
+    present = mass > 0
+    comparable = jnp.sum(present) >= 2
+    scaled_g = _distances(value, mass, overall) / temperature
+    scaled_g = jnp.where(present, scaled_g, -jnp.inf)
+    log_sum = jax.nn.logsumexp(jnp.where(comparable, scaled_g, 0.0))
+    log_count = jnp.log(jnp.maximum(jnp.sum(present), 1))
+    return jnp.where(comparable, temperature * (log_sum - log_count), 0.0)
 
 
 def worst(value: Array, mass: Array, overall: Array | None = None) -> Array:
@@ -106,19 +98,17 @@ def worst(value: Array, mass: Array, overall: Array | None = None) -> Array:
     return jnp.where(any_present, largest, 0.0)
 
 
-def bounded(bound: Array | float) -> Gap:
+def bounded(
+    value: Array, mass: Array, overall: Array | None = None, *, bound: Array | float
+) -> Array:
     """``max(0, max_g v_g - bound)``: bounded group loss.
 
     Reference:
       Agarwal, Dudik, Wu: Fair regression: quantitative definitions and reduction-based algorithms,
       ICML 2019.
     """
-
-    def gap(value: Array, mass: Array, overall: Array | None = None) -> Array:
-        excess = jax.nn.relu(worst(value, mass, overall) - bound)
-        return jnp.where(jnp.any(mass > 0), excess, 0.0)
-
-    return gap
+    excess = jax.nn.relu(worst(value, mass, overall) - bound)
+    return jnp.where(jnp.any(mass > 0), excess, 0.0)
 
 
 def _distances(value: Array, mass: Array, overall: Array) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -62,12 +63,14 @@ def from_distance(
     attributes: tuple[int, ...] | None = None,
     continuous: bool = False,
     joint: bool = False,
+    **options,
 ) -> Notion:
     """A notion from a distance between groups, added up over conditions and attributes.
 
     ``from_distance(rate_gap, (negatives,))`` is equal opportunity by false positive rates (the
     notion of MTA-F), ``(positives,)`` by true positive rates, ``(negatives, positives)`` equalized
-    odds, ``(everyone,)`` demographic parity.
+    odds, ``(everyone,)`` demographic parity. ``from_distance(gaussian_mmd, (negatives,),
+    bandwidth=0.2)`` hands the bandwidth on to the distance.
 
     Args:
       distance: ``(prob[B], groups[B, G], weight[B]) -> scalar``, and ``label[B]`` as a fourth
@@ -83,6 +86,10 @@ def from_distance(
       continuous: whether it is for attributes that are numbers.
       joint: whether one distance looks at the predictions of all tasks together; ``average`` must
         then be ``jointly``.
+      options: of the distance.
+
+    Raises:
+      TypeError: the distance is no function, lacks an option or has no such option.
 
     Example:
       >>> import jax.numpy as jnp
@@ -94,10 +101,13 @@ def from_distance(
       'largest_score_gap'
     """
 
+    arrays = (None,) * (4 if labelled else 3)
+    inspect.signature(distance).bind(*arrays, **options)
+
     def apply(rows: TaskRows, memory: PyTree) -> tuple[Array, PyTree]:
         def of_column(prob: Array, groups: Array, weight: Array, label: Array) -> Array:
             labels = (label,) if labelled else ()
-            value = distance(prob, groups, weight, *labels)
+            value = distance(prob, groups, weight, *labels, **options)
             if rows.batch_size is None:
                 return value
             known = groups[:, 0] if continuous else jnp.sum(groups, axis=1)

@@ -35,36 +35,37 @@ def rate_gap(prob: Array, groups: Array, weight: Array) -> Array:
     return difference(rate_g, mass_g)
 
 
-def sharpened_rate_gap(threshold: float = 0.5, temperature: float = 0.1):
+def sharpened_rate_gap(
+    prob: Array,
+    groups: Array,
+    weight: Array,
+    *,
+    threshold: Array | float = 0.5,
+    temperature: Array | float = 0.1,
+) -> Array:
     """Rate gap of ``sigmoid((p - threshold) / temperature)``.
 
     It is nearer to the hard gap, and low confidence makes it small less easily. It refuses what
     :func:`rate_gap` refuses.
     """
-
-    def gap(prob: Array, groups: Array, weight: Array) -> Array:
-        check_rows(prob, weight)
-        check_probabilities(prob, weight)
-        excess = keep(prob, weight) - threshold
-        return rate_gap(jax.nn.sigmoid(excess / temperature), groups, weight)
-
-    return gap
+    check_rows(prob, weight)
+    check_probabilities(prob, weight)
+    excess = keep(prob, weight) - threshold
+    return rate_gap(jax.nn.sigmoid(excess / temperature), groups, weight)
 
 
-def published_rate_gap(threshold: float):
+def published_rate_gap(
+    prob: Array, groups: Array, weight: Array, *, threshold: Array | float
+) -> Array:
     """The rate gap as coded by Wang et al. (2021) for German Credit: counts of thresholded scores.
 
     ``threshold`` is the training base rate there. A group without rows counts as rate 0, so a batch
     with one group gives that group's rate. It is here for comparison only: its gradient is zero
     everywhere, so it cannot train anything.
     """
-
-    def gap(prob: Array, groups: Array, weight: Array) -> Array:
-        check_rows(prob, weight)
-        check_probabilities(prob, weight)
-        decision = jax.lax.stop_gradient(prob > threshold).astype(jnp.float32)
-        rate_g, mass_g = group_mean(decision, groups, weight)
-        any_rows = jnp.sum(mass_g) > 0
-        return difference(rate_g, jnp.where(any_rows, 1.0, mass_g))
-
-    return gap
+    check_rows(prob, weight)
+    check_probabilities(prob, weight)
+    decision = jax.lax.stop_gradient(prob > threshold).astype(jnp.float32)
+    rate_g, mass_g = group_mean(decision, groups, weight)
+    any_rows = jnp.sum(mass_g) > 0
+    return difference(rate_g, jnp.where(any_rows, 1.0, mass_g))

@@ -23,7 +23,6 @@ from fairjax.notions.continuous import hsic, pearson
 from fairjax.notions.correlation import correlation_ratio
 from fairjax.notions.differential import differential_fairness
 from fairjax.notions.distribution import kolmogorov_smirnov, wasserstein
-from fairjax.notions.gaps import difference
 from fairjax.notions.notion import Condition, Distance, Notion, from_distance
 from fairjax.notions.rates import rate_gap
 from fairjax.notions.statistics import CLASSES, Statistic, parity
@@ -36,17 +35,15 @@ class Entry(NamedTuple):
     build: Callable[..., Notion]  # conditions, kind of task, and its own options
     conditions: tuple[Condition, ...] | None = None  # its own rows; None: those that are asked for
     kinds: tuple[str, ...] = KINDS
-    dependence: Callable[..., Distance] | None = None  # its form for attributes that are numbers
+    dependence: Distance | None = None  # its form for attributes that are numbers
 
 
-def _distance(
-    make: Callable[..., Distance], dependence: Callable[..., Distance] = lambda: pearson
-) -> Entry:
+def _distance(distance: Distance, dependence: Distance = pearson) -> Entry:
     """A distance that takes any rows."""
 
-    def build(conditions, kind, attributes=None, **options) -> Notion:
+    def build(conditions, kind, **options) -> Notion:
         del kind
-        return from_distance(make(**options), conditions, attributes=attributes)
+        return from_distance(distance, conditions, **options)
 
     return Entry(build, dependence=dependence)
 
@@ -54,38 +51,39 @@ def _distance(
 def _statistic(statistic: Statistic, conditions: tuple[Condition, ...]) -> Entry:
     """A gap between the groups' values of a statistic, on rows of its own."""
 
-    def build(conditions, kind, gap=difference, average=macro, attributes=None) -> Notion:
+    def build(conditions, kind, average=macro, **options) -> Notion:
         del kind
         return from_distance(
-            parity(statistic, gap),
+            parity,
             conditions,
             name=statistic.name,
             kinds=statistic.kinds,
             labelled=statistic.labelled,
             average=average,
-            attributes=attributes,
+            statistic=statistic,
+            **options,
         )
 
     return Entry(build, conditions, statistic.kinds)
 
 
-def _mmd(conditions, kind, bandwidth: Array | float = 0.1, attributes=None) -> Notion:
+def _mmd(conditions, kind, bandwidth: Array | float = 0.1, **options) -> Notion:
     # the fast form is for probabilities alone
-    fast = kind != "regression"
-    distance = gaussian_mmd(bandwidth) if fast else mmd(gaussian_kernel(bandwidth))
-    return from_distance(distance, conditions, name="mmd", attributes=attributes)
+    if kind != "regression":
+        return from_distance(gaussian_mmd, conditions, bandwidth=bandwidth, **options)
+    return from_distance(mmd, conditions, kernel=gaussian_kernel(bandwidth), **options)
 
 
-def _rate_gap(conditions, kind, attributes=None) -> Notion:
-    distance = rate_gap
-    if kind == "regression":
-        # the same number, of predictions that are no probabilities
-        distance = parity(statistics.mean_prediction, difference)
-    return from_distance(distance, conditions, name="rate_gap", attributes=attributes)
+def _laplacian_mmd(conditions, kind, bandwidth: Array | float = 0.1, **options) -> Notion:
+    del kind
+    return from_distance(mmd, conditions, kernel=laplacian_kernel(bandwidth), **options)
 
 
-def _laplacian_mmd(bandwidth: Array | float = 0.1) -> Distance:
-    return mmd(laplacian_kernel(bandwidth))
+def _rate_gap(conditions, kind, **options) -> Notion:
+    if kind != "regression":
+        return from_distance(rate_gap, conditions, **options)
+    # the same number, of predictions that are no probabilities
+    return from_distance(parity, conditions, statistic=statistics.mean_prediction, **options)
 
 
 def _differential(conditions, kind, **options) -> Notion:
@@ -94,12 +92,12 @@ def _differential(conditions, kind, **options) -> Notion:
 
 
 REGISTRY: dict[str, Entry] = {
-    "rate_gap": Entry(_rate_gap, dependence=lambda: pearson),
-    "correlation": _distance(lambda: correlation_ratio),
+    "rate_gap": Entry(_rate_gap, dependence=pearson),
+    "correlation": _distance(correlation_ratio),
     "mmd": Entry(_mmd, dependence=hsic),
-    "laplacian_mmd": _distance(_laplacian_mmd, hsic),
-    "wasserstein": _distance(lambda: wasserstein),
-    "kolmogorov_smirnov": _distance(lambda: kolmogorov_smirnov),
+    "laplacian_mmd": Entry(_laplacian_mmd, dependence=hsic),
+    "wasserstein": _distance(wasserstein),
+    "kolmogorov_smirnov": _distance(kolmogorov_smirnov),
     "barycenter": _distance(barycenter_distance),
     "differential_fairness": Entry(_differential, (negatives, positives), CLASSES),
     "demographic_parity": _statistic(statistics.selection_rate, (everyone,)),
@@ -171,8 +169,7 @@ def get(
             f"notion {name!r} compares groups; an attribute that is a number has none. Take "
             "rate_gap, correlation or mmd, or cut the number by a rule such as 'age > 25'"
         )
-    distance = entry.dependence(**options)
-    return from_distance(distance, rows, name=name, continuous=True)
+    return from_distance(entry.dependence, rows, name=name, continuous=True, **options)
 
 
 def for_kind(kind: str) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from jax.scipy.special import xlogy
 
 from fairjax.core.masked import check_membership, check_probabilities, divide, keep, members
 from fairjax.core.types import Array
+from fairjax.notions.gaps import Gap, difference
 
 CLASSES = ("binary", "multiclass", "multilabel")
 REGRESSIONS = ("regression",)
@@ -236,16 +237,33 @@ concordance = Statistic("concordance", _concordance, REGRESSIONS)
 
 
 def parity(
-    statistic: Statistic, gap: Callable[[Array, Array, Array], Array]
-) -> Callable[..., Array]:
-    """A gap of a statistic: ``distance(prob, groups, weight, label)``."""
+    prob: Array,
+    groups: Array,
+    weight: Array,
+    label: Array | None = None,
+    *,
+    statistic: Statistic,
+    gap: Gap = difference,
+) -> Array:
+    """A gap of a statistic.
 
-    def distance(prob: Array, groups: Array, weight: Array, label: Array | None = None) -> Array:
-        check_membership(groups, weight)
-        everyone = jnp.sum(groups, axis=1, keepdims=True)
-        members = jnp.concatenate([groups, everyone], axis=1)
-        label = jnp.zeros_like(prob) if label is None else label
-        value, mass = statistic.of(prob, label, members, weight)
-        return gap(value[:-1], mass[:-1], value[-1])
+    Args:
+      prob: ``[N]``.
+      groups: membership ``[N, G]`` of one attribute.
+      weight: ``[N]``.
+      label: ``[N]``, where the statistic reads labels.
+      statistic: what is compared.
+      gap: makes one number of the groups' values; see :mod:`fairjax.notions.gaps`.
 
-    return distance
+    Raises:
+      ValueError: the statistic reads labels and there are none.
+    """
+    check_membership(groups, weight)
+    if label is None:
+        if statistic.labelled:
+            raise ValueError(f"{statistic.name} reads labels: give them, or labelled=True")
+        label = jnp.zeros_like(prob)
+    everyone = jnp.sum(groups, axis=1, keepdims=True)
+    members = jnp.concatenate([groups, everyone], axis=1)
+    value, mass = statistic.of(prob, label, members, weight)
+    return gap(value[:-1], mass[:-1], value[-1])
