@@ -23,10 +23,12 @@ def test_labels_and_demographics_that_a_source_lacks_are_masked():
     joined = join(A, B, part="from")
     assert list(joined) == ["age", "job", "paid", "hours", "promoted", "sex", "from"]
     assert all(len(column) == 70 for column in joined.values())
-    roles = Roles(tasks=("paid", "promoted"), sensitive=("sex",), missing="impute", drop=("from",))
+    roles = Roles(tasks=("paid", "promoted"), sensitive=("sex",), drop=("from",))
     prepared = from_table(joined, roles, seed=3)
     spec = prepared.spec
-    assert spec.numeric == ("age", "hours") and [name for name, _ in spec.categorical] == ["job"]
+    assert spec.numeric == ("age", "hours", "hours is missing") and [
+        name for name, _ in spec.categorical
+    ] == ["job"]
     total = np.zeros(3)
     for data in prepared.splits:
         assert (data.label_mask.sum(axis=1) == 1).all()  # of one source or the other
@@ -38,9 +40,9 @@ def test_labels_and_demographics_that_a_source_lacks_are_masked():
     assert total.tolist() == [40, 30, 20]
 
 
-def test_numbers_without_a_source_must_be_imputed_knowingly():
+def test_numbers_without_a_source_can_be_refused():
     with pytest.raises(DataError, match="'hours'.*40 of"):
-        from_table(join(A, B), Roles(tasks=("paid",), sensitive=("sex",)))
+        from_table(join(A, B), Roles(tasks=("paid",), sensitive=("sex",), missing="error"))
 
 
 def test_text_and_numbers_of_one_name_are_one_column():

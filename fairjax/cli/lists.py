@@ -62,4 +62,5 @@ class Methods(Words):
 WORDS = Words()
 WIDTHS = Numbers(int, "64,32")
 NUMBERS = Numbers(float, "0.5,1")
+SHARES = Numbers(float, "0.6,0.2,0.2")
 METHODS = Methods()

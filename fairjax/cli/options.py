@@ -8,8 +8,9 @@ from pathlib import Path
 import click
 
 from fairjax import data, models, notions, postprocess
-from fairjax.cli.lists import WIDTHS, WORDS
+from fairjax.cli.lists import SHARES, WIDTHS, WORDS
 from fairjax.data.entry import CORRECTED_AND_PAPER
+from fairjax.data.raw_table import NA
 from fairjax.study import DECISIONS, StudyConfig
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -37,9 +38,33 @@ def key_option(*flags: str, keys: Iterable[str], text: str, **attributes) -> Cal
     )
 
 
-csv_options = together(
-    click.option("--delimiter", default=",", show_default=True, help="Of the CSV files."),
-    click.option("--encoding", default="utf-8", show_default=True, help="Of the CSV files."),
+# how files are read
+reading_options = together(
+    click.option(
+        "--delimiter", metavar="C", help="Between the cells of a CSV file. Default: found."
+    ),
+    click.option(
+        "--encoding",
+        help="Of a CSV file. Default: as its byte order mark says, or UTF-8.",
+    ),
+    click.option(
+        "--decimal",
+        type=click.Choice([".", ","]),
+        help="The sign before decimals, where cells such as 1,250 leave it open.",
+    ),
+    click.option(
+        "--na",
+        multiple=True,
+        metavar="TEXT",
+        help="A cell that means missing, beside the usual spellings, in any case: "
+        f"{', '.join(text for text in NA if text)}. May be given several times.",
+    ),
+    click.option(
+        "--na-only",
+        multiple=True,
+        metavar="TEXT",
+        help="As --na, but the usual spellings are then values; only an empty cell stays missing.",
+    ),
 )
 
 # what the data are, and what their columns are for
@@ -48,7 +73,8 @@ data_options = together(
         "--data",
         default="synthetic",
         show_default=True,
-        help=f"A data set by name ({', '.join(data.REGISTRY)}) or a CSV file, .gz too.",
+        help=f"A data set by name ({', '.join(data.REGISTRY)}) or a file: CSV, also packed, "
+        "parquet, feather or Excel.",
     ),
     click.option("--data-dir", type=FOLDER, help="Folder of the raw files of data sets by name."),
     click.option(
@@ -64,7 +90,7 @@ data_options = together(
         multiple=True,
         metavar="RULE",
         help="What to predict, once per task: a column, 'income > 50000', 'income == >50K', "
-        "'rich: income > 50000', 'job :multiclass'.",
+        "'race in White, Asian', 'rich: income > 50000', 'job :multiclass'.",
     ),
     click.option(
         "--sensitive",
@@ -116,20 +142,50 @@ data_options = together(
         show_default=True,
         help="A token that occurs less often in the training rows is unknown.",
     ),
+    click.option(
+        "--merge",
+        multiple=True,
+        metavar="RULE",
+        help="Levels that mean one: 'race: Amer-Indian-Eskimo, Other -> other'.",
+    ),
+    click.option(
+        "--levels",
+        multiple=True,
+        metavar="RULE",
+        help="All levels of a column in order: 'education: HS, Bachelors, Masters'; then "
+        "'education >= Bachelors' is a rule.",
+    ),
     click.option("--use-sensitive", is_flag=True, help="Sensitive columns are features too."),
     click.option("--weight-column", help="Column of row weights."),
     click.option(
         "--split-column",
-        help="Column with train, validation, test. Default: a seeded 60/20/20 split.",
+        help="Column with train, validation, test. Default: a seeded random split.",
+    ),
+    click.option(
+        "--split-by",
+        metavar="COLUMN",
+        help="Rows with the same cell here (a patient, a household) are in one split.",
+    ),
+    click.option(
+        "--split-at",
+        metavar="RULE",
+        help="Rows for which this holds train, such as 'year < 2019'; the others are test rows.",
+    ),
+    click.option(
+        "--fractions",
+        type=SHARES,
+        metavar="A,B,C",
+        help="Of training, validation and test rows. Default: 0.6,0.2,0.2.",
     ),
     click.option(
         "--missing",
-        default="error",
-        type=click.Choice(["error", "impute"]),
+        default="impute",
+        type=click.Choice(["impute", "error"]),
         show_default=True,
-        help="Empty or non-finite numeric features: refuse, or take the training mean.",
+        help="Empty cells of numeric features: take the training mean and add a feature that says "
+        "where, or refuse.",
     ),
-    csv_options,
+    reading_options,
 )
 
 # what shapes a run

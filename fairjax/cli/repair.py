@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
 
 from fairjax.cli.console import echoed_warnings
-from fairjax.cli.options import FILE, FOLDER, csv_options, together
+from fairjax.cli.options import FILE, FOLDER, reading_options, together
+from fairjax.cli.settings import reading_arguments
 from fairjax.core.types import DataError
 from fairjax.data.raw_table import RawTable
-from fairjax.data.read import read_csv
+from fairjax.data.read import as_table
 from fairjax.postprocess import SCALES, Repair
 from fairjax.postprocess.summary import repair_summary
 from fairjax.postprocess.tables import (
@@ -115,7 +118,7 @@ repair_options = together(
 @click.argument("scores", type=FILE)
 @column_options
 @repair_options
-@csv_options
+@reading_options
 @click.option(
     "--out",
     type=FOLDER,
@@ -139,12 +142,12 @@ def repair_command(scores: Path, **options) -> None:
             f"{out}: holds a repair already. Use it with --state, or choose another folder with "
             "--out."
         )
-    csv_format = {"delimiter": options["delimiter"], "encoding": options["encoding"]}
-    table = read_csv(scores, **csv_format)
+    read = partial(as_table, **reading_arguments(options))
+    table = read(scores)
     repair = _repair_of_options(options)
     with echoed_warnings():
-        repaired = _repair_rows(table, repair, options, csv_format)
-    paths = [write_repaired(out / "repaired.csv", table, repaired.columns, **csv_format)]
+        repaired = _repair_rows(table, repair, options, read)
+    paths = [write_repaired(out / "repaired.csv", table, repaired.columns)]
     if is_new:
         repair.save(out)
         paths += [out / "repair.json", out / "repair.npz"]
@@ -156,12 +159,12 @@ def repair_command(scores: Path, **options) -> None:
 
 
 def _repair_rows(
-    table: RawTable, repair: Repair, options: dict, csv_format: dict[str, str]
+    table: RawTable, repair: Repair, options: dict, read: Callable[[Path], RawTable]
 ) -> RepairedTable:
     """Fit the repair where it is new, and repair the table."""
     pool = None
     if options["calibration"]:
-        pool = read_csv(options["calibration"], **csv_format)
+        pool = read(options["calibration"])
     elif options["state"] is None:
         click.echo(
             f"Warning: no --calibration, so that {len(table):,} rows are repaired in "
@@ -182,7 +185,7 @@ def _repair_rows(
         seed=options["seed"],
     )
     if options["training"]:
-        training = read_csv(options["training"], **csv_format)
+        training = read(options["training"])
         fitted_rows = table if pool is None else pool
         warn_of_training_rows(fitted_rows, training, names, sensitive)
     return repaired

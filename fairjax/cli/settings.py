@@ -9,6 +9,9 @@ from pathlib import Path
 
 from fairjax.core.types import DataError
 from fairjax.data import REGISTRY, Prepared, Roles, from_table, load
+from fairjax.data.merging import levels_from, merges_of
+from fairjax.data.raw_table import NA
+from fairjax.data.table import FRACTIONS
 from fairjax.study import PAPER
 
 # options with the same name and meaning in a study
@@ -34,11 +37,18 @@ OWN_ROLES = {
     "categorical": "--categorical",
     "text": "--text",
     "language": "--language",
+    "merge": "--merge",
+    "levels": "--levels",
+    "split_by": "--split-by",
+    "split_at": "--split-at",
+    "fractions": "--fractions",
+    "na": "--na",
+    "na_only": "--na-only",
 }
 
 
 def read_data(options: dict) -> Prepared:
-    """The data set of the options: by name, or from a CSV file.
+    """The data set of the options: by name, or from a file.
 
     Raises:
       DataError: there is no such data, roles are missing, or a data set by name is given roles.
@@ -67,12 +77,33 @@ def read_data(options: dict) -> Prepared:
         minimum=options["minimum"],
         weight=options["weight_column"],
         split=options["split_column"],
+        split_by=options["split_by"],
+        split_at=options["split_at"],
         missing=options["missing"],
         use_sensitive=options["use_sensitive"],
-        delimiter=options["delimiter"],
-        encoding=options["encoding"],
+        merge=merges_of(options["merge"], "--merge"),
+        levels=levels_from(options["levels"], "--levels"),
+        **reading(options),
     )
-    return from_table(name, roles, seed=options["seed"])
+    fractions = options["fractions"] or FRACTIONS
+    return from_table(name, roles, fractions=fractions, seed=options["seed"])
+
+
+def reading_arguments(options: dict) -> dict:
+    """How files are read, as arguments of :func:`fairjax.data.read.as_table`."""
+    given = reading(options)
+    return {"na" if name == "na_values" else name: value for name, value in given.items()}
+
+
+def reading(options: dict) -> dict:
+    """How files are read, as fields of :class:`fairjax.data.Roles`: those that are given."""
+    names = ("delimiter", "encoding", "decimal")
+    given = {name: options[name] for name in names if options[name] is not None}
+    if options["na_only"]:
+        given["na_values"] = ("", *options["na_only"])
+    elif options["na"]:
+        given["na_values"] = (*NA, *options["na"])
+    return given
 
 
 def _load_by_name(name: str, options: dict) -> Prepared:

@@ -11,16 +11,16 @@ from fairjax.data.read import as_table
 
 
 def join(
-    *sources, part: str | None = None, delimiter: str = ",", encoding: str = "utf-8"
+    *sources, part: str | None = None, delimiter: str = "", encoding: str = "utf-8"
 ) -> dict[str, np.ndarray]:
     """The rows of all sources in one table, for :func:`fairjax.from_table`.
 
     Columns with the same name become one column. If a source has no column for a label or a
     demographic, the cells of its rows are missing, and from then on masked. Such a numeric feature
-    needs ``Roles(missing="impute")``; a categorical one has the empty level.
+    is imputed; a categorical one has the empty level.
 
     Args:
-      sources: CSV paths, data frames or dicts of arrays.
+      sources: paths, data frames or dicts of arrays; see :func:`fairjax.data.read.as_table`.
       part: name of a new column with the source's number, 0, 1, ...; none by default. Do not use it
         as ``split`` or weight. As a feature it tells the data sets apart.
       delimiter: of CSV files.
@@ -56,7 +56,7 @@ def join(
         raise complain(where, problem, "Choose another name for part.")
     columns = {}
     for name, owners in owners_of.items():
-        is_text = any(table.columns[name].dtype == object for table in owners)
+        is_text = any(table.is_text(name) for table in owners)
         blocks = [_cells(table, name, is_text) for table in tables]
         columns[name] = np.concatenate(blocks)
     if part is not None:
@@ -72,7 +72,7 @@ def _cells(table: RawTable, name: str, is_text: bool) -> np.ndarray:
     if name in table and is_text:
         return table.text(name)
     if name in table:
-        return table.columns[name]
+        return table.cells(name)
     if is_text:
         return np.full(rows, "", object)
     return np.full(rows, np.nan)

@@ -5,31 +5,48 @@ from __future__ import annotations
 import numpy as np
 
 from fairjax.data.complaints import complain, listing
-from fairjax.data.raw_table import RawTable
+from fairjax.data.numbers import NumberForm
+from fairjax.data.raw_table import RawTable, canonical
 from fairjax.data.rules import ColumnRule, holds
 
 LARGEST = 1e37  # of a number that is read: single precision ends there
 
 
-def level_index(texts: np.ndarray, levels: tuple[str, ...]) -> np.ndarray:
-    """``[N]`` int32 index of every text among the levels, -1 for other texts."""
+def level_index(table: RawTable, name: str, levels: tuple[str, ...]) -> np.ndarray:
+    """``[N]`` int32 index of every cell among the levels, -1 for other cells."""
     index_of = {level: i for i, level in enumerate(levels)}
-    return np.array([index_of.get(text, -1) for text in texts.tolist()], np.int32)
+    if not table.is_text(name):
+        texts = table.text(name).tolist()
+        return np.array([index_of.get(text, -1) for text in texts], np.int32)
+
+    def index(text: str) -> int:
+        level = "" if table.is_missing_text(text) else canonical(text)
+        return index_of.get(level, -1)
+
+    return table.distinct(name).per_cell(index, np.int32)
 
 
-def read_feature(table: RawTable, name: str, missing: str) -> np.ndarray:
-    """``[N]`` float64 of a numeric feature.
+def read_feature(table: RawTable, name: str, missing: str, form: NumberForm) -> np.ndarray:
+    """``[N]`` float64 of a numeric feature, NaN where it is missing.
 
     Raises:
-        DataError: a cell is a text, or a number beyond 1e37; or it is empty, NaN or infinite and
+        DataError: a cell is a text, infinite, or a number beyond 1e37; or it is missing and
             ``missing`` is "error".
     """
-    cure = f"Correct the cells, name them in na_values, or declare {name!r} categorical."
-    value = table.require_numbers(name, cure)
-    bad = ~np.isfinite(value)
-    if missing == "error" and bad.any():
-        count = f"{bad.sum():,} of {len(table):,} cells are empty, NaN or infinite"
-        cure = "Fill them, drop the column, or set missing to 'impute' (training mean)."
+    cure = (
+        f"Correct the cells, name them as missing (--na), or declare {name!r} categorical "
+        "(--categorical)."
+    )
+    value = table.require_numbers(name, cure, form)
+    bad = np.isinf(value)
+    problem = "infinite"
+    cure = "Correct them, or name them as missing (--na)."
+    if missing == "error":
+        bad = ~np.isfinite(value)
+        problem = "empty, NaN or infinite"
+        cure = "Fill them, drop the column (--drop), or take missing 'impute' (--missing)."
+    if bad.any():
+        count = f"{bad.sum():,} of {len(table):,} cells are {problem}"
         raise complain(table.where, f"column {name!r}: {count}, {table.spots(bad)}", cure)
     _refuse_large(table, name, value)
     return value
@@ -64,11 +81,11 @@ def read_label(rule: ColumnRule, table: RawTable) -> tuple[np.ndarray, np.ndarra
     is_known = ~table.missing(rule.column)
     if rule.kind == "regression":
         cure = f"Task {rule.name!r} is a regression: correct the cells."
-        value = table.require_numbers(rule.column, cure)
+        value = table.require_numbers(rule.column, cure, rule.form)
         _refuse_labels(rule, table, is_known & ~np.isfinite(value))
         _refuse_large(table, rule.column, value)
         return standardise(table, rule.column, value, rule.mean, rule.deviation), is_known
-    index = level_index(table.text(rule.column), rule.levels)
+    index = level_index(table, rule.column, rule.levels)
     _refuse_labels(rule, table, is_known & (index < 0))
     return index.astype(np.float64), is_known
 
@@ -78,7 +95,7 @@ def _refuse_labels(rule: ColumnRule, table: RawTable, bad: np.ndarray) -> None:
         allowed = listing(rule.levels) if rule.levels else "finite numbers"
         count = f"{bad.sum():,} of {len(table):,} labels are not {allowed}"
         problem = f"column {rule.column!r}: {count}, {table.spots(bad, rule.column)}"
-        raise complain(table.where, problem, "Correct them, or name them in na_values.")
+        raise complain(table.where, problem, "Correct them, or name them as missing (--na).")
 
 
 def read_groups(rule: ColumnRule, table: RawTable) -> np.ndarray:
@@ -96,7 +113,7 @@ def read_groups(rule: ColumnRule, table: RawTable) -> np.ndarray:
         truth, is_known = holds(rule, table)
         member = np.stack([~truth, truth], 1) & is_known[:, None]
     else:
-        index = level_index(table.text(rule.column), rule.levels)
+        index = level_index(table, rule.column, rule.levels)
         member = index[:, None] == np.arange(len(rule.levels))
     return member.astype(np.float32)
 
@@ -107,8 +124,8 @@ def read_sensitive_number(rule: ColumnRule, table: RawTable) -> tuple[np.ndarray
     Raises:
         DataError: a cell is a text, infinite, or a number beyond 1e37.
     """
-    cure = "Correct them, name them in na_values, or leave out ':number' if they are groups."
-    value = table.require_numbers(rule.column, cure)
+    cure = "Correct them, name them as missing (--na), or leave out ':number' if they are groups."
+    value = table.require_numbers(rule.column, cure, rule.form)
     is_known = ~table.missing(rule.column)
     bad = is_known & ~np.isfinite(value)
     if bad.any():

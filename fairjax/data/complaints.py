@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from fairjax.core.types import DataError
 
@@ -10,6 +10,24 @@ from fairjax.core.types import DataError
 def complain(where: str, problem: str, cure: str) -> DataError:
     """The error with the message ``where: problem. cure``; the caller raises it."""
     return DataError(f"{where}: {problem}. {cure}")
+
+
+def collect(function: Callable, items: Iterable) -> list:
+    """``function`` of every item.
+
+    Raises:
+        DataError: it was raised for some items; all complaints come together, each once.
+    """
+    results = []
+    complaints: dict[str, None] = {}
+    for item in items:
+        try:
+            results.append(function(item))
+        except DataError as error:
+            complaints |= dict.fromkeys(str(error).splitlines())
+    if complaints:
+        raise DataError("\n".join(complaints))
+    return results
 
 
 def listing(items: Sequence, most: int = 4) -> str:

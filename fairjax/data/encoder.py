@@ -21,7 +21,9 @@ from fairjax.data.cells import (
     read_label,
     standardise,
 )
-from fairjax.data.complaints import complain
+from fairjax.data.complaints import collect, complain
+from fairjax.data.merging import merged
+from fairjax.data.numbers import PLAIN, NumberForm
 from fairjax.data.raw_table import RawTable
 from fairjax.data.read import as_table
 from fairjax.data.roles import Roles
@@ -30,11 +32,20 @@ from fairjax.data.vocabulary import Vocabulary, vocabulary_size, word_ids
 
 
 class Standardiser(NamedTuple):
-    """A numeric feature with the mean and deviation of its training rows."""
+    """A numeric feature with the statistics of its training rows."""
 
     name: str
     mean: float
     deviation: float
+    low: float
+    high: float
+    has_gaps: bool = False  # training cells are missing: a feature more says where
+    form: NumberForm = PLAIN  # how the cells spell numbers
+
+    @property
+    def gap_name(self) -> str:
+        """Name of the feature that is 1 where this one is missing."""
+        return f"{self.name} is missing"
 
 
 class Codes(NamedTuple):
@@ -61,16 +72,27 @@ class Encoder:
         return Spec(
             tuple(_task(rule) for rule in self.tasks),
             tuple(_attribute(rule) for rule in self.attributes),
-            tuple(feature.name for feature in self.numeric),
+            self._numeric_names,
             tuple((feature.name, len(feature.levels)) for feature in self.categorical),
             vocabulary_size(self.vocabularies),
         )
+
+    @property
+    def _numeric_names(self) -> tuple[str, ...]:
+        names = [feature.name for feature in self.numeric]
+        return tuple(names + [feature.gap_name for feature in self.numeric if feature.has_gaps])
+
+    def read(self, source) -> RawTable:
+        """A source as a table, read and its levels merged as the training table's were."""
+        return merged(as_table(source, **self.roles.reading), self.roles.merge)
 
     def encode(self, source, labels: bool = False) -> Dataset:
         """Rows as arrays, with the statistics of the training rows.
 
         Args:
-            source: CSV path, data frame or dict of arrays with N rows.
+            source: path, data frame or dict of arrays with N rows; see
+                :func:`fairjax.data.read.as_table`. A missing numeric feature is the training mean,
+                unless ``missing`` is "error".
             labels: whether to read the task columns, which must then exist; otherwise
                 ``label_mask`` is 0.
 
@@ -79,13 +101,12 @@ class Encoder:
             zero block. Weight is 1 without the weight column.
 
         Raises:
-            DataError: a feature column is absent, is not numeric, holds numbers beyond 1e37, or
-                NaN or infinity without ``impute``; or a text's language does not occur in training.
+            DataError: a feature column is absent, is not numeric, holds infinity or numbers beyond
+                1e37, or gaps with ``missing="error"``; or a text's language does not occur in
+                training.
         """
         roles = self.roles
-        table = as_table(
-            source, delimiter=roles.delimiter, encoding=roles.encoding, na=roles.na_values
-        )
+        table = self.read(source)
         if labels:
             label, label_mask = self._labels(table)
         else:
@@ -97,14 +118,23 @@ class Encoder:
         return Dataset(x, label, label_mask, self._groups(table), self._weight(table))
 
     def _columns(self, table: RawTable) -> Columns:
-        numeric = np.zeros((len(table), len(self.numeric)), np.float32)
+        numeric = np.zeros((len(table), len(self._numeric_names)), np.float32)
         codes = np.zeros((len(table), len(self.categorical)), np.int32)
-        for j, (name, mean, deviation) in enumerate(self.numeric):
-            value = read_feature(table, name, self.roles.missing)
-            standardised = standardise(table, name, value, mean, deviation)
-            numeric[:, j] = np.where(np.isfinite(value), standardised, 0.0)
-        for j, (name, levels) in enumerate(self.categorical):
-            codes[:, j] = level_index(table.text(name), levels)
+
+        def fill(j: int) -> np.ndarray:
+            feature = self.numeric[j]
+            value = read_feature(table, feature.name, self.roles.missing, feature.form)
+            standardised = standardise(table, feature.name, value, feature.mean, feature.deviation)
+            is_known = np.isfinite(value)
+            numeric[:, j] = np.where(is_known, standardised, 0.0)
+            return ~is_known
+
+        gaps = collect(fill, range(len(self.numeric)))
+        with_gaps = [j for j, feature in enumerate(self.numeric) if feature.has_gaps]
+        for place, j in enumerate(with_gaps, len(self.numeric)):
+            numeric[:, place] = gaps[j]
+        for j, feature in enumerate(self.categorical):
+            codes[:, j] = level_index(table, feature.name, feature.levels)
         return Columns(numeric, codes)
 
     def _labels(self, table: RawTable) -> tuple[np.ndarray, np.ndarray]:
@@ -154,7 +184,7 @@ class Encoder:
             parts = {}
             for field, kind in _PARTS.items():
                 rows = [map(_tuple_of_list, row) for row in content[field]]
-                parts[field] = tuple(kind(*row) for row in rows)
+                parts[field] = tuple(_with_form(kind(*row)) for row in rows)
             return cls(Roles(**content["roles"]), **parts)
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(
@@ -169,6 +199,11 @@ _PARTS = {
     "categorical": Codes,
     "vocabularies": Vocabulary,
 }
+
+
+def _with_form(part):
+    """A rule or feature whose form was read as a plain tuple."""
+    return part._replace(form=NumberForm(*part.form)) if hasattr(part, "form") else part
 
 
 def _tuple_of_list(value):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from fairjax.data.cells import read_feature
-from fairjax.data.complaints import complain
+from fairjax.data.complaints import collect, complain, listing
+from fairjax.data.numbers import PLAIN, looks_like_number
 from fairjax.data.raw_table import RawTable
 from fairjax.data.roles import Roles
 from fairjax.data.rules import ColumnRule
+from fairjax.data.splitting import split_rules
+
+_MOST_LEVELS = 20  # more different numbers with units are no levels
 
 
 def feature_names(
@@ -25,7 +27,7 @@ def feature_names(
         DataError: a named column is absent or has another role, or no feature is left.
     """
     sensitive = [rule.column for rule in attributes]
-    excluded = _excluded(roles, tasks, sensitive)
+    excluded = _excluded(table, roles, tasks, sensitive)
     _refuse_excluded(table, roles, excluded)
     if roles.text is not None:
         return [], []
@@ -38,16 +40,22 @@ def feature_names(
     if not names:
         problem = f"0 features are left in {len(table):,} rows"
         raise complain(table.where, problem, "Give columns beside the tasks.")
-    numeric = [name for name in names if _is_numeric(name, table, roles)]
+    is_numeric = collect(lambda name: _is_numeric(name, table, roles), names)
+    numeric = [name for name, yes in zip(names, is_numeric, strict=True) if yes]
     categorical = [name for name in names if name not in numeric]
     return numeric, categorical
 
 
-def _excluded(roles: Roles, tasks: tuple[ColumnRule, ...], sensitive: list[str]) -> set[str]:
+def _excluded(
+    table: RawTable, roles: Roles, tasks: tuple[ColumnRule, ...], sensitive: list[str]
+) -> set[str]:
     """Columns that cannot be features."""
     excluded = {rule.column for rule in tasks}
     excluded.update(roles.drop)
-    excluded.update(name for name in (roles.weight, roles.split) if name is not None)
+    columns = (roles.weight, roles.split, roles.split_by)
+    excluded.update(name for name in columns if name is not None)
+    if roles.split_at is not None:
+        excluded.update(rule.column for rule in split_rules(roles, table))
     if not roles.use_sensitive:
         excluded.update(sensitive)
     return excluded
@@ -76,17 +84,37 @@ def _is_numeric(name: str, table: RawTable, roles: Roles) -> bool:
     """Whether a feature is declared numeric, or every known cell is a number.
 
     Raises:
-        DataError: a declared number is a text; or nearly all cells are numbers, so that the others
-            are probably typing errors.
+        DataError: a declared number is a text; nearly all cells are numbers, so that the others
+            are probably typing errors; or they are numbers in several units.
     """
     if name in roles.categorical:
         if name in roles.numeric:
             problem = f"column {name!r} is declared numeric and categorical ({len(table):,} rows)"
             raise complain(table.where, problem, "Declare one.")
         return False
-    value, bad = table.numbers(name)
-    is_known = bad | ~np.isnan(value)
-    few_bad = bad.any() and bad.sum() < 0.1 * is_known.sum()
-    if name in roles.numeric or few_bad:
-        read_feature(table, name, "impute")
-    return not bad.any()
+    form = table.form(name)
+    if form is not None:
+        return True
+    _, bad = table.numbers(name)
+    known = len(table) - int(table.missing(name).sum())
+    if name in roles.numeric or bad.sum() < 0.1 * known:
+        # the error names the cells
+        read_feature(table, name, "impute", PLAIN)
+    _refuse_mixed_numbers(table, name)
+    return False
+
+
+def _refuse_mixed_numbers(table: RawTable, name: str) -> None:
+    """Refuse many different numbers with several units, or dates in an unclear order."""
+    texts = table.known_texts(name)
+    if len(texts) <= _MOST_LEVELS:
+        return
+    share = sum(map(looks_like_number, texts)) / len(texts)
+    if share > 0.9:
+        problem = f"column {name!r}: {len(texts):,} different texts in {len(table):,} rows"
+        problem = f"{problem} look like numbers or dates in several forms: {listing(texts, 3)}"
+        cure = (
+            "Write them in one unit, dates as 2024-01-31; or declare them as levels "
+            "(--categorical), or leave them out (--drop)."
+        )
+        raise complain(table.where, problem, cure)

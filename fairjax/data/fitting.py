@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 
 from fairjax.data.cells import read_feature, read_label, read_sensitive_number
-from fairjax.data.complaints import complain, listing
+from fairjax.data.complaints import collect, complain, listing
 from fairjax.data.encoder import Codes, Encoder, Standardiser
 from fairjax.data.features import feature_names
-from fairjax.data.raw_table import RawTable
+from fairjax.data.merging import refuse_alike
+from fairjax.data.numbers import PLAIN
+from fairjax.data.raw_table import RawTable, canonical
 from fairjax.data.roles import Roles
 from fairjax.data.rules import ColumnRule, holds, levels_of, parse_rules
 from fairjax.data.vocabulary import learn
@@ -29,22 +33,28 @@ def fit(table: RawTable, roles: Roles, train: np.ndarray) -> Encoder:
     Raises:
         DataError: see :func:`fairjax.data.from_table`.
     """
-    tasks = parse_rules(roles.tasks, table, "task")
-    attributes = parse_rules(roles.sensitive, table, "sensitive")
+    tasks, attributes = collect(
+        lambda rules: parse_rules(*rules, roles.levels),
+        [(roles.tasks, table, "task"), (roles.sensitive, table, "sensitive")],
+    )
     _refuse_sensitive_tasks(table, tasks, attributes)
     if roles.language is not None and roles.text is None:
         problem = f"language {roles.language!r} without a text ({len(table):,} rows)"
         raise complain(table.where, problem, "Name the column of tokens as text.")
     rows = np.arange(len(table)) if roles.standardise == "all" else train
-    numeric, categorical = feature_names(table, roles, tasks, attributes)
-    return Encoder(
-        roles,
-        tuple(_fit_task(rule, table, roles, rows) for rule in tasks),
-        tuple(_fit_attribute(rule, table, roles, rows) for rule in attributes),
-        tuple(_fit_standardiser(name, table, roles, rows) for name in numeric),
-        tuple(_fit_codes(name, table, roles, rows) for name in categorical),
-        () if roles.text is None else learn(table, roles, rows),
-    )
+
+    def of(fit_one: Callable, items: Sequence) -> Callable[[], tuple]:
+        return lambda: tuple(collect(lambda item: fit_one(item, table, roles, rows), items))
+
+    def features() -> tuple[tuple, tuple]:
+        numeric, categorical = feature_names(table, roles, tasks, attributes)
+        return of(_fit_standardiser, numeric)(), of(_fit_codes, categorical)()
+
+    # each part is tried, so that all complaints come together
+    parts = (of(_fit_task, tasks), of(_fit_attribute, attributes), features)
+    fitted_tasks, fitted_attributes, (numeric, categorical) = collect(lambda part: part(), parts)
+    vocabularies = () if roles.text is None else learn(table, roles, rows)
+    return Encoder(roles, fitted_tasks, fitted_attributes, numeric, categorical, vocabularies)
 
 
 def _refuse_sensitive_tasks(
@@ -70,11 +80,15 @@ def _fit_task(rule: ColumnRule, table: RawTable, roles: Roles, rows: np.ndarray)
     kind = roles.kinds.get(rule.name, column_kind)
     if rule.op:
         return _fit_comparison(rule, table, kind or "binary")
-    levels = roles.levels.get(rule.name, levels_of(rule, table))
+    given = roles.levels.get(rule.name, roles.levels.get(rule.column))
+    levels = given or levels_of(rule, table)
     kind = kind or _infer_kind(rule, table, levels)
     _refuse_levels(rule, table, levels, kind)
     if kind == "regression":
-        return _fit_regression(rule._replace(kind=kind), table, rows)
+        form = table.form(rule.column) or PLAIN
+        return _fit_regression(rule._replace(kind=kind, form=form), table, rows)
+    if given is None:
+        refuse_alike(table, rule.column, levels)
     return rule._replace(kind=kind, levels=levels)
 
 
@@ -126,8 +140,7 @@ def _infer_kind(rule: ColumnRule, table: RawTable, levels: tuple[str, ...]) -> s
     """Two values are binary, texts are multi-class, numbers are a regression."""
     if len(levels) <= 2:
         return "binary"
-    _, is_text = table.numbers(rule.column)
-    if not is_text.any():
+    if table.form(rule.column) is not None:
         return "regression"
     if len(levels) > _MOST_CLASSES:
         problem = f"task {rule.name!r}: column {rule.column!r} holds {len(levels):,} different"
@@ -143,7 +156,10 @@ def _infer_kind(rule: ColumnRule, table: RawTable, levels: tuple[str, ...]) -> s
 def _fit_attribute(rule: ColumnRule, table: RawTable, roles: Roles, rows: np.ndarray) -> ColumnRule:
     if rule.kind == "number":
         return _fit_sensitive_number(rule, table, rows)
-    levels = _group_levels(rule, table, roles)
+    given = roles.levels.get(rule.name, roles.levels.get(rule.column))
+    levels = _group_levels(rule, table, given)
+    if not (rule.op or given):
+        refuse_alike(table, rule.column, levels)
     if len(levels) < 2:
         count = f"{len(levels)} group in {len(table):,} rows"
         problem = f"sensitive column {rule.column!r} has {count}"
@@ -153,18 +169,19 @@ def _fit_attribute(rule: ColumnRule, table: RawTable, roles: Roles, rows: np.nda
         count = f"{len(levels):,} different values in {len(table):,} rows"
         problem = f"sensitive column {rule.column!r} has {count}"
         cure = (
-            f"Cut it into groups by a rule: '{rule.column} > 25', merge its levels, "
+            f"Cut it into groups by a rule: '{rule.column} > 25', merge its levels (--merge), "
             f"or use it as a number: '{rule.column} :number'."
         )
         raise complain(table.where, problem, cure)
     return rule._replace(kind="group", levels=levels)
 
 
-def _group_levels(rule: ColumnRule, table: RawTable, roles: Roles) -> tuple[str, ...]:
-    """Levels of a sensitive rule that rows have, or that the roles give."""
+def _group_levels(
+    rule: ColumnRule, table: RawTable, given: tuple[str, ...] | None
+) -> tuple[str, ...]:
+    """Levels of a sensitive rule that rows have, or that are given."""
     if not rule.op:
-        column_levels = roles.levels.get(rule.column, levels_of(rule, table))
-        return roles.levels.get(rule.name, column_levels)
+        return given or levels_of(rule, table)
     truth, is_known = holds(rule, table)
     members = {"no": ~truth & is_known, "yes": truth}
     return tuple(level for level, member in members.items() if member.any())
@@ -176,6 +193,7 @@ def _fit_sensitive_number(rule: ColumnRule, table: RawTable, rows: np.ndarray) -
         problem = f"{problem} on {len(table):,} rows makes groups, no number"
         cure = f"Give '{rule.column} :number', or the rule without ':number'."
         raise complain(table.where, problem, cure)
+    rule = rule._replace(form=table.form(rule.column) or PLAIN)
     value, is_known = read_sensitive_number(rule, table)
     known_value = value[rows][is_known[rows]]
     if not len(known_value) or known_value.min() == known_value.max():
@@ -191,13 +209,16 @@ def _fit_sensitive_number(rule: ColumnRule, table: RawTable, rows: np.ndarray) -
 
 
 def _fit_standardiser(name: str, table: RawTable, roles: Roles, rows: np.ndarray) -> Standardiser:
-    value = read_feature(table, name, roles.missing)[rows]
-    value = value[np.isfinite(value)]
+    form = table.form(name) or PLAIN
+    value = read_feature(table, name, roles.missing, form)[rows]
+    is_known = np.isfinite(value)
+    value = value[is_known]
     if not len(value):
         problem = f"column {name!r}: 0 numbers in {len(rows):,} training rows"
-        raise complain(table.where, problem, "Drop the column.")
+        raise complain(table.where, problem, "Drop the column (--drop).")
     mean, deviation = _moments(value)
-    return Standardiser(name, mean, deviation)
+    low, high = float(value.min()), float(value.max())
+    return Standardiser(name, mean, deviation, low, high, not is_known.all(), form)
 
 
 def _moments(value: np.ndarray) -> tuple[float, float]:
@@ -208,12 +229,22 @@ def _moments(value: np.ndarray) -> tuple[float, float]:
 
 
 def _fit_codes(name: str, table: RawTable, roles: Roles, rows: np.ndarray) -> Codes:
-    in_order_of_appearance = tuple(dict.fromkeys(table.text(name)[rows].tolist()))
-    levels = roles.levels.get(name, in_order_of_appearance)
+    levels = roles.levels.get(name) or _levels_in_order(name, table, rows)
     too_many = len(levels) > max(100, len(rows) // 2)
     if too_many and name not in roles.categorical:
         count = f"{len(levels):,} levels in {len(rows):,} training rows"
         problem = f"column {name!r} has {count}: it looks like an identifier"
-        cure = "Drop it, or declare it categorical to keep it."
+        cure = "Drop it (--drop), or declare it categorical (--categorical) to keep it."
         raise complain(table.where, problem, cure)
     return Codes(name, levels)
+
+
+def _levels_in_order(name: str, table: RawTable, rows: np.ndarray) -> tuple[str, ...]:
+    """Levels of some rows by first appearance; missing cells are the empty one."""
+    if not table.is_text(name):
+        return tuple(dict.fromkeys(table.text(name)[rows].tolist()))
+    distinct = table.distinct(name)
+    codes, first = np.unique(distinct.codes[rows], return_index=True)
+    texts = [distinct.texts[code] for code in codes[np.argsort(first)]]
+    levels = ["" if table.is_missing_text(text) else canonical(text) for text in texts]
+    return tuple(dict.fromkeys(levels))

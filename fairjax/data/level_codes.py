@@ -14,8 +14,9 @@ import numpy as np
 
 from fairjax.data.complaints import complain
 from fairjax.data.input_columns import plain_numbers
-from fairjax.data.raw_table import NA
+from fairjax.data.raw_table import NA, missing_texts
 
+_MISSING = missing_texts(NA)
 LARGEST_RANGE = 2**16  # whole numbers within this range are coded without a sort
 LevelKey = tuple[bool, Any]
 
@@ -141,7 +142,7 @@ def _plain_level(name: str, level):
     if isinstance(level, str):
         # str() of a member of an enumeration is its name
         text = str.__str__(level).strip()
-        return None if text in NA else text
+        return None if text.casefold() in _MISSING else text
     return level
 
 

@@ -12,6 +12,7 @@ from fairjax.data.entry import Entry
 from fairjax.data.files import find_file
 from fairjax.data.prepared import Prepared
 from fairjax.data.raw_table import RawTable
+from fairjax.data.read import as_table
 from fairjax.data.registry import entry_of
 from fairjax.data.roles import Roles
 from fairjax.data.rules import parse_rules
@@ -100,7 +101,7 @@ def from_columns(
         )
     if form == "paper" and entry.draw_split is not None:
         columns = columns | {"split": entry.draw_split(len(columns["split"]), seed)}
-    table = RawTable(entry.name, columns, na=entry.roles.na_values)
+    table = dataclasses.replace(as_table(columns, na=entry.roles.na_values), where=entry.name)
     standardise = "all" if form == "paper" else "train"
     roles = dataclasses.replace(entry.roles, standardise=standardise)
     roles = _without_sensitive_features(roles, table)

@@ -1,41 +1,79 @@
 """The raw table: named columns as they were read, before any encoding.
 
-A column is float64 (NaN is missing) or an object array of stripped text. The table's ``na`` says
-which texts are missing values.
+A column is float64 (NaN is missing) or an Arrow array of text without blanks around it. The table's
+``na`` says which texts are missing values.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import math
-from collections.abc import Callable
+import re
+import unicodedata
+from collections.abc import Callable, Mapping
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from fairjax.data.complaints import complain, listing
+from fairjax.data.numbers import DATE, PLAIN, NumberForm, find_forms, number
 
-NA = ("", "NA", "NaN", "nan")
-
-
-def number(cell: str) -> float | None:
-    """The number that a text spells, or None. ``1_000`` is text: no spreadsheet writes it."""
-    if "_" in cell:
-        return None
-    try:
-        return float(cell)
-    except ValueError:
-        return None
+# spellings of a missing cell, in any case
+NA = (
+    "",
+    "NA",
+    "N/A",
+    "#N/A",
+    "<NA>",
+    "NaN",
+    "-NaN",
+    "NaT",
+    "NULL",
+    "None",
+    "nil",
+    "?",
+    "-",
+    "--",
+    ".",
+)
+_WHOLE = re.compile(r"[+-]?(0|[1-9]\d{0,14})\.0*", re.ASCII)
+LARGEST_WHOLE = 2**53  # whole numbers up to here are exact in double precision
 
 
 def canonical(cell: str | float) -> str:
-    """One spelling per value: ``1``, ``1.0`` and ``01`` become the same level in every file."""
-    value = number(cell) if isinstance(cell, str) else float(cell)
-    if value is None or not math.isfinite(value) or abs(value) >= 1e15:
-        return str(cell)
-    if value == int(value):
-        return str(int(value))
-    return repr(value)
+    """One spelling per whole number: a level ``1.0`` is ``1``, as tables with gaps write it."""
+    if isinstance(cell, str):
+        return cell[: cell.index(".")] if _WHOLE.fullmatch(cell) else cell
+    is_whole = math.isfinite(cell) and cell == int(cell) and abs(cell) < LARGEST_WHOLE
+    return str(int(cell)) if is_whole else repr(float(cell))
+
+
+def missing_texts(na: tuple[str, ...]) -> frozenset[str]:
+    """Spellings of a missing cell, folded: a text means one if its ``casefold`` is among them."""
+    return frozenset(text.strip().casefold() for text in na)
+
+
+def name_key(name: str) -> str:
+    """What tells names apart when they are looked up: accents in one form, no blanks around."""
+    return unicodedata.normalize("NFC", name).strip()
+
+
+@dataclasses.dataclass(frozen=True)
+class Distinct:
+    """The distinct texts of a column, and the place of every cell's text among them."""
+
+    codes: np.ndarray  # [N]
+    texts: list[str]
+
+    def per_cell(self, function: Callable, dtype) -> np.ndarray:
+        """``function`` of every cell ``[N]``, computed once for each distinct text."""
+        results = np.empty(len(self.texts), dtype)
+        for i, text in enumerate(self.texts):
+            results[i] = function(text)
+        return results[self.codes]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,65 +81,163 @@ class RawTable:
     """Named columns of equal length, with what error messages need."""
 
     where: str  # file name or kind of source, for messages
-    columns: dict[str, np.ndarray]  # float64, or object arrays of text
+    columns: Mapping[str, np.ndarray | pa.StringArray]  # float64 or text
     lines: np.ndarray | None = None  # line number in the file per row
     na: tuple[str, ...] = NA
+    notes: tuple[str, ...] = ()  # what was understood when it was read
+    decimal: str = ""  # the sign before decimals, where it is known
+    dates: frozenset[str] = frozenset()  # columns whose numbers are days since 1970-01-01
 
     def __len__(self) -> int:
         first = next(iter(self.columns.values()), ())
         return len(first)
 
     def __contains__(self, name: str) -> bool:
-        return name in self.columns
+        return self.find(name) is not None
 
-    def column(self, name: str) -> np.ndarray:
+    @functools.cached_property
+    def _missing_texts(self) -> frozenset[str]:
+        return missing_texts(self.na)
+
+    def find(self, name: str) -> str | None:
+        """The column of a name: exactly, or but for blanks around it and the form of accents."""
+        if name in self.columns:
+            return name
+        key = name_key(name)
+        similar = [column for column in self.columns if name_key(column) == key]
+        return similar[0] if len(similar) == 1 else None
+
+    def column(self, name: str) -> np.ndarray | pa.StringArray:
         """The raw cells of a column.
 
         Raises:
             DataError: there is no such column; the message gives the nearest names.
         """
-        if name in self.columns:
-            return self.columns[name]
-        similar = difflib.get_close_matches(name, self.columns, n=3, cutoff=0.5)
+        found = self.find(name)
+        if found is not None:
+            return self.columns[found]
+        raise complain(self.where, self._absence(name), self._similar(name))
+
+    def _absence(self, name: str) -> str:
+        return f"no column {name!r} among {len(self.columns)} columns, {len(self):,} rows"
+
+    def _similar(self, name: str) -> str:
+        in_other_case = [other for other in self.columns if other.casefold() == name.casefold()]
+        similar = in_other_case or difflib.get_close_matches(name, self.columns, n=3, cutoff=0.5)
         if similar:
-            cure = f"Did you mean {listing(similar)}?"
-        else:
-            cure = f"The columns are {listing(list(self.columns), 12)}."
-        problem = f"no column {name!r} among {len(self.columns)} columns, {len(self):,} rows"
-        raise complain(self.where, problem, cure)
+            return f"Did you mean {listing(similar)}?"
+        return f"The columns are {listing(list(self.columns), 12)}."
+
+    def is_text(self, name: str) -> bool:
+        """Whether a column holds text; otherwise it holds numbers."""
+        return not isinstance(self.column(name), np.ndarray)
+
+    def distinct(self, name: str) -> Distinct:
+        """The distinct texts of a column, in order of appearance."""
+        encoded = self.column(name).dictionary_encode()
+        return Distinct(encoded.indices.to_numpy(), encoded.dictionary.to_pylist())
+
+    def cells(self, name: str) -> np.ndarray:
+        """``[N]`` float64, or objects of text as it is written."""
+        cells = self.column(name)
+        if isinstance(cells, np.ndarray):
+            return cells
+        return self.distinct(name).per_cell(lambda text: text, object)
+
+    def is_missing_text(self, text: str) -> bool:
+        """Whether a text means a missing value."""
+        return text.casefold() in self._missing_texts
 
     def missing(self, name: str) -> np.ndarray:
         """``[N]`` bool: the cell is NaN, or a text in ``na``."""
         cells = self.column(name)
-        if cells.dtype != object:
-            return np.isnan(cells)
-        return _per_cell(cells, lambda cell: cell in self.na, bool)
+        if isinstance(cells, np.ndarray):
+            missing = np.isnan(cells)
+            for text in self._missing_texts:
+                # a number may be declared missing too, such as -999
+                value = number(text)
+                if value is not None:
+                    missing |= cells == value
+            return missing
+        texts = pa.array(sorted(self._missing_texts), pa.string())
+        found = pc.is_in(pc.utf8_lower(cells), value_set=texts)
+        return found.to_numpy(zero_copy_only=False)
 
-    def numbers(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+    def known_texts(self, name: str) -> list[str]:
+        """The distinct known texts of a column of text, in order of appearance."""
+        texts = self.column(name).unique().to_pylist()
+        return [text for text in texts if not self.is_missing_text(text)]
+
+    def form(self, name: str) -> NumberForm | None:
+        """How the known cells of a column spell numbers; None if they are not all numbers.
+
+        Raises:
+            DataError: there are two ways to read them.
+        """
+        if self.find(name) in self.dates:
+            return DATE
+        if not self.is_text(name) or self._plain_numbers(name) is not None:
+            return PLAIN
+        texts = self.known_texts(name)
+        if not texts:
+            return PLAIN
+        forms = find_forms(texts, self.decimal)
+        if len(forms) < 2:
+            return forms[0] if forms else None
+        first, second, *_ = forms
+        example = next(text for text in texts if number(text, first) != number(text, second))
+        readings = [f"{number(example, form):g}" for form in (first, second)]
+        readings = " or ".join(readings)
+        problem = f"column {name!r} in {len(self):,} rows: {example!r} may be {readings}"
+        cure = "Say which sign stands before decimals: decimal '.' or ',' (--decimal)."
+        raise complain(self.where, problem, cure)
+
+    def _plain_numbers(self, name: str) -> np.ndarray | None:
+        """The numbers of a column of plain numbers, NaN where missing; None of another column."""
+        if self.decimal == ",":
+            return None
+        cells = self.column(name)
+        missing = pa.array(self.missing(name))
+        known = pc.if_else(missing, pa.scalar(None, pa.string()), cells)
+        try:
+            value = pc.cast(known, pa.float64())
+        except pa.ArrowInvalid:
+            return None
+        return value.to_numpy(zero_copy_only=False)
+
+    def numbers(self, name: str, form: NumberForm | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Numbers of a column, and the cells that should be numbers but are not.
+
+        Args:
+            name: of the column.
+            form: how the cells spell numbers; None: as they do, or as plain numbers.
 
         Returns:
             ``value [N]`` float64, NaN where the cell is missing or bad; ``bad [N]`` bool, True
             where the cell is known but is not a number.
         """
         cells = self.column(name)
-        if cells.dtype != object:
-            return cells, np.zeros(len(cells), bool)
         missing = self.missing(name)
-        value = _per_cell(cells, _number_or_nan, np.float64)
-        value[missing] = math.nan
-        is_text = _per_cell(cells, lambda cell: number(cell) is None, bool)
-        return value, is_text & ~missing
+        if isinstance(cells, np.ndarray):
+            return np.where(missing, np.nan, cells), np.zeros(len(cells), bool)
+        if form is None or form == PLAIN:
+            value = self._plain_numbers(name)
+            if value is not None:
+                return value, np.isnan(value) & ~missing
+        form = form or self.form(name) or PLAIN
+        value = self.distinct(name).per_cell(lambda text: _number_or_nan(text, form), np.float64)
+        value[missing] = np.nan
+        return value, np.isnan(value) & ~missing
 
     def text(self, name: str) -> np.ndarray:
         """``[N]`` text of a column in canonical spelling, the empty string where it is missing."""
         cells = self.column(name)
-        missing = self.missing(name)
-        if cells.dtype != object:
-            # NaN does not equal itself, so a lookup of NaN fails.
-            cells = np.where(missing, 0.0, cells)
-        texts = _per_cell(cells, canonical, object)
-        texts[missing] = ""
+        if isinstance(cells, np.ndarray):
+            values, codes = np.unique(cells, return_inverse=True)
+            texts = np.array([canonical(value) for value in values.tolist()], object)[codes]
+        else:
+            texts = self.distinct(name).per_cell(canonical, object)
+        texts[self.missing(name)] = ""
         return texts
 
     def spots(self, rows: np.ndarray, name: str | None = None) -> str:
@@ -110,32 +246,29 @@ class RawTable:
         for row in np.flatnonzero(rows)[:3]:
             place = f"row {row}" if self.lines is None else f"line {self.lines[row]}"
             if name:
-                cell = str(self.columns[name][row])
+                cell = str(self.column(name)[row])
                 place = f"{place} ({cell[:40]!r})"
             places.append(place)
         return ", ".join(places)
 
-    def require_numbers(self, name: str, cure: str) -> np.ndarray:
+    def require_numbers(self, name: str, cure: str, form: NumberForm | None = None) -> np.ndarray:
         """``[N]`` float64 of a column that must be numeric.
 
         Raises:
             DataError: a known cell is not a number.
         """
-        value, bad = self.numbers(name)
+        value, bad = self.numbers(name, form)
         if bad.any():
             count = f"{bad.sum():,} of {len(self):,}"
             problem = f"column {name!r}: {count} cells are not numbers, {self.spots(bad, name)}"
             raise complain(self.where, problem, cure)
         return value
 
+    def with_columns(self, columns: Mapping[str, np.ndarray | pa.StringArray]) -> RawTable:
+        """The table with other cells in some columns, or with more columns."""
+        return dataclasses.replace(self, columns={**self.columns, **columns})
 
-def _number_or_nan(cell: str) -> float:
-    value = number(cell)
+
+def _number_or_nan(text: str, form: NumberForm) -> float:
+    value = number(text, form)
     return math.nan if value is None else value
-
-
-def _per_cell(cells: np.ndarray, function: Callable, dtype) -> np.ndarray:
-    """``function`` of every cell. Each distinct cell is computed once."""
-    values = cells.tolist()
-    results = {cell: function(cell) for cell in set(values)}
-    return np.array([results[cell] for cell in values], dtype=dtype)

@@ -1,66 +1,140 @@
-"""Read a CSV file, a data frame or a dict of arrays into a :class:`RawTable`.
+"""Read a file, a data frame or a dict of arrays into a :class:`RawTable`.
 
 Every error message names the file, the column or line, the count and the cure.
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
-import zlib
+import dataclasses
+import datetime
+import decimal as decimals
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from fairjax.core.types import DataError
-from fairjax.data.complaints import complain, listing
-from fairjax.data.raw_table import NA, RawTable
+from fairjax.data.complaints import complain
+from fairjax.data.containers import arrow_table, decoded, excel_columns, is_excel, read_bytes
+from fairjax.data.csv_text import parse_csv, refuse_bad_names, trimmed
+from fairjax.data.numbers import days
+from fairjax.data.raw_table import LARGEST_WHOLE, NA, RawTable
+
+Cells = np.ndarray | pa.StringArray
 
 
 def as_table(
-    source, *, delimiter: str = ",", encoding: str = "utf-8", na: tuple[str, ...] = NA
+    source,
+    *,
+    delimiter: str = "",
+    encoding: str = "utf-8",
+    na: tuple[str, ...] = NA,
+    decimal: str = "",
 ) -> RawTable:
-    """A table from a CSV path (``.gz`` too), a data frame, or a dict of arrays.
+    """A table from a file, a data frame, or a dict of arrays.
 
     Args:
-        source: path, data frame (with ``columns``, and columns with ``to_numpy``), mapping of names
-            to ``[N]``, or RawTable.
-        delimiter: cell separator of a file; ``\\t`` may be spelled out.
-        encoding: of a file.
-        na: texts that mean missing.
+        source: path of a CSV, parquet, feather or Excel file, packed too; a data frame of pandas,
+            polars or pyarrow, or another with ``__arrow_c_stream__``; a mapping of names to
+            ``[N]``; or a RawTable.
+        delimiter: cell separator of a CSV file; ``\\t`` may be spelled out. Empty: found.
+        encoding: of a CSV file; a byte order mark wins over UTF-8.
+        na: texts that mean missing, in any case.
+        decimal: the sign before decimals, ``.`` or ``,``. Empty: found.
 
     Raises:
         DataError: missing, empty, ragged or wrongly encoded file; repeated columns; arrays of
-            unequal length.
+            unequal length; cells that are no text, numbers, truth values or dates.
     """
     if isinstance(source, RawTable):
         return source
     if isinstance(source, (str, Path)):
-        return read_csv(source, delimiter=delimiter, encoding=encoding, na=na)
+        return read_csv(source, delimiter=delimiter, encoding=encoding, na=na, decimal=decimal)
     if isinstance(source, Mapping):
-        return _from_arrays("arrays", list(source), list(source.values()), na)
+        columns = {str(name): column for name, column in source.items()}
+        return _from_arrays("arrays", columns, na, decimal)
+    where = type(source).__name__
+    if isinstance(source, pa.Table | pa.RecordBatch):
+        return _from_arrow(where, source, na, decimal)
     if hasattr(source, "columns") and hasattr(source, "__getitem__"):
         names = [str(name) for name in source.columns]
-        _refuse_bad_names("DataFrame", names, len(source))
+        refuse_bad_names(where, names, len(source))
         arrays = [source[name].to_numpy() for name in source.columns]
-        return _from_arrays("DataFrame", names, arrays, na)
+        return _from_arrays(where, dict(zip(names, arrays, strict=True)), na, decimal)
+    if hasattr(source, "__arrow_c_stream__"):
+        return _from_arrow(where, pa.table(source), na, decimal)
     raise DataError(
-        f"cannot read a table from {type(source).__name__}. "
-        "Give a CSV path, a DataFrame or a dict of arrays."
+        f"cannot read a table from {where}. Give the path of a file, a data frame in memory or a "
+        "dict of arrays."
     )
 
 
-def _from_arrays(where: str, names: list[str], arrays: list, na: tuple[str, ...]) -> RawTable:
+def read_csv(
+    path: str | Path,
+    *,
+    delimiter: str = "",
+    encoding: str = "utf-8",
+    na: tuple[str, ...] = NA,
+    header: Sequence[str] | None = None,
+    keep: Sequence[str] | None = None,
+    comment: str | None = None,
+    decimal: str = "",
+) -> RawTable:
+    """Columns of a file: those of a CSV file as text, those of others with their types.
+
+    Args:
+        path: the file. Its content shows what it is: CSV, gzip, bzip2, xz, a zip of one file,
+            parquet, feather, Excel.
+        delimiter: cell separator of a CSV file; empty: found.
+        encoding: of a CSV file.
+        na: texts that mean missing.
+        header: column names of a CSV file that has no header.
+        keep: the only columns to keep, the first of each name.
+        comment: lines of a CSV file that begin with it are skipped.
+        decimal: the sign before decimals; empty: found.
+
+    Raises:
+        DataError: missing, empty, ragged or wrongly encoded file; repeated, unnamed or unknown
+            columns.
+    """
+    where = str(path)
+    content = read_bytes(where)
+    if is_excel(content):
+        table = _from_arrays(where, excel_columns(where, content), na, decimal)
+    elif (frame := arrow_table(where, content)) is not None:
+        table = _from_arrow(where, frame, na, decimal)
+    else:
+        return parse_csv(
+            where,
+            decoded(where, content, encoding),
+            delimiter=delimiter,
+            na=na,
+            header=header,
+            keep=keep,
+            comment=comment,
+            decimal=decimal,
+        )
+    if keep is None:
+        return table
+    return dataclasses.replace(table, columns={name: table.column(name) for name in keep})
+
+
+def _from_arrays(where: str, arrays: Mapping, na: tuple[str, ...], decimal: str) -> RawTable:
     columns = {}
-    for name, array in zip(names, arrays, strict=True):
-        columns[name] = _cells(where, name, _as_array(array))
+    dates = set()
+    for name, array in arrays.items():
+        array = _as_array(array)
+        if array.dtype.kind == "M":
+            dates.add(name)
+        columns[name] = _cells(where, name, array)
+    refuse_bad_names(where, list(columns), len(next(iter(columns.values()), ())))
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
         problem = f"columns of unequal length, rows per column {lengths}"
         raise complain(where, problem, "Give arrays of one length.")
-    table = RawTable(where, columns, na=na)
+    table = RawTable(where, columns, na=na, decimal=decimal, dates=frozenset(dates))
     if not len(table):
         problem = f"{len(lengths)} columns and 0 rows"
         raise complain(where, problem, "Give at least one column with rows.")
@@ -68,189 +142,112 @@ def _from_arrays(where: str, names: list[str], arrays: list, na: tuple[str, ...]
 
 
 def _as_array(column) -> np.ndarray:
+    if isinstance(column, pa.Array | pa.ChunkedArray):
+        column = column.to_pylist()
     array = np.asarray(column)
-    if array.dtype.kind == "U":
+    if array.dtype.kind == "U" and not isinstance(column, np.ndarray):
         # numpy cuts members of an enumeration of texts
         return np.array(column, dtype=object)
     return array
 
 
-def _cells(where: str, name: str, array: np.ndarray) -> np.ndarray:
+def _cells(where: str, name: str, array: np.ndarray) -> Cells:
     """One column as float64 or as text. Booleans become text, as in a CSV file."""
     if array.ndim != 1:
         raise complain(where, f"column {name!r} has shape {array.shape}", "Give one value per row.")
-    if array.dtype.kind in "iuf":
+    kind = array.dtype.kind
+    if kind in "mM":
+        return days(array)
+    if kind == "f":
         return array.astype(np.float64)
-    return np.array([_cell_text(value) for value in array.tolist()], dtype=object)
+    if kind in "iu" and (not len(array) or np.abs(array.astype(np.float64)).max() < LARGEST_WHOLE):
+        return array.astype(np.float64)
+    if kind not in "biuOUS":
+        _refuse_type(where, name, str(array.dtype), len(array), len(array))
+    texts = []
+    others = []
+    for value in array.tolist():
+        text = _cell_text(value)
+        if text is None:
+            others.append(type(value).__name__)
+        texts.append(text)
+    if others:
+        _refuse_type(where, name, others[0], len(others), len(array))
+    return pa.array(texts, pa.string())
 
 
-def _cell_text(value) -> str:
-    """Text of one cell; the empty string for None, NaN, and NA and NaT of pandas."""
+def _refuse_type(where: str, name: str, kind: str, count: int, rows: int) -> None:
+    problem = f"column {name!r}: {count:,} of {rows:,} cells are of type {kind}"
+    cure = "Give text, numbers, truth values or dates; spread lists over columns of their own."
+    raise complain(where, problem, cure)
+
+
+def _cell_text(value) -> str | None:
+    """Text of one cell, empty where it is missing; None of a type that is no cell."""
     is_nan = isinstance(value, float) and value != value
     if value is None or is_nan or type(value).__name__ in ("NAType", "NaTType"):
         return ""
     if isinstance(value, bytes):
-        text = value.decode()
+        text = value.decode(errors="replace")
     elif isinstance(value, str):
         # str() of a member of an enumeration is its name
         text = str.__str__(value)
-    else:
+    elif isinstance(
+        value,
+        bool | int | float | decimals.Decimal | datetime.date | datetime.time | np.generic,
+    ) and not isinstance(value, np.complexfloating | np.void):
         text = str(value)
+    else:
+        return None
     return text.strip()
 
 
-def read_csv(
-    path: str | Path,
-    *,
-    delimiter: str = ",",
-    encoding: str = "utf-8",
-    na: tuple[str, ...] = NA,
-    header: Sequence[str] | None = None,
-    keep: Sequence[str] | None = None,
-    comment: str | None = None,
-) -> RawTable:
-    """Columns of a CSV file as text.
-
-    Args:
-        path: the file. Its content shows whether it is gzip.
-        delimiter: cell separator.
-        encoding: of the file.
-        na: texts that mean missing.
-        header: column names of a file that has no header.
-        keep: the only columns to keep, the first of each name. The others are dropped at once.
-        comment: lines that begin with it are skipped.
-
-    Raises:
-        DataError: missing, empty, ragged or wrongly encoded file; repeated, unnamed or unknown
-            columns.
-    """
-    where = str(path)
-    text = _decode(where, _read_bytes(where), encoding)
-    delimiter = delimiter.replace("\\t", "\t")
-    lines, records = _parse_records(where, text, delimiter, comment)
-    if header:
-        names = list(header)
-    else:
-        names = [name.strip() for name in records.pop(0)]
-        lines = lines[1:]
-    if not records:
-        problem = f"0 rows under the header of {len(names)} columns"
-        raise complain(where, problem, "Give a file with rows.")
-    _refuse_ragged(where, lines, records, names)
-    _refuse_delimiter(where, len(records), names, delimiter)
-    if keep is None:
-        _refuse_bad_names(where, names, len(records))
-        chosen = range(len(names))
-    else:
-        chosen = [_column_index(where, names, name, len(records)) for name in keep]
+def _from_arrow(where: str, frame, na: tuple[str, ...], decimal: str) -> RawTable:
+    """The columns of an Arrow table; whole numbers beyond 2^53 stay text, so that no digit goes."""
+    names = list(frame.column_names)
+    refuse_bad_names(where, names, frame.num_rows)
+    if not frame.num_rows:
+        problem = f"{len(names)} columns and 0 rows"
+        raise complain(where, problem, "Give at least one column with rows.")
     columns = {}
-    for index in chosen:
-        cells = [record[index].strip() for record in records]
-        columns[names[index]] = np.array(cells, dtype=object)
-    return RawTable(where, columns, np.array(lines), na)
+    dates = set()
+    for name, column in zip(names, frame.columns, strict=True):
+        kind = column.type
+        if pa.types.is_dictionary(kind):
+            column = column.cast(kind.value_type)
+            kind = column.type
+        if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
+            dates.add(name)
+        columns[name] = _arrow_cells(where, name, column, kind)
+    return RawTable(where, columns, na=na, decimal=decimal, dates=frozenset(dates))
 
 
-def _column_index(where: str, names: list[str], name: str, rows: int) -> int:
-    if name not in names:
-        problem = f"no column {name!r} among {len(names)} columns, {rows:,} rows"
-        raise complain(where, problem, "Give the original file.")
-    return names.index(name)
+def _arrow_cells(where: str, name: str, column, kind: pa.DataType) -> Cells:
+    types = pa.types
+    if types.is_floating(kind) or types.is_decimal(kind):
+        return _floats(column)
+    if types.is_integer(kind):
+        limits = pc.min_max(column).as_py()
+        largest = max(abs(limits["min"] or 0), abs(limits["max"] or 0))
+        return _floats(column) if largest < LARGEST_WHOLE else _text(column)
+    if types.is_date(kind) or types.is_timestamp(kind):
+        moments = column.cast(pa.timestamp("us")) if types.is_date(kind) else column
+        return days(np.asarray(moments.to_numpy(), "datetime64[us]"))
+    if types.is_duration(kind):
+        return days(np.asarray(column.to_numpy(), "timedelta64[us]"))
+    if types.is_boolean(kind):
+        texts = pc.if_else(column, "True", "False")
+        return _text(texts)
+    is_text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+    if is_text or types.is_null(kind) or types.is_time(kind):
+        return trimmed(_text(column))
+    _refuse_type(where, name, str(kind), len(column), len(column))
 
 
-def _read_bytes(where: str) -> bytes:
-    path = Path(where)
-    if not path.is_file():
-        problem = "is a directory" if path.is_dir() else "no such file"
-        cure = "Check the path; a CSV file, plain or .gz, is expected."
-        raise complain(where, f"{problem} (0 rows read)", cure)
-    try:
-        raw = path.read_bytes()
-        is_gzip = raw[:2] == b"\x1f\x8b"
-        return gzip.decompress(raw) if is_gzip else raw
-    except (OSError, EOFError, zlib.error) as error:
-        cure = "Check its permissions, or copy it again."
-        raise complain(where, f"cannot be read: {error}", cure) from error
+def _floats(column) -> np.ndarray:
+    return column.cast(pa.float64()).to_numpy(zero_copy_only=False)
 
 
-def _decode(where: str, raw: bytes, encoding: str) -> str:
-    if not raw.strip():
-        problem = f"the file is empty ({len(raw)} bytes, 0 rows)"
-        raise complain(where, problem, "Give a file with a header and rows.")
-    is_utf8 = encoding.lower() in ("utf-8", "utf8")
-    try:
-        # utf-8-sig also removes a byte-order mark
-        return raw.decode("utf-8-sig" if is_utf8 else encoding)
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        problem = f"line {line} is not {encoding} (byte {raw[error.start]:#04x})"
-        cure = "Save it as UTF-8, or name its encoding (latin-1, utf-16, ...)."
-        raise complain(where, problem, cure) from error
-    except LookupError as error:
-        cure = "Name one that Python knows, such as latin-1."
-        raise complain(where, f"unknown encoding {encoding!r}", cure) from error
-
-
-def _parse_records(
-    where: str, text: str, delimiter: str, comment: str | None
-) -> tuple[list[int], list[list[str]]]:
-    """Line number and cells of every record that is neither blank nor a comment."""
-    if len(delimiter) != 1:
-        problem = f"delimiter {delimiter!r} is not one character"
-        raise complain(where, problem, "Give one, such as ';'.")
-    stream = io.StringIO(text, newline="")
-    reader = csv.reader(stream, delimiter=delimiter, skipinitialspace=True, strict=True)
-    lines = []
-    records = []
-    try:
-        for record in reader:
-            is_comment = comment and record and record[0].startswith(comment)
-            if any(record) and not is_comment:
-                lines.append(reader.line_num)
-                records.append(record)
-    except csv.Error as error:
-        problem = f"line {reader.line_num}: {error}"
-        raise complain(where, problem, "Check the quotes around that line.") from error
-    if not records:
-        problem = "the file has no rows (0 records)"
-        raise complain(where, problem, "Give a file with a header and rows.")
-    return lines, records
-
-
-def _refuse_ragged(
-    where: str, lines: list[int], records: list[list[str]], names: list[str]
-) -> None:
-    ragged = []
-    for line, record in zip(lines, records, strict=True):
-        if len(record) != len(names):
-            ragged.append(f"line {line} has {len(record)}")
-    if ragged:
-        count = f"{len(ragged):,} of {len(records):,} rows"
-        examples = ", ".join(ragged[:3])
-        problem = f"{count} do not have the {len(names)} cells of the header ({examples})"
-        cure = "Quote cells that hold the delimiter, or give the delimiter of the file."
-        raise complain(where, problem, cure)
-
-
-def _refuse_delimiter(where: str, rows: int, names: list[str], delimiter: str) -> None:
-    """Refuse a file of one column whose header holds another usual delimiter."""
-    if len(names) != 1:
-        return
-    for other in (";", "\t", "|", ","):
-        if other != delimiter and other in names[0]:
-            problem = f"1 column in {rows:,} rows with delimiter {delimiter!r}"
-            problem = f"{problem}, but the header holds {other!r}"
-            raise complain(where, problem, f"Give delimiter {other!r}.")
-
-
-def _refuse_bad_names(where: str, names: list[str], rows: int) -> None:
-    """Refuse column names that are repeated or empty."""
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        name = repeated[0]
-        places = [i + 1 for i, other in enumerate(names) if other == name]
-        count = f"occurs {len(places)} times (columns {listing(places)}; {rows:,} rows)"
-        raise complain(where, f"column {name!r} {count}", "Rename or remove all but one.")
-    if "" in names:
-        problem = f"column {names.index('') + 1} of {len(names)} has no name ({rows:,} rows)"
-        cure = "Name it; if it is a row index, write the file without the index."
-        raise complain(where, problem, cure)
+def _text(column) -> pa.StringArray:
+    texts = pc.fill_null(column.cast(pa.string()), "")
+    return texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts

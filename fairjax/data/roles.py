@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 from fairjax.core.types import DataError
 from fairjax.data.complaints import listing
-from fairjax.data.raw_table import NA
+from fairjax.data.raw_table import NA, RawTable
 
 _TUPLES = ("tasks", "sensitive", "features", "drop", "numeric", "categorical", "na_values")
-_CHOICES = {"standardise": ("train", "all"), "missing": ("error", "impute")}
+_CHOICES = {
+    "standardise": ("train", "all"),
+    "missing": ("impute", "error"),
+    "decimal": ("", ".", ","),
+}
 _COUNTS = ("length", "minimum")
 _NOT_WITH_TEXT = ("features", "numeric", "categorical", "use_sensitive")
+_COLUMNS = ("features", "drop", "numeric", "categorical")
+_COLUMN = ("weight", "split", "split_by", "text", "language")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,8 +26,8 @@ class Roles:
     """What each column of a table is for.
 
     All fields are texts, tuples and dicts, so ``dataclasses.asdict`` gives JSON. A task column
-    (also one in a rule), ``drop``, ``weight`` and ``split`` never become features. A sensitive
-    column becomes a feature only with ``use_sensitive``.
+    (also one in a rule), ``drop``, ``weight`` and the columns of the split never become features. A
+    sensitive column becomes a feature only with ``use_sensitive``.
     """
 
     # rules, see fairjax.data.rules
@@ -38,11 +45,16 @@ class Roles:
     weight: str | None = None
     # column of train, validation, test; without validation rows they are drawn from train
     split: str | None = None
+    # column whose equal cells (a patient, a household) are in one split
+    split_by: str | None = None
+    # a rule such as ``year < 2019``: rows for which it holds train, the others are the test rows
+    split_at: str | None = None
     use_sensitive: bool = False
     # rows that give means, deviations, levels and words: "train", or "all" as in the papers
     standardise: str = "train"
-    # "error", or "impute": NaN, infinite and empty numeric features become the training mean
-    missing: str = "error"
+    # empty cells of numeric features: "impute" gives them the training mean, and a feature more
+    # says where; "error" refuses them
+    missing: str = "impute"
     # a column of tokens with blanks between them; it is then the only feature
     text: str | None = None
     # with text: a column whose every level has its own vocabulary
@@ -53,18 +65,24 @@ class Roles:
     minimum: int = 2
     # task name -> kind
     kinds: dict[str, str] = dataclasses.field(default_factory=dict)
-    # name -> its levels in order
+    # column or rule's name -> its levels in order
     levels: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    # column -> level as written -> level that is meant
+    merge: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
+    # spellings of a missing cell, in any case
     na_values: tuple[str, ...] = NA
-    delimiter: str = ","
+    # of a CSV file; empty: found
+    delimiter: str = ""
     encoding: str = "utf-8"
+    # the sign before decimals, "." or ","; empty: found
+    decimal: str = ""
 
     def __post_init__(self):
         for field in _TUPLES:
             value = getattr(self, field)
             if value is not None:
-                names = (value,) if isinstance(value, str) else tuple(value)
-                object.__setattr__(self, field, names)
+                names = (value,) if isinstance(value, str | int) else value
+                object.__setattr__(self, field, tuple(str(name) for name in names))
         levels = {name: tuple(names) for name, names in self.levels.items()}
         object.__setattr__(self, "levels", levels)
         for field, allowed in _CHOICES.items():
@@ -79,3 +97,36 @@ class Roles:
         if self.text is not None and others:
             problem = f"roles: {listing(others)} beside text {self.text!r}"
             raise DataError(f"{problem}. Leave them out: the text is the only feature.")
+        splits = [f for f in ("split", "split_by", "split_at") if getattr(self, f) is not None]
+        if len(splits) > 1:
+            raise DataError(f"roles: {listing(splits)} all say how to split. Give one of them.")
+
+    @property
+    def reading(self) -> dict:
+        """Arguments of :func:`fairjax.data.read.as_table`."""
+        return {
+            "delimiter": self.delimiter,
+            "encoding": self.encoding,
+            "na": self.na_values,
+            "decimal": self.decimal,
+        }
+
+    def named_as(self, table: RawTable) -> Roles:
+        """The roles with columns named as the table has them: blanks and accents as there."""
+
+        def found(name: str) -> str:
+            return table.find(name) or name
+
+        def renamed(mapping: Mapping) -> dict:
+            return {found(name): value for name, value in mapping.items()}
+
+        changes = {}
+        for field in _COLUMNS:
+            names = getattr(self, field)
+            changes[field] = None if names is None else tuple(map(found, names))
+        for field in _COLUMN:
+            name = getattr(self, field)
+            changes[field] = None if name is None else found(name)
+        for field in ("kinds", "levels", "merge"):
+            changes[field] = renamed(getattr(self, field))
+        return dataclasses.replace(self, **changes)

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterable
 
 import numpy as np
+import pyarrow as pa
 
 from fairjax.data.complaints import complain
 from fairjax.data.prepared import Prepared
@@ -83,12 +84,10 @@ def from_sentences(
     """
     if roles.text is None:
         roles = dataclasses.replace(roles, text="text")
-    table = as_table(
-        columns, delimiter=roles.delimiter, encoding=roles.encoding, na=roles.na_values
-    )
+    table = as_table(columns, **roles.reading)
     if roles.text in table:
         problem = f"there is a column {roles.text!r} already, {len(table):,} rows"
         raise complain(table.where, problem, "Give the tokens' column another name in roles.text.")
     token_cells = token_column(texts, tokenize)
-    all_columns = {**table.columns, roles.text: token_cells}
-    return from_table(all_columns, roles, fractions=fractions, seed=seed)
+    table = table.with_columns({roles.text: pa.array(token_cells, pa.string())})
+    return from_table(table, roles, fractions=fractions, seed=seed)

@@ -8,6 +8,7 @@ from fairjax.core.types import Dataset, Spec, Splits
 from fairjax.data.complaints import complain, listing
 from fairjax.data.raw_table import RawTable
 from fairjax.data.roles import Roles
+from fairjax.data.rules import ColumnRule, holds, parse_rules
 
 SPLITS = Splits._fields
 _SPELLINGS = {
@@ -34,13 +35,19 @@ def split_rows(
     n = len(table)
     shares = _checked_fractions(table.where, fractions)
     train_share, validation_share, test_share = shares
-    if roles.split is None:
+    if roles.split is None and roles.split_at is None:
         if not test_share:
             problem = f"fractions {fractions} leave 0 of {n:,} rows to test"
             raise complain(table.where, problem, "Give some.")
-        train, validation, test = _random_parts(n, shares, seed, table.where)
+        if roles.split_by is None:
+            train, validation, test = _random_parts(n, shares, seed, table.where)
+        else:
+            train, validation, test = _parts_together(table, roles.split_by, shares, seed)
     else:
-        train, validation, test = _split_by_column(table, roles.split)
+        if roles.split is None:
+            train, validation, test = _split_at_rule(table, roles)
+        else:
+            train, validation, test = _split_by_column(table, roles.split)
         if not len(validation) and validation_share:
             two_shares = (train_share, validation_share)
             parts = _random_parts(len(train), two_shares, seed, table.where)
@@ -48,6 +55,53 @@ def split_rows(
     if not len(validation):
         validation = test
     return train, validation, test
+
+
+def split_rules(roles: Roles, table: RawTable) -> tuple[ColumnRule, ...]:
+    """The rule of ``split_at``."""
+    return parse_rules((roles.split_at,), table, "split", roles.levels)
+
+
+def _split_at_rule(table: RawTable, roles: Roles) -> list[np.ndarray]:
+    """Rows for which the rule holds train, the others are the test rows."""
+    (rule,) = split_rules(roles, table)
+    if not rule.op:
+        problem = f"split rule {roles.split_at!r} on {len(table):,} rows compares nothing"
+        raise complain(table.where, problem, f"Write '{rule.column} < 2019', or the like.")
+    is_early, is_known = holds(rule, table)
+    if not is_known.all():
+        count = f"{(~is_known).sum():,} of {len(table):,} cells are missing"
+        problem = f"split rule {rule.text!r}: {count}, {table.spots(~is_known)}"
+        raise complain(table.where, problem, "Fill them, or leave out those rows.")
+    train = np.flatnonzero(is_early)
+    test = np.flatnonzero(~is_early)
+    if not (len(train) and len(test)):
+        problem = f"split rule {rule.text!r} gives {len(train):,} training"
+        problem = f"{problem} and {len(test):,} test rows of {len(table):,}"
+        raise complain(table.where, problem, "Change the rule.")
+    return [train, np.zeros(0, int), test]
+
+
+def _parts_together(
+    table: RawTable, name: str, shares: tuple[float, ...], seed: int
+) -> list[np.ndarray]:
+    """Random parts of the rows in which equal cells of a column are in one part.
+
+    A missing cell is equal to no other. A part has its share of the distinct cells, drawn at
+    random.
+    """
+    texts = table.text(name)
+    missing = table.missing(name)
+    _, code = np.unique(texts.astype(str), return_inverse=True)
+    code[missing] = code.max(initial=0) + 1 + np.arange(missing.sum())
+    _, code = np.unique(code, return_inverse=True)
+    count = int(code.max()) + 1
+    where = f"{table.where}: column {name!r} holds {count:,} different values"
+    parts = _random_parts(count, shares, seed, where)
+    part_of_code = np.zeros(count, int)
+    for place, part in enumerate(parts):
+        part_of_code[part] = place
+    return [np.flatnonzero(part_of_code[code] == place) for place in range(len(parts))]
 
 
 def _checked_fractions(where: str, fractions) -> tuple[float, ...]:

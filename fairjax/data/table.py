@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +12,21 @@ import numpy as np
 from fairjax.core.types import Dataset, Splits
 from fairjax.data.complaints import complain
 from fairjax.data.fitting import fit
+from fairjax.data.merging import merged, refuse_unknown_levels
 from fairjax.data.prepared import Prepared, SourceRows
 from fairjax.data.raw_table import RawTable
 from fairjax.data.read import as_table
 from fairjax.data.roles import Roles
 from fairjax.data.splitting import refuse_thin, split_rows
 
+FRACTIONS = (0.6, 0.2, 0.2)  # of training, validation and test rows
+_NAME_ENDS = re.compile(
+    r"(\.(csv|tsv|txt|data|parquet|feather|arrow|xlsx))?(\.(gz|bz2|xz|zip))?$", re.IGNORECASE
+)
+
 
 def from_table(
-    source, roles: Roles, *, fractions: tuple[float, float, float] = (0.6, 0.2, 0.2), seed: int = 0
+    source, roles: Roles, *, fractions: tuple[float, float, float] = FRACTIONS, seed: int = 0
 ) -> Prepared:
     """A table and its roles as training, validation and test data.
 
@@ -27,7 +34,8 @@ def from_table(
     ``"all"``.
 
     Args:
-        source: CSV path (``.gz`` too), data frame, or dict of arrays, N rows.
+        source: path of a CSV, parquet, feather or Excel file, data frame, or dict of arrays, N
+            rows; see :func:`fairjax.data.read.as_table`.
         roles: what each column is for.
         fractions: of train, validation and test. If there is a split column without validation
             rows, they are drawn from its training rows, ``validation / (train + validation)`` of
@@ -50,10 +58,10 @@ def from_table(
     >>> from_table(rows, Roles(tasks=("paid",), sensitive=("sex",))).spec.group_names
     ('sex=f', 'sex=m')
     """
-    table = as_table(source, delimiter=roles.delimiter, encoding=roles.encoding, na=roles.na_values)
+    table = as_table(source, **roles.reading)
     if not isinstance(source, (str, Path)):
         return prepare(table, roles, fractions=fractions, seed=seed, name="table", source=None)
-    name = Path(source).name.removesuffix(".gz").removesuffix(".csv")
+    name = _NAME_ENDS.sub("", Path(source).name)
     description = {
         "kind": "table",
         "path": str(Path(source).resolve()),
@@ -69,6 +77,9 @@ def prepare(
     table: RawTable, roles: Roles, *, fractions, seed: int, name: str, source: dict | None
 ) -> Prepared:
     """:func:`from_table` for a table that is already read."""
+    roles = roles.named_as(table)
+    refuse_unknown_levels(table, roles.merge)
+    table = merged(table, roles.merge)
     split_indices = split_rows(table, roles, fractions, seed)
     encoder = fit(table, roles, split_indices[0])
     data = encoder.encode(table, labels=True)

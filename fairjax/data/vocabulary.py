@@ -116,9 +116,8 @@ def _tokens(cell: str, roles: Roles) -> list[str]:
 
 def _texts(table: RawTable, roles: Roles) -> np.ndarray:
     """Cells as they are written: ``NA`` and ``007`` may be texts."""
-    cells = table.column(roles.text)
-    if cells.dtype == object:
-        return cells
+    if table.is_text(roles.text):
+        return table.cells(roles.text)
     return table.text(roles.text)
 
 

@@ -199,18 +199,15 @@ def warn_of_training_rows(
 
 
 def _row_tuples(table: RawTable, names: Sequence[str]):
-    return zip(*(table.columns[name].tolist() for name in names), strict=True)
+    return zip(*(table.cells(name).tolist() for name in names), strict=True)
 
 
 def write_repaired(
     path: Path,
     table: RawTable,
     columns: dict[str, np.ndarray],
-    *,
-    delimiter: str = ",",
-    encoding: str = "utf-8",
 ) -> Path:
-    """Write a table as CSV with its repaired columns, ``NAME repaired``, behind.
+    """Write a table as CSV in UTF-8 with its repaired columns, ``NAME repaired``, behind.
 
     Raises:
       DataError: the table has columns of these names already.
@@ -222,9 +219,9 @@ def write_repaired(
             f"{table.where}: {', '.join(duplicate)} would be twice in {path.name} ({len(table):,} "
             "rows). Rename it."
         )
-    all_columns = table.columns | repaired
+    all_columns = {**table.columns, **repaired}
     text = io.StringIO()
-    writer = csv.writer(text, delimiter=delimiter.replace("\\t", "\t"), lineterminator="\n")
+    writer = csv.writer(text, lineterminator="\n")
     writer.writerow(all_columns)
-    writer.writerows(_row_tuples(RawTable("", all_columns), list(all_columns)))
-    return write(path, text.getvalue().encode(encoding))
+    writer.writerows(_row_tuples(table.with_columns(repaired), list(all_columns)))
+    return write(path, text.getvalue().encode())

@@ -30,7 +30,7 @@ from fairjax.study.predictions import prediction_columns
 from fairjax.study.run import Study, from_names
 from fairjax.training import sweep
 
-FORMAT = 3
+FORMAT = 4
 FILES = ("model.json", "params.npz")
 
 

@@ -76,7 +76,7 @@ def read(paths: list[Path]) -> dict[str, np.ndarray]:
     """
     table = read_csv(paths[0], keep=_READ)
     labels = _labels(table)
-    columns = {name: table.columns[name] for name in _NUMERIC + _CATEGORICAL}
+    columns = {name: table.cells(name) for name in _NUMERIC + _CATEGORICAL}
     for name, (is_known, positive) in labels.items():
         answer = np.where(positive, "yes", "no")
         columns[name] = np.where(is_known, answer, "").astype(object)

@@ -58,6 +58,7 @@ ROLES = Roles(
     categorical=_CATEGORICAL,
     split="split",
     levels={"sex": ("Male", "Female")},
+    na_values=("",),  # '?' is a level
 )
 
 
@@ -69,7 +70,7 @@ def read(paths: list[Path]) -> dict[str, np.ndarray]:
     train, test = [read_csv(path, header=COLUMNS, comment="|") for path in paths]
     columns = {}
     for name in COLUMNS:
-        columns[name] = np.concatenate([train.columns[name], test.columns[name]])
+        columns[name] = np.concatenate([train.cells(name), test.cells(name)])
     income = [cell.rstrip(".") for cell in columns["income"]]
     columns["income"] = np.array(income, dtype=object)
     splits = np.array(["train", "test"], dtype=object)

@@ -51,7 +51,7 @@ def read(paths: list[Path]) -> dict[str, np.ndarray]:
     """Columns of the rows that pass the filter. Other columns are dropped while reading."""
     table = read_csv(paths[0], keep=COLUMNS)
     rows = passes(table)
-    columns = {name: column[rows] for name, column in table.columns.items()}
+    columns = {name: table.cells(name)[rows] for name in table.columns}
     races, counts = np.unique(columns["race"].astype(str), return_counts=True)
     small = set(races[counts < _SMALL].tolist())
     merged = ["Other" if race in small else race for race in columns["race"]]

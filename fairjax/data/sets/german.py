@@ -85,7 +85,8 @@ _FEMALE = ("A92", "A95")
 
 def read(paths: list[Path]) -> dict[str, np.ndarray]:
     """Columns in the order of the file, with ``sex`` and a split of 800 and 200 rows."""
-    columns = dict(read_csv(paths[0], delimiter=" ", header=COLUMNS).columns)
+    table = read_csv(paths[0], delimiter=" ", header=COLUMNS)
+    columns = {name: table.cells(name) for name in COLUMNS}
     status = columns.pop("personal_status")
     is_female = np.isin(status.astype(str), _FEMALE)
     columns["sex"] = np.where(is_female, "Female", "Male").astype(object)

@@ -73,7 +73,8 @@ def read(paths: list[Path]) -> dict[str, np.ndarray]:
 
     Codes become the names of their levels.
     """
-    columns = dict(read_csv(paths[0], header=COLUMNS).columns)
+    table = read_csv(paths[0], header=COLUMNS)
+    columns = {name: table.cells(name) for name in COLUMNS}
     for name, level_of in _LEVELS.items():
         levels = [level_of.get(code, code) for code in columns[name]]
         columns[name] = np.array(levels, dtype=object)

@@ -71,7 +71,8 @@ def read(paths: list[Path]) -> dict[str, np.ndarray]:
 def _read_file(path: Path) -> dict[str, np.ndarray]:
     language = path.name.partition(".")[0]
     keep = ("tid", "text", *_LEVELS, "label")
-    columns = dict(read_csv(path, delimiter="\t", keep=keep).columns)
+    table = read_csv(path, delimiter="\t", keep=keep)
+    columns = {name: table.cells(name) for name in keep}
     columns["text"] = np.array([_without_padding(cell) for cell in columns["text"]], dtype=object)
     for name, level_of in _LEVELS.items():
         levels = [level_of.get(cell, "") for cell in columns[name]]

@@ -17,7 +17,7 @@ import numpy as np
 
 from fairjax.data.entry import Entry
 from fairjax.data.prepared import Prepared
-from fairjax.data.raw_table import RawTable
+from fairjax.data.read import as_table
 from fairjax.data.roles import Roles
 from fairjax.data.table import prepare
 
@@ -235,7 +235,7 @@ def synthetic(n: int = 6000, *, seed: int = 0, **law) -> Prepared:
     source = {"kind": "synthetic", "n": n, "seed": int(seed)}
     source |= dataclasses.asdict(population)
     source["bias"] = list(population.bias)
-    table = RawTable("synthetic", population.draw(n, seed))
+    table = dataclasses.replace(as_table(population.draw(n, seed)), where="synthetic")
     return prepare(
         table,
         roles,
