@@ -144,6 +144,8 @@ def repair_command(scores: Path, **options) -> None:
         )
     read = partial(as_table, **reading_arguments(options))
     table = read(scores)
+    for note in table.notes:
+        click.echo(note, err=True)
     repair = _repair_of_options(options)
     with echoed_warnings():
         repaired = _repair_rows(table, repair, options, read)

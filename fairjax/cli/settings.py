@@ -89,20 +89,25 @@ def read_data(options: dict) -> Prepared:
     return from_table(name, roles, fractions=fractions, seed=options["seed"])
 
 
-def reading_arguments(options: dict) -> dict:
+def reading_arguments(options: dict, na: tuple[str, ...] = NA) -> dict:
     """How files are read, as arguments of :func:`fairjax.data.read.as_table`."""
-    given = reading(options)
+    given = reading(options, na)
     return {"na" if name == "na_values" else name: value for name, value in given.items()}
 
 
-def reading(options: dict) -> dict:
-    """How files are read, as fields of :class:`fairjax.data.Roles`: those that are given."""
+def reading(options: dict, na: tuple[str, ...] = NA) -> dict:
+    """How files are read, as fields of :class:`fairjax.data.Roles`: those that are given.
+
+    Args:
+      options: of the command.
+      na: spellings of a missing cell to which ``--na`` adds.
+    """
     names = ("delimiter", "encoding", "decimal")
     given = {name: options[name] for name in names if options[name] is not None}
     if options["na_only"]:
         given["na_values"] = ("", *options["na_only"])
     elif options["na"]:
-        given["na_values"] = (*NA, *options["na"])
+        given["na_values"] = (*na, *options["na"])
     return given
 
 

@@ -44,7 +44,7 @@ def read_feature(table: RawTable, name: str, missing: str, form: NumberForm) -> 
     if missing == "error":
         bad = ~np.isfinite(value)
         problem = "empty, NaN or infinite"
-        cure = "Fill them, drop the column (--drop), or take missing 'impute' (--missing)."
+        cure = "Fill them, leave out the column (--drop), or train with --missing impute."
     if bad.any():
         count = f"{bad.sum():,} of {len(table):,} cells are {problem}"
         raise complain(table.where, f"column {name!r}: {count}, {table.spots(bad)}", cure)

@@ -82,16 +82,21 @@ class Encoder:
         names = [feature.name for feature in self.numeric]
         return tuple(names + [feature.gap_name for feature in self.numeric if feature.has_gaps])
 
-    def read(self, source) -> RawTable:
-        """A source as a table, read and its levels merged as the training table's were."""
-        return merged(as_table(source, **self.roles.reading), self.roles.merge)
+    def read(self, source, **reading) -> RawTable:
+        """A source as a table, read and its levels merged as the training table's were.
+
+        Args:
+            source: path, data frame or dict of arrays.
+            reading: other arguments of :func:`fairjax.data.read.as_table` than those of training.
+        """
+        return merged(as_table(source, **self.roles.reading | reading), self.roles.merge)
 
     def encode(self, source, labels: bool = False) -> Dataset:
         """Rows as arrays, with the statistics of the training rows.
 
         Args:
-            source: path, data frame or dict of arrays with N rows; see
-                :func:`fairjax.data.read.as_table`. A missing numeric feature is the training mean,
+            source: path, data frame or dict of arrays with N rows, or what :meth:`read` made of it;
+                see :func:`fairjax.data.read.as_table`. A missing numeric feature is the training mean,
                 unless ``missing`` is "error".
             labels: whether to read the task columns, which must then exist; otherwise
                 ``label_mask`` is 0.
@@ -106,7 +111,7 @@ class Encoder:
                 training.
         """
         roles = self.roles
-        table = self.read(source)
+        table = source if isinstance(source, RawTable) else self.read(source)
         if labels:
             label, label_mask = self._labels(table)
         else:

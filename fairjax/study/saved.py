@@ -78,7 +78,8 @@ class SavedModel:
         repair, a row whose group is unknown is ranked among all rows.
 
         Args:
-          source: a CSV path, a data frame or a dict of arrays.
+          source: a path, a data frame or a dict of arrays; see
+            :func:`fairjax.data.read.as_table`.
 
         Returns:
           Columns ``[N]`` by name.
