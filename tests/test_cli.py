@@ -115,12 +115,18 @@ def test_a_run_is_trained_again_and_scores_new_rows(swept):
     metrics = json.loads((folder / "model" / "model.json").read_text())["metrics"]
     for name in ("test.error[rich]", "test.loss[loan]", "test.auc[rich]"):
         assert metrics[name] == pytest.approx(float(row[name]), abs=1e-5)
-    new = write(folder / "new.csv", {"age": [20, 30, 99], "job": ["y", "never seen", "<b>x</b>"]})
-    scored = fairjax("predict", "model", new, "--out", "new-predictions.csv", cwd=folder)
+    columns = {"age": [20, "", 99], "job": ["y", "never seen", "<b>x</b>"], "id": ["07", "b", "c"]}
+    new = write(folder / "new.csv", columns)
+    scored = fairjax(
+        "predict", "model", new, "--id", "id", "--out", "new-predictions.csv", cwd=folder
+    )
     assert scored.returncode == 0, scored.stderr
+    assert "age: 1 of 3 cells are missing" in scored.stderr
+    assert "age: 1 of 3 cells are outside" in scored.stderr
+    assert "job: 1 of 3 cells have a level that no training row has: 'never seen'" in scored.stderr
     with open(folder / "new-predictions.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert len(rows) == 3 and all(
+    assert [row["id"] for row in rows] == ["07", "b", "c"] and all(
         0 < float(r["rich"]) < 1 and r["loan decision (1: 1)"] in "01" for r in rows
     )
 
@@ -666,8 +672,17 @@ BAD = {
         ["income > 5000", "240"],
     ),
     "not numeric": (changed(age=some("old", 2)), [*ROLES, "--numeric", "age"], ["age", "2", "old"]),
-    "NaN features": (changed(age=some("nan", 4)), ROLES, ["age", "4", "impute"]),
-    "infinite features": (changed(age=some("inf", 4)), ROLES, ["age", "4", "impute"]),
+    "NaN features": (
+        changed(age=some("nan", 4)),
+        [*ROLES, "--missing", "error"],
+        ["age", "4", "--missing impute"],
+    ),
+    "infinite features": (changed(age=some("inf", 4)), ROLES, ["age", "4", "--na"]),
+    "several at once": (
+        changed(age=some("inf", 4)),
+        [*ROLES, "--task", "lon", "--drop", "nobody"],
+        ["'lon'", "'loan'", "'nobody'"],
+    ),
     "task without labels": (changed(loan=lambda c: [""] * len(c)), ROLES, ["loan", "240"]),
     "group without rows in a split": (changed(sex=some("rare", 1)), ROLES, ["sex", "rare"]),
     "split column with one value": (

@@ -43,8 +43,8 @@ def predict_command(model: Path, rows: Path, out: Path, **options) -> None:
     taken = [name for name in identifiers if name in predicted]
     if taken:
         raise DataError(
-            f"{rows}: {taken[0]!r} is also a column of the predictions, {len(table):,} rows. Rename "
-            "it."
+            f"{rows}: {taken[0]!r} is a column of the predictions too, {len(table):,} rows. "
+            "Rename it."
         )
     write_predictions(out, identifiers | predicted, encoder.spec)
     for sentence in (*table.notes, *remarks(encoder, table)):

@@ -95,9 +95,9 @@ class Encoder:
         """Rows as arrays, with the statistics of the training rows.
 
         Args:
-            source: path, data frame or dict of arrays with N rows, or what :meth:`read` made of it;
-                see :func:`fairjax.data.read.as_table`. A missing numeric feature is the training mean,
-                unless ``missing`` is "error".
+            source: path, data frame or dict of arrays with N rows, see
+                :func:`fairjax.data.read.as_table`; or what :meth:`read` made of it. A missing
+                numeric feature is the training mean, unless ``missing`` is "error".
             labels: whether to read the task columns, which must then exist; otherwise
                 ``label_mask`` is 0.
 

@@ -24,7 +24,7 @@ def feature_names(
     They are in the order of ``roles.features``, or in the order of the table.
 
     Raises:
-        DataError: a named column is absent or has another role, or no feature is left.
+        DataError: a named column has another role, or no feature is left.
     """
     sensitive = [rule.column for rule in attributes]
     excluded = _excluded(table, roles, tasks, sensitive)
@@ -61,15 +61,26 @@ def _excluded(
     return excluded
 
 
+def refuse_absent(table: RawTable, roles: Roles) -> None:
+    """Refuse columns that the roles name outside of rules and that the table has not.
+
+    Raises:
+        DataError: there are such columns.
+    """
+    columns = (roles.weight, roles.split, roles.split_by, roles.language)
+    named = [name for name in columns if name is not None]
+    collect(table.column, dict.fromkeys([*roles.drop, *_named(roles), *named]))
+
+
+def _named(roles: Roles) -> list[str]:
+    """Columns that the roles name as features."""
+    text = [] if roles.text is None else [roles.text]
+    return [*(roles.features or ()), *roles.numeric, *roles.categorical, *text]
+
+
 def _refuse_excluded(table: RawTable, roles: Roles, excluded: set[str]) -> None:
-    """Refuse a named feature that is absent or has another role. ``drop`` wins over a feature."""
-    features = roles.features or ()
-    named = [*features, *roles.numeric, *roles.categorical]
-    if roles.text is not None:
-        named.append(roles.text)
-    for name in (*roles.drop, *named):
-        table.column(name)
-    for name in named:
+    """Refuse a named feature that has another role. ``drop`` wins over a feature."""
+    for name in _named(roles):
         is_dropped = name in roles.drop
         if name not in excluded or (is_dropped and name != roles.text):
             continue

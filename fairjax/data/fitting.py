@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
 from fairjax.data.cells import read_feature, read_label, read_sensitive_number
 from fairjax.data.complaints import collect, complain, listing
 from fairjax.data.encoder import Codes, Encoder, Standardiser
-from fairjax.data.features import feature_names
+from fairjax.data.features import feature_names, refuse_absent
 from fairjax.data.merging import refuse_alike
 from fairjax.data.numbers import PLAIN
 from fairjax.data.raw_table import RawTable, canonical
@@ -33,10 +34,7 @@ def fit(table: RawTable, roles: Roles, train: np.ndarray) -> Encoder:
     Raises:
         DataError: see :func:`fairjax.data.from_table`.
     """
-    tasks, attributes = collect(
-        lambda rules: parse_rules(*rules, roles.levels),
-        [(roles.tasks, table, "task"), (roles.sensitive, table, "sensitive")],
-    )
+    tasks, attributes = rules_of(table, roles)
     _refuse_sensitive_tasks(table, tasks, attributes)
     if roles.language is not None and roles.text is None:
         problem = f"language {roles.language!r} without a text ({len(table):,} rows)"
@@ -55,6 +53,24 @@ def fit(table: RawTable, roles: Roles, train: np.ndarray) -> Encoder:
     fitted_tasks, fitted_attributes, (numeric, categorical) = collect(lambda part: part(), parts)
     vocabularies = () if roles.text is None else learn(table, roles, rows)
     return Encoder(roles, fitted_tasks, fitted_attributes, numeric, categorical, vocabularies)
+
+
+def rules_of(
+    table: RawTable, roles: Roles
+) -> tuple[tuple[ColumnRule, ...], tuple[ColumnRule, ...]]:
+    """The rules of tasks and of sensitive attributes.
+
+    Raises:
+        DataError: a rule cannot be read, or a column is absent, here or elsewhere in the roles.
+    """
+    texts = {"task": roles.tasks, "sensitive": roles.sensitive}
+    parts = [
+        partial(parse_rules, rules, table, role, roles.levels) for role, rules in texts.items()
+    ]
+    tasks, attributes, _ = collect(
+        lambda part: part(), [*parts, partial(refuse_absent, table, roles)]
+    )
+    return tasks, attributes
 
 
 def _refuse_sensitive_tasks(

@@ -265,7 +265,16 @@ class RawTable:
         return value
 
     def with_columns(self, columns: Mapping[str, np.ndarray | pa.StringArray]) -> RawTable:
-        """The table with other cells in some columns, or with more columns."""
+        """The table with other cells in some columns, or with more columns.
+
+        Raises:
+            DataError: a column has another length.
+        """
+        for name, column in columns.items():
+            if len(column) != len(self):
+                problem = f"columns of unequal length, {name!r} has {len(column):,} rows"
+                problem = f"{problem} beside {len(self):,}"
+                raise complain(self.where, problem, "Give one cell per row.")
         return dataclasses.replace(self, columns={**self.columns, **columns})
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from fairjax.core.types import Dataset, Splits
-from fairjax.data.complaints import complain
-from fairjax.data.fitting import fit
+from fairjax.data.complaints import collect, complain
+from fairjax.data.fitting import fit, rules_of
 from fairjax.data.merging import merged, refuse_unknown_levels
 from fairjax.data.prepared import Prepared, SourceRows
 from fairjax.data.raw_table import RawTable
@@ -80,7 +81,11 @@ def prepare(
     roles = roles.named_as(table)
     refuse_unknown_levels(table, roles.merge)
     table = merged(table, roles.merge)
-    split_indices = split_rows(table, roles, fractions, seed)
+    # the complaints about the split and about the roles come together
+    split_indices, _ = collect(
+        lambda part: part(),
+        (partial(split_rows, table, roles, fractions, seed), partial(rules_of, table, roles)),
+    )
     encoder = fit(table, roles, split_indices[0])
     data = encoder.encode(table, labels=True)
     splits = Splits(*(_take(data, rows) for rows in split_indices))
