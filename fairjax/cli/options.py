@@ -48,6 +48,12 @@ reading_options = together(
         help="Of a CSV file. Default: as its byte order mark says, or UTF-8.",
     ),
     click.option(
+        "--header",
+        type=WORDS,
+        metavar="A,B",
+        help="Column names of a CSV file whose first line is a row.",
+    ),
+    click.option(
         "--decimal",
         type=click.Choice([".", ","]),
         help="The sign before decimals, where cells such as 1,250 leave it open.",

@@ -42,6 +42,7 @@ OWN_ROLES = {
     "split_by": "--split-by",
     "split_at": "--split-at",
     "fractions": "--fractions",
+    "header": "--header",
     "na": "--na",
     "na_only": "--na-only",
 }
@@ -102,7 +103,7 @@ def reading(options: dict, na: tuple[str, ...] = NA) -> dict:
       options: of the command.
       na: spellings of a missing cell to which ``--na`` adds.
     """
-    names = ("delimiter", "encoding", "decimal")
+    names = ("delimiter", "encoding", "decimal", "header")
     given = {name: options[name] for name in names if options[name] is not None}
     if options["na_only"]:
         given["na_values"] = ("", *options["na_only"])

@@ -21,6 +21,7 @@ from fairjax.data.raw_table import NA, RawTable, name_key
 
 DELIMITERS = (",", ";", "\t", "|")
 _LOOK_AT = 1 << 16  # bytes of a file that show its delimiter
+_FIRST_ROWS = 10_000  # that show whether the first line is one of them
 
 
 def parse_csv(
@@ -41,16 +42,12 @@ def parse_csv(
         raise complain(where, problem, "Give one, such as ';'.")
     if comment or re.search(rb'[%b\n] +"' % re.escape(delimiter.encode()), content):
         content = _normalised(where, content, delimiter, comment)
-    if header:
-        names = list(header)
+    names, start = _header(where, content, delimiter)
+    if header and names != list(header):
         start = 0
-    else:
-        names, start = _header(where, content, delimiter)
-    if keep is None:
-        is_open = not content.endswith(b"\n")
-        refuse_bad_names(where, names, content.count(b"\n", start) + is_open)
-        chosen = range(len(names))
-    else:
+    names = list(header or names)
+    chosen = range(len(names))
+    if keep is not None:
         chosen = [_position(where, names, name) for name in keep]
     body = pa.py_buffer(content).slice(start)
     table = _read_body(where, content, body, names, chosen, delimiter)
@@ -58,11 +55,44 @@ def parse_csv(
         problem = f"0 rows under the header of {len(names)} columns"
         raise complain(where, problem, "Give a file with rows.")
     _refuse_delimiter(where, table.num_rows, names, delimiter)
+    notes = []
+    if keep is None:
+        copies = _copies(names, table)
+        chosen = [i for i in chosen if i not in copies]
+        refuse_bad_names(where, [names[i] for i in chosen], table.num_rows)
+        notes += [f"column {names[i]!r} occurs twice, with equal cells" for i in copies]
+    if not header:
+        _refuse_rows_as_names(where, names, chosen, table)
     lines = record_lines(content, start, table.num_rows)
-    columns = {}
-    for i in chosen:
-        columns[names[i]] = trimmed(table.column(str(i)))
-    return RawTable(where, columns, lines, na, _notes(content, delimiter, lines), decimal)
+    notes += _notes(content, delimiter, lines)
+    columns = {names[i]: trimmed(table.column(str(i))) for i in chosen}
+    return RawTable(where, columns, lines, na, tuple(notes), decimal)
+
+
+def _copies(names: list[str], table: pa.Table) -> list[int]:
+    """Columns that have the name and the cells of an earlier one."""
+    first_of: dict[str, int] = {}
+    copies = []
+    for i, name in enumerate(names):
+        first = first_of.setdefault(name_key(name), i)
+        if first != i and table.column(str(first)).equals(table.column(str(i))):
+            copies.append(i)
+    return copies
+
+
+def _refuse_rows_as_names(
+    where: str, names: list[str], chosen: Sequence[int], table: pa.Table
+) -> None:
+    """Refuse a first line whose cells are among the first cells below them: it is a row."""
+    beginning = table.slice(0, _FIRST_ROWS)
+    found = [
+        names[i]
+        for i in chosen
+        if names[i] and pc.any(pc.equal(trimmed(beginning.column(str(i))), names[i])).as_py()
+    ]
+    if len(found) > 1 and len(found) >= len(chosen) / 2:
+        problem = f"the first line seems to be a row, for {listing(found)} are also cells below"
+        raise complain(where, problem, "Name the columns (header, --header A,B,...).")
 
 
 def find_delimiter(content: bytes) -> str:
@@ -223,7 +253,7 @@ def trimmed(column: pa.ChunkedArray | pa.Array) -> pa.StringArray:
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
-def _notes(content: bytes, delimiter: str, lines: np.ndarray | None) -> tuple[str, ...]:
+def _notes(content: bytes, delimiter: str, lines: np.ndarray | None) -> list[str]:
     notes = []
     if delimiter != ",":
         notes.append(f"delimiter {delimiter!r}")
@@ -231,7 +261,7 @@ def _notes(content: bytes, delimiter: str, lines: np.ndarray | None) -> tuple[st
         blank = int(lines[-1] - lines[0] + 1 - len(lines))
         if blank and b'"' not in content:
             notes.append(f"{blank:,} blank lines are no rows")
-    return tuple(notes)
+    return notes
 
 
 def _position(where: str, names: list[str], name: str) -> int:

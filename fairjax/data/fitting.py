@@ -46,7 +46,8 @@ def fit(table: RawTable, roles: Roles, train: np.ndarray) -> Encoder:
 
     def features() -> tuple[tuple, tuple]:
         numeric, categorical = feature_names(table, roles, tasks, attributes)
-        return of(_fit_standardiser, numeric)(), of(_fit_codes, categorical)()
+        parts = (of(_fit_standardiser, numeric), of(_fit_codes, categorical))
+        return tuple(collect(lambda part: part(), parts))
 
     # each part is tried, so that all complaints come together
     parts = (of(_fit_task, tasks), of(_fit_attribute, attributes), features)

@@ -32,6 +32,7 @@ def as_table(
     encoding: str = "utf-8",
     na: tuple[str, ...] = NA,
     decimal: str = "",
+    header: Sequence[str] | None = None,
 ) -> RawTable:
     """A table from a file, a data frame, or a dict of arrays.
 
@@ -43,6 +44,7 @@ def as_table(
         encoding: of a CSV file; a byte order mark wins over UTF-8.
         na: texts that mean missing, in any case.
         decimal: the sign before decimals, ``.`` or ``,``. Empty: found.
+        header: column names of a CSV file whose first line is a row.
 
     Raises:
         DataError: missing, empty, ragged or wrongly encoded file; repeated columns; arrays of
@@ -51,7 +53,9 @@ def as_table(
     if isinstance(source, RawTable):
         return source
     if isinstance(source, (str, Path)):
-        return read_csv(source, delimiter=delimiter, encoding=encoding, na=na, decimal=decimal)
+        return read_csv(
+            source, delimiter=delimiter, encoding=encoding, na=na, header=header, decimal=decimal
+        )
     if isinstance(source, Mapping):
         columns = {str(name): column for name, column in source.items()}
         return _from_arrays("arrays", columns, na, decimal)
@@ -90,7 +94,7 @@ def read_csv(
         delimiter: cell separator of a CSV file; empty: found.
         encoding: of a CSV file.
         na: texts that mean missing.
-        header: column names of a CSV file that has no header.
+        header: column names of a CSV file that has no header, or has this one.
         keep: the only columns to keep, the first of each name.
         comment: lines of a CSV file that begin with it are skipped.
         decimal: the sign before decimals; empty: found.

@@ -9,7 +9,16 @@ from fairjax.core.types import DataError
 from fairjax.data.complaints import listing
 from fairjax.data.raw_table import NA, RawTable
 
-_TUPLES = ("tasks", "sensitive", "features", "drop", "numeric", "categorical", "na_values")
+_TUPLES = (
+    "tasks",
+    "sensitive",
+    "features",
+    "drop",
+    "numeric",
+    "categorical",
+    "na_values",
+    "header",
+)
 _CHOICES = {
     "standardise": ("train", "all"),
     "missing": ("impute", "error"),
@@ -76,6 +85,8 @@ class Roles:
     encoding: str = "utf-8"
     # the sign before decimals, "." or ","; empty: found
     decimal: str = ""
+    # column names of a CSV file that has no header
+    header: tuple[str, ...] | None = None
 
     def __post_init__(self):
         for field in _TUPLES:
@@ -109,6 +120,7 @@ class Roles:
             "encoding": self.encoding,
             "na": self.na_values,
             "decimal": self.decimal,
+            "header": self.header,
         }
 
     def named_as(self, table: RawTable) -> Roles:

@@ -21,7 +21,7 @@ _SPELLINGS = {
     "test": 2,
     "testing": 2,
 }
-_RESPLIT = "Split otherwise (another seed or larger fractions)"
+_RESPLIT = "Split otherwise (another --seed or larger --fractions)"
 
 
 def split_rows(
@@ -196,4 +196,4 @@ def _refuse_thin_groups(where: str, split: str, data: Dataset, spec: Spec) -> No
         for name, count in zip(attribute.columns, counts, strict=True):
             if not count:
                 problem = f"group {name!r} has {rows}"
-                raise complain(where, problem, f"{_RESPLIT}, or merge the group.")
+                raise complain(where, problem, f"{_RESPLIT}, or merge the group (--merge).")
