@@ -92,7 +92,9 @@ def _refuse_excluded(table: RawTable, roles: Roles, excluded: set[str]) -> None:
 
 
 def _is_numeric(name: str, table: RawTable, roles: Roles) -> bool:
-    """Whether a feature is declared numeric, or every known cell is a number.
+    """Whether a feature is declared numeric, or every known cell is a number and no code.
+
+    A number with zeros before it, as in a postal code, is a code.
 
     Raises:
         DataError: a declared number is a text; nearly all cells are numbers, so that the others
@@ -105,7 +107,7 @@ def _is_numeric(name: str, table: RawTable, roles: Roles) -> bool:
         return False
     form = table.form(name)
     if form is not None:
-        return True
+        return name in roles.numeric or not table.has_leading_zeros(name)
     _, bad = table.numbers(name)
     known = len(table) - int(table.missing(name).sum())
     if name in roles.numeric or bad.sum() < 0.1 * known:

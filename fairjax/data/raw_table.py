@@ -163,6 +163,14 @@ class RawTable:
         found = pc.is_in(pc.utf8_lower(cells), value_set=texts)
         return found.to_numpy(zero_copy_only=False)
 
+    def has_leading_zeros(self, name: str) -> bool:
+        """Whether cells of a column are digits behind a zero, such as ``007``."""
+        if not self.is_text(name):
+            return False
+        cells = self.column(name)
+        suspect = cells.filter(pc.starts_with(cells, "0"))
+        return bool(pc.any(pc.match_substring_regex(suspect, "^0[0-9]+$")).as_py())
+
     def known_texts(self, name: str) -> list[str]:
         """The distinct known texts of a column of text, in order of appearance."""
         texts = self.column(name).unique().to_pylist()
