@@ -39,7 +39,7 @@ def parse_csv(
     if len(delimiter) != 1:
         problem = f"delimiter {delimiter!r} is not one character"
         raise complain(where, problem, "Give one, such as ';'.")
-    if comment or re.search(rb'[%b\n] +"' % re.escape(delimiter.encode()), content):
+    if comment or (b' "' in content and re.search(_blank_quote(delimiter), content)):
         content = _normalised(where, content, delimiter, comment)
     if header:
         names = list(header)
@@ -63,6 +63,10 @@ def parse_csv(
     for i in chosen:
         columns[names[i]] = trimmed(table.column(str(i)))
     return RawTable(where, columns, lines, na, _notes(content, delimiter, lines), decimal)
+
+
+def _blank_quote(delimiter: str) -> bytes:
+    return rb'[%b\n] +"' % re.escape(delimiter.encode())
 
 
 def find_delimiter(content: bytes) -> str:
@@ -193,12 +197,15 @@ def record_lines(content: bytes, start: int, records: int) -> np.ndarray | None:
     Blank lines are no records, and a line break between quotes ends none.
     """
     first = content.count(b"\n", 0, start) + 1
+    is_open = not content.endswith((b"\n", b"\r"))
+    has_returns = content.find(b"\r", start) >= 0
+    if not has_returns and content.count(b"\n", start) + is_open == records:
+        return np.arange(first, first + records)
     body = content[start:]
-    if b"\r" in body:
+    if has_returns:
         body = body.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         head = content[:start].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         first = head.count(b"\n") + 1
-    is_open = not body.endswith(b"\n")
     if body.count(b"\n") + is_open == records:
         return np.arange(first, first + records)
     cells = np.frombuffer(body, np.uint8)
