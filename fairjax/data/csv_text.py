@@ -10,6 +10,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
@@ -59,9 +60,9 @@ def parse_csv(
         raise complain(where, problem, "Give a file with rows.")
     _refuse_delimiter(where, table.num_rows, names, delimiter)
     lines = record_lines(content, start, table.num_rows)
-    columns = {}
-    for i in chosen:
-        columns[names[i]] = trimmed(table.column(str(i)))
+    with ThreadPoolExecutor() as pool:
+        cells = pool.map(trimmed, table.columns)
+        columns = dict(zip([names[i] for i in chosen], cells, strict=True))
     return RawTable(where, columns, lines, na, _notes(content, delimiter, lines), decimal)
 
 
@@ -109,10 +110,14 @@ def _header(where: str, content: bytes, delimiter: str) -> tuple[list[str], int]
     """Names of the first record that is not blank, and where the text after it begins."""
     stream = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", newline="")
     reader = csv.reader(iter(stream.readline, ""), delimiter=delimiter, strict=False)
-    for record in reader:
-        if any(cell.strip() for cell in record):
-            names = [cell.strip() for cell in record]
-            return names, _offset_of_line(content, reader.line_num)
+    try:
+        for record in reader:
+            if any(cell.strip() for cell in record):
+                names = [cell.strip() for cell in record]
+                return names, _offset_of_line(content, reader.line_num)
+    except csv.Error as error:
+        problem = f"line {reader.line_num} is no header of a table: {error} (0 rows read)"
+        raise complain(where, problem, "Check the quotes around that line.") from error
     raise complain(where, "the file has no rows (0 records)", "Give a file with a header and rows.")
 
 
@@ -147,12 +152,13 @@ def _read_body(
     positions = [str(i) for i in range(len(names))]
     if not body.size:
         return pa.table({str(i): pa.array([], pa.string()) for i in chosen})
+    has_quotes = b'"' in content
     try:
         table = arrow_csv.read_csv(
             pa.BufferReader(body),
             read_options=arrow_csv.ReadOptions(column_names=positions),
             parse_options=arrow_csv.ParseOptions(
-                delimiter=delimiter, newlines_in_values=True, invalid_row_handler=refuse
+                delimiter=delimiter, newlines_in_values=has_quotes, invalid_row_handler=refuse
             ),
             convert_options=arrow_csv.ConvertOptions(
                 column_types={name: pa.string() for name in positions},

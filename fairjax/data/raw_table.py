@@ -53,8 +53,8 @@ def canonical(cell: str | float) -> str:
 
 
 def missing_texts(na: tuple[str, ...]) -> frozenset[str]:
-    """Spellings of a missing cell, folded: a text means one if its ``casefold`` is among them."""
-    return frozenset(text.strip().casefold() for text in na)
+    """Spellings of a missing cell, in lower case: a text means one if its ``lower`` is among them."""
+    return frozenset(text.strip().lower() for text in na)
 
 
 def name_key(name: str) -> str:
@@ -166,7 +166,7 @@ class RawTable:
 
     def is_missing_text(self, text: str) -> bool:
         """Whether a text means a missing value."""
-        return text.casefold() in self._missing_texts
+        return text.lower() in self._missing_texts
 
     @_kept
     def missing(self, name: str) -> np.ndarray:
@@ -181,7 +181,8 @@ class RawTable:
                     missing |= cells == value
             return missing
         texts = pa.array(sorted(self._missing_texts), pa.string())
-        found = pc.is_in(pc.utf8_lower(cells), value_set=texts)
+        lower = pc.ascii_lower if "".join(self._missing_texts).isascii() else pc.utf8_lower
+        found = pc.is_in(lower(cells), value_set=texts)
         return found.to_numpy(zero_copy_only=False)
 
     def known_texts(self, name: str) -> list[str]:
