@@ -44,7 +44,7 @@ def read_bytes(where: str) -> bytes:
             content = _only_member(where, content)
     except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
         raise complain(where, f"cannot be read: {error}", _COPY) from error
-    if not content.strip():
+    if not content or content.isspace():
         problem = f"the file is empty ({len(content)} bytes, 0 rows)"
         raise complain(where, problem, "Give a file with a header and rows.")
     return content

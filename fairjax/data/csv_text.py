@@ -10,6 +10,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
@@ -40,7 +41,7 @@ def parse_csv(
     if len(delimiter) != 1:
         problem = f"delimiter {delimiter!r} is not one character"
         raise complain(where, problem, "Give one, such as ';'.")
-    if comment or re.search(rb'[%b\n] +"' % re.escape(delimiter.encode()), content):
+    if comment or (b' "' in content and re.search(_blank_quote(delimiter), content)):
         content = _normalised(where, content, delimiter, comment)
     names, start = _header(where, content, delimiter)
     if header and names != list(header):
@@ -65,7 +66,9 @@ def parse_csv(
         _refuse_rows_as_names(where, names, chosen, table)
     lines = record_lines(content, start, table.num_rows)
     notes += _notes(content, delimiter, lines)
-    columns = {names[i]: trimmed(table.column(str(i))) for i in chosen}
+    with ThreadPoolExecutor() as pool:
+        cells = pool.map(trimmed, (table.column(str(i)) for i in chosen))
+        columns = dict(zip([names[i] for i in chosen], cells, strict=True))
     return RawTable(where, columns, lines, na, tuple(notes), decimal)
 
 
@@ -93,6 +96,10 @@ def _refuse_rows_as_names(
     if len(found) > 1 and len(found) >= len(chosen) / 2:
         problem = f"the first line seems to be a row, for {listing(found)} are also cells below"
         raise complain(where, problem, "Name the columns (header, --header A,B,...).")
+
+
+def _blank_quote(delimiter: str) -> bytes:
+    return rb'[%b\n] +"' % re.escape(delimiter.encode())
 
 
 def find_delimiter(content: bytes) -> str:
@@ -135,10 +142,14 @@ def _header(where: str, content: bytes, delimiter: str) -> tuple[list[str], int]
     """Names of the first record that is not blank, and where the text after it begins."""
     stream = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", newline="")
     reader = csv.reader(iter(stream.readline, ""), delimiter=delimiter, strict=False)
-    for record in reader:
-        if any(cell.strip() for cell in record):
-            names = [cell.strip() for cell in record]
-            return names, _offset_of_line(content, reader.line_num)
+    try:
+        for record in reader:
+            if any(cell.strip() for cell in record):
+                names = [cell.strip() for cell in record]
+                return names, _offset_of_line(content, reader.line_num)
+    except csv.Error as error:
+        problem = f"line {reader.line_num} is no header of a table: {error} (0 rows read)"
+        raise complain(where, problem, "Check the quotes around that line.") from error
     raise complain(where, "the file has no rows (0 records)", "Give a file with a header and rows.")
 
 
@@ -173,12 +184,13 @@ def _read_body(
     positions = [str(i) for i in range(len(names))]
     if not body.size:
         return pa.table({str(i): pa.array([], pa.string()) for i in chosen})
+    has_quotes = b'"' in content
     try:
         table = arrow_csv.read_csv(
             pa.BufferReader(body),
             read_options=arrow_csv.ReadOptions(column_names=positions),
             parse_options=arrow_csv.ParseOptions(
-                delimiter=delimiter, newlines_in_values=True, invalid_row_handler=refuse
+                delimiter=delimiter, newlines_in_values=has_quotes, invalid_row_handler=refuse
             ),
             convert_options=arrow_csv.ConvertOptions(
                 column_types={name: pa.string() for name in positions},
@@ -223,12 +235,15 @@ def record_lines(content: bytes, start: int, records: int) -> np.ndarray | None:
     Blank lines are no records, and a line break between quotes ends none.
     """
     first = content.count(b"\n", 0, start) + 1
+    is_open = not content.endswith((b"\n", b"\r"))
+    has_returns = content.find(b"\r", start) >= 0
+    if not has_returns and content.count(b"\n", start) + is_open == records:
+        return np.arange(first, first + records)
     body = content[start:]
-    if b"\r" in body:
+    if has_returns:
         body = body.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         head = content[:start].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         first = head.count(b"\n") + 1
-    is_open = not body.endswith(b"\n")
     if body.count(b"\n") + is_open == records:
         return np.arange(first, first + records)
     cells = np.frombuffer(body, np.uint8)

@@ -261,7 +261,10 @@ def _levels_in_order(name: str, table: RawTable, rows: np.ndarray) -> tuple[str,
     if not table.is_text(name):
         return tuple(dict.fromkeys(table.text(name)[rows].tolist()))
     distinct = table.distinct(name)
-    codes, first = np.unique(distinct.codes[rows], return_index=True)
-    texts = [distinct.texts[code] for code in codes[np.argsort(first)]]
+    codes = distinct.codes[rows]
+    first = np.full(len(distinct.texts), len(codes))
+    first[codes[::-1]] = np.arange(len(codes))[::-1]  # the last assignment stays
+    present = np.flatnonzero(first < len(codes))
+    texts = [distinct.texts[code] for code in present[np.argsort(first[present])]]
     levels = ["" if table.is_missing_text(text) else canonical(text) for text in texts]
     return tuple(dict.fromkeys(levels))

@@ -40,6 +40,7 @@ NA = (
     ".",
 )
 _WHOLE = re.compile(r"[+-]?(0|[1-9]\d{0,14})\.0*", re.ASCII)
+_LOOK_AT = 1_000  # cells that show most columns of text
 LARGEST_WHOLE = 2**53  # whole numbers up to here are exact in double precision
 
 
@@ -52,8 +53,8 @@ def canonical(cell: str | float) -> str:
 
 
 def missing_texts(na: tuple[str, ...]) -> frozenset[str]:
-    """Spellings of a missing cell, folded: a text means one if its ``casefold`` is among them."""
-    return frozenset(text.strip().casefold() for text in na)
+    """Spellings of a missing cell, in lower case: a text means one if its ``lower`` is among them."""
+    return frozenset(text.strip().lower() for text in na)
 
 
 def name_key(name: str) -> str:
@@ -76,6 +77,19 @@ class Distinct:
         return results[self.codes]
 
 
+def _kept(method: Callable) -> Callable:
+    """A method of a table and a column that works once per column; its arrays stay unchanged."""
+
+    @functools.wraps(method)
+    def kept(table: RawTable, name: str):
+        key = (method.__name__, name)
+        if key not in table._results:
+            table._results[key] = method(table, name)
+        return table._results[key]
+
+    return kept
+
+
 @dataclasses.dataclass(frozen=True)
 class RawTable:
     """Named columns of equal length, with what error messages need."""
@@ -94,6 +108,11 @@ class RawTable:
 
     def __contains__(self, name: str) -> bool:
         return self.find(name) is not None
+
+    @functools.cached_property
+    def _results(self) -> dict:
+        """What was found out about columns."""
+        return {}
 
     @functools.cached_property
     def _missing_texts(self) -> frozenset[str]:
@@ -132,6 +151,7 @@ class RawTable:
         """Whether a column holds text; otherwise it holds numbers."""
         return not isinstance(self.column(name), np.ndarray)
 
+    @_kept
     def distinct(self, name: str) -> Distinct:
         """The distinct texts of a column, in order of appearance."""
         encoded = self.column(name).dictionary_encode()
@@ -146,8 +166,9 @@ class RawTable:
 
     def is_missing_text(self, text: str) -> bool:
         """Whether a text means a missing value."""
-        return text.casefold() in self._missing_texts
+        return text.lower() in self._missing_texts
 
+    @_kept
     def missing(self, name: str) -> np.ndarray:
         """``[N]`` bool: the cell is NaN, or a text in ``na``."""
         cells = self.column(name)
@@ -160,7 +181,8 @@ class RawTable:
                     missing |= cells == value
             return missing
         texts = pa.array(sorted(self._missing_texts), pa.string())
-        found = pc.is_in(pc.utf8_lower(cells), value_set=texts)
+        lower = pc.ascii_lower if "".join(self._missing_texts).isascii() else pc.utf8_lower
+        found = pc.is_in(lower(cells), value_set=texts)
         return found.to_numpy(zero_copy_only=False)
 
     def has_leading_zeros(self, name: str) -> bool:
@@ -173,9 +195,9 @@ class RawTable:
 
     def known_texts(self, name: str) -> list[str]:
         """The distinct known texts of a column of text, in order of appearance."""
-        texts = self.column(name).unique().to_pylist()
-        return [text for text in texts if not self.is_missing_text(text)]
+        return [text for text in self.distinct(name).texts if not self.is_missing_text(text)]
 
+    @_kept
     def form(self, name: str) -> NumberForm | None:
         """How the known cells of a column spell numbers; None if they are not all numbers.
 
@@ -200,6 +222,7 @@ class RawTable:
         cure = "Say which sign stands before decimals: decimal '.' or ',' (--decimal)."
         raise complain(self.where, problem, cure)
 
+    @_kept
     def _plain_numbers(self, name: str) -> np.ndarray | None:
         """The numbers of a column of plain numbers, NaN where missing; None of another column."""
         if self.decimal == ",":
@@ -208,6 +231,7 @@ class RawTable:
         missing = pa.array(self.missing(name))
         known = pc.if_else(missing, pa.scalar(None, pa.string()), cells)
         try:
+            pc.cast(known[:_LOOK_AT], pa.float64())  # a text costs more than a number
             value = pc.cast(known, pa.float64())
         except pa.ArrowInvalid:
             return None

@@ -111,7 +111,8 @@ def _take(data: Dataset, rows: np.ndarray) -> Dataset:
 
 def digest(path: str | Path) -> str:
     """sha256 of a file."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def check_unchanged(path: str, sha256: str) -> None:
