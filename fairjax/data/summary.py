@@ -1,10 +1,19 @@
-"""A data set in words: counts and means per task, group and split."""
+"""A data set in words: counts and means per task, group and split; its columns; findings."""
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Sequence
+
 from fairjax.core.types import Attribute, Dataset, Spec, Splits
+from fairjax.data.column_summary import ColumnSummary, cut
 from fairjax.data.encoder import Encoder
 from fairjax.data.rules import ColumnRule
+
+_WIDTH = 100  # of a terminal
+_MOST_LISTED = 60  # columns of a role
+_NAME = 24  # characters of a column's name
+_LEAST_NOTED = 12  # characters of room for what is noted
 
 
 def summary(name: str, splits: Splits, encoder: Encoder) -> str:
@@ -95,3 +104,78 @@ def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
             padded.append(cell.rjust(width))
         lines.append("  ".join(padded).rstrip())
     return lines
+
+
+# ---------------------------------------------------------------------------------------- columns
+
+
+def listed_columns(columns: Sequence[ColumnSummary]) -> tuple[list[ColumnSummary], str]:
+    """At most 60 columns of every role, and a sentence about the others."""
+    rows: list[ColumnSummary] = []
+    left: dict[str, int] = {}
+    seen: dict[str, int] = {}
+    for column in columns:
+        seen[column.role] = seen.get(column.role, 0) + 1
+        if seen[column.role] <= _MOST_LISTED:
+            rows.append(column)
+        else:
+            left[column.role] = left.get(column.role, 0) + 1
+    counts = [f"{count:,} more with role {role}" for role, count in left.items()]
+    return rows, f"... and {', '.join(counts)}" if counts else ""
+
+
+def column_table(columns: Sequence[ColumnSummary]) -> str:
+    """A line per column; empty if there are none."""
+    if not columns:
+        return ""
+    shown, left = listed_columns(columns)
+    rows = [("column", "role", "type", "values", "missing", "alone", "noted")]
+    for column in shown:
+        missing = f"{column.missing:,}" if column.missing else ""
+        rows.append(
+            (
+                cut(column.name, _NAME),
+                column.role,
+                column.type,
+                column.values,
+                missing,
+                column.alone,
+                column.noted,
+            )
+        )
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    room = _WIDTH - sum(widths[:-1]) - 2 * (len(widths) - 1)
+    if widths[-1] > room:
+        # what is noted takes room from the values
+        less = min(_LEAST_NOTED, widths[-1]) - room
+        widths[3] = max(widths[3] - max(less, 0), len("values"))
+        widths[-1] = max(room + less, room)
+    lines = [_column_line(row, widths) for row in rows]
+    if any(column.alone for column in shown):
+        lines.append("alone: AUC of the feature alone, for the task that it predicts best")
+    return "\n".join(lines + [left] * bool(left))
+
+
+def _column_line(row: tuple[str, ...], widths: list[int]) -> str:
+    cells = []
+    for place, (cell, width) in enumerate(zip(row, widths, strict=True)):
+        text = cut(cell, width)
+        is_count = place in (4, 5)
+        cells.append(text.rjust(width) if is_count else text.ljust(width))
+    return "  ".join(cells).rstrip()
+
+
+def findings(warnings: Sequence[str], notes: Sequence[str]) -> str:
+    """Warnings and notes as lines of at most 100 characters."""
+    marked = [f"Warning: {text}" for text in warnings]
+    marked += [f"Note: {text}" for text in notes]
+    return "\n".join(
+        textwrap.fill(
+            text,
+            _WIDTH,
+            subsequent_indent="  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for text in marked
+    )
