@@ -281,10 +281,9 @@ def _possible_codes(encoder: Encoder, sample: Sample, whole: frozenset[str]) -> 
         if 2 < len(np.unique(value[~np.isnan(value)])) <= _FEW:
             names.append(feature.name)
     if names:
-        text = (
-            f"{_columns(names)}: whole numbers of few values, read as numbers; "
-            f"if they are codes: {_option('--categorical', *names)}"
-        )
+        count = f"{len(names)} feature{'s' if len(names) > 1 else ''} of few whole numbers"
+        cure = _option("--categorical", *names)
+        text = f"{count} read as numbers; if they are codes: {cure}"
         yield Finding(text, tuple(names), "codes?")
 
 

@@ -46,27 +46,21 @@ class Prepared:
 
         The mean is that of the label, or of the value for a sensitive number.
         """
-        return "\n\n".join(
-            filter(
-                None,
-                [
-                    summary(self.name, self.splits, self.encoder),
-                    column_table(self.columns),
-                    findings(self.warnings, self.notes),
-                ],
-            )
+        parts = (
+            summary(self.name, self.splits, self.encoder),
+            column_table(self.columns),
+            findings(self.warnings, self.notes),
         )
+        return "\n\n".join(part for part in parts if part)
 
     def details(self) -> dict:
-        """What :meth:`describe` says beside the means, for JSON: rows, columns and findings."""
-        columns, left = listed_columns(self.columns)
+        """Rows, columns and findings as JSON has them; for a report."""
+        listed, left = listed_columns(self.columns)
+        named_splits = zip(Splits._fields, self.splits, strict=True)
         return {
-            "rows": {
-                split: len(data.weight)
-                for split, data in zip(Splits._fields, self.splits, strict=True)
-            },
+            "rows": {name: len(split.weight) for name, split in named_splits},
             "features": sum(column.role == "feature" for column in self.columns),
-            "columns": [column._asdict() for column in columns],
+            "columns": [column._asdict() for column in listed],
             "left": left,
             "warnings": list(self.warnings),
             "notes": list(self.notes),

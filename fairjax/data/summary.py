@@ -14,6 +14,12 @@ _WIDTH = 100  # of a terminal
 _MOST_LISTED = 60  # columns of a role
 _NAME = 24  # characters of a column's name
 _LEAST_NOTED = 12  # characters of room for what is noted
+_HEAD = ("column", "role", "type", "values", "missing", "alone", "noted")
+_VALUES = _HEAD.index("values")
+_NOTED = _HEAD.index("noted")
+ALONE = (
+    "alone: the AUC (or r, the rank correlation) of one feature with the task that it predicts best"
+)
 
 
 def summary(name: str, splits: Splits, encoder: Encoder) -> str:
@@ -110,72 +116,56 @@ def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
 
 
 def listed_columns(columns: Sequence[ColumnSummary]) -> tuple[list[ColumnSummary], str]:
-    """At most 60 columns of every role, and a sentence about the others."""
-    rows: list[ColumnSummary] = []
-    left: dict[str, int] = {}
-    seen: dict[str, int] = {}
-    for column in columns:
-        seen[column.role] = seen.get(column.role, 0) + 1
-        if seen[column.role] <= _MOST_LISTED:
-            rows.append(column)
-        else:
-            left[column.role] = left.get(column.role, 0) + 1
-    counts = [f"{count:,} more with role {role}" for role, count in left.items()]
-    return rows, f"... and {', '.join(counts)}" if counts else ""
+    """At most 60 columns of every role, and a line that counts the others."""
+    listed: list[ColumnSummary] = []
+    left = []
+    for role in dict.fromkeys(column.role for column in columns):
+        of_role = [column for column in columns if column.role == role]
+        listed += of_role[:_MOST_LISTED]
+        if len(of_role) > _MOST_LISTED:
+            left.append(f"{len(of_role) - _MOST_LISTED:,} more {role} columns")
+    return listed, f"... and {', '.join(left)}" if left else ""
 
 
 def column_table(columns: Sequence[ColumnSummary]) -> str:
     """A line per column; empty if there are none."""
     if not columns:
         return ""
-    shown, left = listed_columns(columns)
-    rows = [("column", "role", "type", "values", "missing", "alone", "noted")]
-    for column in shown:
-        missing = f"{column.missing:,}" if column.missing else ""
-        rows.append(
-            (
-                cut(column.name, _NAME),
-                column.role,
-                column.type,
-                column.values,
-                missing,
-                column.alone,
-                column.noted,
-            )
-        )
+    listed, left = listed_columns(columns)
+    rows = [_HEAD, *map(_column_cells, listed)]
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
-    room = _WIDTH - sum(widths[:-1]) - 2 * (len(widths) - 1)
-    if widths[-1] > room:
-        # what is noted takes room from the values
-        less = min(_LEAST_NOTED, widths[-1]) - room
-        widths[3] = max(widths[3] - max(less, 0), len("values"))
-        widths[-1] = max(room + less, room)
+    between = 2 * (len(widths) - 1)
+    # values and what is noted share the room that the others leave
+    room = _WIDTH - between - sum(widths) + widths[_VALUES] + widths[_NOTED]
+    widths[_VALUES] = min(widths[_VALUES], room - min(widths[_NOTED], _LEAST_NOTED))
+    widths[_NOTED] = min(widths[_NOTED], room - widths[_VALUES])
     lines = [_column_line(row, widths) for row in rows]
-    if any(column.alone for column in shown):
-        lines.append("alone: AUC of the feature alone, for the task that it predicts best")
-    return "\n".join(lines + [left] * bool(left))
+    if left:
+        lines.append(left)
+    if any(column.alone for column in listed):
+        lines.append(ALONE)
+    return "\n".join(lines)
+
+
+def _column_cells(column: ColumnSummary) -> tuple[str, ...]:
+    missing = f"{column.missing:,}" if column.missing else ""
+    name = cut(column.name, _NAME)
+    return name, column.role, column.type, column.values, missing, column.alone, column.noted
 
 
 def _column_line(row: tuple[str, ...], widths: list[int]) -> str:
     cells = []
-    for place, (cell, width) in enumerate(zip(row, widths, strict=True)):
+    for head, cell, width in zip(_HEAD, row, widths, strict=True):
         text = cut(cell, width)
-        is_count = place in (4, 5)
-        cells.append(text.rjust(width) if is_count else text.ljust(width))
+        cells.append(text.rjust(width) if head in ("missing", "alone") else text.ljust(width))
     return "  ".join(cells).rstrip()
 
 
 def findings(warnings: Sequence[str], notes: Sequence[str]) -> str:
     """Warnings and notes as lines of at most 100 characters."""
-    marked = [f"Warning: {text}" for text in warnings]
-    marked += [f"Note: {text}" for text in notes]
-    return "\n".join(
-        textwrap.fill(
-            text,
-            _WIDTH,
-            subsequent_indent="  ",
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-        for text in marked
+    wrapper = textwrap.TextWrapper(
+        _WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
     )
+    texts = [f"Warning: {text}" for text in warnings]
+    texts += [f"Note: {text}" for text in notes]
+    return "\n".join(map(wrapper.fill, texts))
