@@ -12,6 +12,7 @@ from fairjax.core.types import Task
 LEAST = 10  # rows of a class, and of the other classes, that an AUC needs
 _LEAST_COPIED = 5  # rows of every class of a copy
 _BINS = 50  # of a number that is taken as levels
+_MARGIN = 0.02  # by which the levels of a number must be better than the number
 
 
 class Feature(NamedTuple):
@@ -63,9 +64,9 @@ def alone(
 ) -> Alone:
     """How well a feature alone predicts a task.
 
-    Two predictions are tried, and the better one counts: the number itself, upwards or downwards,
-    and the mean label of each level. The means come from training rows and are measured on the
-    other rows. A number is then cut into 50 parts. Of several classes the worst one counts.
+    A number predicts upwards or downwards. A level predicts by its mean label in training rows,
+    which is measured on the other rows. A number that is cut into 50 levels counts where it is
+    clearly better so. Of several classes the worst one counts.
 
     Args:
         feature: of n rows.
@@ -100,14 +101,14 @@ def _best(place, label, is_train, ordered: bool, measure) -> tuple[float, int]:
         return 0.0, 0
     levels = _cut(place) if ordered else place
     mean = _level_means(levels, label, is_train)
-    is_measured = ~is_train
-    found = [measure(mean[levels[is_measured]], label[is_measured])]
-    if ordered:
-        score, rows = measure(place, label)
-        # a falling prediction of a class has an AUC below one half
-        falling = 1 - score if measure is _class_auc and rows else score
-        found.append((max(score, falling), rows))
-    return max(found)
+    of_levels = measure(mean[levels[~is_train]], label[~is_train])
+    if not ordered:
+        return of_levels
+    score, rows = measure(place, label)
+    # a falling prediction of a class has an AUC below one half
+    falling = 1 - score if measure is _class_auc and rows else score
+    of_numbers = (max(score, falling), rows)
+    return of_levels if of_levels[0] > of_numbers[0] + _MARGIN else of_numbers
 
 
 def _cut(place: np.ndarray) -> np.ndarray:

@@ -197,8 +197,8 @@ def _identifiers(
         name = feature.name
         if feature.is_ordered and name not in numbers:
             continue
-        known = feature.place[~feature.is_missing]
-        # a sample has fewer equal cells than the table
+        # a sample has fewer equal cells than the table; levels are those of training rows
+        known = feature.place[sample.is_train & ~feature.is_missing]
         if len(np.unique(known)) <= _DISTINCT * len(known):
             continue
         missing = table.missing(name)
