@@ -1,4 +1,4 @@
-"""``fairjax data``: the data sets by name."""
+"""``fairjax data``: the data sets by name, and what a table holds."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
+from fairjax.cli.options import data_options
 from fairjax.core.types import DataError
 
 
 @click.group(name="data")
 def data_group() -> None:
-    """Data sets by name."""
+    """Data sets by name, and what a table holds."""
 
 
 @data_group.command(name="list")
@@ -42,3 +43,15 @@ def prepare_command(name: str, data_dir: Path | None) -> None:
     for path in entry_of(name, "corrected").obtain(data_dir):
         click.echo(f"  {path}")
     click.echo(load(name, data_dir=data_dir).describe())
+
+
+@data_group.command(name="describe")
+@data_options
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the random split."
+)
+def describe_command(**options) -> None:
+    """Describe data as 'fairjax frontier' would read it, with warnings, and train nothing."""
+    from fairjax.cli.settings import read_data
+
+    click.echo(read_data(options).describe())

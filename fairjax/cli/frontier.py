@@ -137,6 +137,7 @@ def frontier_command(**options) -> None:
     info = results.info | {
         "title": data.name,
         "source": data.source,
+        "data": data.details(),
         "command": "fairjax train --like . --run {run}",  # in the folder of the page
     }
     results = dataclasses.replace(results, info=info)

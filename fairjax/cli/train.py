@@ -105,12 +105,14 @@ def train_command(**options) -> None:
     if options["like"]:
         data, results = load_results(options["like"])
         run = _run_of_options(options, results)
+        _print_warnings(data)
         study = results.study
         point = point_of(results, run)
         model, scores = model_of_run(data, results, run)
         differences = different_metrics(model, results, run)
     else:
         data, study, point = _point_of_options(options)
+        _print_warnings(data)
         model, scores = train_one(data, study, point)
     conflicts = conflicts_of(data, study, point) if options["conflicts"] else None
     model.save(out)
@@ -127,6 +129,11 @@ def train_command(**options) -> None:
         epochs = study.config.epochs
         path = write_conflicts(out / "conflicts.png", *conflicts, epochs=epochs)
         click.echo(f"  {path}")
+
+
+def _print_warnings(data: Prepared) -> None:
+    for warning in data.warnings:
+        click.echo(f"Warning: {warning}", err=True)
 
 
 def _run_of_options(options: dict, results: Results) -> int:

@@ -53,7 +53,7 @@ def canonical(cell: str | float) -> str:
 
 
 def missing_texts(na: tuple[str, ...]) -> frozenset[str]:
-    """Spellings of a missing cell, in lower case: a text means one if its ``lower`` is among them."""
+    """Spellings of a missing cell in lower case: such a text means one."""
     return frozenset(text.strip().lower() for text in na)
 
 

@@ -1,10 +1,25 @@
-"""A data set in words: counts and means per task, group and split."""
+"""A data set in words: counts and means per task, group and split; its columns; findings."""
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Sequence
+
 from fairjax.core.types import Attribute, Dataset, Spec, Splits
+from fairjax.data.column_summary import ColumnSummary, cut
 from fairjax.data.encoder import Encoder
 from fairjax.data.rules import ColumnRule
+
+_WIDTH = 100  # of a terminal
+_MOST_LISTED = 60  # columns of a role
+_NAME = 24  # characters of a column's name
+_LEAST_NOTED = 12  # characters of room for what is noted
+_HEAD = ("column", "role", "type", "values", "missing", "alone", "noted")
+_VALUES = _HEAD.index("values")
+_NOTED = _HEAD.index("noted")
+ALONE = (
+    "alone: the AUC (or r, the rank correlation) of one feature with the task that it predicts best"
+)
 
 
 def summary(name: str, splits: Splits, encoder: Encoder) -> str:
@@ -95,3 +110,62 @@ def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
             padded.append(cell.rjust(width))
         lines.append("  ".join(padded).rstrip())
     return lines
+
+
+# ---------------------------------------------------------------------------------------- columns
+
+
+def listed_columns(columns: Sequence[ColumnSummary]) -> tuple[list[ColumnSummary], str]:
+    """At most 60 columns of every role, and a line that counts the others."""
+    listed: list[ColumnSummary] = []
+    left = []
+    for role in dict.fromkeys(column.role for column in columns):
+        of_role = [column for column in columns if column.role == role]
+        listed += of_role[:_MOST_LISTED]
+        if len(of_role) > _MOST_LISTED:
+            left.append(f"{len(of_role) - _MOST_LISTED:,} more {role} columns")
+    return listed, f"... and {', '.join(left)}" if left else ""
+
+
+def column_table(columns: Sequence[ColumnSummary]) -> str:
+    """A line per column; empty if there are none."""
+    if not columns:
+        return ""
+    listed, left = listed_columns(columns)
+    rows = [_HEAD, *map(_column_cells, listed)]
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    between = 2 * (len(widths) - 1)
+    # values and what is noted share the room that the others leave
+    room = _WIDTH - between - sum(widths) + widths[_VALUES] + widths[_NOTED]
+    widths[_VALUES] = min(widths[_VALUES], room - min(widths[_NOTED], _LEAST_NOTED))
+    widths[_NOTED] = min(widths[_NOTED], room - widths[_VALUES])
+    lines = [_column_line(row, widths) for row in rows]
+    if left:
+        lines.append(left)
+    if any(column.alone for column in listed):
+        lines.append(ALONE)
+    return "\n".join(lines)
+
+
+def _column_cells(column: ColumnSummary) -> tuple[str, ...]:
+    missing = f"{column.missing:,}" if column.missing else ""
+    name = cut(column.name, _NAME)
+    return name, column.role, column.type, column.values, missing, column.alone, column.noted
+
+
+def _column_line(row: tuple[str, ...], widths: list[int]) -> str:
+    cells = []
+    for head, cell, width in zip(_HEAD, row, widths, strict=True):
+        text = cut(cell, width)
+        cells.append(text.rjust(width) if head in ("missing", "alone") else text.ljust(width))
+    return "  ".join(cells).rstrip()
+
+
+def findings(warnings: Sequence[str], notes: Sequence[str]) -> str:
+    """Warnings and notes as lines of at most 100 characters."""
+    wrapper = textwrap.TextWrapper(
+        _WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
+    texts = [f"Warning: {text}" for text in warnings]
+    texts += [f"Note: {text}" for text in notes]
+    return "\n".join(map(wrapper.fill, texts))

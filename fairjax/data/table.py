@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from fairjax.core.types import Dataset, Splits
+from fairjax.data.checks import check
+from fairjax.data.column_summary import column_summaries
 from fairjax.data.complaints import collect, complain
 from fairjax.data.fitting import fit, rules_of
 from fairjax.data.merging import merged, refuse_unknown_levels
@@ -94,7 +96,12 @@ def prepare(
         split: _origin(table, rows)
         for split, rows in zip(Splits._fields, split_indices, strict=True)
     }
-    return Prepared(name, encoder.spec, splits, encoder, source, origin)
+    checks = check(table, encoder, split_indices, data)
+    columns = column_summaries(table, encoder, checks)
+    found = checks.findings
+    warnings = tuple(finding.text for finding in found if finding.is_warning)
+    notes = tuple(finding.text for finding in found if not finding.is_warning)
+    return Prepared(name, encoder.spec, splits, encoder, source, origin, warnings, notes, columns)
 
 
 def _origin(table: RawTable, rows: np.ndarray) -> SourceRows:

@@ -78,9 +78,10 @@ def write(
         ``before_high`` on test, and a ``text``), ``constants`` (by split, task and name of a
         constant predictor its ``error``), ``left_out`` (by split a list of groups too small for
         gaps: ``attribute``, ``group``, ``task``, ``rows``, ``rows_that_count``), ``minimum`` (of
-        their rows), ``notion`` (text), ``decision`` (its ``text`` says how a run decides) and
-        ``rules`` (of ``tasks`` and ``attributes`` the text by name; by default those of
-        ``source``). Every entry is kept in ``summary.json``.
+        their rows), ``notion`` (text), ``data`` (what :meth:`fairjax.data.Prepared.details`
+        gives), ``decision`` (its ``text`` says how a run decides) and ``rules`` (of ``tasks`` and
+        ``attributes`` the text by name; by default those of ``source``). Every entry is kept
+        in ``summary.json``.
       groups: every statistic in every group of one run.
       repair: of one run's scores.
 

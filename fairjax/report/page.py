@@ -22,6 +22,7 @@ from fairjax.metrics import GroupTable
 from fairjax.postprocess import Audit
 from fairjax.report.candidates import candidates_of, seeds_sentence
 from fairjax.report.commands import relative_command
+from fairjax.report.data_view import data_view
 from fairjax.report.groups import groups_view
 from fairjax.report.layout import Layout
 from fairjax.report.names import attribute_label, group_label, task_label
@@ -76,6 +77,7 @@ def write_page(
         data=markup(embedded(data)),
         lead=_lead(layout),
         warnings=[str(warning) for warning in info.get("warnings") or ()],
+        table=data_view(info),
         candidates=candidates_of(layout, rows),
         seeds=seeds_sentence(info),
         tasks=data["tasks"],
