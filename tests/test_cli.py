@@ -578,23 +578,6 @@ def test_the_report_is_drawn_again_and_equal(swept):
     assert f"<h2>Groups: run {run} (" in (folder / "out" / "report.html").read_text("utf-8")
 
 
-def test_scores_that_a_sweep_kept_are_those_of_the_member(tmp_path):
-    from fairjax.core.disk import write_arrays
-    from fairjax.study import kept_arrays
-
-    scores = np.arange(24.0).reshape(4, 3, 2)
-    for first, last in ((0, 3), (3, 4)):
-        held = scores[first:last]
-        write_arrays(
-            tmp_path / f"chunk-{first:07d}.npz", {"scores.validation": -held, "scores.test": held}
-        )
-    for member in range(4):
-        kept = kept_arrays(tmp_path, member)
-        np.testing.assert_array_equal(kept["scores.test"], scores[member])
-        np.testing.assert_array_equal(kept["scores.validation"], -scores[member])
-    assert kept_arrays(tmp_path / "nothing", 0) == {}
-
-
 @pytest.mark.slow
 def test_killed_sweeps_go_on_and_end_with_the_same_table(swept):
     """Killed over and over at random moments, a sweep leaves the table of the undisturbed one, byte

@@ -130,7 +130,9 @@ class Mangled:
             lines[i] = str(rng.choice([lines[i] + self.delimiter, lines[i][: len(lines[i]) // 2]]))
         text = self.end.join(lines) + (self.end if self.happens(0.8) else "")
         if self.happens(0.1) and text:
-            sign = str(rng.choice(['"', "'", "\0", "\r", "\n", self.delimiter, "\ufeff", "\\", ' "']))
+            sign = str(
+                rng.choice(['"', "'", "\0", "\r", "\n", self.delimiter, "\ufeff", "\\", ' "'])
+            )
             place = rng.integers(len(text))
             text = text[:place] + sign + text[place:]
         if self.encoding == "latin-1":

@@ -22,8 +22,8 @@ import pytest
 import scipy.stats
 from cases import dataset, tabular_spec, tiny_sweep
 
-from fairjax.core.disk import read_arrays
-from fairjax.core.types import Range
+from fairjax.core.disk import locked, read_arrays, write_arrays
+from fairjax.core.types import DataError, Range
 from fairjax.training import (
     Runs,
     TrainConfig,
@@ -31,6 +31,7 @@ from fairjax.training import (
     draw,
     fingerprint,
     grid,
+    kept_arrays,
     mapped,
     member,
     start_size,
@@ -497,11 +498,75 @@ def test_results_that_share_a_name_are_refused(tmp_path):
         run(evaluate=evaluate, keep=(), chunk=8, out=tmp_path)
 
 
-def test_a_chunk_file_with_other_members_is_refused(program, finished, tmp_path):
-    shutil.copytree(finished[1], tmp_path, dirs_exist_ok=True)
-    shutil.copy(tmp_path / "chunk-0000006.npz", tmp_path / "chunk-0000000.npz")
-    with pytest.raises(ValueError, match=r"holds 2 members, expected 3. Delete the file"):
-        run(program, out=tmp_path)
+def test_what_a_sweep_kept_of_a_member_comes_back(finished, tmp_path):
+    runs, folder = finished
+    for place in range(len(runs.point)):
+        kept = kept_arrays(folder, place)
+        for split, scores in runs.scores.items():
+            np.testing.assert_array_equal(kept[f"scores.{split}"], scores[place])
+    assert kept_arrays(tmp_path / "nothing", 0) == {}
+
+
+def edited(file: Path) -> None:
+    """The same arrays with one number changed, as another program would write them."""
+    arrays = dict(np.load(file))
+    name = next(name for name in arrays if name.startswith("metrics."))
+    arrays[name] = arrays[name] + 1
+    np.savez(file, **arrays)
+
+
+def without_a_column(file: Path) -> None:
+    arrays = read_arrays(file)
+    write_arrays(file, {name: arrays[name] for name in list(arrays)[1:]})
+
+
+STRANGE = {
+    "of other members": (
+        lambda file: shutil.copy(file.with_name("chunk-0000006.npz"), file),
+        "belongs to another sweep, or to other members",
+    ),
+    "of equally many other members": (
+        lambda file: shutil.copy(file.with_name("chunk-0000003.npz"), file),
+        "belongs to another sweep, or to other members",
+    ),
+    "with an edited number": (edited, "were changed after"),
+    "without a column": (without_a_column, "holds other results"),
+    "cut": (lambda file: file.write_bytes(file.read_bytes()[:-200]), "damaged"),
+    "empty": (lambda file: file.write_bytes(b""), "damaged"),
+    "no archive": (lambda file: file.write_bytes(b"{}" * 200), "damaged"),
+}
+
+
+@pytest.mark.parametrize("strange", STRANGE)
+def test_a_strange_chunk_file_is_named_and_made_again(program, finished, tmp_path, strange):
+    runs, folder = finished
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    file = tmp_path / "chunk-0000000.npz"
+    damage, message = STRANGE[strange]
+    damage(file)
+    with pytest.warns(UserWarning, match=f"chunk-0000000.*{message}"):
+        identical(run(program, out=tmp_path), runs)
+    assert file.read_bytes() == (folder / file.name).read_bytes()
+
+
+def test_without_its_manifest_a_chunk_still_knows_its_sweep(program, finished, tmp_path):
+    runs, folder = finished
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "manifest.json").unlink()
+    other = {**arguments()[2], "lam": arguments()[2]["lam"] + 1}
+    with pytest.warns(UserWarning, match="belongs to another sweep"):
+        found = run(program, out=tmp_path, hparams=other)
+    assert not np.array_equal(found.values, runs.values)
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.warns(UserWarning, match=r"manifest.json: damaged"):
+        identical(run(program, out=tmp_path, hparams=other), found)
+
+
+def test_a_folder_is_swept_by_one_process(program, tmp_path):
+    with locked(tmp_path, "a sweep"):
+        with pytest.raises(DataError, match="another process runs a sweep here"):
+            run(program, out=tmp_path)
+    run(program, out=tmp_path)
 
 
 # ----------------------------------------------------------------------------------------- resuming

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
+from fairjax.core.disk import read_json
 from fairjax.core.tables import Table, read_csv
 from fairjax.core.types import DataError
 from fairjax.metrics import GroupTable
@@ -25,7 +25,7 @@ def report_command(out: Path) -> None:
             f"{out}: no {' and no '.join(missing)} here. Finish the sweep first: "
             f"fairjax frontier --out {out} --resume"
         )
-    info = json.loads(study_file.read_text())
+    info = read_json(study_file)
     groups = None
     audit = None
     if "groups" in info and (out / "groups.csv").exists():

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import json
 import os
 from pathlib import Path
 
+from fairjax.core.disk import read_json
 from fairjax.core.types import DataError
 from fairjax.data import REGISTRY, Prepared, Roles, from_table, load
 from fairjax.data.merging import levels_from, merges_of
@@ -178,7 +179,9 @@ def use_devices(count: int | None, out: Path) -> None:
     import jax
 
     for manifest in sorted(out.glob("sweeps/*/manifest.json")):
-        count = json.loads(manifest.read_text())["devices"]
+        with contextlib.suppress(DataError):
+            # a damaged manifest is named by its sweep
+            count = read_json(manifest)["devices"]
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return
     if count is None:

@@ -1,40 +1,136 @@
-"""Write bytes, JSON and arrays to files. A file appears whole or not at all."""
+"""Bytes, JSON and arrays in files. A file appears whole or not at all, and damage is found.
+
+JSON and arrays carry a checksum of their content. Reading executes nothing, allocates no more than
+the file's size, and answers a damaged or edited file with one :class:`DataError`.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import io
 import json
 import os
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+
+from fairjax.core.types import DataError
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover (Windows has none)
+    fcntl = None
+
+CHECKSUM = "checksum"
+_AGAIN = "Make it again, or restore a copy."
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn what the system says of a write into a complaint."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be written ({error.strerror or error}). Make room, mend the folder's "
+            "permissions, or choose another folder."
+        ) from error
 
 
 def write(path: Path, content: bytes) -> Path:
     """Write ``content`` to ``path`` in one step and create its folders.
 
     A reader sees the old file or the new file, never a part of one.
+
+    Raises:
+      DataError: the system refuses: the disk is full, the folder is read-only.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = Path(path)
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with scratch.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with scratch.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(scratch, path)
+        finally:
+            # a read-only folder holds no scratch file and refuses to look
+            with contextlib.suppress(OSError):
+                scratch.unlink(missing_ok=True)
     return path
 
 
+@contextlib.contextmanager
+def locked(folder: Path, what: str) -> Iterator[None]:
+    """Keep a folder for this process; a dead process leaves no lock behind.
+
+    Args:
+      folder: it is made where it is absent.
+      what: what works there, for the message.
+
+    Raises:
+      DataError: another process works there, or the folder cannot be written.
+    """
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+    try:
+        if fcntl is not None:
+            _lock(folder, handle, what)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock(folder: Path, handle: int, what: str) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise DataError(
+            f"{folder}: another process runs {what} here. Wait for it, or choose another folder."
+        ) from error
+
+
+# -------------------------------------------------------------------------------------------- JSON
+
+
 def write_json(path: Path, content: dict) -> Path:
-    """Write a dictionary as JSON with :func:`write`.
+    """Write a dictionary as JSON with :func:`write`, and its checksum with it.
 
     Arrays become lists, and numpy's numbers become numbers.
     """
-    text = json.dumps(content, indent=1, default=_plain)
-    return write(path, text.encode())
+    plain = json.loads(json.dumps(content, default=_plain))
+    plain[CHECKSUM] = _json_checksum(plain)
+    return write(path, json.dumps(plain, indent=1).encode())
+
+
+def read_json(path: Path) -> dict:
+    """Read what :func:`write_json` wrote.
+
+    Raises:
+      DataError: the file is absent, damaged, or was changed.
+    """
+
+    def read() -> dict:
+        content = json.loads(path.read_bytes().decode())
+        stored = content.pop(CHECKSUM, None)
+        if stored != _json_checksum(content):
+            raise ValueError("its content was changed after it was written")
+        return content
+
+    return _read(path, read)
+
+
+def _json_checksum(content: dict) -> str:
+    content = {name: value for name, value in content.items() if name != CHECKSUM}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _plain(value: object) -> object:
@@ -43,14 +139,74 @@ def _plain(value: object) -> object:
     raise TypeError(f"{value!r} of type {type(value).__name__} cannot be written as JSON")
 
 
+# ------------------------------------------------------------------------------------------ arrays
+
+
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> Path:
-    """Write named arrays as npz with :func:`write`."""
+    """Write named arrays as npz with :func:`write`, and their checksum with them."""
+    arrays = {name: np.asarray(array) for name, array in arrays.items()}
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
+    np.savez(buffer, **arrays, **{CHECKSUM: np.array(_arrays_checksum(arrays))})
     return write(path, buffer.getbuffer())
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read the arrays that :func:`write_arrays` wrote. It runs no code from the file."""
-    with np.load(path, allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
+    """Read the arrays that :func:`write_arrays` wrote. It runs no code from the file.
+
+    Raises:
+      DataError: the file is absent, damaged, or was changed.
+    """
+
+    def read() -> dict[str, np.ndarray]:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            size = path.stat().st_size
+            if sum(member.file_size for member in members) > size:
+                raise ValueError("its arrays are larger than the file")
+            arrays = {}
+            for member in members:
+                name = member.filename.removesuffix(".npy")
+                if name in arrays:
+                    raise ValueError(f"it holds {name!r} twice")
+                arrays[name] = _array(archive.read(member))
+        stored = str(arrays.pop(CHECKSUM))
+        if stored != _arrays_checksum(arrays):
+            raise ValueError("its arrays were changed after they were written")
+        return arrays
+
+    return _read(path, read)
+
+
+def _array(content: bytes) -> np.ndarray:
+    """An array in numpy's format; its header may ask for no more than the content holds."""
+    stream = io.BytesIO(content)
+    version = np.lib.format.read_magic(stream)
+    if version != (1, 0):
+        raise ValueError(f"an array of format {version}")
+    shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+    if dtype.hasobject:
+        raise ValueError("an array of objects")
+    values = np.frombuffer(content, dtype, offset=stream.tell())
+    return values.reshape(shape, order="F" if is_fortran else "C")
+
+
+def _arrays_checksum(arrays: dict[str, np.ndarray]) -> str:
+    hasher = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        hasher.update(f"{name}{arrays[name].shape}{array.dtype.str}".encode())
+        hasher.update(array.tobytes())
+    return hasher.hexdigest()
+
+
+def _read(path: Path, read: Callable):
+    """What ``read`` returns; whatever a damaged file makes it raise becomes one complaint."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such file. {_AGAIN}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            return read()
+    except Exception as error:  # parsers of zip, arrays and JSON raise many kinds
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise DataError(f"{path}: damaged or changed ({reason}). {_AGAIN}") from error

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import json
 import zipfile
 from pathlib import Path
 
 import numpy as np
 
-from fairjax.core.disk import read_arrays, write_arrays, write_json
+from fairjax.core.disk import read_arrays, read_json, write_arrays, write_json
 from fairjax.core.types import DataError
 from fairjax.postprocess._pool import Fingerprint
 from fairjax.postprocess.quantile_table import QuantileTable
@@ -56,7 +55,7 @@ def load_repair(repair_class: type, folder: Path):
             "or save()."
         )
     try:
-        names = json.loads((folder / NAMES).read_text())
+        names = read_json(folder / NAMES)
         arrays = read_arrays(folder / ARRAYS)
         repair = _filled(repair_class(**names["params"]), names, arrays)
     except (KeyError, TypeError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:

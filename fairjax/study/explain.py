@@ -6,7 +6,6 @@ It is the point behind a row of the table, its statistics in every group, and it
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +13,7 @@ import jax
 import numpy as np
 import optax
 
-from fairjax.core.disk import read_arrays
+from fairjax.core.disk import read_json
 from fairjax.core.keys import Metric
 from fairjax.core.tables import read_csv
 from fairjax.core.types import Array, Components, DataError, PyTree
@@ -34,7 +33,7 @@ from fairjax.study.saved import (
     train_params,
 )
 from fairjax.study.table import repaired_name
-from fairjax.training import keys, make_train
+from fairjax.training import kept_arrays, keys, make_train
 
 ROUNDING = 1e-5  # a decision that differs changes a metric by more
 AUDITED = "barycenter"  # the repair that an audit measures
@@ -151,7 +150,7 @@ def load_results(folder: Path) -> tuple[Prepared, Results]:
             f"{folder}: no finished sweep here (study.json and table.csv). Make one with 'fairjax "
             "frontier'."
         )
-    info = json.loads(study_file.read_text())
+    info = read_json(study_file)
     data = reload(info["source"])
     study = from_names(data, NamedStudy.from_json(info["study"]))
     results = Results(study, read_csv(table_file), info, sweeps=folder / "sweeps")
@@ -213,25 +212,6 @@ def explain_run(data: Prepared, results: Results, run: int) -> Explanation:
     audit = audit_model(data, unrepaired, amount)
     info["repair"] = subject
     return Explanation(groups, audit, info)
-
-
-def kept_arrays(folder: Path, member: int) -> dict[str, np.ndarray]:
-    """What the sweep of one method kept of a member, by name; nothing where it has no such member.
-
-    Args:
-      folder: of the sweep, with its chunk files; see :mod:`fairjax.training.manifest`.
-      member: place of the run in the sweep.
-    """
-    files = {}
-    for file in folder.glob("chunk-*.npz"):
-        first_member = int(file.stem.removeprefix("chunk-"))
-        if first_member <= member:
-            files[first_member] = file
-    if not files:
-        return {}
-    first = max(files)
-    arrays = read_arrays(files[first])
-    return {name: array[member - first] for name, array in arrays.items()}
 
 
 def conflicts_of(

@@ -10,7 +10,6 @@ loaded.
 from __future__ import annotations
 
 import dataclasses
-import json
 from html import escape
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fairjax.core.disk import read_arrays, write_arrays, write_json
+from fairjax.core.disk import read_arrays, read_json, write_arrays, write_json
 from fairjax.core.keys import Metric, parse_key
 from fairjax.core.types import DataError, Model, Post, PyTree, Spec, Splits
 from fairjax.data import Encoder, Prepared
@@ -163,7 +162,7 @@ def load_model(
         raise DataError(
             f"{folder}: no trained model here ({files}). Make one with 'fairjax train'."
         )
-    description = json.loads((folder / "model.json").read_text())
+    description = read_json(folder / "model.json")
     if description["format"] != FORMAT:
         raise DataError(
             f"{folder}: a model of format {description['format']}, this version reads {FORMAT}. "

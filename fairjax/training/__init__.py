@@ -4,7 +4,7 @@ from fairjax.training import samplers
 from fairjax.training._sweep import Runs, keys, mapped, member, sweep
 from fairjax.training.chunks import start_size
 from fairjax.training.loop import State, TrainConfig, Trained, make_train, start
-from fairjax.training.manifest import fingerprint
+from fairjax.training.manifest import fingerprint, kept_arrays
 from fairjax.training.spaces import draw, draw_with_key, grid
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "draw_with_key",
     "fingerprint",
     "grid",
+    "kept_arrays",
     "keys",
     "make_train",
     "mapped",

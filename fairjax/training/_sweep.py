@@ -9,6 +9,7 @@ again resumes and gives the same numbers.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from fairjax.core.disk import locked
 from fairjax.core.types import PyTree, Recipe, Splits
 from fairjax.models import scores as model_scores
 from fairjax.training.chunks import ChunkSizes, start_size
@@ -166,43 +168,46 @@ def sweep(
       :class:`Runs` with M = L * S members.
 
     Raises:
-      DataError: ``out`` holds a different sweep, or a chunk file that does not fit.
+      DataError: ``out`` holds a different sweep, or another process sweeps there.
     """
     devices = list(devices or jax.local_devices())
     point, seed = _members(hparams, seeds)
-    folder = None
-    if out:
-        identity = settings(recipe, train_config, hparams, seeds, splits, root, keep, devices)
-        folder = SweepFolder(out, identity)
-    splits = _on_devices(splits, devices)
-    program = program or mapped(member(recipe, train_config, evaluate, keep, record), devices)
-    stored_sizes = folder.sizes if folder else None
-    first_size = chunk or start_size(len(point), devices)
-    schedule = ChunkSizes(
-        stored_sizes or [(0, first_size)],
-        len(devices),
-        tune=stored_sizes is None and chunk is None,
-    )
+    with locked(out, "a sweep") if out else contextlib.nullcontext():
+        folder = None
+        if out:
+            identity = settings(recipe, train_config, hparams, seeds, splits, root, keep, devices)
+            folder = SweepFolder(out, identity)
+        splits = _on_devices(splits, devices)
+        program = program or mapped(member(recipe, train_config, evaluate, keep, record), devices)
+        stored_sizes = folder.sizes if folder else None
+        first_size = chunk or start_size(len(point), devices)
+        schedule = ChunkSizes(
+            stored_sizes or [(0, first_size)],
+            len(devices),
+            tune=stored_sizes is None and chunk is None,
+        )
 
-    def arguments(first: int, size: int) -> tuple:
-        index = np.arange(first, first + size)
-        index = np.minimum(index, len(point) - 1)  # the last chunk repeats its last member
-        rows = {name: jnp.asarray(array[point[index]]) for name, array in hparams.items()}
-        return *keys(root, seed[index]), rows, splits
+        def arguments(first: int, size: int) -> tuple:
+            index = np.arange(first, first + size)
+            index = np.minimum(index, len(point) - 1)  # the last chunk repeats its last member
+            rows = {name: jnp.asarray(array[point[index]]) for name, array in hparams.items()}
+            return *keys(root, seed[index]), rows, splits
 
-    if folder:
-        folder.add_program(program.lower(*arguments(0, schedule.size_at(0) * len(devices))))
-        if stored_sizes is None:
-            folder.write_sizes(schedule.sizes)
-    results = _run_chunks(program, arguments, len(point), len(devices), schedule, folder, progress)
-    return Runs(
-        point=point,
-        seed=seed,
-        hparams={name: np.asarray(array)[point] for name, array in hparams.items()},
-        **jax.tree.map(lambda *chunks: np.concatenate(chunks), *results),
-        compilations=program._cache_size(),
-        chunk=schedule.current,
-    )
+        if folder:
+            folder.add_program(program.lower(*arguments(0, schedule.size_at(0) * len(devices))))
+            if stored_sizes is None:
+                folder.write_sizes(schedule.sizes)
+        results = _run_chunks(
+            program, arguments, len(point), len(devices), schedule, folder, progress
+        )
+        return Runs(
+            point=point,
+            seed=seed,
+            hparams={name: np.asarray(array)[point] for name, array in hparams.items()},
+            **jax.tree.map(lambda *chunks: np.concatenate(chunks), *results),
+            compilations=program._cache_size(),
+            chunk=schedule.current,
+        )
 
 
 def _members(hparams: dict[str, np.ndarray], seeds: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:

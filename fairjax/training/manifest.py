@@ -3,24 +3,27 @@
 ``manifest.json`` holds the settings, fingerprints of the data and of the program, and ``sizes``:
 pairs ``[first member, members per device]``, the chunk size that holds from that member on.
 ``chunk-0000032.npz`` holds the members from 32 on; its arrays are named by their place in the
-program's results, such as ``params.trunk.kernel``.
+program's results, such as ``params.trunk.kernel``. A chunk says to which sweep and members it
+belongs; one that does not belong here is trained again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
 
-from fairjax.core.disk import read_arrays, write_arrays, write_json
+from fairjax.core.disk import read_arrays, read_json, write_arrays, write_json
 from fairjax.core.types import DataError, PyTree, Recipe, Splits
 from fairjax.training.loop import TrainConfig
 
 MANIFEST = "manifest.json"
+OWNER = "owner"  # in a chunk file: the sweep and the members that it belongs to
 
 
 def fingerprint(tree: PyTree) -> str:
@@ -77,7 +80,7 @@ class SweepFolder:
         self._identity = identity
         self._structure: PyTree = None
         file = path / MANIFEST
-        self._stored = json.loads(file.read_text()) if file.exists() else None
+        self._stored = _stored_manifest(file)
         self._check()
 
     @property
@@ -108,34 +111,33 @@ class SweepFolder:
     def write_chunk(self, first: int, results: PyTree) -> None:
         """Write the results of the members from ``first`` on, leaves ``[members, ...]``."""
         names = _leaf_names(results)
-        leaves = jax.tree.leaves(results)
-        write_arrays(self._chunk_file(first), dict(zip(names, leaves, strict=True)))
+        arrays = dict(zip(names, jax.tree.leaves(results), strict=True))
+        members = len(next(iter(arrays.values())))
+        arrays[OWNER] = np.array(self._owner(first, members))
+        write_arrays(self._chunk_file(first), arrays)
+
+    def _owner(self, first: int, members: int) -> str:
+        return f"{_digest(self._identity)} {first} {members}"
 
     def read_chunk(self, first: int, members: int) -> PyTree | None:
-        """Read the results of ``members`` members from ``first`` on; None if there is no file.
+        """Read the results of ``members`` members from ``first`` on.
 
-        The tree and its keys are those of the program's results.
-
-        Raises:
-          DataError: the file holds other results, or another number of members.
+        The tree and its keys are those of the program's results. None if there is no file; also,
+        with a warning, if the file is damaged or belongs to another sweep or place.
         """
         file = self._chunk_file(first)
         if not file.exists():
             return None
-        arrays = read_arrays(file)
+        try:
+            arrays = read_arrays(file)
+        except DataError as error:
+            return _trained_again(str(error))
+        owner = str(arrays.pop(OWNER, ""))
+        if owner != self._owner(first, members):
+            return _trained_again(f"{file}: belongs to another sweep, or to other members of it.")
         names = _leaf_names(self._structure)
-        difference = sorted(set(names) ^ set(arrays))
-        if difference:
-            raise DataError(
-                f"{file}: {len(difference)} results are only in the file or only in the program, "
-                f"such as {difference[0]}. Delete the file; its members are then trained again."
-            )
-        for name, array in arrays.items():
-            if len(array) != members:
-                raise DataError(
-                    f"{file}: {name} holds {len(array)} members, expected {members}. Delete the "
-                    "file; its members are then trained again."
-                )
+        if set(names) != set(arrays):
+            return _trained_again(f"{file}: holds other results than the program.")
         leaves = [arrays[name] for name in names]
         return jax.tree.unflatten(jax.tree.structure(self._structure), leaves)
 
@@ -156,6 +158,54 @@ class SweepFolder:
                 f"{self._path}: holds another sweep: {'; '.join(differences)}. Choose another "
                 "folder, or use the same settings."
             )
+
+
+def _stored_manifest(file: Path) -> dict | None:
+    """The manifest; None where there is none, and, with a warning, where it is damaged."""
+    if not file.exists():
+        return None
+    try:
+        return read_json(file)
+    except DataError as error:
+        _trained_again(str(error))
+        return None
+
+
+def kept_arrays(folder: Path, member: int) -> dict[str, np.ndarray]:
+    """What a sweep on disk kept of a member, by name; nothing where it has no such member.
+
+    Args:
+      folder: of the sweep.
+      member: its place in the sweep.
+
+    Raises:
+      DataError: the manifest or the chunk file is damaged, or the file belongs to another sweep.
+    """
+    files = {int(file.stem.removeprefix("chunk-")): file for file in folder.glob("chunk-*.npz")}
+    first_members = [first for first in files if first <= member]
+    if not first_members:
+        return {}
+    first = max(first_members)
+    identity = read_json(folder / MANIFEST)
+    del identity["sizes"]
+    arrays = read_arrays(files[first])
+    owner = str(arrays.pop(OWNER, ""))
+    if not owner.startswith(f"{_digest(identity)} {first} "):
+        raise DataError(
+            f"{files[first]}: belongs to another sweep, or to other members of it. Run the sweep "
+            "again with --resume."
+        )
+    return {name: array[member - first] for name, array in arrays.items()}
+
+
+def _digest(identity: dict) -> str:
+    """What tells sweeps apart, in one text."""
+    text = json.dumps(identity, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _trained_again(reason: str) -> None:
+    warnings.warn(f"{reason} Members that it had are trained again", stacklevel=3)
 
 
 def _leaf_names(tree: PyTree) -> list[str]:
