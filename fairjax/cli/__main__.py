@@ -1,5 +1,5 @@
 """``python -m fairjax.cli``."""
 
-from fairjax.cli import main
+from fairjax.__main__ import run
 
-main()
+run()

@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import threading
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
@@ -26,11 +27,12 @@ except ImportError:  # pragma: no cover (Windows has none)
     fcntl = None
 
 CHECKSUM = "checksum"
+writing = threading.Lock()  # held while a file is written
 _AGAIN = "Make it again, or restore a copy."
 
 
 @contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def _complaints(path: Path) -> Iterator[None]:
     """Turn what the system says of a write into a complaint."""
     try:
         yield
@@ -51,7 +53,7 @@ def write(path: Path, content: bytes) -> Path:
     """
     path = Path(path)
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with _writing(path):
+    with writing, _complaints(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with scratch.open("wb") as file:
@@ -77,7 +79,7 @@ def locked(folder: Path, what: str) -> Iterator[None]:
     Raises:
       DataError: another process works there, or the folder cannot be written.
     """
-    with _writing(folder):
+    with _complaints(folder):
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY)
     try:

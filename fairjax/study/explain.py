@@ -96,10 +96,12 @@ def model_of_run(
       The model, and its scores ``[N, C]`` of the rows of all splits.
 
     Raises:
-      DataError: the run is a single-task reference, which is one network per task, or there is no
-        such run.
+      DataError: the run is a single-task reference, which is one network per task, it diverged, or
+        there is no such run.
     """
     point = point_of(results, run)
+    if results.table["diverged"][run]:
+        raise DataError(f"run {run} diverged, so there is no model to keep. Choose another run.")
     params = params_of(data, results, run)
     model, scores = finished_model(data, results.study, point, params)
     if not different_metrics(model, results, run):

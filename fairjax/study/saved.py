@@ -24,7 +24,7 @@ from fairjax.core.types import DataError, Model, Post, PyTree, Spec, Splits
 from fairjax.data import Encoder, Prepared
 from fairjax.models import scores as model_scores
 from fairjax.study.config import NamedStudy
-from fairjax.study.evaluation import SPLITS, Scores, repair_scores
+from fairjax.study.evaluation import DECISIONS, SPLITS, Scores, repair_scores
 from fairjax.study.predictions import prediction_columns
 from fairjax.study.run import Study, from_names
 from fairjax.training import sweep
@@ -84,7 +84,8 @@ class SavedModel:
           Columns ``[N]`` by name.
 
         Raises:
-          DataError: the model's scores are repaired, and no row's level of an attribute is known.
+          DataError: the model's scores are repaired, and no row's level of an attribute is known;
+            or a score is no finite number.
         """
         data = self.encoder.encode(source)
         spec = self.encoder.spec
@@ -94,6 +95,13 @@ class SavedModel:
             post = self.repair.post
             amount = self.repair.amount
             scores = post.apply(self.repair.state, scores, data.groups, amount=amount)
+        bad = ~np.isfinite(np.asarray(scores)).all(axis=1)
+        if bad.any():
+            raise DataError(
+                f"{bad.sum():,} of {len(bad):,} rows have scores that are no finite numbers, the "
+                f"first is row {int(np.argmax(bad))}. Their features are far outside of the "
+                "training rows: correct them."
+            )
         return prediction_columns(spec, np.asarray(scores), self.thresholds)
 
     def describe(self) -> str:
@@ -185,6 +193,7 @@ def load_model(
     shapes = jax.eval_shape(model.init, jax.random.key(0))
     params = filled("params", shapes, arrays, folder)
     fitted = _load_repair(folder, description["repair"], arrays, encoder.spec, study, repair)
+    _check_loaded(folder, description, params, fitted)
     return SavedModel(
         encoder=encoder,
         model=model,
@@ -206,7 +215,11 @@ def train_one(data: Prepared, study: Study, point: Point) -> tuple[SavedModel, S
 
 
 def train_params(data: Prepared, study: Study, point: Point) -> PyTree:
-    """The parameters of one point with one seed."""
+    """The parameters of one point with one seed.
+
+    Raises:
+      DataError: the run diverged.
+    """
     runs = sweep(
         study.recipes[point.method],
         study.config.train_config,
@@ -219,7 +232,23 @@ def train_params(data: Prepared, study: Study, point: Point) -> PyTree:
         chunk=1,
         devices=jax.local_devices()[:1],
     )
+    if runs.diverged[0]:
+        raise _diverged(study, point, runs.values)
     return jax.tree.map(lambda leaf: leaf[0], runs.params)
+
+
+def _diverged(study: Study, point: Point, values: np.ndarray | None) -> DataError:
+    """The complaint about a run whose losses ``[1, blocks, K]`` or parameters went astray."""
+    config = study.config.train_config
+    how = "its last losses are more than ten times the first"
+    finite_b = np.isfinite(values[0]).all(axis=1) if values is not None else np.ones(1, bool)
+    if not finite_b.all():
+        epoch = (int(np.argmin(finite_b)) + 1) * config.block
+        how = f"by epoch {epoch} of {config.epochs} a loss is no finite number"
+    return DataError(
+        f"the run of {point.method} diverged ({how}), so there is no model to keep. Take a smaller "
+        f"--learning-rate than {study.config.learning_rate:g}, or smaller fairness weights (--lam)."
+    )
 
 
 def finished_model(
@@ -325,6 +354,30 @@ def _fit_repair(post: Post, amount: float, scores: Scores, data: Prepared) -> Sa
     device_state = fit(scores["validation"], pool.groups, pool.weight)
     state = jax.tree.map(np.asarray, device_state)
     return SavedRepair(post, state, amount, len(pool.weight))
+
+
+def _check_loaded(
+    folder: Path, description: dict, params: PyTree, fitted: SavedRepair | None
+) -> None:
+    """Refuse values that no trained model has."""
+    decision = description["decision"]
+    if decision not in DECISIONS:
+        allowed = ", ".join(DECISIONS)
+        raise DataError(
+            f"{folder}: its decision {decision!r} is none of {allowed}. Train it again."
+        )
+    thresholds = [value for value in description["thresholds"] if value is not None]
+    numbers = {"parameters": params, "thresholds": np.array(thresholds, np.float64)}
+    if fitted is not None:
+        numbers["repair"] = [fitted.state, np.float64(fitted.amount)]
+    for name, tree in numbers.items():
+        if not all(_is_finite(leaf) for leaf in jax.tree.leaves(tree)):
+            raise DataError(f"{folder}: its {name} are not all finite numbers. Train it again.")
+
+
+def _is_finite(leaf: np.ndarray) -> bool:
+    leaf = np.asarray(leaf)
+    return leaf.dtype.kind not in "fc" or bool(np.isfinite(leaf).all())
 
 
 def _load_repair(
