@@ -146,7 +146,9 @@ def _leaks(
         is_known = data.label_mask[sample.rows, t] > 0
         for feature in sample.features:
             found = alone(feature, task, label, is_known, sample.is_train)
-            gaps = alone(_gaps(feature), task, label, is_known, sample.is_train)
+            gaps = Alone()
+            if feature.is_ordered and feature.is_missing.any():
+                gaps = alone(_gaps(feature), task, label, is_known, sample.is_train)
             best[feature.name] = max(
                 best.get(feature.name, Alone()), found, gaps, key=lambda one: one.strength
             )
@@ -160,8 +162,9 @@ def _leaks(
 
 def _gaps(feature: Feature) -> Feature:
     """Where a number is missing, as a feature."""
-    is_missing = feature.is_missing & feature.is_ordered
-    return Feature(feature.name, is_missing.astype(int), np.zeros_like(is_missing), True)
+    return Feature(
+        feature.name, feature.is_missing.astype(int), np.zeros(len(feature.place), bool), True
+    )
 
 
 def _leak(found: Alone) -> str:
