@@ -129,6 +129,18 @@ def test_messages_of_leaks_name_the_column_the_task_and_the_number():
     assert warnings == "column 'x' is a copy of task 'y' (480 rows). Leave it out with --drop x"
 
 
+def test_a_feature_that_predicts_well_is_a_note():
+    warnings, notes = noted(frame(x=Y + 0.4 * NOISE))
+    assert not warnings
+    assert notes.startswith("features that alone predict a task well: 'x' (0.9")
+    assert notes.endswith("if they are not known before the label: --drop x")
+
+
+def test_columns_that_are_constant_where_known_do_not_repeat_each_other():
+    gaps = {"a": np.where(NOISE > 0, 1, np.nan), "b": np.where(NOISE > 1, 1, np.nan)}
+    assert noted(frame(**gaps)) == ("", "")
+
+
 def test_leaks_of_classes():
     x = RANDOM.normal(0, 1, 4000)
     three = np.digitize(x, [-0.4, 0.4])
@@ -199,9 +211,11 @@ def test_constants_and_repeated_columns_are_notes():
     rows |= {"town": np.array(["R", "O", "L"])[np.unique(rows["city"], return_inverse=True)[1]]}
     warnings, notes = noted(rows)
     assert not warnings
-    assert "columns 'one', 'land': one value in all training rows; --drop one,land" in notes
-    assert "column 'years' tells the same as 'age' in every row; --drop years" in notes
-    assert "column 'town' tells the same as 'city' in every row" in notes
+    assert (
+        "columns 'one', 'land': one value in all training rows; to leave out: --drop one,land"
+        in notes
+    )
+    assert "'years' (as 'age'), 'town' (as 'city'); to leave out: --drop years,town" in notes
     assert noted(rows, drop=("land", "one", "years", "town")) == ("", "")
 
 
@@ -284,7 +298,7 @@ def test_columns_have_roles_types_ranges_and_gaps():
     assert found["age"].missing == 7 and found["age"].type == "number"
     assert found["city"].type == "3 levels" and "oslo" in found["city"].values
     assert found["code"][2:4] == ("whole number", "0 to 1")
-    assert found["day"][2:4] == ("dates", "2020-01-01 to 2020-01-09")
+    assert found["day"][2:4] == ("dates", "2020-01-01\N{EN DASH}2020-01-09")
     assert found["name"][2:4] == ("text", "")  # cells without a role are nobody's business
     assert 0.5 <= float(found["age"].alone) < 0.7
 

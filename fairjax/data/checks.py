@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fairjax.core.types import Dataset
+from fairjax.core.types import Dataset, Task
 from fairjax.data.alone import LEAST, Alone, Feature, alone, number_feature
 from fairjax.data.cells import read_feature
 from fairjax.data.complaints import listing
@@ -22,10 +22,11 @@ from fairjax.data.raw_table import RawTable
 
 MOST_ROWS = 20_000  # that are looked at for leaks
 _LEAK = 0.99  # an AUC or a rank correlation above it is a leak
+_STRONG = 0.95  # above it a person should look
 _LEAST_DISTINCT = 50  # known rows of an identifier
 _DISTINCT = 0.95  # share of different cells of an identifier
 _FEW = 10  # most values of a number that may be a code
-_MOST_PAIRS = 5  # levels that are alike, in one note
+_MOST_LISTED = 5  # columns, or levels that are alike, in one note
 
 
 class Finding(NamedTuple):
@@ -72,6 +73,7 @@ def check(
         *leaks,
         *_identifiers(table, encoder, sample, whole),
         *(Finding(note) for note in table.notes),
+        *_strong(best, leaks),
         *_forms(encoder),
         *_constants(encoder),
         *_repeated_columns(encoder, data, sample),
@@ -89,6 +91,13 @@ def _dropped(*names: str) -> str:
 
 def _option(flag: str, *names: str) -> str:
     return f"{flag} {shlex.quote(','.join(names))}"
+
+
+def _first(texts: Iterable[str]) -> str:
+    """The first texts, and how many there are."""
+    items = list(texts)
+    listed = ", ".join(items[:_MOST_LISTED])
+    return listed if len(items) <= _MOST_LISTED else f"{listed}, ... ({len(items):,} in all)"
 
 
 def _draw(
@@ -137,21 +146,28 @@ def _leaks(
         is_known = data.label_mask[sample.rows, t] > 0
         for feature in sample.features:
             found = alone(feature, task, label, is_known, sample.is_train)
-            if found.rows and found.strength > best.get(feature.name, Alone()).strength:
-                best[feature.name] = found
-            texts = (
-                _leak(feature, found),
-                _leak_of_missing(feature, task, label, is_known, sample.is_train),
-                _known_together(feature, task.name, is_known),
+            gaps = Alone()
+            if feature.is_ordered and feature.is_missing.any():
+                gaps = alone(_gaps(feature), task, label, is_known, sample.is_train)
+            best[feature.name] = max(
+                best.get(feature.name, Alone()), found, gaps, key=lambda one: one.strength
             )
+            texts = (_leak(found), _leak_of_gaps(gaps), _known_together(feature, task, is_known))
             text = next(filter(None, texts), "")
             if text:
                 text = f"column {feature.name!r} {text} Leave it out with {_dropped(feature.name)}"
                 findings.append(Finding(text, (feature.name,), "leak?", True))
-    return findings, best
+    return findings, {name: found for name, found in best.items() if found.rows}
 
 
-def _leak(feature: Feature, found: Alone) -> str:
+def _gaps(feature: Feature) -> Feature:
+    """Where a number is missing, as a feature."""
+    return Feature(
+        feature.name, feature.is_missing.astype(int), np.zeros(len(feature.place), bool), True
+    )
+
+
+def _leak(found: Alone) -> str:
     if found.is_copy:
         return f"is a copy of task {found.task!r} ({found.rows:,} rows)."
     if found.score <= _LEAK:
@@ -159,21 +175,31 @@ def _leak(feature: Feature, found: Alone) -> str:
     return f"alone predicts task {found.task!r} ({_measured(found)}): a leak?"
 
 
+def _leak_of_gaps(found: Alone) -> str:
+    if found.score <= _LEAK:
+        return ""
+    return f"predicts task {found.task!r} by being missing ({_measured(found)}): a leak?"
+
+
 def _measured(found: Alone) -> str:
     return f"{found.measure} {found.score:.3f} on {found.rows:,} rows"
 
 
-def _leak_of_missing(feature: Feature, task, label, is_known, is_train) -> str:
-    if not (feature.is_ordered and feature.is_missing.any()):
-        return ""
-    gaps = number_feature(feature.name, feature.is_missing.astype(np.float64))
-    found = alone(gaps, task, label, is_known, is_train)
-    if found.score <= _LEAK:
-        return ""
-    return f"predicts task {task.name!r} by being missing ({_measured(found)}): a leak?"
+def _strong(best: dict[str, Alone], leaks: list[Finding]) -> Iterator[Finding]:
+    """Features that predict a task too well to be passed over, and not as well as a leak."""
+    leaking = {name for finding in leaks for name in finding.columns}
+    scores = {name: found.score for name, found in best.items() if found.score > _STRONG}
+    names = [name for name in scores if name not in leaking]
+    if names:
+        listed = _first(f"{name!r} ({scores[name]:.3f})" for name in names)
+        text = (
+            f"features that alone predict a task well: {listed}; if they are not known before the "
+            f"label: {_dropped(*names)}"
+        )
+        yield Finding(text, tuple(names), "strong")
 
 
-def _known_together(feature: Feature, task: str, is_known: np.ndarray) -> str:
+def _known_together(feature: Feature, task: Task, is_known: np.ndarray) -> str:
     """A column that is known only where the label is known, or only where it is not."""
     if min(is_known.sum(), (~is_known).sum()) < LEAST:
         return ""
@@ -182,7 +208,7 @@ def _known_together(feature: Feature, task: str, is_known: np.ndarray) -> str:
     if max(known_with, known_without) < 0.5 or min(known_with, known_without) > 0.01:
         return ""
     where = "known" if known_with > known_without else "missing"
-    return f"is known only where task {task!r} is {where}: a leak?"
+    return f"is known only where task {task.name!r} is {where}: a leak?"
 
 
 # ------------------------------------------------------------------------------------ identifiers
@@ -240,7 +266,7 @@ def _constants(encoder: Encoder) -> Iterator[Finding]:
     names = constant_names(encoder)
     if names:
         text = (
-            f"{_columns(names)}: one value in all training rows; {_dropped(*names)} leaves it out"
+            f"{_columns(names)}: one value in all training rows; to leave out: {_dropped(*names)}"
         )
         yield Finding(text, tuple(names), "constant")
 
@@ -255,20 +281,20 @@ def _repeated_columns(encoder: Encoder, data: Dataset, sample: Sample) -> Iterat
     """Features that are equal to an earlier one in every row, but for scale or names of levels."""
     if encoder.roles.text is not None:
         return
-    constant = set(constant_names(encoder))
+    first_of: dict[str, str] = {}
     parts = ((encoder.numeric, data.x.numeric), (encoder.categorical, data.x.codes))
     for features, columns in parts:
-        first_of: dict[bytes, int] = {}
+        seen: dict[bytes, int] = {}
         for j, feature in enumerate(features):
-            if feature.name in constant:
-                continue
-            first = first_of.setdefault(columns[sample.rows, j].tobytes(), j)
-            if first != j and np.array_equal(columns[:, first], columns[:, j]):
-                text = (
-                    f"column {feature.name!r} tells the same as {features[first].name!r} in every "
-                    f"row; {_dropped(feature.name)} leaves it out"
-                )
-                yield Finding(text, (feature.name,), f"as {features[first].name}")
+            part = columns[sample.rows, j]
+            first = seen.setdefault(part.tobytes(), j)
+            is_constant = part.min() == part.max()
+            if first != j and not is_constant and np.array_equal(columns[:, first], columns[:, j]):
+                first_of[feature.name] = features[first].name
+    if first_of:
+        listed = _first(f"{name!r} (as {first!r})" for name, first in first_of.items())
+        text = f"equal to another column in every row: {listed}; to leave out: "
+        yield Finding(text + _dropped(*first_of), tuple(first_of), "repeated")
 
 
 def _possible_codes(encoder: Encoder, sample: Sample, whole: frozenset[str]) -> Iterator[Finding]:
@@ -283,7 +309,7 @@ def _possible_codes(encoder: Encoder, sample: Sample, whole: frozenset[str]) -> 
     if names:
         count = f"{len(names)} feature{'s' if len(names) > 1 else ''} of few whole numbers"
         cure = _option("--categorical", *names)
-        text = f"{count} read as numbers; if they are codes: {cure}"
+        text = f"{count}, read as numbers; if they are codes: {cure}"
         yield Finding(text, tuple(names), "codes?")
 
 
@@ -292,10 +318,8 @@ def _alike_levels(encoder: Encoder) -> Iterator[Finding]:
         pairs = alike([level for level in feature.levels if level])
         if not pairs:
             continue
-        listed = ", ".join(f"{one!r} and {other!r}" for one, other in pairs[:_MOST_PAIRS])
-        if len(pairs) > _MOST_PAIRS:
-            listed = f"{listed}, ... ({len(pairs):,} pairs)"
-        merges = [f"{feature.name}: {other} -> {one}" for one, other in pairs[:_MOST_PAIRS]]
+        listed = _first(f"{one!r} and {other!r}" for one, other in pairs)
+        merges = [f"{feature.name}: {other} -> {one}" for one, other in pairs[:_MOST_LISTED]]
         cure = " ".join(f"--merge {shlex.quote(merge)}" for merge in merges)
         text = f"column {feature.name!r} holds {listed}; if they mean the same: {cure}"
         yield Finding(text, (feature.name,), "alike")

@@ -85,7 +85,9 @@ def _other_roles(table: RawTable, encoder: Encoder) -> list[ColumnSummary]:
 def _of_number(feature: Standardiser, checks: Checks) -> ColumnSummary:
     low = _number(feature.low, feature.form)
     high = _number(feature.high, feature.form)
-    values = low if low == high else f"{low} to {high}"
+    # two dates need the room
+    between = "\N{EN DASH}" if feature.form.is_date else " to "
+    values = low if low == high else f"{low}{between}{high}"
     unit = feature.form.unit
     kind = _number_type(feature.form, feature.name in checks.whole)
     values = cut(f"{values} {unit}".strip())

@@ -12,7 +12,7 @@ from fairjax.data.rules import ColumnRule
 
 _WIDTH = 100  # of a terminal
 _MOST_LISTED = 60  # columns of a role
-_NAME = 24  # characters of a column's name
+_NAME = 22  # characters of a column's name
 _LEAST_NOTED = 12  # characters of room for what is noted
 _HEAD = ("column", "role", "type", "values", "missing", "alone", "noted")
 _VALUES = _HEAD.index("values")
