@@ -61,7 +61,7 @@ KINDS = {
     "words": (lambda rng: str(rng.choice(WORDS)), None),
     "truth": (lambda rng: str(rng.choice(["True", "false", "TRUE"])), None),
     "mixed": (lambda rng: str(rng.choice(["yes", "1", "no", "True", "0"])), None),
-    "long": (lambda rng: "z" * int(rng.integers(1, 9)) * int(rng.choice([1, 30_000])), None),
+    "long": (lambda rng: "z" * int(rng.integers(1, 9)) * int(rng.choice([1, 3_000])), None),
     "empty": (lambda rng: "", None),
 }
 
@@ -124,13 +124,17 @@ class Mangled:
     def mangled(self, lines: list[str]) -> bytes:
         rng = self.rng
         if self.happens(0.1):
-            lines.insert(rng.integers(len(lines) + 1), str(rng.choice(["", "  ", "\t", '""'])))
+            # pandas takes blanks of a file with tabs for a row of empty cells
+            blanks = "" if self.delimiter == "\t" else "  \t"
+            lines.insert(rng.integers(len(lines) + 1), str(rng.choice(["", blanks, '""'])))
         if self.happens(0.05):
             i = rng.integers(len(lines))
             lines[i] = str(rng.choice([lines[i] + self.delimiter, lines[i][: len(lines[i]) // 2]]))
         text = self.end.join(lines) + (self.end if self.happens(0.8) else "")
         if self.happens(0.1) and text:
-            sign = str(rng.choice(['"', "'", "\0", "\r", "\n", self.delimiter, "\ufeff", "\\", ' "']))
+            sign = str(
+                rng.choice(['"', "'", "\0", "\r", "\n", self.delimiter, "\ufeff", "\\", ' "'])
+            )
             place = rng.integers(len(text))
             text = text[:place] + sign + text[place:]
         if self.encoding == "latin-1":

@@ -67,7 +67,7 @@ def parse_csv(
 
 
 def _blank_quote(delimiter: str) -> bytes:
-    return rb'[%b\n] +"' % re.escape(delimiter.encode())
+    return rb'[%b\r\n] +"' % re.escape(delimiter.encode())
 
 
 def find_delimiter(content: bytes) -> str:

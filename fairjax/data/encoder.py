@@ -84,7 +84,9 @@ class Encoder:
 
     def read(self, source) -> RawTable:
         """A source as a table, read and its levels merged as the training table's were."""
-        return merged(as_table(source, **self.roles.reading), self.roles.merge)
+        table = as_table(source, **self.roles.reading)
+        present = {name: meant for name, meant in self.roles.merge.items() if name in table}
+        return merged(table, present)
 
     def encode(self, source, labels: bool = False) -> Dataset:
         """Rows as arrays, with the statistics of the training rows.

@@ -181,7 +181,14 @@ def _group_levels(
 ) -> tuple[str, ...]:
     """Levels of a sensitive rule that rows have, or that are given."""
     if not rule.op:
-        return given or levels_of(rule, table)
+        present = levels_of(rule, table)
+        others = [level for level in present if level not in (given or present)]
+        if others:
+            problem = f"sensitive column {rule.column!r} in {len(table):,} rows"
+            problem = f"{problem} holds {listing(others)} beside the given levels"
+            cure = "Give all levels (--levels), merge them (--merge), or name them missing (--na)."
+            raise complain(table.where, problem, cure)
+        return given or present
     truth, is_known = holds(rule, table)
     members = {"no": ~truth & is_known, "yes": truth}
     return tuple(level for level, member in members.items() if member.any())

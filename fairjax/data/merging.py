@@ -28,8 +28,8 @@ def merged(table: RawTable, merge: Mapping[str, Mapping[str, str]]) -> RawTable:
     """
     columns = {}
     for name, meant in merge.items():
-        if name in table or table.column(name) is not None:
-            columns[table.find(name)] = _replaced(table, name, meant)
+        table.column(name)
+        columns[table.find(name)] = _replaced(table, name, meant)
     return table.with_columns(columns) if columns else table
 
 
@@ -73,10 +73,10 @@ def refuse_alike(table: RawTable, name: str, levels: Sequence[str]) -> None:
         return
     listed = ", ".join(f"{one!r} and {other!r}" for one, other in pairs[:3])
     problem = f"column {name!r} holds {listed} in {len(table):,} rows, which may mean the same"
-    merges = " ".join(f"--merge '{name}: {other} -> {one}'" for one, other in pairs)
+    merges = " ".join(f"--merge '{name}: {_quoted(other)} -> {one}'" for one, other in pairs)
     cure = (
         f"Merge them (merge, {merges}), or give its levels to keep them apart (levels, --levels "
-        f"'{name}: {', '.join(levels[:6])}')."
+        f"'{name}: {', '.join(map(_quoted, levels))}')."
     )
     raise complain(table.where, problem, cure)
 
@@ -134,6 +134,10 @@ def levels_from(texts: Sequence[str], where: str = "levels") -> dict[str, tuple[
             raise complain(where, problem, "Write 'column: lowest, ..., highest'.")
         levels[name.strip()] = _split_levels(listed)
     return levels
+
+
+def _quoted(level: str) -> str:
+    return f'"{level}"' if "," in level else level
 
 
 def _split_levels(text: str) -> tuple[str, ...]:

@@ -53,8 +53,9 @@ def canonical(cell: str | float) -> str:
 
 
 def missing_texts(na: tuple[str, ...]) -> frozenset[str]:
-    """Spellings of a missing cell, in lower case: a text means one if its ``lower`` is among them."""
-    return frozenset(text.strip().lower() for text in na)
+    """Spellings of a missing cell in lower case: ``-999`` stands for ``-999.0`` too."""
+    texts = {text.strip().lower() for text in na}
+    return frozenset(texts | {f"{text}.0" for text in texts if _WHOLE.fullmatch(f"{text}.0")})
 
 
 def name_key(name: str) -> str:
