@@ -21,6 +21,8 @@ from fairjax.data.complaints import complain, listing
 from fairjax.data.raw_table import NA, RawTable, name_key
 
 DELIMITERS = (",", ";", "\t", "|")
+_BLOCK = 1 << 20  # bytes that are read at once
+_LARGEST_BLOCK = 2**31 - 1
 _LOOK_AT = 1 << 16  # bytes of a file that show its delimiter
 
 
@@ -143,20 +145,22 @@ def _read_body(
 ) -> pa.Table:
     """Cells as text, columns by position."""
     ragged = []
-    blank = []
 
     def refuse(row: arrow_csv.InvalidRow) -> str:
-        (ragged if row.text.strip() else blank).append(row)
+        if row.text.strip():
+            ragged.append(row)
         return "skip"
 
     positions = [str(i) for i in range(len(names))]
     if not body.size:
         return pa.table({str(i): pa.array([], pa.string()) for i in chosen})
     has_quotes = b'"' in content
-    try:
-        table = arrow_csv.read_csv(
+
+    def read(block: int) -> pa.Table:
+        ragged.clear()
+        return arrow_csv.read_csv(
             pa.BufferReader(body),
-            read_options=arrow_csv.ReadOptions(column_names=positions),
+            read_options=arrow_csv.ReadOptions(column_names=positions, block_size=block),
             parse_options=arrow_csv.ParseOptions(
                 delimiter=delimiter, newlines_in_values=has_quotes, invalid_row_handler=refuse
             ),
@@ -166,6 +170,15 @@ def _read_body(
                 strings_can_be_null=False,
             ),
         )
+
+    try:
+        try:
+            table = read(_BLOCK)
+        except pa.ArrowInvalid as error:
+            if "straddling" not in str(error):
+                raise
+            # a row is longer than the block
+            table = read(min(body.size, _LARGEST_BLOCK))
     except pa.ArrowInvalid as error:
         if "Empty CSV file" in str(error):
             return pa.table({str(i): pa.array([], pa.string()) for i in chosen})
@@ -187,8 +200,9 @@ def _read_body(
 def _refuse_ragged(where: str, content: bytes, ragged: list, total: int, width: int) -> None:
     examples = []
     for row in ragged[:3]:
-        place = content.find(row.text.encode())
-        line = content.count(b"\n", 0, place) + 1
+        text = re.escape(row.text.encode())
+        match = re.search(rb"[\r\n]" + text + rb"(?=[\r\n]|\Z)", content)
+        line = content.count(b"\n", 0, match.end() if match else 0) + 1
         examples.append((line, f"line {line} has {row.actual_columns}"))
     listed = ", ".join(text for _, text in sorted(examples))
     count = f"{len(ragged):,} of {total:,} rows"

@@ -24,7 +24,7 @@ def feature_names(
     They are in the order of ``roles.features``, or in the order of the table.
 
     Raises:
-        DataError: a named column is absent or has another role, or no feature is left.
+        DataError: a named column has another role, or no feature is left.
     """
     sensitive = [rule.column for rule in attributes]
     excluded = _excluded(table, roles, tasks, sensitive)
@@ -46,6 +46,17 @@ def feature_names(
     return numeric, categorical
 
 
+def refuse_absent(table: RawTable, roles: Roles) -> None:
+    """Refuse columns of roles that the table does not have.
+
+    Raises:
+        DataError: there are such columns; all complaints come together.
+    """
+    names = [getattr(roles, field) for field in ("weight", "split", "split_by", "text", "language")]
+    names += [*roles.drop, *(roles.features or ()), *roles.numeric, *roles.categorical]
+    collect(table.column, [name for name in names if name is not None])
+
+
 def _excluded(
     table: RawTable, roles: Roles, tasks: tuple[ColumnRule, ...], sensitive: list[str]
 ) -> set[str]:
@@ -62,13 +73,11 @@ def _excluded(
 
 
 def _refuse_excluded(table: RawTable, roles: Roles, excluded: set[str]) -> None:
-    """Refuse a named feature that is absent or has another role. ``drop`` wins over a feature."""
+    """Refuse a named feature that has another role. ``drop`` wins over a feature."""
     features = roles.features or ()
     named = [*features, *roles.numeric, *roles.categorical]
     if roles.text is not None:
         named.append(roles.text)
-    for name in (*roles.drop, *named):
-        table.column(name)
     for name in named:
         is_dropped = name in roles.drop
         if name not in excluded or (is_dropped and name != roles.text):

@@ -33,10 +33,7 @@ def fit(table: RawTable, roles: Roles, train: np.ndarray) -> Encoder:
     Raises:
         DataError: see :func:`fairjax.data.from_table`.
     """
-    tasks, attributes = collect(
-        lambda rules: parse_rules(*rules, roles.levels),
-        [(roles.tasks, table, "task"), (roles.sensitive, table, "sensitive")],
-    )
+    tasks, attributes = parsed(table, roles)
     _refuse_sensitive_tasks(table, tasks, attributes)
     if roles.language is not None and roles.text is None:
         problem = f"language {roles.language!r} without a text ({len(table):,} rows)"
@@ -55,6 +52,18 @@ def fit(table: RawTable, roles: Roles, train: np.ndarray) -> Encoder:
     fitted_tasks, fitted_attributes, (numeric, categorical) = collect(lambda part: part(), parts)
     vocabularies = () if roles.text is None else learn(table, roles, rows)
     return Encoder(roles, fitted_tasks, fitted_attributes, numeric, categorical, vocabularies)
+
+
+def parsed(table: RawTable, roles: Roles) -> list[tuple[ColumnRule, ...]]:
+    """The rules of the tasks and of the sensitive attributes.
+
+    Raises:
+        DataError: a rule is not readable; all complaints come together.
+    """
+    return collect(
+        lambda rules: parse_rules(*rules, roles.levels),
+        [(roles.tasks, table, "task"), (roles.sensitive, table, "sensitive")],
+    )
 
 
 def _refuse_sensitive_tasks(

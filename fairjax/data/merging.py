@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from fairjax.data.complaints import complain, listing
 from fairjax.data.raw_table import RawTable, canonical
+from fairjax.data.roles import Roles
 
 # spellings of one truth value
 _TRUTH = ({"yes", "y", "true", "t", "1"}, {"no", "n", "false", "f", "0"})
@@ -43,13 +44,13 @@ def _replaced(table: RawTable, name: str, meant: Mapping[str, str]) -> pa.String
     return targets.take(pa.array(distinct.codes))
 
 
-def refuse_unknown_levels(table: RawTable, merge: Mapping[str, Mapping[str, str]]) -> None:
+def refuse_unknown_levels(table: RawTable, roles: Roles) -> None:
     """Refuse to merge levels that no row has.
 
     Raises:
         DataError: there is no such column, or no such level.
     """
-    for name, meant in merge.items():
+    for name, meant in roles.merge.items():
         table.column(name)
         present = set(np.unique(table.text(name).astype(str)).tolist())
         absent = [level for level in meant if canonical(level) not in present]

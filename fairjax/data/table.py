@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from fairjax.core.types import Dataset, Splits
-from fairjax.data.complaints import complain
-from fairjax.data.fitting import fit
+from fairjax.data.complaints import collect, complain
+from fairjax.data.features import refuse_absent
+from fairjax.data.fitting import fit, parsed
 from fairjax.data.merging import merged, refuse_unknown_levels
 from fairjax.data.prepared import Prepared, SourceRows
 from fairjax.data.raw_table import RawTable
@@ -78,7 +79,8 @@ def prepare(
 ) -> Prepared:
     """:func:`from_table` for a table that is already read."""
     roles = roles.named_as(table)
-    refuse_unknown_levels(table, roles.merge)
+    # each is tried, so that all complaints come together
+    collect(lambda check: check(table, roles), (parsed, refuse_absent, refuse_unknown_levels))
     table = merged(table, roles.merge)
     split_indices = split_rows(table, roles, fractions, seed)
     encoder = fit(table, roles, split_indices[0])
