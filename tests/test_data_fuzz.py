@@ -103,7 +103,17 @@ class Mangled:
             text = str(rng.choice(NA))
             cells[i] = text.upper() if self.happens(0.3) else text
         if rows and self.happens(0.1):
-            strange = ["1e400", "1e-400", "inf", "1_000", "0x1f", "4o", "\u22125", "nan(1)", "1e38"]
+            strange = [
+                "1e400",
+                "1e-400",
+                "inf",
+                "1_000",
+                "0x1f",
+                "n. d.",
+                "\u22125",
+                "nan(1)",
+                "1e38",
+            ]
             cells[rng.integers(rows)] = str(rng.choice(strange))
         return cells
 

@@ -6,6 +6,7 @@ Text comes out in UTF-8.
 from __future__ import annotations
 
 import bz2
+import codecs
 import gzip
 import io
 import itertools
@@ -137,10 +138,9 @@ def decoded(where: str, content: bytes, encoding: str) -> bytes:
     Raises:
         DataError: the text has another encoding, nobody knows the encoding, or it holds zero bytes.
     """
-    is_utf8 = encoding.lower().replace("_", "-") in ("utf-8", "utf8", "utf-8-sig")
-    if is_utf8:
-        encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
     try:
+        if codecs.lookup(encoding).name in ("utf-8", "utf-8-sig"):
+            encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
         if encoding != "utf-8" or not content.isascii():
             content = content.decode(encoding).encode()
     except UnicodeDecodeError as error:

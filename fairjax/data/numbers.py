@@ -122,10 +122,11 @@ def find_forms(texts: Sequence[str], decimal: str = "") -> list[NumberForm]:
 
     Args:
       texts: known cells, each distinct one once.
-      decimal: the sign before decimals, where it is known.
+      decimal: the sign before decimals, where the texts leave it open.
     """
     texts = [text.translate(_MINUS) for text in texts]
-    if all(is_number(text) for text in texts) and decimal != ",":
+    are_plain = all(is_number(text) for text in texts)
+    if are_plain and (decimal != "," or not any("." in text for text in texts)):
         return [PLAIN]
     if all(_DATE.fullmatch(text) for text in texts):
         return [DATE] if all(_days(text) is not None for text in texts) else []
@@ -137,13 +138,12 @@ def find_forms(texts: Sequence[str], decimal: str = "") -> list[NumberForm]:
     forms = {}
     for grouping, point in _SIGNS:
         form = NumberForm(point, grouping, unit)
-        if decimal and point != decimal:
-            continue
         numbers = [number(text, form) for text in texts]
         if None not in numbers:
             # a sign that no cell has gives the same numbers
             forms.setdefault(tuple(numbers), form)
-    return list(forms.values())
+    found = list(forms.values())
+    return [form for form in found if form.decimal == decimal] or found
 
 
 def _common_unit(texts: Sequence[str]) -> str:

@@ -199,7 +199,9 @@ class RawTable:
         """
         if self.find(name) in self.dates:
             return DATE
-        if not self.is_text(name) or self._plain_numbers(name) is not None:
+        if not self.is_text(name):
+            return PLAIN
+        if self.decimal != "," and self._plain_numbers(name) is not None:
             return PLAIN
         texts = self.known_texts(name)
         if not texts:
@@ -218,8 +220,6 @@ class RawTable:
     @_kept
     def _plain_numbers(self, name: str) -> np.ndarray | None:
         """The numbers of a column of plain numbers, NaN where missing; None of another column."""
-        if self.decimal == ",":
-            return None
         cells = self.column(name)
         missing = pa.array(self.missing(name))
         known = pc.if_else(missing, pa.scalar(None, pa.string()), cells)
@@ -245,11 +245,11 @@ class RawTable:
         missing = self.missing(name)
         if isinstance(cells, np.ndarray):
             return np.where(missing, np.nan, cells), np.zeros(len(cells), bool)
-        if form is None or form == PLAIN:
+        form = form or self.form(name) or PLAIN
+        if form == PLAIN:
             value = self._plain_numbers(name)
             if value is not None:
                 return value, np.isnan(value) & ~missing
-        form = form or self.form(name) or PLAIN
         value = self.distinct(name).per_cell(lambda text: _number_or_nan(text, form), np.float64)
         value[missing] = np.nan
         return value, np.isnan(value) & ~missing

@@ -59,6 +59,8 @@ def as_table(
         return _from_arrays("arrays", columns, na, decimal)
     where = type(source).__name__
     is_pandas = hasattr(source, "iloc")
+    if isinstance(source, pa.RecordBatch):
+        source = pa.Table.from_batches([source])
     if hasattr(source, "__arrow_c_stream__") and not is_pandas:
         return _from_arrow(where, pa.table(source), na, decimal)
     if hasattr(source, "columns") and hasattr(source, "__getitem__"):
@@ -226,12 +228,22 @@ def _from_arrow(where: str, frame, na: tuple[str, ...], decimal: str) -> RawTabl
     for name, column in zip(names, frame.columns, strict=True):
         kind = column.type
         if pa.types.is_dictionary(kind):
-            column = column.cast(kind.value_type)
+            column = _without_dictionary(column)
             kind = column.type
         if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
             dates.add(name)
         columns[name] = _arrow_cells(where, name, column, kind)
     return RawTable(where, columns, na=na, decimal=decimal, dates=frozenset(dates))
+
+
+def _without_dictionary(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    chunks = []
+    for chunk in column.chunks:
+        words = chunk.dictionary
+        if pa.types.is_string_view(words.type):
+            words = words.cast(pa.string())  # Arrow takes no cells of a view
+        chunks.append(words.take(chunk.indices))
+    return pa.chunked_array(chunks)
 
 
 def _arrow_cells(where: str, name: str, column, kind: pa.DataType) -> Cells:
