@@ -136,7 +136,7 @@ class Mangled:
         if self.happens(0.1):
             # pandas takes blanks of a file with tabs for a row of empty cells
             blanks = "" if self.delimiter == "\t" else "  \t"
-            lines.insert(rng.integers(len(lines) + 1), str(rng.choice(["", blanks, '""'])))
+            lines.insert(rng.integers(1, len(lines) + 1), str(rng.choice(["", blanks, '""'])))
         if self.happens(0.05):
             i = rng.integers(len(lines))
             lines[i] = str(rng.choice([lines[i] + self.delimiter, lines[i][: len(lines[i]) // 2]]))

@@ -497,6 +497,8 @@ def test_given_levels_are_all_levels_in_their_order():
     assert from_table(table, roles).spec.group_names == ("z=b", "z=a", "z=A")
     with pytest.raises(DataError, match="'z' in 60 rows holds 'a' beside the given levels"):
         from_table(table, dataclasses.replace(roles, levels={"z": ("A", "b")}))
+    with pytest.raises(DataError, match="no column 'zz'"):
+        from_table(table, dataclasses.replace(roles, kinds={"zz": "binary"}))
     whole = dataclasses.replace(roles, levels={"z": (2, 1)})
     assert from_table(rows(z=[1.0, 2.0]), whole).spec.group_names == ("z=2", "z=1")
 

@@ -42,16 +42,17 @@ def parse_csv(
     if len(delimiter) != 1:
         problem = f"delimiter {delimiter!r} is not one character"
         raise complain(where, problem, "Give one, such as ';'.")
-    if comment or (b' "' in content and re.search(_blank_quote(delimiter), content)):
+    if comment or (b'"' in content and re.search(_blank_quote(delimiter), content)):
         content = _normalised(where, content, delimiter, comment)
     if header:
         names = list(header)
         start = 0
     else:
         names, start = _header(where, content, delimiter)
+    line_ends = content.count(b"\n", start)
     if keep is None:
         is_open = not content.endswith(b"\n")
-        refuse_bad_names(where, names, content.count(b"\n", start) + is_open)
+        refuse_bad_names(where, names, line_ends + is_open)
         chosen = range(len(names))
     else:
         chosen = [_position(where, names, name) for name in keep]
@@ -61,7 +62,7 @@ def parse_csv(
         problem = f"0 rows under the header of {len(names)} columns"
         raise complain(where, problem, "Give a file with rows.")
     _refuse_delimiter(where, table.num_rows, names, delimiter)
-    lines = record_lines(content, start, table.num_rows)
+    lines = record_lines(content, start, table.num_rows, line_ends)
     with ThreadPoolExecutor() as pool:
         cells = pool.map(trimmed, table.columns)
         columns = dict(zip([names[i] for i in chosen], cells, strict=True))
@@ -211,7 +212,7 @@ def _refuse_ragged(where: str, content: bytes, ragged: list, total: int, width: 
     raise complain(where, problem, cure)
 
 
-def record_lines(content: bytes, start: int, records: int) -> np.ndarray | None:
+def record_lines(content: bytes, start: int, records: int, line_ends: int) -> np.ndarray | None:
     """``[records]`` line on which every record after ``start`` begins, from 1; None if unsure.
 
     Blank lines are no records, and a line break between quotes ends none.
@@ -219,7 +220,7 @@ def record_lines(content: bytes, start: int, records: int) -> np.ndarray | None:
     first = content.count(b"\n", 0, start) + 1
     is_open = not content.endswith((b"\n", b"\r"))
     has_returns = content.find(b"\r", start) >= 0
-    if not has_returns and content.count(b"\n", start) + is_open == records:
+    if not has_returns and line_ends + is_open == records:
         return np.arange(first, first + records)
     body = content[start:]
     if has_returns:
@@ -246,8 +247,22 @@ def record_lines(content: bytes, start: int, records: int) -> np.ndarray | None:
 
 def trimmed(column: pa.ChunkedArray | pa.Array) -> pa.StringArray:
     """A column of text in one piece, without blanks around the cells."""
-    column = pc.utf8_trim_whitespace(column)
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    texts = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return pc.utf8_trim_whitespace(texts) if _may_have_blanks(texts) else texts
+
+
+def _may_have_blanks(texts: pa.StringArray) -> bool:
+    """Whether a cell begins or ends with a blank, or with a sign beyond ASCII."""
+    _, offsets, content = texts.buffers()
+    if content is None or not content.size:
+        return False
+    cells = np.frombuffer(content, np.uint8)
+    bounds = np.frombuffer(offsets, np.int32)[texts.offset :][: len(texts) + 1]
+    for places in (bounds[:-1], bounds[1:] - 1):
+        sign = cells.take(places, mode="clip")
+        if sign.min(initial=127) <= ord(" ") or sign.max(initial=0) > 127:
+            return True
+    return False
 
 
 def _notes(content: bytes, delimiter: str, lines: np.ndarray | None) -> tuple[str, ...]:

@@ -34,6 +34,9 @@ def fit(table: RawTable, roles: Roles, train: np.ndarray) -> Encoder:
         DataError: see :func:`fairjax.data.from_table`.
     """
     tasks, attributes = parsed(table, roles)
+    rule_names = [rule.name for rule in (*tasks, *attributes)]
+    described = [name for name in (*roles.levels, *roles.kinds) if name not in rule_names]
+    collect(table.column, described)
     _refuse_sensitive_tasks(table, tasks, attributes)
     if roles.language is not None and roles.text is None:
         problem = f"language {roles.language!r} without a text ({len(table):,} rows)"
