@@ -61,7 +61,7 @@ KINDS = {
     "words": (lambda rng: str(rng.choice(WORDS)), None),
     "truth": (lambda rng: str(rng.choice(["True", "false", "TRUE"])), None),
     "mixed": (lambda rng: str(rng.choice(["yes", "1", "no", "True", "0"])), None),
-    "long": (lambda rng: "z" * int(rng.integers(1, 9)) * int(rng.choice([1, 30_000])), None),
+    "long": (lambda rng: "z" * int(rng.integers(1, 9)) * int(rng.choice([1, 3_000])), None),
     "empty": (lambda rng: "", None),
 }
 
@@ -103,7 +103,17 @@ class Mangled:
             text = str(rng.choice(NA))
             cells[i] = text.upper() if self.happens(0.3) else text
         if rows and self.happens(0.1):
-            strange = ["1e400", "1e-400", "inf", "1_000", "0x1f", "4o", "\u22125", "nan(1)", "1e38"]
+            strange = [
+                "1e400",
+                "1e-400",
+                "inf",
+                "1_000",
+                "0x1f",
+                "n. d.",
+                "\u22125",
+                "nan(1)",
+                "1e38",
+            ]
             cells[rng.integers(rows)] = str(rng.choice(strange))
         return cells
 
@@ -124,7 +134,9 @@ class Mangled:
     def mangled(self, lines: list[str]) -> bytes:
         rng = self.rng
         if self.happens(0.1):
-            lines.insert(rng.integers(len(lines) + 1), str(rng.choice(["", "  ", "\t", '""'])))
+            # pandas takes blanks of a file with tabs for a row of empty cells
+            blanks = "" if self.delimiter == "\t" else "  \t"
+            lines.insert(rng.integers(1, len(lines) + 1), str(rng.choice(["", blanks, '""'])))
         if self.happens(0.05):
             i = rng.integers(len(lines))
             lines[i] = str(rng.choice([lines[i] + self.delimiter, lines[i][: len(lines[i]) // 2]]))

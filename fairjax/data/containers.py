@@ -6,8 +6,10 @@ Text comes out in UTF-8.
 from __future__ import annotations
 
 import bz2
+import codecs
 import gzip
 import io
+import itertools
 import lzma
 import zipfile
 import zlib
@@ -21,6 +23,8 @@ from fairjax.data.csv_text import refuse_bad_names
 _MARKS = ((b"\xff\xfe\x00\x00", "utf-32"), (b"\x00\x00\xfe\xff", "utf-32"))
 _MARKS += ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"\xef\xbb\xbf", "utf-8-sig"))
 _UNPACK = ((b"\x1f\x8b", gzip.decompress), (b"BZh", bz2.decompress), (b"\xfd7zXZ", lzma.decompress))
+_UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
+_UNREADABLE += (RuntimeError,)  # of an encrypted zip
 _COPY = "Check its permissions, or copy it again."
 
 
@@ -42,7 +46,7 @@ def read_bytes(where: str) -> bytes:
                 content = unpack(content)
         if content.startswith(b"PK\x03\x04") and not is_excel(content):
             content = _only_member(where, content)
-    except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         raise complain(where, f"cannot be read: {error}", _COPY) from error
     if not content or content.isspace():
         problem = f"the file is empty ({len(content)} bytes, 0 rows)"
@@ -114,11 +118,13 @@ def excel_columns(where: str, content: bytes) -> dict[str, list]:
     if len(filled) != 1:
         problem = f"{len(filled)} sheets with rows ({listing(filled)})"
         raise complain(where, problem, "Save the sheet that is meant as a file of its own.")
-    names, *rows = sheets[filled[0]]
-    rows = [row for row in rows if any(cell is not None for cell in row)]
-    names = ["" if name is None else str(name).strip() for name in names]
-    refuse_bad_names(where, names, len(rows))
-    return {name: [row[i] for row in rows] for i, name in enumerate(names)}
+    rows = [row for row in sheets[filled[0]] if any(cell is not None for cell in row)]
+    columns = [
+        column for column in itertools.zip_longest(*rows) if any(c is not None for c in column)
+    ]
+    names = ["" if name is None else str(name).strip() for name, *_ in columns]
+    refuse_bad_names(where, names, len(rows) - 1)
+    return {name: list(cells) for name, (_, *cells) in zip(names, columns, strict=True)}
 
 
 def decoded(where: str, content: bytes, encoding: str) -> bytes:
@@ -130,15 +136,13 @@ def decoded(where: str, content: bytes, encoding: str) -> bytes:
         encoding: of the text; a byte order mark wins over UTF-8.
 
     Raises:
-        DataError: the text has another encoding, or nobody knows the encoding.
+        DataError: the text has another encoding, nobody knows the encoding, or it holds zero bytes.
     """
-    is_utf8 = encoding.lower().replace("_", "-") in ("utf-8", "utf8", "utf-8-sig")
-    if is_utf8:
-        encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
-    if encoding == "utf-8" and content.isascii():
-        return content
     try:
-        return content.decode(encoding).encode()
+        if codecs.lookup(encoding).name in ("utf-8", "utf-8-sig"):
+            encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
+        if encoding != "utf-8" or not content.isascii():
+            content = content.decode(encoding).encode()
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         problem = f"line {line} is not {encoding} (byte {content[error.start]:#04x})"
@@ -149,3 +153,8 @@ def decoded(where: str, content: bytes, encoding: str) -> bytes:
     except LookupError as error:
         cure = "Name one that Python knows, such as latin-1."
         raise complain(where, f"unknown encoding {encoding!r}", cure) from error
+    if b"\0" in content:
+        line = content.count(b"\n", 0, content.index(b"\0")) + 1
+        cure = "Name its encoding (utf-16), or write the file again without it."
+        raise complain(where, f"line {line} holds a zero byte (0 rows read)", cure)
+    return content

@@ -21,6 +21,8 @@ from fairjax.data.complaints import complain, listing
 from fairjax.data.raw_table import NA, RawTable, name_key
 
 DELIMITERS = (",", ";", "\t", "|")
+_BLOCK = 1 << 20  # bytes that are read at once
+_LARGEST_BLOCK = 2**31 - 1
 _LOOK_AT = 1 << 16  # bytes of a file that show its delimiter
 _FIRST_ROWS = 10_000  # that show whether the first line is one of them
 
@@ -41,11 +43,12 @@ def parse_csv(
     if len(delimiter) != 1:
         problem = f"delimiter {delimiter!r} is not one character"
         raise complain(where, problem, "Give one, such as ';'.")
-    if comment or (b' "' in content and re.search(_blank_quote(delimiter), content)):
+    if comment or (b'"' in content and re.search(_blank_quote(delimiter), content)):
         content = _normalised(where, content, delimiter, comment)
     names, start = _header(where, content, delimiter)
     if header and names != list(header):
         start = 0
+    line_ends = content.count(b"\n", start)
     names = list(header or names)
     chosen = range(len(names))
     if keep is not None:
@@ -64,7 +67,7 @@ def parse_csv(
         notes += [f"column {names[i]!r} occurs twice, with equal cells" for i in copies]
     if not header:
         _refuse_rows_as_names(where, names, chosen, table)
-    lines = record_lines(content, start, table.num_rows)
+    lines = record_lines(content, start, table.num_rows, line_ends)
     notes += _notes(content, delimiter, lines)
     with ThreadPoolExecutor() as pool:
         cells = pool.map(trimmed, (table.column(str(i)) for i in chosen))
@@ -99,7 +102,7 @@ def _refuse_rows_as_names(
 
 
 def _blank_quote(delimiter: str) -> bytes:
-    return rb'[%b\n] +"' % re.escape(delimiter.encode())
+    return rb'[%b\r\n] +"' % re.escape(delimiter.encode())
 
 
 def find_delimiter(content: bytes) -> str:
@@ -175,20 +178,22 @@ def _read_body(
 ) -> pa.Table:
     """Cells as text, columns by position."""
     ragged = []
-    blank = []
 
     def refuse(row: arrow_csv.InvalidRow) -> str:
-        (ragged if row.text.strip() else blank).append(row)
+        if row.text.strip():
+            ragged.append(row)
         return "skip"
 
     positions = [str(i) for i in range(len(names))]
     if not body.size:
         return pa.table({str(i): pa.array([], pa.string()) for i in chosen})
     has_quotes = b'"' in content
-    try:
-        table = arrow_csv.read_csv(
+
+    def read(block: int) -> pa.Table:
+        ragged.clear()
+        return arrow_csv.read_csv(
             pa.BufferReader(body),
-            read_options=arrow_csv.ReadOptions(column_names=positions),
+            read_options=arrow_csv.ReadOptions(column_names=positions, block_size=block),
             parse_options=arrow_csv.ParseOptions(
                 delimiter=delimiter, newlines_in_values=has_quotes, invalid_row_handler=refuse
             ),
@@ -198,6 +203,15 @@ def _read_body(
                 strings_can_be_null=False,
             ),
         )
+
+    try:
+        try:
+            table = read(_BLOCK)
+        except pa.ArrowInvalid as error:
+            if "straddling" not in str(error):
+                raise
+            # a row is longer than the block
+            table = read(min(body.size, _LARGEST_BLOCK))
     except pa.ArrowInvalid as error:
         if "Empty CSV file" in str(error):
             return pa.table({str(i): pa.array([], pa.string()) for i in chosen})
@@ -219,8 +233,9 @@ def _read_body(
 def _refuse_ragged(where: str, content: bytes, ragged: list, total: int, width: int) -> None:
     examples = []
     for row in ragged[:3]:
-        place = content.find(row.text.encode())
-        line = content.count(b"\n", 0, place) + 1
+        text = re.escape(row.text.encode())
+        match = re.search(rb"[\r\n]" + text + rb"(?=[\r\n]|\Z)", content)
+        line = content.count(b"\n", 0, match.end() if match else 0) + 1
         examples.append((line, f"line {line} has {row.actual_columns}"))
     listed = ", ".join(text for _, text in sorted(examples))
     count = f"{len(ragged):,} of {total:,} rows"
@@ -229,7 +244,7 @@ def _refuse_ragged(where: str, content: bytes, ragged: list, total: int, width: 
     raise complain(where, problem, cure)
 
 
-def record_lines(content: bytes, start: int, records: int) -> np.ndarray | None:
+def record_lines(content: bytes, start: int, records: int, line_ends: int) -> np.ndarray | None:
     """``[records]`` line on which every record after ``start`` begins, from 1; None if unsure.
 
     Blank lines are no records, and a line break between quotes ends none.
@@ -237,7 +252,7 @@ def record_lines(content: bytes, start: int, records: int) -> np.ndarray | None:
     first = content.count(b"\n", 0, start) + 1
     is_open = not content.endswith((b"\n", b"\r"))
     has_returns = content.find(b"\r", start) >= 0
-    if not has_returns and content.count(b"\n", start) + is_open == records:
+    if not has_returns and line_ends + is_open == records:
         return np.arange(first, first + records)
     body = content[start:]
     if has_returns:
@@ -264,8 +279,22 @@ def record_lines(content: bytes, start: int, records: int) -> np.ndarray | None:
 
 def trimmed(column: pa.ChunkedArray | pa.Array) -> pa.StringArray:
     """A column of text in one piece, without blanks around the cells."""
-    column = pc.utf8_trim_whitespace(column)
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    texts = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return pc.utf8_trim_whitespace(texts) if _may_have_blanks(texts) else texts
+
+
+def _may_have_blanks(texts: pa.StringArray) -> bool:
+    """Whether a cell begins or ends with a blank, or with a sign beyond ASCII."""
+    _, offsets, content = texts.buffers()
+    if content is None or not content.size:
+        return False
+    cells = np.frombuffer(content, np.uint8)
+    bounds = np.frombuffer(offsets, np.int32)[texts.offset :][: len(texts) + 1]
+    for places in (bounds[:-1], bounds[1:] - 1):
+        sign = cells.take(places, mode="clip")
+        if sign.min(initial=127) <= ord(" ") or sign.max(initial=0) > 127:
+            return True
+    return False
 
 
 def _notes(content: bytes, delimiter: str, lines: np.ndarray | None) -> list[str]:

@@ -35,6 +35,9 @@ def fit(table: RawTable, roles: Roles, train: np.ndarray) -> Encoder:
         DataError: see :func:`fairjax.data.from_table`.
     """
     tasks, attributes = rules_of(table, roles)
+    rule_names = [rule.name for rule in (*tasks, *attributes)]
+    described = [name for name in (*roles.levels, *roles.kinds) if name not in rule_names]
+    collect(table.column, described)
     _refuse_sensitive_tasks(table, tasks, attributes)
     if roles.language is not None and roles.text is None:
         problem = f"language {roles.language!r} without a text ({len(table):,} rows)"
@@ -198,7 +201,14 @@ def _group_levels(
 ) -> tuple[str, ...]:
     """Levels of a sensitive rule that rows have, or that are given."""
     if not rule.op:
-        return given or levels_of(rule, table)
+        present = levels_of(rule, table)
+        others = [level for level in present if level not in (given or present)]
+        if others:
+            problem = f"sensitive column {rule.column!r} in {len(table):,} rows"
+            problem = f"{problem} holds {listing(others)} beside the given levels"
+            cure = "Give all levels (--levels), merge them (--merge), or name them missing (--na)."
+            raise complain(table.where, problem, cure)
+        return given or present
     truth, is_known = holds(rule, table)
     members = {"no": ~truth & is_known, "yes": truth}
     return tuple(level for level, member in members.items() if member.any())

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from fairjax.data.complaints import complain, listing
 from fairjax.data.raw_table import RawTable, canonical
+from fairjax.data.roles import Roles
 
 # spellings of one truth value
 _TRUTH = ({"yes", "y", "true", "t", "1"}, {"no", "n", "false", "f", "0"})
@@ -21,14 +22,11 @@ def merged(table: RawTable, merge: Mapping[str, Mapping[str, str]]) -> RawTable:
 
     Args:
         table: the rows.
-        merge: column -> level as written -> level that is meant.
-
-    Raises:
-        DataError: there is no such column.
+        merge: column -> level as written -> level that is meant; new rows may lack the column.
     """
     columns = {}
     for name, meant in merge.items():
-        if name in table or table.column(name) is not None:
+        if name in table:
             columns[table.find(name)] = _replaced(table, name, meant)
     return table.with_columns(columns) if columns else table
 
@@ -43,13 +41,13 @@ def _replaced(table: RawTable, name: str, meant: Mapping[str, str]) -> pa.String
     return targets.take(pa.array(distinct.codes))
 
 
-def refuse_unknown_levels(table: RawTable, merge: Mapping[str, Mapping[str, str]]) -> None:
+def refuse_unknown_levels(table: RawTable, roles: Roles) -> None:
     """Refuse to merge levels that no row has.
 
     Raises:
         DataError: there is no such column, or no such level.
     """
-    for name, meant in merge.items():
+    for name, meant in roles.merge.items():
         table.column(name)
         present = set(np.unique(table.text(name).astype(str)).tolist())
         absent = [level for level in meant if canonical(level) not in present]
@@ -73,10 +71,10 @@ def refuse_alike(table: RawTable, name: str, levels: Sequence[str]) -> None:
         return
     listed = ", ".join(f"{one!r} and {other!r}" for one, other in pairs[:3])
     problem = f"column {name!r} holds {listed} in {len(table):,} rows, which may mean the same"
-    merges = " ".join(f"--merge '{name}: {other} -> {one}'" for one, other in pairs)
+    merges = " ".join(f"--merge '{name}: {_quoted(other)} -> {one}'" for one, other in pairs)
     cure = (
         f"Merge them (merge, {merges}), or give its levels to keep them apart (levels, --levels "
-        f"'{name}: {', '.join(levels[:6])}')."
+        f"'{name}: {', '.join(map(_quoted, levels))}')."
     )
     raise complain(table.where, problem, cure)
 
@@ -134,6 +132,10 @@ def levels_from(texts: Sequence[str], where: str = "levels") -> dict[str, tuple[
             raise complain(where, problem, "Write 'column: lowest, ..., highest'.")
         levels[name.strip()] = _split_levels(listed)
     return levels
+
+
+def _quoted(level: str) -> str:
+    return f'"{level}"' if "," in level else level
 
 
 def _split_levels(text: str) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ cell of the column is spelled in one way.
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,7 +15,11 @@ import numpy as np
 
 _FLAGS = re.ASCII | re.IGNORECASE
 _PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?inf(inity)?", _FLAGS)
-_DATE = re.compile(r"\d{4}-[01]\d-[0-3]\d([ T][0-2]\d:[0-5]\d(:[0-5]\d(\.\d+)?)?Z?)?", _FLAGS)
+_DATE = re.compile(
+    r"\d{4}-[01]\d-[0-3]\d([ T][0-2]\d:[0-5]\d(:[0-5]\d(\.\d+)?)?"
+    r"(Z|[+-]\d\d:?\d\d)?)?",
+    _FLAGS,
+)
 _OTHER_DATE = re.compile(r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}([ T]\d{1,2}:\d{2}.*)?", re.ASCII)
 _WITH_UNIT = re.compile(
     r"(?P<sign>[+-]?)(?P<before>[$€£¥₹]?)\s*(?P<number>[+-]?[\d.,][\d.,'\s\u00a0\u202f]*?)"
@@ -22,6 +27,7 @@ _WITH_UNIT = re.compile(
 )
 _BLANKS = str.maketrans("\u00a0\u202f\u2009", "   ")
 _MINUS = str.maketrans("\u2212", "-")
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 DAYS = "days since 1970-01-01"
 
 
@@ -82,9 +88,12 @@ def _days(text: str) -> float | None:
     if not _DATE.fullmatch(text):
         return None
     try:
-        return float(days(np.datetime64(text.rstrip("Zz"), "us")))
+        moment = datetime.datetime.fromisoformat(text.upper())
     except ValueError:
         return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=datetime.UTC)
+    return (moment - _EPOCH) / datetime.timedelta(days=1)
 
 
 def days(moments: np.ndarray) -> np.ndarray:
@@ -113,10 +122,11 @@ def find_forms(texts: Sequence[str], decimal: str = "") -> list[NumberForm]:
 
     Args:
       texts: known cells, each distinct one once.
-      decimal: the sign before decimals, where it is known.
+      decimal: the sign before decimals, where the texts leave it open.
     """
     texts = [text.translate(_MINUS) for text in texts]
-    if all(is_number(text) for text in texts) and decimal != ",":
+    are_plain = all(is_number(text) for text in texts)
+    if are_plain and (decimal != "," or not any("." in text for text in texts)):
         return [PLAIN]
     if all(_DATE.fullmatch(text) for text in texts):
         return [DATE] if all(_days(text) is not None for text in texts) else []
@@ -128,13 +138,12 @@ def find_forms(texts: Sequence[str], decimal: str = "") -> list[NumberForm]:
     forms = {}
     for grouping, point in _SIGNS:
         form = NumberForm(point, grouping, unit)
-        if decimal and point != decimal:
-            continue
         numbers = [number(text, form) for text in texts]
         if None not in numbers:
             # a sign that no cell has gives the same numbers
             forms.setdefault(tuple(numbers), form)
-    return list(forms.values())
+    found = list(forms.values())
+    return [form for form in found if form.decimal == decimal] or found
 
 
 def _common_unit(texts: Sequence[str]) -> str:

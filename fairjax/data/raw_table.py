@@ -53,8 +53,9 @@ def canonical(cell: str | float) -> str:
 
 
 def missing_texts(na: tuple[str, ...]) -> frozenset[str]:
-    """Spellings of a missing cell in lower case: such a text means one."""
-    return frozenset(text.strip().lower() for text in na)
+    """Spellings of a missing cell in lower case: ``-999`` stands for ``-999.0`` too."""
+    texts = {text.strip().lower() for text in na}
+    return frozenset(texts | {f"{text}.0" for text in texts if _WHOLE.fullmatch(f"{text}.0")})
 
 
 def name_key(name: str) -> str:
@@ -206,7 +207,9 @@ class RawTable:
         """
         if self.find(name) in self.dates:
             return DATE
-        if not self.is_text(name) or self._plain_numbers(name) is not None:
+        if not self.is_text(name):
+            return PLAIN
+        if self.decimal != "," and self._plain_numbers(name) is not None:
             return PLAIN
         texts = self.known_texts(name)
         if not texts:
@@ -225,8 +228,6 @@ class RawTable:
     @_kept
     def _plain_numbers(self, name: str) -> np.ndarray | None:
         """The numbers of a column of plain numbers, NaN where missing; None of another column."""
-        if self.decimal == ",":
-            return None
         cells = self.column(name)
         missing = pa.array(self.missing(name))
         known = pc.if_else(missing, pa.scalar(None, pa.string()), cells)
@@ -252,11 +253,11 @@ class RawTable:
         missing = self.missing(name)
         if isinstance(cells, np.ndarray):
             return np.where(missing, np.nan, cells), np.zeros(len(cells), bool)
-        if form is None or form == PLAIN:
+        form = form or self.form(name) or PLAIN
+        if form == PLAIN:
             value = self._plain_numbers(name)
             if value is not None:
                 return value, np.isnan(value) & ~missing
-        form = form or self.form(name) or PLAIN
         value = self.distinct(name).per_cell(lambda text: _number_or_nan(text, form), np.float64)
         value[missing] = np.nan
         return value, np.isnan(value) & ~missing

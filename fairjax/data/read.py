@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import decimal as decimals
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from fairjax.data.csv_text import parse_csv, refuse_bad_names, trimmed
 from fairjax.data.numbers import days
 from fairjax.data.raw_table import LARGEST_WHOLE, NA, RawTable
 
+_INDEX = re.compile(r"__index_level_\d+__")
 Cells = np.ndarray | pa.StringArray
 
 
@@ -60,15 +62,16 @@ def as_table(
         columns = {str(name): column for name, column in source.items()}
         return _from_arrays("arrays", columns, na, decimal)
     where = type(source).__name__
-    if isinstance(source, pa.Table | pa.RecordBatch):
-        return _from_arrow(where, source, na, decimal)
+    is_pandas = hasattr(source, "iloc")
+    if isinstance(source, pa.RecordBatch):
+        source = pa.Table.from_batches([source])
+    if hasattr(source, "__arrow_c_stream__") and not is_pandas:
+        return _from_arrow(where, pa.table(source), na, decimal)
     if hasattr(source, "columns") and hasattr(source, "__getitem__"):
         names = [str(name) for name in source.columns]
         refuse_bad_names(where, names, len(source))
-        arrays = [source[name].to_numpy() for name in source.columns]
+        arrays = [_without_zone(source[name]).to_numpy() for name in source.columns]
         return _from_arrays(where, dict(zip(names, arrays, strict=True)), na, decimal)
-    if hasattr(source, "__arrow_c_stream__"):
-        return _from_arrow(where, pa.table(source), na, decimal)
     raise DataError(
         f"cannot read a table from {where}. Give the path of a file, a data frame in memory or a "
         "dict of arrays."
@@ -145,9 +148,16 @@ def _from_arrays(where: str, arrays: Mapping, na: tuple[str, ...], decimal: str)
     return table
 
 
+def _without_zone(column):
+    """A column of pandas; moments of a time zone in UTC."""
+    return column if getattr(column.dtype, "tz", None) is None else column.dt.tz_convert(None)
+
+
 def _as_array(column) -> np.ndarray:
     if isinstance(column, pa.Array | pa.ChunkedArray):
         column = column.to_pylist()
+    if isinstance(column, np.ma.MaskedArray):
+        return column.astype(object).filled(None)
     array = np.asarray(column)
     if array.dtype.kind == "U" and not isinstance(column, np.ndarray):
         # numpy cuts members of an enumeration of texts
@@ -207,7 +217,11 @@ def _cell_text(value) -> str | None:
 
 
 def _from_arrow(where: str, frame, na: tuple[str, ...], decimal: str) -> RawTable:
-    """The columns of an Arrow table; whole numbers beyond 2^53 stay text, so that no digit goes."""
+    """The columns of an Arrow table but for an index that pandas wrote.
+
+    Whole numbers beyond 2^53 stay text, so that no digit goes.
+    """
+    frame = frame.select([name for name in frame.column_names if not _INDEX.fullmatch(name)])
     names = list(frame.column_names)
     refuse_bad_names(where, names, frame.num_rows)
     if not frame.num_rows:
@@ -218,12 +232,22 @@ def _from_arrow(where: str, frame, na: tuple[str, ...], decimal: str) -> RawTabl
     for name, column in zip(names, frame.columns, strict=True):
         kind = column.type
         if pa.types.is_dictionary(kind):
-            column = column.cast(kind.value_type)
+            column = _without_dictionary(column)
             kind = column.type
         if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
             dates.add(name)
         columns[name] = _arrow_cells(where, name, column, kind)
     return RawTable(where, columns, na=na, decimal=decimal, dates=frozenset(dates))
+
+
+def _without_dictionary(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    chunks = []
+    for chunk in column.chunks:
+        words = chunk.dictionary
+        if pa.types.is_string_view(words.type):
+            words = words.cast(pa.string())  # Arrow takes no cells of a view
+        chunks.append(words.take(chunk.indices))
+    return pa.chunked_array(chunks)
 
 
 def _arrow_cells(where: str, name: str, column, kind: pa.DataType) -> Cells:

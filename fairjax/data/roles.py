@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from fairjax.core.types import DataError
 from fairjax.data.complaints import listing
-from fairjax.data.raw_table import NA, RawTable
+from fairjax.data.raw_table import NA, RawTable, canonical
 
 _TUPLES = (
     "tasks",
@@ -94,7 +94,10 @@ class Roles:
             if value is not None:
                 names = (value,) if isinstance(value, str | int) else value
                 object.__setattr__(self, field, tuple(str(name) for name in names))
-        levels = {name: tuple(names) for name, names in self.levels.items()}
+        levels = {
+            name: tuple(canonical(str(level)) for level in given)
+            for name, given in self.levels.items()
+        }
         object.__setattr__(self, "levels", levels)
         for field, allowed in _CHOICES.items():
             value = getattr(self, field)

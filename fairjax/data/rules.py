@@ -50,8 +50,10 @@ class ColumnRule(NamedTuple):
 
     @property
     def values(self) -> tuple[str, ...]:
-        """The values of ``in``."""
+        """The values of ``in``, or the one of another comparison."""
         text = self.value
+        if self.op not in ("in", "not in"):
+            return (text,)
         for pair in ("()", "[]", "{}"):
             if text.startswith(pair[0]) and text.endswith(pair[1]):
                 text = text[1:-1]
@@ -117,9 +119,10 @@ def _parse(text: str, table: RawTable, levels: Mapping[str, tuple[str, ...]]) ->
         raise _unreadable(body, table)
     rule = rule._replace(kind=kind)
     if rule.op not in _COMPARE:
-        return rule
+        are_numbers = rule.op and all(map(is_number, rule.values))
+        return rule._replace(form=table.form(rule.column) or PLAIN) if are_numbers else rule
     order = levels.get(rule.column, ())
-    if rule.value in order:
+    if canonical(rule.value) in order:
         return rule._replace(order=order)
     rule = rule._replace(form=table.form(rule.column) or PLAIN)
     if not is_number(rule.value) and number(rule.value, rule.form) is None:
@@ -197,17 +200,17 @@ def holds(rule: ColumnRule, table: RawTable) -> tuple[np.ndarray, np.ndarray]:
     if rule.order:
         truth = _holds_in_order(rule, table, is_known)
     elif rule.op in _COMPARE:
-        truth = _COMPARE[rule.op](_compared_numbers(rule, table), _limit(rule))
+        truth = _COMPARE[rule.op](_compared_numbers(rule, table), _limit(rule.value, rule.form))
     else:
-        values = rule.values if rule.op in ("in", "not in") else (rule.value,)
-        is_equal = _is_one_of(rule, table, values)
+        is_equal = _is_one_of(rule, table)
         truth = ~is_equal if rule.op in ("!=", "not in") else is_equal
     return truth & is_known, is_known
 
 
-def _limit(rule: ColumnRule) -> float:
-    limit = number(rule.value, rule.form)
-    return float(rule.value) if limit is None else limit
+def _limit(value: str, form: NumberForm) -> float:
+    """The number of a rule, spelled as in the column or plainly."""
+    limit = number(value, form)
+    return float(value) if limit is None else limit
 
 
 def _compared_numbers(rule: ColumnRule, table: RawTable) -> np.ndarray:
@@ -216,21 +219,14 @@ def _compared_numbers(rule: ColumnRule, table: RawTable) -> np.ndarray:
     return table.require_numbers(rule.column, cure, rule.form)
 
 
-def _is_one_of(rule: ColumnRule, table: RawTable, values: tuple[str, ...]) -> np.ndarray:
+def _is_one_of(rule: ColumnRule, table: RawTable) -> np.ndarray:
     """Equality as numbers where the column and the values are numbers, else as texts."""
-    limits = [number(value, rule.form) for value in values]
-    if None not in limits and rule.form != PLAIN:
+    if all(map(is_number, rule.values)):
         cells, bad = table.numbers(rule.column, rule.form)
         if not bad.any():
-            return np.isin(cells, limits)
-    wanted = [canonical(value) for value in values]
-    texts = table.text(rule.column)
-    found = np.isin(texts.astype(str), wanted)
-    if not found.any() and None not in limits:
-        cells, bad = table.numbers(rule.column)
-        if not bad.any():
-            return np.isin(cells, limits)
-    return found
+            return np.isin(cells, [_limit(value, rule.form) for value in rule.values])
+    wanted = [canonical(value) for value in rule.values]
+    return np.isin(table.text(rule.column).astype(str), wanted)
 
 
 def _holds_in_order(rule: ColumnRule, table: RawTable, is_known: np.ndarray) -> np.ndarray:

@@ -81,13 +81,15 @@ def prepare(
 ) -> Prepared:
     """:func:`from_table` for a table that is already read."""
     roles = roles.named_as(table)
-    refuse_unknown_levels(table, roles.merge)
+    as_written = table
     table = merged(table, roles.merge)
-    # the complaints about the split and about the roles come together
-    split_indices, _ = collect(
-        lambda part: part(),
-        (partial(split_rows, table, roles, fractions, seed), partial(rules_of, table, roles)),
+    # each is tried, so that all complaints come together
+    parts = (
+        partial(split_rows, table, roles, fractions, seed),
+        partial(rules_of, table, roles),
+        partial(refuse_unknown_levels, as_written, roles),
     )
+    split_indices, *_ = collect(lambda part: part(), parts)
     encoder = fit(table, roles, split_indices[0])
     data = encoder.encode(table, labels=True)
     splits = Splits(*(_take(data, rows) for rows in split_indices))
