@@ -12,7 +12,6 @@ try:
 except ImportError:  # pragma: no cover
     sys.exit("fairjax: the command line needs click; install it with: pip install 'fairjax[cli]'")
 
-from fairjax.__main__ import STOPPED
 from fairjax.cli.data import data_group
 from fairjax.cli.frontier import frontier_command
 from fairjax.cli.predict import predict_command
@@ -32,7 +31,7 @@ class Commands(click.Group):
             click.echo(f"Error: {complaint}", err=True)
             ctx.exit(2)
         except KeyboardInterrupt:
-            click.echo(STOPPED, err=True)
+            click.echo("\nStopped.", err=True)
             ctx.exit(130)
 
 
