@@ -333,9 +333,10 @@ def _repeated_rows(
     parts = {"test": test, "validation": validation}
     if validation is test:
         del parts["validation"]
+    trained = pa.array(code[train])
     counts = []
     for split, rows in parts.items():
-        repeated = int(np.isin(code[rows], code[train]).sum())
+        repeated = pc.sum(pc.is_in(pa.array(code[rows]), value_set=trained)).as_py()
         if repeated:
             counts.append(f"{repeated:,} of {len(rows):,} {split} rows")
     if counts:
