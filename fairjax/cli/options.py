@@ -59,6 +59,12 @@ reading_options = together(
         help="The sign before decimals, where cells such as 1,250 leave it open.",
     ),
     click.option(
+        "--unpacked",
+        type=POSITIVE,
+        metavar="GB",
+        help="To which a packed file may unpack. Default: one, or 50 times its packed size.",
+    ),
+    click.option(
         "--na",
         multiple=True,
         metavar="TEXT",

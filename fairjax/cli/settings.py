@@ -44,6 +44,7 @@ OWN_ROLES = {
     "split_at": "--split-at",
     "fractions": "--fractions",
     "header": "--header",
+    "unpacked": "--unpacked",
     "na": "--na",
     "na_only": "--na-only",
 }
@@ -104,7 +105,7 @@ def reading(options: dict, na: tuple[str, ...] = NA) -> dict:
       options: of the command.
       na: spellings of a missing cell to which ``--na`` adds.
     """
-    names = ("delimiter", "encoding", "decimal", "header")
+    names = ("delimiter", "encoding", "decimal", "header", "unpacked")
     given = {name: options[name] for name in names if options[name] is not None}
     if options["na_only"]:
         given["na_values"] = ("", *options["na_only"])

@@ -26,6 +26,7 @@ _STRONG = 0.95  # above it a person should look
 _LEAST_DISTINCT = 50  # known rows of an identifier
 _DISTINCT = 0.95  # share of different cells of an identifier
 _FEW = 10  # most values of a number that may be a code
+_MOST_LEVELS = 200  # whose spellings are compared
 _MOST_LISTED = 5  # columns, or levels that are alike, in one note
 
 
@@ -315,6 +316,8 @@ def _possible_codes(encoder: Encoder, sample: Sample, whole: frozenset[str]) -> 
 
 def _alike_levels(encoder: Encoder) -> Iterator[Finding]:
     for feature in encoder.categorical:
+        if len(feature.levels) > _MOST_LEVELS:
+            continue
         pairs = alike([level for level in feature.levels if level])
         if not pairs:
             continue
@@ -333,10 +336,13 @@ def _repeated_rows(
     parts = {"test": test, "validation": validation}
     if validation is test:
         del parts["validation"]
-    trained = pa.array(code[train])
+    others = np.concatenate(list(parts.values()))
+    is_repeated = np.zeros(len(code), bool)
+    found = pc.is_in(pa.array(code[others]), value_set=pa.array(code[train]))
+    is_repeated[others] = found.to_numpy(zero_copy_only=False)
     counts = []
     for split, rows in parts.items():
-        repeated = pc.sum(pc.is_in(pa.array(code[rows]), value_set=trained)).as_py()
+        repeated = int(is_repeated[rows].sum())
         if repeated:
             counts.append(f"{repeated:,} of {len(rows):,} {split} rows")
     if counts:

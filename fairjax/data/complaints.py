@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from fairjax.core.types import DataError
 
@@ -12,22 +13,31 @@ def complain(where: str, problem: str, cure: str) -> DataError:
     return DataError(f"{where}: {problem}. {cure}")
 
 
-def collect(function: Callable, items: Iterable) -> list:
-    """``function`` of every item.
+def collect(function: Callable, items: Iterable, in_threads: bool = False) -> list:
+    """``function`` of every item, one after another or in threads.
 
     Raises:
         DataError: it was raised for some items; all complaints come together, each once.
     """
-    results = []
-    complaints: dict[str, None] = {}
-    for item in items:
+
+    def tried(item) -> tuple[object, DataError | None]:
         try:
-            results.append(function(item))
+            return function(item), None
         except DataError as error:
+            return None, error
+
+    if in_threads:
+        with ThreadPoolExecutor() as pool:
+            outcomes = list(pool.map(tried, items))
+    else:
+        outcomes = list(map(tried, items))
+    complaints: dict[str, None] = {}
+    for _, error in outcomes:
+        if error is not None:
             complaints |= dict.fromkeys(str(error).splitlines())
     if complaints:
         raise DataError("\n".join(complaints))
-    return results
+    return [result for result, _ in outcomes]
 
 
 def listing(items: Sequence, most: int = 4) -> str:

@@ -13,6 +13,7 @@ import itertools
 import lzma
 import zipfile
 import zlib
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,17 +23,24 @@ from fairjax.data.csv_text import refuse_bad_names
 
 _MARKS = ((b"\xff\xfe\x00\x00", "utf-32"), (b"\x00\x00\xfe\xff", "utf-32"))
 _MARKS += ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"\xef\xbb\xbf", "utf-8-sig"))
-_UNPACK = ((b"\x1f\x8b", gzip.decompress), (b"BZh", bz2.decompress), (b"\xfd7zXZ", lzma.decompress))
+_OPEN = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ", lzma.open))
+_OPEN += ((b"\x28\xb5\x2f\xfd", partial(pa.input_stream, compression="zstd")),)
+_UNPACKED = 2**30  # bytes to which any packed file may unpack
+_MOST_TIMES = 50  # its packed size to which a larger one may unpack
 _UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 _UNREADABLE += (RuntimeError,)  # of an encrypted zip
 _COPY = "Check its permissions, or copy it again."
 
 
-def read_bytes(where: str) -> bytes:
-    """The content of a file, unpacked from gzip, bzip2, xz or a zip of one file.
+def read_bytes(where: str, unpacked: float = 0) -> bytes:
+    """The content of a file, unpacked from gzip, bzip2, xz, zstd or a zip of one file.
+
+    Args:
+        where: its path.
+        unpacked: gigabytes to which it may unpack; 0: one, or 50 times its packed size.
 
     Raises:
-        DataError: there is no such file, it is empty, or it cannot be unpacked.
+        DataError: there is no such file, it is empty, it cannot be unpacked, or it unpacks to more.
     """
     path = Path(where)
     if not path.is_file():
@@ -41,16 +49,27 @@ def read_bytes(where: str) -> bytes:
         raise complain(where, f"{problem} (0 rows read)", cure)
     try:
         content = path.read_bytes()
-        for mark, unpack in _UNPACK:
+        limit = int(unpacked * 2**30) or max(_UNPACKED, _MOST_TIMES * len(content))
+        for mark, opened in _OPEN:
             if content.startswith(mark):
-                content = unpack(content)
+                with opened(io.BytesIO(content)) as stream:
+                    content = _limited(where, stream, limit)
         if content.startswith(b"PK\x03\x04") and not is_excel(content):
-            content = _only_member(where, content)
+            content = _only_member(where, content, limit)
     except _UNREADABLE as error:
         raise complain(where, f"cannot be read: {error}", _COPY) from error
     if not content or content.isspace():
         problem = f"the file is empty ({len(content)} bytes, 0 rows)"
         raise complain(where, problem, "Give a file with a header and rows.")
+    return content
+
+
+def _limited(where: str, stream, limit: int) -> bytes:
+    """The content of a stream that unpacks to no more than the limit."""
+    content = stream.read(limit + 1)
+    if len(content) > limit:
+        problem = f"it unpacks to more than {limit / 2**30:.3g} GB (0 rows read)"
+        raise complain(where, problem, "If that is meant, say how many it may be (--unpacked GB).")
     return content
 
 
@@ -65,14 +84,15 @@ def is_excel(content: bytes) -> bool:
     return any(name.startswith("xl/") for name in names)
 
 
-def _only_member(where: str, content: bytes) -> bytes:
+def _only_member(where: str, content: bytes, limit: int) -> bytes:
     archive = zipfile.ZipFile(io.BytesIO(content))
     names = [name for name in archive.namelist() if not name.endswith("/")]
     names = [name for name in names if not name.startswith("__MACOSX")]
     if len(names) != 1:
         problem = f"a zip of {len(names)} files ({listing(names)}; 0 rows read)"
         raise complain(where, problem, "Unpack it, and give one of them.")
-    return archive.read(names[0])
+    with archive.open(names[0]) as stream:
+        return _limited(where, stream, limit)
 
 
 def arrow_table(where: str, content: bytes) -> pa.Table | None:

@@ -21,7 +21,7 @@ from fairjax.data.complaints import complain, listing
 from fairjax.data.raw_table import NA, RawTable, name_key
 
 DELIMITERS = (",", ";", "\t", "|")
-_BLOCK = 1 << 20  # bytes that are read at once
+_BLOCK = 1 << 22  # bytes that one thread reads at once
 _LARGEST_BLOCK = 2**31 - 1
 _LOOK_AT = 1 << 16  # bytes of a file that show its delimiter
 _FIRST_ROWS = 10_000  # that show whether the first line is one of them
@@ -279,8 +279,14 @@ def record_lines(content: bytes, start: int, records: int, line_ends: int) -> np
 
 def trimmed(column: pa.ChunkedArray | pa.Array) -> pa.StringArray:
     """A column of text in one piece, without blanks around the cells."""
-    texts = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    texts = _in_one_piece(column)
     return pc.utf8_trim_whitespace(texts) if _may_have_blanks(texts) else texts
+
+
+def _in_one_piece(column: pa.ChunkedArray | pa.Array) -> pa.StringArray:
+    if not isinstance(column, pa.ChunkedArray):
+        return column
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def _may_have_blanks(texts: pa.StringArray) -> bool:

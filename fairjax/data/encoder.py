@@ -134,7 +134,7 @@ class Encoder:
             numeric[:, j] = np.where(is_known, standardised, 0.0)
             return ~is_known
 
-        gaps = collect(fill, range(len(self.numeric)))
+        gaps = collect(fill, range(len(self.numeric)), in_threads=True)
         with_gaps = [j for j, feature in enumerate(self.numeric) if feature.has_gaps]
         for place, j in enumerate(with_gaps, len(self.numeric)):
             numeric[:, place] = gaps[j]

@@ -40,6 +40,7 @@ def feature_names(
     if not names:
         problem = f"0 features are left in {len(table):,} rows"
         raise complain(table.where, problem, "Give columns beside the tasks.")
+    table.look_at(names)
     is_numeric = collect(lambda name: _is_numeric(name, table, roles), names)
     numeric = [name for name, yes in zip(names, is_numeric, strict=True) if yes]
     categorical = [name for name in names if name not in numeric]

@@ -45,7 +45,12 @@ def fit(table: RawTable, roles: Roles, train: np.ndarray) -> Encoder:
     rows = np.arange(len(table)) if roles.standardise == "all" else train
 
     def of(fit_one: Callable, items: Sequence) -> Callable[[], tuple]:
-        return lambda: tuple(collect(lambda item: fit_one(item, table, roles, rows), items))
+        def fitted() -> tuple:
+            return tuple(
+                collect(lambda item: fit_one(item, table, roles, rows), items, in_threads=True)
+            )
+
+        return fitted
 
     def features() -> tuple[tuple, tuple]:
         numeric, categorical = feature_names(table, roles, tasks, attributes)

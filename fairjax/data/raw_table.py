@@ -9,10 +9,12 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import itertools
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
@@ -102,6 +104,7 @@ class RawTable:
     notes: tuple[str, ...] = ()  # what was understood when it was read
     decimal: str = ""  # the sign before decimals, where it is known
     dates: frozenset[str] = frozenset()  # columns whose numbers are days since 1970-01-01
+    sha256: str = ""  # of the file
 
     def __len__(self) -> int:
         first = next(iter(self.columns.values()), ())
@@ -169,6 +172,16 @@ class RawTable:
         """Whether a text means a missing value."""
         return text.lower() in self._missing_texts
 
+    def look_at(self, names: Iterable[str]) -> None:
+        """Find out in threads about columns of text; see :meth:`missing` and :meth:`form`."""
+        texts = [name for name in names if self.is_text(name)]
+        with ThreadPoolExecutor() as pool:
+            value = list(pool.map(self._plain_numbers, texts))
+            is_plain = [numbers is not None for numbers in value]
+            list(pool.map(self.has_leading_zeros, itertools.compress(texts, is_plain)))
+            others = [name for name, plain in zip(texts, is_plain, strict=True) if not plain]
+            list(pool.map(self.distinct, others))
+
     @_kept
     def missing(self, name: str) -> np.ndarray:
         """``[N]`` bool: the cell is NaN, or a text in ``na``."""
@@ -186,6 +199,7 @@ class RawTable:
         found = pc.is_in(lower(cells), value_set=texts)
         return found.to_numpy(zero_copy_only=False)
 
+    @_kept
     def has_leading_zeros(self, name: str) -> bool:
         """Whether cells of a column are digits behind a zero, such as ``007``."""
         if not self.is_text(name):

@@ -35,6 +35,7 @@ def as_table(
     na: tuple[str, ...] = NA,
     decimal: str = "",
     header: Sequence[str] | None = None,
+    unpacked: float = 0,
 ) -> RawTable:
     """A table from a file, a data frame, or a dict of arrays.
 
@@ -47,6 +48,7 @@ def as_table(
         na: texts that mean missing, in any case.
         decimal: the sign before decimals, ``.`` or ``,``. Empty: found.
         header: column names of a CSV file whose first line is a row.
+        unpacked: gigabytes to which a packed file may unpack; 0: one, or 50 times its packed size.
 
     Raises:
         DataError: missing, empty, ragged or wrongly encoded file; repeated columns; arrays of
@@ -56,10 +58,18 @@ def as_table(
         return source
     if isinstance(source, (str, Path)):
         return read_csv(
-            source, delimiter=delimiter, encoding=encoding, na=na, header=header, decimal=decimal
+            source,
+            delimiter=delimiter,
+            encoding=encoding,
+            na=na,
+            header=header,
+            decimal=decimal,
+            unpacked=unpacked,
         )
     if isinstance(source, Mapping):
-        columns = {str(name): column for name, column in source.items()}
+        names = [str(name) for name in source]
+        refuse_bad_names("arrays", names, len(next(iter(source.values()), ())))
+        columns = dict(zip(names, source.values(), strict=True))
         return _from_arrays("arrays", columns, na, decimal)
     where = type(source).__name__
     is_pandas = hasattr(source, "iloc")
@@ -88,6 +98,7 @@ def read_csv(
     keep: Sequence[str] | None = None,
     comment: str | None = None,
     decimal: str = "",
+    unpacked: float = 0,
 ) -> RawTable:
     """Columns of a file: those of a CSV file as text, those of others with their types.
 
@@ -101,13 +112,14 @@ def read_csv(
         keep: the only columns to keep, the first of each name.
         comment: lines of a CSV file that begin with it are skipped.
         decimal: the sign before decimals; empty: found.
+        unpacked: as of :func:`as_table`.
 
     Raises:
         DataError: missing, empty, ragged or wrongly encoded file; repeated, unnamed or unknown
             columns.
     """
     where = str(path)
-    content = read_bytes(where)
+    content = read_bytes(where, unpacked)
     if is_excel(content):
         table = _from_arrays(where, excel_columns(where, content), na, decimal)
     elif (frame := arrow_table(where, content)) is not None:

@@ -85,6 +85,8 @@ class Roles:
     encoding: str = "utf-8"
     # the sign before decimals, "." or ","; empty: found
     decimal: str = ""
+    # gigabytes to which a packed file may unpack; 0: one, or 50 times its packed size
+    unpacked: float = 0
     # column names of a CSV file that has no header
     header: tuple[str, ...] | None = None
 
@@ -124,6 +126,7 @@ class Roles:
             "na": self.na_values,
             "decimal": self.decimal,
             "header": self.header,
+            "unpacked": self.unpacked,
         }
 
     def named_as(self, table: RawTable) -> Roles:
