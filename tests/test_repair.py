@@ -4,7 +4,6 @@ it refuses."""
 from __future__ import annotations
 
 import enum
-import json
 import pickle
 import warnings
 
@@ -16,6 +15,7 @@ import pytest
 from scipy import stats
 
 from fairjax import Repair
+from fairjax.core.disk import read_json, write_json
 from fairjax.core.types import DataError
 from fairjax.data.level_codes import level_codes, level_counts, level_positions
 from fairjax.metrics import unfairness
@@ -881,16 +881,20 @@ def test_what_is_saved_repairs_the_same_to_the_last_bit(pool, fitted, tmp_path):
             assert np.array_equal(other.price(), repair.price()) and other.cells_ == repair.cells_
     with pytest.warns(UserWarning, match="those of the pool"):
         loaded.transform(pool[0], sensitive_features=[pool[1], mixed])
-    words = json.loads((tmp_path / "r" / "repair.json").read_text())
-    (tmp_path / "r" / "repair.json").write_text(json.dumps({**words, "tasks": ["one"]}))
+    words = read_json(tmp_path / "r" / "repair.json")
+    write_json(tmp_path / "r" / "repair.json", {**words, "tasks": ["one"]})
     with pytest.raises(DataError, match="belongs to another"):
         Repair.load(tmp_path / "r")
-    (tmp_path / "r" / "repair.json").write_text(json.dumps(words))
+    text = (tmp_path / "r" / "repair.json").read_text()
+    (tmp_path / "r" / "repair.json").write_text(text.replace("one", "two"))
+    with pytest.raises(DataError, match=r"repair.json: damaged or changed \(its content was"):
+        Repair.load(tmp_path / "r")
+    write_json(tmp_path / "r" / "repair.json", words)
     (tmp_path / "r" / "repair.npz").write_bytes(b"not an archive")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match=r"repair.npz: damaged or changed"):
         Repair.load(tmp_path / "r")
     (tmp_path / "r" / "repair.json").write_text("{")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match=r"repair.json: damaged or changed"):
         Repair.load(tmp_path / "r")
     with pytest.raises(DataError, match="no repair here"):
         Repair.load(tmp_path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -54,11 +53,11 @@ def load_repair(repair_class: type, folder: Path):
             f"{folder}: no repair here ({NAMES} and {ARRAYS}). Make one with 'fairjax repair' "
             "or save()."
         )
+    names = read_json(folder / NAMES)
+    arrays = read_arrays(folder / ARRAYS)
     try:
-        names = read_json(folder / NAMES)
-        arrays = read_arrays(folder / ARRAYS)
         repair = _filled(repair_class(**names["params"]), names, arrays)
-    except (KeyError, TypeError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{folder}: {NAMES} and {ARRAYS} cannot be read ({error!r}); copy both again."
         ) from error
