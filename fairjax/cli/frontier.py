@@ -19,7 +19,7 @@ from fairjax.cli.options import (
 )
 from fairjax.cli.report import write_report
 from fairjax.cli.settings import read_data, study_settings, sweep_folder, use_devices
-from fairjax.core.disk import write_json
+from fairjax.core.disk import file_checksums, locked, write_json
 from fairjax.data import Prepared
 from fairjax.study import (
     Explanation,
@@ -128,11 +128,16 @@ def frontier_command(**options) -> None:
     data = read_data(options)
     names = _named_study(options, data.name)
     out = sweep_folder(options["out"], data.name, options["resume"])
-    use_devices(options["devices"], out)
+    with locked(out, "a sweep"):
+        use_devices(options["devices"], out)
+        _run(data, names, out, options["keep"])
+
+
+def _run(data: Prepared, names: NamedStudy, out: Path, kept: str) -> None:
+    """Train, evaluate, choose and report, in a folder that no other process uses."""
     study = from_names(data, names)
-    keep = () if options["keep"] == "metrics" else (options["keep"],)
+    keep = () if kept == "metrics" else (kept,)
     click.echo(data.describe(), err=True)
-    out.mkdir(parents=True, exist_ok=True)
     results = run_study(data, study=study, out=out, keep=keep, progress=True)
     info = results.info | {
         "title": data.name,
@@ -151,6 +156,9 @@ def frontier_command(**options) -> None:
     write_json(out / "study.json", info)
     _print_findings(results)
     write_report(out, results.table, info, groups, audit)
+    # what 'report' and 'train --like' read
+    info["checksums"] = file_checksums(out, ("table.csv", "groups.csv"))
+    write_json(out / "study.json", info)
 
 
 def _candidates(data: Prepared, results: Results) -> list[dict]:

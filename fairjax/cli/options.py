@@ -79,6 +79,13 @@ reading_options = together(
     ),
 )
 
+formulas_option = click.option(
+    "--formulas",
+    is_flag=True,
+    help="Write texts that a spreadsheet would compute (=, +, -, @ at the beginning) as they are. "
+    "Otherwise an apostrophe stands before them.",
+)
+
 # what the data are, and what their columns are for
 data_options = together(
     click.option(

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from fairjax.cli.options import FILE, FOLDER, reading_options
+from fairjax.cli.options import FILE, FOLDER, formulas_option, reading_options
 from fairjax.cli.settings import reading_arguments
 from fairjax.core.types import DataError
 from fairjax.data.raw_table import RawTable
@@ -24,6 +24,7 @@ from fairjax.data.raw_table import RawTable
     help="A column of ROWS that goes into the output as it is. May be given several times.",
 )
 @reading_options
+@formulas_option
 @click.option("--out", type=FILE, default=Path("predictions.csv"), show_default=True)
 def predict_command(model: Path, rows: Path, out: Path, **options) -> None:
     """Score new ROWS (a file with the features' columns) with a trained MODEL folder.
@@ -46,7 +47,8 @@ def predict_command(model: Path, rows: Path, out: Path, **options) -> None:
             f"{rows}: {taken[0]!r} is a column of the predictions too, {len(table):,} rows. "
             "Rename it."
         )
-    write_predictions(out, identifiers | predicted, encoder.spec)
+    columns = identifiers | predicted
+    write_predictions(out, columns, encoder.spec, options["formulas"])
     for sentence in (*table.notes, *remarks(encoder, table)):
         click.echo(sentence, err=True)
     click.echo(f"{len(table)} rows")

@@ -11,8 +11,9 @@ from pathlib import Path
 import click
 
 from fairjax.cli.console import echoed_warnings
-from fairjax.cli.options import FILE, FOLDER, reading_options, together
+from fairjax.cli.options import FILE, FOLDER, formulas_option, reading_options, together
 from fairjax.cli.settings import reading_arguments
+from fairjax.core.disk import whole_folder
 from fairjax.core.types import DataError
 from fairjax.data.raw_table import RawTable
 from fairjax.data.read import as_table
@@ -119,6 +120,7 @@ repair_options = together(
 @column_options
 @repair_options
 @reading_options
+@formulas_option
 @click.option(
     "--out",
     type=FOLDER,
@@ -149,15 +151,18 @@ def repair_command(scores: Path, **options) -> None:
     repair = _repair_of_options(options)
     with echoed_warnings():
         repaired = _repair_rows(table, repair, options, read)
-    paths = [write_repaired(out / "repaired.csv", table, repaired.columns)]
-    if is_new:
-        repair.save(out)
-        paths += [out / "repair.json", out / "repair.npz"]
-    click.echo(repair_summary(repair, repaired.audit))
     command = shlex.join(["fairjax", *sys.argv[1:]])
-    paths += write_repair(out, repaired.audit, title=scores.name, command=command)
-    for path in paths:
-        click.echo(f"  {path}")
+    with whole_folder(out, "repair.json") as folder:
+        write_repaired(
+            folder / "repaired.csv", table, repaired.columns, formulas=options["formulas"]
+        )
+        if is_new:
+            repair.save(folder)
+        write_repair(folder, repaired.audit, title=scores.name, command=command)
+        names = sorted(path.name for path in folder.iterdir())
+    click.echo(repair_summary(repair, repaired.audit))
+    for name in names:
+        click.echo(f"  {out / name}")
 
 
 def _repair_rows(

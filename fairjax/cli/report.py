@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
 
-from fairjax.core.disk import read_json
+from fairjax.core.disk import check_files, read_json
 from fairjax.core.tables import Table, read_csv
 from fairjax.core.types import DataError
 from fairjax.metrics import GroupTable
@@ -23,9 +24,10 @@ def report_command(out: Path) -> None:
     if missing:
         raise DataError(
             f"{out}: no {' and no '.join(missing)} here. Finish the sweep first: "
-            f"fairjax frontier --out {out} --resume"
+            f"fairjax frontier --out {shlex.quote(str(out))} --resume"
         )
     info = read_json(study_file)
+    check_files(out, info.get("checksums", {}))
     groups = None
     audit = None
     if "groups" in info and (out / "groups.csv").exists():

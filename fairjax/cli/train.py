@@ -11,12 +11,14 @@ from fairjax.cli.lists import NUMBERS
 from fairjax.cli.options import (
     FOLDER,
     data_options,
+    formulas_option,
     key_option,
     postprocess_option,
     study_options,
     together,
 )
 from fairjax.cli.settings import read_data, study_settings
+from fairjax.core.disk import whole_folder
 from fairjax.core.keys import Key, Metric
 from fairjax.core.tables import write_csv
 from fairjax.core.types import DataError
@@ -80,6 +82,7 @@ point_options = together(
 @data_options
 @point_options
 @study_options
+@formulas_option
 @click.option(
     "--member-seed", type=click.IntRange(0), default=0, show_default=True, help="Of the run."
 )
@@ -115,20 +118,22 @@ def train_command(**options) -> None:
         _print_warnings(data)
         model, scores = train_one(data, study, point)
     conflicts = conflicts_of(data, study, point) if options["conflicts"] else None
-    model.save(out)
     columns = all_predictions(data, scores, model.thresholds)
-    write_predictions(out / "predictions.csv", columns, data.spec)
     groups = groups_of(data, study, model, scores)
-    write_csv(out / "groups.csv", groups.columns)
+    with whole_folder(out, "model.json") as folder:
+        model.save(folder)
+        write_predictions(folder / "predictions.csv", columns, data.spec, options["formulas"])
+        write_csv(folder / "groups.csv", groups.columns, formulas=options["formulas"])
+        if conflicts is not None:
+            from fairjax.report import write_conflicts
+
+            epochs = study.config.epochs
+            write_conflicts(folder / "conflicts.png", *conflicts, epochs=epochs)
     _print_results(out, model, groups)
     if options["like"]:
         _print_differences(model, differences, results, options["like"], run)
     if conflicts is not None:
-        from fairjax.report import write_conflicts
-
-        epochs = study.config.epochs
-        path = write_conflicts(out / "conflicts.png", *conflicts, epochs=epochs)
-        click.echo(f"  {path}")
+        click.echo(f"  {out / 'conflicts.png'}")
 
 
 def _print_warnings(data: Prepared) -> None:

@@ -11,10 +11,11 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import threading
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,32 @@ def _lock(folder: Path, handle: int, what: str) -> None:
         ) from error
 
 
+@contextlib.contextmanager
+def whole_folder(folder: Path, last: str) -> Iterator[Path]:
+    """A folder to write into, whose files then appear in ``folder`` together.
+
+    Where ``folder`` exists, they come one by one, ``last`` at the end. A process that dies before
+    leaves ``folder`` without that file.
+
+    Raises:
+      DataError: the system refuses to write.
+    """
+    scratch = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    with _complaints(folder):
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+    try:
+        yield scratch
+        with writing, _complaints(folder):
+            if not folder.exists():
+                os.replace(scratch, folder)
+                return
+            for name in sorted(os.listdir(scratch), key=lambda name: name == last):
+                os.replace(scratch / name, folder / name)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
 # -------------------------------------------------------------------------------------------- JSON
 
 
@@ -139,6 +166,27 @@ def _plain(value: object) -> object:
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     raise TypeError(f"{value!r} of type {type(value).__name__} cannot be written as JSON")
+
+
+def file_checksums(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """sha256 of the files of a folder that exist, by name."""
+    checksums = {}
+    for name in names:
+        if (folder / name).exists():
+            content = (folder / name).read_bytes()
+            checksums[name] = hashlib.sha256(content).hexdigest()
+    return checksums
+
+
+def check_files(folder: Path, checksums: Mapping[str, str]) -> None:
+    """Refuse files that are not those of :func:`file_checksums`.
+
+    Raises:
+      DataError: a file is absent, damaged or changed.
+    """
+    for name, checksum in checksums.items():
+        if file_checksums(folder, [name]).get(name) != checksum:
+            raise DataError(f"{folder / name}: absent, damaged or changed. {_AGAIN}")
 
 
 # ------------------------------------------------------------------------------------------ arrays

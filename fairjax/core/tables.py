@@ -8,7 +8,8 @@ from __future__ import annotations
 import csv
 import html
 import io
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,9 @@ TEXTS = ("method", "task", "attribute", "group", "statistic")
 TRUTHS = ("diverged",)
 MOST_ROWS = 10  # rows of a table that a notebook shows
 MOST_COLUMNS = 12
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_DEFUSED = re.compile(r"'+[=+\-@\t\r]")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+|inf)(e[+-]?\d+)?", re.IGNORECASE)
 
 
 class Table(dict[Key, np.ndarray]):
@@ -87,12 +91,17 @@ def write_csv(
     path: Path,
     columns: Mapping[Key, np.ndarray],
     *,
-    delimiter: str = ",",
-    encoding: str = "utf-8",
+    formulas: bool = False,
 ) -> Path:
     """Write columns ``[N]`` as CSV in the order of the mapping, with ``\\n`` at line ends.
 
     A float is the shortest text that reads back to the same number.
+
+    Args:
+      path: of the file.
+      columns: by key.
+      formulas: texts that a spreadsheet would compute stay as they are; otherwise they are
+        :func:`defused`.
 
     Raises:
       ValueError: the columns differ in length.
@@ -102,12 +111,25 @@ def write_csv(
     if len(different_lengths) > 1:
         raise ValueError(f"columns differ in length: {lengths}")
     text = io.StringIO()
-    writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
-    writer.writerow([str(key) for key in columns])
-    cells = [_cells(key, values) for key, values in columns.items()]
+    writer = csv.writer(text, lineterminator="\n")
+    safe = str if formulas else defused
+    writer.writerow([safe(str(key)) for key in columns])
+    cells = [_cells(key, values, safe) for key, values in columns.items()]
     writer.writerows(zip(*cells, strict=True))
-    content = text.getvalue().encode(encoding)
-    return write(path, content)
+    return write(path, text.getvalue().encode())
+
+
+def defused(text: str) -> str:
+    """A text with an apostrophe before it where a spreadsheet would take it for a formula.
+
+    Numbers stay as they are, also negative ones. :func:`restored` takes the apostrophe away.
+    """
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+
+
+def restored(text: str) -> str:
+    """The text that :func:`defused` was given."""
+    return text[1:] if _DEFUSED.match(text) else text
 
 
 def read_csv(path: Path) -> Table:
@@ -122,6 +144,7 @@ def read_csv(path: Path) -> Table:
     with path.open(encoding="utf-8", newline="") as file:
         lines = list(csv.reader(file))
     header, *rows = lines or [[]]
+    header = [restored(name) for name in header]
     width = len(header)
     if not header or len(set(header)) != width:
         raise DataError(f"{path}: the first line must name every column once; got {header!r}")
@@ -150,10 +173,10 @@ def _shown(value) -> str:
     return str(value)
 
 
-def _cells(key: Key, values: np.ndarray) -> list[str]:
+def _cells(key: Key, values: np.ndarray, safe: Callable[[str], str]) -> list[str]:
     values = np.asarray(values)
     if values.dtype.kind in "UOS":
-        return [str(value) for value in values]
+        return [safe(str(value)) for value in values]
     if key in TRUTHS or key in INTEGERS:
         return [str(int(value)) for value in values]
     if values.dtype.kind in "biu":
@@ -165,7 +188,7 @@ def _cells(key: Key, values: np.ndarray) -> list[str]:
 
 def _parse(path: Path, name: str, cells: tuple[str, ...]) -> np.ndarray:
     if name in TEXTS:
-        return np.array(cells, dtype=object).astype(str)
+        return np.array([restored(cell) for cell in cells], dtype=object).astype(str)
     try:
         if name in INTEGERS:
             return np.array([int(cell) for cell in cells], np.int64)

@@ -26,7 +26,7 @@ def summary(name: str, splits: Splits, encoder: Encoder) -> str:
     """One line on features and tasks, then a table with a column per split."""
     tasks = ", ".join(_task_meaning(rule) for rule in encoder.tasks)
     title = f"{name}: {_features(encoder)}; tasks: {tasks}"
-    return "\n".join([title, *_aligned(_rows(splits, encoder.spec))])
+    return "\n".join([title, *_aligned(_rows(splits, encoder))])
 
 
 def _features(encoder: Encoder) -> str:
@@ -49,8 +49,9 @@ def _task_meaning(rule: ColumnRule) -> str:
     return rule.name
 
 
-def _rows(splits: Splits, spec: Spec) -> list[tuple[str, ...]]:
+def _rows(splits: Splits, encoder: Encoder) -> list[tuple[str, ...]]:
     """Cells of the table: a name, then one cell per split."""
+    spec = encoder.spec
     rows = [("", *Splits._fields)]
     rows.append(("rows", *(f"{len(data.weight):,}" for data in splits)))
     for i, attribute in enumerate(spec.attributes):
@@ -61,19 +62,25 @@ def _rows(splits: Splits, spec: Spec) -> list[tuple[str, ...]]:
     for t, task in enumerate(spec.tasks):
         cells = [_task_cell(data, spec, t) for data in splits]
         rows.append((f"{task.name} ({task.kind})", *cells))
-        for group, group_name in _level_columns(spec):
+        for group, group_name in _level_columns(encoder):
             cells = [_task_cell(data, spec, t, group) for data in splits]
             rows.append((f"  {group_name}", *cells))
     return rows
 
 
-def _level_columns(spec: Spec) -> list[tuple[int, str]]:
-    """Column of ``groups`` and name of every level; attributes that are numbers have none."""
+def _level_columns(encoder: Encoder) -> list[tuple[int, str]]:
+    """Column of ``groups`` and name of every level, a rule as it was given; numbers have none."""
+    spec = encoder.spec
     columns = []
     for i, attribute in enumerate(spec.attributes):
-        if not attribute.continuous:
-            start = spec.group_slice(i).start
-            columns += enumerate(attribute.columns, start)
+        if attribute.continuous:
+            continue
+        rule = encoder.attributes[i]
+        names = attribute.columns
+        if rule.op:
+            of_level = {"yes": rule.text, "no": f"not ({rule.text})"}
+            names = [of_level[level] for level in attribute.levels]
+        columns += enumerate(names, spec.group_slice(i).start)
     return columns
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fairjax.core.disk import write
+from fairjax.core.tables import write_csv
 from fairjax.core.types import DataError
 from fairjax.data.complaints import complain
 from fairjax.data.raw_table import RawTable, canonical
@@ -206,8 +204,11 @@ def write_repaired(
     path: Path,
     table: RawTable,
     columns: dict[str, np.ndarray],
+    formulas: bool = False,
 ) -> Path:
     """Write a table as CSV in UTF-8 with its repaired columns, ``NAME repaired``, behind.
+
+    With ``formulas`` texts stay as they are, see :func:`fairjax.core.tables.write_csv`.
 
     Raises:
       DataError: the table has columns of these names already.
@@ -219,9 +220,5 @@ def write_repaired(
             f"{table.where}: {', '.join(duplicate)} would be twice in {path.name} ({len(table):,} "
             "rows). Rename it."
         )
-    all_columns = {**table.columns, **repaired}
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(all_columns)
-    writer.writerows(_row_tuples(table.with_columns(repaired), list(all_columns)))
-    return write(path, text.getvalue().encode())
+    cells = {name: table.cells(name) for name in table.columns}
+    return write_csv(path, cells | repaired, formulas=formulas)

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import optax
 
-from fairjax.core.disk import read_json
+from fairjax.core.disk import check_files, read_json
 from fairjax.core.keys import Metric
 from fairjax.core.tables import read_csv
 from fairjax.core.types import Array, Components, DataError, PyTree
@@ -153,6 +153,7 @@ def load_results(folder: Path) -> tuple[Prepared, Results]:
             "frontier'."
         )
     info = read_json(study_file)
+    check_files(folder, info.get("checksums", {}))
     data = reload(info["source"])
     study = from_names(data, NamedStudy.from_json(info["study"]))
     results = Results(study, read_csv(table_file), info, sweeps=folder / "sweeps")

@@ -133,11 +133,12 @@ def _group_columns(spec: Spec, rows: Dataset) -> Columns:
     return columns
 
 
-def write_predictions(path: Path, columns: Columns, spec: Spec) -> Path:
+def write_predictions(path: Path, columns: Columns, spec: Spec, formulas: bool = False) -> Path:
     """Write predictions as CSV.
 
     The head of a binary task's labels and decisions says what 1 means. Rows without a number are
-    counted from 0.
+    counted from 0. With ``formulas`` texts stay as they are, see
+    :func:`fairjax.core.tables.write_csv`.
     """
     meaning = {}
     for task in spec.tasks:
@@ -151,7 +152,7 @@ def write_predictions(path: Path, columns: Columns, spec: Spec) -> Path:
         cells["row"] = np.arange(len(first_column)).astype(str)
     for name, values in columns.items():
         cells[meaning.get(name, name)] = _cells(values)
-    return write_csv(path, cells)
+    return write_csv(path, cells, formulas=formulas)
 
 
 def _cells(values: np.ndarray) -> np.ndarray:

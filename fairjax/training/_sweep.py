@@ -26,6 +26,7 @@ from fairjax.models import scores as model_scores
 from fairjax.training.chunks import ChunkSizes, start_size
 from fairjax.training.loop import TrainConfig, make_train
 from fairjax.training.manifest import SweepFolder, settings
+from fairjax.training.samplers import without_unused_cells
 
 
 class Runs(NamedTuple):
@@ -69,6 +70,7 @@ def member(
     train = make_train(train_config, recipe, record)
 
     def run(key, order_key, hparams: PyTree, splits: Splits) -> dict[str, PyTree]:
+        splits = without_unused_cells(splits)
         trained = train(key, order_key, hparams, splits)
         params = trained.state.params
         model = recipe.build(hparams).model

@@ -17,7 +17,13 @@ import optax
 
 from fairjax.core.types import Array, Components, Dataset, PyTree, Recipe, Splits
 from fairjax.gradients import check_chain, value_and_rows
-from fairjax.training.samplers import Batches, shuffled, steps_per_block, train_rows
+from fairjax.training.samplers import (
+    Batches,
+    shuffled,
+    steps_per_block,
+    train_rows,
+    without_unused_cells,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +100,7 @@ def make_train(
         state: State | None = None,
     ) -> Trained:
         parts = recipe.build(hparams)
+        data = without_unused_cells(data)
         rows = train_rows(data)
         sampler = parts.sampler or shuffled
         run_key, event_key, init_key = jax.random.split(key, 3)

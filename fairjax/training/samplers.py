@@ -40,6 +40,27 @@ def train_rows(data: Data) -> Dataset:
     return data
 
 
+def without_unused_cells(data: Data) -> Data:
+    """The data with 0 for features that are no finite numbers in rows that nothing uses.
+
+    Nothing uses a row of weight 0, or one without any label and any group. Its loss is 0, but 0
+    times NaN is NaN in a gradient.
+    """
+    if isinstance(data, Splits):
+        return Splits(*map(without_unused_cells, data))
+    has_labels = jnp.any(data.label_mask > 0, axis=1)
+    has_groups = jnp.any(data.groups != 0, axis=1)
+    is_used = (data.weight > 0) & (has_labels | has_groups)
+
+    def cleaned(leaf: Array) -> Array:
+        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            return leaf
+        rows = is_used.reshape(-1, *[1] * (leaf.ndim - 1))
+        return jnp.where(rows | jnp.isfinite(leaf), leaf, 0)
+
+    return data._replace(x=jax.tree.map(cleaned, data.x))
+
+
 def steps_per_block(train_config: Any, rows: int) -> int:
     """Steps of a block: ``block`` times the number of batches that hold all rows."""
     steps_per_epoch = -(-rows // train_config.batch_size)
