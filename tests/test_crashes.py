@@ -1,0 +1,160 @@
+"""Every command, killed and interrupted at random moments: nothing is half done, nothing is lost.
+
+``FAIRJAX_KILLS=20 pytest tests/test_crashes.py`` kills every command twenty times; by default it is
+a few times.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+KILLS = int(os.environ.get("FAIRJAX_KILLS", "2"))
+ROLES = "--task rich --sensitive sex".split()
+SMALL = "--methods vanilla --runs 3 --epochs 2 --batch-size 64 --trunk 4 --head 2".split()
+SWEEP = ["frontier", "--data", "people.csv", *ROLES, *SMALL, "--out", "out"]
+COMMANDS = {
+    "frontier": SWEEP,
+    "report": ["report", "out"],
+    "train": ["train", "--like", "out", "--run", "RUN", "--out", "model"],
+    "predict": ["predict", "model", "people.csv", "--out", "predicted.csv"],
+    "repair": ["repair", "scores.csv", "--score", "pd", "--sensitive", "sex", "--out", "fixed"],
+}
+# what a command needs, and what it makes
+NEEDS = {"report": ["out"], "train": ["out"], "predict": ["model"]}
+MAKES = {
+    "frontier": ["out/table.csv", "out/groups.csv"],  # the page tells what a resumed run compiled
+    "report": ["out/table.csv", "out/groups.csv", "out/report.html"],
+    "train": ["model/model.json", "model/params.npz", "model/predictions.csv", "model/groups.csv"],
+    "predict": ["predicted.csv"],
+    "repair": ["fixed/repaired.csv", "fixed/repair.json", "fixed/repair.npz"],
+}
+pytestmark = pytest.mark.slow
+
+
+def write(path: Path, columns: dict) -> None:
+    with open(path, "w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+
+
+def start(arguments: list[str], folder: Path) -> subprocess.Popen:
+    command = [sys.executable, "-m", "fairjax", *arguments]
+    return subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(arguments: list[str], folder: Path) -> tuple[int, str]:
+    process = start(arguments, folder)
+    output, errors = process.communicate()
+    assert "Traceback" not in errors, errors
+    return process.returncode, output + errors
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """A folder in which every command has run to its end, the commands, and their seconds."""
+    folder = tmp_path_factory.mktemp("done")
+    rng = np.random.default_rng(0)
+    rows = 300
+    sex = rng.choice(["f", "m"], rows)
+    age = rng.integers(18, 80, rows)
+    rich = (age + 10 * (sex == "m") + rng.normal(0, 15, rows) > 50).astype(int)
+    write(folder / "people.csv", {"age": age, "sex": sex, "rich": rich})
+    score = np.clip(0.5 + 0.1 * (sex == "m") + rng.normal(0, 0.1, rows), 0, 1)
+    write(folder / "scores.csv", {"pd": score, "sex": sex})
+    commands = dict(COMMANDS)
+    seconds = {}
+    for name in COMMANDS:
+        begin = time.monotonic()
+        code, said = finish(commands[name], folder)
+        assert code == 0, said
+        seconds[name] = time.monotonic() - begin
+        if name == "frontier":
+            with open(folder / "out" / "table.csv", newline="") as stream:
+                methods = [row["method"] for row in csv.DictReader(stream)]
+            run = str(methods.index("vanilla"))
+            commands["train"] = [run if word == "RUN" else word for word in COMMANDS["train"]]
+    return folder, commands, seconds
+
+
+def prepared(name: str, reference: Path, folder: Path) -> None:
+    """The inputs of a command."""
+    for file in ("people.csv", "scores.csv"):
+        shutil.copy(reference / file, folder / file)
+    for needed in NEEDS.get(name, []):
+        shutil.copytree(reference / needed, folder / needed)
+
+
+def check_files(name: str, reference: Path, folder: Path) -> None:
+    """Files that are there are those of a run that nobody stopped."""
+    for file in MAKES[name]:
+        if (folder / file).exists():
+            assert (folder / file).read_bytes() == (reference / file).read_bytes(), file
+
+
+def goes_on(name: str, arguments: list[str], reference: Path, folder: Path) -> None:
+    """The same command finishes the work, or finds it finished."""
+    again = [*arguments, "--resume"] if name == "frontier" else arguments
+    code, said = finish(again, folder)
+    is_finished = code == 2 and "already" in said
+    assert code == 0 or is_finished, said
+    for file in MAKES[name]:
+        assert (folder / file).read_bytes() == (reference / file).read_bytes(), file
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_killed_command_leaves_nothing_half_done(name, done, tmp_path):
+    reference, commands, seconds = done
+    rng = np.random.default_rng(list(COMMANDS).index(name))
+    for kill in range(KILLS):
+        folder = tmp_path / str(kill)
+        folder.mkdir()
+        prepared(name, reference, folder)
+        process = start(commands[name], folder)
+        time.sleep(rng.uniform(0.3, 1.0) * seconds[name])
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        check_files(name, reference, folder)
+        goes_on(name, commands[name], reference, folder)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_interrupt_ends_with_130_within_a_second(name, done, tmp_path):
+    reference, commands, seconds = done
+    rng = np.random.default_rng(100 + list(COMMANDS).index(name))
+    for stop in range(KILLS):
+        folder = tmp_path / str(stop)
+        folder.mkdir()
+        prepared(name, reference, folder)
+        process = start(commands[name], folder)
+        time.sleep(max(1.0, rng.uniform(0.1, 1.0) * seconds[name]))
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+        assert process.returncode in (0, 130), errors
+        if process.returncode == 130:
+            assert "Stopped." in errors and "Traceback" not in errors
+            check_files(name, reference, folder)
+            assert not [path for path in folder.rglob("*.tmp") if path.is_file()]
+
+
+def test_two_sweeps_at_once_do_not_mix(done, tmp_path):
+    reference, _, _ = done
+    prepared("frontier", reference, tmp_path)
+    rivals = [start([*SWEEP, "--lam-max", str(limit)], tmp_path) for limit in (1, 20)]
+    outputs = [rival.communicate() for rival in rivals]
+    codes = sorted(rival.returncode for rival in rivals)
+    assert codes == [0, 2], outputs
+    complaint = " ".join(errors for _, errors in outputs)
+    assert "another process" in complaint or "holds a sweep already" in complaint
