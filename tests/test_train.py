@@ -287,3 +287,31 @@ def test_half_precision_parameters_train():
     leaves = jax.tree.leaves(trained.state.params)
     assert {leaf.dtype for leaf in leaves} == {jnp.dtype(jnp.bfloat16)}
     assert all(np.all(np.isfinite(leaf.astype(jnp.float32))) for leaf in leaves)
+
+
+def test_cells_of_rows_that_nothing_uses_spoil_no_run():
+    spec = tabular_spec()
+    recipe = baseline(FPR)(Context.paper(spec, shared_bottom(spec, (4,), (3,), 2), 0.05, B))
+    hparams = {"weight": jnp.full(2, 0.5), "lam": jnp.ones(2), "learning_rate": jnp.float32(0.05)}
+    train = jax.jit(make_train(TrainConfig(2, B), recipe))
+    whole = dataset(spec, N, 0)
+    weight = np.array(whole.weight)
+    label_mask = np.array(whole.label_mask)
+    groups = np.array(whole.groups)
+    weight[2] = 0
+    label_mask[5] = 0
+    groups[5] = 0
+    data = whole._replace(weight=weight, label_mask=label_mask, groups=groups)
+    numeric = np.array(whole.x.numeric)
+    for rows, value, is_finite in (
+        ([2, 5], np.nan, True),
+        ([2], np.inf, True),
+        ([3], np.nan, False),
+    ):
+        spoiled = numeric.copy()
+        spoiled[rows] = value
+        trained = train(
+            KEYS[0], KEYS[1], hparams, data._replace(x=whole.x._replace(numeric=spoiled))
+        )
+        leaves = jax.tree.leaves(trained.state.params)
+        assert all(np.all(np.isfinite(leaf)) for leaf in leaves) is is_finite

@@ -15,6 +15,7 @@ from fairjax.postprocess.scales import scale_name
 
 NAMES = "repair.json"
 ARRAYS = "repair.npz"
+FORMAT = 1
 
 
 def save_repair(repair, folder: Path) -> None:
@@ -27,7 +28,7 @@ def save_repair(repair, folder: Path) -> None:
     params["scale"] = _named_scale(params["scale"])
     feature_names = getattr(repair, "feature_names_in_", None)
     names = {
-        "format": 1,
+        "format": FORMAT,
         "params": {name: _as_json(value) for name, value in params.items()},
         "how": [_named_scale(repair._scale_), repair._small_],
         "tasks": repair.tasks_,
@@ -55,12 +56,18 @@ def load_repair(repair_class: type, folder: Path):
         )
     names = read_json(folder / NAMES)
     arrays = read_arrays(folder / ARRAYS)
+    if names.get("format") != FORMAT:
+        raise DataError(
+            f"{folder}: a repair of format {names.get('format')!r}, this version reads {FORMAT}. "
+            "Fit it again."
+        )
     try:
         repair = _filled(repair_class(**names["params"]), names, arrays)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{folder}: {NAMES} and {ARRAYS} cannot be read ({error!r}); copy both again."
         ) from error
+    _check_table(folder, repair.table_)
     shape = repair.table_.quantiles.shape
     if shape[:2] != (len(repair.tasks_), len(repair.cells_) + 1):
         raise DataError(
@@ -69,6 +76,16 @@ def load_repair(repair_class: type, folder: Path):
             f"{ARRAYS} belongs to another {NAMES}."
         )
     return repair
+
+
+def _check_table(folder: Path, table: QuantileTable) -> None:
+    """Refuse quantiles that no fit gives."""
+    is_finite = all(np.isfinite(array).all() for array in table)
+    # an absent group has quantiles of all rows, so that all of them rise
+    rises = bool((np.diff(table.quantiles, axis=-1) >= 0).all())
+    if not (is_finite and rises):
+        problem = "fall" if is_finite else "are no finite numbers"
+        raise DataError(f"{folder}: {ARRAYS} holds quantiles that {problem}. Fit it again.")
 
 
 def _filled(repair, names: dict, arrays: dict[str, np.ndarray]):

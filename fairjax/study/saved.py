@@ -171,12 +171,30 @@ def load_model(
             f"{folder}: no trained model here ({files}). Make one with 'fairjax train'."
         )
     description = read_json(folder / "model.json")
-    if description["format"] != FORMAT:
+    if description.get("format") != FORMAT:
         raise DataError(
-            f"{folder}: a model of format {description['format']}, this version reads {FORMAT}. "
-            "Train it again."
+            f"{folder}: a model of format {description.get('format')!r}, this version reads "
+            f"{FORMAT}. Train it again."
         )
     arrays = read_arrays(folder / "params.npz")
+    try:
+        return _filled_model(folder, description, arrays, model, repair)
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(
+            f"{folder}: model.json does not describe a model ({error!r}). Train it again."
+        ) from error
+
+
+def _filled_model(
+    folder: Path,
+    description: dict,
+    arrays: dict[str, np.ndarray],
+    model: Model | None,
+    repair: Post | None,
+) -> SavedModel:
+    """The model of a description, with its arrays."""
     encoder = Encoder.from_json(description["encoder"])
     method = description["method"]
     hparams = {name: np.float32(value) for name, value in description["hparams"].items()}
