@@ -7,6 +7,7 @@ a few times.
 from __future__ import annotations
 
 import csv
+import errno
 import os
 import shutil
 import signal
@@ -17,6 +18,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
+
+from fairjax import Repair
+from fairjax.cli import main
+from fairjax.core import disk
+from fairjax.core.types import DataError
+from fairjax.study import load_model, load_results
 
 KILLS = int(os.environ.get("FAIRJAX_KILLS", "2"))
 ROLES = "--task rich --sensitive sex".split()
@@ -147,6 +155,76 @@ def test_an_interrupt_ends_with_130_within_a_second(name, done, tmp_path):
             assert "Stopped." in errors and "Traceback" not in errors
             check_files(name, reference, folder)
             assert not [path for path in folder.rglob("*.tmp") if path.is_file()]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_full_disk_is_one_complaint_at_every_write(name, done, tmp_path, monkeypatch):
+    reference, commands, _ = done
+    sync = os.fsync
+    writes = 0
+    # a sweep and a training write many files of one kind
+    step = {"frontier": 4, "train": 2}.get(name, 1)
+    for refused in range(0, 40, step):
+        folder = tmp_path / str(refused)
+        folder.mkdir()
+        prepared(name, reference, folder)
+        monkeypatch.chdir(folder)
+        writes = 0
+
+        def count_or_refuse(handle, refused=refused):
+            nonlocal writes
+            writes += 1
+            if writes > refused:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            sync(handle)
+
+        monkeypatch.setattr(disk.os, "fsync", count_or_refuse)
+        ended = CliRunner().invoke(main, commands[name])
+        monkeypatch.setattr(disk.os, "fsync", sync)
+        if writes <= refused:
+            assert ended.exit_code == 0, ended.output
+            break
+        assert ended.exit_code == 2, ended.output
+        assert "cannot be written (No space left on device)" in ended.output.splitlines()[-1]
+        assert "Traceback" not in ended.output
+        assert not [path for path in folder.rglob("*.tmp")]
+        check_files(name, reference, folder)
+    else:
+        pytest.fail("the command never ended well")
+    check_files(name, reference, folder)
+
+
+READ_BACK = {
+    "model/model.json": load_model,
+    "model/params.npz": load_model,
+    "out/study.json": load_results,
+    "out/table.csv": load_results,
+    "out/groups.csv": load_results,
+    "fixed/repair.json": Repair.load,
+    "fixed/repair.npz": Repair.load,
+}
+
+
+@pytest.mark.parametrize("file", READ_BACK)
+def test_a_flipped_bit_in_a_file_is_one_complaint(file, done, tmp_path, monkeypatch):
+    reference, _, _ = done
+    shutil.copytree(reference, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / file
+    content = path.read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(30):
+        flipped = bytearray(content)
+        flipped[rng.integers(len(content))] ^= 1 << rng.integers(8)
+        path.write_bytes(flipped)
+        try:
+            READ_BACK[file](path.parent)
+        except DataError as error:
+            refused += 1
+            assert path.name in str(error) and "\n" not in str(error)
+    # blanks between words of JSON say nothing
+    assert refused > 20
 
 
 def test_two_sweeps_at_once_do_not_mix(done, tmp_path):
