@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import unicodedata
 from collections.abc import Mapping, Sequence
 
@@ -71,10 +72,12 @@ def refuse_alike(table: RawTable, name: str, levels: Sequence[str]) -> None:
         return
     listed = ", ".join(f"{one!r} and {other!r}" for one, other in pairs[:3])
     problem = f"column {name!r} holds {listed} in {len(table):,} rows, which may mean the same"
-    merges = " ".join(f"--merge '{name}: {_quoted(other)} -> {one}'" for one, other in pairs)
+    rules = [f"{name}: {_quoted(other)} -> {one}" for one, other in pairs]
+    merges = " ".join(f"--merge {shlex.quote(rule)}" for rule in rules)
+    all_levels = shlex.quote(f"{name}: {', '.join(map(_quoted, levels))}")
     cure = (
         f"Merge them (merge, {merges}), or give its levels to keep them apart (levels, --levels "
-        f"'{name}: {', '.join(map(_quoted, levels))}')."
+        f"{all_levels})."
     )
     raise complain(table.where, problem, cure)
 

@@ -9,6 +9,7 @@ of a task. ``age :number`` is a sensitive attribute that is a number and has no 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -171,9 +172,10 @@ def _unordered(rule: ColumnRule, table: RawTable, order: tuple[str, ...]) -> Exc
         cure = f"Compare with one of the levels {listing(order)}."
     else:
         equality = f"{rule.column} == {rule.value!r}"
+        levels = shlex.quote(f"{rule.column}: LOWEST, ..., HIGHEST")
         cure = (
             f"Compare with a number, write {equality} for a text, or give the order of its levels: "
-            f"levels {rule.column!r} (--levels '{rule.column}: LOWEST, ..., HIGHEST')."
+            f"levels {rule.column!r} (--levels {levels})."
         )
     return complain(table.where, problem, cure)
 
