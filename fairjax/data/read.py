@@ -119,13 +119,13 @@ def read_csv(
             columns.
     """
     where = str(path)
-    content = read_bytes(where, unpacked)
+    content, sha256 = read_bytes(where, unpacked)
     if is_excel(content):
         table = _from_arrays(where, excel_columns(where, content), na, decimal)
     elif (frame := arrow_table(where, content)) is not None:
         table = _from_arrow(where, frame, na, decimal)
     else:
-        return parse_csv(
+        table = parse_csv(
             where,
             decoded(where, content, encoding),
             delimiter=delimiter,
@@ -135,9 +135,9 @@ def read_csv(
             comment=comment,
             decimal=decimal,
         )
-    if keep is None:
-        return table
-    return dataclasses.replace(table, columns={name: table.column(name) for name in keep})
+    if keep is not None:
+        table = dataclasses.replace(table, columns={name: table.column(name) for name in keep})
+    return dataclasses.replace(table, sha256=sha256)
 
 
 def _from_arrays(where: str, arrays: Mapping, na: tuple[str, ...], decimal: str) -> RawTable:

@@ -68,7 +68,7 @@ def from_table(
     description = {
         "kind": "table",
         "path": str(Path(source).resolve()),
-        "sha256": digest(source),
+        "sha256": table.sha256,
         "roles": dataclasses.asdict(roles),
         "fractions": list(fractions),
         "seed": seed,
