@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 ROLES = {"tasks": "tasks", "attributes": "sensitive"}  # entries of info, and of a source's roles
-COMPARISON = re.compile(r"==|!=|>=|<=|=|>|<")
+COMPARISON = re.compile(r"==|!=|>=|<=|=|>|<|≥|≤|≠|\bin\b")
 
 
 def task_label(info: dict, task: str) -> str:
