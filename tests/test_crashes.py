@@ -155,6 +155,7 @@ def test_an_interrupt_ends_with_130_within_a_second(name, done, tmp_path):
             assert "Stopped." in errors and "Traceback" not in errors
             check_files(name, reference, folder)
             assert not [path for path in folder.rglob("*.tmp") if path.is_file()]
+    goes_on(name, commands[name], reference, folder)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -225,6 +226,57 @@ def test_a_flipped_bit_in_a_file_is_one_complaint(file, done, tmp_path, monkeypa
             assert path.name in str(error) and "\n" not in str(error)
     # blanks between words of JSON say nothing
     assert refused > 20
+
+
+def spoiled_json(**changes):
+    def spoil(folder: Path) -> None:
+        words = disk.read_json(folder / "model.json")
+        disk.write_json(folder / "model.json", words | changes)
+
+    return spoil
+
+
+def spoiled_params(folder: Path) -> None:
+    arrays = disk.read_arrays(folder / "params.npz")
+    name = next(name for name in arrays if name.startswith("params."))
+    disk.write_arrays(folder / "params.npz", arrays | {name: np.full_like(arrays[name], np.nan)})
+
+
+def other_shapes(folder: Path) -> None:
+    arrays = disk.read_arrays(folder / "params.npz")
+    disk.write_arrays(folder / "params.npz", {name: array[:1] for name, array in arrays.items()})
+
+
+FORGED = {
+    "of another format": (spoiled_json(format=99), "format 99"),
+    "with an unknown decision": (spoiled_json(decision="sometimes"), "'sometimes' is none of"),
+    "with a threshold that is no number": (spoiled_json(thresholds=[float("nan")]), "thresholds"),
+    "with parameters that are no numbers": (spoiled_params, "parameters are not all finite"),
+    "with parameters of other shapes": (other_shapes, "should be"),
+    "of an unknown method": (spoiled_json(method="none"), "does not describe a model"),
+    "without hyper-parameters": (spoiled_json(hparams=3), "does not describe a model"),
+}
+
+
+@pytest.mark.parametrize("forged", FORGED)
+def test_a_forged_model_is_refused(forged, done, tmp_path):
+    reference, _, _ = done
+    shutil.copytree(reference / "model", tmp_path / "model")
+    spoil, message = FORGED[forged]
+    spoil(tmp_path / "model")
+    with pytest.raises(DataError, match=message) as error:
+        load_model(tmp_path / "model")
+    assert "\n" not in str(error.value)
+
+
+def test_a_diverged_run_leaves_no_model(done, tmp_path, monkeypatch):
+    reference, _, _ = done
+    prepared("frontier", reference, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    arguments = ["train", "--data", "people.csv", *ROLES, "--method", "vanilla", "--epochs", "2"]
+    ended = CliRunner().invoke(main, [*arguments, "--learning-rate", "1e30", "--out", "model"])
+    assert ended.exit_code == 2 and "diverged" in ended.output, ended.output
+    assert "--learning-rate" in ended.output and not (tmp_path / "model").exists()
 
 
 def test_two_sweeps_at_once_do_not_mix(done, tmp_path):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
 import dataclasses
 import datetime
 import decimal
 import gzip
 import io
 import json
+import lzma
 import re
 import zipfile
 
@@ -20,7 +22,7 @@ from pyarrow import feather
 
 from fairjax.cli.frontier import frontier_command
 from fairjax.cli.settings import read_data
-from fairjax.data import DataError, Encoder, Roles, from_table
+from fairjax.data import DataError, Encoder, Roles, containers, from_table
 from fairjax.data.read import as_table, read_csv
 
 ROLES = Roles(tasks=("y",), sensitive=("sex",))
@@ -670,3 +672,20 @@ def test_a_cure_that_a_message_names_works(flag):
     if value is None:
         value = re.search(rf"{flag} '(.*?)'", said)[1]
     assert len(cured(table, ROLES, (flag, value)).splits.train.weight)
+
+
+@pytest.mark.parametrize("pack", ["gz", "bz2", "xz", "zip"])
+def test_a_file_that_unpacks_to_too_much_is_refused(pack, tmp_path, monkeypatch):
+    monkeypatch.setattr(containers, "_UNPACKED", 2**20)
+    text = b"a,b\n" + b"1,2\n" * 600_000
+    path = tmp_path / f"t.csv.{pack}"
+    if pack == "zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("t.csv", text)
+    else:
+        opened = {"gz": gzip.open, "bz2": bz2.open, "xz": lzma.open}[pack]
+        with opened(path, "wb") as stream:
+            stream.write(text)
+    with pytest.raises(DataError, match=r"unpacks to more than .*--unpacked GB"):
+        as_table(path)
+    assert len(as_table(path, unpacked=0.01)) == 600_000

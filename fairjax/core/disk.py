@@ -94,10 +94,13 @@ def locked(folder: Path, what: str) -> Iterator[None]:
 def _lock(folder: Path, handle: int, what: str) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
         raise DataError(
             f"{folder}: another process runs {what} here. Wait for it, or choose another folder."
         ) from error
+    except OSError:
+        # some network file systems have no locks
+        pass
 
 
 @contextlib.contextmanager
