@@ -22,6 +22,7 @@ from fairjax.cli.settings import read_data, study_settings, sweep_folder, use_de
 from fairjax.core.disk import file_checksums, locked, write_json
 from fairjax.data import Prepared
 from fairjax.study import (
+    STUDY_FORMAT,
     Explanation,
     NamedStudy,
     Results,
@@ -140,6 +141,7 @@ def _run(data: Prepared, names: NamedStudy, out: Path, kept: str) -> None:
     click.echo(data.describe(), err=True)
     results = run_study(data, study=study, out=out, keep=keep, progress=True)
     info = results.info | {
+        "format": STUDY_FORMAT,
         "title": data.name,
         "source": data.source,
         "data": data.details(),

@@ -2,39 +2,28 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 import click
 
-from fairjax.core.disk import check_files, read_json
 from fairjax.core.tables import Table, read_csv
-from fairjax.core.types import DataError
 from fairjax.metrics import GroupTable
 from fairjax.postprocess import Audit, load_audit
+from fairjax.study import read_study
 
 
 @click.command(name="report")
 @click.argument("out", type=click.Path(path_type=Path, exists=True, file_okay=False))
 def report_command(out: Path) -> None:
     """Draw the report of a finished sweep again, from its tables."""
-    table_file = out / "table.csv"
-    study_file = out / "study.json"
-    missing = [file.name for file in (table_file, study_file) if not file.exists()]
-    if missing:
-        raise DataError(
-            f"{out}: no {' and no '.join(missing)} here. Finish the sweep first: "
-            f"fairjax frontier --out {shlex.quote(str(out))} --resume"
-        )
-    info = read_json(study_file)
-    check_files(out, info.get("checksums", {}))
+    info = read_study(out)
     groups = None
     audit = None
     if "groups" in info and (out / "groups.csv").exists():
         groups = GroupTable(read_csv(out / "groups.csv"), info["groups"]["left_out"])
     if "repair" in info and (out / "audit.npz").exists():
         audit = load_audit(out / "audit.npz")
-    write_report(out, read_csv(table_file), info, groups, audit)
+    write_report(out, read_csv(out / "table.csv"), info, groups, audit)
 
 
 def write_report(

@@ -6,6 +6,7 @@ A study is made from objects or from names. It gives one tidy table and saved mo
 from fairjax.study._candidates import candidate_sentence, candidates
 from fairjax.study.config import PAPER, NamedStudy, StudyConfig, named_study, point_hparams
 from fairjax.study.evaluation import DECISIONS, evaluator, repair_scores, thresholds_of
+from fairjax.study.explain import FORMAT as STUDY_FORMAT
 from fairjax.study.explain import (
     Explanation,
     conflicts_of,
@@ -17,6 +18,7 @@ from fairjax.study.explain import (
     model_of_run,
     params_of,
     point_of,
+    read_study,
 )
 from fairjax.study.predictions import all_predictions, prediction_columns, write_predictions
 from fairjax.study.references import constants, left_out_sentences
@@ -36,6 +38,7 @@ __all__ = [
     "DECISIONS",
     "PAPER",
     "REFERENCE",
+    "STUDY_FORMAT",
     "Explanation",
     "NamedStudy",
     "Point",
@@ -66,6 +69,7 @@ __all__ = [
     "point_hparams",
     "point_of",
     "prediction_columns",
+    "read_study",
     "repair_scores",
     "repaired",
     "run_study",

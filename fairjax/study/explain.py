@@ -6,6 +6,7 @@ It is the point behind a row of the table, its statistics in every group, and it
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +36,7 @@ from fairjax.study.saved import (
 from fairjax.study.table import repaired_name
 from fairjax.training import kept_arrays, keys, make_train
 
+FORMAT = 1  # of study.json
 ROUNDING = 1e-5  # a decision that differs changes a metric by more
 AUDITED = "barycenter"  # the repair that an audit measures
 
@@ -145,19 +147,33 @@ def load_results(folder: Path) -> tuple[Prepared, Results]:
     Raises:
       DataError: the folder holds no finished sweep.
     """
-    study_file = folder / "study.json"
-    table_file = folder / "table.csv"
-    if not study_file.exists() or not table_file.exists():
-        raise DataError(
-            f"{folder}: no finished sweep here (study.json and table.csv). Make one with 'fairjax "
-            "frontier'."
-        )
-    info = read_json(study_file)
-    check_files(folder, info.get("checksums", {}))
+    info = read_study(folder)
     data = reload(info["source"])
     study = from_names(data, NamedStudy.from_json(info["study"]))
-    results = Results(study, read_csv(table_file), info, sweeps=folder / "sweeps")
+    results = Results(study, read_csv(folder / "table.csv"), info, sweeps=folder / "sweeps")
     return data, results
+
+
+def read_study(folder: Path) -> dict:
+    """What ``study.json`` of a finished sweep holds.
+
+    Raises:
+      DataError: the folder holds no finished sweep, one of another format, or a file is damaged.
+    """
+    missing = [name for name in ("study.json", "table.csv") if not (folder / name).exists()]
+    if missing:
+        raise DataError(
+            f"{folder}: no finished sweep here (no {' and no '.join(missing)}). Finish it: fairjax "
+            f"frontier --out {shlex.quote(str(folder))} --resume, with the options of its start."
+        )
+    info = read_json(folder / "study.json")
+    if info.get("format") != FORMAT:
+        raise DataError(
+            f"{folder}: a sweep of format {info.get('format')!r}, this version reads {FORMAT}. Run "
+            "it again."
+        )
+    check_files(folder, info.get("checksums", {}))
+    return info
 
 
 def member_of(results: Results, run: int) -> int:

@@ -23,6 +23,7 @@ from fairjax.core.types import DataError, PyTree, Recipe, Splits
 from fairjax.training.loop import TrainConfig
 
 MANIFEST = "manifest.json"
+FORMAT = 1  # of the manifest and the chunk files
 OWNER = "owner"  # in a chunk file: the sweep and the members that it belongs to
 
 
@@ -48,6 +49,7 @@ def settings(
 ) -> dict:
     """Everything that identifies a sweep before its program is known."""
     return {
+        "format": FORMAT,
         "recipe": recipe.name,
         "epochs": train_config.epochs,
         "batch_size": train_config.batch_size,
