@@ -196,7 +196,7 @@ def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(os, "replace", refuse)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(DataError, match="cannot be written .disk full"):
         write_csv(path, changed(table, lambda values: values[:1]))
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 

@@ -155,7 +155,7 @@ def load_results(folder: Path) -> tuple[Prepared, Results]:
 
 
 def read_study(folder: Path) -> dict:
-    """What ``study.json`` of a finished sweep holds.
+    """The description of a finished sweep: names, settings, candidates.
 
     Raises:
       DataError: the folder holds no finished sweep, one of another format, or a file is damaged.
