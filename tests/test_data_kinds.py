@@ -11,6 +11,7 @@ import io
 import json
 import lzma
 import re
+import shlex
 import zipfile
 
 import numpy as np
@@ -23,6 +24,8 @@ from pyarrow import feather
 from fairjax.cli.frontier import frontier_command
 from fairjax.cli.settings import read_data
 from fairjax.data import DataError, Encoder, Roles, containers, from_table
+from fairjax.data.merging import merge_options, merged, merges_of
+from fairjax.data.new_rows import remarks
 from fairjax.data.read import as_table, read_csv
 
 ROLES = Roles(tasks=("y",), sensitive=("sex",))
@@ -689,3 +692,25 @@ def test_a_file_that_unpacks_to_too_much_is_refused(pack, tmp_path, monkeypatch)
     with pytest.raises(DataError, match=r"unpacks to more than .*--unpacked GB"):
         as_table(path)
     assert len(as_table(path, unpacked=0.01)) == 600_000
+
+
+def test_remarks_on_new_rows_change_nothing_in_them():
+    rows = {"x": list(range(40)), "sex": ["f", "m"] * 20, "y": [0, 1, 1, 0] * 10}
+    encoder = from_table(rows, Roles(tasks=("y",), sensitive=("sex",))).encoder
+    table = encoder.read({"x": [1, "", 99], "sex": ["f", "other", ""]})
+    said = remarks(encoder, table)
+    assert [text.split(":")[0] for text in said] == ["x", "x", "sex"]
+    assert "2 of 3 cells are of no group" in said[2] and "1 of 3 cells are missing" in said[0]
+    assert table.missing("sex").tolist() == [False, False, True]
+
+
+def test_a_merged_column_of_dates_holds_levels():
+    day = np.array(["2024-01-01", "2024-01-02", "2024-01-03"], "datetime64[D]")
+    table = as_table({"day": np.resize(day, 30)})
+    assert table.form("day").is_date
+    assert not merged(table, {"day": {"19723": "first"}}).dates
+
+
+def test_the_cure_of_alike_levels_quotes_commas():
+    rules = merge_options("job", [("Cook, chef", "cook, Chef")])
+    assert merges_of(shlex.split(rules)[1:]) == {"job": {"cook, Chef": "Cook, chef"}}

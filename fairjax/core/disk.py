@@ -82,10 +82,12 @@ def locked(folder: Path, what: str) -> Iterator[None]:
     """
     with _complaints(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
+    if fcntl is None:  # pragma: no cover (Windows)
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        if fcntl is not None:
-            _lock(folder, handle, what)
+        _lock(folder, handle, what)
         yield
     finally:
         os.close(handle)

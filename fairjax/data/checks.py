@@ -16,7 +16,7 @@ from fairjax.data.alone import LEAST, Alone, Feature, alone, number_feature
 from fairjax.data.cells import read_feature
 from fairjax.data.complaints import listing
 from fairjax.data.encoder import Encoder
-from fairjax.data.merging import alike
+from fairjax.data.merging import alike, merge_options
 from fairjax.data.numbers import PLAIN
 from fairjax.data.raw_table import RawTable
 
@@ -322,8 +322,7 @@ def _alike_levels(encoder: Encoder) -> Iterator[Finding]:
         if not pairs:
             continue
         listed = _first(f"{one!r} and {other!r}" for one, other in pairs)
-        merges = [f"{feature.name}: {other} -> {one}" for one, other in pairs[:_MOST_LISTED]]
-        cure = " ".join(f"--merge {shlex.quote(merge)}" for merge in merges)
+        cure = merge_options(feature.name, pairs[:_MOST_LISTED])
         text = f"column {feature.name!r} holds {listed}; if they mean the same: {cure}"
         yield Finding(text, (feature.name,), "alike")
 

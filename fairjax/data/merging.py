@@ -72,14 +72,19 @@ def refuse_alike(table: RawTable, name: str, levels: Sequence[str]) -> None:
         return
     listed = ", ".join(f"{one!r} and {other!r}" for one, other in pairs[:3])
     problem = f"column {name!r} holds {listed} in {len(table):,} rows, which may mean the same"
-    rules = [f"{name}: {_quoted(other)} -> {one}" for one, other in pairs]
-    merges = " ".join(f"--merge {shlex.quote(rule)}" for rule in rules)
+    merges = merge_options(name, pairs)
     all_levels = shlex.quote(f"{name}: {', '.join(map(_quoted, levels))}")
     cure = (
         f"Merge them (merge, {merges}), or give its levels to keep them apart (levels, --levels "
         f"{all_levels})."
     )
     raise complain(table.where, problem, cure)
+
+
+def merge_options(name: str, pairs: Sequence[tuple[str, str]]) -> str:
+    """The options that merge the second level of each pair into the first."""
+    rules = [f"{name}: {_quoted(other)} -> {one}" for one, other in pairs]
+    return " ".join(f"--merge {shlex.quote(rule)}" for rule in rules)
 
 
 def alike(levels: Sequence[str]) -> list[tuple[str, str]]:

@@ -63,7 +63,7 @@ def _of_attribute(rule: ColumnRule, table: RawTable) -> list[str]:
         return [f"{rule.name}: the column {rule.column!r} is absent, so no group is known."]
     unknown = table.missing(rule.column)
     if rule.levels and not rule.op:
-        unknown |= ~np.isin(table.text(rule.column).astype(str), rule.levels)
+        unknown = unknown | ~np.isin(table.text(rule.column).astype(str), rule.levels)
     if not unknown.any():
         return []
     return [f"{rule.name}: {_count(unknown)} are of no group of the training rows."]

@@ -322,7 +322,8 @@ class RawTable:
                 problem = f"columns of unequal length, {name!r} has {len(column):,} rows"
                 problem = f"{problem} beside {len(self):,}"
                 raise complain(self.where, problem, "Give one cell per row.")
-        return dataclasses.replace(self, columns={**self.columns, **columns})
+        dates = self.dates - set(columns)
+        return dataclasses.replace(self, columns={**self.columns, **columns}, dates=dates)
 
 
 def _number_or_nan(text: str, form: NumberForm) -> float:
