@@ -82,6 +82,14 @@ def test_an_edited_file_is_refused(tmp_path):
         read_json(tmp_path / "b.json")
 
 
+def test_edited_arrays_are_refused(tmp_path):
+    path = write_arrays(tmp_path / "a.npz", ARRAYS)
+    arrays = dict(np.load(path))
+    np.savez(path, **arrays | {"w": arrays["w"] + 1})
+    with pytest.raises(DataError, match="were changed after they were written"):
+        read_arrays(path)
+
+
 def archive(path, **members: bytes):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         for name, content in members.items():
