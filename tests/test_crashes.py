@@ -7,7 +7,6 @@ a few times.
 from __future__ import annotations
 
 import csv
-import errno
 import os
 import shutil
 import signal
@@ -159,41 +158,52 @@ def test_an_interrupt_ends_with_130_and_keeps_what_is_finished(name, done, tmp_p
     goes_on(name, commands[name], reference, folder)
 
 
+# the first writes succeed, the next finds the disk full
+FULL_DISK = """
+import errno, os, sys
+from fairjax.__main__ import run
+from fairjax.core import disk
+
+left = int(sys.argv.pop(1))
+sync = os.fsync
+
+def sync_or_refuse(handle):
+    global left
+    left -= 1
+    if left < 0:
+        raise OSError(errno.ENOSPC, "No space left on device")
+    sync(handle)
+
+disk.os.fsync = sync_or_refuse
+run()
+"""
+
+
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_full_disk_is_one_complaint_at_every_write(name, done, tmp_path, monkeypatch):
+def test_a_full_disk_is_one_complaint_at_every_write(name, done, tmp_path):
     reference, commands, _ = done
-    sync = os.fsync
-    writes = 0
     # a sweep and a training write many files of one kind
     step = {"frontier": 4, "train": 2}.get(name, 1)
-    for refused in range(0, 40, step):
-        folder = tmp_path / str(refused)
+    for writes in range(0, 40, step):
+        folder = tmp_path / str(writes)
         folder.mkdir()
         prepared(name, reference, folder)
-        monkeypatch.chdir(folder)
-        writes = 0
-
-        def count_or_refuse(handle, refused=refused):
-            nonlocal writes
-            writes += 1
-            if writes > refused:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            sync(handle)
-
-        monkeypatch.setattr(disk.os, "fsync", count_or_refuse)
-        ended = CliRunner().invoke(main, commands[name])
-        monkeypatch.setattr(disk.os, "fsync", sync)
-        if writes <= refused:
-            assert ended.exit_code == 0, ended.output
-            break
-        assert ended.exit_code == 2, ended.output
-        assert "cannot be written (No space left on device)" in ended.output.splitlines()[-1]
-        assert "Traceback" not in ended.output
-        assert not [path for path in folder.rglob("*.tmp")]
+        ended = subprocess.run(
+            [sys.executable, "-c", FULL_DISK, str(writes), *commands[name]],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+        )
         check_files(name, reference, folder)
+        if ended.returncode == 0:
+            break
+        assert ended.returncode == 2, ended.stderr
+        assert "cannot be written (No space left on device)" in ended.stderr.splitlines()[-1]
+        assert "Traceback" not in ended.stderr
+        assert not [path for path in folder.rglob("*.tmp")]
     else:
         pytest.fail("the command never ended well")
-    check_files(name, reference, folder)
+    assert writes > 0
 
 
 READ_BACK = {
