@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from fairjax.core.disk import read_json
+from fairjax.core.threads import cores
 from fairjax.core.types import DataError
 from fairjax.data import REGISTRY, Prepared, Roles, from_table, load
 from fairjax.data.merging import levels_from, merges_of
@@ -185,7 +186,4 @@ def use_devices(count: int | None, out: Path) -> None:
             count = read_json(manifest)["devices"]
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return
-    if count is None:
-        has_affinity = hasattr(os, "sched_getaffinity")
-        count = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count()
-    jax.config.update("jax_num_cpu_devices", count or 1)
+    jax.config.update("jax_num_cpu_devices", count or cores())

@@ -6,7 +6,7 @@ import numpy as np
 
 from fairjax.data.complaints import complain, listing
 from fairjax.data.numbers import NumberForm
-from fairjax.data.raw_table import RawTable, canonical
+from fairjax.data.raw_table import RawTable
 from fairjax.data.rules import ColumnRule, holds
 
 LARGEST = 1e37  # of a number that is read: single precision ends there
@@ -18,12 +18,8 @@ def level_index(table: RawTable, name: str, levels: tuple[str, ...]) -> np.ndarr
     if not table.is_text(name):
         texts = table.text(name).tolist()
         return np.array([index_of.get(text, -1) for text in texts], np.int32)
-
-    def index(text: str) -> int:
-        level = "" if table.is_missing_text(text) else canonical(text)
-        return index_of.get(level, -1)
-
-    return table.distinct(name).per_cell(index, np.int32)
+    index = [index_of.get(level, -1) for level in table.distinct_levels(name)]
+    return np.array(index, np.int32)[table.distinct(name).codes]
 
 
 def read_feature(table: RawTable, name: str, missing: str, form: NumberForm) -> np.ndarray:
@@ -38,6 +34,8 @@ def read_feature(table: RawTable, name: str, missing: str, form: NumberForm) -> 
         "(--categorical)."
     )
     value = table.require_numbers(name, cure, form)
+    if missing != "error" and _largest(value) <= LARGEST:
+        return value
     bad = np.isinf(value)
     problem = "infinite"
     cure = "Correct them, or name them as missing (--na)."
@@ -52,8 +50,15 @@ def read_feature(table: RawTable, name: str, missing: str, form: NumberForm) -> 
     return value
 
 
+def _largest(value: np.ndarray) -> float:
+    """The largest size of known numbers ``[N]``; 0 without any."""
+    return float(max(np.fmax.reduce(value, initial=0.0), -np.fmin.reduce(value, initial=0.0)))
+
+
 def _refuse_large(table: RawTable, name: str, value: np.ndarray) -> None:
     """Refuse finite numbers of a column that single precision does not hold."""
+    if _largest(value) <= LARGEST:
+        return
     large = np.isfinite(value) & (np.abs(value) > LARGEST)
     if large.any():
         count = f"{large.sum():,} of {len(table):,} numbers are beyond {LARGEST:g}"
@@ -69,7 +74,8 @@ def standardise(
     Raises:
         DataError: a result is beyond 1e37.
     """
-    standardised = (value - mean) / deviation
+    standardised = value - mean
+    standardised /= deviation
     _refuse_large(table, name, standardised)
     return standardised
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
+from fairjax.core.threads import in_threads
 from fairjax.core.types import Dataset, Task
 from fairjax.data.alone import LEAST, Alone, Feature, alone, number_feature
-from fairjax.data.cells import read_feature
 from fairjax.data.complaints import listing
 from fairjax.data.encoder import Encoder
 from fairjax.data.merging import alike, merge_options
@@ -27,6 +24,7 @@ _LEAST_DISTINCT = 50  # known rows of an identifier
 _DISTINCT = 0.95  # share of different cells of an identifier
 _FEW = 10  # most values of a number that may be a code
 _MOST_LEVELS = 200  # whose spellings are compared
+_BLOCK = 1 << 14  # rows whose codes fit a cache
 _MOST_LISTED = 5  # columns, or levels that are alike, in one note
 
 
@@ -111,11 +109,8 @@ def _draw(
         rows, is_train = rows[drawn], is_train[drawn]
     if encoder.roles.text is not None:
         return Sample(rows, is_train, (), {})
-    names = [feature.name for feature in encoder.numeric]
-    columns = {name: _taken(table.column(name), rows) for name in names}
-    part = dataclasses.replace(table, columns=columns, lines=None)
-    value = {f.name: read_feature(part, f.name, "impute", f.form) for f in encoder.numeric}
-    features = [number_feature(name, value[name]) for name in names]
+    value = {f.name: table.numbers(f.name, f.form)[0][rows] for f in encoder.numeric}
+    features = [number_feature(name, numbers) for name, numbers in value.items()]
     for feature, code in zip(encoder.categorical, data.x.codes[rows].T, strict=True):
         is_missing = np.zeros(len(rows), bool)
         if "" in feature.levels:
@@ -123,10 +118,6 @@ def _draw(
         # -1 is a level that training rows do not have
         features.append(Feature(feature.name, code + 1, is_missing, False))
     return Sample(rows, is_train, tuple(features), value)
-
-
-def _taken(cells: np.ndarray | pa.StringArray, rows: np.ndarray) -> np.ndarray | pa.StringArray:
-    return cells[rows] if isinstance(cells, np.ndarray) else cells.take(pa.array(rows))
 
 
 def _is_whole(value: np.ndarray) -> bool:
@@ -228,9 +219,12 @@ def _identifiers(
         known = feature.place[sample.is_train & ~feature.is_missing]
         if len(np.unique(known)) <= _DISTINCT * len(known):
             continue
-        missing = table.missing(name)
-        known_rows = len(table) - int(missing.sum())
-        distinct = pc.count_distinct(pa.array(table.column(name))).as_py() - missing.any()
+        known_rows = len(table) - int(table.missing(name).sum())
+        if feature.is_ordered:
+            value, _ = table.numbers(name)
+            distinct = len(np.unique(value[~np.isnan(value)]))
+        else:
+            distinct = len(table.known_texts(name))
         if known_rows > _LEAST_DISTINCT and distinct > _DISTINCT * known_rows:
             count = f"{distinct:,} different values in {known_rows:,} rows"
             text = f"column {name!r} has {count}: an identifier? Leave it out with {_dropped(name)}"
@@ -332,16 +326,16 @@ def _repeated_rows(
 ) -> Iterator[Finding]:
     """Test and validation rows that are equal to a training row."""
     code = _row_codes([*data.x, data.labels, data.label_mask])
+    trained = np.sort(code[train])
     parts = {"test": test, "validation": validation}
     if validation is test:
         del parts["validation"]
-    others = np.concatenate(list(parts.values()))
-    is_repeated = np.zeros(len(code), bool)
-    found = pc.is_in(pa.array(code[others]), value_set=pa.array(code[train]))
-    is_repeated[others] = found.to_numpy(zero_copy_only=False)
     counts = []
     for split, rows in parts.items():
-        repeated = int(is_repeated[rows].sum())
+        # sorted codes are found one after another
+        found = np.sort(code[rows])
+        place = np.searchsorted(trained, found)
+        repeated = int((trained.take(place, mode="clip") == found).sum())
         if repeated:
             counts.append(f"{repeated:,} of {len(rows):,} {split} rows")
     if counts:
@@ -350,11 +344,17 @@ def _repeated_rows(
 
 def _row_codes(arrays: list[np.ndarray]) -> np.ndarray:
     """A number ``[N]`` for every row that is the same for equal rows, of arrays with 4 bytes."""
-    code = np.zeros(len(arrays[0]), np.uint64)
-    for array in arrays:
-        for j in range(array.shape[1]):
-            # minus zero is zero
-            cells = np.ascontiguousarray(array[:, j] + array.dtype.type(0)).view(np.uint32)
-            code = (code ^ cells) * np.uint64(0x9E3779B97F4A7C15)
-            code ^= code >> np.uint64(29)
-    return code
+    rows = len(arrays[0])
+    codes = np.zeros(rows, np.uint64)
+
+    def fill(begin: int) -> None:
+        code = codes[begin : begin + _BLOCK]
+        for array in arrays:
+            for column in array[begin : begin + _BLOCK].T:
+                # minus zero is zero
+                code ^= (column + array.dtype.type(0)).view(np.uint32)
+                code *= np.uint64(0x9E3779B97F4A7C15)
+                code ^= code >> np.uint64(29)
+
+    in_threads(fill, range(0, rows, _BLOCK))
+    return codes

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
+from fairjax.core import threads
 from fairjax.core.types import DataError
 
 
@@ -26,11 +26,7 @@ def collect(function: Callable, items: Iterable, in_threads: bool = False) -> li
         except DataError as error:
             return None, error
 
-    if in_threads:
-        with ThreadPoolExecutor() as pool:
-            outcomes = list(pool.map(tried, items))
-    else:
-        outcomes = list(map(tried, items))
+    outcomes = threads.in_threads(tried, items) if in_threads else list(map(tried, items))
     complaints: dict[str, None] = {}
     for _, error in outcomes:
         if error is not None:

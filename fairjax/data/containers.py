@@ -8,7 +8,6 @@ from __future__ import annotations
 import bz2
 import codecs
 import gzip
-import hashlib
 import io
 import itertools
 import lzma
@@ -33,9 +32,8 @@ _UNREADABLE += (RuntimeError,)  # of an encrypted zip
 _COPY = "Check its permissions, or copy it again."
 
 
-def read_bytes(where: str, unpacked: float = 0) -> tuple[bytes, str]:
-    """The content of a file, unpacked from gzip, bzip2, xz, zstd or a zip of one file, and the
-    sha256 of the file.
+def read_bytes(where: str, unpacked: float = 0) -> tuple[bytes, bytes]:
+    """The content of a file as it is, and unpacked from gzip, bzip2, xz, zstd or a zip of one file.
 
     Args:
         where: its path.
@@ -50,8 +48,7 @@ def read_bytes(where: str, unpacked: float = 0) -> tuple[bytes, str]:
         cure = "Check the path; a table is expected: CSV, parquet, Excel or feather."
         raise complain(where, f"{problem} (0 rows read)", cure)
     try:
-        content = path.read_bytes()
-        sha256 = hashlib.sha256(content).hexdigest()
+        packed = content = path.read_bytes()
         limit = int(unpacked * 2**30) or max(_UNPACKED, _MOST_TIMES * len(content))
         for mark, opened in _OPEN:
             if content.startswith(mark):
@@ -64,7 +61,7 @@ def read_bytes(where: str, unpacked: float = 0) -> tuple[bytes, str]:
     if not content or content.isspace():
         problem = f"the file is empty ({len(content)} bytes, 0 rows)"
         raise complain(where, problem, "Give a file with a header and rows.")
-    return content, sha256
+    return packed, content
 
 
 def _limited(where: str, stream, limit: int) -> bytes:

@@ -10,13 +10,14 @@ import io
 import re
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 
+from fairjax.core.threads import in_threads
+from fairjax.data.arrow_text import trimmed
 from fairjax.data.complaints import complain, listing
 from fairjax.data.raw_table import NA, RawTable, name_key
 
@@ -69,9 +70,8 @@ def parse_csv(
         _refuse_rows_as_names(where, names, chosen, table)
     lines = record_lines(content, start, table.num_rows, line_ends)
     notes += _notes(content, delimiter, lines)
-    with ThreadPoolExecutor() as pool:
-        cells = pool.map(trimmed, (table.column(str(i)) for i in chosen))
-        columns = dict(zip([names[i] for i in chosen], cells, strict=True))
+    cells = in_threads(trimmed, [table.column(str(i)) for i in chosen])
+    columns = dict(zip([names[i] for i in chosen], cells, strict=True))
     return RawTable(where, columns, lines, na, tuple(notes), decimal)
 
 
@@ -275,32 +275,6 @@ def record_lines(content: bytes, start: int, records: int, line_ends: int) -> np
     )
     line_n = line_n[~is_blank]
     return line_n if len(line_n) == records else None
-
-
-def trimmed(column: pa.ChunkedArray | pa.Array) -> pa.StringArray:
-    """A column of text in one piece, without blanks around the cells."""
-    texts = _in_one_piece(column)
-    return pc.utf8_trim_whitespace(texts) if _may_have_blanks(texts) else texts
-
-
-def _in_one_piece(column: pa.ChunkedArray | pa.Array) -> pa.StringArray:
-    if not isinstance(column, pa.ChunkedArray):
-        return column
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-
-
-def _may_have_blanks(texts: pa.StringArray) -> bool:
-    """Whether a cell begins or ends with a blank, or with a sign beyond ASCII."""
-    _, offsets, content = texts.buffers()
-    if content is None or not content.size:
-        return False
-    cells = np.frombuffer(content, np.uint8)
-    bounds = np.frombuffer(offsets, np.int32)[texts.offset :][: len(texts) + 1]
-    for places in (bounds[:-1], bounds[1:] - 1):
-        sign = cells.take(places, mode="clip")
-        if sign.min(initial=127) <= ord(" ") or sign.max(initial=0) > 127:
-            return True
-    return False
 
 
 def _notes(content: bytes, delimiter: str, lines: np.ndarray | None) -> list[str]:

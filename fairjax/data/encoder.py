@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fairjax.core.threads import in_threads
 from fairjax.core.types import Attribute, Columns, DataError, Dataset, Sentences, Spec, Task
 from fairjax.data.cells import (
     level_index,
@@ -123,23 +124,28 @@ class Encoder:
         return Dataset(x, label, label_mask, self._groups(table), self._weight(table))
 
     def _columns(self, table: RawTable) -> Columns:
-        numeric = np.zeros((len(table), len(self._numeric_names)), np.float32)
-        codes = np.zeros((len(table), len(self.categorical)), np.int32)
+        # column by column in memory, as they are written and read
+        numeric = np.zeros((len(self._numeric_names), len(table)), np.float32).T
+        codes = np.zeros((len(self.categorical), len(table)), np.int32).T
 
         def fill(j: int) -> np.ndarray:
             feature = self.numeric[j]
             value = read_feature(table, feature.name, self.roles.missing, feature.form)
             standardised = standardise(table, feature.name, value, feature.mean, feature.deviation)
-            is_known = np.isfinite(value)
-            numeric[:, j] = np.where(is_known, standardised, 0.0)
-            return ~is_known
+            is_missing = np.isnan(value)
+            standardised[is_missing] = 0.0
+            numeric[:, j] = standardised
+            return is_missing
 
         gaps = collect(fill, range(len(self.numeric)), in_threads=True)
         with_gaps = [j for j, feature in enumerate(self.numeric) if feature.has_gaps]
         for place, j in enumerate(with_gaps, len(self.numeric)):
             numeric[:, place] = gaps[j]
-        for j, feature in enumerate(self.categorical):
-            codes[:, j] = level_index(table, feature.name, feature.levels)
+
+        def fill_codes(j: int) -> None:
+            codes[:, j] = level_index(table, *self.categorical[j])
+
+        in_threads(fill_codes, range(len(self.categorical)))
         return Columns(numeric, codes)
 
     def _labels(self, table: RawTable) -> tuple[np.ndarray, np.ndarray]:

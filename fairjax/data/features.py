@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fairjax.data.cells import read_feature
 from fairjax.data.complaints import collect, complain, listing
-from fairjax.data.numbers import PLAIN, looks_like_number
+from fairjax.data.numbers import PLAIN, looks_like_number, number
 from fairjax.data.raw_table import RawTable
 from fairjax.data.roles import Roles
 from fairjax.data.rules import ColumnRule
@@ -109,9 +109,9 @@ def _is_numeric(name: str, table: RawTable, roles: Roles) -> bool:
     form = table.form(name)
     if form is not None:
         return name in roles.numeric or not table.has_leading_zeros(name)
-    _, bad = table.numbers(name)
-    known = len(table) - int(table.missing(name).sum())
-    if name in roles.numeric or bad.sum() < 0.1 * known:
+    rows_of = table.known_texts(name)
+    others = sum(rows for text, rows in rows_of.items() if number(text) is None)
+    if name in roles.numeric or others < 0.1 * sum(rows_of.values()):
         # the error names the cells
         read_feature(table, name, "impute", PLAIN)
     _refuse_mixed_numbers(table, name)
@@ -120,7 +120,7 @@ def _is_numeric(name: str, table: RawTable, roles: Roles) -> bool:
 
 def _refuse_mixed_numbers(table: RawTable, name: str) -> None:
     """Refuse many different numbers with several units, or dates in an unclear order."""
-    texts = table.known_texts(name)
+    texts = list(table.known_texts(name))
     if len(texts) <= _MOST_LEVELS:
         return
     share = sum(map(looks_like_number, texts)) / len(texts)

@@ -13,7 +13,7 @@ from fairjax.data.encoder import Codes, Encoder, Standardiser
 from fairjax.data.features import feature_names, refuse_absent
 from fairjax.data.merging import refuse_alike
 from fairjax.data.numbers import PLAIN
-from fairjax.data.raw_table import RawTable, canonical
+from fairjax.data.raw_table import RawTable
 from fairjax.data.roles import Roles
 from fairjax.data.rules import ColumnRule, holds, levels_of, parse_rules
 from fairjax.data.vocabulary import learn
@@ -244,7 +244,8 @@ def _fit_standardiser(name: str, table: RawTable, roles: Roles, rows: np.ndarray
     form = table.form(name) or PLAIN
     value = read_feature(table, name, roles.missing, form)[rows]
     is_known = np.isfinite(value)
-    value = value[is_known]
+    if not is_known.all():
+        value = value[is_known]
     if not len(value):
         problem = f"column {name!r}: 0 numbers in {len(rows):,} training rows"
         raise complain(table.where, problem, "Drop the column (--drop).")
@@ -280,6 +281,5 @@ def _levels_in_order(name: str, table: RawTable, rows: np.ndarray) -> tuple[str,
     first = np.full(len(distinct.texts), len(codes))
     first[codes[::-1]] = np.arange(len(codes))[::-1]  # the last assignment stays
     present = np.flatnonzero(first < len(codes))
-    texts = [distinct.texts[code] for code in present[np.argsort(first[present])]]
-    levels = ["" if table.is_missing_text(text) else canonical(text) for text in texts]
-    return tuple(dict.fromkeys(levels))
+    levels = table.distinct_levels(name)
+    return tuple(dict.fromkeys(levels[code] for code in present[np.argsort(first[present])]))

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
+from fairjax.data.arrow_text import Texts, texts_of
 from fairjax.data.complaints import complain, listing
 from fairjax.data.raw_table import RawTable, canonical
 from fairjax.data.roles import Roles
@@ -32,14 +33,14 @@ def merged(table: RawTable, merge: Mapping[str, Mapping[str, str]]) -> RawTable:
     return table.with_columns(columns) if columns else table
 
 
-def _replaced(table: RawTable, name: str, meant: Mapping[str, str]) -> pa.StringArray:
+def _replaced(table: RawTable, name: str, meant: Mapping[str, str]) -> Texts:
     by_level = {canonical(level): target for level, target in meant.items()}
     if not table.is_text(name):
         texts = table.text(name).tolist()
-        return pa.array([by_level.get(text, text) for text in texts], pa.string())
+        return texts_of([by_level.get(text, text) for text in texts])
     distinct = table.distinct(name)
     targets = pa.array([by_level.get(canonical(text), text) for text in distinct.texts])
-    return targets.take(pa.array(distinct.codes))
+    return texts_of(targets.take(pa.array(distinct.codes)))
 
 
 def refuse_unknown_levels(table: RawTable, roles: Roles) -> None:

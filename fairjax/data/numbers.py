@@ -67,7 +67,7 @@ def is_number(text: str) -> bool:
 
 def number(text: str, form: NumberForm = PLAIN) -> float | None:
     """The number that a text spells in a form, or None."""
-    text = text.translate(_MINUS)
+    text = text if text.isascii() else text.translate(_MINUS)
     if form.is_date:
         return _days(text)
     if form.unit:
@@ -159,5 +159,5 @@ def _common_unit(texts: Sequence[str]) -> str:
 
 def looks_like_number(text: str) -> bool:
     """Whether a text is a number with any unit and signs, or a date in any order."""
-    text = text.translate(_MINUS)
+    text = text if text.isascii() else text.translate(_MINUS)
     return bool(_WITH_UNIT.fullmatch(text) or _OTHER_DATE.fullmatch(text))

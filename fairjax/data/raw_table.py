@@ -1,7 +1,7 @@
 """The raw table: named columns as they were read, before any encoding.
 
-A column is float64 (NaN is missing) or an Arrow array of text without blanks around it. The table's
-``na`` says which texts are missing values.
+A column is float64 (NaN is missing), or text of Arrow in chunks without blanks around it. The
+table's ``na`` says which texts are missing values.
 """
 
 from __future__ import annotations
@@ -9,17 +9,16 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
-import itertools
 import math
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
+from fairjax.core.threads import in_threads
+from fairjax.data import arrow_text
+from fairjax.data.arrow_text import Texts
 from fairjax.data.complaints import complain, listing
 from fairjax.data.numbers import DATE, PLAIN, NumberForm, find_forms, number
 
@@ -42,14 +41,13 @@ NA = (
     ".",
 )
 _WHOLE = re.compile(r"[+-]?(0|[1-9]\d{0,14})\.0*", re.ASCII)
-_LOOK_AT = 1_000  # cells that show most columns of text
 LARGEST_WHOLE = 2**53  # whole numbers up to here are exact in double precision
 
 
 def canonical(cell: str | float) -> str:
     """One spelling per whole number: a level ``1.0`` is ``1``, as tables with gaps write it."""
     if isinstance(cell, str):
-        return cell[: cell.index(".")] if _WHOLE.fullmatch(cell) else cell
+        return cell[: cell.index(".")] if "." in cell and _WHOLE.fullmatch(cell) else cell
     is_whole = math.isfinite(cell) and cell == int(cell) and abs(cell) < LARGEST_WHOLE
     return str(int(cell)) if is_whole else repr(float(cell))
 
@@ -84,10 +82,10 @@ def _kept(method: Callable) -> Callable:
     """A method of a table and a column that works once per column; its arrays stay unchanged."""
 
     @functools.wraps(method)
-    def kept(table: RawTable, name: str):
-        key = (method.__name__, name)
+    def kept(table: RawTable, name: str, *args):
+        key = (method.__name__, name, *args)
         if key not in table._results:
-            table._results[key] = method(table, name)
+            table._results[key] = method(table, name, *args)
         return table._results[key]
 
     return kept
@@ -98,7 +96,7 @@ class RawTable:
     """Named columns of equal length, with what error messages need."""
 
     where: str  # file name or kind of source, for messages
-    columns: Mapping[str, np.ndarray | pa.StringArray]  # float64 or text
+    columns: Mapping[str, np.ndarray | Texts]  # float64 or text
     lines: np.ndarray | None = None  # line number in the file per row
     na: tuple[str, ...] = NA
     notes: tuple[str, ...] = ()  # what was understood when it was read
@@ -130,7 +128,7 @@ class RawTable:
         similar = [column for column in self.columns if name_key(column) == key]
         return similar[0] if len(similar) == 1 else None
 
-    def column(self, name: str) -> np.ndarray | pa.StringArray:
+    def column(self, name: str) -> np.ndarray | Texts:
         """The raw cells of a column.
 
         Raises:
@@ -158,8 +156,17 @@ class RawTable:
     @_kept
     def distinct(self, name: str) -> Distinct:
         """The distinct texts of a column, in order of appearance."""
-        encoded = self.column(name).dictionary_encode()
-        return Distinct(encoded.indices.to_numpy(), encoded.dictionary.to_pylist())
+        chunks = self.column(name).dictionary_encode().unify_dictionaries().chunks
+        if not chunks:
+            return Distinct(np.zeros(0, np.int32), [])
+        codes = np.concatenate([chunk.indices.to_numpy() for chunk in chunks])
+        return Distinct(codes, chunks[0].dictionary.to_pylist())
+
+    @_kept
+    def distinct_levels(self, name: str) -> list[str]:
+        """The distinct texts of a column in canonical spelling, empty where they are missing."""
+        texts = self.distinct(name).texts
+        return ["" if self.is_missing_text(text) else canonical(text) for text in texts]
 
     def cells(self, name: str) -> np.ndarray:
         """``[N]`` float64, or objects of text as it is written."""
@@ -175,12 +182,12 @@ class RawTable:
     def look_at(self, names: Iterable[str]) -> None:
         """Find out in threads about columns of text; see :meth:`missing` and :meth:`form`."""
         texts = [name for name in names if self.is_text(name)]
-        with ThreadPoolExecutor() as pool:
-            value = list(pool.map(self._plain_numbers, texts))
-            is_plain = [numbers is not None for numbers in value]
-            list(pool.map(self.has_leading_zeros, itertools.compress(texts, is_plain)))
-            others = [name for name, plain in zip(texts, is_plain, strict=True) if not plain]
-            list(pool.map(self.distinct, others))
+
+        def look(name: str) -> None:
+            is_plain = self._plain_numbers(name) is not None
+            self.has_leading_zeros(name) if is_plain else self.distinct(name)
+
+        in_threads(look, texts)
 
     @_kept
     def missing(self, name: str) -> np.ndarray:
@@ -194,23 +201,22 @@ class RawTable:
                 if value is not None:
                     missing |= cells == value
             return missing
-        texts = pa.array(sorted(self._missing_texts), pa.string())
-        lower = pc.ascii_lower if "".join(self._missing_texts).isascii() else pc.utf8_lower
-        found = pc.is_in(lower(cells), value_set=texts)
-        return found.to_numpy(zero_copy_only=False)
+        return arrow_text.missing_cells(cells, self._missing_texts)
 
     @_kept
     def has_leading_zeros(self, name: str) -> bool:
         """Whether cells of a column are digits behind a zero, such as ``007``."""
         if not self.is_text(name):
             return False
-        cells = self.column(name)
-        suspect = cells.filter(pc.starts_with(cells, "0"))
-        return bool(pc.any(pc.match_substring_regex(suspect, "^0[0-9]+$")).as_py())
+        return arrow_text.has_leading_zeros(self.column(name))
 
-    def known_texts(self, name: str) -> list[str]:
-        """The distinct known texts of a column of text, in order of appearance."""
-        return [text for text in self.distinct(name).texts if not self.is_missing_text(text)]
+    @_kept
+    def known_texts(self, name: str) -> dict[str, int]:
+        """The distinct known texts of a column of text in order of appearance, and their rows."""
+        distinct = self.distinct(name)
+        counts = np.bincount(distinct.codes, minlength=len(distinct.texts)).tolist()
+        rows_of = dict(zip(distinct.texts, counts, strict=True))
+        return {text: rows for text, rows in rows_of.items() if not self.is_missing_text(text)}
 
     @_kept
     def form(self, name: str) -> NumberForm | None:
@@ -225,7 +231,7 @@ class RawTable:
             return PLAIN
         if self.decimal != "," and self._plain_numbers(name) is not None:
             return PLAIN
-        texts = self.known_texts(name)
+        texts = list(self.known_texts(name))
         if not texts:
             return PLAIN
         forms = find_forms(texts, self.decimal)
@@ -242,15 +248,7 @@ class RawTable:
     @_kept
     def _plain_numbers(self, name: str) -> np.ndarray | None:
         """The numbers of a column of plain numbers, NaN where missing; None of another column."""
-        cells = self.column(name)
-        missing = pa.array(self.missing(name))
-        known = pc.if_else(missing, pa.scalar(None, pa.string()), cells)
-        try:
-            pc.cast(known[:_LOOK_AT], pa.float64())  # a text costs more than a number
-            value = pc.cast(known, pa.float64())
-        except pa.ArrowInvalid:
-            return None
-        return value.to_numpy(zero_copy_only=False)
+        return arrow_text.numbers(self.column(name), self.missing(name))
 
     def numbers(self, name: str, form: NumberForm | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Numbers of a column, and the cells that should be numbers but are not.
@@ -272,9 +270,15 @@ class RawTable:
             value = self._plain_numbers(name)
             if value is not None:
                 return value, np.isnan(value) & ~missing
-        value = self.distinct(name).per_cell(lambda text: _number_or_nan(text, form), np.float64)
-        value[missing] = np.nan
+        value = self._numbers_in_form(name, form)
         return value, np.isnan(value) & ~missing
+
+    @_kept
+    def _numbers_in_form(self, name: str, form: NumberForm) -> np.ndarray:
+        """The numbers of a column of text, NaN where a cell is missing or no number."""
+        value = self.distinct(name).per_cell(lambda text: _number_or_nan(text, form), np.float64)
+        value[self.missing(name)] = np.nan
+        return value
 
     def text(self, name: str) -> np.ndarray:
         """``[N]`` text of a column in canonical spelling, the empty string where it is missing."""
@@ -283,7 +287,8 @@ class RawTable:
             values, codes = np.unique(cells, return_inverse=True)
             texts = np.array([canonical(value) for value in values.tolist()], object)[codes]
         else:
-            texts = self.distinct(name).per_cell(canonical, object)
+            levels = np.array([*self.distinct_levels(name), ""], object)[:-1]
+            return levels[self.distinct(name).codes]
         texts[self.missing(name)] = ""
         return texts
 
@@ -311,7 +316,7 @@ class RawTable:
             raise complain(self.where, problem, cure)
         return value
 
-    def with_columns(self, columns: Mapping[str, np.ndarray | pa.StringArray]) -> RawTable:
+    def with_columns(self, columns: Mapping[str, np.ndarray | Texts]) -> RawTable:
         """The table with other cells in some columns, or with more columns.
 
         Raises:

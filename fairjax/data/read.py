@@ -8,8 +8,10 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import decimal as decimals
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +19,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fairjax.core.types import DataError
+from fairjax.data.arrow_text import Texts, texts_of, trimmed
 from fairjax.data.complaints import complain
 from fairjax.data.containers import arrow_table, decoded, excel_columns, is_excel, read_bytes
-from fairjax.data.csv_text import parse_csv, refuse_bad_names, trimmed
+from fairjax.data.csv_text import parse_csv, refuse_bad_names
 from fairjax.data.numbers import days
 from fairjax.data.raw_table import LARGEST_WHOLE, NA, RawTable
 
 _INDEX = re.compile(r"__index_level_\d+__")
-Cells = np.ndarray | pa.StringArray
+Cells = np.ndarray | Texts
 
 
 def as_table(
@@ -119,25 +122,27 @@ def read_csv(
             columns.
     """
     where = str(path)
-    content, sha256 = read_bytes(where, unpacked)
-    if is_excel(content):
-        table = _from_arrays(where, excel_columns(where, content), na, decimal)
-    elif (frame := arrow_table(where, content)) is not None:
-        table = _from_arrow(where, frame, na, decimal)
-    else:
-        table = parse_csv(
-            where,
-            decoded(where, content, encoding),
-            delimiter=delimiter,
-            na=na,
-            header=header,
-            keep=keep,
-            comment=comment,
-            decimal=decimal,
-        )
+    packed, content = read_bytes(where, unpacked)
+    with ThreadPoolExecutor(1) as pool:
+        sha256 = pool.submit(lambda: hashlib.sha256(packed).hexdigest())
+        if is_excel(content):
+            table = _from_arrays(where, excel_columns(where, content), na, decimal)
+        elif (frame := arrow_table(where, content)) is not None:
+            table = _from_arrow(where, frame, na, decimal)
+        else:
+            table = parse_csv(
+                where,
+                decoded(where, content, encoding),
+                delimiter=delimiter,
+                na=na,
+                header=header,
+                keep=keep,
+                comment=comment,
+                decimal=decimal,
+            )
     if keep is not None:
         table = dataclasses.replace(table, columns={name: table.column(name) for name in keep})
-    return dataclasses.replace(table, sha256=sha256)
+    return dataclasses.replace(table, sha256=sha256.result())
 
 
 def _from_arrays(where: str, arrays: Mapping, na: tuple[str, ...], decimal: str) -> RawTable:
@@ -199,7 +204,7 @@ def _cells(where: str, name: str, array: np.ndarray) -> Cells:
         texts.append(text)
     if others:
         _refuse_type(where, name, others[0], len(others), len(array))
-    return pa.array(texts, pa.string())
+    return texts_of(texts)
 
 
 def _refuse_type(where: str, name: str, kind: str, count: int, rows: int) -> None:
@@ -288,6 +293,5 @@ def _floats(column) -> np.ndarray:
     return column.cast(pa.float64()).to_numpy(zero_copy_only=False)
 
 
-def _text(column) -> pa.StringArray:
-    texts = pc.fill_null(column.cast(pa.string()), "")
-    return texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
+def _text(column) -> Texts:
+    return texts_of(column.cast(pa.string()))

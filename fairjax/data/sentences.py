@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Callable, Iterable
 
 import numpy as np
-import pyarrow as pa
 
+from fairjax.data.arrow_text import texts_of
 from fairjax.data.complaints import complain
 from fairjax.data.prepared import Prepared
 from fairjax.data.read import as_table
@@ -89,5 +89,5 @@ def from_sentences(
         problem = f"there is a column {roles.text!r} already, {len(table):,} rows"
         raise complain(table.where, problem, "Give the tokens' column another name in roles.text.")
     token_cells = token_column(texts, tokenize)
-    table = table.with_columns({roles.text: pa.array(token_cells, pa.string())})
+    table = table.with_columns({roles.text: texts_of(token_cells)})
     return from_table(table, roles, fractions=fractions, seed=seed)

@@ -128,8 +128,10 @@ def _random_parts(n: int, shares: tuple[float, ...], seed: int, where: str) -> l
     rng = np.random.RandomState(seed)
     order = rng.permutation(n)
     ends = np.cumsum([first_size, *sizes])
-    parts = np.split(order, ends[:-1])
-    return [np.sort(part) for part in parts]
+    part_of = np.empty(n, np.int8)
+    for place, part in enumerate(np.split(order, ends[:-1])):
+        part_of[part] = place
+    return [np.flatnonzero(part_of == place) for place in range(len(ends))]
 
 
 def _split_by_column(table: RawTable, name: str) -> list[np.ndarray]:

@@ -8,8 +8,10 @@ import re
 from functools import partial
 from pathlib import Path
 
+import jax
 import numpy as np
 
+from fairjax.core.threads import in_threads
 from fairjax.core.types import Dataset, Splits
 from fairjax.data.checks import check
 from fairjax.data.column_summary import column_summaries
@@ -92,7 +94,7 @@ def prepare(
     split_indices, *_ = collect(lambda part: part(), parts)
     encoder = fit(table, roles, split_indices[0])
     data = encoder.encode(table, labels=True)
-    splits = Splits(*(_take(data, rows) for rows in split_indices))
+    splits = Splits(*in_threads(partial(_take, data), split_indices))
     refuse_thin(table.where, splits, encoder.spec)
     origin = {
         split: _origin(table, rows)
@@ -113,9 +115,8 @@ def _origin(table: RawTable, rows: np.ndarray) -> SourceRows:
 
 def _take(data: Dataset, rows: np.ndarray) -> Dataset:
     """Some rows of a data set."""
-    features = type(data.x)
-    x = features(*(column[rows] for column in data.x))
-    return Dataset(x, *(column[rows] for column in data[1:]))
+    # column by column, as they lie in memory
+    return jax.tree.map(lambda array: array.T.take(rows, -1, mode="clip").T, data)
 
 
 def digest(path: str | Path) -> str:
