@@ -290,12 +290,19 @@ def test_a_diverged_run_leaves_no_model(done, tmp_path, monkeypatch):
     assert "--learning-rate" in ended.output and not (tmp_path / "model").exists()
 
 
-def test_two_sweeps_at_once_do_not_mix(done, tmp_path):
+@pytest.mark.parametrize("options", [[], ["--lam-max", "20"]], ids=["equal", "different"])
+def test_two_sweeps_at_once_do_not_mix(options, done, tmp_path):
     reference, _, _ = done
-    prepared("frontier", reference, tmp_path)
-    rivals = [start([*SWEEP, "--lam-max", str(limit)], tmp_path) for limit in (1, 20)]
-    outputs = [rival.communicate() for rival in rivals]
-    codes = sorted(rival.returncode for rival in rivals)
-    assert codes == [0, 2], outputs
-    complaint = " ".join(errors for _, errors in outputs)
-    assert "another process" in complaint or "holds a sweep already" in complaint
+    for pair in range(KILLS):
+        folder = tmp_path / str(pair)
+        folder.mkdir()
+        prepared("frontier", reference, folder)
+        rivals = [start(SWEEP, folder), start([*SWEEP, *options], folder)]
+        outputs = [rival.communicate() for rival in rivals]
+        codes = [rival.returncode for rival in rivals]
+        assert sorted(codes) == [0, 2], outputs
+        complaint = " ".join(errors for _, errors in outputs)
+        assert "another process" in complaint or "holds a sweep already" in complaint
+        written = (folder / "out" / "table.csv").read_bytes()
+        is_first = written == (reference / "out" / "table.csv").read_bytes()
+        assert is_first == (codes[0] == 0 or not options)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -189,3 +190,22 @@ def test_formulas_are_defused_and_come_back(tmp_path):
     assert read_csv(path)["method"].tolist() == FORMULAS
     as_they_are = write_csv(tmp_path / "u.csv", table, formulas=True)
     assert "\n=1+1" in as_they_are.read_text()
+
+
+@pytest.mark.parametrize("part", ["[],", "{},", '"":0,', "1.5,"])
+def test_json_of_small_parts_is_refused_before_it_is_read(part, tmp_path):
+    path = tmp_path / "a.json"
+    inside = part * (2 * 10**6)
+    text = f"{{{inside[:-1]}}}" if ":" in part else f'{{"a": [{inside[:-1]}]}}'
+    path.write_text(text)
+    tracemalloc.start()
+    with pytest.raises(DataError, match="four times its size in memory"):
+        read_json(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 * len(text)
+
+
+def test_long_json_of_large_parts_is_read(tmp_path):
+    words = {"texts": ["word " * 100] * 20_000}
+    assert read_json(write_json(tmp_path / "a.json", words)) == words

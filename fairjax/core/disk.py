@@ -1,7 +1,7 @@
 """Bytes, JSON and arrays in files. A file appears whole or not at all, and damage is found.
 
 JSON and arrays carry a checksum of their content. Reading executes nothing, allocates no more than
-the file's size, and answers a damaged or edited file with one :class:`DataError`.
+four times the file's size, and answers a damaged or edited file with one :class:`DataError`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ except ImportError:  # pragma: no cover (Windows has none)
 
 CHECKSUM = "checksum"
 writing = threading.Lock()  # held while a file is written
+_PART = 64  # bytes in memory of a small part of JSON
+_ROOM = 2**26  # bytes that any JSON may take
 _AGAIN = "Make it again, or restore a copy."
 
 
@@ -152,13 +154,22 @@ def read_json(path: Path) -> dict:
     """
 
     def read() -> dict:
-        content = json.loads(path.read_bytes().decode())
+        text = path.read_bytes()
+        _refuse_swollen(text)
+        content = json.loads(text.decode())
         stored = content.pop(CHECKSUM, None)
         if stored != _json_checksum(content):
             raise ValueError("its content was changed after it was written")
         return content
 
     return _read(path, read)
+
+
+def _refuse_swollen(text: bytes) -> None:
+    """Refuse JSON of so many small parts that it takes more than four times its size in memory."""
+    parts = sum(map(text.count, (b",", b":", b"[", b"{")))
+    if _PART * parts > max(_ROOM, 4 * len(text)):
+        raise ValueError(f"its {parts:,} parts take more than four times its size in memory")
 
 
 def _json_checksum(content: dict) -> str:
