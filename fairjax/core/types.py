@@ -183,6 +183,9 @@ class Model(NamedTuple):
     init: Callable[[Array], PyTree]  # key -> params
     represent: Callable[..., PyTree]  # trunk, x, condition=None -> z
     predict: Callable[[PyTree, PyTree], Array]  # heads, z -> scores [B, C]
+    # keys of the trunk's parameters, layer by layer from the input on; (): see models.trunk_layers
+    layers: tuple[tuple[str, ...], ...] = ()
+    own_inputs: bool = False  # predict also takes a tuple of representations, one per task
 
 
 class Objective(NamedTuple):

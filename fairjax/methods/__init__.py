@@ -5,6 +5,7 @@ Each family has its own file.
 
 from fairjax.methods._aggregated import aggregated, fairness_surgery, linked, mgda_ub
 from fairjax.methods._blind import blind
+from fairjax.methods._fairbranch import fairbranch
 from fairjax.methods._mta_f import mta_f
 from fairjax.methods._transfer import (
     VARIANTS,
@@ -29,6 +30,7 @@ __all__ = [
     "blind",
     "differential",
     "differential_penalty",
+    "fairbranch",
     "fairness_surgery",
     "get",
     "lam_range",

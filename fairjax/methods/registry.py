@@ -8,6 +8,7 @@ from functools import partial
 from fairjax import gradients
 from fairjax.methods._aggregated import fairness_surgery, linked, mgda_ub
 from fairjax.methods._blind import blind
+from fairjax.methods._fairbranch import fairbranch
 from fairjax.methods._mta_f import mta_f
 from fairjax.methods._transfer import sequential, transfer
 from fairjax.methods._yoto import yoto
@@ -42,6 +43,7 @@ REGISTRY: dict[str, Callable[..., Method]] = {
     "blind": _without_notion(blind),
     "yoto": yoto,
     "fairness_surgery": fairness_surgery,
+    "fairbranch": fairbranch,
     **_links(),
 }
 

@@ -146,7 +146,7 @@ def heads_of(
 
     Returns:
       ``init(key)``, which gives one subtree per task, and ``predict(params, z)``, which gives
-      scores ``[B, C]`` from ``z [B, D]``.
+      scores ``[B, C]`` from ``z [B, D]``, or from a tuple with one such array per task.
     """
     heads = {task.name: Head(widths, task.score_width, kernel_init) for task in spec.tasks}
 
@@ -166,11 +166,12 @@ def heads_of(
         return params
 
     def predict(params: PyTree, z: Array) -> Array:
-        z = z.T  # once, so that the heads' gradients meet in this layout
+        # one transpose, so that the heads' gradients meet in this layout
+        inputs = [own.T for own in z] if isinstance(z, tuple) else [z.T] * len(heads)
         rows_of_tasks = []
-        for name, head in heads.items():
+        for own, (name, head) in zip(inputs, heads.items(), strict=True):
             variables = {"params": params[name]}
-            rows_of_tasks.append(head.apply(variables, z))
+            rows_of_tasks.append(head.apply(variables, own))
         return jnp.concatenate(rows_of_tasks).T
 
     return init, predict
@@ -265,7 +266,9 @@ def shared_bottom(
             raise ValueError("shared_bottom takes no condition; use a conditioned model")
         return body(params, x).T
 
-    return Model(init, represent, predict)
+    deeper = tuple((f"dense_{i}",) for i in range(1, len(trunk)))
+    layers = (("embedding", "kernel", "bias"), *deeper)
+    return Model(init, represent, predict, layers, own_inputs=True)
 
 
 def scores(

@@ -156,4 +156,6 @@ def text_encoder(
         z = z_blocks.reshape(-1, width)
         return z[:rows]
 
-    return Model(init, represent, predict)
+    deeper = tuple((f"convolution_{i}",) for i in range(1, layers))
+    by_depth = (("embedding", "convolution_0"), *deeper, ("dense",))
+    return Model(init, represent, predict, by_depth, own_inputs=True)

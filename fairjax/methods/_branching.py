@@ -1,0 +1,172 @@
+"""What the methods that branch share: two rows on a branched network, and the event that branches.
+
+Every task has its own copy of every trunk layer; see :mod:`fairjax.models.branched`. Between blocks
+of training the next layer may divide, from the top of the trunk downwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from fairjax.core.types import Array, DataError, Dataset, Model, Objective, PyTree, Spec, Splits
+from fairjax.gradients.on_branches import Branches
+from fairjax.methods._likeness import Likeness, merged_groups
+from fairjax.models import shared_labels
+from fairjax.models.branched import Layers, by_layer
+from fairjax.objectives import Notions, per_task
+from fairjax.training.loop import State
+
+
+def rows_on_branches(
+    model: Model,
+    spec: Spec,
+    *,
+    notion: Notions,
+    lam: Array,
+    weight: Array,
+    reduction: str = "batch",
+    batch_size: int = 512,
+) -> Objective:
+    """Two rows, ``sum_t w_t L_t`` and ``sum_t w_t lam_t F_t``, whose memory has the branches.
+
+    Args:
+      model: a branched model.
+      spec: names tasks and attributes.
+      notion: of F_t.
+      lam: ``[T]``.
+      weight: ``[T]``.
+      reduction: see :mod:`fairjax.objectives.terms`.
+      batch_size: see :func:`fairjax.objectives.per_task`.
+    """
+    tasks = len(spec.tasks)
+    inner = per_task(
+        model,
+        spec,
+        notion=notion,
+        lam=lam,
+        weight=weight,
+        split=True,
+        reduction=reduction,
+        batch_size=batch_size,
+    )
+
+    def init(key: Array, data: Dataset) -> PyTree:
+        labels = shared_labels(model.layers, tasks)
+        top = jnp.asarray(len(model.layers) - 1, jnp.int32)
+        return {"branches": Branches(labels, top), "notion": inner.init(key, data)}
+
+    def apply(params: PyTree, batch: Dataset, key: Array, memory: PyTree) -> tuple:
+        values, counts = inner.apply(params, batch, key, memory["notion"])
+        rows = (sum(values[:tasks]), sum(values[tasks:]))
+        return rows, {**memory, "notion": counts}
+
+    return Objective(("accuracy", "fairness"), init, apply)
+
+
+def refuse_unbranchable(spec: Spec, layers: Layers, first: int) -> None:
+    """Refuse what cannot branch: one task, or a trunk without a layer above the shared ones.
+
+    Raises:
+      DataError: it is so.
+    """
+    if len(spec.tasks) < 2:
+        raise DataError(
+            f"a network branches between tasks, but there is 1 ({spec.tasks[0].name!r}). Give two "
+            "or more (--task), or leave this method out (--methods)."
+        )
+    if len(layers) <= first:
+        raise DataError(
+            f"a network with {len(layers)} shared layer has none to branch: the first {first} stay "
+            f"shared. Give {first + 1} or more (--trunk 64,64), or leave this method out "
+            "(--methods)."
+        )
+
+
+def branch(
+    spec: Spec,
+    layers: Layers,
+    likeness: Likeness,
+    tau: Array,
+    *,
+    every: int,
+    warmup: int = 0,
+    first: int = 1,
+    fresh: optax.GradientTransformation | None = None,
+) -> Callable[[Array, Array, State, Splits | Dataset], State]:
+    """The event that divides the next layer into groups of tasks.
+
+    The groups of the layer above (each task by itself above the trunk) are merged in pairs where
+    that layer's parameters are alike: see :func:`merged_groups`. With two groups or more left, the
+    layer divides into them, and the layer below is next; with one it is asked again later.
+
+    Args:
+      spec: names the tasks.
+      layers: of the trunk.
+      likeness: of the kernels of a layer.
+      tau: least likeness of groups that are merged.
+      every: blocks between two branchings. Copies are equal right after they were made, so a layer
+        needs time before its likeness says something.
+      warmup: blocks before the first branching.
+      first: the lowest layer that may branch. The paper leaves the first one shared, its code
+        branches it too.
+      fresh: the whole transformation, to begin its state anew at a branching, as the released code
+        does. None: every copy inherits its moments.
+    """
+    tasks = [task.name for task in spec.tasks]
+    depth = len(layers)
+
+    def event(key: Array, block: Array, state: State, data: Splits | Dataset) -> State:
+        del key, data
+        branches = state.memory["branches"]
+        layer = branches.next_layer
+        alone = jnp.arange(len(tasks), dtype=jnp.int32)
+        above = jnp.concatenate([branches.labels, alone[None]])[layer + 1]
+        alike = _alike_above(state.params, tasks, layers, likeness)[layer]
+        groups = merged_groups(alike, above, tau).astype(jnp.int32)
+        is_due = ((block + 1) % every == 0) & (block + 1 > warmup) & (layer >= first)
+        divides = is_due & (jnp.max(groups) > 0)
+        is_layer = jnp.arange(depth) == layer
+        labels = jnp.where((divides & is_layer)[:, None], groups, branches.labels)
+        branches = Branches(labels, layer - divides)
+        opt_state = state.opt_state
+        if fresh is not None:
+            anew = fresh.init(state.params)
+            opt_state = jax.tree.map(lambda new, old: jnp.where(divides, new, old), anew, opt_state)
+        memory = {**state.memory, "branches": branches}
+        return state._replace(opt_state=opt_state, memory=memory)
+
+    return event
+
+
+def _alike_above(params: PyTree, tasks: list[str], layers: Layers, likeness: Likeness) -> Array:
+    """``[D, T, T]``: how alike the kernels of the layer above each layer are."""
+    kernels = [_kernels(part) for part in by_layer(params["trunk"], layers)[1:]]
+    heads = [_kernel(params["heads"][task]) for task in tasks]
+    return jnp.stack([*map(likeness, kernels), likeness_of_heads(heads, likeness)])
+
+
+def _kernel(head: PyTree) -> Array:
+    """The kernel of a head that reads the representation, ``[D, outputs]``."""
+    return next(leaf for leaf in jax.tree.leaves(head) if jnp.ndim(leaf) == 2)
+
+
+def _kernels(part: PyTree) -> Array:
+    """All kernels of a layer side by side, ``[T, inputs, outputs]``; a filter's window counts as
+    inputs."""
+    leaves = [leaf for leaf in jax.tree.leaves(part) if leaf.ndim >= 3]
+    flat = [leaf.reshape(leaf.shape[0], -1, leaf.shape[-1]) for leaf in leaves]
+    return max(flat, key=jnp.size)
+
+
+def likeness_of_heads(heads: list[Array], likeness: Likeness) -> Array:
+    """``[T, T]`` of kernels that may have other outputs: missing outputs are zeros.
+
+    Columns of zeros change neither :func:`cka` nor :func:`cosine`.
+    """
+    widest = max(head.shape[1] for head in heads)
+    padded = [jnp.pad(head, ((0, 0), (0, widest - head.shape[1]))) for head in heads]
+    return likeness(jnp.stack(padded))

@@ -1,0 +1,478 @@
+"""Networks that branch: likeness, groups, the link, the event, and the network rebuilt by hand."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from cases import double
+
+from fairjax import models, notions
+from fairjax.core.types import Attribute, Columns, DataError, Dataset, Spec, Splits, Task
+from fairjax.gradients.on_branches import Branches, on_branches
+from fairjax.methods import Context, fairbranch
+from fairjax.methods._branching import likeness_of_heads
+from fairjax.methods._likeness import chance_level, cka, cosine, debiased_cka, merged_groups
+from fairjax.models import branched, compact, expanded, parameter_count, trunk_layers
+from fairjax.models.branched import equal_copies
+from fairjax.objectives import per_task
+from fairjax.training import TrainConfig, make_train, sweep
+from fairjax.training.loop import start
+
+NOTION = notions.get("rate_gap", notions.CONDITIONS["fpr"])
+
+# ---------------------------------------------------------------------------------------- likeness
+
+A = [[1, 0], [0, 1], [1, 1], [2, -1]]
+B = [[1, 1], [0, 1], [1, 0], [1, -1]]
+
+
+def brute_hsic(one: np.ndarray, other: np.ndarray) -> float:
+    """The unbiased estimator as a mean over all quadruples of different inputs."""
+    k, m = one @ one.T, other @ other.T
+    n = len(k)
+    terms = []
+    for i, j, q, r in np.ndindex(n, n, n, n):
+        if len({i, j, q, r}) == 4:
+            terms.append(k[i, j] * (m[i, j] + m[q, r] - 2.0 * m[i, q]))
+    return float(np.mean(terms))
+
+
+def test_cka_of_the_papers_vector():
+    likeness = cka(jnp.array([A, B], float))
+    np.testing.assert_allclose(likeness[0, 1], 0.641174, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(5, 3, 3), (6, 3, 1), (4, 2, 5)])
+def test_likeness_against_centred_gram_matrices(shape):
+    inputs, outputs, tasks = shape
+    kernels = np.random.default_rng(0).normal(size=(tasks, inputs, outputs))
+    with double():
+        measured = [np.asarray(f(jnp.asarray(kernels))) for f in (cka, debiased_cka, cosine)]
+    centre = np.eye(inputs) - 1.0 / inputs
+    for s, t in np.ndindex(tasks, tasks):
+        one, other = kernels[s], kernels[t]
+        k, m = (centre @ w @ w.T @ centre for w in (one, other))
+        expected = np.trace(k @ m) / np.sqrt(np.trace(k @ k) * np.trace(m @ m))
+        np.testing.assert_allclose(measured[0][s, t], expected, rtol=1e-10)
+        norms = max(brute_hsic(one, one), 0.0) * max(brute_hsic(other, other), 0.0)
+        unbiased = brute_hsic(one, other) / np.sqrt(norms) if norms > 0 else 0.0
+        np.testing.assert_allclose(measured[1][s, t], unbiased, rtol=1e-9, atol=1e-12)
+        flat = np.vdot(one, other) / np.linalg.norm(one) / np.linalg.norm(other)
+        np.testing.assert_allclose(measured[2][s, t], flat, rtol=1e-10)
+
+
+def test_cka_sees_neither_sign_nor_rotation_and_cosine_sees_both():
+    rng = np.random.default_rng(1)
+    one = rng.normal(size=(8, 3))
+    rotation, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    others = [-one, one @ rotation, 2.0 * one + rng.normal(size=3)]
+    for other in others:
+        pair = jnp.array([one, other], jnp.float32)
+        np.testing.assert_allclose(cka(pair)[0, 1], 1.0, atol=1e-5)
+    assert cosine(jnp.array([one, -one], jnp.float32))[0, 1] < -0.99
+
+
+@pytest.mark.parametrize("inputs, outputs", [(512, 128), (256, 512), (20, 1024)])
+def test_chance_level_of_cka(inputs, outputs):
+    kernels = np.random.default_rng(2).normal(size=(4, inputs, outputs))
+    above = np.triu_indices(4, 1)
+    plain = cka(jnp.asarray(kernels, jnp.float32))[above]
+    np.testing.assert_allclose(plain, chance_level(inputs, outputs), atol=0.01)
+    unbiased = debiased_cka(jnp.asarray(kernels, jnp.float32))[above]
+    assert np.max(np.abs(unbiased)) < 0.2
+
+
+def test_heads_of_other_widths_are_compared_by_what_they_read():
+    heads = [jnp.array(A, float), jnp.array(B, float)[:, :1]]
+    one, other = (np.asarray(head) - np.mean(head, axis=0) for head in heads)
+    norm = np.linalg.norm(one.T @ one) * np.linalg.norm(other.T @ other)
+    expected = np.linalg.norm(one.T @ other) ** 2 / norm
+    np.testing.assert_allclose(likeness_of_heads(heads, cka)[0, 1], expected, rtol=1e-5)
+
+
+# ------------------------------------------------------------------------------------------ groups
+
+PAIRS = {(0, 1): 0.9, (0, 2): 0.8, (0, 3): 0.2, (0, 4): 0.1, (1, 2): 0.7}
+PAIRS |= {(1, 3): 0.3, (1, 4): 0.2, (2, 3): 0.75, (2, 4): 0.1, (3, 4): 0.4}
+GROUPS = {0.7: [0, 0, 2, 2, 4], 0.8: [0, 0, 2, 3, 4], 0.4: [0, 0, 2, 2, 4], 0.95: [0, 1, 2, 3, 4]}
+
+
+@pytest.mark.parametrize("tau", GROUPS)
+def test_groups_of_the_papers_example(tau):
+    likeness = np.eye(5)
+    for (s, t), value in PAIRS.items():
+        likeness[s, t] = likeness[t, s] = value
+    assert merged_groups(jnp.asarray(likeness), jnp.arange(5), tau).tolist() == GROUPS[tau]
+
+
+def brute_groups(likeness: np.ndarray, group: list[int], tau: float) -> list[int]:
+    labels = sorted(set(group))
+    pairs = [(-likeness[a, b], a, b) for a in labels for b in labels if a < b]
+    merged = {}
+    for unlike, a, b in sorted(pairs):
+        if -unlike >= tau and a not in merged and b not in merged:
+            merged[a] = merged[b] = a
+    return [merged.get(label, label) for label in group]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_groups_against_a_list_of_pairs(seed):
+    rng = np.random.default_rng(seed)
+    tasks = rng.integers(1, 9)
+    draw = rng.integers(0, 6, (tasks, tasks)) / 5  # with ties
+    likeness = np.maximum(draw, draw.T)
+    colour = rng.integers(0, tasks, tasks)
+    group = [int(np.argmax(colour == one)) for one in colour]
+    for tau in (0.2, 0.6, 1.0):
+        found = merged_groups(jnp.asarray(likeness), jnp.asarray(group), tau).tolist()
+        assert found == brute_groups(likeness, group, tau)
+        assert all((np.array(found)[np.array(group) == g] == found[g]).all() for g in set(group))
+
+
+# ---------------------------------------------------------------------------------------- the link
+
+J = [[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]]
+
+
+def two_copies(labels, next_layer):
+    return {"branches": Branches(jnp.array([labels], jnp.int32), jnp.array(next_layer))}
+
+
+def rows_for(fairness, head_products=(1.0, 1.0)):
+    """Rows on one trunk layer of copies and a head of one number per task."""
+    fairness = jnp.array(fairness)
+    zero = jnp.zeros_like(fairness)
+    heads = {f"t{t}": jnp.array([[1.0], [p]]) for t, p in enumerate(head_products)}
+    params = {"trunk": {"w": fairness}, "heads": {name: jnp.zeros(1) for name in heads}}
+    return {"trunk": {"w": jnp.stack([zero, fairness])}, "heads": heads}, params
+
+
+def update_of(fairness, labels=(0, 0), next_layer=-1, head_products=(1.0, 1.0), **options):
+    link = on_branches(list(rows_for(fairness, head_products)[0]["heads"]), (("w",),), **options)
+    rows, params = rows_for(fairness, head_products)
+    state = link.init(params)
+    return link.update(rows, state, params, memory=two_copies(labels, next_layer))
+
+
+def test_surgery_of_the_papers_rows():
+    (update, state) = update_of(J)
+    projected = np.array([[-0.526316, 1.578947, 1.578947], [1.111111, 2.222222, 2.222222]])
+    np.testing.assert_allclose(update["trunk"]["w"], [projected.sum(0)] * 2, atol=1e-5)
+    assert state.conflicts[1, 0].tolist() == [[0, 1], [1, 0]]
+
+
+@pytest.mark.parametrize("case", ["a layer that has not branched", "strangers", "no surgery"])
+def test_what_surgery_leaves_alone(case):
+    options = {
+        "a layer that has not branched": {"next_layer": 0},
+        "strangers": {"labels": (0, 1)},
+        "no surgery": {"surgery": False},
+    }
+    update, _ = update_of(J, **options[case])
+    expected = J if case == "strangers" else [np.sum(J, axis=0)] * 2
+    np.testing.assert_allclose(update["trunk"]["w"], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("products, is_open", [((1.0, -1.0), (1, 0)), ((0.0, -1e-9), (1, 0))])
+def test_the_gate_closes_where_accuracy_and_fairness_conflict_on_the_head(products, is_open):
+    update, state = update_of(J, labels=(0, 1), head_products=products)
+    assert state.gate.tolist() == list(is_open)
+    np.testing.assert_allclose(update["trunk"]["w"], np.array(J) * np.array(is_open)[:, None])
+    closed = update["heads"]["t1"]
+    np.testing.assert_allclose(closed, [1.0], atol=0)  # the accuracy alone
+    ungated, _ = update_of(J, labels=(0, 1), head_products=products, gate=False)
+    np.testing.assert_allclose(ungated["trunk"]["w"], J)
+
+
+def test_heads_that_belong_to_no_task_are_refused():
+    with pytest.raises(ValueError, match="a dict with the 2 tasks a, b"):
+        on_branches(["a", "b"], (("w",),)).init({"trunk": {}, "heads": {"a": 0.0}})
+
+
+# --------------------------------------------------------------- a run, and the same net by hand
+
+FEATURES = 6
+TASKS = 4
+
+
+def spec_of(tasks=TASKS):
+    numeric = tuple(f"x{i}" for i in range(FEATURES))
+    names = tuple(Task(f"t{t}") for t in range(tasks))
+    return Spec(names, (Attribute("sex", ("f", "m")),), numeric)
+
+
+def rows_of(directions, n=64, seed=0, dtype=np.float32):
+    rng = np.random.default_rng(seed)
+    member = np.arange(n) % 3 == 0
+    x = rng.normal(size=(n, FEATURES))
+    x[:, 0] += np.where(member, 1.0, -1.0)
+    labels = x @ np.asarray(directions, float).T + 0.3 * rng.normal(size=(n, len(directions))) > 0
+    columns = Columns(x.astype(dtype), np.zeros((n, 0), np.int32))
+    groups = np.stack([~member, member], axis=1)
+    arrays = [labels, np.ones(labels.shape), groups, np.ones(n)]
+    return Dataset(columns, *(array.astype(dtype) for array in arrays))
+
+
+# optax corrects the bias of Adam's moments in float32
+MOMENTUM = optax.sgd(0.1, momentum=0.9)
+# two pairs of tasks that want opposite things
+DIRECTIONS = np.zeros((TASKS, FEATURES))
+DIRECTIONS[0, :2] = DIRECTIONS[1, :2] = (1.0, 2.0)
+DIRECTIONS[2, :3] = DIRECTIONS[3, :3] = (-1.0, 0.0, 2.0)
+DIRECTIONS[1, 4] = DIRECTIONS[3, 5] = 0.5
+
+
+def context_of(spec, trunk=(8, 7, 6), head=(), optimizer=None):
+    model = models.shared_bottom(spec, trunk, head)
+    optimizer = optimizer or optax.adam(0.05)
+    return Context(spec, model, lambda hparams: optimizer, {}, batch_size=64)
+
+
+def branches_and_params(state):
+    return state.memory["branches"], state.params
+
+
+def trained(method, data, epochs, tau, dtype=np.float32, **context):
+    spec = spec_of()
+    recipe = method(context_of(spec, **context))
+    config = TrainConfig(epochs, len(data.weight))
+    train = make_train(config, recipe, record=branches_and_params)
+    tasks = len(spec.tasks)
+    hparams = {"weight": np.ones(tasks), "lam": np.full(tasks, 0.7), "tau": np.asarray(tau)}
+    hparams = {name: jnp.asarray(value, dtype) for name, value in hparams.items()}
+    keys = jax.random.split(jax.random.key(3))
+    run = jax.jit(train)
+    if dtype == np.float32:
+        return run(*keys, hparams, data)
+    parts = recipe.build(hparams)
+    state = start(parts, jax.random.key(5), data)
+    params = jax.tree.map(lambda leaf: leaf.astype(dtype), state.params)
+    state = state._replace(params=params, opt_state=parts.transform.init(params))
+    return run(*keys, hparams, data, state), params
+
+
+def project_rows(rows: list[np.ndarray]) -> list[np.ndarray]:
+    projected = []
+    for i, row in enumerate(rows):
+        row = row.copy()
+        for j, other in enumerate(rows):
+            product = row @ other
+            if i != j and product < 0:
+                row = row - product / (other @ other) * other
+        projected.append(row)
+    return projected
+
+
+def by_hand(params, labels_b, data, epochs, rate=0.1, lam=0.7):
+    """Train the network with one entry per branch, rebuilt where labels change; with momentum."""
+    depth, tasks = labels_b.shape[1:]
+
+    def layer_of(trunk, i, t):
+        part = trunk if i == 0 else trunk[f"dense_{i}"]
+        return {key: np.asarray(part[key])[t] for key in ("kernel", "bias")}
+
+    net = {("trunk", i, 0): layer_of(params["trunk"], i, 0) for i in range(depth)}
+    for t in range(tasks):
+        head = params["heads"][f"t{t}"]["output"]
+        net["head", t] = {key: np.asarray(value) for key, value in head.items()}
+    momenta = jax.tree.map(np.zeros_like, net)
+    labels = np.zeros((depth, tasks), int)
+    next_layer = depth - 1
+    inner = context_of(spec_of()).model
+
+    def scores_of(net, labels):
+        columns = []
+        for t in range(tasks):
+            z = data.x.numeric
+            for i in range(depth):
+                layer = net["trunk", i, int(labels[i, t])]
+                z = jax.nn.relu(z @ layer["kernel"] + layer["bias"])
+            head = net["head", t]
+            columns.append(z @ head["kernel"] + head["bias"])
+        return jnp.concatenate(columns, axis=1)
+
+    def losses(net, labels):
+        given = inner._replace(
+            represent=lambda trunk, x: None, predict=lambda heads, z: scores_of(net, labels)
+        )
+        objective = per_task(given, spec_of(), notion=NOTION, lam=jnp.ones(tasks) * lam, split=True)
+        fake = {"trunk": None, "heads": None}
+        values, _ = objective.apply(fake, data, None, objective.init(None, data))
+        return jnp.stack(values)
+
+    rows_of_net = jax.jit(jax.jacrev(partial(losses, labels=labels)))
+    for epoch in range(epochs):
+        rows = jax.tree.map(np.asarray, rows_of_net(net))  # leaves [2T, ...]
+        update = {}
+        gate = []
+        for t in range(tasks):
+            head = rows["head", t]
+            flat = np.concatenate([np.reshape(head[key], (2 * tasks, -1)) for key in head], axis=1)
+            gate.append(float(flat[t] @ flat[tasks + t] >= 0))
+        for key, rows_of_part in rows.items():
+            shapes = {name: leaf.shape[1:] for name, leaf in rows_of_part.items()}
+            flat = np.concatenate(
+                [np.reshape(leaf, (2 * tasks, -1)) for leaf in rows_of_part.values()], axis=1
+            )
+            accuracy, fairness = flat[:tasks], flat[tasks:] * np.array(gate)[:, None]
+            if key[0] == "trunk" and key[1] > next_layer:
+                mates = [t for t in range(tasks) if labels[key[1], t] == key[2]]
+                fairness = np.array(project_rows([fairness[t] for t in mates]))
+            total = accuracy.sum(0) + fairness.sum(0)
+            update[key], begin = {}, 0
+            for name, shape in shapes.items():
+                size = int(np.prod(shape))
+                update[key][name] = total[begin : begin + size].reshape(shape)
+                begin += size
+        for key, part in net.items():
+            for name in part:
+                momenta[key][name] = 0.9 * momenta[key][name] + update[key][name]
+                part[name] = part[name] - rate * momenta[key][name]
+        new_labels = np.asarray(labels_b[epoch])
+        for i in range(depth):
+            if (new_labels[i] == labels[i]).all():
+                continue
+            next_layer = i - 1
+            for label in set(new_labels[i].tolist()) - {0}:
+                for store in (net, momenta):
+                    store["trunk", i, label] = jax.tree.map(np.copy, store["trunk", i, 0])
+        if not np.array_equal(labels, new_labels):
+            rows_of_net = jax.jit(jax.jacrev(partial(losses, labels=new_labels)))
+        labels = new_labels
+    return net, labels
+
+
+def test_a_branched_run_is_the_run_of_the_network_rebuilt_by_hand():
+    with double():
+        data = rows_of(DIRECTIONS, dtype=np.float64)
+        method = fairbranch(NOTION, every=4, warmup=8)
+        run, initial = trained(method, data, 24, 0.98, np.float64, optimizer=MOMENTUM)
+        labels_b = np.asarray(run.record[0].labels)
+        changes = [b for b in range(1, 24) if not np.array_equal(labels_b[b], labels_b[b - 1])]
+        assert len(changes) == 2, changes
+        net, labels = by_hand(initial, labels_b, data, 24)
+        trunk = run.state.params["trunk"]
+        for i in range(3):
+            part = trunk if i == 0 else trunk[f"dense_{i}"]
+            for t in range(TASKS):
+                for name in ("kernel", "bias"):
+                    expected = net["trunk", i, int(labels[i, t])][name]
+                    np.testing.assert_allclose(part[name][t], expected, atol=1e-12, rtol=1e-10)
+        for t in range(TASKS):
+            head = run.state.params["heads"][f"t{t}"]["output"]
+            for name in ("kernel", "bias"):
+                np.testing.assert_allclose(head[name], net["head", t][name], atol=1e-12, rtol=1e-10)
+
+
+def test_labels_refine_upward_and_copies_of_a_branch_are_equal_bit_by_bit():
+    data = rows_of(DIRECTIONS)
+    run = trained(fairbranch(NOTION, every=3), data, 18, 0.98)
+    branches, params_b = run.record
+    labels_b = np.asarray(branches.labels)
+    assert len(np.unique(labels_b[-1][2])) > 1
+    for b, labels in enumerate(labels_b):
+        for below, above in zip(labels, labels[1:], strict=False):
+            # tasks that share a layer share all layers below
+            pairs = [pair for pair in np.ndindex(4, 4) if above[pair[0]] == above[pair[1]]]
+            assert all(below[s] == below[t] for s, t in pairs)
+        if b:
+            before = labels_b[b - 1]
+            changed = before != labels
+            assert (before[changed] == 0).all()
+        params = jax.tree.map(lambda leaf, b=b: np.asarray(leaf)[b], params_b)
+        equal = equal_copies(params["trunk"], context_of(spec_of()).model.layers)
+        for layer in range(3):
+            mates = labels[layer][:, None] == labels[layer][None, :]
+            assert (equal[layer][:, None] == equal[layer][None, :])[mates].all()
+    # the paper leaves the first layer shared
+    assert (labels_b[:, 0] == 0).all()
+
+
+def test_one_sweep_over_tau_ends_in_different_trees_with_one_compilation(tmp_path):
+    data = rows_of(DIRECTIONS)
+    recipe = fairbranch(NOTION, every=3)(context_of(spec_of()))
+    taus = np.float32([0.05, 0.9, 0.999])
+    hparams = {
+        "weight": np.ones((3, TASKS), np.float32),
+        "lam": np.ones((3, TASKS), np.float32),
+        "tau": taus,
+    }
+    runs = sweep(
+        recipe,
+        TrainConfig(15, 64),
+        hparams,
+        [0, 1],
+        Splits(data, data, data),
+        lambda scores, splits: {},
+        out=tmp_path,
+        chunk=6,
+        keep=("params",),
+        devices=jax.local_devices()[:1],
+        record=lambda state: state.memory["branches"].labels,
+    )
+    assert runs.compilations == 1 and not runs.diverged.any()
+    counts = [len(np.unique(labels[-1][-1])) for labels in runs.record]
+    assert len(set(counts)) > 1 and counts == sorted(counts), counts
+
+
+def test_a_branched_net_in_one_copy_per_branch_and_back():
+    spec = spec_of()
+    data = rows_of(DIRECTIONS)
+    model = branched(context_of(spec).model, spec)
+    run = trained(fairbranch(NOTION, every=3), data, 12, 0.98)
+    params = jax.tree.map(np.asarray, run.state.params)
+    small, labels = compact(params, model.layers)
+    branches = [len(np.unique(label)) for label in labels]
+    assert small["trunk"]["dense_2"]["kernel"].shape == (branches[2], 7, 6)
+    back = expanded(small, labels, model.layers)
+    jax.tree.map(np.testing.assert_array_equal, back, params)
+    plain = context_of(spec).model.init(jax.random.key(0))
+    assert parameter_count(small) > parameter_count(plain)
+    per_copy = [6 * 8 + 8, 8 * 7 + 7, 7 * 6 + 6]
+    heads = TASKS * 7
+    expected = sum(n * size for n, size in zip(branches, per_copy, strict=True)) + heads
+    assert parameter_count(small) == expected
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_every_task_reads_its_own_copy(own):
+    spec = spec_of()
+    shared = context_of(spec, head=(5,)).model._replace(own_inputs=own)
+    model = branched(shared, spec)
+    params = model.init(jax.random.key(0))
+    noise = jax.random.normal(jax.random.key(1), (4,))
+    params["trunk"] = jax.tree.map(
+        lambda leaf: leaf * (1 + noise.reshape(-1, *[1] * (leaf.ndim - 1))), params["trunk"]
+    )
+    x = rows_of(DIRECTIONS).x
+    scores = models.scores(model, params, x)
+    for t in range(TASKS):
+        copy = jax.tree.map(lambda leaf, t=t: leaf[t], params["trunk"])
+        alone = models.scores(shared, {"trunk": copy, "heads": params["heads"]}, x)
+        np.testing.assert_allclose(scores[:, t], alone[:, t], rtol=1e-5)
+
+
+# --------------------------------------------------------------------------------------- bad input
+
+
+def test_layers_of_any_trunk():
+    import flax.linen as nn
+
+    trunk = nn.Sequential([nn.Dense(4), nn.relu, nn.Dense(3), nn.relu])
+    x = np.zeros((2, FEATURES), np.float32)
+    model = models.from_linen(trunk, nn.Dense(2), x)
+    assert trunk_layers(model) == (("layers_0",), ("layers_2",))
+    with pytest.raises(ValueError, match="name every one once"):
+        trunk_layers(model._replace(layers=(("layers_0",),)))
+
+
+def test_what_cannot_branch_is_refused():
+    with pytest.raises(DataError, match="there is 1 .*--methods"):
+        fairbranch(NOTION)(context_of(spec_of(1)))
+    with pytest.raises(DataError, match="1 shared layer has none to branch.*--trunk 64,64"):
+        fairbranch(NOTION)(context_of(spec_of(), trunk=(8,)))
