@@ -40,7 +40,7 @@ DATA = training_rows()
 @functools.cache
 def context() -> methods.Context:
     shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), DATA.x)
-    model = shared_bottom(SPEC, (4,), (3,), 2)
+    model = shared_bottom(SPEC, (4, 3), (3,), 2)
     return methods.Context.paper(SPEC, model, 0.05, BATCH, inputs=shapes)
 
 

@@ -75,6 +75,11 @@ draw_options = together(
         help="MTA-F's head-to-shared ratio per task. Default: drawn per run.",
     ),
     click.option(
+        "--tau",
+        type=click.FloatRange(0, 1, min_open=True),
+        help="FairBranch: least likeness of tasks that stay together. Default: drawn per run.",
+    ),
+    click.option(
         "--repair",
         "amounts",
         type=NUMBERS,
@@ -198,7 +203,7 @@ def _named_study(options: dict, name: str) -> NamedStudy:
         seeds=options["seeds"],
         sequence=options["sequence"],
         lam_max=options["lam_max"],
-        fixed={} if options["r"] is None else {"r": options["r"]},
+        fixed={key: options[key] for key in ("r", "tau") if options[key] is not None},
         repairs=tuple(dict.fromkeys(options["postprocess"])),
         amounts=options["amounts"],
     )

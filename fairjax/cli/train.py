@@ -69,6 +69,11 @@ point_options = together(
         help="MTA-F's head-to-shared ratio per task. Default: 1.",
     ),
     click.option(
+        "--tau",
+        type=click.FloatRange(0, 1, min_open=True),
+        help="FairBranch: least likeness of tasks that stay together. Default: 0.7.",
+    ),
+    click.option(
         "--repair",
         "amount",
         type=click.FloatRange(0, 1),
@@ -162,7 +167,9 @@ def _point_of_options(options: dict) -> tuple[Prepared, Study, Point]:
         amounts=() if amount is None else (amount,),
     )
     study = from_names(data, names)
-    values = {key: options[key] for key in ("weight", "lam", "r") if options[key] is not None}
+    values = {
+        key: options[key] for key in ("weight", "lam", "r", "tau") if options[key] is not None
+    }
     hparams = point_hparams(study.recipes[method], data.spec, values)
     repair = None if amount is None else (name, amount)
     return data, study, Point(method, hparams, options["member_seed"], repair)

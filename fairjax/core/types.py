@@ -186,6 +186,7 @@ class Model(NamedTuple):
     # keys of the trunk's parameters, layer by layer from the input on; (): see models.trunk_layers
     layers: tuple[tuple[str, ...], ...] = ()
     own_inputs: bool = False  # predict also takes a tuple of representations, one per task
+    copies: int = 0  # of the trunk, along the first axis of its leaves: a network that branches
 
 
 class Objective(NamedTuple):
@@ -211,6 +212,7 @@ class Components(NamedTuple):
     objective: Objective
     transform: optax.GradientTransformationExtraArgs
     events: tuple[Callable[..., Any], ...] = ()  # (key, block, state, data) -> state
+    record: Callable[[Any], Any] | None = None  # state -> what a sweep keeps after every block
     # of fairjax.training.samplers; None for shuffled rows
     sampler: Callable[..., Any] | None = None
 

@@ -7,6 +7,7 @@ of training the next layer may divide, from the top of the trunk downwards.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,22 @@ from fairjax.models import shared_labels
 from fairjax.models.branched import Layers, by_layer
 from fairjax.objectives import Notions, per_task
 from fairjax.training.loop import State
+
+
+class BranchRecord(NamedTuple):
+    """What a sweep keeps of a run that branches, after every block."""
+
+    labels: Array  # [D, T]
+    gate: Array  # [T] of the last update
+    conflicts: Array  # [2, D, T, T] obtuse angles so far, of accuracy and of fairness
+    angles: Array  # [2, D, T, T] mean angle so far, in degrees
+
+
+def record_branches(state: State) -> BranchRecord:
+    """The record of a run whose chain begins with :func:`fairjax.gradients.on_branches`."""
+    link = state.opt_state[0]
+    angles = jnp.degrees(link.angles) / jnp.maximum(link.count, 1)
+    return BranchRecord(state.memory["branches"].labels, link.gate, link.conflicts, angles)
 
 
 def rows_on_branches(

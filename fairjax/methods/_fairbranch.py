@@ -6,7 +6,12 @@ import optax
 
 from fairjax.core.types import Components, PyTree, Range, Recipe
 from fairjax.gradients.on_branches import on_branches
-from fairjax.methods._branching import branch, refuse_unbranchable, rows_on_branches
+from fairjax.methods._branching import (
+    branch,
+    record_branches,
+    refuse_unbranchable,
+    rows_on_branches,
+)
 from fairjax.methods._likeness import Likeness, cka
 from fairjax.methods.context import (
     Context,
@@ -80,7 +85,7 @@ def fairbranch(
                 first=first,
                 fresh=chain if reset else None,
             )
-            return Components(model, objective, chain, (event,))
+            return Components(model, objective, chain, (event,), record_branches)
 
         space = {
             "weight": weight_range(spec),

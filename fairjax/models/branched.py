@@ -11,6 +11,7 @@ This is exactly the network with one copy per branch, which :func:`compact` give
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -82,7 +83,7 @@ def branched(model: Model, spec: Spec) -> Model:
         columns = [model.predict(params, own[t])[:, spec.score_slice(t)] for t in range(tasks)]
         return jnp.concatenate(columns, axis=1)
 
-    return Model(init, represent, predict, trunk_layers(model))
+    return Model(init, represent, predict, trunk_layers(model), copies=tasks)
 
 
 def _alike(heads: PyTree) -> PyTree:
@@ -131,28 +132,19 @@ def _branch_sums(leaf: Array, label: Array) -> Array:
 
 
 def equal_copies(trunk: PyTree, layers: Layers) -> np.ndarray:
-    """Labels ``[D, T]`` of the copies that hold the same numbers, in one layer and in all below.
+    """Labels ``[D, T]`` of the copies of a layer that hold the same numbers.
 
     Args:
       trunk: leaves ``[T, ...]``, of one run.
       layers: see :func:`trunk_layers`.
     """
     labels = []
-    below = None
     for part in by_layer(trunk, layers):
         leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(part)]
-        tasks = len(leaves[0])
-        first = np.zeros(tasks, np.int32) if below is None else below
-        label = np.arange(tasks, dtype=np.int32)
-        for t in range(tasks):
-            for s in range(t):
-                is_equal = all(np.array_equal(leaf[s], leaf[t]) for leaf in leaves)
-                if is_equal and first[s] == first[t]:
-                    label[t] = label[s]
-                    break
-        labels.append(label)
-        below = label
-    return np.stack(labels)
+        first_of: dict[bytes, int] = {}
+        copies = [b"".join(leaf[t].tobytes() for leaf in leaves) for t in range(len(leaves[0]))]
+        labels.append([first_of.setdefault(copy, t) for t, copy in enumerate(copies)])
+    return np.array(labels, np.int32)
 
 
 def compact(params: PyTree, layers: Layers) -> tuple[PyTree, np.ndarray]:
@@ -180,6 +172,26 @@ def expanded(params: PyTree, labels: np.ndarray, layers: Layers) -> PyTree:
         _, place = np.unique(label, return_inverse=True)
         trunk |= jax.tree.map(lambda leaf, place=place: np.asarray(leaf)[place], part)
     return {**params, "trunk": trunk}
+
+
+def compact_shapes(shapes: PyTree, labels: np.ndarray, layers: Layers) -> PyTree:
+    """The shapes that :func:`compact` gives, from those of all copies."""
+    trunk = {}
+    for part, label in zip(by_layer(shapes["trunk"], layers), labels, strict=True):
+        branches = len(np.unique(label))
+        trunk |= jax.tree.map(
+            lambda leaf, n=branches: jax.ShapeDtypeStruct((n, *leaf.shape[1:]), leaf.dtype), part
+        )
+    return {**shapes, "trunk": trunk}
+
+
+def branch_text(labels: np.ndarray, names: Sequence[str]) -> str:
+    """The tree in words, from the input on: ``a b c; a b | c; a | b | c``."""
+    layers = []
+    for label in np.asarray(labels):
+        groups = [" ".join(np.array(names)[label == one]) for one in np.unique(label)]
+        layers.append(" | ".join(groups))
+    return "; ".join(layers)
 
 
 def parameter_count(params: PyTree) -> int:

@@ -22,7 +22,9 @@ from fairjax.core.disk import read_arrays, read_json, write_arrays, write_json
 from fairjax.core.keys import Metric, parse_key
 from fairjax.core.types import DataError, Model, Post, PyTree, Spec, Splits
 from fairjax.data import Encoder, Prepared
+from fairjax.models import compact, expanded, parameter_count
 from fairjax.models import scores as model_scores
+from fairjax.models.branched import branch_text, compact_shapes
 from fairjax.study.config import NamedStudy
 from fairjax.study.evaluation import DECISIONS, SPLITS, Scores, repair_scores
 from fairjax.study.predictions import prediction_columns
@@ -105,7 +107,10 @@ class SavedModel:
         return prediction_columns(spec, np.asarray(scores), self.thresholds)
 
     def describe(self) -> str:
-        """A line per task: what label 1 means, and from which probability on it is decided."""
+        """A line per task: what label 1 means, and from which probability on it is decided.
+
+        Of a network that branches also its tree, and the number of its parameters.
+        """
         lines = []
         for task, threshold in zip(self.encoder.spec.tasks, self.thresholds, strict=True):
             if threshold is None:
@@ -116,6 +121,13 @@ class SavedModel:
                 f"{task.name}: {meaning}decided from probability {probability:.4f} on "
                 f"({self.decision.replace('_', ' ')})"
             )
+        if self.model.copies:
+            params, labels = compact(self.params, self.model.layers)
+            names = [task.name for task in self.encoder.spec.tasks]
+            lines.append(
+                f"branches from the input on: {branch_text(labels, names)} "
+                f"({parameter_count(params):,} parameters)"
+            )
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -125,7 +137,11 @@ class SavedModel:
     def save(self, folder: str | Path) -> None:
         """Write the model into a folder."""
         folder = Path(folder)
-        arrays = _flat("params", self.params)
+        params = self.params
+        arrays = {}
+        if self.model.copies:
+            params, arrays["branches"] = compact(params, self.model.layers)
+        arrays |= _flat("params", params)
         repair = None
         if self.repair is not None:
             arrays |= _flat("repair", self.repair.state)
@@ -209,7 +225,12 @@ def _filled_model(
             raise DataError(f"{folder}: its network is no entry of a registry. Give it as model=.")
         model = study.recipes[method].build(hparams).model
     shapes = jax.eval_shape(model.init, jax.random.key(0))
+    if model.copies:
+        labels = _branches(folder, arrays, model)
+        shapes = compact_shapes(shapes, labels, model.layers)
     params = filled("params", shapes, arrays, folder)
+    if model.copies:
+        params = expanded(params, labels, model.layers)
     fitted = _load_repair(folder, description["repair"], arrays, encoder.spec, study, repair)
     _check_loaded(folder, description, params, fitted)
     return SavedModel(
@@ -396,6 +417,19 @@ def _check_loaded(
 def _is_finite(leaf: np.ndarray) -> bool:
     leaf = np.asarray(leaf)
     return leaf.dtype.kind not in "fc" or bool(np.isfinite(leaf).all())
+
+
+def _branches(folder: Path, arrays: dict[str, np.ndarray], model: Model) -> np.ndarray:
+    """The labels ``[D, T]`` of a network that branches."""
+    shape = (len(model.layers), model.copies)
+    labels = arrays.get("branches")
+    if labels is None or labels.shape != shape or labels.dtype.kind != "i":
+        actual = "nothing" if labels is None else f"{labels.dtype} {labels.shape}"
+        raise DataError(
+            f"{folder}: its branches should be whole numbers {shape}, but are {actual}; it belongs "
+            "to another model"
+        )
+    return labels
 
 
 def _load_repair(

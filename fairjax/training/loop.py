@@ -75,7 +75,7 @@ def make_train(
       train_config: the shapes of the run.
       recipe: builds model, objective, transformation and events from the hyper-parameters, inside
         the trace.
-      record: what to keep of the state after every block.
+      record: what to keep of the state after every block. Default: what the recipe keeps.
       watch: what to keep of the state after every step: a link's weights and cosines, say, from
         ``link_states(state.opt_state)``.
 
@@ -103,6 +103,7 @@ def make_train(
         data = without_unused_cells(data)
         rows = train_rows(data)
         sampler = parts.sampler or shuffled
+        keep = record or parts.record
         run_key, event_key, init_key = jax.random.split(key, 3)
 
         def step(state: State, batches: Batches) -> tuple[State, tuple[Array, PyTree]]:
@@ -118,7 +119,7 @@ def make_train(
             for i, event in enumerate(parts.events):
                 one_event_key = jax.random.fold_in(block_key, i)
                 state = event(one_event_key, index, state, data)
-            recorded = record(state) if record else ()
+            recorded = keep(state) if keep else ()
             mean_values = jnp.mean(values, axis=0)
             return state, (values[0], mean_values, recorded, watched)
 
