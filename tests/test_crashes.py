@@ -290,7 +290,7 @@ def test_a_diverged_run_leaves_no_model(done, tmp_path, monkeypatch):
     assert "--learning-rate" in ended.output and not (tmp_path / "model").exists()
 
 
-@pytest.mark.parametrize("options", [[], ["--lam-max", "20"]], ids=["equal", "different"])
+@pytest.mark.parametrize("options", [[], ["--learning-rate", "0.2"]], ids=["equal", "different"])
 def test_two_sweeps_at_once_do_not_mix(options, done, tmp_path):
     reference, _, _ = done
     for pair in range(KILLS):
