@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,14 +10,19 @@ import pytest
 from cases import double
 
 from fairjax import models, notions
+from fairjax.core.disk import read_arrays, write_arrays
 from fairjax.core.types import Attribute, Columns, DataError, Dataset, Spec, Splits, Task
+from fairjax.data import Roles, from_table
 from fairjax.gradients.on_branches import Branches, on_branches
-from fairjax.methods import Context, fairbranch
+from fairjax.methods import Context, fairbranch, recon
 from fairjax.methods._branching import likeness_of_heads
 from fairjax.methods._likeness import chance_level, cka, cosine, debiased_cka, merged_groups
+from fairjax.methods._recon import layer_conflicts
 from fairjax.models import branched, compact, expanded, parameter_count, trunk_layers
 from fairjax.models.branched import equal_copies
 from fairjax.objectives import per_task
+from fairjax.study import NamedStudy, StudyConfig, from_names, load_model, run_study
+from fairjax.study.explain import different_metrics, model_of_run
 from fairjax.training import TrainConfig, make_train, sweep
 from fairjax.training.loop import start
 
@@ -218,6 +221,17 @@ def rows_of(directions, n=64, seed=0, dtype=np.float32):
     return Dataset(columns, *(array.astype(dtype) for array in arrays))
 
 
+LAYERS = (("embedding", "kernel", "bias"), ("dense_1",), ("dense_2",))
+ROLES = Roles(tasks=tuple(f"t{t}" for t in range(TASKS)), sensitive=("sex",))
+
+
+def table_of_opposed_tasks():
+    data = rows_of(DIRECTIONS, n=120)
+    columns = {f"x{i}": data.x.numeric[:, i] for i in range(FEATURES)}
+    columns |= {f"t{t}": data.labels[:, t].astype(int) for t in range(TASKS)}
+    return columns | {"sex": np.where(data.groups[:, 0] > 0, "f", "m")}
+
+
 # optax corrects the bias of Adam's moments in float32
 MOMENTUM = optax.sgd(0.1, momentum=0.9)
 # two pairs of tasks that want opposite things
@@ -305,9 +319,8 @@ def by_hand(params, labels_b, data, epochs, rate=0.1, lam=0.7):
         values, _ = objective.apply(fake, data, None, objective.init(None, data))
         return jnp.stack(values)
 
-    rows_of_net = jax.jit(jax.jacrev(partial(losses, labels=labels)))
     for epoch in range(epochs):
-        rows = jax.tree.map(np.asarray, rows_of_net(net))  # leaves [2T, ...]
+        rows = jax.jacrev(losses)(net, labels)  # leaves [2T, ...]; compiled, it loses digits here
         update = {}
         gate = []
         for t in range(tasks):
@@ -341,8 +354,6 @@ def by_hand(params, labels_b, data, epochs, rate=0.1, lam=0.7):
             for label in set(new_labels[i].tolist()) - {0}:
                 for store in (net, momenta):
                     store["trunk", i, label] = jax.tree.map(np.copy, store["trunk", i, 0])
-        if not np.array_equal(labels, new_labels):
-            rows_of_net = jax.jit(jax.jacrev(partial(losses, labels=new_labels)))
         labels = new_labels
     return net, labels
 
@@ -350,12 +361,12 @@ def by_hand(params, labels_b, data, epochs, rate=0.1, lam=0.7):
 def test_a_branched_run_is_the_run_of_the_network_rebuilt_by_hand():
     with double():
         data = rows_of(DIRECTIONS, dtype=np.float64)
-        method = fairbranch(NOTION, every=4, warmup=8)
-        run, initial = trained(method, data, 24, 0.98, np.float64, optimizer=MOMENTUM)
+        method = fairbranch(NOTION, every=3, warmup=5)
+        run, initial = trained(method, data, 12, 0.98, np.float64, optimizer=MOMENTUM)
         labels_b = np.asarray(run.record[0].labels)
-        changes = [b for b in range(1, 24) if not np.array_equal(labels_b[b], labels_b[b - 1])]
+        changes = [b for b in range(1, 12) if not np.array_equal(labels_b[b], labels_b[b - 1])]
         assert len(changes) == 2, changes
-        net, labels = by_hand(initial, labels_b, data, 24)
+        net, labels = by_hand(initial, labels_b, data, 12)
         trunk = run.state.params["trunk"]
         for i in range(3):
             part = trunk if i == 0 else trunk[f"dense_{i}"]
@@ -455,6 +466,71 @@ def test_every_task_reads_its_own_copy(own):
         copy = jax.tree.map(lambda leaf, t=t: leaf[t], params["trunk"])
         alone = models.scores(shared, {"trunk": copy, "heads": params["heads"]}, x)
         np.testing.assert_allclose(scores[:, t], alone[:, t], rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_saved_model_has_one_copy_per_branch_and_predicts_as_the_run(tmp_path):
+    data = from_table(table_of_opposed_tasks(), ROLES)
+    names = NamedStudy(
+        methods=("fairbranch",),
+        model_options={"trunk": (8, 7, 6), "head": (), "embedding": 2},
+        fixed={"tau": 0.99},
+        config=StudyConfig(runs=2, reference_seeds=1, epochs=9, batch_size=64, condition="fpr"),
+    )
+    study = from_names(data, names)
+    results = run_study(data, study=study, out=tmp_path / "out", progress=False)
+    run = int(np.flatnonzero(results.table["method"] == "fairbranch")[0])
+    model, scores = model_of_run(data, results, run)
+    assert not different_metrics(model, results, run)
+    model.save(tmp_path / "model")
+    arrays = read_arrays(tmp_path / "model" / "params.npz")
+    branches = [len(np.unique(label)) for label in arrays["branches"]]
+    assert branches[0] == 1 and branches[2] > 1
+    stored = arrays["params.trunk.dense_2.kernel"]
+    assert len(stored) == branches[2]
+    loaded = load_model(tmp_path / "model")
+    jax.tree.map(np.testing.assert_array_equal, loaded.params, model.params)
+    assert "branches from the input on: t0 t1 t2 t3;" in loaded.describe()
+    predicted = loaded.predict(table_of_opposed_tasks())
+    assert set(predicted) >= {"t0", "t3 decision"}
+    arrays["branches"] = arrays["branches"][:2]
+    write_arrays(tmp_path / "model" / "params.npz", arrays)
+    with pytest.raises(DataError, match=r"branches should be whole numbers \(3, 4\)"):
+        load_model(tmp_path / "model")
+
+
+# ------------------------------------------------------------------------------------------- recon
+
+
+def test_the_layers_with_most_conflicts_become_task_specific_and_training_begins_anew():
+    conflicts = np.zeros((3, 4, 4), int)
+    conflicts[0, 0, 1] = conflicts[0, 1, 0] = 5
+    conflicts[1, 2, 3] = conflicts[1, 3, 2] = 9
+    assert layer_conflicts(jnp.asarray(conflicts)).tolist() == [5, 9, 0]
+    data = rows_of(DIRECTIONS)
+    context = context_of(spec_of())
+    recipe = recon(NOTION, search=3)(context)
+
+    def record(state):
+        return state.memory["branches"].labels, state.opt_state[0], state.params
+
+    train = make_train(TrainConfig(5, 64), recipe, record=record)
+    hparams = {name: jnp.asarray(r.default, jnp.float32) for name, r in recipe.space.items()}
+    hparams["split"] = jnp.asarray(0.67)  # two of three layers
+    arguments = (*jax.random.split(jax.random.key(3)), hparams, data)
+    labels_b, link, params = jax.jit(train)(*arguments).record
+    searching = make_train(TrainConfig(3, 64), recon(NOTION, search=9)(context), record=record)
+    counts = layer_conflicts(jax.jit(searching)(*arguments).record[1].conflicts[-1, 0])
+    assert (labels_b[:2] == 0).all()
+    divided = [(label == np.arange(4)).all() for label in labels_b[2]]
+    assert sum(divided) == 2 and not divided[int(np.argmin(counts))]
+    assert link.count.tolist() == [1, 2, 0, 1, 2]
+    kernel = params["trunk"]["dense_1"]["kernel"]
+    assert np.abs(kernel[2] - kernel[1]).max() > 0.2  # a new initialisation
+    assert (kernel[2] == kernel[2][0]).all()  # alike at its start
+    trunk = jax.tree.map(lambda leaf: leaf[-1], params["trunk"])
+    copies = [len(np.unique(label)) for label in equal_copies(trunk, LAYERS)]
+    assert copies == [4 if own else 1 for own in divided]
 
 
 # --------------------------------------------------------------------------------------- bad input

@@ -29,12 +29,17 @@ class BranchState(NamedTuple):
 
     count: Array  # [], updates so far
     gate: Array  # [T], of the last update
-    conflicts: Array  # [2, D, T, T] updates with an obtuse angle: of accuracy, of fairness
+    conflicts: Array  # [2, D, T, T] updates with a conflict: of accuracy, of fairness
     angles: Array  # [2, D, T, T] sums of angles
 
 
 def on_branches(
-    tasks: Sequence[str], layers: Layers, *, gate: bool = True, surgery: bool = True
+    tasks: Sequence[str],
+    layers: Layers,
+    *,
+    gate: bool = True,
+    surgery: bool = True,
+    conflict_cosine: Array | float = 0.0,
 ) -> optax.GradientTransformationExtraArgs:
     """FairBranch's update of a branched network from two rows, ``sum_t L_t`` and ``sum_t F_t``.
 
@@ -50,6 +55,7 @@ def on_branches(
       layers: of the trunk, see :func:`fairjax.models.trunk_layers`.
       gate: whether step 1 is done; otherwise every gradient counts.
       surgery: whether step 2 is done.
+      conflict_cosine: a pair of gradients below it is counted as a conflict in the state.
 
     Returns:
       An aggregator of two rows, first in ``optax.chain``. ``update(rows, state, params, memory=)``
@@ -97,12 +103,12 @@ def on_branches(
             trunk = _without_conflicts(trunk, grams[1], branches, layers)
         trunk = tie(jax.tree.map(jnp.add, accuracy["trunk"], trunk), branches.labels, layers)
         heads = jax.tree.map(jnp.add, accuracy["heads"], fairness["heads"])
-        angle = jax.vmap(jax.vmap(cosines))(grams)
+        cosine = jax.vmap(jax.vmap(cosines))(grams)
         return {"trunk": trunk, "heads": heads}, BranchState(
             state.count + 1,
             is_open,
-            state.conflicts + (angle < 0),
-            state.angles + jnp.arccos(jnp.clip(angle, -1.0, 1.0)).astype(jnp.float32),
+            state.conflicts + (cosine < conflict_cosine),
+            state.angles + jnp.arccos(jnp.clip(cosine, -1.0, 1.0)).astype(jnp.float32),
         )
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

@@ -7,6 +7,7 @@ from fairjax.methods._aggregated import aggregated, fairness_surgery, linked, mg
 from fairjax.methods._blind import blind
 from fairjax.methods._fairbranch import fairbranch
 from fairjax.methods._mta_f import mta_f
+from fairjax.methods._recon import recon
 from fairjax.methods._transfer import (
     VARIANTS,
     differential_penalty,
@@ -38,6 +39,7 @@ __all__ = [
     "loss_weights",
     "mgda_ub",
     "mta_f",
+    "recon",
     "runs_for",
     "scores_for",
     "select",

@@ -10,6 +10,7 @@ from fairjax.methods._aggregated import fairness_surgery, linked, mgda_ub
 from fairjax.methods._blind import blind
 from fairjax.methods._fairbranch import fairbranch
 from fairjax.methods._mta_f import mta_f
+from fairjax.methods._recon import recon
 from fairjax.methods._transfer import sequential, transfer
 from fairjax.methods._yoto import yoto
 from fairjax.methods.context import Method, SweptNotions
@@ -44,6 +45,7 @@ REGISTRY: dict[str, Callable[..., Method]] = {
     "yoto": yoto,
     "fairness_surgery": fairness_surgery,
     "fairbranch": fairbranch,
+    "recon": recon,
     **_links(),
 }
 
