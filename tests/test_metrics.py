@@ -666,6 +666,44 @@ def test_relative_gap_takes_absolute_values_per_run():
     assert np.isinf(metrics.arfg(np.array([0.1, 0.1]), np.array([0.1, 0.0])))
 
 
+def test_gains_by_hand():
+    errors, alone = np.array([[0.1, 0.3], [0.2, 0.2]]), np.array([0.2, 0.2])
+    close(metrics.knowledge_gain(errors, alone), [0.0, 0.0])
+    close(metrics.knowledge_gain(errors[:, :1], alone[:1]), [0.1, 0.0])
+    close(metrics.ara(errors, alone), [(0.9 / 0.8 + 0.7 / 0.8) / 2, 1.0])
+    close(metrics.discrimination_gain(errors, np.array([0.05, 0.15])), [0.1, 0.1])
+
+
+@pytest.mark.parametrize(
+    "decide, opportunity, odds",
+    [
+        (lambda label, group: np.ones_like(label), 0.0, 0.0),
+        (lambda label, group: np.zeros_like(label), 0.0, 0.0),
+        # right for one group and inverted for the other
+        (lambda label, group: np.where(group == 0, label, 1 - label), 1.0, 2.0),
+    ],
+)
+def test_violations_of_constant_and_inverted_predictors(decide, opportunity, odds):
+    """FairBranch's released code reads rates off other rows, and is near 0 for all three."""
+    rng = np.random.default_rng(0)
+    group = (rng.random(2000) < 0.3).astype(int)
+    label = (rng.random(2000) < 0.4).astype(np.float32)
+    decision = decide(label, group)
+    spec = Spec((Task("y"),), (Attribute("a", ("0", "1")),))
+    data = Dataset(
+        (), label[:, None], np.ones((2000, 1)), np.eye(2)[group], np.ones(2000, np.float32)
+    )
+    out = metrics.evaluate(spec, 4 * decision[:, None] - 2, data, jnp.zeros(1))
+    true, false = (
+        float(out[metrics.Metric(f"{name}_positive_rate_difference", "y", attribute="a")])
+        for name in ("true", "false")
+    )
+    assert (true, true + false) == (opportunity, odds)
+    on_host = {"y_true": label, "y_pred": decision, "sensitive_features": group}
+    assert metrics.equal_opportunity_difference(**on_host) == opportunity
+    assert true + false == opportunity + metrics.false_positive_rate_difference(**on_host)
+
+
 def test_relative_interval_is_wide_where_the_denominator_is_noisy():
     rng = np.random.default_rng(0)
     runs = np.stack([rng.normal(0.12, 0.003, 20), rng.normal(0.03, 0.012, 20)], 1)

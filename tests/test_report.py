@@ -20,6 +20,7 @@ from fairjax.core.tables import Table, read_csv, write_csv
 from fairjax.core.types import DataError
 from fairjax.metrics import GroupTable
 from fairjax.report import lay_out, summarize
+from fairjax.report.columns import GAINS
 from fairjax.report.commands import relative_command
 from fairjax.report.payload import MOST_POINTS, embedded, payload, rows_of_page
 from fairjax.report.references import relative_references
@@ -67,6 +68,8 @@ def make(
                 table[key] = rng.uniform(0, 0.1, n)
         table[Metric("are", split=split)] = rng.uniform(0.9, 1.2, n)
         table[Metric("arfg", split=split)] = rng.uniform(0, 1, n)
+        for name in GAINS:
+            table[Metric(name, split=split)] = rng.uniform(-0.1, 0.1, n)
     for key in table.metrics:
         table[key][table["diverged"]] = np.nan
     info = {
@@ -272,7 +275,15 @@ def test_awkward_names_are_told_apart_in_summary_and_page(tmp_path):
             metrics[f"error, {task} (test)"], table[Metric("error", task, split="test")], rtol=1e-5
         )
         assert f"gap, {task}, x|z (test)" in metrics
+    for kind, name, alone in data["relative"]:
+        for split in ("validation", "test"):
+            np.testing.assert_allclose(
+                metrics[f"{name} ({split})"], table[f"{split}.{kind}"], rtol=1e-5
+            )
+        assert alone == (0 if kind in GAINS else 1)
+    assert {kind for kind, _, _ in data["relative"]} == {"are", "arfg", *GAINS}
     page = (tmp_path / "report.html").read_text("utf-8")
+    assert "knowledge gain is the accuracy less" in page
     assert [row[0] for row in cells(page)[3:-1]] == list(LEVELS)
     assert "<a>" not in page.split("<main>")[1].split("</main>")[0]
     assert "x|z=&lt;other&gt; (3)" in page

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +40,10 @@ def runs(error, gap):
         for t, task in enumerate(SPEC.tasks):
             metrics[Metric("error", task.name, split=split)] = np.float32(error)[:, t]
             metrics[Metric(GAP, task.name, attribute="a", split=split)] = np.float32(gap)[:, t]
-    count = len(error)
+    return runs_of(metrics, len(error))
+
+
+def runs_of(metrics, count):
     return Runs(
         point=np.arange(count),
         seed=np.zeros(count, int),
@@ -77,6 +81,78 @@ def test_without_any_gap_there_is_no_arfg():
     single = runs([[0.2, 9.0], [9.0, 0.4]], [[nothing] * 2] * 2)
     table, _ = assemble(plain_study(), {"single_task": single}, "single_task")
     assert np.isnan(table["test.arfg"]).all() and np.isfinite(table["test.are"]).all()
+
+
+MIXED = Spec(
+    (Task("y"), Task("z"), Task("size", "regression"), Task("alone")),
+    (Attribute("a", ("0", "1")), Attribute("b", ("0", "1", "2")), Attribute("n", (), True)),
+)
+TPR, FALSE = "true_positive_rate_difference", "false_positive_rate_difference"
+
+
+def gain_runs(spec, seed, count, reference=False):
+    """Random metrics of tasks of ``MIXED``; nobody's demographics are known on ``alone``."""
+    rng = np.random.default_rng(seed)
+    members = count * len(spec.tasks) if reference else count
+    metrics = {}
+    for split in ("validation", "test"):
+        for task in spec.tasks:
+            metrics[Metric("error", task.name, split=split)] = rng.uniform(0.1, 0.4, members)
+            for attribute in spec.attributes:
+                subject = Metric("", task.name, attribute=attribute.name, split=split)
+                names = (TPR, FALSE)
+                if attribute.continuous:
+                    names = ("correlation", "correlation_given_negative")
+                elif task.kind == "regression":
+                    names = ("mean_prediction_difference",)
+                for name in names:
+                    values = rng.uniform(0.1, 0.5, members)
+                    values[:] = np.nan if task.name == "alone" else values
+                    metrics[subject._replace(metric=name)] = values
+    return runs_of(metrics, members)
+
+
+def gain_table(spec=MIXED):
+    study = make_study(spec, [methods.vanilla()], model=small_network, config=SMALL)
+    swept = {"single_task": gain_runs(spec, 0, 4, True), "vanilla": gain_runs(spec, 1, 5)}
+    return assemble(study, swept, "single_task")[0]
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_gains_are_recomputed_from_the_tables_own_columns(split):
+    table = gain_table()
+    single = table["method"] == "single_task"
+    assert single.sum() == 4
+    errors = np.stack([table[f"{split}.error[{t}]"] for t in ("y", "z", "alone")], axis=1)
+    alone = errors[single].mean(axis=0)
+    np.testing.assert_allclose(table[f"{split}.knowledge_gain"], (alone - errors).mean(axis=1))
+    np.testing.assert_allclose(
+        table[f"{split}.ara"], ((1 - errors) / (1 - alone)).mean(axis=1), rtol=1e-12
+    )
+    for name, parts in {"ep": (TPR,), "eo": (TPR, FALSE)}.items():
+        worst = np.stack(
+            [
+                np.maximum(*(sum(table[f"{split}.{p}[{t}|{a}]"] for p in parts) for a in "ab"))
+                for t in "yz"
+            ],
+            axis=1,
+        )
+        alone = worst[single].mean(axis=0)
+        gain, ratio = (table[f"{split}.{kind}_{name}"] for kind in ("discrimination_gain", "arf"))
+        np.testing.assert_allclose(gain, (worst - alone).mean(axis=1), rtol=1e-12, atol=1e-15)
+        np.testing.assert_allclose(ratio, (worst / alone).mean(axis=1), rtol=1e-12)
+        assert abs(gain[single].mean()) < 1e-12
+    assert abs(table[f"{split}.knowledge_gain"][single].mean()) < 1e-12
+
+
+def test_without_classes_or_demographics_there_are_no_gains():
+    regression = gain_table(replace(MIXED, tasks=MIXED.tasks[2:3]))
+    assert np.isnan(regression["test.knowledge_gain"]).all()
+    unknown = gain_table(replace(MIXED, tasks=MIXED.tasks[3:]))
+    assert np.isfinite(unknown["test.knowledge_gain"]).all()
+    for table in (regression, unknown):
+        for name in ("discrimination_gain_ep", "discrimination_gain_eo", "arf_ep", "arf_eo"):
+            assert np.isnan(table[f"test.{name}"]).all()
 
 
 # -------------------------------------------------------------------------------- from objects

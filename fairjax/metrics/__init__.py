@@ -50,7 +50,16 @@ from fairjax.metrics.joint import (
     sinkhorn_divergence,
     sliced_wasserstein,
 )
-from fairjax.metrics.relative import Denominator, are, arfg, denominator, relative_interval
+from fairjax.metrics.relative import (
+    Denominator,
+    ara,
+    are,
+    arfg,
+    denominator,
+    discrimination_gain,
+    knowledge_gain,
+    relative_interval,
+)
 from fairjax.metrics.scores import (
     auc,
     error,
@@ -80,6 +89,7 @@ __all__ = [
     "PermutationTest",
     "RULES",
     "Unfairness",
+    "ara",
     "are",
     "arfg",
     "attribute_correlation",
@@ -93,6 +103,7 @@ __all__ = [
     "demographic_parity_difference",
     "demographic_parity_ratio",
     "denominator",
+    "discrimination_gain",
     "equal_opportunity_difference",
     "equal_opportunity_ratio",
     "equalized_odds_difference",
@@ -110,6 +121,7 @@ __all__ = [
     "group_rates",
     "group_table",
     "interval_over_seeds",
+    "knowledge_gain",
     "least_error_threshold",
     "macro_f1",
     "mean_squared_error",

@@ -1,4 +1,4 @@
-"""Metrics relative to single-task models: ARE, ARFG, and how far their denominators can be trusted.
+"""Metrics relative to single-task models: ratios and gains, and how far denominators are known.
 
 In: numpy arrays of runs with tasks last. Gaps may be signed: the absolute value is taken per run,
 before any mean.
@@ -39,6 +39,47 @@ def arfg(gaps: np.ndarray, single_task_gaps: np.ndarray) -> np.ndarray:
     is that of the worst one.
     """
     return are(np.abs(gaps), np.abs(single_task_gaps))
+
+
+def ara(errors: np.ndarray, single_task_errors: np.ndarray) -> np.ndarray:
+    """Average relative accuracy, ``(1/T) sum_t (1 - error_t) / (1 - single_task_error_t)``.
+
+    Arguments and result are those of :func:`are`, of shares of wrong decisions. Larger is better.
+
+    Source: the ablation of Roy et al., IJCNN 2024. Their ARF is :func:`arfg` of violations.
+    """
+    return are(1.0 - np.asarray(errors, float), 1.0 - np.asarray(single_task_errors, float))
+
+
+def knowledge_gain(errors: np.ndarray, single_task_errors: np.ndarray) -> np.ndarray:
+    """Accuracy gained over single-task models, ``(1/T) sum_t (single_task_error_t - error_t)``.
+
+    Args:
+      errors: shares of wrong decisions ``[..., T]``.
+      single_task_errors: ``[T]``, mean over runs.
+
+    Returns:
+      ``[...]``. 0 is as good as single-task models, below 0 is negative transfer.
+
+    Source: Roy et al., FairBranch, IJCNN 2024.
+    """
+    return np.mean(np.asarray(single_task_errors, float) - np.asarray(errors, float), axis=-1)
+
+
+def discrimination_gain(violations: np.ndarray, single_task_violations: np.ndarray) -> np.ndarray:
+    """Violation gained over single-task models, ``(1/T) sum_t (v_t - single_task_v_t)``.
+
+    Args:
+      violations: ``[..., T]``, not negative: of equal opportunity ``|TPR_g - TPR_h|``, of equalized
+        odds the sum ``|TPR_g - TPR_h| + |FPR_g - FPR_h|``. (fairlearn has the larger of the two.)
+      single_task_violations: ``[T]``, mean over runs.
+
+    Returns:
+      ``[...]``. 0 is as fair as single-task models, above 0 is bias transfer.
+
+    Source: Roy et al., FairBranch, IJCNN 2024. The released code takes rates over other rows.
+    """
+    return np.mean(np.asarray(violations, float) - np.asarray(single_task_violations, float), -1)
 
 
 class Denominator(NamedTuple):

@@ -5,7 +5,8 @@ attribute: zero where the groups agree, and zero with zero gradient where fewer 
 present. A *condition* chooses the rows. :func:`from_distance` makes a :class:`Notion` of both; any
 method takes any notion. Some distances are gaps between the groups' values of a statistic, some
 compare distributions (``mmd``, ``barycenter_distance``); for an attribute that is a number they
-measure dependence (``pearson``, ``hsic``). ``differential_fairness`` counts over minibatches and
+measure dependence (``pearson``, ``hsic``). ``robust_log`` is no distance but the loss of the worst
+group, and not zero where the groups agree. ``differential_fairness`` counts over minibatches and
 has memory.
 """
 
@@ -20,6 +21,7 @@ from fairjax.notions._mmd import (
     mmd,
     published_mmd,
 )
+from fairjax.notions._robust_log import robust_log
 from fairjax.notions.averages import added, jointly, macro, micro, worst
 from fairjax.notions.conditions import (
     CONDITIONS,
@@ -92,6 +94,7 @@ __all__ = [
     "published_rate_gap",
     "rate_gap",
     "ratio",
+    "robust_log",
     "sharpened_rate_gap",
     "sinkhorn",
     "sliced",

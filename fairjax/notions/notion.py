@@ -34,6 +34,8 @@ class TaskRows(NamedTuple):
 class Notion(NamedTuple):
     """A fairness notion: zero where it is satisfied, positive where it is not.
 
+    A loss of the worst group (``robust_log``) is positive where groups agree too.
+
     ``init(rows, batch_size) -> memory`` sees the training rows (with probabilities of zero).
     ``apply(rows, memory) -> (value, memory)`` sees a batch. Memory is ``()`` for most notions;
     those that count over minibatches keep their counts there.

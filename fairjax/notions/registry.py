@@ -11,6 +11,7 @@ from typing import NamedTuple
 from fairjax.core.types import KINDS, Array, Spec
 from fairjax.notions import statistics
 from fairjax.notions._mmd import gaussian_kernel, gaussian_mmd, laplacian_kernel, mmd
+from fairjax.notions._robust_log import robust_log
 from fairjax.notions.averages import macro
 from fairjax.notions.conditions import (
     CONDITIONS,
@@ -36,6 +37,7 @@ class Entry(NamedTuple):
     conditions: tuple[Condition, ...] | None = None  # its own rows; None: those that are asked for
     kinds: tuple[str, ...] = KINDS
     dependence: Distance | None = None  # its form for attributes that are numbers
+    is_gap: bool = True  # zero where groups agree or fewer than two are present
 
 
 def _distance(distance: Distance, dependence: Distance = pearson) -> Entry:
@@ -86,6 +88,13 @@ def _rate_gap(conditions, kind, **options) -> Notion:
     return from_distance(parity, conditions, statistic=statistics.mean_prediction, **options)
 
 
+def _robust_log(conditions, kind, average=macro, **options) -> Notion:
+    del kind
+    return from_distance(
+        robust_log, conditions, kinds=CLASSES, labelled=True, average=average, **options
+    )
+
+
 def _differential(conditions, kind, **options) -> Notion:
     del conditions, kind
     return differential_fairness(**options)
@@ -112,6 +121,7 @@ REGISTRY: dict[str, Entry] = {
     "calibration_in_the_large": _statistic(statistics.calibration_in_the_large, (known,)),
     "calibration": _statistic(statistics.calibration_error(), (known,)),
     "log_loss_parity": _statistic(statistics.log_loss, (known,)),
+    "robust_log": Entry(_robust_log, (negatives, positives), CLASSES, is_gap=False),
     "mean_prediction_parity": _statistic(statistics.mean_prediction, (everyone,)),
     "mean_residual_parity": _statistic(statistics.mean_residual, (known,)),
     "squared_loss_parity": _statistic(statistics.squared_loss, (known,)),
@@ -133,7 +143,8 @@ def get(
 
     Of a task with several classes or labels a statistic's parity is the mean over them, each
     against the rest; a distance (``rate_gap``, ``mmd`` ...) is their sum; differential fairness is
-    that of the worst one. The metrics of :mod:`fairjax.metrics` show the worst.
+    that of the worst one. The metrics of :mod:`fairjax.metrics` show the worst. One notion is no
+    gap: ``robust_log`` is the loss of the worst group, and not 0 where groups agree.
 
     Args:
       name: a key of ``REGISTRY``.

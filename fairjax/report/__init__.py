@@ -63,7 +63,8 @@ def write(
         ``diverged`` (bool), hyper-parameters ``HParam(name, task)``, and metrics for the splits
         ``validation`` and ``test``: ``Metric("error", task, split=...)``,
         ``Metric(info["gap"], task, attribute=..., split=...)``, ``Metric("are", split=...)``,
-        ``Metric("arfg", split=...)``, and any others.
+        ``Metric("arfg", split=...)``, gains such as ``Metric("knowledge_gain", split=...)``, and
+        any others.
       info: ``tasks``, ``attributes`` (lists of names) and ``gap`` (the metric on the fairness axis)
         are needed. ``command`` (text with ``{run}`` in it), ``title``, ``environment``,
         ``versions``, ``seeds``, ``reference_methods`` (names of methods whose rows are references,

@@ -1,4 +1,4 @@
-"""Columns of a table of runs, by key: errors and gaps of tasks, ARE and ARFG, as float64.
+"""Columns of a table of runs, by key: errors, gaps, ARE, ARFG and gains, as float64.
 
 In: a :class:`~fairjax.core.tables.Table` and ``info``. Out: arrays ``[N]``, or points ``[N, 2]`` of
 error and gap.
@@ -10,6 +10,8 @@ import numpy as np
 
 from fairjax.core.keys import HParam, Key, Metric
 from fairjax.core.tables import Table
+
+GAINS = ("knowledge_gain", "discrimination_gain_ep", "discrimination_gain_eo")
 
 
 def column(table: Table, key: Key) -> np.ndarray:
@@ -54,6 +56,11 @@ def relative_keys(split: str) -> tuple[Metric, Metric]:
     error = Metric("are", split=split)
     gap = Metric("arfg", split=split)
     return error, gap
+
+
+def gain_keys(split: str) -> tuple[Metric, ...]:
+    """Keys of the knowledge gain and of the discrimination gains."""
+    return tuple(Metric(name, split=split) for name in GAINS)
 
 
 def worst_gap(

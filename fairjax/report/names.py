@@ -1,4 +1,4 @@
-"""Names of tasks, attributes and groups for a reader: a rule appears as it was given.
+"""Names of tasks, attributes, groups and metrics for a reader: a rule appears as it was given.
 
 In: ``info``. A rule is a text such as ``age > 60``. It is looked for in ``info["rules"]``, which
 has ``tasks`` and ``attributes``, each from name to text, and else in the roles of the source.
@@ -9,6 +9,13 @@ from __future__ import annotations
 import re
 
 ROLES = {"tasks": "tasks", "attributes": "sensitive"}  # entries of info, and of a source's roles
+RELATIVE = {
+    "are": "ARE",
+    "arfg": "ARFG",
+    "knowledge_gain": "knowledge gain",
+    "discrimination_gain_ep": "discrimination gain, equal opportunity",
+    "discrimination_gain_eo": "discrimination gain, equalized odds",
+}
 COMPARISON = re.compile(r"==|!=|>=|<=|=|>|<|≥|≤|≠|\bin\b")
 
 

@@ -21,6 +21,7 @@ from fairjax.core.disk import write
 from fairjax.metrics import GroupTable
 from fairjax.postprocess import Audit
 from fairjax.report.candidates import candidates_of, seeds_sentence
+from fairjax.report.columns import gain_keys
 from fairjax.report.commands import relative_command
 from fairjax.report.data_view import data_view
 from fairjax.report.groups import groups_view
@@ -167,11 +168,23 @@ def _explanation(layout: Layout) -> str:
         "A line is the frontier of a method: its runs were chosen on validation data, as those"
         " that no other run of the method beats in both directions at once, and are drawn at their"
         " test values, where a hollow one is beaten.",
+        _gains_text(layout),
     ]
     if info.get("notion"):
         sentences.append(f"The notion that was trained: {info['notion']}.")
     sentences.append(decision_text(info))
     return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _gains_text(layout: Layout) -> str:
+    """What the gains in the table of runs mean; empty where it has none."""
+    if not any(key in layout.table for key in gain_keys("test")):
+        return ""
+    return (
+        "In the table of runs, knowledge gain is the accuracy less that of the single-task models,"
+        " and discrimination gain is the violation less theirs (of equalized odds the sum of the"
+        " differences of both rates): below 0 is fairer."
+    )
 
 
 def _figure(layout: Layout, panel) -> dict:

@@ -10,6 +10,7 @@ from fairjax.core.keys import Metric
 from fairjax.report.columns import (
     column,
     error_key,
+    gain_keys,
     gap_keys,
     hparam_keys,
     hparam_label,
@@ -18,7 +19,7 @@ from fairjax.report.columns import (
 from fairjax.report.drawing import COLOURS, SIZES, look
 from fairjax.report.group_columns import group_columns
 from fairjax.report.layout import Layout
-from fairjax.report.names import attribute_label, task_label
+from fairjax.report.names import RELATIVE, attribute_label, task_label
 from fairjax.report.panel import Front, Panel
 from fairjax.report.summary import plain
 from fairjax.report.text import literal, rounded
@@ -67,6 +68,7 @@ def payload(layout: Layout, rows: np.ndarray, command: str = "") -> dict:
         "methods": [_method(layout, index) for index in methods],
         "runs": runs,
         "metrics": _metrics(layout, rows),
+        "relative": _relative(),
         "hparams": _hparams(layout, rows),
         "groups": group_columns(layout, rows),
         "frontiers": {
@@ -123,7 +125,14 @@ def _metric_keys(layout: Layout, split: str) -> list[Metric]:
         keys.append(error_key(task, split))
         keys += gap_keys(layout.info, task, split)
     keys += relative_keys(split)
+    keys += gain_keys(split)
     return [key for key in keys if key in layout.table]
+
+
+def _relative() -> list[tuple[str, str, float]]:
+    """Metrics over all tasks: kind, name, and the value of single-task models."""
+    ratios = [key.metric for key in relative_keys("test")]
+    return [(kind, name, 1.0 if kind in ratios else 0.0) for kind, name in RELATIVE.items()]
 
 
 def _column(layout: Layout, rows: np.ndarray, key: Metric) -> dict:
@@ -146,7 +155,7 @@ def _metric_label(info: dict, kind: str, key: Metric) -> str:
     if kind == "threshold":
         return f"decides at, {task_label(info, key.task)}"
     if not key.task:
-        return f"{kind.upper()} ({key.split})"
+        return f"{RELATIVE[kind]} ({key.split})"
     parts = [kind, task_label(info, key.task)]
     if key.attribute:
         parts.append(attribute_label(info, key.attribute))

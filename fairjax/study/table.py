@@ -1,11 +1,11 @@
-"""From the runs of several methods to one tidy table, with ARE and ARFG."""
+"""From the runs of several methods to one tidy table, with ARE, ARFG and gains."""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import jax
@@ -14,7 +14,16 @@ import numpy as np
 from fairjax.core.keys import HParam, Key, Metric
 from fairjax.core.tables import Table
 from fairjax.core.types import Attribute, Recipe, Spec, Task
-from fairjax.metrics import are, arfg, denominator, gap_metric
+from fairjax.metrics import (
+    GAPS,
+    ara,
+    are,
+    arfg,
+    denominator,
+    discrimination_gain,
+    gap_metric,
+    knowledge_gain,
+)
 from fairjax.notions import CLASSES
 from fairjax.study.evaluation import SPLITS
 from fairjax.training import Runs
@@ -33,6 +42,8 @@ DECISION_TEXTS = {
     "has the threshold of the validation rows.",
 }
 SEVERAL = "gap"  # the name of the gap where tasks or attributes have different ones
+# violations of equal opportunity and of equalized odds: the conditions whose differences they add
+VIOLATIONS = {"ep": ("tpr",), "eo": ("tpr", "fpr")}
 
 
 def assemble(study: Study, runs: Mapping[str, Runs], reference: str) -> tuple[Table, dict]:
@@ -227,7 +238,7 @@ def _add_gap(table: Table, study: Study) -> None:
 
 
 def _add_relative(table: Table, gap: str, spec: Spec, reference: str) -> dict:
-    """Add ARE and ARFG per split, and return the single-task denominators with their spread.
+    """Add ARE, ARFG and gains per split, and return the single-task denominators with their spread.
 
     A task in whose rows no demographics are known has no gap. ARFG is then the mean over the other
     tasks.
@@ -241,12 +252,9 @@ def _add_relative(table: Table, gap: str, spec: Spec, reference: str) -> dict:
         gaps = np.stack(gap_columns, axis=1)
         error = denominator(errors[is_reference])
         fairness = denominator(gaps[is_reference])
-        has_gap = ~np.isnan(gaps).all(axis=0)
-        relative_gap = np.full(len(gaps), np.nan)
-        if has_gap.any():
-            relative_gap = arfg(gaps[:, has_gap], fairness.mean[has_gap])
         table[Metric("are", split=split)] = are(errors, error.mean)
-        table[Metric("arfg", split=split)] = relative_gap
+        table[Metric("arfg", split=split)] = _over_tasks(arfg, gap_columns, is_reference)
+        _add_gains(table, spec, split, is_reference)
         summary[split] = {
             task.name: {
                 "error": float(error.mean[i]),
@@ -259,6 +267,53 @@ def _add_relative(table: Table, gap: str, spec: Spec, reference: str) -> dict:
             for i, task in enumerate(spec.tasks)
         }
     return summary
+
+
+def _add_gains(table: Table, spec: Spec, split: str, is_reference: np.ndarray) -> None:
+    """Add knowledge gain, discrimination gains, and the ratios of accuracies and of violations.
+
+    A regression has neither an accuracy nor rates: the means leave it out. An attribute that is a
+    number has no rates.
+    """
+    classifications = [task for task in spec.tasks if task.kind in CLASSES]
+    errors = [table[Metric("error", task.name, split=split)] for task in classifications]
+    for name, of in (("knowledge_gain", knowledge_gain), ("ara", ara)):
+        table[Metric(name, split=split)] = _over_tasks(of, errors, is_reference)
+    for name, conditions in VIOLATIONS.items():
+        violations = [
+            _worst_violation(table, conditions, spec, task, split) for task in classifications
+        ]
+        for prefix, of in (("discrimination_gain", discrimination_gain), ("arf", arfg)):
+            key = Metric(f"{prefix}_{name}", split=split)
+            table[key] = _over_tasks(of, violations, is_reference)
+
+
+def _over_tasks(
+    of: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    columns: list[np.ndarray],
+    is_reference: np.ndarray,
+) -> np.ndarray:
+    """``of(values [N, T], single_task [T])`` of the tasks that have values; NaN without one."""
+    known = [column for column in columns if not np.isnan(column).all()]
+    if not known:
+        return np.full(len(is_reference), np.nan)
+    values = np.stack(known, axis=1)
+    return of(values, denominator(values[is_reference]).mean)
+
+
+def _worst_violation(
+    table: Table, conditions: tuple[str, ...], spec: Spec, task: Task, split: str
+) -> np.ndarray:
+    """``max_a sum_c difference_ac`` of a task; NaN without an attribute that has levels."""
+    violations = []
+    for attribute in spec.attributes:
+        subject = Metric("", task.name, attribute=attribute.name, split=split)
+        keys = [subject._replace(metric=GAPS[condition].difference) for condition in conditions]
+        if all(key in table for key in keys):
+            violations.append(np.sum([table[key] for key in keys], axis=0))
+    if not violations:
+        return np.full(table.rows, np.nan)
+    return np.max(violations, axis=0)
 
 
 def _worst_gap(table: Table, gap: str, spec: Spec, task: Task, split: str) -> np.ndarray:

@@ -77,7 +77,7 @@ class Answers {
       row(`error, ${task}`, "error", t, null, means[t].error);
       attributes.forEach((attribute, a) => row(`gap, ${task}, ${attribute}`, "gap", t, a, attributes.length === 1 ? means[t].gap : null));
     });
-    for (const kind of ["are", "arfg"]) if (this.values(kind, null, null, "test")) row(kind.toUpperCase(), kind, null, null, 1);
+    for (const [kind, name, mean] of this.data.relative) if (this.values(kind, null, null, "test")) row(name, kind, null, null, mean);
     return rows;
   }
 
