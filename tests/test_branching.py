@@ -13,7 +13,15 @@ from fairjax import models, notions
 from fairjax.core.disk import read_arrays, write_arrays
 from fairjax.core.types import Attribute, Columns, DataError, Dataset, Spec, Splits, Task
 from fairjax.data import Roles, from_table
-from fairjax.gradients.on_branches import Branches, on_branches
+from fairjax.gradients import (
+    Branches,
+    among_fairness,
+    gate_fairness,
+    on_branches,
+    pcgrad,
+    route,
+    sum_rows,
+)
 from fairjax.methods import Context, fairbranch, recon
 from fairjax.methods._branching import likeness_of_heads
 from fairjax.methods._likeness import chance_level, cka, cosine, debiased_cka, merged_groups
@@ -190,6 +198,33 @@ def test_the_gate_closes_where_accuracy_and_fairness_conflict_on_the_head(produc
     np.testing.assert_allclose(closed, [1.0], atol=0)  # the accuracy alone
     ungated, _ = update_of(J, labels=(0, 1), head_products=products, gate=False)
     np.testing.assert_allclose(ungated["trunk"]["w"], J)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_on_rows_of_a_shared_layer_it_is_a_gate_and_pcgrad_among_fairness(seed):
+    rng = np.random.default_rng(seed)
+    tasks = ["a", "b", "c"]
+    accuracy, fairness = rng.normal(size=(2, 3, 5)).astype(np.float32)
+    products = rng.normal(size=(2, 3)).astype(np.float32)
+    own = {name: jnp.array(products[:, [t]]) for t, name in enumerate(tasks)}
+    params = {"trunk": {"w": jnp.zeros((3, 5))}, "heads": {name: jnp.zeros(1) for name in tasks}}
+    on_copies = on_branches(tasks, (("w",),))
+    rows = {"trunk": {"w": jnp.array([accuracy, fairness])}, "heads": own}
+    memory = two_copies((0, 0, 0), -1)
+    expected, state = on_copies.update(rows, on_copies.init(params), params, memory=memory)
+
+    params["trunk"] = {"w": jnp.zeros(5)}
+    surgery = pcgrad(6, ascending=True, against=among_fairness(3))
+    chain = optax.chain(gate_fairness(tasks), route({"trunk": surgery, "heads": sum_rows()}))
+    heads = {name: np.zeros((6, 1), np.float32) for name in tasks}
+    for t, name in enumerate(tasks):
+        heads[name][[t, 3 + t], 0] = products[:, t]
+    rows = {"trunk": {"w": jnp.concatenate([accuracy, fairness])}, "heads": heads}
+    update, _ = chain.update(rows, chain.init(params), params)
+    assert 0 < state.gate.sum() < 3 or seed != 0
+    for task in range(3):
+        np.testing.assert_allclose(expected["trunk"]["w"][task], update["trunk"]["w"], atol=1e-5)
+    jax.tree.map(np.testing.assert_allclose, update["heads"], expected["heads"])
 
 
 def test_heads_that_belong_to_no_task_are_refused():

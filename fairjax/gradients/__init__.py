@@ -3,6 +3,7 @@
 from fairjax.gradients._dynamic_scale import ScaleState, dynamic_scale
 from fairjax.gradients._link import LinkState, link, link_states
 from fairjax.gradients.aggregators import aggregator, check_rows, route, summed_adagrad, take_row
+from fairjax.gradients.on_branches import Branches, BranchState, gate_fairness, on_branches
 from fairjax.gradients.representation import at_representation
 from fairjax.gradients.rows import rows_mode, rows_through, value_and_rows
 from fairjax.gradients.rules import *  # noqa: F403 - the family, by the names of the registry
@@ -11,6 +12,8 @@ from fairjax.gradients.task_space import Rule
 from fairjax.gradients.wrappers import check_chain, for_rows, observe, validated, wrap_chain
 
 __all__ = [
+    "BranchState",
+    "Branches",
     "LinkState",
     "Rule",
     "ScaleState",
@@ -20,9 +23,11 @@ __all__ = [
     "check_rows",
     "dynamic_scale",
     "for_rows",
+    "gate_fairness",
     "link",
     "link_states",
     "observe",
+    "on_branches",
     "route",
     "rows_mode",
     "rows_through",

@@ -14,6 +14,7 @@ from fairjax.core.types import Array, PyTree
 from fairjax.gradients.aggregators import check_rows
 from fairjax.gradients.gram_matrix import cosines, gram, normalised
 from fairjax.gradients.rules._projections import pairs_to_project, project
+from fairjax.gradients.wrappers import for_rows
 from fairjax.models.branched import Layers, by_layer, tie
 
 
@@ -112,6 +113,49 @@ def on_branches(
         )
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def gate_fairness(tasks: Sequence[str]) -> optax.GradientTransformationExtraArgs:
+    """FairBranch's gate on rows ``L_1..L_T, F_1..F_T`` of any network with a head per task.
+
+    Row F_t becomes zero where it conflicts with row L_t on the head of t. It stands before an
+    aggregator: ``optax.chain(gate_fairness(tasks), route(...), optimizer)``; with
+    ``pcgrad(2 * T, ascending=True, against=among_fairness(T))`` on the trunk this is FairBranch
+    without branches.
+
+    Args:
+      tasks: names of the tasks; the heads have one subtree for each.
+    """
+    count = len(tasks)
+
+    def init_fn(params: PyTree) -> optax.EmptyState:
+        _check_heads(params["heads"], tasks)
+        return optax.EmptyState()
+
+    def update_fn(
+        updates: PyTree, state: optax.EmptyState, params: PyTree | None = None, **extra
+    ) -> tuple[PyTree, optax.EmptyState]:
+        del extra
+        check_rows(updates, params, 2 * count)
+        own = [
+            [
+                jax.tree.map(lambda leaf, k=k: leaf[k], updates["heads"][task])
+                for k in (t, count + t)
+            ]
+            for t, task in enumerate(tasks)
+        ]
+        accuracy, fairness = (
+            dict(zip(tasks, part, strict=True)) for part in zip(*own, strict=True)
+        )
+        is_open = _gate(accuracy, fairness, tasks)
+        keep = jnp.concatenate([jnp.ones(count, bool), is_open > 0])
+
+        def of_rows(leaf: Array) -> Array:
+            return jnp.where(keep.reshape(-1, *[1] * (leaf.ndim - 1)), leaf, 0.0)
+
+        return jax.tree.map(of_rows, updates), state
+
+    return for_rows(optax.GradientTransformationExtraArgs(init_fn, update_fn))
 
 
 def _check_heads(heads: PyTree, tasks: Sequence[str]) -> None:

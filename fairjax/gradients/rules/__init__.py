@@ -28,7 +28,7 @@ from fairjax.gradients.rules._imtl_l import imtl_l
 from fairjax.gradients.rules._mgda import mgda
 from fairjax.gradients.rules._nash_mtl import nash_mtl
 from fairjax.gradients.rules._pcgrad import pcgrad
-from fairjax.gradients.rules._projections import accuracy_first
+from fairjax.gradients.rules._projections import accuracy_first, among_fairness
 from fairjax.gradients.rules._uncertainty import uncertainty
 from fairjax.gradients.rules._upgrad import upgrad
 from fairjax.gradients.rules.constant import mean_rows, random_weighting, weighted_rows
@@ -75,4 +75,4 @@ REGISTRY: dict[str, LinkEntry] = {
     "weighted_rows": LinkEntry(weighted_rows, "nothing"),
 }
 
-__all__ = ["REGISTRY", "LinkEntry", "accuracy_first", *REGISTRY]
+__all__ = ["REGISTRY", "LinkEntry", "accuracy_first", "among_fairness", *REGISTRY]

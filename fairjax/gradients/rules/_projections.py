@@ -33,6 +33,20 @@ def accuracy_first(tasks: int) -> np.ndarray:
     return against
 
 
+def among_fairness(tasks: int) -> np.ndarray:
+    """``against`` for rows ``L_1..L_T, F_1..F_T``: fairness rows give way to one another alone.
+
+    Args:
+      tasks: T.
+
+    Returns:
+      ``[2T, 2T]`` bool; with it :func:`pcgrad` on a shared layer is FairBranch's surgery.
+    """
+    against = np.zeros((2 * tasks, 2 * tasks), bool)
+    against[tasks:, tasks:] = True
+    return against
+
+
 def pairs_to_project(rows: int, against: ArrayLike | None) -> np.ndarray:
     """Whether row i gives way to row j, ``[K, K]`` bool, never to itself."""
     shape = (rows, rows)
