@@ -137,16 +137,11 @@ def gate_fairness(tasks: Sequence[str]) -> optax.GradientTransformationExtraArgs
     ) -> tuple[PyTree, optax.EmptyState]:
         del extra
         check_rows(updates, params, 2 * count)
-        own = [
-            [
-                jax.tree.map(lambda leaf, k=k: leaf[k], updates["heads"][task])
-                for k in (t, count + t)
-            ]
-            for t, task in enumerate(tasks)
-        ]
-        accuracy, fairness = (
-            dict(zip(tasks, part, strict=True)) for part in zip(*own, strict=True)
-        )
+        accuracy, fairness = {}, {}
+        for t, task in enumerate(tasks):
+            head = updates["heads"][task]
+            accuracy[task] = jax.tree.map(lambda leaf, t=t: leaf[t], head)
+            fairness[task] = jax.tree.map(lambda leaf, t=t: leaf[count + t], head)
         is_open = _gate(accuracy, fairness, tasks)
         keep = jnp.concatenate([jnp.ones(count, bool), is_open > 0])
 
