@@ -534,6 +534,45 @@ def test_a_saved_model_has_one_copy_per_branch_and_predicts_as_the_run(tmp_path)
         load_model(tmp_path / "model")
 
 
+def planted(n, seed):
+    """Two pairs of tasks with features and groups of their own, in opposite directions."""
+    rng = np.random.default_rng(seed)
+    member = rng.random(n) < 0.4
+    x = rng.normal(size=(n, 12))
+    x[:, 0] += np.where(member, 0.8, -0.8)
+    x[:, 1] -= np.where(member, 0.8, -0.8)
+    directions = np.zeros((TASKS, 12))
+    directions[:2, 2:5] = directions[2:, 5:8] = 1.0
+    directions[:2, 0] = directions[2:, 1] = 0.8
+    directions[:, 8:] = 0.5 * np.eye(TASKS)
+    labels = x @ directions.T + 0.7 * rng.logistic(size=(n, TASKS)) > 0
+    columns = Columns(x.astype(np.float32), np.zeros((n, 0), np.int32))
+    arrays = [labels, np.ones(labels.shape), np.stack([~member, member], 1), np.ones(n)]
+    return Dataset(columns, *map(np.float32, arrays))
+
+
+@pytest.mark.slow
+def test_planted_groups_of_tasks_are_found():
+    numeric = tuple(f"x{i}" for i in range(12))
+    spec = spec_of()
+    spec = Spec(spec.tasks, spec.attributes, numeric)
+    context = context_of(spec, (32, 16, 16), optimizer=optax.adam(3e-3))
+    recipe = fairbranch(notions.get("robust_log"), every=3)(context._replace(reduction="mean"))
+    seeds = 10
+    runs = sweep(
+        recipe,
+        TrainConfig(6, 256),
+        {name: np.float32(r.default)[None] for name, r in recipe.space.items()},
+        range(seeds),
+        Splits(*(planted(n, seed) for seed, n in enumerate((4000, 500, 500)))),
+        lambda scores, splits: {},
+        chunk=seeds,
+        devices=jax.local_devices()[:1],
+    )
+    top = runs.record.labels[:, -1, 2]
+    assert (top == [0, 0, 2, 2]).all(axis=1).sum() >= 9, top
+
+
 # ------------------------------------------------------------------------------------------- recon
 
 
