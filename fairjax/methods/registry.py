@@ -8,8 +8,10 @@ from functools import partial
 from fairjax import gradients
 from fairjax.methods._aggregated import fairness_surgery, linked, mgda_ub
 from fairjax.methods._blind import blind
+from fairjax.methods._fafs import fafs
 from fairjax.methods._fairbranch import fairbranch
 from fairjax.methods._mta_f import mta_f
+from fairjax.methods._tag import tag
 from fairjax.methods._transfer import sequential, transfer
 from fairjax.methods._yoto import yoto
 from fairjax.methods.context import Method, SweptNotions
@@ -44,6 +46,8 @@ REGISTRY: dict[str, Callable[..., Method]] = {
     "yoto": yoto,
     "fairness_surgery": fairness_surgery,
     "fairbranch": fairbranch,
+    "fafs": fafs,
+    "tag": tag,
     **_links(),
 }
 
