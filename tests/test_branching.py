@@ -26,8 +26,7 @@ from fairjax.methods import Context, fairbranch, recon
 from fairjax.methods._branching import likeness_of_heads
 from fairjax.methods._likeness import chance_level, cka, cosine, debiased_cka, merged_groups
 from fairjax.methods._recon import layer_conflicts
-from fairjax.models import branched, compact, expanded, parameter_count, trunk_layers
-from fairjax.models.branched import equal_copies
+from fairjax.models import branched, compact, equal_copies, expanded, parameter_count, trunk_layers
 from fairjax.objectives import per_task
 from fairjax.study import NamedStudy, StudyConfig, from_names, load_model, run_study
 from fairjax.study.explain import different_metrics, model_of_run

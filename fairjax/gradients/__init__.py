@@ -2,8 +2,8 @@
 
 from fairjax.gradients._dynamic_scale import ScaleState, dynamic_scale
 from fairjax.gradients._link import LinkState, link, link_states
+from fairjax.gradients._on_branches import Branches, BranchState, gate_fairness, on_branches
 from fairjax.gradients.aggregators import aggregator, check_rows, route, summed_adagrad, take_row
-from fairjax.gradients.on_branches import Branches, BranchState, gate_fairness, on_branches
 from fairjax.gradients.representation import at_representation
 from fairjax.gradients.rows import rows_mode, rows_through, value_and_rows
 from fairjax.gradients.rules import *  # noqa: F403 - the family, by the names of the registry

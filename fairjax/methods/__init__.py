@@ -5,9 +5,11 @@ Each family has its own file.
 
 from fairjax.methods._aggregated import aggregated, fairness_surgery, linked, mgda_ub
 from fairjax.methods._blind import blind
+from fairjax.methods._fafs import fafs
 from fairjax.methods._fairbranch import fairbranch
 from fairjax.methods._mta_f import mta_f
 from fairjax.methods._recon import recon
+from fairjax.methods._tag import tag
 from fairjax.methods._transfer import (
     VARIANTS,
     differential_penalty,
@@ -31,6 +33,7 @@ __all__ = [
     "blind",
     "differential",
     "differential_penalty",
+    "fafs",
     "fairbranch",
     "fairness_surgery",
     "get",
@@ -45,6 +48,7 @@ __all__ = [
     "select",
     "sequential",
     "settings",
+    "tag",
     "transfer",
     "vanilla",
     "weight_range",

@@ -1,7 +1,7 @@
 """What the methods that branch share: two rows on a branched network, and the event that branches.
 
-Every task has its own copy of every trunk layer; see :mod:`fairjax.models.branched`. Between blocks
-of training the next layer may divide, from the top of the trunk downwards.
+Every task has its own copy of every trunk layer; see :func:`fairjax.models.branched`. Between
+blocks of training the next layer may divide, from the top of the trunk downwards.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ import jax.numpy as jnp
 import optax
 
 from fairjax.core.types import Array, DataError, Dataset, Model, Objective, PyTree, Spec, Splits
-from fairjax.gradients.on_branches import Branches
+from fairjax.gradients import Branches
 from fairjax.methods._likeness import Likeness, merged_groups
-from fairjax.models import shared_labels
-from fairjax.models.branched import Layers, by_layer
+from fairjax.models import Layers, by_layer, shared_labels
 from fairjax.objectives import Notions, per_task
 from fairjax.training.loop import State
 
@@ -134,21 +133,17 @@ def branch(
         does. None: every copy inherits its moments.
     """
     tasks = [task.name for task in spec.tasks]
-    depth = len(layers)
 
     def event(key: Array, block: Array, state: State, data: Splits | Dataset) -> State:
         del key, data
         branches = state.memory["branches"]
         layer = branches.next_layer
-        alone = jnp.arange(len(tasks), dtype=jnp.int32)
-        above = jnp.concatenate([branches.labels, alone[None]])[layer + 1]
+        above = groups_above(branches)
         alike = _alike_above(state.params, tasks, layers, likeness)[layer]
         groups = merged_groups(alike, above, tau).astype(jnp.int32)
         is_due = ((block + 1) % every == 0) & (block + 1 > warmup) & (layer >= first)
         divides = is_due & (jnp.max(groups) > 0)
-        is_layer = jnp.arange(depth) == layer
-        labels = jnp.where((divides & is_layer)[:, None], groups, branches.labels)
-        branches = Branches(labels, layer - divides)
+        branches = divided(branches, groups, divides)
         opt_state = state.opt_state
         if fresh is not None:
             anew = fresh.init(state.params)
@@ -157,6 +152,30 @@ def branch(
         return state._replace(opt_state=opt_state, memory=memory)
 
     return event
+
+
+def groups_above(branches: Branches) -> Array:
+    """``[T]``: the branches of the layer above the next one; above the trunk, each task."""
+    alone = jnp.arange(branches.labels.shape[1], dtype=jnp.int32)
+    return jnp.concatenate([branches.labels, alone[None]])[branches.next_layer + 1]
+
+
+def divided(branches: Branches, groups: Array, divides: Array) -> Branches:
+    """The branches after the next layer has divided into groups, where it does.
+
+    Args:
+      branches: before.
+      groups: ``[T]`` labels.
+      divides: ``[]``, whether it does.
+    """
+    is_layer = jnp.arange(len(branches.labels)) == branches.next_layer
+    labels = jnp.where((divides & is_layer)[:, None], groups, branches.labels)
+    return Branches(labels, branches.next_layer - divides)
+
+
+def smallest_tasks(group: Array) -> Array:
+    """Labels ``[T]`` of groups that have any numbers: the smallest task of each."""
+    return jnp.argmax(group[:, None] == group[None, :], axis=1).astype(jnp.int32)
 
 
 def _alike_above(params: PyTree, tasks: list[str], layers: Layers, likeness: Likeness) -> Array:

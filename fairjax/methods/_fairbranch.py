@@ -5,7 +5,7 @@ from __future__ import annotations
 import optax
 
 from fairjax.core.types import Components, PyTree, Range, Recipe
-from fairjax.gradients.on_branches import on_branches
+from fairjax.gradients import on_branches
 from fairjax.methods._branching import (
     branch,
     record_branches,

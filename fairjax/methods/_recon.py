@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from fairjax.core.types import Array, Components, Dataset, PyTree, Range, Recipe, Splits
-from fairjax.gradients.on_branches import Branches, on_branches
+from fairjax.gradients import Branches, on_branches
 from fairjax.methods._branching import record_branches, refuse_unbranchable, rows_on_branches
 from fairjax.methods.context import (
     Context,

@@ -8,9 +8,11 @@ from functools import partial
 from fairjax import gradients
 from fairjax.methods._aggregated import fairness_surgery, linked, mgda_ub
 from fairjax.methods._blind import blind
+from fairjax.methods._fafs import fafs
 from fairjax.methods._fairbranch import fairbranch
 from fairjax.methods._mta_f import mta_f
 from fairjax.methods._recon import recon
+from fairjax.methods._tag import tag
 from fairjax.methods._transfer import sequential, transfer
 from fairjax.methods._yoto import yoto
 from fairjax.methods.context import Method, SweptNotions
@@ -46,6 +48,8 @@ REGISTRY: dict[str, Callable[..., Method]] = {
     "fairness_surgery": fairness_surgery,
     "fairbranch": fairbranch,
     "recon": recon,
+    "fafs": fafs,
+    "tag": tag,
     **_links(),
 }
 

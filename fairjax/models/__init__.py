@@ -1,15 +1,18 @@
 """Networks behind the :class:`fairjax.core.types.Model` triple: our own, and any other."""
 
-from fairjax.models.adapters import from_equinox, from_linen, from_nnx
-from fairjax.models.branched import (
+from fairjax.core.layers import Layers, by_layer, tie
+from fairjax.models._branched import (
+    branch_text,
     branched,
     compact,
+    compact_shapes,
+    equal_copies,
     expanded,
     parameter_count,
     shared_labels,
-    tie,
     trunk_layers,
 )
+from fairjax.models.adapters import from_equinox, from_linen, from_nnx
 from fairjax.models.film import (
     Form,
     conditioned_network,
@@ -23,11 +26,16 @@ from fairjax.models.tabular import scores, shared_bottom
 from fairjax.models.text import text_encoder
 
 __all__ = [
-    "REGISTRY",
     "Form",
+    "Layers",
+    "REGISTRY",
+    "branch_text",
     "branched",
+    "by_layer",
     "compact",
+    "compact_shapes",
     "conditioned_network",
+    "equal_copies",
     "expanded",
     "from_equinox",
     "from_linen",

@@ -22,9 +22,8 @@ from fairjax.core.disk import read_arrays, read_json, write_arrays, write_json
 from fairjax.core.keys import Metric, parse_key
 from fairjax.core.types import DataError, Model, Post, PyTree, Spec, Splits
 from fairjax.data import Encoder, Prepared
-from fairjax.models import compact, expanded, parameter_count
+from fairjax.models import branch_text, compact, compact_shapes, expanded, parameter_count
 from fairjax.models import scores as model_scores
-from fairjax.models.branched import branch_text, compact_shapes
 from fairjax.study.config import NamedStudy
 from fairjax.study.evaluation import DECISIONS, SPLITS, Scores, repair_scores
 from fairjax.study.predictions import prediction_columns

@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from fairjax.core.layers import Layers, by_layer, tie
 from fairjax.core.types import Array, PyTree
 from fairjax.gradients.aggregators import check_rows
 from fairjax.gradients.gram_matrix import cosines, gram, normalised
 from fairjax.gradients.rules._projections import pairs_to_project, project
 from fairjax.gradients.wrappers import for_rows
-from fairjax.models.branched import Layers, by_layer, tie
 
 
 class Branches(NamedTuple):

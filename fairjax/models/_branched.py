@@ -18,9 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fairjax.core.layers import Layers, by_layer
 from fairjax.core.types import Array, Model, PyTree, Spec
-
-Layers = tuple[tuple[str, ...], ...]
 
 
 def trunk_layers(model: Model) -> Layers:
@@ -102,30 +101,6 @@ def _shapes(tree: PyTree) -> tuple:
 def shared_labels(layers: Layers, tasks: int) -> Array:
     """Labels ``[D, T]`` of a trunk that all tasks share."""
     return jnp.zeros((len(layers), tasks), jnp.int32)
-
-
-def by_layer(trunk: PyTree, layers: Layers) -> list[PyTree]:
-    """The parts of a trunk, layer by layer."""
-    return [{key: trunk[key] for key in keys} for keys in layers]
-
-
-def tie(gradients: PyTree, labels: Array, layers: Layers) -> PyTree:
-    """Each copy's gradient as the sum over its branch.
-
-    Args:
-      gradients: of the trunk, leaves ``[T, ...]``.
-      labels: ``[D, T]``.
-      layers: see :func:`trunk_layers`.
-    """
-    tied = {}
-    for part, label in zip(by_layer(gradients, layers), labels, strict=True):
-        tied |= jax.tree.map(lambda leaf, label=label: _branch_sums(leaf, label)[label], part)
-    return tied
-
-
-def _branch_sums(leaf: Array, label: Array) -> Array:
-    # the sum once per branch, so that its copies get equal bits
-    return jax.ops.segment_sum(leaf, label, num_segments=leaf.shape[0])
 
 
 # ------------------------------------------------------------------------- one copy for each branch
