@@ -5,6 +5,8 @@ Each family has its own file.
 
 from fairjax.methods._aggregated import aggregated, fairness_surgery, linked, mgda_ub
 from fairjax.methods._blind import blind
+from fairjax.methods._greedy_fmt import greedy_fmt
+from fairjax.methods._l2t_fmt import l2t_fmt
 from fairjax.methods._mta_f import mta_f
 from fairjax.methods._transfer import (
     VARIANTS,
@@ -31,6 +33,8 @@ __all__ = [
     "differential_penalty",
     "fairness_surgery",
     "get",
+    "greedy_fmt",
+    "l2t_fmt",
     "lam_range",
     "linked",
     "loss_weights",

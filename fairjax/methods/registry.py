@@ -8,6 +8,8 @@ from functools import partial
 from fairjax import gradients
 from fairjax.methods._aggregated import fairness_surgery, linked, mgda_ub
 from fairjax.methods._blind import blind
+from fairjax.methods._greedy_fmt import greedy_fmt
+from fairjax.methods._l2t_fmt import l2t_fmt
 from fairjax.methods._mta_f import mta_f
 from fairjax.methods._transfer import sequential, transfer
 from fairjax.methods._yoto import yoto
@@ -41,6 +43,8 @@ REGISTRY: dict[str, Callable[..., Method]] = {
     "sequential": sequential,
     "blind": _without_notion(blind),
     "yoto": yoto,
+    "greedy_fmt": greedy_fmt,
+    "l2t_fmt": l2t_fmt,
     "fairness_surgery": fairness_surgery,
     **_links(),
 }
