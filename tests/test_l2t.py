@@ -35,6 +35,14 @@ WIDTHS = (8, 8, 4)
 SEED = 5
 
 
+MAKERS = [
+    pytest.param(methods.greedy_fmt, id="greedy_fmt"),
+    pytest.param(
+        lambda notion: l2t_fmt(notion, widths=WIDTHS), id="l2t_fmt", marks=pytest.mark.slow
+    ),
+]
+
+
 def context(spec=SPEC, optimizer=None) -> methods.Context:
     model = shared_bottom(spec, (4,), (3,), 2)
     made = methods.Context.paper(spec, model, 0.05, BATCH)
@@ -434,6 +442,7 @@ def test_the_trunk_trains_the_teacher_learns_and_the_best_is_that_of_validation_
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(after.opt_state[0].lessons))
 
 
+@pytest.mark.slow
 def test_the_best_never_falls():
     recipe = l2t_fmt(ODDS, widths=WIDTHS)(context())
     run = jax.jit(make_train(TrainConfig(4, BATCH), recipe, record=lambda s: s.memory.best))
@@ -443,7 +452,7 @@ def test_the_best_never_falls():
         assert np.all(np.diff(values, axis=0) >= 0)
 
 
-@pytest.mark.parametrize("make", [methods.greedy_fmt, lambda n: l2t_fmt(n, widths=WIDTHS)])
+@pytest.mark.parametrize("make", MAKERS)
 def test_a_sweep_of_points_and_seeds_is_compiled_once(make):
     recipe = make(ODDS)(context())
     data = splits()
@@ -472,7 +481,7 @@ def test_a_sweep_of_points_and_seeds_is_compiled_once(make):
     )
 
 
-@pytest.mark.parametrize("make", [methods.greedy_fmt, lambda n: l2t_fmt(n, widths=WIDTHS)])
+@pytest.mark.parametrize("make", MAKERS)
 def test_one_task_absent_demographics_and_absent_labels_give_finite_numbers(make):
     spec = tabular_spec(1)
     recipe = make(ODDS)(context(spec))
