@@ -7,6 +7,8 @@ from fairjax.methods._aggregated import aggregated, fairness_surgery, linked, mg
 from fairjax.methods._blind import blind
 from fairjax.methods._fafs import fafs
 from fairjax.methods._fairbranch import fairbranch
+from fairjax.methods._greedy_fmt import greedy_fmt
+from fairjax.methods._l2t_fmt import l2t_fmt
 from fairjax.methods._mta_f import mta_f
 from fairjax.methods._recon import recon
 from fairjax.methods._tag import tag
@@ -37,6 +39,8 @@ __all__ = [
     "fairbranch",
     "fairness_surgery",
     "get",
+    "greedy_fmt",
+    "l2t_fmt",
     "lam_range",
     "linked",
     "loss_weights",

@@ -10,6 +10,8 @@ from fairjax.methods._aggregated import fairness_surgery, linked, mgda_ub
 from fairjax.methods._blind import blind
 from fairjax.methods._fafs import fafs
 from fairjax.methods._fairbranch import fairbranch
+from fairjax.methods._greedy_fmt import greedy_fmt
+from fairjax.methods._l2t_fmt import l2t_fmt
 from fairjax.methods._mta_f import mta_f
 from fairjax.methods._recon import recon
 from fairjax.methods._tag import tag
@@ -45,6 +47,8 @@ REGISTRY: dict[str, Callable[..., Method]] = {
     "sequential": sequential,
     "blind": _without_notion(blind),
     "yoto": yoto,
+    "greedy_fmt": greedy_fmt,
+    "l2t_fmt": l2t_fmt,
     "fairness_surgery": fairness_surgery,
     "fairbranch": fairbranch,
     "recon": recon,
