@@ -86,7 +86,7 @@ def read_images(
         _refuse_more(where, sum(files.bytes_of[path] for path in named), limit)
         shape_of, reason_of = _shapes(files, named, size)
         counts = Counter(shape_of[path] for path in paths if path in shape_of)
-        shape = counts.most_common(1)[0][0] if counts else (1, 1)
+        ((shape, _),) = counts.most_common(1) or [((1, 1), 0)]
         _refuse_more(where, len(paths) * shape[0] * shape[1] * 3, limit)
         pixels = np.zeros((len(paths), *shape, 3), np.uint8)
 
@@ -97,11 +97,15 @@ def read_images(
             read = _read_one(files, path, size)
             if read.pixels is None:
                 reason_of[path] = read.reason
-            elif shape_of[path] == shape:
+                return b""
+            shape_of[path] = read.pixels.shape[:2]  # a note at the end of a file may turn it
+            if shape_of[path] == shape:
                 pixels[row] = read.pixels
             return read.sha256
 
         digests = in_threads(fill, range(len(paths)))
+    is_read = shape_of.keys() - reason_of.keys()
+    counts = Counter(shape_of[path] for path in paths if path in is_read)
     checks = (
         partial(_refuse_absent, table, column, where, paths),
         partial(_refuse_unreadable, where, paths, reason_of),
@@ -225,9 +229,12 @@ def _shapes(
 
 def _upright_shape(image) -> tuple[int, int]:
     from PIL.ExifTags import Base
+    from PIL.Image import Image
 
     width, height = image.size
-    is_turned = image.getexif().get(Base.Orientation) in (5, 6, 7, 8)
+    # that of PNG files decodes them
+    exif = Image.getexif(image)
+    is_turned = exif.get(Base.Orientation) in (5, 6, 7, 8)
     return (width, height) if is_turned else (height, width)
 
 
@@ -273,8 +280,8 @@ def fitted(image, size: int):
     side = min(width, height)
     left = (width - side) // 2
     top = (height - side) // 2
-    square = (left, top, left + side, top + side)
-    return image.resize((size, size), Resampling.BILINEAR, square)
+    square = image.crop((left, top, left + side, top + side))
+    return square.resize((size, size), Resampling.BILINEAR)
 
 
 # ------------------------------------------------------------------------------------ complaints
