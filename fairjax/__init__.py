@@ -36,6 +36,7 @@ _ROOM = {
     "Recipe": "core.types",
     "Spec": "core.types",
     "Roles": "data",
+    "from_images": "data",
     "from_sentences": "data",
     "from_table": "data",
     "load": "data",

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from fairjax.core.types import Columns
+from fairjax.core.types import Columns, Images
 from fairjax.data import REGISTRY, DataError, Prepared, load, reload, table
 from fairjax.data.files import find_file
 from fairjax.data.splitting import split_rows
@@ -39,6 +39,7 @@ STATED = {
         ("sex", "race"),
     ),
     "multilingual_hate": Stated((30_872, 7_718, 9_647), LANGUAGES, ("gender", "age", "ethnicity")),
+    "fairface_subset": Stated((2_400, 600, 1_000), ("gender", "over_40", "under_20"), ("race",)),
 }
 every = pytest.mark.parametrize("name", REGISTRY)
 
@@ -125,7 +126,7 @@ def test_arrays_are_well_formed(loaded, name):
     for split in data.splits:
         rows = len(split.weight)
         known = split.label_mask > 0
-        assert {leaf.dtype.name for leaf in jax.tree.leaves(split)} <= {"float32", "int32"}
+        assert {leaf.dtype.name for leaf in jax.tree.leaves(split)} <= {"float32", "int32", "uint8"}
         assert {len(leaf) for leaf in jax.tree.leaves(split)} == {rows}
         assert split.labels.shape == split.label_mask.shape == (rows, len(spec.tasks))
         assert split.groups.shape == (rows, len(spec.group_names))
@@ -153,6 +154,8 @@ def test_features_are_well_formed(loaded, name):
             assert split.x.codes.shape[1] == len(levels)
             assert np.isfinite(split.x.numeric).all()
             assert (split.x.codes >= -1).all() and (split.x.codes < levels).all()
+        elif isinstance(split.x, Images):
+            assert split.x.pixels.shape[1:] == (*spec.image_shape, 3)
         else:
             assert (split.x.tokens >= 0).all() and (split.x.tokens < spec.vocab_size).all()
 

@@ -14,7 +14,7 @@ from cases import dataset, tabular_spec
 from flax import nnx
 
 from fairjax import models
-from fairjax.core.types import Attribute, Model, Sentences, Spec, Task
+from fairjax.core.types import Attribute, Images, Model, Sentences, Spec, Task
 
 ROWS = 6
 KINDS = (
@@ -26,6 +26,7 @@ KINDS = (
 ATTRIBUTES = (Attribute("a", ("0", "1")),)
 TABLE = Spec(KINDS, ATTRIBUTES, ("x0", "x1"), (("c0", 3),))
 TEXT = Spec(KINDS, ATTRIBUTES, vocab_size=11)
+IMAGE = Spec(KINDS, ATTRIBUTES, image_shape=(6, 5))
 COLUMNS = 7  # scores of all tasks
 
 
@@ -33,6 +34,9 @@ def rows_of(spec: Spec):
     if spec.vocab_size:
         tokens = np.random.default_rng(0).integers(0, 11, (ROWS, 5))
         return Sentences(jnp.asarray(tokens, jnp.int32))
+    if spec.image_shape:
+        pixels = np.random.default_rng(0).integers(0, 256, (ROWS, *spec.image_shape, 3))
+        return Images(jnp.asarray(pixels, jnp.uint8))
     x = dataset(tabular_spec(2, 2, (3,)), ROWS, 1).x
     return jax.tree.map(jnp.asarray, x)
 
@@ -83,6 +87,7 @@ class Case(NamedTuple):
 
 
 REGISTERED = {  # one row per name of the registry
+    "image_encoder": (IMAGE, {"widths": (4,), "head": (3,)}),
     "network": (TABLE, {"trunk": (5,), "head": (3,), "embedding": 2}),
     "shared_bottom": (TABLE, {"trunk": (5, 4), "head": (), "embedding": 2}),
     "text_encoder": (TEXT, {"width": 5, "head": (3,), "embedding": 2}),

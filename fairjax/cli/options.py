@@ -9,12 +9,13 @@ import click
 
 from fairjax import data, models, notions, postprocess
 from fairjax.cli.lists import SHARES, WIDTHS, WORDS
-from fairjax.data.entry import CORRECTED_AND_PAPER
 from fairjax.data.raw_table import NA
 from fairjax.study import DECISIONS, StudyConfig
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
+_FORMS = tuple(dict.fromkeys(form for entry in data.REGISTRY.values() for form in entry.forms))
+EITHER = click.Path(path_type=Path)
 POSITIVE = click.FloatRange(0, min_open=True)
 
 
@@ -86,6 +87,13 @@ formulas_option = click.option(
     "Otherwise an apostrophe stands before them.",
 )
 
+images_option = click.option(
+    "--images",
+    type=EITHER,
+    metavar="PATH",
+    help="Folder or zip of the image files that a column of the table names.",
+)
+
 # what the data are, and what their columns are for
 data_options = together(
     click.option(
@@ -100,8 +108,9 @@ data_options = together(
         "--form",
         default="corrected",
         show_default=True,
-        type=click.Choice(CORRECTED_AND_PAPER),
-        help="Data sets by name: statistics from training rows only, or as in the paper's code.",
+        type=click.Choice(_FORMS),
+        help="Data sets by name: statistics from training rows only, or as in the paper's code; "
+        "some have a form with other tasks and attributes.",
     ),
     click.option(
         "--task",
@@ -162,6 +171,19 @@ data_options = together(
         help="A token that occurs less often in the training rows is unknown.",
     ),
     click.option(
+        "--image",
+        metavar="COLUMN",
+        help="A column of names of image files; the images are then the only feature.",
+    ),
+    images_option,
+    click.option(
+        "--image-size",
+        type=click.IntRange(1),
+        metavar="PIXELS",
+        help="With --image: every image is cut to the square at its centre and scaled to this "
+        "height and width. Default: as they are; they must then have one size.",
+    ),
+    click.option(
         "--merge",
         multiple=True,
         metavar="RULE",
@@ -217,7 +239,8 @@ study_options = together(
         "--trunk",
         type=WIDTHS,
         metavar="W,W",
-        help="Widths of the shared layers; for a text, of its convolutions.",
+        help="Widths of the shared layers; for a text, of its convolutions; for images, of the "
+        "stages of a residual network: one entry W stands for W, 2 W, 4 W.",
     ),
     click.option(
         "--head", type=WIDTHS, metavar="W,W", help="Widths of the layers of each task alone."

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from fairjax.cli.options import FILE, FOLDER, formulas_option, reading_options
+from fairjax.cli.options import FILE, FOLDER, formulas_option, images_option, reading_options
 from fairjax.cli.settings import reading_arguments
 from fairjax.core.types import DataError
 from fairjax.data.raw_table import RawTable
@@ -23,6 +23,7 @@ from fairjax.data.raw_table import RawTable
     metavar="COLUMN",
     help="A column of ROWS that goes into the output as it is. May be given several times.",
 )
+@images_option
 @reading_options
 @formulas_option
 @click.option("--out", type=FILE, default=Path("predictions.csv"), show_default=True)
@@ -38,7 +39,8 @@ def predict_command(model: Path, rows: Path, out: Path, **options) -> None:
     trained = load_model(model)
     encoder = trained.encoder
     known_missing = encoder.roles.na_values
-    table = encoder.read(rows, **reading_arguments(options, known_missing))
+    images = options["images"] or ""
+    table = encoder.read(rows, images, **reading_arguments(options, known_missing))
     identifiers = {name: _cells(table, name) for name in options["identifiers"]}
     predicted = trained.predict(table)
     taken = [name for name in identifiers if name in predicted]

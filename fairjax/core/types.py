@@ -41,6 +41,15 @@ class Sentences(NamedTuple):
     tokens: Array  # [N, L] int32, 0 is padding
 
 
+class Images(NamedTuple):
+    """Colour images of one size: ``x`` of a :class:`Dataset` that was read from images.
+
+    They stay whole numbers until the network reads them, because floats take four times the memory.
+    """
+
+    pixels: Array  # [N, H, W, 3] uint8
+
+
 class Dataset(NamedTuple):
     """Rows of data. All fields are traced arrays.
 
@@ -49,7 +58,8 @@ class Dataset(NamedTuple):
     ``weight`` 0.
     """
 
-    x: PyTree  # any pytree of arrays with leading N; Columns for tables, Sentences for texts
+    # any pytree of arrays with leading N; Columns for tables, Sentences for texts, Images
+    x: PyTree
     # [N, Y] float32: 0 or 1, a class index, or a number; any value, NaN too, where the mask is 0
     labels: Array
     label_mask: Array  # [N, Y] float32, 1 where the label is known
@@ -150,6 +160,12 @@ class Spec:
     categorical: tuple[tuple[str, int], ...] = ()  # (name, number of levels) of Columns.codes
     # rows of the embedding table of Sentences.tokens, padding included; 0 for tables
     vocab_size: int = 0
+    image_shape: tuple[int, ...] = ()  # height and width of Images.pixels; () for others
+
+    @property
+    def is_table(self) -> bool:
+        """Whether the features are :class:`Columns`."""
+        return not (self.vocab_size or self.image_shape)
 
     def label_slice(self, task: int) -> slice:
         """Columns of ``labels`` that belong to a task."""

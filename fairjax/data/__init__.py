@@ -6,6 +6,7 @@ from fairjax.core.types import DataError
 from fairjax.data._join import join
 from fairjax.data.encoder import Encoder
 from fairjax.data.entry import Entry
+from fairjax.data.images import from_images
 from fairjax.data.loading import load, reload
 from fairjax.data.masking import Part, mask_supervision
 from fairjax.data.prepared import Prepared
@@ -24,6 +25,7 @@ __all__ = [
     "Population",
     "Prepared",
     "Roles",
+    "from_images",
     "from_sentences",
     "from_table",
     "join",

@@ -31,7 +31,7 @@ def join(
 
     Raises:
       DataError: a source cannot be read, there is one source only, no two sources share a column,
-        or the name ``part`` is taken.
+        the name ``part`` is taken, or a column holds images.
 
     >>> joined = join({"age": [30, 40], "paid": [0, 1]}, {"age": [50], "sex": ["f"]})
     >>> joined["age"].tolist(), joined["sex"].tolist()
@@ -41,6 +41,10 @@ def join(
     if len(tables) < 2:
         raise DataError(f"join: {len(tables)} source given. Give two sources or more.")
     where = " + ".join(table.where for table in tables)
+    images = [name for table in tables for name in table.pixels]
+    if images:
+        problem = f"column {images[0]!r} holds images in {len(images)} of {len(tables)} sources"
+        raise complain(where, problem, "Join the tables of their file names.")
     owners_of: dict[str, list[RawTable]] = {}
     for table in tables:
         for name in table.columns:

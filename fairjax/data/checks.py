@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -9,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fairjax.core.threads import in_threads
-from fairjax.core.types import Dataset, Task
+from fairjax.core.types import Dataset, Images, Task
 from fairjax.data.alone import LEAST, Alone, Feature, alone, number_feature
 from fairjax.data.complaints import listing
 from fairjax.data.encoder import Encoder
@@ -107,7 +108,7 @@ def _draw(
     if len(rows) > MOST_ROWS:
         drawn = np.random.RandomState(0).permutation(len(rows))[:MOST_ROWS]
         rows, is_train = rows[drawn], is_train[drawn]
-    if encoder.roles.text is not None:
+    if not encoder.spec.is_table:
         return Sample(rows, is_train, (), {})
     value = {f.name: table.numbers(f.name, f.form)[0][rows] for f in encoder.numeric}
     features = [number_feature(name, numbers) for name, numbers in value.items()]
@@ -274,7 +275,7 @@ def constant_names(encoder: Encoder) -> list[str]:
 
 def _repeated_columns(encoder: Encoder, data: Dataset, sample: Sample) -> Iterator[Finding]:
     """Features that are equal to an earlier one in every row, but for scale or names of levels."""
-    if encoder.roles.text is not None:
+    if not encoder.spec.is_table:
         return
     first_of: dict[str, str] = {}
     parts = ((encoder.numeric, data.x.numeric), (encoder.categorical, data.x.codes))
@@ -324,8 +325,12 @@ def _alike_levels(encoder: Encoder) -> Iterator[Finding]:
 def _repeated_rows(
     data: Dataset, train: np.ndarray, validation: np.ndarray, test: np.ndarray
 ) -> Iterator[Finding]:
-    """Test and validation rows that are equal to a training row."""
-    code = _row_codes([*data.x, data.labels, data.label_mask])
+    """Test and validation rows that are equal to a training row, or show the same image."""
+    is_image = isinstance(data.x, Images)
+    if is_image:
+        code = _image_codes(data.x.pixels)
+    else:
+        code = _row_codes([*data.x, data.labels, data.label_mask])
     trained = np.sort(code[train])
     parts = {"test": test, "validation": validation}
     if validation is test:
@@ -339,7 +344,16 @@ def _repeated_rows(
         if repeated:
             counts.append(f"{repeated:,} of {len(rows):,} {split} rows")
     if counts:
-        yield Finding(f"{' and '.join(counts)} equal a training row in all features and labels")
+        what = "show an image of the training rows, pixel for pixel"
+        if not is_image:
+            what = "equal a training row in all features and labels"
+        yield Finding(f"{' and '.join(counts)} {what}")
+
+
+def _image_codes(pixels: np.ndarray) -> np.ndarray:
+    """A number ``[N]`` for every image that is the same for equal images."""
+    digests = [hashlib.blake2b(image.tobytes(), digest_size=8).digest() for image in pixels]
+    return np.frombuffer(b"".join(digests), np.uint64)
 
 
 def _row_codes(arrays: list[np.ndarray]) -> np.ndarray:

@@ -22,7 +22,7 @@ class ColumnSummary(NamedTuple):
     """A column in words."""
 
     name: str
-    role: str  # task, sensitive, weight, split, text, language, feature or dropped
+    role: str  # task, sensitive, weight, split, text, language, image, feature or dropped
     type: str = ""  # number, whole number, dates, text, or a number of levels
     values: str = ""  # the range in training rows, the first levels, or the rule
     missing: int = 0  # cells of all rows
@@ -79,7 +79,11 @@ def _other_roles(table: RawTable, encoder: Encoder) -> list[ColumnSummary]:
     if roles.split_at is not None:
         named |= {rule.column: "split" for rule in split_rules(roles, table)}
     named.pop(None, None)
-    return [ColumnSummary(name, role, _type(table, name)) for name, role in named.items()]
+    found = [ColumnSummary(name, role, _type(table, name)) for name, role in named.items()]
+    if roles.image is not None:
+        height, width = encoder.image_shape
+        found.append(ColumnSummary(roles.image, "image", f"{height} x {width} pixels"))
+    return found
 
 
 def _of_number(feature: Standardiser, checks: Checks) -> ColumnSummary:

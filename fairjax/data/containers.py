@@ -27,8 +27,8 @@ _OPEN = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ", lzma.open))
 _OPEN += ((b"\x28\xb5\x2f\xfd", partial(pa.input_stream, compression="zstd")),)
 _UNPACKED = 2**30  # bytes to which any packed file may unpack
 _MOST_TIMES = 50  # its packed size to which a larger one may unpack
-_UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
-_UNREADABLE += (RuntimeError,)  # of an encrypted zip
+UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
+UNREADABLE += (RuntimeError,)  # of an encrypted zip
 _COPY = "Check its permissions, or copy it again."
 
 
@@ -49,19 +49,24 @@ def read_bytes(where: str, unpacked: float = 0) -> tuple[bytes, bytes]:
         raise complain(where, f"{problem} (0 rows read)", cure)
     try:
         packed = content = path.read_bytes()
-        limit = int(unpacked * 2**30) or max(_UNPACKED, _MOST_TIMES * len(content))
+        limit = unpacked_limit(len(content), unpacked)
         for mark, opened in _OPEN:
             if content.startswith(mark):
                 with opened(io.BytesIO(content)) as stream:
                     content = _limited(where, stream, limit)
         if content.startswith(b"PK\x03\x04") and not is_excel(content):
             content = _only_member(where, content, limit)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise complain(where, f"cannot be read: {error}", _COPY) from error
     if not content or content.isspace():
         problem = f"the file is empty ({len(content)} bytes, 0 rows)"
         raise complain(where, problem, "Give a file with a header and rows.")
     return packed, content
+
+
+def unpacked_limit(packed: int, unpacked: float = 0) -> int:
+    """Bytes to which so many packed bytes may unpack: some gigabytes, or, of 0, the default."""
+    return int(unpacked * 2**30) or max(_UNPACKED, _MOST_TIMES * packed)
 
 
 def _limited(where: str, stream, limit: int) -> bytes:

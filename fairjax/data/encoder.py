@@ -2,7 +2,7 @@
 
 A numeric feature and the label of a regression become ``(x - mean) / deviation``. A categorical
 feature becomes the index of its level, -1 for a level that training rows do not have. A text
-becomes word ids.
+becomes word ids. An image is checked for its size, and its pixels stay as they are.
 """
 
 from __future__ import annotations
@@ -14,7 +14,16 @@ from typing import NamedTuple
 import numpy as np
 
 from fairjax.core.threads import in_threads
-from fairjax.core.types import Attribute, Columns, DataError, Dataset, Sentences, Spec, Task
+from fairjax.core.types import (
+    Attribute,
+    Columns,
+    DataError,
+    Dataset,
+    Images,
+    Sentences,
+    Spec,
+    Task,
+)
 from fairjax.data.cells import (
     level_index,
     read_feature,
@@ -25,6 +34,7 @@ from fairjax.data.cells import (
 from fairjax.data.complaints import collect, complain
 from fairjax.data.merging import merged
 from fairjax.data.numbers import PLAIN, NumberForm
+from fairjax.data.pixels import with_images
 from fairjax.data.raw_table import RawTable
 from fairjax.data.read import as_table
 from fairjax.data.roles import Roles
@@ -66,6 +76,7 @@ class Encoder:
     numeric: tuple[Standardiser, ...]
     categorical: tuple[Codes, ...]
     vocabularies: tuple[Vocabulary, ...] = ()
+    image_shape: tuple[int, ...] = ()  # height and width
 
     @property
     def spec(self) -> Spec:
@@ -76,6 +87,7 @@ class Encoder:
             self._numeric_names,
             tuple((feature.name, len(feature.levels)) for feature in self.categorical),
             vocabulary_size(self.vocabularies),
+            self.image_shape,
         )
 
     @property
@@ -83,14 +95,16 @@ class Encoder:
         names = [feature.name for feature in self.numeric]
         return tuple(names + [feature.gap_name for feature in self.numeric if feature.has_gaps])
 
-    def read(self, source, **reading) -> RawTable:
+    def read(self, source, images: str = "", **reading) -> RawTable:
         """A source as a table, read and its levels merged as the training table's were.
 
         Args:
             source: path, data frame or dict of arrays.
+            images: folder or zip of its images. Default: that of the training table.
             reading: other arguments of :func:`fairjax.data.read.as_table` than those of training.
         """
-        return merged(as_table(source, **self.roles.reading | reading), self.roles.merge)
+        table = merged(as_table(source, **self.roles.reading | reading), self.roles.merge)
+        return with_images(table, self.roles, str(images))
 
     def encode(self, source, labels: bool = False) -> Dataset:
         """Rows as arrays, with the statistics of the training rows.
@@ -108,8 +122,8 @@ class Encoder:
 
         Raises:
             DataError: a feature column is absent, is not numeric, holds infinity or numbers beyond
-                1e37, or gaps with ``missing="error"``; or a text's language does not occur in
-                training.
+                1e37, or gaps with ``missing="error"``; a text's language does not occur in
+                training; or images have another size.
         """
         roles = self.roles
         table = source if isinstance(source, RawTable) else self.read(source)
@@ -117,11 +131,25 @@ class Encoder:
             label, label_mask = self._labels(table)
         else:
             label, label_mask = np.zeros((2, len(table), len(self.tasks)), np.float32)
-        if roles.text is None:
-            x = self._columns(table)
-        else:
+        if roles.text is not None:
             x = Sentences(word_ids(table, roles, self.vocabularies))
+        elif roles.image is not None:
+            x = Images(self._pixels(table))
+        else:
+            x = self._columns(table)
         return Dataset(x, label, label_mask, self._groups(table), self._weight(table))
+
+    def _pixels(self, table: RawTable) -> np.ndarray:
+        table = with_images(table, self.roles)
+        pixels = table.pixels[table.find(self.roles.image)]
+        shape = pixels.shape[1:3]
+        if shape != self.image_shape:
+            sizes = " but ".join(
+                f"{height} x {width}" for height, width in (shape, self.image_shape)
+            )
+            problem = f"{len(table):,} images are {sizes} in training"
+            raise complain(table.where, problem, "Scale them, or train with --image-size.")
+        return pixels
 
     def _columns(self, table: RawTable) -> Columns:
         # column by column in memory, as they are written and read
@@ -178,7 +206,7 @@ class Encoder:
 
     def to_json(self) -> str:
         """The encoder as JSON text; floats come back exactly."""
-        content = {"roles": dataclasses.asdict(self.roles)}
+        content = {"roles": dataclasses.asdict(self.roles), "image_shape": self.image_shape}
         for field in _PARTS:
             content[field] = getattr(self, field)
         return json.dumps(content)
@@ -196,7 +224,8 @@ class Encoder:
             for field, kind in _PARTS.items():
                 rows = [map(_tuple_of_list, row) for row in content[field]]
                 parts[field] = tuple(_with_form(kind(*row)) for row in rows)
-            return cls(Roles(**content["roles"]), **parts)
+            shape = tuple(content.get("image_shape", ()))
+            return cls(Roles(**content["roles"]), **parts, image_shape=shape)
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(
                 f"encoder: not the JSON of an encoder ({error}). Give the file that was saved."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,8 @@ class Entry:
     read: Callable[[list[Path]], dict[str, np.ndarray]] | None = None
     roles: Roles | None = None
     forms: tuple[str, ...] = CORRECTED
+    # form -> roles other than ``roles``
+    form_roles: Mapping[str, Roles] = dataclasses.field(default_factory=dict)
     # (rows, seed) -> [rows] of "train" and "test"; the paper form draws the split again by seed
     draw_split: Callable[[int, int], np.ndarray] | None = None
     # seed -> the data set

@@ -19,7 +19,7 @@ def feature_names(
     tasks: tuple[ColumnRule, ...],
     attributes: tuple[ColumnRule, ...],
 ) -> tuple[list[str], list[str]]:
-    """Names of numeric and of categorical features; both empty for a text.
+    """Names of numeric and of categorical features; both empty for a text and for images.
 
     They are in the order of ``roles.features``, or in the order of the table.
 
@@ -29,7 +29,7 @@ def feature_names(
     sensitive = [rule.column for rule in attributes]
     excluded = _excluded(table, roles, tasks, sensitive)
     _refuse_excluded(table, roles, excluded)
-    if roles.text is not None:
+    if roles.only_feature is not None:
         return [], []
     if roles.features is None:
         candidates = list(table.columns)
@@ -40,6 +40,7 @@ def feature_names(
     if not names:
         problem = f"0 features are left in {len(table):,} rows"
         raise complain(table.where, problem, "Give columns beside the tasks.")
+    _refuse_images(table, names)
     table.look_at(names)
     is_numeric = collect(lambda name: _is_numeric(name, table, roles), names)
     numeric = [name for name, yes in zip(names, is_numeric, strict=True) if yes]
@@ -75,21 +76,29 @@ def refuse_absent(table: RawTable, roles: Roles) -> None:
 
 def _named(roles: Roles) -> list[str]:
     """Columns that the roles name as features."""
-    text = [] if roles.text is None else [roles.text]
-    return [*(roles.features or ()), *roles.numeric, *roles.categorical, *text]
+    only = [] if roles.only_feature is None else [roles.only_feature]
+    return [*(roles.features or ()), *roles.numeric, *roles.categorical, *only]
 
 
 def _refuse_excluded(table: RawTable, roles: Roles, excluded: set[str]) -> None:
     """Refuse a named feature that has another role. ``drop`` wins over a feature."""
     for name in _named(roles):
         is_dropped = name in roles.drop
-        if name not in excluded or (is_dropped and name != roles.text):
+        if name not in excluded or (is_dropped and name != roles.only_feature):
             continue
         problem = f"column {name!r} cannot be a feature of {len(table):,} rows"
         dropped = ", or dropped" if is_dropped else ""
         problem = f"{problem}: it is a task, sensitive, weight or split{dropped}"
         cure = "Remove it from the features (use_sensitive allows sensitive ones)."
         raise complain(table.where, problem, cure)
+
+
+def _refuse_images(table: RawTable, names: list[str]) -> None:
+    """Refuse images among features of other kinds."""
+    images = [name for name in names if name in table.pixels]
+    if images:
+        problem = f"column {images[0]!r} holds images of {len(table):,} rows"
+        raise complain(table.where, problem, "Name it as image, or leave it out (--drop).")
 
 
 def _is_numeric(name: str, table: RawTable, roles: Roles) -> bool:

@@ -61,7 +61,10 @@ def fit(table: RawTable, roles: Roles, train: np.ndarray) -> Encoder:
     parts = (of(_fit_task, tasks), of(_fit_attribute, attributes), features)
     fitted_tasks, fitted_attributes, (numeric, categorical) = collect(lambda part: part(), parts)
     vocabularies = () if roles.text is None else learn(table, roles, rows)
-    return Encoder(roles, fitted_tasks, fitted_attributes, numeric, categorical, vocabularies)
+    shape = () if roles.image is None else table.pixels[roles.image].shape[1:3]
+    return Encoder(
+        roles, fitted_tasks, fitted_attributes, numeric, categorical, vocabularies, shape
+    )
 
 
 def rules_of(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fairjax.core.types import DataError
-from fairjax.data.complaints import listing
+from fairjax.data.complaints import complain, listing
 from fairjax.data.entry import Entry
 from fairjax.data.files import find_file
 from fairjax.data.prepared import Prepared
@@ -36,12 +36,12 @@ def load(
     ``"corrected"``: means, deviations and levels come from training rows, and the German split is
     fixed. ``"paper"``: as in the code of Wang et al. (KDD 2021), statistics and levels come from
     training and test rows together, and ``seed`` draws the German split. Both forms use the
-    published test rows.
+    published test rows. Another form has other tasks and attributes, which its data set describes.
 
     Args:
         name: a key of :data:`fairjax.data.REGISTRY`.
         data_dir: the first folder to look for raw files.
-        form: ``"corrected"`` or ``"paper"``.
+        form: ``"corrected"``, ``"paper"``, or one that the data set adds.
         seed: of the validation split, and of all else that is drawn.
         validation: share of the training rows for validation. With 0 all of them train, and the
             test data is also the validation data, as in the paper.
@@ -55,6 +55,8 @@ def load(
     entry = entry_of(name, form)
     if entry.draw is not None:
         return _drawn(entry, data_dir, form, seed, validation, sensitive)
+    if form in entry.form_roles:
+        entry = dataclasses.replace(entry, roles=entry.form_roles[form])
     if sensitive:
         roles = dataclasses.replace(entry.roles, sensitive=tuple(sensitive), use_sensitive=False)
         entry = dataclasses.replace(entry, roles=roles)
@@ -157,7 +159,12 @@ def reload(source: dict | None) -> Prepared:
         check_unchanged(path, options["sha256"])
         roles = Roles(**options["roles"])
         fractions = tuple(options["fractions"])
-        return from_table(path, roles, fractions=fractions, seed=options["seed"])
+        prepared = from_table(path, roles, fractions=fractions, seed=options["seed"])
+        if prepared.source.get("images_sha256") != options.get("images_sha256"):
+            rows = sum(len(split.weight) for split in prepared.splits)
+            problem = f"images of the {rows:,} rows have changed since the run"
+            raise complain(roles.images, problem, "Restore them, or start a new run.")
+        return prepared
     raise DataError(
         "the rows came from memory and were not kept (source None). "
         "Write them to a file and give its path."

@@ -103,6 +103,9 @@ class RawTable:
     decimal: str = ""  # the sign before decimals, where it is known
     dates: frozenset[str] = frozenset()  # columns whose numbers are days since 1970-01-01
     sha256: str = ""  # of the file
+    # [N, H, W, 3] uint8 by name of a column of images
+    pixels: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    images_sha256: str = ""  # of the image files
 
     def __len__(self) -> int:
         first = next(iter(self.columns.values()), ())

@@ -24,6 +24,7 @@ from fairjax.data.complaints import complain
 from fairjax.data.containers import arrow_table, decoded, excel_columns, is_excel, read_bytes
 from fairjax.data.csv_text import parse_csv, refuse_bad_names
 from fairjax.data.numbers import days
+from fairjax.data.pixels import as_pixels, image_cells
 from fairjax.data.raw_table import LARGEST_WHOLE, NA, RawTable
 
 _INDEX = re.compile(r"__index_level_\d+__")
@@ -45,7 +46,7 @@ def as_table(
     Args:
         source: path of a CSV, parquet, feather or Excel file, packed too; a data frame of pandas,
             polars or pyarrow, or another with ``__arrow_c_stream__``; a mapping of names to
-            ``[N]``; or a RawTable.
+            ``[N]``, or to images ``[N, H, W, 3]``; or a RawTable.
         delimiter: cell separator of a CSV file; ``\\t`` may be spelled out. Empty: found.
         encoding: of a CSV file; a byte order mark wins over UTF-8.
         na: texts that mean missing, in any case.
@@ -148,8 +149,13 @@ def read_csv(
 def _from_arrays(where: str, arrays: Mapping, na: tuple[str, ...], decimal: str) -> RawTable:
     columns = {}
     dates = set()
+    pixels = {}
     for name, array in arrays.items():
         array = _as_array(array)
+        if array.ndim > 2:
+            pixels[name] = as_pixels(where, name, array)
+            columns[name] = image_cells(len(array))
+            continue
         if array.dtype.kind == "M":
             dates.add(name)
         columns[name] = _cells(where, name, array)
@@ -158,7 +164,7 @@ def _from_arrays(where: str, arrays: Mapping, na: tuple[str, ...], decimal: str)
     if len(set(lengths.values())) > 1:
         problem = f"columns of unequal length, rows per column {lengths}"
         raise complain(where, problem, "Give arrays of one length.")
-    table = RawTable(where, columns, na=na, decimal=decimal, dates=frozenset(dates))
+    table = RawTable(where, columns, na=na, decimal=decimal, dates=frozenset(dates), pixels=pixels)
     if not len(table):
         problem = f"{len(lengths)} columns and 0 rows"
         raise complain(where, problem, "Give at least one column with rows.")

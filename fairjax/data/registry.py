@@ -19,6 +19,7 @@ _NAMES = (
     "compas",
     "acs",
     "multilingual_hate",
+    "fairface_subset",
 )
 REGISTRY: dict[str, Entry] = {
     name: importlib.import_module(f"fairjax.data.sets.{name}").ENTRY for name in _NAMES

@@ -25,9 +25,9 @@ _CHOICES = {
     "decimal": ("", ".", ","),
 }
 _COUNTS = ("length", "minimum")
-_NOT_WITH_TEXT = ("features", "numeric", "categorical", "use_sensitive")
+_NOT_WITH_ONE = ("features", "numeric", "categorical", "use_sensitive")
 _COLUMNS = ("features", "drop", "numeric", "categorical")
-_COLUMN = ("weight", "split", "split_by", "text", "language")
+_COLUMN = ("weight", "split", "split_by", "text", "language", "image")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +72,12 @@ class Roles:
     length: int = 40
     # a token is unknown if training rows hold it less often
     minimum: int = 2
+    # a column of images, of file names or of arrays; it is then the only feature
+    image: str | None = None
+    # folder or zip of the image files
+    images: str = ""
+    # height and width to which images are cut and scaled; 0: they stay as they are
+    image_size: int = 0
     # task name -> kind
     kinds: dict[str, str] = dataclasses.field(default_factory=dict)
     # column or rule's name -> its levels in order
@@ -109,13 +115,30 @@ class Roles:
             value = getattr(self, field)
             if value < 1:
                 raise DataError(f"roles: {field} is {value}. Give one token or more.")
-        others = [field for field in _NOT_WITH_TEXT if getattr(self, field)]
-        if self.text is not None and others:
-            problem = f"roles: {listing(others)} beside text {self.text!r}"
-            raise DataError(f"{problem}. Leave them out: the text is the only feature.")
+        object.__setattr__(self, "images", str(self.images))
+        self._refuse_beside()
         splits = [f for f in ("split", "split_by", "split_at") if getattr(self, f) is not None]
         if len(splits) > 1:
             raise DataError(f"roles: {listing(splits)} all say how to split. Give one of them.")
+
+    def _refuse_beside(self) -> None:
+        """Refuse features beside a text or an image, and words about images without a column."""
+        kinds = [kind for kind in ("text", "image") if getattr(self, kind) is not None]
+        others = [field for field in (*kinds[1:], *_NOT_WITH_ONE) if getattr(self, field)]
+        if kinds and others:
+            problem = f"roles: {listing(others)} beside {kinds[0]} {getattr(self, kinds[0])!r}"
+            raise DataError(f"{problem}. Leave them out: the {kinds[0]} is the only feature.")
+        if self.image_size < 0:
+            raise DataError(f"roles: image_size is {self.image_size}. Give one pixel or more.")
+        about_images = [field for field in ("images", "image_size") if getattr(self, field)]
+        if self.image is None and about_images:
+            problem = f"roles: {listing(about_images)} without a column of images"
+            raise DataError(f"{problem}. Name the column of file names as image.")
+
+    @property
+    def only_feature(self) -> str | None:
+        """The column of texts or images, beside which no column is a feature."""
+        return self.image if self.text is None else self.text
 
     @property
     def reading(self) -> dict:

@@ -36,6 +36,9 @@ def _features(encoder: Encoder) -> str:
             # without languages the only vocabulary has no name
             sizes.append(f"{vocabulary.language} {len(vocabulary.words):,}".strip())
         return f"{encoder.roles.length} tokens, words: {', '.join(sizes)}"
+    if encoder.image_shape:
+        height, width = encoder.image_shape
+        return f"images of {height} x {width} pixels"
     numeric = f"{len(encoder.numeric)} numeric"
     return f"{numeric} and {len(encoder.categorical)} categorical features"
 

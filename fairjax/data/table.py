@@ -18,6 +18,7 @@ from fairjax.data.column_summary import column_summaries
 from fairjax.data.complaints import collect, complain
 from fairjax.data.fitting import fit, rules_of
 from fairjax.data.merging import merged, refuse_unknown_levels
+from fairjax.data.pixels import with_images
 from fairjax.data.prepared import Prepared, SourceRows
 from fairjax.data.raw_table import RawTable
 from fairjax.data.read import as_table
@@ -40,7 +41,7 @@ def from_table(
 
     Args:
         source: path of a CSV, parquet, feather or Excel file, data frame, or dict of arrays, N
-            rows; see :func:`fairjax.data.read.as_table`.
+            rows; see :func:`fairjax.data.read.as_table`. A dict may hold images.
         roles: what each column is for.
         fractions: of train, validation and test. If there is a split column without validation
             rows, they are drawn from its training rows, ``validation / (train + validation)`` of
@@ -64,6 +65,8 @@ def from_table(
     ('sex=f', 'sex=m')
     """
     table = as_table(source, **roles.reading)
+    if roles.images:
+        roles = dataclasses.replace(roles, images=str(Path(roles.images).resolve()))
     if not isinstance(source, (str, Path)):
         return prepare(table, roles, fractions=fractions, seed=seed, name="table", source=None)
     name = _NAME_ENDS.sub("", Path(source).name)
@@ -90,8 +93,11 @@ def prepare(
         partial(split_rows, table, roles, fractions, seed),
         partial(rules_of, table, roles),
         partial(refuse_unknown_levels, as_written, roles),
+        partial(with_images, table, roles),
     )
-    split_indices, *_ = collect(lambda part: part(), parts)
+    split_indices, _, _, table = collect(lambda part: part(), parts)
+    if source is not None and table.images_sha256:
+        source = source | {"images_sha256": table.images_sha256}
     encoder = fit(table, roles, split_indices[0])
     data = encoder.encode(table, labels=True)
     splits = Splits(*in_threads(partial(_take, data), split_indices))
@@ -115,8 +121,14 @@ def _origin(table: RawTable, rows: np.ndarray) -> SourceRows:
 
 def _take(data: Dataset, rows: np.ndarray) -> Dataset:
     """Some rows of a data set."""
-    # column by column, as they lie in memory
-    return jax.tree.map(lambda array: array.T.take(rows, -1, mode="clip").T, data)
+
+    def take(array: np.ndarray) -> np.ndarray:
+        if array.ndim > 2:
+            return array[rows]
+        # column by column, as they lie in memory
+        return array.T.take(rows, -1, mode="clip").T
+
+    return jax.tree.map(take, data)
 
 
 def digest(path: str | Path) -> str:

@@ -24,6 +24,7 @@ from fairjax.models.film import (
 from fairjax.models.registry import REGISTRY, network
 from fairjax.models.tabular import scores, shared_bottom
 from fairjax.models.text import text_encoder
+from fairjax.models.vision import image_encoder
 
 __all__ = [
     "Form",
@@ -40,6 +41,7 @@ __all__ = [
     "from_equinox",
     "from_linen",
     "from_nnx",
+    "image_encoder",
     "modulated",
     "network",
     "parameter_count",

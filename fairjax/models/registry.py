@@ -7,6 +7,9 @@ from collections.abc import Callable
 from fairjax.core.types import DataError, Model, Spec
 from fairjax.models.tabular import shared_bottom
 from fairjax.models.text import text_encoder
+from fairjax.models.vision import image_encoder
+
+_STAGES = 3  # of the default network for images
 
 
 def network(
@@ -15,18 +18,25 @@ def network(
     head: tuple[int, ...] = (32,),
     embedding: int = 10,
 ) -> Model:
-    """The default network of a spec: :func:`text_encoder` for texts, else :func:`shared_bottom`.
+    """The default network of a spec.
+
+    It is :func:`text_encoder` for texts, :func:`image_encoder` for images, else
+    :func:`shared_bottom`.
 
     Args:
       spec: names the columns and tasks.
       trunk: widths of the shared layers. For texts: one convolution per entry, all of one width.
+        For images: one stage per entry; a single entry w stands for the stages w, 2 w, 4 w.
       head: widths of each task's layers.
-      embedding: dimension of the embeddings.
+      embedding: dimension of the embeddings; images have none.
 
     Raises:
       DataError: for texts, if the widths of the trunk differ.
     """
-    if not spec.vocab_size:
+    if spec.image_shape:
+        widths = trunk if len(trunk) > 1 else tuple(trunk[0] * 2**i for i in range(_STAGES))
+        return image_encoder(spec, widths=widths, head=head)
+    if spec.is_table:
         return shared_bottom(spec, trunk, head, embedding)
     if len(set(trunk)) != 1:
         raise DataError(
@@ -37,6 +47,7 @@ def network(
 
 
 REGISTRY: dict[str, Callable[..., Model]] = {  # (spec, **options) -> Model
+    "image_encoder": image_encoder,
     "network": network,
     "shared_bottom": shared_bottom,
     "text_encoder": text_encoder,

@@ -144,7 +144,7 @@ class NamedStudy:
 
         It is None where there is no such network.
         """
-        is_table_network = self.model in ("network", "shared_bottom") and not spec.vocab_size
+        is_table_network = self.model in ("network", "shared_bottom") and spec.is_table
         if not is_table_network:
             return None
         return lambda width: models.conditioned_network(spec, condition=width, **self.model_options)

@@ -24,6 +24,7 @@ from fairjax.core.tables import Table
 from fairjax.core.types import (
     Array,
     Columns,
+    Images,
     Model,
     Post,
     PyTree,
@@ -402,6 +403,8 @@ def _inputs(spec: Spec) -> PyTree:
     """Shapes of one row of features of a spec."""
     if spec.vocab_size:
         return Sentences(jax.ShapeDtypeStruct((1, 8), jnp.int32))
+    if spec.image_shape:
+        return Images(jax.ShapeDtypeStruct((1, *spec.image_shape, 3), jnp.uint8))
     return Columns(
         jax.ShapeDtypeStruct((1, len(spec.numeric)), jnp.float32),
         jax.ShapeDtypeStruct((1, len(spec.categorical)), jnp.int32),
