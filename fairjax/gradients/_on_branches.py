@@ -30,7 +30,8 @@ class BranchState(NamedTuple):
 
     count: Array  # [], updates so far
     gate: Array  # [T], of the last update
-    conflicts: Array  # [2, D, T, T] updates with a conflict: of accuracy, of fairness
+    known: Array  # [2, D, T, T] updates with an angle: of accuracy, of fairness
+    conflicts: Array  # [2, D, T, T] updates with a conflict
     angles: Array  # [2, D, T, T] sums of angles
 
 
@@ -75,6 +76,7 @@ def on_branches(
             jnp.zeros((), jnp.int32),
             jnp.ones(count, jnp.float32),
             jnp.zeros(pairs, jnp.int32),
+            jnp.zeros(pairs, jnp.int32),
             jnp.zeros(pairs, jnp.float32),
         )
 
@@ -105,11 +107,15 @@ def on_branches(
         trunk = tie(jax.tree.map(jnp.add, accuracy["trunk"], trunk), branches.labels, layers)
         heads = jax.tree.map(jnp.add, accuracy["heads"], fairness["heads"])
         cosine = jax.vmap(jax.vmap(cosines))(grams)
+        # a gradient of zero has no angle
+        is_known = cosine != 0
+        angle = jnp.where(is_known, jnp.arccos(jnp.clip(cosine, -1.0, 1.0)), 0.0)
         return {"trunk": trunk, "heads": heads}, BranchState(
             state.count + 1,
             is_open,
-            state.conflicts + (cosine < conflict_cosine),
-            state.angles + jnp.arccos(jnp.clip(cosine, -1.0, 1.0)).astype(jnp.float32),
+            state.known + is_known,
+            state.conflicts + (is_known & (cosine < conflict_cosine)),
+            state.angles + angle.astype(jnp.float32),
         )
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

@@ -5,6 +5,7 @@ Each family has its own file.
 
 from fairjax.methods._aggregated import aggregated, fairness_surgery, linked, mgda_ub
 from fairjax.methods._blind import blind
+from fairjax.methods._branching import BranchRecord
 from fairjax.methods._fafs import fafs
 from fairjax.methods._fairbranch import fairbranch
 from fairjax.methods._greedy_fmt import greedy_fmt
@@ -28,6 +29,7 @@ from fairjax.methods.selection import select
 __all__ = [
     "REGISTRY",
     "VARIANTS",
+    "BranchRecord",
     "Context",
     "Method",
     "aggregated",

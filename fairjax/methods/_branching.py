@@ -25,16 +25,16 @@ class BranchRecord(NamedTuple):
     """What a sweep keeps of a run that branches, after every block."""
 
     labels: Array  # [D, T]
-    gate: Array  # [T] of the last update
-    conflicts: Array  # [2, D, T, T] obtuse angles so far, of accuracy and of fairness
-    angles: Array  # [2, D, T, T] mean angle so far, in degrees
+    known: Array  # [2, D, T, T] updates with an angle since training began, or began anew
+    conflicts: Array  # [2, D, T, T] updates with a conflict, of accuracy and of fairness
+    angles: Array  # [2, D, T, T] sums of angles in radians
 
 
 def record_branches(state: State) -> BranchRecord:
     """The record of a run whose chain begins with :func:`fairjax.gradients.on_branches`."""
     link = state.opt_state[0]
-    angles = jnp.degrees(link.angles) / jnp.maximum(link.count, 1)
-    return BranchRecord(state.memory["branches"].labels, link.gate, link.conflicts, angles)
+    labels = state.memory["branches"].labels
+    return BranchRecord(labels, link.known, link.conflicts, link.angles)
 
 
 def rows_on_branches(

@@ -12,6 +12,7 @@ from pathlib import Path
 from fairjax.core.tables import Table, write_csv
 from fairjax.metrics import GroupTable
 from fairjax.postprocess import Audit
+from fairjax.report.branches_figure import draw_branches, write_branches
 from fairjax.report.conflict_figure import draw_conflicts, write_conflicts
 from fairjax.report.conflicts import conflict_shares
 from fairjax.report.figures import (
@@ -30,6 +31,7 @@ __all__ = [
     "Layout",
     "candidate_runs",
     "conflict_shares",
+    "draw_branches",
     "draw_conflicts",
     "draw_methods",
     "draw_overall",
@@ -40,6 +42,7 @@ __all__ = [
     "repair_section",
     "summarize",
     "write",
+    "write_branches",
     "write_conflicts",
     "write_figures",
     "write_page",
@@ -81,8 +84,8 @@ def write(
         gaps: ``attribute``, ``group``, ``task``, ``rows``, ``rows_that_count``), ``minimum`` (of
         their rows), ``notion`` (text), ``data`` (what :meth:`fairjax.data.Prepared.details`
         gives), ``decision`` (its ``text`` says how a run decides) and ``rules`` (of ``tasks`` and
-        ``attributes`` the text by name; by default those of ``source``). Every entry is kept
-        in ``summary.json``.
+        ``attributes`` the text by name; by default those of ``source``), ``branching`` (by method
+        how its networks branched). Every entry is kept in ``summary.json``.
       groups: every statistic in every group of one run.
       repair: of one run's scores.
 
@@ -102,5 +105,6 @@ def write(
     if groups is not None:
         paths.append(write_csv(out / "groups.csv", groups.columns))
     paths += write_figures(out, layout)
+    paths += write_branches(out, info)
     paths.append(write_page(out / "report.html", layout, groups, repair))
     return paths

@@ -166,7 +166,7 @@ def _draw(
         shares = conflict_shares(cosines)[:, first, second]
         title = "Steps in conflict (%), by layer and pair"
         ax = figure.add_subplot(grid[1, :])
-        _draw_heat_map(ax, shares, layers, pairs, title, layer_width)
+        draw_heat_map(ax, shares, layers, pairs, title, layer_width)
     return figure
 
 
@@ -254,7 +254,7 @@ def _draw_pairs(
     shares = conflict_shares(pooled)
     np.fill_diagonal(shares, BLANK)
     title = "Steps in conflict (%), by pair of rows"
-    image = _draw_heat_map(ax, shares, rows, rows, title, width)
+    image = draw_heat_map(ax, shares, rows, rows, title, width)
     ax.set_aspect("equal")
     bar = ax.figure.colorbar(
         image, ax=ax, fraction=0.05, pad=0.03, format=lambda share, _: f"{100 * share:.0f} %"
@@ -262,7 +262,7 @@ def _draw_pairs(
     bar.outline.set_visible(False)
 
 
-def _draw_heat_map(
+def draw_heat_map(
     ax,
     shares: np.ndarray,
     row_names: list[str],

@@ -20,6 +20,7 @@ import numpy as np
 from fairjax.core.disk import write
 from fairjax.metrics import GroupTable
 from fairjax.postprocess import Audit
+from fairjax.report.branches_figure import branches_view
 from fairjax.report.candidates import candidates_of, seeds_sentence
 from fairjax.report.columns import gain_keys
 from fairjax.report.commands import relative_command
@@ -61,7 +62,7 @@ def write_page(
       ``path``.
 
     Raises:
-      ImportError: jinja2 is missing, or for a repair matplotlib.
+      ImportError: jinja2 is missing, or for a repair or branches matplotlib.
     """
     path = Path(path)
     info = layout.info
@@ -96,6 +97,7 @@ def write_page(
         record=json.dumps(plain(info), indent=1, ensure_ascii=False),
         groups=None if groups is None else groups_view(groups, info),
         repair=None if repair is None else repair_view(repair, info.get("repair")),
+        branches=branches_view(info),
     )
     return write(path, page.encode("utf-8"))
 

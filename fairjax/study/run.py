@@ -37,6 +37,7 @@ from fairjax.data import Prepared
 from fairjax.methods import Context, Method, runs_for, vanilla
 from fairjax.notions import CONDITIONS, Notion
 from fairjax.objectives import Penalty
+from fairjax.study.branching import branching_of
 from fairjax.study.config import NamedStudy, StudyConfig, check_amounts
 from fairjax.study.evaluation import Scores, evaluator, thresholds_of
 from fairjax.study.progress import ProgressBars
@@ -269,6 +270,9 @@ def run_study(
             runs[method] = _run_method(study, method, data.splits, programs, folder, keep, advance)
     table, info = assemble(study, runs, REFERENCE)
     info |= references_of(data, study, table, info)
+    branching = branching_of(runs)
+    if branching:
+        info["branching"] = branching
     if out:
         return Results(study, table, info, sweeps=out / "sweeps")
     params = {method: of_method.params for method, of_method in runs.items()}
