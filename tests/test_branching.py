@@ -30,7 +30,7 @@ from fairjax.models import branched, compact, equal_copies, expanded, parameter_
 from fairjax.objectives import per_task
 from fairjax.study import NamedStudy, StudyConfig, from_names, load_model, run_study
 from fairjax.study.explain import different_metrics, model_of_run
-from fairjax.training import TrainConfig, make_train, sweep
+from fairjax.training import TrainConfig, make_train, mapped, member, sweep
 from fairjax.training.loop import start
 
 NOTION = notions.get("rate_gap", notions.CONDITIONS["fpr"])
@@ -441,28 +441,50 @@ def test_labels_refine_upward_and_copies_of_a_branch_are_equal_bit_by_bit():
 def test_one_sweep_over_tau_ends_in_different_trees_with_one_compilation(tmp_path):
     data = rows_of(DIRECTIONS)
     recipe = fairbranch(NOTION, every=3)(context_of(spec_of()))
-    taus = np.float32([0.05, 0.9, 0.999])
-    hparams = {
-        "weight": np.ones((3, TASKS), np.float32),
-        "lam": np.ones((3, TASKS), np.float32),
-        "tau": taus,
-    }
-    runs = sweep(
-        recipe,
-        TrainConfig(15, 64),
-        hparams,
-        [0, 1],
-        Splits(data, data, data),
-        lambda scores, splits: {},
-        out=tmp_path,
-        chunk=6,
-        keep=("params",),
-        devices=jax.local_devices()[:1],
-        record=lambda state: state.memory["branches"].labels,
-    )
+    config = TrainConfig(15, 64)
+    devices = jax.local_devices()[:1]
+    program = mapped(member(recipe, config, lambda scores, splits: {}, ("params",)), devices)
+
+    def swept(folder, weight=1.0):
+        hparams = {
+            "weight": np.ones((3, TASKS), np.float32),
+            "lam": np.ones((3, TASKS), np.float32),
+            "tau": np.float32([0.05, 0.9, 0.999]),
+        }
+        hparams["weight"][1] = weight
+        return sweep(
+            recipe,
+            config,
+            hparams,
+            [0, 1],
+            Splits(data, data, data),
+            lambda scores, splits: {},
+            out=tmp_path / folder,
+            chunk=2,
+            keep=("params",),
+            devices=devices,
+            program=program,
+        )
+
+    runs = swept("whole")
     assert runs.compilations == 1 and not runs.diverged.any()
-    counts = [len(np.unique(labels[-1][-1])) for labels in runs.record]
+    counts = [len(np.unique(labels[-1][-1])) for labels in runs.record.labels]
     assert len(set(counts)) > 1 and counts == sorted(counts), counts
+
+    # a chunk that a kill has left out is trained again, to the same bits
+    files = sorted((tmp_path / "whole").glob("chunk-*"))
+    content = files[1].read_bytes()
+    files[1].unlink()
+    again = swept("whole")
+    assert files[1].read_bytes() == content
+    jax.tree.map(np.testing.assert_array_equal, again.params, runs.params)
+
+    # a run that diverges changes no other
+    diverging = swept("diverging", weight=np.inf)
+    assert diverging.diverged.tolist() == [False, False, True, True, False, False]
+    others = np.array([0, 1, 4, 5])
+    for one, other in zip(*map(jax.tree.leaves, (runs.params, diverging.params)), strict=True):
+        np.testing.assert_array_equal(one[others], other[others])
 
 
 def test_a_branched_net_in_one_copy_per_branch_and_back():
