@@ -318,7 +318,7 @@ def test_unknown_names_are_refused(settings, message):
 @pytest.mark.parametrize("name", methods.REGISTRY)
 def test_every_method_of_the_registry_is_a_recipe_of_a_study(name):
     spec = tabular_spec()
-    made = study.from_names(spec, named_study(methods=(name,), trunk=(4,), head=(2,)))
+    made = study.from_names(spec, named_study(methods=(name,), trunk=(4, 3), head=(2,)))
     hparams, _ = made.points(name)
     first = {key: jnp.asarray(values[0]) for key, values in hparams.items()}
     components = made.recipes[name].build(first)
