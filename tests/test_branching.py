@@ -392,6 +392,7 @@ def by_hand(params, labels_b, data, epochs, rate=0.1, lam=0.7):
     return net, labels
 
 
+@pytest.mark.slow
 def test_a_branched_run_is_the_run_of_the_network_rebuilt_by_hand():
     with double():
         data = rows_of(DIRECTIONS, dtype=np.float64)
@@ -438,6 +439,7 @@ def test_labels_refine_upward_and_copies_of_a_branch_are_equal_bit_by_bit():
     assert (labels_b[:, 0] == 0).all()
 
 
+@pytest.mark.slow
 def test_one_sweep_over_tau_ends_in_different_trees_with_one_compilation(tmp_path):
     data = rows_of(DIRECTIONS)
     recipe = fairbranch(NOTION, every=3)(context_of(spec_of()))
@@ -487,6 +489,7 @@ def test_one_sweep_over_tau_ends_in_different_trees_with_one_compilation(tmp_pat
         np.testing.assert_array_equal(one[others], other[others])
 
 
+@pytest.mark.slow
 def test_a_branched_net_in_one_copy_per_branch_and_back():
     spec = spec_of()
     data = rows_of(DIRECTIONS)
@@ -597,6 +600,7 @@ def test_planted_groups_of_tasks_are_found():
 # ------------------------------------------------------------------------------------------- recon
 
 
+@pytest.mark.slow
 def test_the_layers_with_most_conflicts_become_task_specific_and_training_begins_anew():
     conflicts = np.zeros((3, 4, 4), int)
     conflicts[0, 0, 1] = conflicts[0, 1, 0] = 5

@@ -430,6 +430,7 @@ def test_one_sweep_over_alpha_with_one_compilation(tmp_path):
     assert (labels[:, :, 0] == 0).all()  # the first layer stays shared
 
 
+@pytest.mark.slow
 def test_tag_searches_then_trains_a_network_per_group():
     data = rows_of(DIRECTIONS)
     recipe = tag(NOTION, groups=2)(context_of(spec_of(), optimizer=MOMENTUM))

@@ -400,6 +400,7 @@ def test_names_of_the_trunk_end_in_their_depth_and_a_network_takes_a_stage_per_w
 # ----------------------------------------------------------------------------------------- a study
 
 
+@pytest.mark.slow
 def test_a_study_of_arrays_and_its_saved_model(tmp_path):
     table = columns()
     del table["file"]

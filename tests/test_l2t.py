@@ -410,6 +410,7 @@ def test_one_step_is_the_chosen_rows_by_hand():
         )
 
 
+@pytest.mark.slow
 def test_the_trunk_trains_the_teacher_learns_and_the_best_is_that_of_validation_rows():
     recipe = l2t_fmt(ODDS, widths=WIDTHS)(context())
     hparams = defaults(recipe)
