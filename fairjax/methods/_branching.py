@@ -16,6 +16,7 @@ import optax
 from fairjax.core.types import Array, DataError, Dataset, Model, Objective, PyTree, Spec, Splits
 from fairjax.gradients import Branches
 from fairjax.methods._likeness import Likeness, merged_groups
+from fairjax.methods.context import Context, SweptNotions, notion_at
 from fairjax.models import Layers, by_layer, shared_labels
 from fairjax.objectives import Notions, per_task
 from fairjax.training.loop import State
@@ -81,6 +82,19 @@ def rows_on_branches(
         return rows, {**memory, "notion": counts}
 
     return Objective(("accuracy", "fairness"), init, apply)
+
+
+def rows_at(context: Context, model: Model, notion: SweptNotions, hparams: PyTree) -> Objective:
+    """:func:`rows_on_branches` of a context, with the hyper-parameters ``lam`` and ``weight``."""
+    return rows_on_branches(
+        model,
+        context.spec,
+        notion=notion_at(notion, hparams),
+        lam=hparams["lam"],
+        weight=hparams["weight"],
+        reduction=context.reduction,
+        batch_size=context.batch_size,
+    )
 
 
 def refuse_unbranchable(spec: Spec, layers: Layers, first: int) -> None:

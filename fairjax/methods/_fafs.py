@@ -30,7 +30,7 @@ from fairjax.methods._branching import (
     groups_above,
     record_branches,
     refuse_unbranchable,
-    rows_on_branches,
+    rows_at,
     smallest_tasks,
 )
 from fairjax.methods._clusters import spectral_clusters
@@ -39,7 +39,6 @@ from fairjax.methods.context import (
     Method,
     SweptNotions,
     lam_range,
-    notion_at,
     weight_range,
 )
 from fairjax.models import branched
@@ -81,15 +80,7 @@ def fafs(notion: SweptNotions, *, every: int = 3, first: int = 1) -> Method:
         event = branch_by_errors(model, every, first)
 
         def build(hparams: PyTree) -> Components:
-            rows = rows_on_branches(
-                model,
-                spec,
-                notion=notion_at(notion, hparams),
-                lam=hparams["lam"],
-                weight=hparams["weight"],
-                reduction=context.reduction,
-                batch_size=context.batch_size,
-            )
+            rows = rows_at(context, model, notion, hparams)
             link = on_branches(names, model.layers, gate=False, surgery=False)
 
             def branch(key: Array, block: Array, state: State, data: Splits | Dataset) -> State:

@@ -10,7 +10,7 @@ from fairjax.methods._branching import (
     branch,
     record_branches,
     refuse_unbranchable,
-    rows_on_branches,
+    rows_at,
 )
 from fairjax.methods._likeness import Likeness, cka
 from fairjax.methods.context import (
@@ -18,7 +18,6 @@ from fairjax.methods.context import (
     Method,
     SweptNotions,
     lam_range,
-    notion_at,
     weight_range,
 )
 from fairjax.models import branched
@@ -64,15 +63,7 @@ def fairbranch(
         names = [task.name for task in spec.tasks]
 
         def build(hparams: PyTree) -> Components:
-            objective = rows_on_branches(
-                model,
-                spec,
-                notion=notion_at(notion, hparams),
-                lam=hparams["lam"],
-                weight=hparams["weight"],
-                reduction=context.reduction,
-                batch_size=context.batch_size,
-            )
+            objective = rows_at(context, model, notion, hparams)
             link = on_branches(names, model.layers, gate=gate, surgery=surgery)
             chain = optax.chain(link, context.optimizer(hparams))
             event = branch(

@@ -11,13 +11,12 @@ import optax
 
 from fairjax.core.types import Array, Components, Dataset, PyTree, Range, Recipe, Splits
 from fairjax.gradients import Branches, on_branches
-from fairjax.methods._branching import record_branches, refuse_unbranchable, rows_on_branches
+from fairjax.methods._branching import record_branches, refuse_unbranchable, rows_at
 from fairjax.methods.context import (
     Context,
     Method,
     SweptNotions,
     lam_range,
-    notion_at,
     weight_range,
 )
 from fairjax.models import branched
@@ -51,15 +50,7 @@ def recon(notion: SweptNotions, *, search: int = 5) -> Method:
         names = [task.name for task in spec.tasks]
 
         def build(hparams: PyTree) -> Components:
-            objective = rows_on_branches(
-                model,
-                spec,
-                notion=notion_at(notion, hparams),
-                lam=hparams["lam"],
-                weight=hparams["weight"],
-                reduction=context.reduction,
-                batch_size=context.batch_size,
-            )
+            objective = rows_at(context, model, notion, hparams)
             link = on_branches(
                 names,
                 model.layers,

@@ -27,7 +27,7 @@ from fairjax.gradients import Branches, on_branches, value_and_rows
 from fairjax.methods._branching import (
     record_branches,
     refuse_unbranchable,
-    rows_on_branches,
+    rows_at,
     smallest_tasks,
 )
 from fairjax.methods.context import (
@@ -35,7 +35,6 @@ from fairjax.methods.context import (
     Method,
     SweptNotions,
     lam_range,
-    notion_at,
     weight_range,
 )
 from fairjax.models import branched
@@ -83,15 +82,7 @@ def tag(notion: SweptNotions, *, groups: int = 3, batches: int = 8) -> Method:
         choose = grouping(len(spec.tasks), groups)
 
         def build(hparams: PyTree) -> Components:
-            rows = rows_on_branches(
-                model,
-                spec,
-                notion=notion_at(notion, hparams),
-                lam=hparams["lam"],
-                weight=hparams["weight"],
-                reduction=context.reduction,
-                batch_size=context.batch_size,
-            )
+            rows = rows_at(context, model, notion, hparams)
             objective = with_transfer(rows, len(spec.tasks))
             link = on_branches(names, model.layers, gate=False, surgery=False)
             chain = optax.chain(link, context.optimizer(hparams))
