@@ -10,7 +10,7 @@ import pytest
 from cases import dataset, double, tabular_spec
 
 from fairjax import methods, metrics, notions
-from fairjax.core.types import Attribute, Columns, Dataset, Spec, Splits, Task
+from fairjax.core.types import Attribute, Columns, DataError, Dataset, Spec, Splits, Task
 from fairjax.gradients import value_and_rows
 from fairjax.methods._greedy_fmt import larger_of_pairs
 from fairjax.methods._l2t_fmt import (
@@ -506,5 +506,5 @@ def test_one_task_absent_demographics_and_absent_labels_give_finite_numbers(make
 def test_a_task_that_is_not_binary_is_refused():
     tasks = (Task("yes"), Task("wage", "regression"))
     spec = Spec(tasks, SPEC.attributes, SPEC.numeric, SPEC.categorical)
-    with pytest.raises(ValueError, match="1 of 2 tasks are not binary: wage; .*greedy_fmt"):
+    with pytest.raises(DataError, match="1 of 2 tasks are not binary: wage; .*greedy_fmt"):
         methods.l2t_fmt(ODDS)(context(spec))

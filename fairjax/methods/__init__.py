@@ -10,6 +10,7 @@ from fairjax.methods._fafs import fafs
 from fairjax.methods._fairbranch import fairbranch
 from fairjax.methods._greedy_fmt import greedy_fmt
 from fairjax.methods._l2t_fmt import l2t_fmt
+from fairjax.methods._likeness import chance_level, cka, cosine, debiased_cka
 from fairjax.methods._mta_f import mta_f
 from fairjax.methods._recon import recon
 from fairjax.methods._tag import tag
@@ -35,6 +36,10 @@ __all__ = [
     "aggregated",
     "baseline",
     "blind",
+    "chance_level",
+    "cka",
+    "cosine",
+    "debiased_cka",
     "differential",
     "differential_penalty",
     "fafs",

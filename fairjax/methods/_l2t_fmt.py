@@ -12,6 +12,7 @@ from fairjax.core.masked import group_mean, keep, weighted_mean
 from fairjax.core.types import (
     Array,
     Components,
+    DataError,
     Dataset,
     Model,
     Objective,
@@ -96,7 +97,7 @@ def l2t_fmt(notion: SweptNotions, *, widths: tuple[int, ...] = WIDTHS) -> Method
       widths: of the teacher's shared layers.
 
     Raises:
-      ValueError: a task that is not binary.
+      DataError: a task is not binary.
 
     Reference:
       Roy, Ntoutsi: Learning to teach fairness-aware deep multi-task learning, ECML-PKDD 2022.
@@ -352,7 +353,7 @@ def _own(states: Array, tasks: int) -> Array:
 def _refuse_other_kinds(spec: Spec) -> None:
     others = [task.name for task in spec.tasks if task.kind != "binary"]
     if others:
-        raise ValueError(
+        raise DataError(
             f"l2t_fmt measures yes-or-no decisions, but {len(others)} of {len(spec.tasks)} tasks "
             f"are not binary: {', '.join(others)}; leave them out, or take greedy_fmt"
         )
