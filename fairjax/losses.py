@@ -1,7 +1,8 @@
 """Supervised losses per task kind, and the probabilities that belong to the scores.
 
 Inputs are scores ``[B, C]``, labels and mask ``[B, Y]``. The result is a loss per row and task,
-``[B]``, 0 where the label is missing. Reductions live in :mod:`fairjax.objectives`.
+``[B]``, 0 where the label is missing. Reductions live in :mod:`fairjax.objectives`. The concordance
+belongs to a batch and not to a row; :func:`total_loss` takes both sorts.
 
 The squared error is optax's. Both cross-entropies are our own: optax's are the same functions with
 other roundings, and the sigmoid one costs two logarithms where ours costs one.
@@ -15,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fairjax.core.masked import keep
+from fairjax.core.masked import check_rows, keep, varies, weighted_mean
 from fairjax.core.types import Array, Spec, Task
 
 
@@ -30,6 +31,50 @@ def softmax_cross_entropy(scores: Array, label: Array) -> Array:
     return -jnp.take_along_axis(jax.nn.log_softmax(scores), index, axis=1)[:, 0]
 
 
+def concordance(prediction: Array, label: Array, weight: Array) -> Array:
+    """``2 cov(f, y) / (var f + var y + (mean f - mean y)^2)`` with population moments.
+
+    Args:
+      prediction: ``[N]``.
+      label: ``[N]``, anything where the weight is 0.
+      weight: ``[N]``.
+
+    Returns:
+      A scalar in [-1, 1]; 0 where one of the two is constant or no row has weight, NaN where a
+      prediction of positive weight is NaN.
+
+    Raises:
+      ValueError: predictions or labels are not ``[N]``.
+
+    Source: Lin, Biometrics 45, 1989.
+    """
+    check_rows(prediction, weight)
+    check_rows(label, weight)
+    mean_prediction = weighted_mean(prediction, weight)
+    mean_label = weighted_mean(label, weight)
+    # a NaN of weight 0 leaves before the square, whose gradient would keep it
+    prediction = keep(prediction - mean_prediction, weight)
+    label = keep(label - mean_label, weight)
+    covariance = weighted_mean(prediction * label, weight)
+    variances = weighted_mean(jnp.square(prediction) + jnp.square(label), weight)
+    spread = variances + jnp.square(mean_prediction - mean_label)
+    # a NaN is no 0: a prediction that diverged shows in the result
+    ratio = 2.0 * covariance / jnp.where(spread == 0, 1.0, spread)
+    return jnp.where(spread == 0, 0.0, ratio)
+
+
+def concordance_loss(prediction: Array, label: Array, weight: Array) -> Array:
+    """``1 - concordance``; 0 with gradient 0 where the labels of positive weight are all equal.
+
+    Nothing can agree with a constant: such a batch, one of a single row among them, says nothing.
+    Arguments are those of :func:`concordance`.
+    """
+    is_varied = varies(label, weight)
+    # without varying labels nothing has weight, so that the gradient is 0 and not only small
+    value = concordance(prediction, label, jnp.where(is_varied, weight, 0.0))
+    return jnp.where(is_varied, 1.0 - value, 0.0)
+
+
 def row_losses(
     task: Task,
     scores: Array,
@@ -40,7 +85,7 @@ def row_losses(
 
     Args:
       task: binary and multilabel take the sigmoid cross-entropy (summed over the labels of a row),
-        multiclass the softmax cross-entropy, regression the squared error.
+        multiclass the softmax cross-entropy, regression the squared error (summed over outputs).
       scores: the task's columns ``[B, c]``.
       labels: the task's columns ``[B, y]``; any value (also NaN) where the mask is 0.
       mask: ``[B, y]``.
@@ -60,6 +105,36 @@ def row_losses(
     else:
         losses = sigmoid_cross_entropy(scores, labels)
     return jnp.sum(mask * losses, axis=1), has_label
+
+
+def total_loss(
+    task: Task,
+    scores: Array,
+    labels: Array,
+    mask: Array,
+    weight: Array,
+) -> tuple[Array, Array]:
+    """The loss of a batch on one task, summed over its rows, and the weight of these rows.
+
+    ``sum_i w_i l_i`` of :func:`row_losses`. With the loss ``"ccc"`` every row has its batch's
+    ``1 - concordance``, so it is ``sum_u n_u (1 - concordance_u)`` over outputs u whose labels in
+    the batch have the weight ``n_u``.
+
+    Args:
+      task: see :func:`row_losses`.
+      scores: the task's columns ``[B, c]``.
+      labels: the task's columns ``[B, y]``; any value (also NaN) where the mask is 0.
+      mask: ``[B, y]``.
+      weight: of the rows ``[B]``.
+    """
+    if task.loss == "ccc":
+        weight_by = weight[:, None] * mask
+        loss_y = jax.vmap(concordance_loss, 1)(scores.astype(jnp.float32), labels, weight_by)
+        total = jnp.sum(jnp.sum(weight_by, axis=0) * loss_y)
+        return total, jnp.sum(weight * jnp.max(mask, axis=1))
+    loss, has_label = row_losses(task, scores, labels, mask)
+    label_weight = weight * has_label
+    return jnp.sum(label_weight * keep(loss, label_weight)), jnp.sum(label_weight)
 
 
 def probabilities(spec: Spec, scores: Array | Sequence[Array]) -> list[Array]:

@@ -46,6 +46,14 @@ def weighted_mean(values: Array, weight: Array) -> Array:
     return divide(total, mass)
 
 
+def varies(values: Array, weight: Array) -> Array:
+    """Whether there are two different values among those ``[N]`` of positive weight."""
+    counts = weight > 0
+    highest = jnp.max(jnp.where(counts, values, -jnp.inf), initial=-jnp.inf)
+    lowest = jnp.min(jnp.where(counts, values, jnp.inf), initial=jnp.inf)
+    return highest > lowest
+
+
 def check_membership(groups: Array, rows: Array) -> None:
     """Refuse groups that are not one column per group, such as codes ``[N]``.
 

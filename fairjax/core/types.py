@@ -15,12 +15,14 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import optax
 
 Array = jax.Array
 PyTree = Any
 
 KINDS = ("binary", "multiclass", "multilabel", "regression")
+REGRESSION_LOSSES = ("squared_error", "ccc")
 
 
 class DataError(ValueError):
@@ -80,28 +82,77 @@ class Splits(NamedTuple):
 class Task:
     """One target to predict.
 
-    ``levels`` are class names (multiclass), column names (multilabel), or what the labels 0 and 1
-    of a binary task mean, where that is known.
+    ``levels`` are class names (multiclass), column names (multilabel), output names (a regression
+    of several numbers), or what the labels 0 and 1 of a binary task mean, where that is known.
 
     Labels and scores of a regression are standardised, ``(value - mean) / deviation``; metrics and
-    predictions are in the units of the value.
+    predictions are in the units of the value. With ``levels``, mean and deviation have one entry
+    per output. ``loss`` is that of a regression: the squared error, or one minus the concordance of
+    a batch (``"ccc"``).
     """
 
     name: str
     kind: str = "binary"
     levels: tuple[str, ...] = ()
-    mean: float = 0.0
-    deviation: float = 1.0
+    mean: float | tuple[float, ...] = 0.0
+    deviation: float | tuple[float, ...] = 1.0
+    loss: str = "squared_error"
 
     def __post_init__(self):
         if self.kind not in KINDS:
             raise ValueError(
                 f"task {self.name!r}: kind {self.kind!r} is not one of {', '.join(KINDS)}"
             )
+        if self.loss not in REGRESSION_LOSSES:
+            raise ValueError(
+                f"task {self.name!r}: loss {self.loss!r} is not one of "
+                f"{', '.join(REGRESSION_LOSSES)}"
+            )
+        if self.loss != "squared_error" and self.kind != "regression":
+            raise ValueError(
+                f"task {self.name!r}: loss {self.loss!r} is for regressions, but its kind is "
+                f"{self.kind}. Leave it out"
+            )
+        for moment in (self.mean, self.deviation):
+            if isinstance(moment, tuple) and len(moment) != len(self.levels):
+                raise ValueError(
+                    f"task {self.name!r}: {len(moment)} means or deviations for "
+                    f"{len(self.levels)} outputs. Give one per output"
+                )
 
     def in_units(self, standardised: Array) -> Array:
-        """Labels or scores of a regression in its column's units; other kinds are unchanged."""
-        return self.mean + self.deviation * standardised
+        """Labels or scores of a regression in its column's units; other kinds are unchanged.
+
+        Outputs of a regression of several numbers are the last axis.
+        """
+        mean = _along(standardised, self.mean)
+        return mean + _along(standardised, self.deviation) * standardised
+
+    def standardised(self, value: Array) -> Array:
+        """The inverse of :meth:`in_units`."""
+        return (value - _along(value, self.mean)) / _along(value, self.deviation)
+
+    @property
+    def columns(self) -> tuple[Task, ...]:
+        """A task of one label per label column, named ``name=level``; other tasks are themselves.
+
+        Labels become binary tasks, outputs become regressions of one number.
+        """
+        if self.kind == "multilabel":
+            return tuple(Task(f"{self.name}={level}") for level in self.levels)
+        if not self.is_vector:
+            return (self,)
+        means = np.broadcast_to(self.mean, len(self.levels)).tolist()
+        deviations = np.broadcast_to(self.deviation, len(self.levels)).tolist()
+        return tuple(
+            Task(f"{self.name}={level}", "regression", (), mean, deviation, self.loss)
+            for level, mean, deviation in zip(self.levels, means, deviations, strict=True)
+        )
+
+    @property
+    def is_vector(self) -> bool:
+        """Whether it is a regression of named outputs."""
+        return self.kind == "regression" and bool(self.levels)
 
     @property
     def positive(self) -> str:
@@ -110,13 +161,20 @@ class Task:
 
     @property
     def label_width(self) -> int:
-        """Number of label columns: one, unless the task is multi-label."""
-        return len(self.levels) if self.kind == "multilabel" else 1
+        """Number of label columns: one per label or output, else one."""
+        return len(self.levels) if self.kind == "multilabel" or self.is_vector else 1
 
     @property
     def score_width(self) -> int:
-        """Number of score columns: one per class or label; one for binary and regression."""
-        return len(self.levels) if self.kind in ("multiclass", "multilabel") else 1
+        """Number of score columns: one per class, label or output, else one."""
+        return len(self.levels) if self.kind == "multiclass" else self.label_width
+
+
+def _along(values: Array, moment: float | tuple[float, ...]) -> float | np.ndarray:
+    """A mean or deviation of one number as it is, those of outputs along the last axis."""
+    if not isinstance(moment, tuple):
+        return moment
+    return np.float32(moment).reshape((1,) * (np.ndim(values) - 1) + (-1,))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,6 +224,11 @@ class Spec:
     def is_table(self) -> bool:
         """Whether the features are :class:`Columns`."""
         return not (self.vocab_size or self.image_shape)
+
+    @property
+    def label_tasks(self) -> tuple[Task, ...]:
+        """A task of one label per column of ``labels``; see :attr:`Task.columns`."""
+        return tuple(column for task in self.tasks for column in task.columns)
 
     def label_slice(self, task: int) -> slice:
         """Columns of ``labels`` that belong to a task."""

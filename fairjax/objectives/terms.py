@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from fairjax.core.groups import crossed, level_attributes
-from fairjax.core.masked import divide, keep
+from fairjax.core.masked import divide
 from fairjax.core.types import Array, Dataset, PyTree, Spec
-from fairjax.losses import against_rest, probabilities, row_losses
+from fairjax.losses import against_rest, probabilities, total_loss
 from fairjax.notions import Notion, TaskRows, exclusive, for_kind, negatives, positives
 
 REDUCTIONS = ("batch", "mean")
@@ -83,13 +83,11 @@ def accuracy_terms(
         columns = spec.label_slice(t)
         labels = batch.labels[:, columns]
         mask = batch.label_mask[:, columns]
-        loss, known = row_losses(task, predictions.scores[t], labels, mask)
-        weight = batch.weight * known
-        total = jnp.sum(weight * keep(loss, weight))
+        total, label_weight = total_loss(task, predictions.scores[t], labels, mask, batch.weight)
         if reduction == "batch":
             terms.append(total / batch.weight.shape[0])
         else:
-            terms.append(divide(total, jnp.sum(weight)))
+            terms.append(divide(total, label_weight))
     return terms
 
 
