@@ -9,6 +9,16 @@ Of a task:
   units of the column; multilabel: mean over labels); ``constant_output``, 1 where all rows get the
   same decision; ``auc`` and ``threshold`` (the probability that decides) of binary tasks.
 
+  Utilities under scikit-learn's names: ``f1`` of label 1 and ``macro_f1`` of both labels (binary),
+  ``macro_f1`` over classes or over labels (of label 1 alone, where
+  :func:`fairjax.metrics.evaluate_differential` has both); ``mae`` and ``rmse`` in the units of the
+  column, ``ccc`` and ``r2`` (regression). Where each is not defined: the functions of these names.
+
+  A regression of several outputs has all metrics of a regression for every output, with the output
+  as ``outcome`` and in its units. Without an outcome stand the means of ``error``, ``mae``,
+  ``rmse``, ``ccc`` and ``r2`` over the outputs with known labels, and the gaps of the worst output.
+  Outputs may have different units, so that these count in training deviations of each output.
+
 Of a task and an attribute with levels:
   Differences and rates under fairlearn's names, and ``count``, the weight of every group. A rate of
   too few rows is in no difference.
@@ -34,11 +44,12 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fairjax.core.keys import Metric
-from fairjax.core.masked import group_mean, keep
+from fairjax.core.masked import divide, group_mean, keep
 from fairjax.core.types import Array, Attribute, Dataset, Spec, Task
-from fairjax.losses import against_rest, row_losses
+from fairjax.losses import against_rest, row_losses, total_loss
 from fairjax.metrics import group
 from fairjax.metrics._by_group import (
     Metrics,
@@ -50,12 +61,34 @@ from fairjax.metrics._by_group import (
 )
 from fairjax.metrics.distribution import rarities
 from fairjax.metrics.ranking import area_under_curve, rank
-from fairjax.metrics.scores import choose, chosen, error, mean, root_mean_squared_error
+from fairjax.metrics.scores import (
+    ccc,
+    choose,
+    chosen,
+    error,
+    f1,
+    macro_f1,
+    mean,
+    mean_absolute_error,
+    r2,
+    root_mean_squared_error,
+)
 from fairjax.metrics.thresholds import constant_output, decide, fixed
 from fairjax.notions.conditions import negatives, positives
+from fairjax.notions.differential import two
 from fairjax.notions.distribution import Steps, steps
 
 Blocks = list[tuple[Attribute, slice]]  # every attribute with its columns of groups
+UTILITIES = ("error", "mae", "rmse", "ccc", "r2")  # of a regression
+IN_UNITS = ("error", "mae", "rmse", "mean_prediction_difference", "wasserstein")
+# of attributes; of several outputs the worst one counts
+WORST = (
+    "mean_prediction_difference",
+    "kolmogorov_smirnov",
+    "kolmogorov_smirnov_floor",
+    "wasserstein",
+    "correlation",
+)
 
 
 def evaluate(
@@ -107,6 +140,9 @@ def evaluate(
 def _loss(task: Task, scores: Array, data: Dataset) -> Array:
     loss_n, has_label_n = row_losses(task, scores, data.labels, data.label_mask)
     label_weight_n = has_label_n * data.weight
+    if task.loss == "ccc":
+        total, mass = total_loss(task, scores, data.labels, data.label_mask, data.weight)
+        return divide(total, mass, jnp.nan)
     return mean(loss_n, label_weight_n)
 
 
@@ -130,6 +166,8 @@ def _binary(
     out[Metric("threshold", task.name)] = jax.nn.sigmoid(threshold)
     out[Metric("error", task.name)] = error(decision, label, label_weight)
     out[Metric("constant_output", task.name)] = constant_output(decision, label_weight)
+    out[Metric("f1", task.name)] = f1(decision, label, label_weight)
+    out[Metric("macro_f1", task.name)] = macro_f1(two(decision), two(label), label_weight)
     positive = data.weight * positives(label, mask)
     negative = data.weight * negatives(label, mask)
     rates = group.group_rates(decision, label, data.groups, data.weight, mask)
@@ -179,13 +217,19 @@ def _regression(
     threshold: Array,
     smallest_group: float,
 ) -> Metrics:
-    del threshold
+    if task.is_vector:
+        return _outputs(task, scores, data, blocks, threshold, smallest_group)
     prediction = task.in_units(scores[:, 0])
     label = task.in_units(data.labels[:, 0])
     label_weight = data.weight * data.label_mask[:, 0]
+    square_error = root_mean_squared_error(prediction, label, label_weight)
     out = {
-        Metric("error", task.name): root_mean_squared_error(prediction, label, label_weight),
+        Metric("error", task.name): square_error,
         Metric("constant_output", task.name): constant_output(prediction, label_weight),
+        Metric("mae", task.name): mean_absolute_error(prediction, label, label_weight),
+        Metric("rmse", task.name): square_error,
+        Metric("ccc", task.name): ccc(prediction, label, label_weight),
+        Metric("r2", task.name): r2(prediction, label, label_weight),
     }
     out |= _distributions(task, prediction, data, blocks, smallest_group)
     mean_g, mass_g = group_mean(prediction, data.groups, data.weight)
@@ -202,6 +246,42 @@ def _regression(
     return out
 
 
+def _outputs(
+    task: Task,
+    scores: Array,
+    data: Dataset,
+    blocks: Blocks,
+    threshold: Array,
+    smallest_group: float,
+) -> Metrics:
+    """A regression of several outputs: metrics of each, their means, and gaps of the worst one."""
+    of_outputs = []
+    for u, output in enumerate(task.columns):
+        block = slice(u, u + 1)
+        labels, mask = data.labels[:, block], data.label_mask[:, block]
+        output_data = data._replace(labels=labels, label_mask=mask)
+        args = (scores[:, block], output_data, blocks, threshold, smallest_group)
+        metrics = _regression(output, *args)
+        of_outputs.append({key._replace(task=task.name): value for key, value in metrics.items()})
+    known_u = jnp.sum(data.weight[:, None] * data.label_mask, axis=0) > 0
+    known_u = known_u.astype(jnp.float32)
+    deviation_u = np.float32([output.deviation for output in task.columns])
+    out: Metrics = {}
+    for key in of_outputs[0]:
+        value_u = jnp.stack([metrics[key] for metrics in of_outputs])
+        if key.metric in IN_UNITS:
+            value_u = value_u / deviation_u
+        if key.metric in (*UTILITIES, "constant_output"):
+            out[key] = mean(value_u, known_u)
+        elif key.metric in WORST:
+            out[key] = jnp.max(value_u)
+        elif key.metric == "count":
+            out[key] = value_u[0]
+    for level, metrics in zip(task.levels, of_outputs, strict=True):
+        out |= {key._replace(outcome=level): value for key, value in metrics.items()}
+    return out
+
+
 def _multiclass(
     task: Task,
     scores: Array,
@@ -214,11 +294,13 @@ def _multiclass(
     choice = choose(scores)
     label = data.labels[:, 0]
     label_weight = data.weight * data.label_mask[:, 0]
+    decision_nc = chosen(scores)
+    label_nc, _ = against_rest(Spec((task,), ()), 0, data.labels, data.label_mask)
     out = {
         Metric("error", task.name): error(choice, label, label_weight),
         Metric("constant_output", task.name): constant_output(choice, label_weight),
+        Metric("macro_f1", task.name): macro_f1(decision_nc, label_nc, label_weight),
     }
-    decision_nc = chosen(scores)
     return out | _classes(task, decision_nc, data, blocks, smallest_group)
 
 
@@ -242,6 +324,7 @@ def _multilabel(
     out = {
         Metric("error", task.name): mean(error_c, labelled_c),
         Metric("constant_output", task.name): mean(constant_c, labelled_c),
+        Metric("macro_f1", task.name): macro_f1(decision_nc, data.labels, label_weight_nc),
     }
     return out | _classes(task, decision_nc, data, blocks, smallest_group)
 

@@ -141,7 +141,7 @@ def _outputs(
         label = task.in_units(label)
     width = prob.shape[1]
     names = [task.name]
-    if width > 1:
+    if width > 1 or task.is_vector:
         names = [f"{task.name}={level}" for level in task.levels]
     return [
         _Output(
