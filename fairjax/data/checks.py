@@ -134,7 +134,7 @@ def _leaks(
 ) -> tuple[list[Finding], dict[str, Alone]]:
     best: dict[str, Alone] = {}
     findings = []
-    for t, task in enumerate(encoder.spec.tasks):
+    for t, task in enumerate(encoder.spec.label_tasks):
         label = data.labels[sample.rows, t].astype(np.float64)
         is_known = data.label_mask[sample.rows, t] > 0
         for feature in sample.features:

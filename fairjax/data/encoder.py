@@ -8,6 +8,7 @@ becomes word ids. An image is checked for its size, and its pixels stay as they 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from typing import NamedTuple
 
@@ -71,7 +72,7 @@ class Encoder:
     """Fitted rules, means and levels of a table. :meth:`encode` turns rows into a Dataset."""
 
     roles: Roles
-    tasks: tuple[ColumnRule, ...]
+    tasks: tuple[ColumnRule, ...]  # one per label column; those of one task have one name
     attributes: tuple[ColumnRule, ...]
     numeric: tuple[Standardiser, ...]
     categorical: tuple[Codes, ...]
@@ -82,7 +83,7 @@ class Encoder:
     def spec(self) -> Spec:
         """What the encoded columns mean."""
         return Spec(
-            tuple(_task(rule) for rule in self.tasks),
+            _tasks(self.tasks, self.roles.regression_loss),
             tuple(_attribute(rule) for rule in self.attributes),
             self._numeric_names,
             tuple((feature.name, len(feature.levels)) for feature in self.categorical),
@@ -251,7 +252,25 @@ def _tuple_of_list(value):
     return tuple(value) if isinstance(value, list) else value
 
 
-def _task(rule: ColumnRule) -> Task:
+def _tasks(rules: tuple[ColumnRule, ...], regression_loss: str) -> tuple[Task, ...]:
+    """A task per name; a name of several columns is a task of several labels or outputs."""
+    by_name = itertools.groupby(rules, key=lambda rule: rule.name)
+    return tuple(_task(list(columns), regression_loss) for _, columns in by_name)
+
+
+def _task(columns: list[ColumnRule], regression_loss: str) -> Task:
+    rule = columns[0]
+    names = tuple(column.column for column in columns)
+    if rule.kind == "multilabel":
+        return Task(rule.name, rule.kind, names)
+    if rule.kind == "regression":
+        moments = (rule.mean, rule.deviation)
+        levels = ()
+        if len(columns) > 1:
+            means = tuple(column.mean for column in columns)
+            moments = (means, tuple(column.deviation for column in columns))
+            levels = names
+        return Task(rule.name, rule.kind, levels, *moments, regression_loss)
     levels = rule.levels
     if rule.op:
         levels = (f"not {rule.text}", rule.text)

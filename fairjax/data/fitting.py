@@ -60,6 +60,7 @@ def fit(table: RawTable, roles: Roles, train: np.ndarray) -> Encoder:
     # each part is tried, so that all complaints come together
     parts = (of(_fit_task, tasks), of(_fit_attribute, attributes), features)
     fitted_tasks, fitted_attributes, (numeric, categorical) = collect(lambda part: part(), parts)
+    fitted_tasks = _as_tasks(table, fitted_tasks)
     vocabularies = () if roles.text is None else learn(table, roles, rows)
     shape = () if roles.image is None else table.pixels[roles.image].shape[1:3]
     return Encoder(
@@ -120,6 +121,28 @@ def _fit_task(rule: ColumnRule, table: RawTable, roles: Roles, rows: np.ndarray)
     return rule._replace(kind=kind, levels=levels)
 
 
+def _as_tasks(table: RawTable, rules: tuple[ColumnRule, ...]) -> tuple[ColumnRule, ...]:
+    """The rules, where columns of one task agree: numbers are outputs, pairs of levels are labels.
+
+    Raises:
+        DataError: the columns of a task are of several kinds.
+    """
+    names = [rule.name for rule in rules]
+    agreed = []
+    for rule in rules:
+        kinds = {other.kind for other in rules if other.name == rule.name}
+        if names.count(rule.name) > 1 and kinds <= {"binary", "multilabel"}:
+            rule = rule._replace(kind="multilabel")
+        elif names.count(rule.name) > 1 and kinds != {"regression"}:
+            columns = [f"{r.column!r} {r.kind}" for r in rules if r.name == rule.name]
+            problem = f"task {rule.name!r} on {len(table):,} rows has columns of kinds that do not"
+            problem = f"{problem} go together: {', '.join(columns)}"
+            cure = "Give ':regression' for numbers or ':multilabel' for labels, or make more tasks."
+            raise complain(table.where, problem, cure)
+        agreed.append(rule)
+    return tuple(agreed)
+
+
 def _fit_comparison(rule: ColumnRule, table: RawTable, kind: str) -> ColumnRule:
     """A rule such as ``income > 50000``; it must be true in some rows and false in others."""
     truth, is_known = holds(rule, table)
@@ -151,9 +174,9 @@ def _refuse_levels(rule: ColumnRule, table: RawTable, levels: tuple[str, ...], k
         problem = f"{problem} ({levels[0]!r} in {is_known.sum():,} rows)"
         cure = "A constant cannot be learned: remove the task, or cut it by a rule."
         raise complain(table.where, problem, cure)
-    _refuse_kind(rule, table, kind, ("binary", "multiclass", "regression"))
-    if kind == "binary" and len(levels) != 2:
-        problem = f"task {rule.name!r} is binary, but column {rule.column!r}"
+    _refuse_kind(rule, table, kind, ("binary", "multiclass", "multilabel", "regression"))
+    if kind in ("binary", "multilabel") and len(levels) != 2:
+        problem = f"task {rule.name!r} is {kind}, but column {rule.column!r}"
         problem = f"{problem} holds {len(levels):,} values in {len(table):,} rows"
         raise complain(table.where, problem, f"Cut it by a rule: {rule.column} > 0.")
 

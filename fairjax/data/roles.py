@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from fairjax.core.types import DataError
+from fairjax.core.types import REGRESSION_LOSSES, DataError
 from fairjax.data.complaints import listing
 from fairjax.data.raw_table import NA, RawTable, canonical
 
@@ -23,6 +23,7 @@ _CHOICES = {
     "standardise": ("train", "all"),
     "missing": ("impute", "error"),
     "decimal": ("", ".", ","),
+    "regression_loss": REGRESSION_LOSSES,
 }
 _COUNTS = ("length", "minimum")
 _NOT_WITH_ONE = ("features", "numeric", "categorical", "use_sensitive")
@@ -80,6 +81,8 @@ class Roles:
     image_size: int = 0
     # task name -> kind
     kinds: dict[str, str] = dataclasses.field(default_factory=dict)
+    # of tasks that are regressions: "squared_error", or "ccc" for one minus the concordance
+    regression_loss: str = "squared_error"
     # column or rule's name -> its levels in order
     levels: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     # column -> level as written -> level that is meant

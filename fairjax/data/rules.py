@@ -4,6 +4,8 @@
 ``race in White, Asian`` with several. ``education >= Bachelors`` compares levels in the order that
 the roles give. ``rich: income > 50000`` gives the rule a name. ``job :multiclass`` gives the kind
 of a task. ``age :number`` is a sensitive attribute that is a number and has no groups.
+``mood: valence, arousal`` is one task of several columns: a regression with an output per column,
+or a multi-label task with a label per column.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from fairjax.data.complaints import collect, complain, listing
 from fairjax.data.numbers import PLAIN, NumberForm, is_number, number
 from fairjax.data.raw_table import RawTable, canonical
 
-_KINDS = ("binary", "multiclass", "regression", "number")
+_KINDS = ("binary", "multiclass", "multilabel", "regression", "number")
 _OPERATOR = re.compile(r"==|!=|>=|<=|=|>|<|≥|≤|≠|\bnot in\b|\bin\b")
 _KIND = re.compile(rf"^(.*?)\s*:\s*({'|'.join(_KINDS)})$", re.DOTALL)
 _VALUE = re.compile(r"\s*(\"[^\"]*\"|'[^']*'|[^,]+?)\s*(?:,|$)")
@@ -30,7 +32,8 @@ _COMPARE = {">": np.greater, "<": np.less, ">=": np.greater_equal, "<=": np.less
 class ColumnRule(NamedTuple):
     """A column, perhaps compared with a value.
 
-    A fit to a table fills in ``kind``, ``levels``, ``mean``, ``deviation`` and ``form``.
+    A fit to a table fills in ``kind``, ``levels``, ``mean``, ``deviation`` and ``form``. A task of
+    several columns is a rule per column, side by side and with one name.
     """
 
     name: str
@@ -75,7 +78,7 @@ def parse_rules(
     """Rules of a tuple of texts.
 
     A rule without a name takes the name of its column. If two rules have the same column, it takes
-    its text as its name.
+    its text as its name. A task of several columns gives a rule per column, all with its name.
 
     Args:
         texts: rules in text form.
@@ -89,20 +92,41 @@ def parse_rules(
     if not texts:
         problem = f"no {role} column given for {len(table):,} rows"
         raise complain(table.where, problem, "Name at least one column.")
-    parsed = collect(lambda text: _parse(text.strip(), table, levels or {}), texts)
-    columns = [rule.column for rule in parsed]
+
+    def parse(text: str) -> tuple[ColumnRule, ...]:
+        several = _several(text, table) if role == "task" else ()
+        return several or (_parse(text, table, levels or {}),)
+
+    parsed = collect(lambda text: parse(text.strip()), texts)
+    columns = [rule.column for of_text in parsed for rule in of_text]
     rules = []
-    for text, rule in zip(texts, parsed, strict=True):
-        is_unique = columns.count(rule.column) == 1
-        default_name = rule.column if is_unique else text.strip()
-        rules.append(rule._replace(name=rule.name or default_name))
-    names = [rule.name for rule in rules]
+    names = []
+    for text, of_text in zip(texts, parsed, strict=True):
+        is_unique = columns.count(of_text[0].column) == 1
+        default_name = of_text[0].column if is_unique else text.strip()
+        name = of_text[0].name or default_name
+        names.append(name)
+        rules += [rule._replace(name=name) for rule in of_text]
     for name in names:
         if names.count(name) > 1:
             problem = f"{role} {name!r} occurs {names.count(name)} times ({len(table):,} rows)"
             cure = "Give each its own name, as in 'name: column > 3'."
             raise complain(table.where, problem, cure)
     return tuple(rules)
+
+
+def _several(text: str, table: RawTable) -> tuple[ColumnRule, ...]:
+    """A rule per column of ``name: column, column``; () where a text is something else."""
+    body, kind = _split_kind(text, table)
+    name, _, rest = body.partition(":")
+    parts = rest.split(",")
+    columns = [table.find(_unquoted_column(part)) for part in parts]
+    if None in columns or len(columns) < 2 or body in table:
+        return ()
+    if len(set(columns)) < len(columns):
+        problem = f"task {name.strip()!r} on {len(table):,} rows names a column twice"
+        raise complain(table.where, problem, f"Name each of {listing(columns)} once.")
+    return tuple(ColumnRule(name.strip(), column, kind=kind) for column in columns)
 
 
 def _parse(text: str, table: RawTable, levels: Mapping[str, tuple[str, ...]]) -> ColumnRule:

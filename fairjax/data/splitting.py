@@ -171,7 +171,7 @@ def refuse_thin(where: str, splits: Splits, spec: Spec) -> None:
 
 
 def _refuse_thin_tasks(where: str, split: str, data: Dataset, spec: Spec) -> None:
-    for t, task in enumerate(spec.tasks):
+    for t, task in enumerate(spec.label_tasks):
         has_label = data.label_mask[:, t] > 0
         label = data.labels[has_label, t]
         if not len(label):

@@ -24,7 +24,8 @@ ALONE = (
 
 def summary(name: str, splits: Splits, encoder: Encoder) -> str:
     """One line on features and tasks, then a table with a column per split."""
-    tasks = ", ".join(_task_meaning(rule) for rule in encoder.tasks)
+    # outputs of one regression have one meaning
+    tasks = ", ".join(dict.fromkeys(_task_meaning(rule) for rule in encoder.tasks))
     title = f"{name}: {_features(encoder)}; tasks: {tasks}"
     return "\n".join([title, *_aligned(_rows(splits, encoder))])
 
@@ -47,7 +48,7 @@ def _task_meaning(rule: ColumnRule) -> str:
     """A task and the meaning of its label 1."""
     if rule.op:
         return f"{rule.name} (1: {rule.text})"
-    if rule.kind == "binary":
+    if rule.kind in ("binary", "multilabel"):
         return f"{rule.name} (1: {rule.column} == {rule.levels[1]})"
     return rule.name
 
@@ -62,7 +63,7 @@ def _rows(splits: Splits, encoder: Encoder) -> list[tuple[str, ...]]:
             block = spec.group_slice(i)
             cells = [_attribute_cell(data, attribute, block) for data in splits]
             rows.append((f"{attribute.name} (number)", *cells))
-    for t, task in enumerate(spec.tasks):
+    for t, task in enumerate(spec.label_tasks):
         cells = [_task_cell(data, spec, t) for data in splits]
         rows.append((f"{task.name} ({task.kind})", *cells))
         for group, group_name in _level_columns(encoder):
@@ -97,12 +98,12 @@ def _attribute_cell(data: Dataset, attribute: Attribute, block: slice) -> str:
 
 
 def _task_cell(data: Dataset, spec: Spec, t: int, group: int | None = None) -> str:
-    """``rows (mean of the label)`` of one task, in one group or in all rows."""
+    """``rows (mean of the label)`` of one label column, in one group or in all rows."""
     is_known = data.label_mask[:, t] > 0
     if group is not None:
         is_known &= data.groups[:, group] > 0
     count = f"{is_known.sum():,}"
-    task = spec.tasks[t]
+    task = spec.label_tasks[t]
     if task.kind == "multiclass" or not is_known.any():
         return count
     mean = task.in_units(data.labels[is_known, t].mean())
