@@ -42,11 +42,11 @@ def _values(spec: Spec, scores: np.ndarray) -> dict[str, np.ndarray]:
     prob_of_task = probabilities(spec, scores)
     for task, prob in zip(spec.tasks, prob_of_task, strict=True):
         names = [task.name]
-        if task.score_width > 1:
+        if task.score_width > 1 or task.is_vector:
             names = [f"{task.name}={level}" for level in task.levels]
+        value = np.asarray(task.in_units(prob))
         for column, name in enumerate(names):
-            value = task.in_units(prob[:, column])
-            values[name] = np.asarray(value)
+            values[name] = value[:, column]
     return values
 
 

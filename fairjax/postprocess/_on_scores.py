@@ -71,7 +71,7 @@ def on_scores(
 def _score_of(task: Task, value: Array) -> Array:
     """Scores of a task from its probabilities, or from predictions in the units of its column."""
     if task.kind == "regression":
-        return (value - task.mean) / task.deviation
+        return task.standardised(value)
     if task.kind == "multiclass":
         prob = jnp.maximum(value, SMALLEST_PROBABILITY)
         return jnp.log(prob)

@@ -31,11 +31,12 @@ def prediction_columns(
         if task.kind == "multiclass":
             choice = np.argmax(score, axis=1)
             columns[f"{name} decision"] = np.asarray(task.levels, object)[choice]
-        if task.score_width == 1:
+        if task.score_width == 1 and not task.is_vector:
             columns[name] = np.asarray(task.in_units(prob[:, 0]))
         else:
+            values = np.asarray(task.in_units(prob))
             for c, level in enumerate(task.levels):
-                columns[_name(spec, task, level)] = prob[:, c]
+                columns[_name(spec, task, level)] = values[:, c]
         if task.kind == "binary":
             columns[f"{name} decision"] = (score[:, 0] >= thresholds[t]).astype(int)
         if task.kind == "multilabel":
@@ -104,9 +105,10 @@ def _label_columns(spec: Spec, rows: Dataset) -> Columns:
         block = spec.label_slice(t)
         is_known = rows.label_mask[:, block] > 0
         label = np.where(is_known, rows.labels[:, block], np.nan)
-        if task.kind == "multilabel":
+        if task.kind == "multilabel" or task.is_vector:
+            values = np.asarray(task.in_units(label))
             for c, level in enumerate(task.levels):
-                columns[f"{_name(spec, task, level)} label"] = label[:, c]
+                columns[f"{_name(spec, task, level)} label"] = values[:, c]
             continue
         values = task.in_units(label[:, 0])
         if task.kind == "multiclass":
@@ -168,7 +170,7 @@ def _name(spec: Spec, task: Task, level: str = "") -> str:
     """The name of a task's column, or of a class; escaped where two columns would share a name."""
     names = [other.name for other in spec.tasks]
     for other in spec.tasks:
-        if other.score_width > 1:
+        if other.score_width > 1 or other.is_vector:
             names += [f"{other.name}={level}" for level in other.levels]
     is_ambiguous = len(set(names)) < len(names)
     parts = [task.name, level] if level else [task.name]

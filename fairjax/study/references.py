@@ -57,7 +57,8 @@ def constants(data: Prepared) -> dict[str, dict[str, dict[str, dict[str, float]]
 
     Their gaps are 0. Of a binary or multilabel task: ``nobody``, ``everybody``, and ``at random``,
     which selects the training base rate. Of a multiclass task: ``most frequent``, the class that
-    most training rows have. Of a regression: ``mean`` of the training rows.
+    most training rows have. Of a regression: ``mean`` of the training rows, of several outputs with
+    the error that :func:`fairjax.metrics.evaluate` has for them.
     """
     errors: dict = {}
     for split in SPLITS:
@@ -164,7 +165,7 @@ def constant_are(info: dict, split: str) -> float:
 
 
 def labelled_rows(data: Prepared) -> dict[str, dict[str, int]]:
-    """Rows with a known label, by split and task; of a multilabel task of its first label."""
+    """Rows with a known label, by split and task; of several labels or outputs of the first."""
     counts: dict[str, dict[str, int]] = {}
     for split in SPLITS:
         rows = getattr(data.splits, split)
@@ -275,12 +276,16 @@ def _of_classes(spec: Spec, t: int, train: Dataset, rows: Dataset) -> dict[str, 
 
 def _of_numbers(spec: Spec, t: int, train: Dataset, rows: Dataset) -> dict[str, float]:
     task = spec.tasks[t]
-    column = spec.label_slice(t).start
-    label, weight = _known(train, column)
-    mean = _average(label, weight)
-    label, weight = _known(rows, column)
-    square = _average((label - mean) ** 2, weight)
-    return {"mean": float(task.deviation * np.sqrt(square))}
+    block = spec.label_slice(t)
+    errors = []
+    for column in range(block.start, block.stop):
+        label, weight = _known(train, column)
+        mean = _average(label, weight)
+        label, weight = _known(rows, column)
+        square = _average((label - mean) ** 2, weight)
+        errors.append(np.sqrt(square))
+    unit = 1.0 if task.is_vector else task.deviation
+    return {"mean": float(unit * np.nanmean(errors))}
 
 
 def _share(rows: Dataset, column: int) -> float:

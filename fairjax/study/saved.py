@@ -74,8 +74,9 @@ class SavedModel:
         Binary: ``name`` (the probability of label 1, whose meaning is
         ``encoder.spec.tasks[t].positive``) and ``name decision`` (0 or 1). Multiclass:
         ``name decision`` (the class) and a probability per class, ``name=class``. Multilabel:
-        ``name=label`` and ``name=label decision``. Regression: ``name``, the prediction. With a
-        repair, a row whose group is unknown is ranked among all rows.
+        ``name=label`` and ``name=label decision``. Regression: ``name``, the prediction; of
+        several outputs ``name=output``. With a repair, a row whose group is unknown is ranked among
+        all rows.
 
         Args:
           source: a path, a data frame or a dict of arrays; see

@@ -273,7 +273,7 @@ def _add_gains(table: Table, spec: Spec, split: str, is_reference: np.ndarray) -
     """Add knowledge gain, discrimination gains, and the ratios of accuracies and of violations.
 
     A regression has neither an accuracy nor rates: the means leave it out. An attribute that is a
-    number has no rates.
+    number has no rates. The one scale of all kinds is ARE.
     """
     classifications = [task for task in spec.tasks if task.kind in CLASSES]
     errors = [table[Metric("error", task.name, split=split)] for task in classifications]
