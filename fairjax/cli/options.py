@@ -9,6 +9,7 @@ import click
 
 from fairjax import data, models, notions, postprocess
 from fairjax.cli.lists import SHARES, WIDTHS, WORDS
+from fairjax.core.types import REGRESSION_LOSSES
 from fairjax.data.raw_table import NA
 from fairjax.study import DECISIONS, StudyConfig
 
@@ -118,7 +119,14 @@ data_options = together(
         multiple=True,
         metavar="RULE",
         help="What to predict, once per task: a column, 'income > 50000', 'income == >50K', "
-        "'race in White, Asian', 'rich: income > 50000', 'job :multiclass'.",
+        "'race in White, Asian', 'rich: income > 50000', 'job :multiclass', or several columns, "
+        "'mood: valence, arousal :regression', 'signs: smiles, cries :multilabel'.",
+    ),
+    click.option(
+        "--regression-loss",
+        type=click.Choice(REGRESSION_LOSSES),
+        help="Of tasks that are regressions: the squared error (default), or ccc, one minus the "
+        "concordance of a batch.",
     ),
     click.option(
         "--sensitive",

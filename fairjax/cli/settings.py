@@ -33,6 +33,7 @@ SHARED = (
 # a data set by name has these roles already
 OWN_ROLES = {
     "tasks": "--task",
+    "regression_loss": "--regression-loss",
     "features": "--features",
     "drop": "--drop",
     "numeric": "--numeric",
@@ -74,6 +75,7 @@ def read_data(options: dict) -> Prepared:
     roles = Roles(
         tasks=options["tasks"],
         sensitive=options["sensitive"],
+        regression_loss=options["regression_loss"] or "squared_error",
         features=options["features"],
         drop=options["drop"] or (),
         numeric=options["numeric"] or (),
