@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.typing import ArrayLike
 
@@ -49,9 +50,9 @@ def _check_counts(rows: int, constraints: int, preference: ArrayLike | None) -> 
             "leaves at least one loss before them"
         )
     tasks = rows - constraints
-    if preference is not None and jnp.shape(preference) != (tasks,):
+    if preference is not None and np.shape(preference) != (tasks,):
         raise ValueError(
-            f"preference has shape {jnp.shape(preference)}, expected ({tasks},): one number for "
+            f"preference has shape {np.shape(preference)}, expected ({tasks},): one number for "
             f"each of the {tasks} losses, none for the {constraints} constraints"
         )
 
