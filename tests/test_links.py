@@ -56,6 +56,7 @@ CASES = {
     "pcgrad_ascending": Case(functools.partial(gradients.pcgrad, ascending=True)),
     "gradvac": Case(gradients.gradvac, "beta", (0.01, 0.5)),
     "mgda": Case(gradients.mgda),
+    "head_aware": Case(gradients.head_aware, "gamma", (0.0, 1.0)),
     "mgda_loss": Case(by_loss, needs=("values",)),
     "cagrad": Case(gradients.cagrad, "c", (0.2, 0.9), one_row=1.2),
     "imtl_g": Case(gradients.imtl_g),
@@ -713,7 +714,7 @@ def test_a_link_and_its_rule_have_the_same_constants(name):
     parameters = dict(inspect.signature(factory).parameters)
     common = inspect.signature(link).parameters
     assert parameters.pop("rows").annotation == common["rows"].annotation
-    for argument in ("per", "measure", "seed"):
+    for argument in ("per", "measure", "metric", "seed"):
         if argument in parameters:
             assert parameters.pop(argument) == common[argument]
     assert parameters == dict(inspect.signature(factory.rule).parameters)
@@ -721,7 +722,7 @@ def test_a_link_and_its_rule_have_the_same_constants(name):
 
 def test_the_registry_knows_what_methods_need():
     for name, entry in gradients.REGISTRY.items():
-        assert entry.weighs in ("gradients", "losses", "nothing")
+        assert entry.weighs in ("gradients", "all", "losses", "nothing")
         if entry.weighs == "nothing":
             continue
         arguments = dict(entry.constants)

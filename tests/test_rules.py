@@ -49,6 +49,7 @@ CASES = {
     "pcgrad_ascending": Case(gradients.pcgrad.rule(ascending=True)),
     "gradvac": Case(gradients.gradvac.rule(ascending=True)),
     "mgda": Case(gradients.mgda.rule(), safe=True),
+    "head_aware": Case(gradients.head_aware.rule(), safe=True),
     "mgda_l2": Case(gradients.mgda.rule(normalise="l2"), jumps=True),
     "cagrad": Case(gradients.cagrad.rule(), alone=1.2, jumps=True),
     "cagrad_1": Case(gradients.cagrad.rule(c=1.0, rescale=0), safe=True, alone=2.0, jumps=True),

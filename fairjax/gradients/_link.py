@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from fairjax.core.types import Array, PyTree
@@ -39,6 +40,7 @@ def link(
     *,
     per: str | Callable[[tuple], str] = "tree",
     measure: Callable[[tuple], bool] | None = None,
+    metric: Callable[[tuple], Array | float] | None = None,
     seed: Array | int = 0,
 ) -> optax.GradientTransformationExtraArgs:
     """A rule as an aggregator: rows ``[K, ...]`` in, one update out.
@@ -52,6 +54,10 @@ def link(
         its own weights. A function from key path to text: all leaves with the same text (a layer).
       measure: from key path to bool: the leaves that the Gram matrix is made of. The weights go to
         all leaves. Default: every leaf.
+      metric: from key path to the weight beta of a leaf, 0 or more, which may be traced. Lengths
+        and steps are of one geometry: the Gram matrix is ``sum_leaf beta <g_i, g_j>_leaf``, and the
+        update of a leaf is beta times the weighted sum of its rows. A leaf of weight 0 is not
+        measured and does not move. Default: 1 for every leaf.
       seed: of a rule that draws. ``update(..., key=)`` overrides it.
 
     Returns:
@@ -62,16 +68,23 @@ def link(
       ``make_train`` tell it.
 
     Raises:
-      ValueError: for ``rows`` below 1 or an unknown ``per``. At trace time: for updates without a
-        row axis or with another K, without ``params``, without ``values`` where the rule needs
-        them, or for updates that are not arrays of ``given_rows=``.
+      ValueError: for ``rows`` below 1, an unknown ``per``, or ``measure`` and ``metric`` at once.
+        When initialised: for a weight of a leaf that is no scalar or is below 0. At trace time: for
+        updates without a row axis or with another K, without ``params``, without ``values`` where
+        the rule needs them, or for updates that are not arrays of ``given_rows=``.
     """
     if rows < 1:
         raise ValueError(f"rows must be at least 1, got {rows}")
     if not callable(per) and per not in ("tree", "leaf"):
         raise ValueError(f"per must be 'tree', 'leaf' or a function of the key path, got {per!r}")
+    if measure is not None and metric is not None:
+        raise ValueError(
+            "measure and metric both say which leaves the Gram matrix is made of: leave out "
+            "measure; a leaf whose metric is 0 is not measured, and does not move"
+        )
 
     def init_fn(params: PyTree) -> LinkState:
+        scales_of_leaves(params, metric)
         return _initial_state(rule, rows, params, per)
 
     def update_fn(
@@ -96,7 +109,8 @@ def link(
             key = jax.random.fold_in(jax.random.key(seed), state.count)
 
         groups = _groups_of_leaves(updates, per)
-        grams, finite = _quarantine(_grams(updates, groups, measure))
+        scales = scales_of_leaves(updates, metric)
+        grams, finite = _quarantine(_grams(updates, groups, measure, scales))
         if values is not None:
             values = jnp.where(finite, jnp.asarray(values, grams.dtype), 0.0)
 
@@ -111,7 +125,7 @@ def link(
         if per == "tree":
             report = jax.tree.map(lambda a: a[0], report)
         quarantined = state.quarantined + jnp.sum(~finite).astype(jnp.int32)
-        update = _combine_groups(updates, groups, weights)
+        update = _combine_groups(updates, groups, weights, scales)
         return update, LinkState(state.count + 1, *report, quarantined)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
@@ -153,22 +167,48 @@ def _groups_of_leaves(tree: PyTree, per: str | Callable[[tuple], str]) -> list[l
     return list(groups.values()) or [[]]
 
 
-def _grams(rows: PyTree, groups: list[list[int]], measure: Callable[[tuple], bool] | None) -> Array:
+def scales_of_leaves(
+    tree: PyTree, metric: Callable[[tuple], Array | float] | None
+) -> list[Array | float] | None:
+    """The weight of each leaf in a metric, or None without a metric.
+
+    Raises:
+      ValueError: a weight is no scalar, or is known and below 0.
+    """
+    if metric is None:
+        return None
+    scales = []
+    for path, _ in jax.tree.leaves_with_path(tree):
+        scale = metric(path)
+        is_known = not isinstance(scale, jax.core.Tracer)
+        if jnp.ndim(scale) != 0 or (is_known and np.asarray(scale) < 0):
+            raise ValueError(
+                f"metric gives {jax.tree_util.keystr(path)} the weight {scale}, expected one "
+                "number from 0 on: a weight is a factor in squared lengths"
+            )
+        scales.append(scale)
+    return scales
+
+
+def _grams(
+    rows: PyTree,
+    groups: list[list[int]],
+    measure: Callable[[tuple], bool] | None,
+    scales: list[Array | float] | None,
+) -> Array:
     """The Gram matrix of each group, ``[M, K, K]``."""
     entries = jax.tree.leaves_with_path(rows)
     grams = []
     for group in groups:
-        leaves = []
-        for i in group:
-            path, leaf = entries[i]
-            if measure is None or measure(path):
-                leaves.append(leaf)
+        measured = [i for i in group if measure is None or measure(entries[i][0])]
+        leaves = [entries[i][1] for i in measured]
         if not leaves:
             raise ValueError(
                 "measure leaves out every leaf of a group: there is nothing to take the Gram "
                 "matrix of; let it keep at least one leaf"
             )
-        grams.append(gram(leaves))
+        group_scales = None if scales is None else [scales[i] for i in measured]
+        grams.append(gram(leaves, group_scales))
     return jnp.stack(grams).astype(_accumulator_dtype(rows))
 
 
@@ -195,12 +235,20 @@ def _weigh(
     return weights, new_memory, residual
 
 
-def _combine_groups(rows: PyTree, groups: list[list[int]], weights: Array) -> PyTree:
-    """``sum_k w_k g_k`` with the weights ``[M, K]`` of each leaf's group."""
+def _combine_groups(
+    rows: PyTree,
+    groups: list[list[int]],
+    weights: Array,
+    scales: list[Array | float] | None,
+) -> PyTree:
+    """``beta sum_k w_k g_k`` with the weights ``[M, K]`` of each leaf's group."""
     leaves, structure = jax.tree.flatten(rows)
     for group_weights, group in zip(weights, groups, strict=True):
         for i in group:
-            leaves[i] = combine(group_weights, leaves[i])
+            leaf_weights = group_weights
+            if scales is not None:
+                leaf_weights = jnp.asarray(scales[i], weights.dtype) * group_weights
+            leaves[i] = combine(leaf_weights, leaves[i])
     return jax.tree.unflatten(structure, leaves)
 
 

@@ -18,23 +18,24 @@ from fairjax.core.types import Array
 CHUNK = 2048  # columns that stay in a CPU's cache while all rows are multiplied
 
 
-def gram(leaves: Sequence[Array]) -> Array:
-    """``G_ij = <g_i, g_j>`` summed over leaves ``[K, ...]``.
+def gram(leaves: Sequence[Array], scales: Sequence[Array | float] | None = None) -> Array:
+    """``G_ij = <g_i, g_j>`` summed over leaves ``[K, ...]``, each times its scale.
 
     It is ``[K, K]`` in float32, or in float64 for float64 rows. In float32 squares below 1e-38 are
     0 and those above 3e38 infinite: a row whose largest entry is below 1e-19 looks absent, one
     above 1e19 not finite. A pass for the largest entry would cost about half of this product.
     """
     total = 0.0
-    for leaf in leaves:
+    for i, leaf in enumerate(leaves):
         flat = leaf.reshape(leaf.shape[0], -1)
         if flat.shape[1] < 16 * CHUNK:
-            total = total + _products(flat)
+            products = _products(flat)
         else:
             # On a CPU, one product of few long rows takes two to six times as long as pieces.
-            total = total + jax.lax.platform_dependent(
-                flat, cpu=_products_of_pieces, default=_products
-            )
+            products = jax.lax.platform_dependent(flat, cpu=_products_of_pieces, default=_products)
+        if scales is not None:
+            products = jnp.asarray(scales[i], products.dtype) * products
+        total = total + products
     return total
 
 

@@ -130,6 +130,8 @@ def _transform(entry: LinkEntry) -> Transform:
             return entry.factory(rows, optimizer, **entry.constants)
         if entry.weighs == "gradients":
             return _on_trunk(entry.factory(rows, **entry.constants), optimizer)
+        if entry.weighs == "all":
+            return optax.chain(entry.factory(rows, **entry.constants), optimizer)
         link = entry.factory(rows, measure=_is_trunk, **entry.constants)
         return optax.chain(link, optimizer)
 

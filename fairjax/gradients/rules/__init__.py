@@ -23,6 +23,7 @@ from fairjax.gradients.rules._famo import famo
 from fairjax.gradients.rules._graddrop import graddrop
 from fairjax.gradients.rules._gradnorm import gradnorm
 from fairjax.gradients.rules._gradvac import gradvac
+from fairjax.gradients.rules._head_aware import head_aware
 from fairjax.gradients.rules._imtl_g import imtl_g
 from fairjax.gradients.rules._imtl_l import imtl_l
 from fairjax.gradients.rules._mgda import mgda
@@ -38,13 +39,15 @@ class LinkEntry(NamedTuple):
     """A link of the family, and what a method needs to know about it.
 
     ``weighs`` says what the link settles. ``"gradients"``: conflicts between gradients; a method
-    puts the link on the shared trunk, and every head takes the sum of its own rows. ``"losses"``:
-    size or pace of losses; a method puts the link on all parameters. ``"nothing"``: weights are
-    fixed beforehand, which is no method of its own.
+    puts the link on the shared trunk, and every head takes the sum of its own rows. ``"all"``:
+    conflicts between gradients of all parameters, heads included; a method puts the link on all
+    parameters. ``"losses"``: size or pace of losses; a method puts the link on all parameters, and
+    gradients are measured on the trunk. ``"nothing"``: weights are fixed beforehand, which is no
+    method of its own.
     """
 
     factory: Callable[..., optax.GradientTransformationExtraArgs]
-    weighs: Literal["gradients", "losses", "nothing"]
+    weighs: Literal["gradients", "all", "losses", "nothing"]
     owns_optimizer: bool = False  # factory(rows, optimizer) is the whole chain
     # arguments without a default, which a method gives
     constants: Mapping[str, Any] = MappingProxyType({})
@@ -62,6 +65,7 @@ REGISTRY: dict[str, LinkEntry] = {
     "graddrop": LinkEntry(graddrop, "gradients"),
     "gradnorm": LinkEntry(gradnorm, "losses"),
     "gradvac": LinkEntry(gradvac, "gradients"),
+    "head_aware": LinkEntry(head_aware, "all"),
     "imtl_g": LinkEntry(imtl_g, "gradients"),
     "imtl_l": LinkEntry(imtl_l, "losses"),
     "mean_rows": LinkEntry(mean_rows, "nothing"),
