@@ -11,6 +11,7 @@ from fairjax.core.types import Array, Dataset, Model, Objective, PyTree
 from fairjax.gradients.gram_matrix import gram
 from fairjax.gradients.rows import value_and_rows
 from fairjax.gradients.task_space import Rule
+from fairjax.models import represent
 
 
 def at_representation(model: Model, losses: Callable[[Model], Objective], rule: Rule) -> Objective:
@@ -32,7 +33,8 @@ def at_representation(model: Model, losses: Callable[[Model], Objective], rule: 
     Reference:
       Sener, Koltun: Multi-task learning as multi-objective optimization, NeurIPS 2018.
     """
-    losses_of_z = losses(model._replace(represent=lambda z, x, condition=None: z))
+    at_z = model._replace(represent=lambda z, x, condition=None: z, dropout=False)
+    losses_of_z = losses(at_z)
 
     def init(key: Array, data: Dataset) -> PyTree:
         loss_memory = losses_of_z.init(key, data)
@@ -43,7 +45,7 @@ def at_representation(model: Model, losses: Callable[[Model], Objective], rule: 
         params: PyTree, batch: Dataset, key: Array, memory: PyTree
     ) -> tuple[tuple[Array], PyTree]:
         loss_memory, rule_memory = memory
-        z = model.represent(params["trunk"], batch.x)
+        z = represent(model, params["trunk"], batch.x, key=key)
 
         def values_at(z: PyTree) -> tuple:
             params_at_z = {"trunk": z, "heads": params["heads"]}
