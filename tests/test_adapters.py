@@ -168,3 +168,78 @@ def test_a_condition_reaches_the_trunk():
     np.testing.assert_allclose(
         model.represent(params["trunk"], X, jnp.asarray(2.0)), plain + 2.0, rtol=1e-6
     )
+
+
+class LinenDropout(nn.Module):
+    @nn.compact
+    def __call__(self, x, train):
+        z = nn.Dropout(0.5, deterministic=not train)(nn.Dense(40)(x))
+        return nn.Dropout(0.5, deterministic=not train)(z)
+
+
+class NnxDropout(nnx.Module):
+    def __init__(self, rngs):
+        self.layer = nnx.Linear(2, 40, rngs=rngs)
+        self.first, self.second = nnx.Dropout(0.5, rngs=rngs), nnx.Dropout(0.5, rngs=rngs)
+
+    def __call__(self, x):
+        return self.second(self.first(self.layer(x)))
+
+
+class EqxDropout(eqx.Module):
+    layer: eqx.nn.Linear
+    dropout: eqx.nn.Dropout
+
+    def __init__(self, key):
+        self.layer, self.dropout = eqx.nn.Linear(2, 40, key=key), eqx.nn.Dropout(0.5)
+
+    def __call__(self, x, key=None):
+        first, second = (None, None) if key is None else jax.random.split(key)
+        return self.dropout(self.dropout(self.layer(x), key=first), key=second)
+
+
+DROPPING = {
+    "linen": lambda: fairjax.from_linen(LinenDropout(), nn.Dense(2), X),
+    "nnx": lambda: fairjax.from_nnx(NnxDropout, lambda rngs: nnx.Linear(40, 2, rngs=rngs), X),
+    "equinox": lambda: fairjax.from_equinox(
+        EqxDropout, lambda key: eqx.nn.Linear(40, 2, key=key), X
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DROPPING)
+def test_a_trunk_drops_out_under_a_key_and_not_without_one(name):
+    model = DROPPING[name]()
+    assert model.dropout
+    params = jax.jit(model.init)(jax.random.key(0))
+
+    @jax.jit
+    def represented(key):
+        z = fairjax.models.represent(model, params["trunk"], X)
+        return z, fairjax.models.represent(model, params["trunk"], X, key=key)
+
+    kernel = by_name(params, "trunk", "weight" if name == "equinox" else "kernel")
+    bias = by_name(params, "trunk", "bias")
+    z, masked = represented(jax.random.key(1))
+    expected = np.asarray(X, float) @ (kernel.T if name == "equinox" else kernel) + bias
+    np.testing.assert_allclose(z, expected, atol=1e-5)
+    # two masks of one half that know nothing of each other leave a quarter, four times as large
+    kept = np.asarray(masked) != 0
+    assert abs(kept.mean() - 0.25) < 0.06
+    np.testing.assert_allclose(masked[kept], 4.0 * z[kept], rtol=1e-5)
+    np.testing.assert_array_equal(represented(jax.random.key(1))[1], masked)
+    members = jax.vmap(lambda key: represented(key)[1])(jax.random.split(jax.random.key(2), 2))
+    assert np.any((members[0] != 0) != (members[1] != 0))
+
+
+def test_dropout_that_gets_no_key_is_told():
+    message = "the heads module drops out, but only a trunk gets a key"
+    with pytest.raises(ValueError, match=message):
+        fairjax.from_linen(nn.Dense(2), LinenDropout(), X)
+    with pytest.raises(ValueError, match=message):
+        fairjax.from_nnx(lambda rngs: nnx.Linear(2, 2, rngs=rngs), NnxDropout, X)
+    with pytest.raises(ValueError, match=message):
+        fairjax.from_equinox(lambda key: eqx.nn.Linear(2, 2, key=key), EqxDropout, X)
+    always = nn.Sequential([nn.Dense(5), nn.Dropout(0.5, deterministic=False)])
+    with pytest.raises(ValueError, match="one of the flags deterministic, train, training"):
+        fairjax.from_linen(always, LinenHeads(), X)

@@ -11,7 +11,7 @@ from cases import double
 
 from fairjax import models, notions
 from fairjax.core.disk import read_arrays, write_arrays
-from fairjax.core.types import Attribute, Columns, DataError, Dataset, Spec, Splits, Task
+from fairjax.core.types import Attribute, Columns, DataError, Dataset, Images, Spec, Splits, Task
 from fairjax.data import Roles, from_table
 from fairjax.gradients import (
     Branches,
@@ -30,7 +30,7 @@ from fairjax.models import branched, compact, equal_copies, expanded, parameter_
 from fairjax.objectives import per_task
 from fairjax.study import NamedStudy, StudyConfig, from_names, load_model, run_study
 from fairjax.study.explain import different_metrics, model_of_run
-from fairjax.training import TrainConfig, make_train, mapped, member, sweep
+from fairjax.training import TrainConfig, make_train, mapped, member, samplers, sweep
 from fairjax.training.loop import start
 
 NOTION = notions.get("rate_gap", notions.CONDITIONS["fpr"])
@@ -266,6 +266,7 @@ def table_of_opposed_tasks():
     return columns | {"sex": np.where(data.groups[:, 0] > 0, "f", "m")}
 
 
+KEY_OF_RUN = jax.random.key(3)
 # optax corrects the bias of Adam's moments in float32
 MOMENTUM = optax.sgd(0.1, momentum=0.9)
 # two pairs of tasks that want opposite things
@@ -275,8 +276,8 @@ DIRECTIONS[2, :3] = DIRECTIONS[3, :3] = (-1.0, 0.0, 2.0)
 DIRECTIONS[1, 4] = DIRECTIONS[3, 5] = 0.5
 
 
-def context_of(spec, trunk=(8, 7, 6), head=(), optimizer=None):
-    model = models.shared_bottom(spec, trunk, head)
+def context_of(spec, trunk=(8, 7, 6), head=(), optimizer=None, dropout=0.0):
+    model = models.shared_bottom(spec, trunk, head, dropout=dropout)
     optimizer = optimizer or optax.adam(0.05)
     return Context(spec, model, lambda hparams: optimizer, {}, batch_size=64)
 
@@ -293,7 +294,7 @@ def trained(method, data, epochs, tau, dtype=np.float32, **context):
     tasks = len(spec.tasks)
     hparams = {"weight": np.ones(tasks), "lam": np.full(tasks, 0.7), "tau": np.asarray(tau)}
     hparams = {name: jnp.asarray(value, dtype) for name, value in hparams.items()}
-    keys = jax.random.split(jax.random.key(3))
+    keys = jax.random.split(KEY_OF_RUN)
     run = jax.jit(train)
     if dtype == np.float32:
         return run(*keys, hparams, data)
@@ -316,7 +317,18 @@ def project_rows(rows: list[np.ndarray]) -> list[np.ndarray]:
     return projected
 
 
-def by_hand(params, labels_b, data, epochs, rate=0.1, lam=0.7):
+def steps_of_run(data, epochs):
+    """The batch, in its order, and the objective's key of every step of :func:`trained`."""
+    key, order_key = jax.random.split(KEY_OF_RUN)
+    run_key = jax.random.split(key, 3)[0]
+    config = TrainConfig(epochs, len(data.weight))
+    for step in range(epochs):
+        rows = np.asarray(samplers.shuffled(config, order_key, step, None, data).rows[0])
+        step_key = jax.random.fold_in(run_key, step)
+        yield jax.tree.map(lambda leaf, r=rows: leaf[r], data), jax.random.split(step_key)[0]
+
+
+def by_hand(params, labels_b, data, epochs, rate=0.1, lam=0.7, dropout=0.0):
     """Train the network with one entry per branch, rebuilt where labels change; with momentum."""
     depth, tasks = labels_b.shape[1:]
 
@@ -331,30 +343,38 @@ def by_hand(params, labels_b, data, epochs, rate=0.1, lam=0.7):
     momenta = jax.tree.map(np.zeros_like, net)
     labels = np.zeros((depth, tasks), int)
     next_layer = depth - 1
-    inner = context_of(spec_of()).model
+    inner = context_of(spec_of(), dropout=dropout).model
 
-    def scores_of(net, labels):
+    def mask_of(key, layer, width, rows):
+        u = jax.random.uniform(jax.random.fold_in(key, layer), (width, rows), jnp.float32)
+        return np.asarray(u.T >= dropout) / (1.0 - dropout)
+
+    def scores_of(net, labels, x, key):
         columns = []
         for t in range(tasks):
-            z = data.x.numeric
+            z = x.numeric
             for i in range(depth):
                 layer = net["trunk", i, int(labels[i, t])]
                 z = jax.nn.relu(z @ layer["kernel"] + layer["bias"])
+                if dropout:
+                    z = z * mask_of(key, i, z.shape[1], z.shape[0])
             head = net["head", t]
             columns.append(z @ head["kernel"] + head["bias"])
         return jnp.concatenate(columns, axis=1)
 
-    def losses(net, labels):
+    def losses(net, labels, batch, key):
         given = inner._replace(
-            represent=lambda trunk, x: None, predict=lambda heads, z: scores_of(net, labels)
+            represent=lambda trunk, x, key=None: (x, key),
+            predict=lambda heads, z: scores_of(net, labels, *z),
         )
         objective = per_task(given, spec_of(), notion=NOTION, lam=jnp.ones(tasks) * lam, split=True)
         fake = {"trunk": None, "heads": None}
-        values, _ = objective.apply(fake, data, None, objective.init(None, data))
+        values, _ = objective.apply(fake, batch, key, objective.init(None, batch))
         return jnp.stack(values)
 
-    for epoch in range(epochs):
-        rows = jax.jacrev(losses)(net, labels)  # leaves [2T, ...]; compiled, it loses digits here
+    for epoch, (batch, key) in enumerate(steps_of_run(data, epochs)):
+        # leaves [2T, ...]; compiled, it loses digits here
+        rows = jax.jacrev(losses)(net, labels, batch, key)
         update = {}
         gate = []
         for t in range(tasks):
@@ -393,15 +413,17 @@ def by_hand(params, labels_b, data, epochs, rate=0.1, lam=0.7):
 
 
 @pytest.mark.slow
-def test_a_branched_run_is_the_run_of_the_network_rebuilt_by_hand():
+@pytest.mark.parametrize("dropout", (0.0, 0.25))
+def test_a_branched_run_is_the_run_of_the_network_rebuilt_by_hand(dropout):
     with double():
         data = rows_of(DIRECTIONS, dtype=np.float64)
         method = fairbranch(NOTION, every=3, warmup=5)
-        run, initial = trained(method, data, 12, 0.98, np.float64, optimizer=MOMENTUM)
+        options = {"optimizer": MOMENTUM, "dropout": dropout}
+        run, initial = trained(method, data, 12, 0.98, np.float64, **options)
         labels_b = np.asarray(run.record[0].labels)
         changes = [b for b in range(1, 12) if not np.array_equal(labels_b[b], labels_b[b - 1])]
         assert len(changes) == 2, changes
-        net, labels = by_hand(initial, labels_b, data, 12)
+        net, labels = by_hand(initial, labels_b, data, 12, dropout=dropout)
         trunk = run.state.params["trunk"]
         for i in range(3):
             part = trunk if i == 0 else trunk[f"dense_{i}"]
@@ -413,6 +435,40 @@ def test_a_branched_run_is_the_run_of_the_network_rebuilt_by_hand():
             head = run.state.params["heads"][f"t{t}"]["output"]
             for name in ("kernel", "bias"):
                 np.testing.assert_allclose(head[name], net["head", t][name], atol=1e-12, rtol=1e-10)
+
+
+def test_normalisation_has_a_scale_and_a_bias_for_every_copy():
+    spec = Spec((Task("a"), Task("b")), (Attribute("g", ("0", "1")),), image_shape=(4, 4))
+    inner = models.image_encoder(spec, widths=(4,), head=(), dropout=0.5)
+    model = branched(inner, spec)
+    params = jax.jit(model.init)(jax.random.key(0))
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 3)).astype(np.uint8)
+    x = Images(jnp.asarray(pixels))
+    key = jax.random.key(1)
+
+    @jax.jit
+    def gradients(trunk):
+        def total(trunk, t):
+            z = models.represent(model, trunk, x, key=key)
+            return jnp.sum(jnp.sin(z[t]))
+
+        return jax.grad(total)(trunk, 0), jax.grad(total)(trunk, 1)
+
+    of_first, of_second = gradients(params["trunk"])
+    names = []
+    leaves = jax.tree.leaves_with_path(params["trunk"])
+    both = zip(leaves, jax.tree.leaves(of_first), jax.tree.leaves(of_second), strict=True)
+    for (path, leaf), first, second in both:
+        name = jax.tree_util.keystr(path)
+        if "normalisation" not in name:
+            continue
+        names.append(name)
+        assert leaf.shape == (2, 4)
+        # a task moves its own copy, and both copies alike as long as they are equal
+        assert np.any(first[0]) and not np.any(first[1]), name
+        assert np.any(second[1]) and not np.any(second[0]), name
+        np.testing.assert_allclose(first[0], second[1], rtol=1e-5, atol=1e-6)
+    assert len(names) == 8  # scale and bias of the stem and of the three of a stage
 
 
 def test_labels_refine_upward_and_copies_of_a_branch_are_equal_bit_by_bit():

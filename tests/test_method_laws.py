@@ -95,6 +95,26 @@ def test_a_run_is_finite_moves_repeats_and_resumes(name):
     np.testing.assert_array_equal(values, whole.values)
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_a_step_of_training_is_under_the_masks_of_its_key(name):
+    batch = jax.tree.map(lambda leaf: leaf[:BATCH], DATA)
+
+    @jax.jit
+    def values_at(key, rate):
+        model = shared_bottom(SPEC, (4, 3), (3,), 2, dropout=rate)
+        recipe = methods.get(name, FPR)(context()._replace(model=model))
+        parts = recipe.build(defaults(recipe))
+        memory = parts.objective.init(KEY, DATA)
+        values, _ = parts.objective.apply(parts.model.init(KEY), batch, key, memory)
+        return jnp.stack(list(values))
+
+    whole, masked, again = (values_at(KEY, rate) for rate in (0.0, 0.5, 0.5))
+    assert np.isfinite(masked).all()
+    assert np.all(whole != masked)
+    np.testing.assert_array_equal(masked, again)
+    assert np.all(values_at(ORDER_KEY, 0.5) != masked)
+
+
 def test_a_method_that_does_not_exist_is_refused():
     with pytest.raises(ValueError, match="'fairest' is not one of vanilla, baseline, mta_f"):
         methods.get("fairest", FPR)

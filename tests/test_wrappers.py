@@ -16,6 +16,7 @@ from fairjax import gradients
 from fairjax.core.types import Range
 from fairjax.gradients import check_chain, link_states, rows_mode, value_and_rows
 from fairjax.methods import REGISTRY, Context, aggregated
+from fairjax.models import represent as represent_in_step
 from fairjax.models import shared_bottom
 from fairjax.notions import from_distance, negatives, rate_gap
 from fairjax.objectives import per_task
@@ -117,9 +118,10 @@ def test_rows_through_the_representation_are_the_rows():
 
 
 @pytest.mark.slow
-def test_weights_at_the_representation_are_those_of_its_gradients():
+@pytest.mark.parametrize("dropout", (0.0, 0.5))
+def test_weights_at_the_representation_are_those_of_its_gradients(dropout):
     spec, data = tabular_spec(), dataset(tabular_spec(), 40, 0)
-    model = shared_bottom(spec, (4,), (3,))
+    model = shared_bottom(spec, (4,), (3,), dropout=dropout)
     params = model.init(jax.random.key(1))
     rule = gradients.mgda.rule()
     weighed = gradients.at_representation(model, lambda m: per_task(m, spec), rule)
@@ -129,8 +131,8 @@ def test_weights_at_the_representation_are_those_of_its_gradients():
         jax.value_and_grad(lambda p: weighed.apply(p, data, key, memory)[0][0])
     )(params)
 
-    z = model.represent(params["trunk"], data.x)
-    at = per_task(model._replace(represent=lambda z, x, condition=None: z), spec)
+    z = represent_in_step(model, params["trunk"], data.x, key=key)
+    at = per_task(model._replace(represent=lambda z, x: z, dropout=False), spec)
     each = [
         jax.grad(
             lambda z, t=t: at.apply({"trunk": z, "heads": params["heads"]}, data, key, ())[0][t]

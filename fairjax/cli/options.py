@@ -258,6 +258,13 @@ study_options = together(
         type=click.IntRange(1),
         help="Width of the embeddings of categories or words.",
     ),
+    click.option(
+        "--dropout",
+        type=float,
+        metavar="RATE",
+        help="Share of units that a step of training leaves out, below 1: of every shared layer; "
+        "for texts and images, of the last one. Default: none.",
+    ),
     key_option(
         "--notion",
         keys=notions.REGISTRY,

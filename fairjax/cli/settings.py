@@ -25,6 +25,7 @@ SHARED = (
     "trunk",
     "head",
     "embedding",
+    "dropout",
     "notion",
     "condition",
     "decision",

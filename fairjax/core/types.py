@@ -260,12 +260,13 @@ class Model(NamedTuple):
     """
 
     init: Callable[[Array], PyTree]  # key -> params
-    represent: Callable[..., PyTree]  # trunk, x, condition=None -> z
+    represent: Callable[..., PyTree]  # trunk, x, condition=None -> z; see dropout
     predict: Callable[[PyTree, PyTree], Array]  # heads, z -> scores [B, C]
     # keys of the trunk's parameters, layer by layer from the input on; (): see models.trunk_layers
     layers: tuple[tuple[str, ...], ...] = ()
     own_inputs: bool = False  # predict also takes a tuple of representations, one per task
     copies: int = 0  # of the trunk, along the first axis of its leaves: a network that branches
+    dropout: bool = False  # represent also takes key=, of a step of training; without it no masks
 
 
 class Objective(NamedTuple):

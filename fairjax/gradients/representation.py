@@ -12,6 +12,7 @@ from fairjax.gradients._link import scales_of_leaves
 from fairjax.gradients.gram_matrix import gram
 from fairjax.gradients.rows import value_and_rows
 from fairjax.gradients.task_space import Rule
+from fairjax.models import represent
 
 
 def at_representation(
@@ -56,7 +57,7 @@ def at_representation(
     Reference:
       Sener, Koltun: Multi-task learning as multi-objective optimization, NeurIPS 2018.
     """
-    losses_of_z = losses(model._replace(represent=_as_it_is))
+    losses_of_z = losses(model._replace(represent=_as_it_is, dropout=False))
 
     def init(key: Array, data: Dataset) -> PyTree:
         loss_memory = losses_of_z.init(key, data)
@@ -67,7 +68,7 @@ def at_representation(
         params: PyTree, batch: Dataset, key: Array, memory: PyTree
     ) -> tuple[tuple[Array], PyTree]:
         loss_memory, rule_memory = memory
-        z = model.represent(params["trunk"], batch.x)
+        z = represent(model, params["trunk"], batch.x, key=key)
         params_at_z = {"trunk": z, "heads": params["heads"]}
         measured = {"trunk": z} if metric is None else params_at_z
 
@@ -118,9 +119,10 @@ def _anisotropic_rows(
     """
     loss_memory, _ = memory
     z, heads = params_at_z["trunk"], params_at_z["heads"]
-    losses_of_scores = losses(
-        model._replace(represent=_as_it_is, predict=lambda heads, scores: scores)
+    at_scores = model._replace(
+        represent=_as_it_is, predict=lambda heads, scores: scores, dropout=False
     )
+    losses_of_scores = losses(at_scores)
 
     def scores_at(z: PyTree) -> Array:
         return model.predict(heads, z)

@@ -21,6 +21,7 @@ from fairjax.core.types import (
 from fairjax.gradients import sum_rows
 from fairjax.losses import row_losses, sigmoid_cross_entropy
 from fairjax.methods.context import Context, Method, weight_range
+from fairjax.models import represent
 from fairjax.objectives import predict
 from fairjax.training import samplers
 
@@ -60,8 +61,7 @@ def blind(width: int | None = None, tasks: int | None = None) -> Method:
             def apply(
                 params: PyTree, batch: Dataset, key: Array, memory: tuple
             ) -> tuple[tuple[Array, ...], tuple]:
-                del key
-                loss = _loss(spec, model, hparams, params, batch)
+                loss = _loss(spec, model, hparams, params, batch, key)
                 return (loss,), memory
 
             weight = None if tasks is None else hparams["weight"]
@@ -83,8 +83,10 @@ def blind(width: int | None = None, tasks: int | None = None) -> Method:
     return method
 
 
-def _loss(spec: Spec, model: Model, hparams: PyTree, params: PyTree, batch: Dataset) -> Array:
-    z = model.represent(params["trunk"], batch.x)
+def _loss(
+    spec: Spec, model: Model, hparams: PyTree, params: PyTree, batch: Dataset, key: Array
+) -> Array:
+    z = represent(model, params["trunk"], batch.x, key=key)
     scores = model.predict(params["heads"], z)
     predictions = predict(spec, scores)
     log_odds = _success_log_odds(params["heads"]["success"], z)

@@ -180,7 +180,7 @@ def with_errors(inner: Objective, model: Model, spec: Spec) -> Objective:
     def apply(params: PyTree, batch: Dataset, key: Array, memory: PyTree) -> tuple:
         values, changed = inner.apply(params, batch, key, memory)
         # the scores are those of the losses, so XLA computes them once
-        scores = jax.lax.stop_gradient(model_scores(model, params, batch.x))
+        scores = jax.lax.stop_gradient(model_scores(model, params, batch.x, key))
         margin, known = margins(spec, predict(spec, scores), batch)
         errors = with_batch(memory["errors"], margin, known, batch.weight)
         return values, {**memory, **changed, "errors": errors}

@@ -160,8 +160,7 @@ def two_rows(context: Context, penalties: Sequence[Penalty], hparams: PyTree) ->
     def apply(
         params: PyTree, batch: Dataset, key: Array, memory: PyTree
     ) -> tuple[tuple[Array, Array], PyTree]:
-        del key
-        scores = model_scores(context.model, params, batch.x)
+        scores = model_scores(context.model, params, batch.x, key)
         predictions = predict(spec, scores)
         accuracy = accuracy_terms(spec, predictions, batch, context.reduction)
         values, memory = fairness.apply(predictions, batch, memory)

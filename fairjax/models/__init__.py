@@ -13,6 +13,7 @@ from fairjax.models._branched import (
     trunk_layers,
 )
 from fairjax.models.adapters import from_equinox, from_linen, from_nnx
+from fairjax.models.dropout import check_dropout, dropped, represent
 from fairjax.models.film import (
     Form,
     conditioned_network,
@@ -33,9 +34,11 @@ __all__ = [
     "branch_text",
     "branched",
     "by_layer",
+    "check_dropout",
     "compact",
     "compact_shapes",
     "conditioned_network",
+    "dropped",
     "equal_copies",
     "expanded",
     "from_equinox",
@@ -46,6 +49,7 @@ __all__ = [
     "network",
     "parameter_count",
     "per_channel",
+    "represent",
     "scalar",
     "scores",
     "shared_bottom",

@@ -5,7 +5,8 @@ of one branch start equal and receive the same updates, so they stay equal bit b
 divides by writing other labels: shapes never change. The sum over the tasks of their losses gives
 each copy the gradient of its own task, and :func:`tie` adds those of a branch up.
 
-This is exactly the network with one copy per branch, which :func:`compact` gives.
+This is exactly the network with one copy per branch, which :func:`compact` gives. Where it drops
+out, a layer's mask is the same in all branches.
 """
 
 from __future__ import annotations
@@ -72,8 +73,9 @@ def branched(model: Model, spec: Spec) -> Model:
         trunk = jax.tree.map(lambda leaf: jnp.stack([leaf] * tasks), params["trunk"])
         return {**params, "trunk": trunk, "heads": _alike(params["heads"])}
 
-    def represent(params: PyTree, x: PyTree, *condition: Array) -> PyTree:
-        return jax.vmap(lambda copy: model.represent(copy, x, *condition))(params)
+    def represent(params: PyTree, x: PyTree, *condition: Array, **key: Array) -> PyTree:
+        # copies of one branch stay equal only under equal masks, so all copies have one key
+        return jax.vmap(lambda copy: model.represent(copy, x, *condition, **key))(params)
 
     def predict(params: PyTree, z: PyTree) -> Array:
         own = tuple(jax.tree.map(lambda leaf, t=t: leaf[t], z) for t in range(tasks))
@@ -82,7 +84,8 @@ def branched(model: Model, spec: Spec) -> Model:
         columns = [model.predict(params, own[t])[:, spec.score_slice(t)] for t in range(tasks)]
         return jnp.concatenate(columns, axis=1)
 
-    return Model(init, represent, predict, trunk_layers(model), copies=tasks)
+    layers = trunk_layers(model)
+    return Model(init, represent, predict, layers, copies=tasks, dropout=model.dropout)
 
 
 def _alike(heads: PyTree) -> PyTree:

@@ -2,15 +2,21 @@
 
 A model that is one module does not need this: links take its gradients as they are, and a ``Model``
 by hand is three functions.
+
+A trunk may drop out: in a step of training it gets a key, otherwise it is deterministic. Heads get
+no key and may not.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
+from flax.errors import InvalidRngError
 
 from fairjax.core.types import Array, Model, PyTree
 
@@ -18,18 +24,23 @@ if TYPE_CHECKING:
     import equinox as eqx
     from flax import nnx
 
+# how a linen module may call the flag of its dropout, and its value without dropout
+_FLAGS = {"deterministic": True, "train": False, "training": False}
+
 
 def _model(
     init_parts: Callable[[Array, PyTree], tuple],
     apply: Callable,
     x: PyTree,
+    dropout: bool = False,
 ) -> Model:
     """Build a model from both parts.
 
     Args:
       init_parts: ``init_parts(key, x)`` gives the parameters of trunk and heads.
-      apply: ``apply("trunk" or "heads", params, *inputs)``.
+      apply: ``apply("trunk" or "heads", params, *inputs)``; with ``key=``, a trunk drops out.
       x: some rows of inputs.
+      dropout: whether the trunk drops out.
     """
 
     def init(key: Array) -> PyTree:
@@ -43,10 +54,11 @@ def _model(
         params: PyTree,
         x: PyTree,
         condition: Array | None = None,
+        **key: Array,
     ) -> PyTree:
         if condition is None:
-            return apply("trunk", params, x)
-        return apply("trunk", params, x, condition)
+            return apply("trunk", params, x, **key)
+        return apply("trunk", params, x, condition, **key)
 
     def predict(params: PyTree, z: PyTree) -> Array:
         return apply("heads", params, z)
@@ -65,7 +77,11 @@ def _model(
             f"the heads give {shapes} for {rows} rows; a model gives scores [rows, columns], one "
             "column per number to predict: concatenate the tasks' outputs along the last axis"
         )
-    return Model(init, represent, predict)
+    if dropout:
+        jax.eval_shape(
+            lambda trunk, key: represent(trunk, x, key=key), params["trunk"], jax.random.key(0)
+        )
+    return Model(init, represent, predict, dropout=dropout)
 
 
 def _refuse_state(part: str, names: list[str]) -> None:
@@ -76,12 +92,22 @@ def _refuse_state(part: str, names: list[str]) -> None:
         )
 
 
+def _refuse_dropout_of_heads() -> None:
+    raise ValueError(
+        "the heads module drops out, but only a trunk gets a key; move its dropout to the end of "
+        "the trunk"
+    )
+
+
 def from_linen(
     trunk: nn.Module,
     heads: nn.Module,
     x: PyTree,
 ) -> Model:
     """Two linen modules as a model; parameters are their ``"params"`` dicts.
+
+    A trunk with dropout takes one of the flags ``deterministic``, ``train`` and ``training``. In a
+    step of training it gets ``rngs={"dropout": key}``.
 
     Args:
       trunk: ``trunk(x) -> z`` for B rows at a time.
@@ -90,17 +116,23 @@ def from_linen(
 
     Raises:
       ValueError: for modules with other collections than parameters (running statistics, say),
-        because a pure function of the parameters cannot carry them; for heads that do not give
-        ``[B, C]``.
+        because a pure function of the parameters cannot carry them; for dropout without a flag, or
+        in the heads; for heads that do not give ``[B, C]``.
     """
     modules = {"trunk": trunk, "heads": heads}
+    flags = {part: _flag_of(module) for part, module in modules.items()}
+
+    def flag(part: str, drops: bool) -> dict[str, bool]:
+        name = flags[part]
+        return {name: _FLAGS[name] != drops} if name else {}
 
     def init_part(
         part: str,
         key: Array,
         inputs: PyTree,
     ) -> tuple[PyTree, PyTree]:
-        output, variables = modules[part].init_with_output(key, inputs)
+        off = flag(part, False)
+        output, variables = modules[part].init_with_output(key, inputs, **off)
         collections = set(variables) - {"params"}
         _refuse_state(part, sorted(collections))
         return output, variables.get("params", {})
@@ -111,10 +143,38 @@ def from_linen(
         _, heads_params = init_part("heads", heads_key, z)
         return trunk_params, heads_params
 
-    def apply(part: str, params: PyTree, *inputs: PyTree) -> PyTree:
-        return modules[part].apply({"params": params}, *inputs)
+    def apply(part: str, params: PyTree, *inputs: PyTree, key: Array | None = None) -> PyTree:
+        rngs = None if key is None else {"dropout": key}
+        on_or_off = flag(part, key is not None)
+        return modules[part].apply({"params": params}, *inputs, rngs=rngs, **on_or_off)
 
-    return _model(init_parts, apply, x)
+    def draws(part: str, params: PyTree, inputs: PyTree, drops: bool) -> bool:
+        """Whether a module asks for a key when its flag says so."""
+        on_or_off = flag(part, drops)
+        variables = {"params": params}
+        try:
+            jax.eval_shape(lambda v, i: modules[part].apply(v, i, **on_or_off), variables, inputs)
+        except InvalidRngError:
+            return True
+        return False
+
+    trunk_shapes, heads_shapes = jax.eval_shape(init_parts, jax.random.key(0), x)
+    if draws("trunk", trunk_shapes, x, drops=False):
+        names = ", ".join(_FLAGS)
+        raise ValueError(
+            "the trunk module draws random numbers whenever it is called; give its __call__ one of "
+            f"the flags {names}, and Dropout its deterministic= from it"
+        )
+    z = jax.eval_shape(lambda params: apply("trunk", params, x), trunk_shapes)
+    if draws("heads", heads_shapes, z, drops=True):
+        _refuse_dropout_of_heads()
+    return _model(init_parts, apply, x, draws("trunk", trunk_shapes, x, drops=True))
+
+
+def _flag_of(module: nn.Module) -> str | None:
+    """The name of the flag of a module's dropout."""
+    parameters = inspect.signature(module.__call__).parameters
+    return next((name for name in _FLAGS if name in parameters), None)
 
 
 def from_nnx(
@@ -125,7 +185,9 @@ def from_nnx(
     """Two nnx modules as a model, each given by a function that makes it.
 
     Parameters are their ``nnx.Param`` states.
-    ``from_nnx(lambda rngs: nnx.Linear(6, 3, rngs=rngs), Heads, x)``.
+    ``from_nnx(lambda rngs: nnx.Linear(6, 3, rngs=rngs), Heads, x)``. A trunk with dropout keeps
+    ``nnx.Rngs``; it is as it was made in a step of training, with every stream begun anew from the
+    step's key, and in ``eval()`` mode otherwise.
 
     Args:
       trunk: makes the trunk from ``nnx.Rngs``; the trunk takes B rows at a time.
@@ -133,36 +195,60 @@ def from_nnx(
       x: some rows of inputs, for shapes.
 
     Raises:
-      ValueError: for modules with other variables than parameters; for heads that do not give
-        ``[B, C]``.
+      ValueError: for modules with other variables than parameters and streams of random numbers;
+        for dropout in the heads; for heads that do not give ``[B, C]``.
     """
     from flax import nnx
 
     makers = {"trunk": trunk, "heads": heads}
 
-    def split(part: str, key: Array) -> tuple:
+    def split(part: str, key: Array, drops: bool = True) -> tuple:
         rngs = nnx.Rngs(key)
         module = makers[part](rngs)
-        return nnx.split(module, nnx.Param, ...)
+        if not drops:
+            module.eval()
+        return nnx.split(module, nnx.Param, nnx.RngState, ...)
 
     graphs = {}
+    streams = {}
     for part in makers:
-        graphs[part], _, state = split(part, jax.random.key(0))
+        graphs[part, True], _, streams[part], state = split(part, jax.random.key(0))
         paths = [path for path, _ in jax.tree.leaves_with_path(state)]
         variables = [jax.tree_util.keystr(path) for path in paths]
         _refuse_state(part, variables)
+        has_streams = bool(jax.tree.leaves(streams[part]))
+        if has_streams and part == "heads":
+            _refuse_dropout_of_heads()
+        graphs[part, False] = graphs[part, True]
+        if has_streams:
+            graphs[part, False] = split(part, jax.random.key(0), drops=False)[0]
+        streams[part] = jax.eval_shape(lambda streams: streams, streams[part])
 
     def init_parts(key: Array, x: PyTree) -> tuple[PyTree, PyTree]:
         trunk_key, heads_key = jax.random.split(key)
-        _, trunk_params, _ = split("trunk", trunk_key)
-        _, heads_params, _ = split("heads", heads_key)
+        trunk_params = split("trunk", trunk_key)[1]
+        heads_params = split("heads", heads_key)[1]
         return trunk_params, heads_params
 
-    def apply(part: str, params: PyTree, *inputs: PyTree) -> PyTree:
-        module = nnx.merge(graphs[part], params)
+    def apply(part: str, params: PyTree, *inputs: PyTree, key: Array | None = None) -> PyTree:
+        # without a key no stream is read, but the graph has a place for each
+        begun = _begun(streams[part], jax.random.key(0) if key is None else key)
+        module = nnx.merge(graphs[part, key is not None], params, begun)
         return module(*inputs)
 
-    return _model(init_parts, apply, x)
+    return _model(init_parts, apply, x, bool(jax.tree.leaves(streams["trunk"])))
+
+
+def _begun(streams: PyTree, key: Array) -> PyTree:
+    """Streams of random numbers from a key: own keys, counts of 0."""
+    leaves, structure = jax.tree.flatten(streams)
+    begun = []
+    for i, leaf in enumerate(leaves):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            begun.append(jax.random.split(jax.random.fold_in(key, i), leaf.shape))
+        else:
+            begun.append(jnp.zeros(leaf.shape, leaf.dtype))
+    return jax.tree.unflatten(structure, begun)
 
 
 def from_equinox(
@@ -173,7 +259,9 @@ def from_equinox(
     """Two equinox modules as a model, each given by a function that makes it from a key.
 
     Parameters are their inexact arrays. As is usual in equinox, modules take one row.
-    ``from_equinox(lambda key: eqx.nn.Linear(6, 3, key=key), Heads, x)``.
+    ``from_equinox(lambda key: eqx.nn.Linear(6, 3, key=key), Heads, x)``. A trunk with
+    ``eqx.nn.Dropout`` takes ``key=``; in a step of training it gets one per row, otherwise none, in
+    inference mode.
 
     Args:
       trunk: makes the trunk from a key.
@@ -181,7 +269,7 @@ def from_equinox(
       x: some rows of inputs, for shapes.
 
     Raises:
-      ValueError: for heads that do not give ``[C]`` for a row.
+      ValueError: for dropout in the heads; for heads that do not give ``[C]`` for a row.
       ImportError: equinox is missing.
     """
     import equinox as eqx
@@ -195,6 +283,9 @@ def from_equinox(
     static = {}
     for part in makers:
         _, static[part] = split(part, jax.random.key(0))
+    if _has_dropout(static["heads"]):
+        _refuse_dropout_of_heads()
+    dropout = _has_dropout(static["trunk"])
 
     def init_parts(key: Array, x: PyTree) -> tuple[PyTree, PyTree]:
         trunk_key, heads_key = jax.random.split(key)
@@ -202,8 +293,27 @@ def from_equinox(
         heads_params, _ = split("heads", heads_key)
         return trunk_params, heads_params
 
-    def apply(part: str, params: PyTree, inputs: PyTree, *shared: Array) -> Array:
+    def apply(
+        part: str, params: PyTree, inputs: PyTree, *shared: Array, key: Array | None = None
+    ) -> Array:
         module = eqx.combine(params, static[part])
+        if key is not None:
+            rows = len(jax.tree.leaves(inputs)[0])
+            row_keys = jax.random.split(key, rows)
+            return jax.vmap(lambda row, key: module(row, *shared, key=key))(inputs, row_keys)
+        if dropout:
+            module = eqx.nn.inference_mode(module)
         return jax.vmap(lambda row: module(row, *shared))(inputs)
 
-    return _model(init_parts, apply, x)
+    return _model(init_parts, apply, x, dropout)
+
+
+def _has_dropout(module: eqx.Module) -> bool:
+    """Whether a part of an equinox module drops out."""
+    import equinox as eqx
+
+    def is_dropout(node) -> bool:
+        return isinstance(node, eqx.nn.Dropout)
+
+    nodes = jax.tree.leaves(module, is_leaf=is_dropout)
+    return any(is_dropout(node) and node.p != 0 and not node.inference for node in nodes)

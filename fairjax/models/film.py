@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from flax.linen.initializers import Initializer, glorot_uniform
 
 from fairjax.core.types import Array, Model, PyTree, Spec
+from fairjax.models.dropout import dropping, drops_out
 from fairjax.models.tabular import heads_of, trunk_of
 
 _INIT = glorot_uniform()
@@ -188,6 +189,7 @@ def conditioned_network(
     *,
     condition: int,
     form: Form | None = None,
+    dropout: Array | float = 0.0,
     kernel_init: Initializer | None = None,
     embedding_init: Initializer | None = None,
 ) -> Model:
@@ -200,6 +202,7 @@ def conditioned_network(
       embedding: dimension of every categorical embedding.
       condition: width W of a condition.
       form: default :func:`per_channel`; :func:`scalar` is the fair multi-task paper's.
+      dropout: as in ``shared_bottom``, after the modulation.
       kernel_init: as in ``shared_bottom``. Body and heads are initialised as there: the same key
         gives the same numbers.
       embedding_init: as in ``shared_bottom``.
@@ -211,7 +214,9 @@ def conditioned_network(
     Raises:
       ValueError: if the trunk has no layer; when called, without a condition or with one of another
         shape.
+      DataError: for a dropout outside [0, 1).
     """
+    has_masks = drops_out(dropout)
     form = form or per_channel()
     kernel_init = kernel_init or glorot_uniform()
     init_trunk, body = trunk_of(spec, trunk, embedding, True, kernel_init, embedding_init)
@@ -230,6 +235,7 @@ def conditioned_network(
         params: PyTree,
         x: PyTree,
         condition: Array | None = None,
+        key: Array | None = None,
     ) -> Array:
         films = _films(form, params["film"], condition, width, len(trunk))
 
@@ -240,9 +246,9 @@ def conditioned_network(
             row_shift = _spread(shift, rows)
             return form.activate(z, row_scale, row_shift)
 
-        return body(params["body"], x, activate).T
+        return body(params["body"], x, dropping(activate, dropout, key)).T
 
-    return Model(init, represent, predict)
+    return Model(init, represent, predict, dropout=has_masks)
 
 
 def modulated(
@@ -275,15 +281,16 @@ def modulated(
         params: PyTree,
         x: PyTree,
         condition: Array | None = None,
+        **key: Array,
     ) -> Array:
-        z = model.represent(params["body"], x)
+        z = model.represent(params["body"], x, **key)
         ((scale, shift),) = _films(form, params["film"], condition, width, 1)
         rows = z.shape[0]
         row_scale = _spread(scale, rows).T
         row_shift = _spread(shift, rows).T
         return row_scale * z + row_shift
 
-    return Model(init, represent, model.predict)
+    return Model(init, represent, model.predict, dropout=model.dropout)
 
 
 def with_default_condition(model: Model, condition: Array) -> Model:
@@ -299,9 +306,10 @@ def with_default_condition(model: Model, condition: Array) -> Model:
         params: PyTree,
         x: PyTree,
         condition: Array | None = None,
+        **key: Array,
     ) -> PyTree:
         if condition is None:
             condition = default
-        return model.represent(params, x, condition)
+        return model.represent(params, x, condition, **key)
 
     return model._replace(represent=represent)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fairjax.core.types import DataError, Model, Spec
+from fairjax.core.types import Array, DataError, Model, Spec
 from fairjax.models.tabular import shared_bottom
 from fairjax.models.text import text_encoder
 from fairjax.models.vision import image_encoder
@@ -17,6 +17,7 @@ def network(
     trunk: tuple[int, ...] = (64,),
     head: tuple[int, ...] = (32,),
     embedding: int = 10,
+    dropout: Array | float = 0.0,
 ) -> Model:
     """The default network of a spec.
 
@@ -29,21 +30,30 @@ def network(
         For images: one stage per entry; a single entry w stands for the stages w, 2 w, 4 w.
       head: widths of each task's layers.
       embedding: dimension of the embeddings; images have none.
+      dropout: share of units that a step of training leaves out: of every shared layer, for texts
+        and images of the representation.
 
     Raises:
-      DataError: for texts, if the widths of the trunk differ.
+      DataError: for texts, if the widths of the trunk differ; for a dropout outside [0, 1).
     """
     if spec.image_shape:
         widths = trunk if len(trunk) > 1 else tuple(trunk[0] * 2**i for i in range(_STAGES))
-        return image_encoder(spec, widths=widths, head=head)
+        return image_encoder(spec, widths=widths, head=head, dropout=dropout)
     if spec.is_table:
-        return shared_bottom(spec, trunk, head, embedding)
+        return shared_bottom(spec, trunk, head, embedding, dropout=dropout)
     if len(set(trunk)) != 1:
         raise DataError(
             f"trunk {trunk}: the convolutions of a text have one width. Repeat it, as in (64, 64), "
             "or give one."
         )
-    return text_encoder(spec, embedding=embedding, width=trunk[0], layers=len(trunk), head=head)
+    return text_encoder(
+        spec,
+        embedding=embedding,
+        width=trunk[0],
+        layers=len(trunk),
+        head=head,
+        dropout=dropout,
+    )
 
 
 REGISTRY: dict[str, Callable[..., Model]] = {  # (spec, **options) -> Model

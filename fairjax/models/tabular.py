@@ -23,6 +23,7 @@ import numpy as np
 from flax.linen.initializers import Initializer, glorot_uniform, truncated_normal, zeros_init
 
 from fairjax.core.types import Array, Columns, Model, PyTree, Spec
+from fairjax.models.dropout import dropping, drops_out, represent
 
 
 class Dense(nn.Module):
@@ -222,6 +223,7 @@ def shared_bottom(
     head: tuple[int, ...] = (32,),
     embedding: int = 10,
     *,
+    dropout: Array | float = 0.0,
     fold: bool = True,
     kernel_init: Initializer | None = None,
     embedding_init: Initializer | None = None,
@@ -233,6 +235,8 @@ def shared_bottom(
       trunk: widths of the shared ReLU layers, at least one.
       head: widths of each task's ReLU layers; may be empty.
       embedding: dimension of every categorical embedding.
+      dropout: share of the units of every shared layer that a step of training leaves out; may be
+        traced.
       fold: True folds the embeddings into the first layer (the same function, faster); False looks
         them up.
       kernel_init: initialiser of all kernels. Default: Glorot uniform, as in the MTA-F code.
@@ -245,7 +249,9 @@ def shared_bottom(
 
     Raises:
       ValueError: if the trunk has no layer.
+      DataError: for a dropout outside [0, 1).
     """
+    has_masks = drops_out(dropout)
     kernel_init = kernel_init or glorot_uniform()
     init_trunk, body = trunk_of(spec, trunk, embedding, fold, kernel_init, embedding_init)
     init_heads, predict = heads_of(spec, trunk[-1], tuple(head), kernel_init)
@@ -261,21 +267,26 @@ def shared_bottom(
         params: PyTree,
         x: Columns,
         condition: Array | None = None,
+        key: Array | None = None,
     ) -> Array:
         if condition is not None:
             raise ValueError("shared_bottom takes no condition; use a conditioned model")
-        return body(params, x).T
+        return body(params, x, dropping(rectify, dropout, key)).T
 
     deeper = tuple((f"dense_{i}",) for i in range(1, len(trunk)))
     layers = (("embedding", "kernel", "bias"), *deeper)
-    return Model(init, represent, predict, layers, own_inputs=True)
+    return Model(init, represent, predict, layers, own_inputs=True, dropout=has_masks)
 
 
 def scores(
     model: Model,
     params: PyTree,
     x: PyTree,
+    key: Array | None = None,
 ) -> Array:
-    """Scores ``[N, C]`` of a model: ``predict(heads, represent(trunk, x))``."""
-    z = model.represent(params["trunk"], x)
+    """Scores ``[N, C]`` of a model: ``predict(heads, represent(trunk, x))``.
+
+    With a key they are those of a step of training, see :func:`fairjax.models.represent`.
+    """
+    z = represent(model, params["trunk"], x, key=key)
     return model.predict(params["heads"], z)

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 from flax.linen.initializers import Initializer, he_normal, ones_init, zeros_init
 
 from fairjax.core.types import Array, Images, Model, PyTree, Spec
+from fairjax.models.dropout import dropped, drops_out
 from fairjax.models.tabular import heads_of
 
 # rows at a time: all windows of a validation set, times members, would fill the memory
@@ -136,6 +137,7 @@ def image_encoder(
     *,
     widths: tuple[int, ...] = (32, 64, 128),
     head: tuple[int, ...] = (32,),
+    dropout: Array | float = 0.0,
     kernel_init: Initializer | None = None,
 ) -> Model:
     """A multi-task network for images: one residual network for all tasks, one head per task.
@@ -147,6 +149,8 @@ def image_encoder(
       spec: names the tasks; its features are images.
       widths: channels of every stage, at least one stage; the stem has those of the first.
       head: widths of each task's ReLU layers; may be empty.
+      dropout: share of the units of the representation that a step of training leaves out; may be
+        traced.
       kernel_init: initialiser of all kernels. Default: He normal.
 
     Returns:
@@ -155,11 +159,13 @@ def image_encoder(
 
     Raises:
       ValueError: for a spec without images, or no stage.
+      DataError: for a dropout outside [0, 1).
 
     Reference: He, Zhang, Ren, Sun, Deep Residual Learning for Image Recognition, CVPR 2016. Here
     with one block per stage, group normalisation, and a strided convolution before the block
     instead of one in its shortcut.
     """
+    has_masks = drops_out(dropout)
     if not spec.image_shape or not widths:
         raise ValueError(
             f"image_encoder: image shape {spec.image_shape} and {len(widths)} stages must not be "
@@ -184,13 +190,7 @@ def image_encoder(
         centred = pixels.astype(dtype) / 127.5 - 1.0
         return body.apply({"params": params}, centred)
 
-    def represent(
-        params: PyTree,
-        x: Images,
-        condition: Array | None = None,
-    ) -> Array:
-        if condition is not None:
-            raise ValueError("image_encoder takes no condition; use a conditioned model")
+    def encode_rows(params: PyTree, x: Images) -> Array:
         rows, *shape = x.pixels.shape
         if rows <= _ROWS:
             return encode(params, x.pixels)
@@ -201,4 +201,15 @@ def image_encoder(
         z = z_blocks.reshape(-1, widths[-1])
         return z[:rows]
 
-    return Model(init, represent, predict, own_inputs=True)
+    def represent(
+        params: PyTree,
+        x: Images,
+        condition: Array | None = None,
+        key: Array | None = None,
+    ) -> Array:
+        if condition is not None:
+            raise ValueError("image_encoder takes no condition; use a conditioned model")
+        z = encode_rows(params, x)
+        return z if key is None else dropped(z, dropout, key)
+
+    return Model(init, represent, predict, own_inputs=True, dropout=has_masks)

@@ -78,8 +78,7 @@ def mta_f(
     def apply(
         params: PyTree, batch: Dataset, key: Array, memory: PyTree
     ) -> tuple[tuple[Array, Array], PyTree]:
-        del key
-        predictions = predict(spec, model_scores(model, params, batch.x))
+        predictions = predict(spec, model_scores(model, params, batch.x, key))
         loss = accuracy_terms(spec, predictions, batch, reduction)
         own_values, own_memory = on_own.apply(predictions, batch, memory[0])
         exclusive_values, exclusive_memory = on_exclusive.apply(predictions, batch, memory[1])

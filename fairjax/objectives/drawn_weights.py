@@ -26,6 +26,7 @@ import jax.numpy as jnp
 
 from fairjax.core.masked import divide
 from fairjax.core.types import Array, Dataset, Model, Objective, PyTree, Spec
+from fairjax.models import represent
 from fairjax.objectives.terms import Notions, accuracy_terms, fairness_terms, predict
 
 Draw = Callable[[Array, int], Array]  # key, D -> lambda [D, K]
@@ -126,7 +127,7 @@ def with_drawn_weights(
         memory: PyTree,
     ) -> tuple[tuple[Array, ...], PyTree]:
         lam_dk = draw(key, blocks)
-        z = model.represent(params["trunk"], batch.x, lam_dk)
+        z = represent(model, params["trunk"], batch.x, lam_dk, key=key)
         scores = model.predict(params["heads"], z)
         columns = (scores, batch._replace(x=()))
         block_scores, block_data = _cut(columns, blocks)

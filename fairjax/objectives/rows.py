@@ -28,8 +28,7 @@ def objective(
         key: Array,
         memory: PyTree,
     ) -> tuple[tuple[Array, ...], PyTree]:
-        del key
-        scores = model_scores(model, params, batch.x)
+        scores = model_scores(model, params, batch.x, key)
         return tuple(values(scores, batch)), memory
 
     return Objective(tuple(rows), lambda key, data: (), apply)
@@ -82,8 +81,7 @@ def per_task(
         key: Array,
         memory: PyTree,
     ) -> tuple[tuple[Array, ...], PyTree]:
-        del key
-        scores = model_scores(model, params, batch.x)
+        scores = model_scores(model, params, batch.x, key)
         predictions = predict(spec, scores)
         accuracy = accuracy_terms(spec, predictions, batch, reduction)
         losses = [weight[t] * accuracy[t] for t in tasks]

@@ -287,10 +287,11 @@ PAPER = {
 def named_study(**settings) -> NamedStudy:
     """A named study from one flat set of settings.
 
-    The settings are those of the study, of its config, and the widths of the network.
+    The settings are those of the study, of its config, and the widths and dropout of the network.
 
     Raises:
-      DataError: a name is in no registry, or the network has no such option.
+      DataError: a name is in no registry, the network has no such option, or the dropout is outside
+        [0, 1).
 
     Example:
       >>> named_study(methods=("baseline",), epochs=5, trunk=(8,)).config.epochs
@@ -298,20 +299,21 @@ def named_study(**settings) -> NamedStudy:
     """
     config_names = {field.name for field in dataclasses.fields(StudyConfig)}
     study_names = {field.name for field in dataclasses.fields(NamedStudy)}
-    width_names = {"trunk", "head", "embedding"}
-    unknown = set(settings) - config_names - study_names - width_names
+    network_names = {"trunk", "head", "embedding", "dropout"}
+    unknown = set(settings) - config_names - study_names - network_names
     if unknown:
         raise ValueError(f"a study has no settings {', '.join(sorted(unknown))}")
     config_fields = _chosen(settings, config_names)
     fields = _chosen(settings, study_names)
-    widths = _chosen(settings, width_names)
+    network = _chosen(settings, network_names)
+    models.check_dropout(network.get("dropout", 0.0))
     defaults = NamedStudy()
     model = fields.get("model", defaults.model)
     options = fields.pop("model_options", {})
     config = fields.pop("config", defaults.config)
     return NamedStudy(
         **fields,
-        model_options=_network_options(model, {**options, **widths}),
+        model_options=_network_options(model, {**options, **network}),
         config=dataclasses.replace(config, **config_fields),
     )
 
