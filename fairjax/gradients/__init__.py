@@ -2,6 +2,7 @@
 
 from fairjax.gradients._dynamic_scale import ScaleState, dynamic_scale
 from fairjax.gradients._link import LinkState, link, link_states
+from fairjax.gradients._multiplier import MultiplierState, multiplier
 from fairjax.gradients._on_branches import Branches, BranchState, gate_fairness, on_branches
 from fairjax.gradients.aggregators import aggregator, check_rows, route, summed_adagrad, take_row
 from fairjax.gradients.representation import at_representation
@@ -15,6 +16,7 @@ __all__ = [
     "BranchState",
     "Branches",
     "LinkState",
+    "MultiplierState",
     "Rule",
     "ScaleState",
     "aggregator",
@@ -26,6 +28,7 @@ __all__ = [
     "gate_fairness",
     "link",
     "link_states",
+    "multiplier",
     "observe",
     "on_branches",
     "route",

@@ -6,6 +6,13 @@ Each family has its own file.
 from fairjax.methods._aggregated import aggregated, fairness_surgery, linked, mgda_ub
 from fairjax.methods._blind import blind
 from fairjax.methods._branching import BranchRecord
+from fairjax.methods._constrained import (
+    ConstraintRecord,
+    constrained,
+    measure_violation,
+    reported_gaps,
+    verdict,
+)
 from fairjax.methods._fafs import fafs
 from fairjax.methods._fairbranch import fairbranch
 from fairjax.methods._greedy_fmt import greedy_fmt
@@ -31,6 +38,7 @@ __all__ = [
     "REGISTRY",
     "VARIANTS",
     "BranchRecord",
+    "ConstraintRecord",
     "Context",
     "Method",
     "aggregated",
@@ -38,6 +46,7 @@ __all__ = [
     "blind",
     "chance_level",
     "cka",
+    "constrained",
     "cosine",
     "debiased_cka",
     "differential",
@@ -51,9 +60,11 @@ __all__ = [
     "lam_range",
     "linked",
     "loss_weights",
+    "measure_violation",
     "mgda_ub",
     "mta_f",
     "recon",
+    "reported_gaps",
     "runs_for",
     "scores_for",
     "select",
@@ -62,6 +73,7 @@ __all__ = [
     "tag",
     "transfer",
     "vanilla",
+    "verdict",
     "weight_range",
     "with_space",
     "yoto",

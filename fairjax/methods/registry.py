@@ -8,6 +8,7 @@ from functools import partial
 from fairjax import gradients
 from fairjax.methods._aggregated import fairness_surgery, linked, mgda_ub
 from fairjax.methods._blind import blind
+from fairjax.methods._constrained import constrained
 from fairjax.methods._fafs import fafs
 from fairjax.methods._fairbranch import fairbranch
 from fairjax.methods._greedy_fmt import greedy_fmt
@@ -42,6 +43,7 @@ REGISTRY: dict[str, Callable[..., Method]] = {
     "vanilla": _without_notion(vanilla),
     "baseline": baseline,
     "mta_f": mta_f,
+    "constrained": constrained,
     "differential": _without_notion(differential),
     "transfer": transfer,
     "sequential": sequential,

@@ -29,7 +29,7 @@ from fairjax.metrics.disparities import (
     true_positive_rate_ratio,
 )
 from fairjax.metrics.distribution import Unfairness, unfairness
-from fairjax.metrics.gaps import GAPS, Gap, gap_metric
+from fairjax.metrics.gaps import GAPS, Gap, condition_of, gap_metric
 from fairjax.metrics.group import (
     GroupRates,
     attribute_correlation,
@@ -102,6 +102,7 @@ __all__ = [
     "base_rates",
     "bootstrap",
     "ccc",
+    "condition_of",
     "constant_output",
     "decide",
     "decision_thresholds",

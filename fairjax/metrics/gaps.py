@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from fairjax.notions import CLASSES
+from fairjax.notions import CLASSES, CONDITIONS, Notion
 
 
 class Gap(NamedTuple):
@@ -51,3 +51,16 @@ def gap_metric(condition: str, kind: str, continuous: bool) -> str:
     if continuous:
         return gap.correlation if kind == "binary" else "correlation"
     return gap.difference if kind in CLASSES else "mean_prediction_difference"
+
+
+def condition_of(notion: Notion) -> str | None:
+    """The condition that has the rows of a notion, by name; None if no condition has them.
+
+    >>> import fairjax.notions
+    >>> condition_of(fairjax.notions.get("equal_opportunity"))
+    'tpr'
+    """
+    for name, conditions in CONDITIONS.items():
+        if notion.conditions == conditions:
+            return name
+    return None

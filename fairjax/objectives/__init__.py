@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from fairjax.objectives._constrained import (
+    Constrained,
+    constrained,
+    constrained_tasks,
+    measures_itself,
+    smooth_maximum,
+    worst_violation,
+)
 from fairjax.objectives._mta_f import mta_f, mta_f_rows
 from fairjax.objectives.drawn_weights import (
     log_uniform,
@@ -17,18 +25,24 @@ from fairjax.objectives.terms import (
     Penalty,
     Predictions,
     accuracy_terms,
+    attributes_of,
     fairness_terms,
     predict,
 )
 
 __all__ = [
+    "Constrained",
     "FairnessTerms",
     "Notions",
     "Penalty",
     "Predictions",
     "accuracy_terms",
+    "attributes_of",
+    "constrained",
+    "constrained_tasks",
     "fairness_terms",
     "log_uniform",
+    "measures_itself",
     "mta_f",
     "mta_f_rows",
     "normalised",
@@ -36,7 +50,9 @@ __all__ = [
     "per_task",
     "per_task_with_drawn_weights",
     "predict",
+    "smooth_maximum",
     "uniform",
     "weighted",
     "with_drawn_weights",
+    "worst_violation",
 ]

@@ -143,7 +143,7 @@ def fairness_terms(
         shared: dict[tuple, tuple[Array, PyTree]] = {}  # a joint notion is the same for every task
         for penalty, counts in zip(penalties, memory, strict=True):
             notion = penalty.notion
-            identity = (id(notion.apply), notion.conditions, tuple(_attributes(spec, notion)))
+            identity = (id(notion.apply), notion.conditions, tuple(attributes_of(spec, notion)))
             if notion.joint and identity in shared:
                 value, counts = shared[identity]
             else:
@@ -195,7 +195,7 @@ def _views(
         attributes = level_attributes(spec, notion.attributes)
         blocks = [crossed(spec, batch.groups, attributes)]
     else:
-        blocks = [batch.groups[:, spec.group_slice(a)] for a in _attributes(spec, notion)]
+        blocks = [batch.groups[:, spec.group_slice(a)] for a in attributes_of(spec, notion)]
     return [TaskRows(prob, label, block, tuple(weights), kind, batch_size) for block in blocks]
 
 
@@ -236,7 +236,7 @@ def _penalties(spec: Spec, notion: Notions | Sequence[Penalty]) -> tuple[Penalty
     return tuple(penalties)
 
 
-def _attributes(spec: Spec, notion: Notion) -> list[int]:
+def attributes_of(spec: Spec, notion: Notion) -> list[int]:
     """Which of the spec's attributes a notion looks at."""
     if notion.attributes is not None:
         return list(notion.attributes)
@@ -252,7 +252,7 @@ def _check(spec: Spec, penalty: Penalty) -> None:
     if notion.crossed:
         level_attributes(spec, notion.attributes)
         return
-    attributes = _attributes(spec, notion)
+    attributes = attributes_of(spec, notion)
     wrong = [a for a in attributes if spec.attributes[a].continuous != notion.continuous]
     if wrong or not attributes:
         reason = (

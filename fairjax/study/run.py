@@ -35,7 +35,8 @@ from fairjax.core.types import (
 )
 from fairjax.data import Prepared
 from fairjax.methods import Context, Method, runs_for, vanilla
-from fairjax.notions import CONDITIONS, Notion
+from fairjax.metrics import condition_of
+from fairjax.notions import Notion
 from fairjax.objectives import Penalty
 from fairjax.study.branching import branching_of
 from fairjax.study.config import NamedStudy, StudyConfig, check_amounts
@@ -419,9 +420,9 @@ def _condition(recipes: Sequence[Recipe]) -> str:
     """The first condition that has the rows of a trained notion, else that of false positives."""
     for recipe in recipes:
         for notion in _notions(recipe.notion):
-            for name, conditions in CONDITIONS.items():
-                if notion.conditions == conditions:
-                    return name
+            name = condition_of(notion)
+            if name:
+                return name
     return "fpr"
 
 

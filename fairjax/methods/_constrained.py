@@ -1,0 +1,273 @@
+"""Fairness as a constraint: the least loss whose gap is at most a tolerance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from fairjax import objectives
+from fairjax.core.keys import Metric
+from fairjax.core.types import (
+    Array,
+    Components,
+    Dataset,
+    Model,
+    PyTree,
+    Range,
+    Recipe,
+    Spec,
+    Splits,
+)
+from fairjax.gradients import multiplier, sum_rows
+from fairjax.methods.context import Context, Method, SweptNotions, notion_at, weight_range
+from fairjax.metrics import condition_of, decide, evaluate, fixed, gap_metric
+from fairjax.metrics.scores import chosen
+from fairjax.models import scores as model_scores
+from fairjax.objectives import (
+    Notions,
+    Penalty,
+    Predictions,
+    attributes_of,
+    constrained_tasks,
+    fairness_terms,
+    measures_itself,
+    predict,
+    worst_violation,
+)
+from fairjax.training import State
+from fairjax.training.samplers import train_rows
+
+CAP = 5.0
+RATE = 1.0
+START = 0.0  # of the multiplier, before the first measurement
+SMALLEST_GROUP = 10  # rows that a rate needs to be part of a gap, as a study reports it
+CHUNK = 8192  # rows that are scored together
+# notions of scores, which decisions have no part in; other notions are measured on decisions
+SCORED = ("auc_parity", "calibration_in_the_large", "calibration", "log_loss_parity")
+AT_CAP = 0.99  # share of the cap
+
+# scores [N, C] and their rows -> violations [J]
+Gaps = Callable[[Array, Dataset], Array]
+
+
+class ConstraintRecord(NamedTuple):
+    """What a sweep keeps of every run; ``[J]`` after every block."""
+
+    violation: Array  # of all training rows, at the end of the block
+    multiplier: Array  # of the last step of the block
+
+
+def constrained(notion: SweptNotions, *, together: str = "one", kind: str = "bounded") -> Method:
+    """Minimise ``sum_t w_t L_t`` subject to a gap of at most ``tolerance``.
+
+    The parameters descend ``sum_t w_t L_t + sum_j lambda_j C_j``, with the smooth rows of
+    :func:`fairjax.objectives.constrained`; ``lambda_j``, at most ``cap``, rises while the hard gap
+    of decisions at one half is above the tolerance, and falls below it; see
+    :func:`fairjax.gradients.multiplier`. The gap is that of all training rows, at the end of every
+    block, by the metric that a study shows; a notion with a violation of its own has it in every
+    step.
+
+    Hyper-parameters: ``tolerance``, in units of the gap; ``cap``; ``rate`` of the multiplier;
+    ``weight`` per task. A sweep draws tolerances. A record of the violation and of the multiplier
+    is kept; :func:`verdict` reads it.
+
+    The last parameters lie about the tolerance, not below it. On ten draws of the synthetic data
+    (two tasks, 30 epochs, tolerance 0.05) the gap of test rows was at most the tolerance plus 1.96
+    standard errors in 10 draws (demographic parity) and 9 (equal opportunity), that of training
+    rows at most the tolerance in 6 and 8, else up to 0.076. Rate 3, or a start at 1, did as well: 9
+    or 10 on test rows. Whoever needs the tolerance itself asks for less: with 0.04 it was met in 8
+    and 10. With a cap of 0.2 all 20 runs were called infeasible.
+
+    Args:
+      notion: of the fairness losses.
+      together: ``"one"`` constraint on the worst task, or one on ``"each"`` task.
+      kind: of the multiplier.
+
+    Reference:
+      Hu et al., FairMT, 2025 (arXiv 2512.00469), whose text was not public: this is a design in its
+      spirit. Cotter et al., JMLR 20, 2019, for smooth rows and hard violations.
+    """
+
+    def method(context: Context) -> Recipe:
+        spec = context.spec
+
+        def build(hparams: PyTree) -> Components:
+            notions = notion_at(notion, hparams)
+            objective = objectives.constrained(
+                context.model,
+                spec,
+                notion=notions,
+                together=together,
+                weight=hparams["weight"],
+                reduction=context.reduction,
+                batch_size=context.batch_size,
+            )
+            rows = len(objective.rows)
+            link = multiplier(
+                rows,
+                rows - len(spec.tasks),
+                tolerance=hparams["tolerance"],
+                cap=hparams["cap"],
+                rate=hparams["rate"],
+                start=START,
+                kind=kind,
+            )
+            events = ()
+            if not measures_itself(fairness_terms(spec, notions).penalties):
+                gaps = reported_gaps(spec, notions, together)
+                events = (measure_violation(context.model, gaps),)
+            return Components(
+                context.model,
+                objective,
+                optax.chain(link, sum_rows(), context.optimizer(hparams)),
+                events,
+                record_constraints,
+            )
+
+        space = {
+            "weight": weight_range(spec),
+            "tolerance": Range(0.05, 0.01, 0.3, log=True),
+            "cap": Range(CAP),
+            "rate": Range(RATE),
+            **context.hparams,
+        }
+        return Recipe("constrained", build, space, notion=notion)
+
+    return method
+
+
+def record_constraints(state: State) -> ConstraintRecord:
+    """Violations and multipliers, for ``Components.record``."""
+    lam = optax.tree_utils.tree_get(state.opt_state, "multiplier")
+    return ConstraintRecord(state.memory.violation, lam)
+
+
+def verdict(violation: Array, multiplier: Array, tolerance: float, cap: float) -> str:
+    """What became of the constraints of one run, from its record.
+
+    ``"met"``: at the end no violation is above the tolerance. ``"infeasible"``: one is, and its
+    multiplier is at the cap (within 1 %), so that more time would not help: a larger cap might.
+    ``"not met"``: one is, and its multiplier is below the cap; a run that ends a little above the
+    tolerance is one of them. A violation that was never measured counts as above.
+
+    Args:
+      violation: ``[blocks, J]`` of :class:`ConstraintRecord`.
+      multiplier: ``[blocks, J]``.
+      tolerance: of the run.
+      cap: of the run.
+    """
+    is_above = ~(np.asarray(violation)[-1] <= tolerance)  # true for NaN
+    is_at_cap = np.asarray(multiplier)[-1] >= AT_CAP * np.asarray(cap)
+    if not np.any(is_above):
+        return "met"
+    if np.any(is_above & is_at_cap):
+        return "infeasible"
+    return "not met"
+
+
+# ------------------------------------------------------------------------------------- measurement
+
+
+def measure_violation(model: Model, metric: Gaps) -> Callable[..., State]:
+    """The event that measures the violations of all training rows at the end of a block.
+
+    Args:
+      model: scores the rows, :data:`CHUNK` of them together.
+      metric: see :func:`reported_gaps`.
+
+    Returns:
+      ``(key, block, state, data) -> state``, with ``memory.violation [J]`` written.
+    """
+
+    def event(key: Array, block: Array, state: State, data: Splits | Dataset) -> State:
+        del key, block
+        rows = train_rows(data)
+        scores = scores_in_chunks(model, state.params, rows.x, CHUNK)
+        violation = metric(scores, rows).astype(jnp.float32)
+        return state._replace(memory=state.memory._replace(violation=violation))
+
+    return event
+
+
+def scores_in_chunks(model: Model, params: PyTree, x: PyTree, size: int) -> Array:
+    """Scores ``[N, C]``, so many rows at a time; the last chunk repeats the last row."""
+    count = jax.tree.leaves(x)[0].shape[0]
+    if count <= size:
+        return model_scores(model, params, x)
+    chunks = -(-count // size)
+    index = jnp.minimum(jnp.arange(chunks * size), count - 1).reshape(chunks, size)
+
+    def of_chunk(rows: Array) -> Array:
+        chunk = jax.tree.map(lambda leaf: jnp.take(leaf, rows, axis=0), x)
+        return model_scores(model, params, chunk)
+
+    scores = jax.lax.map(of_chunk, index)
+    return scores.reshape(chunks * size, -1)[:count]
+
+
+def reported_gaps(spec: Spec, notion: Notions | Sequence[Penalty], together: str) -> Gaps:
+    """The hard gaps by which a study shows a notion, of decisions at one half.
+
+    A notion on the rows of a condition has the condition's metric
+    (:func:`fairjax.metrics.gap_metric`). A notion on other rows, such as accuracy parity, has its
+    own value: of decisions, or of probabilities where it is about scores, such as calibration. The
+    violation of a task is the largest over its notions and attributes.
+
+    Args:
+      spec: names tasks and attributes.
+      notion: see :func:`fairjax.objectives.fairness_terms`.
+      together: ``"one"``: the largest of all tasks, ``"each"``: one of every constrained task.
+
+    Returns:
+      ``(scores [N, C], rows) -> [J]``; NaN where no two groups have a rate.
+    """
+    penalties = fairness_terms(spec, notion).penalties
+    tasks = constrained_tasks(penalties, together)
+    half = jnp.full(len(spec.tasks), fixed(0.5))
+
+    def gaps(scores: Array, rows: Dataset) -> Array:
+        measured = evaluate(spec, scores, rows, half, SMALLEST_GROUP)
+        of_task = {t: [] for t in tasks}
+        for penalty in penalties:
+            condition = condition_of(penalty.notion)
+            if condition is None:
+                of_task[penalty.task].append(_own_value(spec, penalty, scores, rows))
+                continue
+            task = spec.tasks[penalty.task]
+            for a in attributes_of(spec, penalty.notion):
+                attribute = spec.attributes[a]
+                name = gap_metric(condition, task.kind, attribute.continuous)
+                key = Metric(name, task.name, attribute=attribute.name)
+                of_task[penalty.task].append(measured[key])
+        worst_t = [worst_violation(jnp.stack(of_task[t]), "one")[0] for t in tasks]
+        return worst_violation(jnp.stack(worst_t), together)
+
+    return gaps
+
+
+def _own_value(spec: Spec, penalty: Penalty, scores: Array, rows: Dataset) -> Array:
+    """The value of a notion on all rows at once."""
+    predictions = predict(spec, scores)
+    if penalty.notion.name not in SCORED:
+        decisions = [
+            _decisions(task.kind, score)
+            for task, score in zip(spec.tasks, predictions.scores, strict=True)
+        ]
+        predictions = Predictions(predictions.scores, tuple(decisions))
+    terms = fairness_terms(spec, [penalty], reduction="mean")
+    (value,), _ = terms.apply(predictions, rows, terms.init(rows))
+    return value
+
+
+def _decisions(kind: str, score: Array) -> Array:
+    """Decisions of a task ``[N, c]``; of a regression its predictions."""
+    if kind == "regression":
+        return score
+    if kind == "multiclass":
+        return chosen(score)
+    return decide(score, jnp.asarray(fixed(0.5)))

@@ -1,0 +1,167 @@
+"""Accuracy losses, and fairness terms as constraints: rows of their own, and violations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fairjax.core.types import Array, Dataset, Model, Objective, PyTree, Spec
+from fairjax.models import scores as model_scores
+from fairjax.objectives.terms import (
+    FairnessTerms,
+    Notions,
+    Penalty,
+    accuracy_terms,
+    fairness_terms,
+    predict,
+)
+
+TOGETHER = ("one", "each")
+
+
+class Constrained(NamedTuple):
+    """Memory of :func:`constrained`."""
+
+    fairness: PyTree  # of the fairness terms
+    violation: Array  # [J], hard, of every constraint; NaN before the first measurement
+
+
+def constrained(
+    model: Model,
+    spec: Spec,
+    *,
+    notion: Notions | Sequence[Penalty],
+    together: str = "one",
+    temperature: Array | float = 0.1,
+    weight: Array | None = None,
+    reduction: str = "batch",
+    batch_size: int = 512,
+) -> Objective:
+    """Rows ``w_t L_t`` of all tasks, then J rows of constraints, for a ``multiplier``.
+
+    Together, J = 1: ``C = tau log mean_t exp(F_t / tau)`` over the tasks that have a notion, and
+    labels in the batch. It lies between the mean and the largest ``F_t``, and is 0 where all are.
+    Each, J is the number of tasks that have a notion, and their rows are ``F_t``.
+
+    Rows are soft, and what is trained. The violation is hard, and what a multiplier follows. Where
+    every notion measures its own from its memory (``Notion.violation``) each step writes it: of a
+    task the largest over its notions and attributes, together the largest of all tasks. Otherwise
+    it stays as it is, and an event writes it: see ``fairjax.methods.constrained``.
+
+    Args:
+      model: scores the batch.
+      spec: names tasks and attributes.
+      notion: see :func:`fairjax.objectives.fairness_terms`.
+      together: ``"one"`` constraint, or one for ``"each"`` task.
+      temperature: tau, in units of ``F_t``.
+      weight: ``w[T]`` of the accuracy losses; default 1.
+      reduction: see :mod:`fairjax.objectives.terms`.
+      batch_size: rows of a full batch, for notions that count over minibatches.
+
+    Returns:
+      An objective whose memory is :class:`Constrained`. Its rows are named after the tasks, then
+      ``constraint``, or ``constraint on TASK``.
+
+    Raises:
+      ValueError: another ``together``, or no task has a notion.
+    """
+    fairness = fairness_terms(spec, notion, reduction=reduction, batch_size=batch_size)
+    tasks = constrained_tasks(fairness.penalties, together)
+    if weight is None:
+        weight = [1.0] * len(spec.tasks)
+    measures = measures_itself(fairness.penalties)
+
+    def init(key: Array, data: Dataset) -> Constrained:
+        del key
+        unknown = jnp.full(_constraint_count(tasks, together), jnp.nan, jnp.float32)
+        return Constrained(fairness.init(data), unknown)
+
+    def apply(
+        params: PyTree,
+        batch: Dataset,
+        key: Array,
+        memory: Constrained,
+    ) -> tuple[tuple[Array, ...], Constrained]:
+        predictions = predict(spec, model_scores(model, params, batch.x, key))
+        accuracy = accuracy_terms(spec, predictions, batch, reduction)
+        losses = [weight[t] * loss for t, loss in enumerate(accuracy)]
+        values, counts = fairness.apply(predictions, batch, memory.fairness)
+        constraints = [fairness.of_task(values, t) for t in tasks]
+        if together == "one":
+            present = jnp.stack([_has_labels(spec, t, batch) for t in tasks])
+            constraints = [smooth_maximum(jnp.stack(constraints), present, temperature)]
+        violation = memory.violation
+        if measures:
+            violation = _own_violations(fairness, tasks, counts)
+            violation = worst_violation(violation, together)
+        return (*losses, *constraints), Constrained(counts, violation)
+
+    names = [task.name for task in spec.tasks]
+    if together == "one":
+        rows = [*names, "constraint"]
+    else:
+        rows = names + [f"constraint on {names[t]}" for t in tasks]
+    return Objective(tuple(rows), init, apply)
+
+
+def constrained_tasks(penalties: Sequence[Penalty], together: str) -> tuple[int, ...]:
+    """The tasks that have a notion, in order."""
+    if together not in TOGETHER:
+        raise ValueError(f"constrained: together {together!r} is not one of {', '.join(TOGETHER)}")
+    tasks = tuple(sorted({penalty.task for penalty in penalties}))
+    if not tasks:
+        raise ValueError("constrained: 0 tasks have a notion; give one to at least one task")
+    return tasks
+
+
+def _constraint_count(tasks: Sequence[int], together: str) -> int:
+    """J of some constrained tasks."""
+    return 1 if together == "one" else len(tasks)
+
+
+def measures_itself(penalties: Sequence[Penalty]) -> bool:
+    """Whether every notion measures its violation from its memory."""
+    return all(getattr(penalty.notion, "violation", None) for penalty in penalties)
+
+
+def smooth_maximum(values: Array, present: Array, temperature: Array | float) -> Array:
+    """``tau log mean exp(v / tau)`` over the values that are present; 0 without any.
+
+    Args:
+      values: ``[n]``.
+      present: ``[n]`` bool.
+      temperature: tau; towards 0 this is the maximum.
+    """
+    any_present = jnp.any(present)
+    scaled = jnp.where(present, values / temperature, -jnp.inf)
+    # the logarithm of an empty sum has no gradient
+    scaled = jnp.where(any_present, scaled, 0.0)
+    count = jnp.maximum(jnp.sum(present), 1)
+    smooth = temperature * (jax.nn.logsumexp(scaled) - jnp.log(count))
+    return jnp.where(any_present, smooth, 0.0)
+
+
+def worst_violation(violation_t: Array, together: str) -> Array:
+    """Violations ``[J]`` from those of the constrained tasks; a task of NaN has no say together."""
+    if together == "each":
+        return violation_t
+    known = ~jnp.isnan(violation_t)
+    largest = jnp.max(jnp.where(known, violation_t, -jnp.inf))
+    return jnp.where(jnp.any(known), largest, jnp.nan)[None]
+
+
+def _own_violations(fairness: FairnessTerms, tasks: Sequence[int], memory: PyTree) -> Array:
+    """The largest violation of every constrained task, from its notions' memories."""
+    violations = {t: [] for t in tasks}
+    for penalty, views in zip(fairness.penalties, memory, strict=True):
+        for counts in views:
+            violations[penalty.task].append(penalty.notion.violation(counts))
+    return jnp.stack([jnp.max(jnp.stack(violations[t])) for t in tasks])
+
+
+def _has_labels(spec: Spec, task: int, batch: Dataset) -> Array:
+    mask = batch.label_mask[:, spec.label_slice(task)]
+    return jnp.any(mask * batch.weight[:, None] > 0)
