@@ -245,28 +245,6 @@ def test_violations_are_found_where_they_stand():
 # ------------------------------------------------------------------------------- smooth maximum: P3
 
 
-def test_a_smooth_maximum_lies_between_mean_and_maximum():
-    values = np.array([0.3, 0.0, 0.1, 9.0])
-    present = np.array([True, True, True, False])
-    for tau in (0.01, 0.1, 1.0):
-        got = float(objectives.smooth_maximum(values, present, tau))
-        want = tau * np.log(np.mean(np.exp(values[:3] / tau)))
-        np.testing.assert_allclose(got, want, rtol=1e-5)
-        assert np.mean(values[:3]) <= got <= 0.3
-    nearly = objectives.smooth_maximum(values, present, 1e-4)
-    np.testing.assert_allclose(nearly, 0.3, atol=2e-4)
-    assert abs(objectives.smooth_maximum(jnp.zeros(4), present, 0.1)) < 1e-7
-
-
-def test_a_smooth_maximum_of_nothing_is_zero_with_zero_gradient():
-    at = jnp.array([0.3, 0.1])
-    value, slope = jax.value_and_grad(objectives.smooth_maximum)(at, jnp.zeros(2, bool), 0.1)
-    assert value == 0.0
-    np.testing.assert_array_equal(slope, [0.0, 0.0])
-    slope = jax.grad(objectives.smooth_maximum)(at, jnp.array([True, False]), 0.1)
-    np.testing.assert_allclose(slope, [1.0, 0.0], atol=1e-6)
-
-
 # ------------------------------------------------------------------------------------------- rows
 
 

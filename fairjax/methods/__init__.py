@@ -15,6 +15,7 @@ from fairjax.methods._constrained import (
 )
 from fairjax.methods._fafs import fafs
 from fairjax.methods._fairbranch import fairbranch
+from fairjax.methods._fairmt import fairmt
 from fairjax.methods._greedy_fmt import greedy_fmt
 from fairjax.methods._l2t_fmt import l2t_fmt
 from fairjax.methods._likeness import chance_level, cka, cosine, debiased_cka
@@ -53,6 +54,7 @@ __all__ = [
     "differential_penalty",
     "fafs",
     "fairbranch",
+    "fairmt",
     "fairness_surgery",
     "get",
     "greedy_fmt",

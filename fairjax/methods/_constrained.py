@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
@@ -34,6 +35,7 @@ from fairjax.objectives import (
     Predictions,
     attributes_of,
     constrained_tasks,
+    constraint_count,
     fairness_terms,
     measures_itself,
     predict,
@@ -51,6 +53,8 @@ CHUNK = 8192  # rows that are scored together
 SCORED = ("auc_parity", "calibration_in_the_large", "calibration", "log_loss_parity")
 AT_CAP = 0.99  # share of the cap
 
+# K rows, the last J of them constraints, and hyper-parameters -> what makes them one update
+Combine = Callable[[int, int, PyTree], optax.GradientTransformation]
 # scores [N, C] and their rows -> violations [J]
 Gaps = Callable[[Array, Dataset], Array]
 
@@ -93,6 +97,44 @@ def constrained(notion: SweptNotions, *, together: str = "one", kind: str = "bou
       spirit. Cotter et al., JMLR 20, 2019, for smooth rows and hard violations.
     """
 
+    def combine(rows: int, constraints: int, hparams: PyTree) -> optax.GradientTransformation:
+        del rows, constraints, hparams
+        return sum_rows()
+
+    return under_constraints(
+        notion, "constrained", combine, together=together, kind=kind, cap=CAP, weighted=True
+    )
+
+
+def under_constraints(
+    notion: SweptNotions,
+    name: str,
+    combine: Combine,
+    *,
+    together: str,
+    kind: str,
+    cap: float,
+    weighted: bool = False,
+    protected: Notions | None = None,
+    gaps_of: Callable[[Spec], Gaps] | None = None,
+    ranges: Mapping[str, Range] = MappingProxyType({}),
+) -> Method:
+    """A method whose chain is a multiplier, what combines rows, and the optimizer.
+
+    Args:
+      notion: of the constraints.
+      name: of the method.
+      combine: gets the rows after the multiplier.
+      together: see :func:`constrained`.
+      kind: of the multiplier.
+      cap: its default.
+      weighted: whether the tasks have weights.
+      protected: of rows between losses and constraints; see ``fairjax.objectives.constrained``.
+      gaps_of: from the spec to the violations that are measured. By default a notion's own where it
+        has one, else :func:`reported_gaps`.
+      ranges: of more hyper-parameters.
+    """
+
     def method(context: Context) -> Recipe:
         spec = context.spec
 
@@ -103,40 +145,44 @@ def constrained(notion: SweptNotions, *, together: str = "one", kind: str = "bou
                 spec,
                 notion=notions,
                 together=together,
-                weight=hparams["weight"],
+                weight=hparams["weight"] if weighted else None,
+                protected=protected,
+                measured=gaps_of is None,
                 reduction=context.reduction,
                 batch_size=context.batch_size,
             )
+            penalties = fairness_terms(spec, notions).penalties
             rows = len(objective.rows)
+            constraints = constraint_count(constrained_tasks(penalties, together), together)
             link = multiplier(
                 rows,
-                rows - len(spec.tasks),
+                constraints,
                 tolerance=hparams["tolerance"],
                 cap=hparams["cap"],
                 rate=hparams["rate"],
                 start=START,
                 kind=kind,
             )
-            events = ()
-            if not measures_itself(fairness_terms(spec, notions).penalties):
+            gaps = None
+            if gaps_of is not None:
+                gaps = gaps_of(spec)
+            elif not measures_itself(penalties):
                 gaps = reported_gaps(spec, notions, together)
-                events = (measure_violation(context.model, gaps),)
-            return Components(
-                context.model,
-                objective,
-                optax.chain(link, sum_rows(), context.optimizer(hparams)),
-                events,
-                record_constraints,
-            )
+            events = () if gaps is None else (measure_violation(context.model, gaps),)
+            aggregator = combine(rows, constraints, hparams)
+            chain = optax.chain(link, aggregator, context.optimizer(hparams))
+            return Components(context.model, objective, chain, events, record_constraints)
 
+        weight = {"weight": weight_range(spec)} if weighted else {}
         space = {
-            "weight": weight_range(spec),
+            **weight,
             "tolerance": Range(0.05, 0.01, 0.3, log=True),
-            "cap": Range(CAP),
+            "cap": Range(cap),
             "rate": Range(RATE),
+            **ranges,
             **context.hparams,
         }
-        return Recipe("constrained", build, space, notion=notion)
+        return Recipe(name, build, space, notion=notion)
 
     return method
 

@@ -11,6 +11,7 @@ from fairjax.methods._blind import blind
 from fairjax.methods._constrained import constrained
 from fairjax.methods._fafs import fafs
 from fairjax.methods._fairbranch import fairbranch
+from fairjax.methods._fairmt import fairmt
 from fairjax.methods._greedy_fmt import greedy_fmt
 from fairjax.methods._l2t_fmt import l2t_fmt
 from fairjax.methods._mta_f import mta_f
@@ -44,6 +45,7 @@ REGISTRY: dict[str, Callable[..., Method]] = {
     "baseline": baseline,
     "mta_f": mta_f,
     "constrained": constrained,
+    "fairmt": _without_notion(fairmt),
     "differential": _without_notion(differential),
     "transfer": transfer,
     "sequential": sequential,

@@ -6,8 +6,8 @@ from fairjax.objectives._constrained import (
     Constrained,
     constrained,
     constrained_tasks,
+    constraint_count,
     measures_itself,
-    smooth_maximum,
     worst_violation,
 )
 from fairjax.objectives._mta_f import mta_f, mta_f_rows
@@ -40,6 +40,7 @@ __all__ = [
     "attributes_of",
     "constrained",
     "constrained_tasks",
+    "constraint_count",
     "fairness_terms",
     "log_uniform",
     "measures_itself",
@@ -50,7 +51,6 @@ __all__ = [
     "per_task",
     "per_task_with_drawn_weights",
     "predict",
-    "smooth_maximum",
     "uniform",
     "weighted",
     "with_drawn_weights",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from fairjax.core.types import Array, Dataset, Model, Objective, PyTree, Spec
 from fairjax.models import scores as model_scores
+from fairjax.notions import smooth_maximum
 from fairjax.objectives.terms import (
     FairnessTerms,
     Notions,
@@ -26,6 +26,7 @@ class Constrained(NamedTuple):
     """Memory of :func:`constrained`."""
 
     fairness: PyTree  # of the fairness terms
+    protected: PyTree  # of the protected notion's terms
     violation: Array  # [J], hard, of every constraint; NaN before the first measurement
 
 
@@ -37,10 +38,15 @@ def constrained(
     together: str = "one",
     temperature: Array | float = 0.1,
     weight: Array | None = None,
+    protected: Notions | Sequence[Penalty] | None = None,
+    measured: bool = True,
     reduction: str = "batch",
     batch_size: int = 512,
 ) -> Objective:
     """Rows ``w_t L_t`` of all tasks, then J rows of constraints, for a ``multiplier``.
+
+    Between them stand rows of the ``protected`` notion, one per task that has it: losses that no
+    step should raise, such as the risk of the groups that are served best.
 
     Together, J = 1: ``C = tau log mean_t exp(F_t / tau)`` over the tasks that have a notion, and
     labels in the batch. It lies between the mean and the largest ``F_t``, and is 0 where all are.
@@ -58,26 +64,30 @@ def constrained(
       together: ``"one"`` constraint, or one for ``"each"`` task.
       temperature: tau, in units of ``F_t``.
       weight: ``w[T]`` of the accuracy losses; default 1.
+      protected: a notion for more losses; default none.
+      measured: whether steps write violations, of notions that have them; otherwise an event does.
       reduction: see :mod:`fairjax.objectives.terms`.
       batch_size: rows of a full batch, for notions that count over minibatches.
 
     Returns:
       An objective whose memory is :class:`Constrained`. Its rows are named after the tasks, then
-      ``constraint``, or ``constraint on TASK``.
+      ``protected on TASK``, then ``constraint``, or ``constraint on TASK``.
 
     Raises:
       ValueError: another ``together``, or no task has a notion.
     """
     fairness = fairness_terms(spec, notion, reduction=reduction, batch_size=batch_size)
     tasks = constrained_tasks(fairness.penalties, together)
+    others = fairness_terms(spec, protected or (), reduction=reduction, batch_size=batch_size)
+    shielded = tuple(sorted({penalty.task for penalty in others.penalties}))
     if weight is None:
         weight = [1.0] * len(spec.tasks)
-    measures = measures_itself(fairness.penalties)
+    measures = measured and measures_itself(fairness.penalties)
 
     def init(key: Array, data: Dataset) -> Constrained:
         del key
-        unknown = jnp.full(_constraint_count(tasks, together), jnp.nan, jnp.float32)
-        return Constrained(fairness.init(data), unknown)
+        unknown = jnp.full(constraint_count(tasks, together), jnp.nan, jnp.float32)
+        return Constrained(fairness.init(data), others.init(data), unknown)
 
     def apply(
         params: PyTree,
@@ -90,6 +100,8 @@ def constrained(
         losses = [weight[t] * loss for t, loss in enumerate(accuracy)]
         values, counts = fairness.apply(predictions, batch, memory.fairness)
         constraints = [fairness.of_task(values, t) for t in tasks]
+        other_values, other_counts = others.apply(predictions, batch, memory.protected)
+        losses += [others.of_task(other_values, t) for t in shielded]
         if together == "one":
             present = jnp.stack([_has_labels(spec, t, batch) for t in tasks])
             constraints = [smooth_maximum(jnp.stack(constraints), present, temperature)]
@@ -97,13 +109,14 @@ def constrained(
         if measures:
             violation = _own_violations(fairness, tasks, counts)
             violation = worst_violation(violation, together)
-        return (*losses, *constraints), Constrained(counts, violation)
+        return (*losses, *constraints), Constrained(counts, other_counts, violation)
 
     names = [task.name for task in spec.tasks]
+    rows = names + [f"protected on {names[t]}" for t in shielded]
     if together == "one":
-        rows = [*names, "constraint"]
+        rows += ["constraint"]
     else:
-        rows = names + [f"constraint on {names[t]}" for t in tasks]
+        rows += [f"constraint on {names[t]}" for t in tasks]
     return Objective(tuple(rows), init, apply)
 
 
@@ -117,31 +130,14 @@ def constrained_tasks(penalties: Sequence[Penalty], together: str) -> tuple[int,
     return tasks
 
 
-def _constraint_count(tasks: Sequence[int], together: str) -> int:
+def constraint_count(tasks: Sequence[int], together: str) -> int:
     """J of some constrained tasks."""
     return 1 if together == "one" else len(tasks)
 
 
 def measures_itself(penalties: Sequence[Penalty]) -> bool:
     """Whether every notion measures its violation from its memory."""
-    return all(getattr(penalty.notion, "violation", None) for penalty in penalties)
-
-
-def smooth_maximum(values: Array, present: Array, temperature: Array | float) -> Array:
-    """``tau log mean exp(v / tau)`` over the values that are present; 0 without any.
-
-    Args:
-      values: ``[n]``.
-      present: ``[n]`` bool.
-      temperature: tau; towards 0 this is the maximum.
-    """
-    any_present = jnp.any(present)
-    scaled = jnp.where(present, values / temperature, -jnp.inf)
-    # the logarithm of an empty sum has no gradient
-    scaled = jnp.where(any_present, scaled, 0.0)
-    count = jnp.maximum(jnp.sum(present), 1)
-    smooth = temperature * (jax.nn.logsumexp(scaled) - jnp.log(count))
-    return jnp.where(any_present, smooth, 0.0)
+    return all(penalty.notion.violation is not None for penalty in penalties)
 
 
 def worst_violation(violation_t: Array, together: str) -> Array:
