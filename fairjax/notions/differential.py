@@ -30,6 +30,7 @@ import jax.numpy as jnp
 from fairjax.core.masked import check_membership, check_probabilities, divide, keep
 from fairjax.core.types import Array
 from fairjax.notions.conditions import everyone, negatives, positives
+from fairjax.notions.maxima import smooth_maximum
 from fairjax.notions.notion import Notion, TaskRows
 from fairjax.notions.statistics import CLASSES
 
@@ -234,17 +235,12 @@ def _range(log_rate: Array, mass: Array, temperature: float) -> Array:
         bottom = jnp.where(comparable, bottom, 0.0)
         return jnp.max(jnp.where(comparable, top - bottom, 0.0))
 
-    def soft_max(values: Array) -> Array:
-        """At most the largest value of the present groups; equal values give that value."""
-        masked = jnp.where(comparable & present_g1, values / temperature, -jnp.inf)
-        masked = jnp.where(comparable, masked, 0.0)
-        count_g = jnp.maximum(jnp.sum(present), 1)
-        return jax.nn.logsumexp(masked, axis=0) - jnp.log(count_g)
-
-    range_r = temperature * (soft_max(log_rate) + soft_max(-log_rate))
-    log_sum = temperature * jax.nn.logsumexp(range_r / temperature)
-    log_count = temperature * jnp.log(range_r.shape[0])
-    return jnp.where(comparable, log_sum - log_count, 0.0)
+    counts = comparable & present
+    soft_maxima = jax.vmap(smooth_maximum, (1, None, None))
+    top_r = soft_maxima(log_rate, counts, temperature)
+    bottom_r = -soft_maxima(-log_rate, counts, temperature)
+    every_rate = jnp.ones_like(top_r, bool)
+    return smooth_maximum(top_r - bottom_r, every_rate, temperature)
 
 
 # ----------------------------------------------------------------------------------- running counts
@@ -281,8 +277,8 @@ def running(
     devices first.
 
     Args:
-      old: counts ``[G, Y, K]`` so far.
-      batch: counts of this batch.
+      old: counts ``[G, Y, K]`` so far, or other sums over rows, of any shape.
+      batch: those of this batch.
       size: N, weight of the training rows.
       rows: b, weight of this batch's rows.
       rho: how fast old counts are forgotten.

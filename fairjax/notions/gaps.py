@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from fairjax.core.masked import divide
 from fairjax.core.types import Array
+from fairjax.notions.maxima import hard_maximum, smooth_maximum
 
 Gap = Callable[[Array, Array, Array], Array]
 
@@ -82,20 +83,14 @@ def log_sum_exp(value: Array, mass: Array, overall: Array, *, temperature: Array
     """
     present = mass > 0
     comparable = jnp.sum(present) >= 2
-    scaled_g = _distances(value, mass, overall) / temperature
-    scaled_g = jnp.where(present, scaled_g, -jnp.inf)
-    log_sum = jax.nn.logsumexp(jnp.where(comparable, scaled_g, 0.0))
-    log_count = jnp.log(jnp.maximum(jnp.sum(present), 1))
-    return jnp.where(comparable, temperature * (log_sum - log_count), 0.0)
+    distance_g = _distances(value, mass, overall)
+    return smooth_maximum(distance_g, comparable & present, temperature)
 
 
 def worst(value: Array, mass: Array, overall: Array | None = None) -> Array:
     """``max_g v_g``, for statistics that are losses: group risk. One group is enough."""
     del overall
-    any_present = jnp.any(mass > 0)
-    absent_value = jnp.where(any_present, -jnp.inf, 0.0)
-    largest = jnp.max(jnp.where(mass > 0, value, absent_value))
-    return jnp.where(any_present, largest, 0.0)
+    return hard_maximum(value, mass > 0)
 
 
 def bounded(
