@@ -62,7 +62,8 @@ def of_counts(rates, temperature: float) -> Entry:
 
 # gaps of statistics, on rows of their own; distances are in DISTANCES
 WITHOUT_ROWS = {name for name, entry in notions.REGISTRY.items() if entry.conditions is None}
-STATISTICS = [n for n in notions.REGISTRY if n not in WITHOUT_ROWS | {"differential_fairness"}]
+WITH_MEMORY = {"differential_fairness", "ahfda"}  # tests/test_ahfda.py has its own laws
+STATISTICS = [n for n in notions.REGISTRY if n not in WITHOUT_ROWS | WITH_MEMORY]
 EVERY = {name: of_table(name) for name in STATISTICS}
 EVERY |= {
     case.name: Entry(lambda p, g, w, y, d=case.distance: d(p, g, w), zero_alone=case.absent_is_zero)

@@ -117,6 +117,7 @@ NOTIONS = {
     "mmd": notions.get("mmd", ON_NEGATIVES),
     "barycenter": notions.get("barycenter", ON_NEGATIVES),
     "differential_fairness": notions.get("differential_fairness"),
+    "ahfda": notions.get("ahfda"),
     "accuracy_parity": notions.get("accuracy_parity"),
     "auc_parity": notions.get("auc_parity"),
     "joint": notions.from_distance(

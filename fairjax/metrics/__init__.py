@@ -14,6 +14,7 @@ from __future__ import annotations
 from fairjax.core.keys import Metric
 from fairjax.metrics._bootstrap import Interval, bootstrap, interval_over_seeds
 from fairjax.metrics._evaluate import evaluate
+from fairjax.metrics._evaluate_ahfda import evaluate_ahfda
 from fairjax.metrics.differential import evaluate_differential
 from fairjax.metrics.disaggregated import GroupTable, group_table
 from fairjax.metrics.disparities import (
@@ -110,6 +111,7 @@ __all__ = [
     "equalized_odds_ratio",
     "error",
     "evaluate",
+    "evaluate_ahfda",
     "evaluate_differential",
     "false_positive_gap",
     "false_positive_rate_difference",

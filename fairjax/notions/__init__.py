@@ -7,12 +7,14 @@ method takes any notion. Some distances are gaps between the groups' values of a
 compare distributions (``mmd``, ``barycenter_distance``); for an attribute that is a number they
 measure dependence (``pearson``, ``hsic``). ``robust_log`` is no distance but the loss of the worst
 group, and not zero where the groups agree. ``differential_fairness`` counts over minibatches and
-has memory.
+has memory; so has ``ahfda``, which looks at the groups that are served worse than the best one
+and has a ``violation`` for multipliers. :func:`smooth_maximum` makes one number of several.
 """
 
 from __future__ import annotations
 
 from fairjax.notions import differential, gaps, statistics
+from fairjax.notions._ahfda import GroupSums, ahfda, directional_violations
 from fairjax.notions._mmd import (
     adjusted_mmd,
     gaussian_kernel,
@@ -37,6 +39,7 @@ from fairjax.notions.correlation import correlation_ratio, published_correlation
 from fairjax.notions.differential import differential_fairness
 from fairjax.notions.distribution import kolmogorov_smirnov, soft_kolmogorov_smirnov, wasserstein
 from fairjax.notions.gaps import difference, ratio
+from fairjax.notions.maxima import hard_maximum, smooth_maximum
 from fairjax.notions.notion import Notion, TaskRows, from_distance
 from fairjax.notions.rates import published_rate_gap, rate_gap, sharpened_rate_gap
 from fairjax.notions.registry import REGISTRY, for_kind, get, suited
@@ -53,6 +56,7 @@ from fairjax.notions.transport import (
 __all__ = [
     "CLASSES",
     "CONDITIONS",
+    "GroupSums",
     "REGISTRY",
     "REGRESSIONS",
     "Notion",
@@ -60,12 +64,14 @@ __all__ = [
     "TaskRows",
     "added",
     "adjusted_mmd",
+    "ahfda",
     "average",
     "barycenter_distance",
     "correlation_ratio",
     "difference",
     "differential",
     "differential_fairness",
+    "directional_violations",
     "everyone",
     "exclusive",
     "for_kind",
@@ -74,6 +80,7 @@ __all__ = [
     "gaussian_kernel",
     "gaussian_mmd",
     "get",
+    "hard_maximum",
     "hsic",
     "jointly",
     "known",
@@ -98,6 +105,7 @@ __all__ = [
     "sharpened_rate_gap",
     "sinkhorn",
     "sliced",
+    "smooth_maximum",
     "soft_kolmogorov_smirnov",
     "statistics",
     "suited",

@@ -40,6 +40,9 @@ class Notion(NamedTuple):
     ``apply(rows, memory) -> (value, memory)`` sees a batch. Memory is ``()`` for most notions;
     those that count over minibatches keep their counts there.
 
+    ``violation(memory) -> scalar``, where a notion has it, is for multipliers and reports: how far
+    the notion is violated by what its memory holds. ``apply`` has a smooth form of it to train.
+
     Most notions come from a distance between groups, see :func:`from_distance`.
     """
 
@@ -52,6 +55,7 @@ class Notion(NamedTuple):
     continuous: bool = False  # its sort: attributes that are numbers, or attributes with levels
     crossed: bool = False  # one block of all combinations of levels, or one block per attribute
     joint: bool = False  # sees the columns of all tasks together
+    violation: Callable[[PyTree], Array] | None = None  # memory -> scalar
 
 
 def from_distance(

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from fairjax.core.types import KINDS, Array, Spec
 from fairjax.notions import statistics
+from fairjax.notions._ahfda import ahfda
 from fairjax.notions._mmd import gaussian_kernel, gaussian_mmd, laplacian_kernel, mmd
 from fairjax.notions._robust_log import robust_log
 from fairjax.notions.averages import macro
@@ -100,6 +101,15 @@ def _differential(conditions, kind, **options) -> Notion:
     return differential_fairness(**options)
 
 
+def _ahfda(conditions, kind, **options) -> Notion:
+    del conditions
+    notion = ahfda(**options)
+    if kind == "regression" or notion.conditions == (everyone,):
+        return notion
+    # the same rows, of which some can be exclusive to a task
+    return notion._replace(conditions=(negatives, positives))
+
+
 REGISTRY: dict[str, Entry] = {
     "rate_gap": Entry(_rate_gap, dependence=pearson),
     "correlation": _distance(correlation_ratio),
@@ -109,6 +119,7 @@ REGISTRY: dict[str, Entry] = {
     "kolmogorov_smirnov": _distance(kolmogorov_smirnov),
     "barycenter": _distance(barycenter_distance),
     "differential_fairness": Entry(_differential, (negatives, positives), CLASSES),
+    "ahfda": Entry(_ahfda, (known,)),
     "demographic_parity": _statistic(statistics.selection_rate, (everyone,)),
     "equal_opportunity": _statistic(statistics.selection_rate, (positives,)),
     "predictive_equality": _statistic(statistics.selection_rate, (negatives,)),
@@ -144,7 +155,8 @@ def get(
     Of a task with several classes or labels a statistic's parity is the mean over them, each
     against the rest; a distance (``rate_gap``, ``mmd`` ...) is their sum; differential fairness is
     that of the worst one. The metrics of :mod:`fairjax.metrics` show the worst. One notion is no
-    gap: ``robust_log`` is the loss of the worst group, and not 0 where groups agree.
+    gap: ``robust_log`` is the loss of the worst group, and not 0 where groups agree. ``ahfda`` is a
+    smooth maximum over classes or labels and groups.
 
     Args:
       name: a key of ``REGISTRY``.
