@@ -23,7 +23,7 @@ from fairjax.gradients import (
     sum_rows,
 )
 from fairjax.methods import Context, fairbranch, recon
-from fairjax.methods._branching import likeness_of_heads
+from fairjax.methods._branching import chance_above, stacked_heads
 from fairjax.methods._likeness import chance_level, cka, cosine, debiased_cka, merged_groups
 from fairjax.methods._recon import layer_conflicts
 from fairjax.models import branched, compact, equal_copies, expanded, parameter_count, trunk_layers
@@ -102,7 +102,16 @@ def test_heads_of_other_widths_are_compared_by_what_they_read():
     one, other = (np.asarray(head) - np.mean(head, axis=0) for head in heads)
     norm = np.linalg.norm(one.T @ one) * np.linalg.norm(other.T @ other)
     expected = np.linalg.norm(one.T @ other) ** 2 / norm
-    np.testing.assert_allclose(likeness_of_heads(heads, cka)[0, 1], expected, rtol=1e-5)
+    np.testing.assert_allclose(cka(stacked_heads(heads))[0, 1], expected, rtol=1e-5)
+
+
+def test_chance_levels_of_the_papers_network():
+    spec = spec_of()
+    model = branched(models.shared_bottom(spec, (1024, 128, 256, 512, 128), ()), spec)
+    names = [task.name for task in spec.tasks]
+    levels = chance_above(model, names)
+    # 1024-128, 128-256, 256-512, 512-128, and heads of one output
+    np.testing.assert_allclose(levels, [0.11, 0.66, 0.67, 0.20, 0.01], atol=0.011)
 
 
 # ------------------------------------------------------------------------------------------ groups
