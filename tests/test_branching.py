@@ -499,6 +499,36 @@ def test_one_sweep_over_tau_ends_in_different_trees_with_one_compilation(tmp_pat
 
 
 @pytest.mark.slow
+def test_seventeen_tasks_branch_in_one_program_for_two_members():
+    tasks = 17
+    directions = np.random.default_rng(4).normal(size=(tasks, FEATURES))
+    data = rows_of(directions)
+    recipe = fairbranch(NOTION, every=3)(context_of(spec_of(tasks)))
+    ones = np.ones((2, tasks), np.float32)
+    runs = sweep(
+        recipe,
+        TrainConfig(7, 64),  # one step after the second branching
+        {"weight": ones, "lam": ones, "tau": np.float32([0.3, 1.1])},
+        [0],
+        Splits(data, data, data),
+        lambda scores, splits: {},
+        chunk=2,
+        keep=("params",),
+        devices=jax.local_devices()[:1],
+    )
+    assert runs.compilations == 1 and not runs.diverged.any()
+    some, all_apart = runs.record.labels[:, -1]
+    # no likeness reaches 1.1: every task is alone, in the layer below too
+    np.testing.assert_array_equal(all_apart, [np.zeros(tasks), *[np.arange(tasks)] * 2])
+    # groups at most halve from one layer to the next
+    counts = [len(np.unique(label)) for label in some]
+    assert 9 <= counts[2] < tasks and counts[0] == 1 < counts[1] <= counts[2] <= 2 * counts[1]
+    for m, labels in enumerate((some, all_apart)):
+        trunk = jax.tree.map(lambda leaf, m=m: leaf[m], runs.params["trunk"])
+        np.testing.assert_array_equal(equal_copies(trunk, LAYERS), labels)
+
+
+@pytest.mark.slow
 def test_a_branched_net_in_one_copy_per_branch_and_back():
     spec = spec_of()
     data = rows_of(DIRECTIONS)
