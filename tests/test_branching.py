@@ -23,7 +23,7 @@ from fairjax.gradients import (
     sum_rows,
 )
 from fairjax.methods import Context, fairbranch, recon
-from fairjax.methods._branching import likeness_of_heads
+from fairjax.methods._branching import chance_above, stacked_heads
 from fairjax.methods._likeness import chance_level, cka, cosine, debiased_cka, merged_groups
 from fairjax.methods._recon import layer_conflicts
 from fairjax.models import branched, compact, equal_copies, expanded, parameter_count, trunk_layers
@@ -102,7 +102,16 @@ def test_heads_of_other_widths_are_compared_by_what_they_read():
     one, other = (np.asarray(head) - np.mean(head, axis=0) for head in heads)
     norm = np.linalg.norm(one.T @ one) * np.linalg.norm(other.T @ other)
     expected = np.linalg.norm(one.T @ other) ** 2 / norm
-    np.testing.assert_allclose(likeness_of_heads(heads, cka)[0, 1], expected, rtol=1e-5)
+    np.testing.assert_allclose(cka(stacked_heads(heads))[0, 1], expected, rtol=1e-5)
+
+
+def test_chance_levels_of_the_papers_network():
+    spec = spec_of()
+    model = branched(models.shared_bottom(spec, (1024, 128, 256, 512, 128), ()), spec)
+    names = [task.name for task in spec.tasks]
+    levels = chance_above(model, names)
+    # 1024-128, 128-256, 256-512, 512-128, and heads of one output
+    np.testing.assert_allclose(levels, [0.11, 0.66, 0.67, 0.20, 0.01], atol=0.011)
 
 
 # ------------------------------------------------------------------------------------------ groups
@@ -543,6 +552,36 @@ def test_one_sweep_over_tau_ends_in_different_trees_with_one_compilation(tmp_pat
     others = np.array([0, 1, 4, 5])
     for one, other in zip(*map(jax.tree.leaves, (runs.params, diverging.params)), strict=True):
         np.testing.assert_array_equal(one[others], other[others])
+
+
+@pytest.mark.slow
+def test_seventeen_tasks_branch_in_one_program_for_two_members():
+    tasks = 17
+    directions = np.random.default_rng(4).normal(size=(tasks, FEATURES))
+    data = rows_of(directions)
+    recipe = fairbranch(NOTION, every=3)(context_of(spec_of(tasks)))
+    ones = np.ones((2, tasks), np.float32)
+    runs = sweep(
+        recipe,
+        TrainConfig(7, 64),  # one step after the second branching
+        {"weight": ones, "lam": ones, "tau": np.float32([0.3, 1.1])},
+        [0],
+        Splits(data, data, data),
+        lambda scores, splits: {},
+        chunk=2,
+        keep=("params",),
+        devices=jax.local_devices()[:1],
+    )
+    assert runs.compilations == 1 and not runs.diverged.any()
+    some, all_apart = runs.record.labels[:, -1]
+    # no likeness reaches 1.1: every task is alone, in the layer below too
+    np.testing.assert_array_equal(all_apart, [np.zeros(tasks), *[np.arange(tasks)] * 2])
+    # groups at most halve from one layer to the next
+    counts = [len(np.unique(label)) for label in some]
+    assert 9 <= counts[2] < tasks and counts[0] == 1 < counts[1] <= counts[2] <= 2 * counts[1]
+    for m, labels in enumerate((some, all_apart)):
+        trunk = jax.tree.map(lambda leaf, m=m: leaf[m], runs.params["trunk"])
+        np.testing.assert_array_equal(equal_copies(trunk, LAYERS), labels)
 
 
 @pytest.mark.slow

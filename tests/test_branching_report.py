@@ -31,7 +31,8 @@ def made_up(runs=3, blocks=4, depth=2, tasks=3, seed=0):
     labels = np.zeros((runs, blocks, depth, tasks), int)
     labels[:, 2:, 1] = [0, 1, 1]
     labels[0, 3, 1] = [0, 1, 2]
-    return BranchRecord(labels, *sums), angle, is_known
+    chance = np.broadcast_to(np.float32([0.67, 0.8]), (runs, blocks, depth))
+    return BranchRecord(labels, *sums, chance), angle, is_known
 
 
 def test_the_summary_of_a_sweep():
@@ -57,6 +58,8 @@ def test_the_summary_of_a_sweep():
             shares.append((angle[run, 2:, :, 1, :, s, t][known] > np.pi / 2).mean())
         np.testing.assert_allclose(found["conflicts"][1][s][t], np.mean(shares), atol=1e-4)
 
+    np.testing.assert_allclose(found["chance"], [0.67, 0.8])
+
 
 def test_gradients_without_angles_have_none():
     record, _, _ = made_up()
@@ -68,11 +71,15 @@ def test_gradients_without_angles_have_none():
 def test_a_figure_per_method_and_on_the_page(tmp_path):
     record, _, _ = made_up()
     runs = {name: Record(record, np.zeros(3, bool)) for name in ("fairbranch", "recon")}
+    unknown = np.full_like(record.chance, np.nan)
+    runs["recon"] = runs["recon"]._replace(record=record._replace(chance=unknown))
     info = {"tasks": ["a", "$b$", "c" * 60], "branching": branching_of(runs)}
+    assert info["branching"]["recon"]["chance"] == [None, None]
     written = write_branches(tmp_path, info)
     assert [path.name for path in written] == ["branches_fairbranch.png", "branches_recon.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
     views = branches_view(info)
     assert views[0]["heading"] == "How the networks of fairbranch branch"
     assert "Means over 3 runs" in views[0]["caption"]
+    assert ["by chance" in view["caption"] for view in views] == [True, False]
     assert write_branches(tmp_path, {"tasks": []}) == [] == branches_view({"tasks": []})

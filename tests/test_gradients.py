@@ -339,6 +339,19 @@ def test_arguments_are_those_of_value_and_grad():
     close(rows, jnp.stack([2.0 * a, 2.0 * b]))
 
 
+@pytest.mark.parametrize("mode", ["unroll", "vmap", "map"])
+@pytest.mark.parametrize("chunk", [1, 2])
+def test_rows_of_parameters_without_entries(mode, chunk):
+    params = {"table": jnp.zeros((0, 4)), "kernel": jnp.arange(3.0)}
+
+    def three_losses(p):
+        return [jnp.sum(p["kernel"] ** k) + jnp.sum(p["table"]) for k in range(3)]
+
+    _, rows = value_and_rows(three_losses, mode=mode, chunk=chunk)(params)
+    assert rows["table"].shape == (3, 0, 4)
+    close(rows["kernel"], jnp.array([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0], [0.0, 2.0, 4.0]]))
+
+
 @pytest.mark.parametrize(
     "part", [optax.set_to_zero(), optax.identity(), optax.adam(0.1)], ids=["zero", "same", "adam"]
 )

@@ -171,8 +171,23 @@ def _mapped_rows(
     if mode == "vmap":
         rows = jax.vmap(row)(basis)
     else:
-        rows = jax.lax.map(row, basis, batch_size=chunk)
+        rows = _rows_in_chunks(row, basis, params, chunk)
     return values, aux, rows
+
+
+def _rows_in_chunks(row: Callable, basis: Array, params: PyTree, chunk: int) -> PyTree:
+    """``row`` of every row of the basis, ``chunk`` of them at a time."""
+
+    def filled(cotangent: Array) -> PyTree:
+        return jax.tree.map(lambda leaf: leaf if leaf.size else None, row(cotangent))
+
+    # jax.lax.map joins no chunks of a leaf without entries, as a table of no levels is
+    rows = jax.lax.map(filled, basis, batch_size=chunk)
+
+    def with_empty(param: Array, leaf: Array | None) -> Array:
+        return jnp.zeros((len(basis), *param.shape), param.dtype) if leaf is None else leaf
+
+    return jax.tree.map(with_empty, params, rows)
 
 
 def rows_through(represent: Callable, losses: Callable) -> Callable:

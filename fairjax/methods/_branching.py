@@ -6,16 +6,17 @@ blocks of training the next layer may divide, from the top of the trunk downward
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from fairjax.core.types import Array, DataError, Dataset, Model, Objective, PyTree, Spec, Splits
 from fairjax.gradients import Branches
-from fairjax.methods._likeness import Likeness, merged_groups
+from fairjax.methods._likeness import Likeness, chance_level, merged_groups
 from fairjax.methods.context import Context, SweptNotions, notion_at
 from fairjax.models import Layers, by_layer, shared_labels
 from fairjax.objectives import Notions, per_task
@@ -29,13 +30,21 @@ class BranchRecord(NamedTuple):
     known: Array  # [2, D, T, T] updates with an angle since training began, or began anew
     conflicts: Array  # [2, D, T, T] updates with a conflict, of accuracy and of fairness
     angles: Array  # [2, D, T, T] sums of angles in radians
+    chance: Array  # [D] likeness by chance of what decides about a layer; NaN: no such likeness
 
 
-def record_branches(state: State) -> BranchRecord:
-    """The record of a run whose chain begins with :func:`fairjax.gradients.on_branches`."""
+def record_branches(state: State, chance: np.ndarray | None = None) -> BranchRecord:
+    """The record of a run whose chain begins with :func:`fairjax.gradients.on_branches`.
+
+    Args:
+      state: after a block.
+      chance: see :func:`chance_above`; None for a method that divides by something else.
+    """
     link = state.opt_state[0]
     labels = state.memory["branches"].labels
-    return BranchRecord(labels, link.known, link.conflicts, link.angles)
+    if chance is None:
+        chance = np.full(len(labels), np.nan)
+    return BranchRecord(labels, link.known, link.conflicts, link.angles, jnp.float32(chance))
 
 
 def rows_on_branches(
@@ -192,11 +201,32 @@ def smallest_tasks(group: Array) -> Array:
     return jnp.argmax(group[:, None] == group[None, :], axis=1).astype(jnp.int32)
 
 
-def _alike_above(params: PyTree, tasks: list[str], layers: Layers, likeness: Likeness) -> Array:
+def chance_above(model: Model, tasks: Sequence[str]) -> np.ndarray:
+    """``[D]``: about the :func:`cka` of independent kernels of the layer above each layer.
+
+    A tau below it merges branches that have nothing in common.
+
+    Args:
+      model: a branched model.
+      tasks: names of the tasks.
+    """
+
+    def kernels(key: Array) -> list[Array]:
+        return _kernels_above(model.init(key), tasks, model.layers)
+
+    shapes = [kernel.shape for kernel in jax.eval_shape(kernels, jax.random.key(0))]
+    return np.array([chance_level(inputs, outputs) for _, inputs, outputs in shapes])
+
+
+def _alike_above(params: PyTree, tasks: Sequence[str], layers: Layers, likeness: Likeness) -> Array:
     """``[D, T, T]``: how alike the kernels of the layer above each layer are."""
+    return jnp.stack([likeness(kernels) for kernels in _kernels_above(params, tasks, layers)])
+
+
+def _kernels_above(params: PyTree, tasks: Sequence[str], layers: Layers) -> list[Array]:
+    """Kernels ``[T, inputs, outputs]`` of the layer above each layer, of the heads last."""
     kernels = [_kernels(part) for part in by_layer(params["trunk"], layers)[1:]]
-    heads = [_kernel(params["heads"][task]) for task in tasks]
-    return jnp.stack([*map(likeness, kernels), likeness_of_heads(heads, likeness)])
+    return [*kernels, stacked_heads([_kernel(params["heads"][task]) for task in tasks])]
 
 
 def _kernel(head: PyTree) -> Array:
@@ -212,11 +242,10 @@ def _kernels(part: PyTree) -> Array:
     return max(flat, key=jnp.size)
 
 
-def likeness_of_heads(heads: list[Array], likeness: Likeness) -> Array:
-    """``[T, T]`` of kernels that may have other outputs: missing outputs are zeros.
+def stacked_heads(heads: list[Array]) -> Array:
+    """``[T, inputs, outputs]`` of kernels that may have other outputs: missing ones are zeros.
 
     Columns of zeros change neither :func:`cka` nor :func:`cosine`.
     """
     widest = max(head.shape[1] for head in heads)
-    padded = [jnp.pad(head, ((0, 0), (0, widest - head.shape[1]))) for head in heads]
-    return likeness(jnp.stack(padded))
+    return jnp.stack([jnp.pad(head, ((0, 0), (0, widest - head.shape[1]))) for head in heads])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import optax
 
 from fairjax.core.types import Components, PyTree, Range, Recipe
 from fairjax.gradients import on_branches
 from fairjax.methods._branching import (
     branch,
+    chance_above,
     record_branches,
     refuse_unbranchable,
     rows_at,
@@ -61,6 +64,8 @@ def fairbranch(
         model = branched(context.model, spec)
         refuse_unbranchable(spec, model.layers, first)
         names = [task.name for task in spec.tasks]
+        chance = chance_above(model, names) if likeness is cka else None
+        record = partial(record_branches, chance=chance)
 
         def build(hparams: PyTree) -> Components:
             objective = rows_at(context, model, notion, hparams)
@@ -76,7 +81,7 @@ def fairbranch(
                 first=first,
                 fresh=chain if reset else None,
             )
-            return Components(model, objective, chain, (event,), record_branches)
+            return Components(model, objective, chain, (event,), record)
 
         space = {
             "weight": weight_range(spec),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,7 +48,7 @@ def branches_view(info: dict) -> list[dict]:
                     " (layer 1 reads the features), and angles between the gradients of two tasks;"
                     " above 90 degrees they are in conflict. Bottom: how often two tasks share the"
                     " last layer before the heads at the end, and how often their gradients of"
-                    " accuracy and of fairness were in conflict."
+                    " accuracy and of fairness were in conflict." + _caption_of(found["chance"])
                 ),
             }
         )
@@ -57,6 +58,15 @@ def branches_view(info: dict) -> list[dict]:
 def _png(info: dict, method: str) -> bytes:
     with house_style():
         return png(draw_branches(info["branching"][method], _names(info)))
+
+
+def _caption_of(chance: list[float | None]) -> str:
+    if None in chance:
+        return ""
+    return (
+        " In brackets: about the likeness (CKA) that the parameters above a layer would have by"
+        " chance. A tau below it merges branches that have nothing in common."
+    )
 
 
 def _names(info: dict) -> list[str]:
@@ -89,7 +99,8 @@ def draw_branches(found: dict, tasks: list[str]) -> Figure:
     figure = Figure(figsize=size, dpi=150, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.09, h_pad=0.08)
     grid = figure.add_gridspec(2, 6, height_ratios=(3.0, width + names + 1.0))
-    _draw_counts(figure.add_subplot(grid[0, :3]), np.array(found["branches"]), len(tasks))
+    counts = np.array(found["branches"])
+    _draw_counts(figure.add_subplot(grid[0, :3]), counts, len(tasks), found["chance"])
     _draw_angles(figure.add_subplot(grid[0, 3:]), np.array(found["angles"], float))
     together = np.array(found["together"])[-1]
     accuracy, fairness = np.array(found["conflicts"])
@@ -107,15 +118,19 @@ def draw_branches(found: dict, tasks: list[str]) -> Figure:
     return figure
 
 
-def _draw_counts(ax, branches: np.ndarray, tasks: int) -> None:
-    """The number of branches ``[blocks, D]``."""
+def _draw_counts(ax, branches: np.ndarray, tasks: int, chance: Sequence[float | None]) -> None:
+    """The number of branches ``[blocks, D]``, and the likeness by chance ``[D]`` where known."""
     epochs = np.arange(1, len(branches) + 1)
     for layer, count in enumerate(branches.T):
         colour = COLOURS[layer % len(COLOURS)]
-        ax.step(epochs, count, where="mid", color=colour, lw=1.6, label=f"layer {layer + 1}")
-    ax.set(
-        title="Branches of every layer", xlabel="epoch", ylabel="branches", ylim=(0.8, tasks + 0.2)
-    )
+        label = f"layer {layer + 1}"
+        if chance[layer] is not None:
+            label += f" ({chance[layer]:.2f})"
+        ax.step(epochs, count, where="mid", color=colour, lw=1.6, label=label)
+    title = "Branches of every layer"
+    if None not in chance:
+        title += " (likeness by chance)"
+    ax.set(title=title, xlabel="epoch", ylabel="branches", ylim=(0.8, tasks + 0.2))
     _finish(ax)
 
 

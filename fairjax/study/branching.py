@@ -23,6 +23,8 @@ def branching_of(runs: Mapping[str, Runs]) -> dict[str, dict]:
     ``angles [epochs][2]``: the angle between the gradients of two tasks in degrees, of accuracy and
     of fairness, over pairs, layers and steps of the epoch.
     ``conflicts [2][T][T]``: the share of steps and layers with a conflict, of the last training.
+    ``chance [D]``: about how alike by chance the parameters are that decide about a layer; None
+    where it is not their likeness that decides, or not by :func:`fairjax.methods.cka`.
 
     An epoch is a block of training.
     """
@@ -51,6 +53,7 @@ def _summary(record: BranchRecord) -> dict:
         "branches": _plain(branches),
         "angles": _plain(_angles(record)),
         "conflicts": _plain(share.mean(axis=0)),
+        "chance": _plain(record.chance[0, -1]),
     }
 
 
