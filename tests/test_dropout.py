@@ -295,7 +295,7 @@ def test_a_frontier_with_dropout_from_sweep_to_saved_model(tmp_path):
     done = fairjax(*sweep, "0.3", *small, "--out", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     study = json.loads((tmp_path / "out" / "study.json").read_text())
-    assert study["names"]["model_options"]["dropout"] == 0.3
+    assert study["study"]["model_options"]["dropout"] == 0.3
     run = study["groups"]["run"]
     again = fairjax("train", "--like", "out", "--run", run, "--out", "model", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
