@@ -1,0 +1,445 @@
+"""One asymmetric constraint for tasks of several kinds: our reading of "FairMT: Fairness for
+heterogeneous multi-task learning" (Hu et al., arXiv 2512.00469, no code published) against what its
+readers would take instead.
+
+    python experiments/fairmt.py                 # about an hour on two cores
+    python experiments/fairmt.py --only acs      # one data set
+    python experiments/fairmt.py --quick         # a look at the machinery; no results kept
+
+Protocol. ``acs``: one state of the American Community Survey, with four tasks: employed (binary),
+sector of occupation (five classes), logarithm of income and minutes to work (regressions); the
+attribute is sex; 0, 40 or 80 % of the training labels of every task are hidden, each on its own.
+``lsac`` has its two tasks, by sex; ``student`` has a grade, days of absence and the
+wish for higher education, by sex. Rows are dealt at random
+for every seed: 60 % to train, 20 % to validate, 20 % to test.
+
+The risk of a group is 1 - TPR and 1 - TNR of a binary task, 1 - recall of every class, squared error
+by variance of a regression, of decisions at one half on test rows. ``violation`` is the largest, over
+tasks, classes and groups, of how far a risk lies above the best group's. ``worst`` and ``best`` are
+the mean risks of the groups that are served worst and best, over tasks: a method levels down where
+it lowers the violation by raising ``best``. All settings of a method are one sweep, and all seeds one
+compilation. Of every method the setting of least ``worst`` on validation rows is shown, with 95 %
+Student intervals of the differences to ``vanilla``, paired by seed. Results go to
+experiments/results/fairmt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import itertools
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+if TYPE_CHECKING:
+    from fairjax.core.types import Array, Dataset, Spec, Splits
+    from fairjax.methods import Method
+
+RESULTS = Path(__file__).parent / "results" / "fairmt"
+SHARES = ("validation", "test")
+LAMS = (1.0, 3.0, 10.0)
+TOLERANCES = (0.02, 0.05, 0.1)
+
+SECTORS = ("management", "services", "sales and office", "resources", "production")
+SECTOR_STARTS = (0, 3600, 4700, 6000, 7700)  # first codes of OCCP
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """One data set and its training."""
+
+    name: str
+    missing: tuple[float, ...] = (0.0,)
+    seeds: int = 5
+    epochs: int = 20
+    batch: int = 256
+    learning_rate: float = 0.05
+    trunk: tuple[int, ...] = (64,)
+    head: tuple[int, ...] = (32,)
+    rows: int | None = None
+
+
+SETUPS = {
+    setup.name: setup
+    for setup in (
+        Setup("acs", (0.0, 0.4, 0.8), rows=12_000),
+        Setup("lsac", rows=12_000),
+        Setup("student", epochs=60, batch=64),
+    )
+}
+
+
+class System(NamedTuple):
+    """A method with the settings of its sweep."""
+
+    method: Method
+    values: dict[str, Sequence[float]]
+
+
+# ------------------------------------------------------------------------------------------- the data
+
+
+def survey() -> tuple[Spec, Dataset]:
+    """Four tasks of three kinds on the persons file of the survey: spec and all its rows."""
+    from fairjax.data import Roles, from_table
+    from fairjax.data.files import find_file
+    from fairjax.data.read import read_csv
+    from fairjax.data.sets.acs import FILES
+
+    table = read_csv(find_file("acs", FILES[0]))
+    names = ("AGEP", "PINCP", "OCCP", "JWMNP", "ESR")
+    age, income, occupation, minutes, employment = (table.numbers(name)[0] for name in names)
+    kept = (age > 16) & (age < 75)
+    place = np.searchsorted(SECTOR_STARTS, np.nan_to_num(occupation), side="right") - 1
+    sector = np.where(np.isnan(occupation), "", np.array(SECTORS, object)[np.maximum(place, 0)])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_income = np.where(income > 100, np.log(income), np.nan)
+    features = ("AGEP", "SCHL", "MAR", "CIT", "NATIVITY", "MIL", "DEAR", "DEYE", "DREM", "DPHY")
+    columns = {name: table.cells(name)[kept] for name in (*features, "SEX")}
+    columns["employed"] = np.where(employment == 1, "yes", "no").astype(object)[kept]
+    columns["sector"] = sector.astype(object)[kept]
+    columns["log_income"] = log_income[kept]
+    columns["commute"] = minutes[kept]
+    roles = Roles(
+        tasks=("employed: employed == yes", "sector", "log_income", "commute"),
+        sensitive=("SEX",),
+        features=features,
+        numeric=("AGEP", "SCHL"),
+        categorical=features[2:],
+        kinds={"sector": "multiclass", "log_income": "regression", "commute": "regression"},
+    )
+    prepared = from_table(columns, roles)
+    return prepared.spec, joined(prepared.splits)
+
+
+def pupils() -> tuple[Spec, Dataset]:
+    """Three tasks on the Portuguese course of the student data: spec and all its rows."""
+    from fairjax.data import Roles, from_table
+    from fairjax.data.files import RawFile, find_file
+
+    page = "https://archive.ics.uci.edu/dataset/320/student+performance"
+    roles = Roles(
+        tasks=("grade: G3", "absences", "higher"),
+        sensitive=("sex",),
+        drop=("G1", "G2"),
+        kinds={"grade": "regression", "absences": "regression"},
+    )
+    prepared = from_table(find_file("student", RawFile("student-por.csv", page)), roles)
+    return prepared.spec, joined(prepared.splits)
+
+
+def read(setup: Setup) -> tuple[Spec, Dataset]:
+    """Spec and all rows of a setup."""
+    from fairjax import load
+
+    own = {"acs": survey, "student": pupils}
+    if setup.name in own:
+        spec, rows = own[setup.name]()
+    else:
+        prepared = load(setup.name)
+        spec, rows = prepared.spec, joined(prepared.splits)
+    if setup.rows is not None:
+        chosen = np.random.default_rng(0).permutation(len(rows.weight))[: setup.rows]
+        rows = jax.tree.map(lambda leaf: leaf[chosen], rows)
+    return spec, rows
+
+
+def joined(splits: Splits) -> Dataset:
+    """The rows of all splits."""
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *splits)
+
+
+def dealt(rows: Dataset, seed: int, missing: float) -> Splits:
+    """Rows dealt at random, with a share of the training labels hidden."""
+    from fairjax.core.types import Splits
+
+    rng = np.random.default_rng(seed)
+    count = len(rows.weight)
+    order = rng.permutation(count)
+    parts = np.split(order, [count * 6 // 10, count * 8 // 10])
+    splits = Splits(*(jax.tree.map(lambda leaf, part=part: leaf[part], rows) for part in parts))
+    train = splits.train
+    known = rng.random(train.label_mask.shape) >= missing
+    train = train._replace(label_mask=np.float32(train.label_mask * known))
+    return splits._replace(train=train)
+
+
+# ------------------------------------------------------------------------------------------ the methods
+
+
+def systems() -> dict[str, System]:
+    """Every method with its settings."""
+    from fairjax import methods, notions
+
+    ahfda = notions.ahfda()
+    worst_group = notions.ahfda(reference=0.0)  # risk itself: the worst group's
+    parity = notions.get("demographic_parity")
+    lams = {"lam": LAMS}
+    tolerances = {"tolerance": TOLERANCES}
+    return {
+        "vanilla": System(methods.vanilla(), {}),
+        "worst group": System(methods.baseline(worst_group), lams),
+        "symmetric parity": System(methods.baseline(parity), lams),
+        "ahfda": System(methods.baseline(ahfda), lams),
+        "pcgrad": System(methods.get("pcgrad", ahfda), {"lam": (0.0, *LAMS)}),
+        "mgda": System(methods.get("mgda", ahfda), {"lam": (0.0, *LAMS)}),
+        "head_aware": System(methods.get("head_aware", ahfda), {"lam": (0.0,)}),
+        "constrained sum": System(methods.constrained(ahfda), tolerances),
+        "fairmt": System(methods.fairmt(), tolerances),
+        "fairmt, protected": System(methods.fairmt(protect_best=True), tolerances),
+    }
+
+
+# -------------------------------------------------------------------------------------------- the runs
+
+
+def evaluator(spec: Spec) -> Callable[[dict, Splits], dict]:
+    """Errors, and risks of groups, of decisions on validation and test rows."""
+    from fairjax.metrics import Metric, decide, evaluate, fixed
+    from fairjax.metrics.scores import chosen
+    from fairjax.notions import ahfda, directional_violations, hard_maximum
+    from fairjax.objectives import Predictions, fairness_terms
+
+    notion = ahfda(rho=1.0)  # sums of the rows that are measured
+    terms = fairness_terms(spec, notion)
+    half = jnp.full(len(spec.tasks), fixed(0.5))
+
+    def decisions(scores: Array) -> Predictions:
+        columns = []
+        for t, task in enumerate(spec.tasks):
+            score = scores[:, spec.score_slice(t)]
+            if task.kind == "multiclass":
+                score = chosen(score)
+            elif task.kind != "regression":
+                score = decide(score, half[t])
+            columns.append(score)
+        return Predictions((), tuple(columns))
+
+    def of_split(scores: Array, rows: Dataset) -> dict[str, Array]:
+        _, memory = terms.apply(decisions(scores), rows, terms.init(rows))
+        errors = evaluate(spec, scores, rows, half)
+        found = {}
+        for task, (sums,) in zip(spec.tasks, memory, strict=True):
+            risk_g = jnp.mean(sums.above / jnp.maximum(sums.below, 1e-9), axis=0)
+            violation = hard_maximum(*directional_violations(sums))
+            error = errors[Metric("error", task.name)]
+            found[task.name] = jnp.stack([error, violation, jnp.max(risk_g), jnp.min(risk_g)])
+        return found
+
+    def evaluate_both(scores: dict[str, Array], splits: Splits) -> dict:
+        return {
+            f"{split}.{task}": values
+            for split in SHARES
+            for task, values in of_split(scores[split], getattr(splits, split)).items()
+        }
+
+    return evaluate_both
+
+
+def measured(setup: Setup, spec: Spec, rows: Dataset, name: str, system: System) -> list[dict]:
+    """Train all settings with every seed and share of missing labels."""
+    from fairjax.models import network
+    from fairjax.study import StudyConfig, make_study
+    from fairjax.training import grid, mapped, member, sweep
+
+    begin = time.perf_counter()
+    config = StudyConfig(
+        epochs=setup.epochs,
+        batch_size=setup.batch,
+        learning_rate=setup.learning_rate,
+        reduction="mean",
+    )
+    model = network(spec, setup.trunk, setup.head)
+    recipe = make_study(spec, {name: system.method}, model=model, config=config).recipes[name]
+    devices = jax.local_devices()
+    evaluate = evaluator(spec)
+    program = mapped(member(recipe, config.train_config, evaluate), devices)
+    points = grid(recipe.space, system.values)
+    count = len(points["learning_rate"])
+    found = []
+    for missing, seed in itertools.product(setup.missing, range(setup.seeds)):
+        runs = sweep(
+            recipe,
+            config.train_config,
+            points,
+            [seed],
+            dealt(rows, seed, missing),
+            evaluate,
+            root=seed,
+            program=program,
+            devices=devices,
+            chunk=count,
+        )
+        for i, (split, task) in itertools.product(
+            range(count), itertools.product(SHARES, spec.tasks)
+        ):
+            error, violation, worst, best = runs.metrics[f"{split}.{task.name}"][i]
+            settings = {key: points[key][i].ravel()[0] for key in system.values}
+            found.append(
+                {
+                    "setup": setup.name,
+                    "missing": missing,
+                    "method": name,
+                    "setting": " ".join(f"{key}={value:g}" for key, value in settings.items()),
+                    "seed": seed,
+                    "split": split,
+                    "task": task.name,
+                    "error": float(error),
+                    "violation": float(violation),
+                    "worst": float(worst),
+                    "best": float(best),
+                    "multiplier": _last_multiplier(runs, i),
+                }
+            )
+    seconds = time.perf_counter() - begin
+    total = count * setup.seeds * len(setup.missing)
+    print(f"  {name}: {total} runs, {seconds:.0f} s", flush=True)
+    return found
+
+
+def _last_multiplier(runs, i: int) -> float:
+    record = runs.record
+    if record is None or not hasattr(record, "multiplier"):
+        return float("nan")
+    return float(np.asarray(record.multiplier)[i, -1].max())
+
+
+# ------------------------------------------------------------------------------------------- the tables
+
+
+def over_tasks(rows: list[dict]) -> dict[str, np.ndarray]:
+    """Per seed the mean error and risks over tasks, and the largest violation."""
+    by_seed: dict[str, list[dict]] = {}
+    for row in rows:
+        by_seed.setdefault(row["seed"], []).append(row)
+    groups = list(by_seed.values())
+
+    def column(name: str, together: Callable) -> np.ndarray:
+        return np.array([together([float(row[name]) for row in group]) for group in groups])
+
+    return {
+        "violation": column("violation", np.max),
+        "error": column("error", np.mean),
+        "worst": column("worst", np.mean),
+        "best": column("best", np.mean),
+    }
+
+
+def chosen_settings(rows: list[dict]) -> dict[str, str]:
+    """Per method the setting of least mean ``worst`` on validation rows."""
+    found = {}
+    for method in dict.fromkeys(row["method"] for row in rows):
+        of_method = [r for r in rows if r["method"] == method and r["split"] == "validation"]
+        settings = dict.fromkeys(row["setting"] for row in of_method)
+        means = {
+            s: over_tasks([r for r in of_method if r["setting"] == s])["worst"].mean()
+            for s in settings
+        }
+        found[method] = min(means, key=means.get)
+    return found
+
+
+def student(values: np.ndarray) -> str:
+    """Mean and half width of its 95 % Student interval."""
+    from scipy import stats
+
+    count = len(values)
+    if count < 2:
+        return f"{values.mean():+.4f}"
+    half = stats.t.ppf(0.975, count - 1) * values.std(ddof=1) / np.sqrt(count)
+    return f"{values.mean():+.4f} ± {half:.4f}"
+
+
+def table_of(rows: list[dict]) -> str:
+    """A Markdown table of one setup and share of missing labels."""
+    lines = [
+        "| method | setting | violation | worst | best | worst, less vanilla's | best, less"
+        " vanilla's | error, less vanilla's |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    settings = chosen_settings(rows)
+    test = [row for row in rows if row["split"] == "test"]
+    plain = over_tasks([row for row in test if row["method"] == "vanilla"])
+    for method, setting in settings.items():
+        chosen = [r for r in test if r["method"] == method and r["setting"] == setting]
+        values = over_tasks(chosen)
+        less = {name: student(values[name] - plain[name]) for name in values}
+        lines.append(
+            f"| {method} | {setting} | {values['violation'].mean():.3f} "
+            f"| {values['worst'].mean():.4f} | {values['best'].mean():.4f} "
+            f"| {less['worst']} | {less['best']} | {less['error']} |"
+        )
+    return "\n".join(lines)
+
+
+def write(folder: Path, setup: str, rows: list[dict]) -> None:
+    """Runs as CSV, with those of other methods that stand there, and tables.md anew from all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{setup}.csv"
+    new = {row["method"] for row in rows}
+    rounded = [
+        {k: f"{v:.5f}" if isinstance(v, float) else v for k, v in row.items()} for row in rows
+    ]
+    kept = [row for row in _read(path) if row["method"] not in new]
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows([*rounded, *kept])
+    parts = []
+    for name in SETUPS:
+        read_rows = _read(folder / f"{name}.csv")
+        for missing in dict.fromkeys(row["missing"] for row in read_rows):
+            of_share = [row for row in read_rows if row["missing"] == missing]
+            seeds = len({row["seed"] for row in of_share})
+            hidden = f", {float(missing):.0%} of the training labels hidden"
+            parts.append(f"## {name}{hidden}: {seeds} seeds\n\n{table_of(of_share)}\n")
+    (folder / "tables.md").write_text("\n".join(parts))
+
+
+def _read(path: Path) -> list[dict]:
+    if not path.exists():
+        return []
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the setups that are asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--only", default=",".join(SETUPS), help="setups, with commas")
+    parser.add_argument("--methods", default="", help="methods, with commas; default all")
+    parser.add_argument("--seeds", type=int, default=None)
+    parser.add_argument("--quick", action="store_true")
+    options = parser.parse_args(arguments)
+    only = set(filter(None, options.methods.split(",")))
+    for name in options.only.split(","):
+        setup = SETUPS[name]
+        if options.seeds:
+            setup = dataclasses.replace(setup, seeds=options.seeds)
+        if options.quick:
+            setup = dataclasses.replace(
+                setup, seeds=2, epochs=3, missing=setup.missing[-1:], rows=2000
+            )
+        folder = Path(tempfile.mkdtemp()) if options.quick else RESULTS
+        spec, rows = read(setup)
+        kinds = ", ".join(f"{task.name} ({task.kind})" for task in spec.tasks)
+        print(f"{name}: {len(rows.weight)} rows; {kinds}", flush=True)
+        found = []
+        for method, system in systems().items():
+            if only and method not in only:
+                continue
+            found += measured(setup, spec, rows, method, system)
+            write(folder, name, found)
+        print((folder / "tables.md").read_text(), flush=True)
+
+
+if __name__ == "__main__":
+    main()
