@@ -62,6 +62,7 @@ _ROOM = {
     "vanilla": "methods",
     "Repair": "postprocess",
     "StudyConfig": "study",
+    "constrain": "study",
     "load_model": "study",
     "run_study": "study",
 }

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from fairjax import methods
 from fairjax.cli.lists import NUMBERS
 from fairjax.cli.options import (
     FOLDER,
+    POSITIVE,
     data_options,
     formulas_option,
     key_option,
@@ -25,23 +27,29 @@ from fairjax.core.types import DataError
 from fairjax.data import Prepared
 from fairjax.metrics import GroupTable
 from fairjax.study import (
+    ConstrainedModel,
     Point,
     Results,
     SavedModel,
     Study,
     all_predictions,
     conflicts_of,
+    constrained_study,
     different_metrics,
     from_names,
     groups_of,
     load_results,
     model_of_run,
     named_study,
+    parse_constraint,
     point_hparams,
     point_of,
+    train_constrained,
     train_one,
     write_predictions,
 )
+
+UNBOUNDED = ("like", "lam", "r", "tau", "notion")  # options that a constraint replaces
 
 point_options = together(
     click.option("--like", type=FOLDER, help="Folder of a sweep to take a run from."),
@@ -67,6 +75,19 @@ point_options = together(
         type=NUMBERS,
         metavar="R,R",
         help="MTA-F's head-to-shared ratio per task. Default: 1.",
+    ),
+    click.option(
+        "--constrain",
+        "constraint",
+        metavar="TEXT",
+        help="Ask for a gap of at most a number in place of fairness weights: 'equal_opportunity "
+        "<= 0.05', a notion as of --notion and a bound. Trains the method constrained, and vanilla "
+        "beside it to say what the bound costs.",
+    ),
+    click.option(
+        "--cap",
+        type=POSITIVE,
+        help="Of the multiplier of --constrain, or of --method constrained. Default: 5.",
     ),
     click.option(
         "--tau",
@@ -110,7 +131,12 @@ def train_command(**options) -> None:
     if (out / "model.json").exists():
         raise DataError(f"{out}: holds a trained model already. Choose another folder with --out.")
     differences = []
-    if options["like"]:
+    constrained = None
+    if options["constraint"] is not None:
+        data, study, constrained = _constrained_of_options(options)
+        model, scores = constrained.model, constrained.scores
+        point = Point(model.method, model.hparams, options["member_seed"], None)
+    elif options["like"]:
         data, results = load_results(options["like"])
         run = _run_of_options(options, results)
         _print_warnings(data)
@@ -134,6 +160,8 @@ def train_command(**options) -> None:
 
             epochs = study.config.epochs
             write_conflicts(folder / "conflicts.png", *conflicts, epochs=epochs)
+    if constrained is not None:
+        click.echo(f"{constrained}\n")
     _print_results(out, model, groups)
     if options["like"]:
         _print_differences(model, differences, results, options["like"], run)
@@ -168,11 +196,48 @@ def _point_of_options(options: dict) -> tuple[Prepared, Study, Point]:
     )
     study = from_names(data, names)
     values = {
-        key: options[key] for key in ("weight", "lam", "r", "tau") if options[key] is not None
+        key: options[key]
+        for key in ("weight", "lam", "r", "tau", "cap")
+        if options[key] is not None
     }
     hparams = point_hparams(study.recipes[method], data.spec, values)
     repair = None if amount is None else (name, amount)
     return data, study, Point(method, hparams, options["member_seed"], repair)
+
+
+def _constrained_of_options(options: dict) -> tuple[Prepared, Study, ConstrainedModel]:
+    """The model under a constraint, once all options and data agree with it."""
+    text = options["constraint"]
+    constraint = parse_constraint(text)
+    superfluous = [f"--{name}" for name in UNBOUNDED if options[name] is not None]
+    source = click.get_current_context().get_parameter_source("method")
+    if source is not ParameterSource.DEFAULT and options["method"] != "constrained":
+        superfluous.append(f"--method {options['method']}")
+    if superfluous:
+        raise DataError(
+            f"--constrain {text!r}: a bound takes the place of {', '.join(superfluous)}. Leave out "
+            f"{len(superfluous)} options, or --constrain."
+        )
+    data = read_data(options)
+    amount = options["amount"]
+    name = options["postprocess"]
+    settings = study_settings(options, data.name) | {
+        "repairs": (name,),
+        "amounts": () if amount is None else (amount,),
+    }
+    settings.pop("notion", None)  # the published one of a data set
+    study = constrained_study(data, constraint, **settings)
+    _print_warnings(data)
+    constrained = train_constrained(
+        data,
+        study,
+        constraint,
+        cap=options["cap"],
+        weight=options["weight"],
+        member_seed=options["member_seed"],
+        repair=None if amount is None else (name, amount),
+    )
+    return data, study, constrained
 
 
 def _print_results(out: Path, model: SavedModel, groups: GroupTable) -> None:

@@ -7,6 +7,8 @@ from fairjax.methods._aggregated import aggregated, fairness_surgery, linked, mg
 from fairjax.methods._blind import blind
 from fairjax.methods._branching import BranchRecord
 from fairjax.methods._constrained import (
+    SCORED,
+    SMALLEST_GROUP,
     ConstraintRecord,
     constrained,
     measure_violation,
@@ -37,6 +39,8 @@ from fairjax.methods.selection import select
 
 __all__ = [
     "REGISTRY",
+    "SCORED",
+    "SMALLEST_GROUP",
     "VARIANTS",
     "BranchRecord",
     "ConstraintRecord",

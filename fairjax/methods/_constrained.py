@@ -256,8 +256,14 @@ def scores_in_chunks(model: Model, params: PyTree, x: PyTree, size: int) -> Arra
     return scores.reshape(chunks * size, -1)[:count]
 
 
-def reported_gaps(spec: Spec, notion: Notions | Sequence[Penalty], together: str) -> Gaps:
-    """The hard gaps by which a study shows a notion, of decisions at one half.
+def reported_gaps(
+    spec: Spec,
+    notion: Notions | Sequence[Penalty],
+    together: str,
+    thresholds: Array | None = None,
+    smallest_group: float = SMALLEST_GROUP,
+) -> Gaps:
+    """The hard gaps by which a study shows a notion.
 
     A notion on the rows of a condition has the condition's metric
     (:func:`fairjax.metrics.gap_metric`). A notion on other rows, such as accuracy parity, has its
@@ -268,21 +274,26 @@ def reported_gaps(spec: Spec, notion: Notions | Sequence[Penalty], together: str
       spec: names tasks and attributes.
       notion: see :func:`fairjax.objectives.fairness_terms`.
       together: ``"one"``: the largest of all tasks, ``"each"``: one of every constrained task.
+      thresholds: ``[T]`` on the scores of binary tasks. Default: probability one half, which is
+        also what a multiplier follows.
+      smallest_group: rows that a rate needs to be part of a gap.
 
     Returns:
       ``(scores [N, C], rows) -> [J]``; NaN where no two groups have a rate.
     """
     penalties = fairness_terms(spec, notion).penalties
     tasks = constrained_tasks(penalties, together)
-    half = jnp.full(len(spec.tasks), fixed(0.5))
+    if thresholds is None:
+        thresholds = jnp.full(len(spec.tasks), fixed(0.5))
 
     def gaps(scores: Array, rows: Dataset) -> Array:
-        measured = evaluate(spec, scores, rows, half, SMALLEST_GROUP)
+        measured = evaluate(spec, scores, rows, thresholds, smallest_group)
         of_task = {t: [] for t in tasks}
         for penalty in penalties:
             condition = condition_of(penalty.notion)
             if condition is None:
-                of_task[penalty.task].append(_own_value(spec, penalty, scores, rows))
+                own = _own_value(spec, penalty, scores, rows, thresholds)
+                of_task[penalty.task].append(own)
                 continue
             task = spec.tasks[penalty.task]
             for a in attributes_of(spec, penalty.notion):
@@ -296,13 +307,15 @@ def reported_gaps(spec: Spec, notion: Notions | Sequence[Penalty], together: str
     return gaps
 
 
-def _own_value(spec: Spec, penalty: Penalty, scores: Array, rows: Dataset) -> Array:
+def _own_value(
+    spec: Spec, penalty: Penalty, scores: Array, rows: Dataset, thresholds: Array
+) -> Array:
     """The value of a notion on all rows at once."""
     predictions = predict(spec, scores)
     if penalty.notion.name not in SCORED:
         decisions = [
-            _decisions(task.kind, score)
-            for task, score in zip(spec.tasks, predictions.scores, strict=True)
+            _decisions(task.kind, score, thresholds[t])
+            for t, (task, score) in enumerate(zip(spec.tasks, predictions.scores, strict=True))
         ]
         predictions = Predictions(predictions.scores, tuple(decisions))
     terms = fairness_terms(spec, [penalty], reduction="mean")
@@ -310,10 +323,12 @@ def _own_value(spec: Spec, penalty: Penalty, scores: Array, rows: Dataset) -> Ar
     return value
 
 
-def _decisions(kind: str, score: Array) -> Array:
+def _decisions(kind: str, score: Array, threshold: Array) -> Array:
     """Decisions of a task ``[N, c]``; of a regression its predictions."""
     if kind == "regression":
         return score
     if kind == "multiclass":
         return chosen(score)
+    if kind == "binary":
+        return decide(score, threshold)
     return decide(score, jnp.asarray(fixed(0.5)))

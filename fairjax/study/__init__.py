@@ -4,6 +4,15 @@ A study is made from objects or from names. It gives one tidy table and saved mo
 """
 
 from fairjax.study._candidates import candidate_sentence, candidates
+from fairjax.study._constrain import (
+    ConstrainedModel,
+    Constraint,
+    check_constraint,
+    constrain,
+    constrained_study,
+    parse_constraint,
+    train_constrained,
+)
 from fairjax.study.config import PAPER, NamedStudy, StudyConfig, named_study, point_hparams
 from fairjax.study.evaluation import DECISIONS, evaluator, repair_scores, thresholds_of
 from fairjax.study.explain import FORMAT as STUDY_FORMAT
@@ -39,6 +48,8 @@ __all__ = [
     "PAPER",
     "REFERENCE",
     "STUDY_FORMAT",
+    "ConstrainedModel",
+    "Constraint",
     "Explanation",
     "NamedStudy",
     "Point",
@@ -50,8 +61,11 @@ __all__ = [
     "assemble",
     "candidate_sentence",
     "candidates",
+    "check_constraint",
     "conflicts_of",
     "constants",
+    "constrain",
+    "constrained_study",
     "different_metrics",
     "evaluator",
     "explain_run",
@@ -66,6 +80,7 @@ __all__ = [
     "model_of_run",
     "named_study",
     "params_of",
+    "parse_constraint",
     "point_hparams",
     "point_of",
     "prediction_columns",
@@ -75,6 +90,7 @@ __all__ = [
     "run_study",
     "scores_of",
     "thresholds_of",
+    "train_constrained",
     "train_one",
     "write_predictions",
 ]

@@ -28,7 +28,7 @@ from fairjax.study.config import NamedStudy
 from fairjax.study.evaluation import DECISIONS, SPLITS, Scores, repair_scores
 from fairjax.study.predictions import prediction_columns
 from fairjax.study.run import Study, from_names
-from fairjax.training import sweep
+from fairjax.training import Runs, sweep
 
 FORMAT = 4
 FILES = ("model.json", "params.npz")
@@ -53,6 +53,13 @@ class SavedRepair:
     pool_rows: int  # rows that it was fitted on
 
 
+class SavedConstraint(NamedTuple):
+    """Under which bound a model was trained, and what became of it."""
+
+    text: str
+    verdict: str  # of fairjax.methods.verdict, on training rows
+
+
 @dataclasses.dataclass(frozen=True)
 class SavedModel:
     """A trained model with what it needs to score new rows."""
@@ -67,6 +74,7 @@ class SavedModel:
     metrics: dict[Metric, float]
     repair: SavedRepair | None = None
     names: NamedStudy | None = None  # where the network and the repair come from the registries
+    constraint: SavedConstraint | None = None  # of fairjax.study.constrain
 
     def predict(self, source) -> dict[str, np.ndarray]:
         """Probabilities and decisions for new rows.
@@ -109,7 +117,8 @@ class SavedModel:
     def describe(self) -> str:
         """A line per task: what label 1 means, and from which probability on it is decided.
 
-        Of a network that branches also its tree, and the number of its parameters.
+        Of a network that branches also its tree, and the number of its parameters; of a model
+        under a constraint its bound and the verdict.
         """
         lines = []
         for task, threshold in zip(self.encoder.spec.tasks, self.thresholds, strict=True):
@@ -128,6 +137,9 @@ class SavedModel:
                 f"branches from the input on: {branch_text(labels, names)} "
                 f"({parameter_count(params):,} parameters)"
             )
+        if self.constraint is not None:
+            text, verdict = self.constraint
+            lines.append(f"trained under {text} on training rows: {verdict}")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -162,6 +174,7 @@ class SavedModel:
             "label_1": {task.name: task.positive for task in self.encoder.spec.tasks},
             "metrics": {str(key): value for key, value in self.metrics.items()},
             "repair": repair,
+            "constraint": self.constraint._asdict() if self.constraint else None,
         }
         write_json(folder / "model.json", description)
 
@@ -233,6 +246,7 @@ def _filled_model(
         params = expanded(params, labels, model.layers)
     fitted = _load_repair(folder, description["repair"], arrays, encoder.spec, study, repair)
     _check_loaded(folder, description, params, fitted)
+    bound = description.get("constraint")  # older files have none
     return SavedModel(
         encoder=encoder,
         model=model,
@@ -244,6 +258,7 @@ def _filled_model(
         metrics=metrics,
         repair=fitted,
         names=names,
+        constraint=SavedConstraint(**bound) if bound else None,
     )
 
 
@@ -254,7 +269,13 @@ def train_one(data: Prepared, study: Study, point: Point) -> tuple[SavedModel, S
 
 
 def train_params(data: Prepared, study: Study, point: Point) -> PyTree:
-    """The parameters of one point with one seed.
+    """The parameters of one point with one seed; see :func:`train_alone`."""
+    runs = train_alone(data, study, point)
+    return jax.tree.map(lambda leaf: leaf[0], runs.params)
+
+
+def train_alone(data: Prepared, study: Study, point: Point) -> Runs:
+    """The sweep of one point with one seed: its parameters, and what its method records.
 
     Raises:
       DataError: the run diverged.
@@ -273,7 +294,7 @@ def train_params(data: Prepared, study: Study, point: Point) -> PyTree:
     )
     if runs.diverged[0]:
         raise _diverged(study, point, runs.values)
-    return jax.tree.map(lambda leaf: leaf[0], runs.params)
+    return runs
 
 
 def _diverged(study: Study, point: Point, values: np.ndarray | None) -> DataError:
@@ -284,9 +305,10 @@ def _diverged(study: Study, point: Point, values: np.ndarray | None) -> DataErro
     if not finite_b.all():
         epoch = (int(np.argmin(finite_b)) + 1) * config.block
         how = f"by epoch {epoch} of {config.epochs} a loss is no finite number"
+    gentler = "a smaller --cap" if "cap" in point.hparams else "smaller fairness weights (--lam)"
     return DataError(
         f"the run of {point.method} diverged ({how}), so there is no model to keep. Take a smaller "
-        f"--learning-rate than {study.config.learning_rate:g}, or smaller fairness weights (--lam)."
+        f"--learning-rate than {study.config.learning_rate:g}, or {gentler}."
     )
 
 
