@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 import fairjax
 from fairjax.cli import main
+from fairjax.core.disk import read_json, write_json
 from fairjax.core.keys import Metric
 from fairjax.core.types import Attribute, DataError, Spec, Task
 from fairjax.study import ConstrainedModel, Constraint, check_constraint, named_study
@@ -269,9 +270,9 @@ def test_a_bound_from_the_text_to_the_saved_model(tmp_path):
     assert loaded.constraint == ("equal_opportunity <= 0.05", result.verdict)
     said = f"trained under equal_opportunity <= 0.05 on training rows: {result.verdict}"
     assert said in loaded.describe()
-    description = json.loads((tmp_path / "model.json").read_text())
+    description = read_json(tmp_path / "model.json")
     del description["constraint"]
-    (tmp_path / "model.json").write_text(json.dumps(description))
+    write_json(tmp_path / "model.json", description)
     older = fairjax.load_model(tmp_path)
     assert older.constraint is None and "trained under" not in older.describe()
 
