@@ -187,7 +187,8 @@ def _print_findings(results: Results) -> None:
         f"Trained for {trained}. Shown is the gap {gap} ({info['condition']}); --notion and "
         f"--condition choose others. {info['decision']['text']}"
     )
-    for sentence in (*info["warnings"], *left_out_sentences(info)):
+    constraints = [found["text"] for found in info.get("constraints", {}).values()]
+    for sentence in (*info["warnings"], *left_out_sentences(info), *constraints):
         click.echo(sentence)
     seeds = info["seeds"]["members"]
     click.echo(f"Seeds per point: {seeds}. Chosen on validation rows, before -> after:")

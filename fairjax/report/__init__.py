@@ -15,6 +15,7 @@ from fairjax.postprocess import Audit
 from fairjax.report.branches_figure import draw_branches, write_branches
 from fairjax.report.conflict_figure import draw_conflicts, write_conflicts
 from fairjax.report.conflicts import conflict_shares
+from fairjax.report.constraints_figure import draw_constraints, write_constraints
 from fairjax.report.figures import (
     draw_methods,
     draw_overall,
@@ -32,6 +33,7 @@ __all__ = [
     "candidate_runs",
     "conflict_shares",
     "draw_branches",
+    "draw_constraints",
     "draw_conflicts",
     "draw_methods",
     "draw_overall",
@@ -43,6 +45,7 @@ __all__ = [
     "summarize",
     "write",
     "write_branches",
+    "write_constraints",
     "write_conflicts",
     "write_figures",
     "write_page",
@@ -85,7 +88,8 @@ def write(
         their rows), ``notion`` (text), ``data`` (what :meth:`fairjax.data.Prepared.details`
         gives), ``decision`` (its ``text`` says how a run decides) and ``rules`` (of ``tasks`` and
         ``attributes`` the text by name; by default those of ``source``), ``branching`` (by method
-        how its networks branched). Every entry is kept in ``summary.json``.
+        how its networks branched), ``constraints`` (by method what became of them).
+        Every entry is kept in ``summary.json``.
       groups: every statistic in every group of one run.
       repair: of one run's scores.
 
@@ -106,5 +110,6 @@ def write(
         paths.append(write_csv(out / "groups.csv", groups.columns))
     paths += write_figures(out, layout)
     paths += write_branches(out, info)
+    paths += write_constraints(out, info)
     paths.append(write_page(out / "report.html", layout, groups, repair))
     return paths

@@ -24,6 +24,7 @@ from fairjax.report.branches_figure import branches_view
 from fairjax.report.candidates import candidates_of, seeds_sentence
 from fairjax.report.columns import gain_keys
 from fairjax.report.commands import relative_command
+from fairjax.report.constraints_figure import constraints_view
 from fairjax.report.data_view import data_view
 from fairjax.report.groups import groups_view
 from fairjax.report.layout import Layout
@@ -62,7 +63,7 @@ def write_page(
       ``path``.
 
     Raises:
-      ImportError: jinja2 is missing, or for a repair or branches matplotlib.
+      ImportError: jinja2 is missing, or for a repair, branches or constraints matplotlib.
     """
     path = Path(path)
     info = layout.info
@@ -97,7 +98,7 @@ def write_page(
         record=json.dumps(plain(info), indent=1, ensure_ascii=False),
         groups=None if groups is None else groups_view(groups, info),
         repair=None if repair is None else repair_view(repair, info.get("repair")),
-        branches=branches_view(info),
+        pictures=[*branches_view(info), *constraints_view(info)],
     )
     return write(path, page.encode("utf-8"))
 

@@ -40,6 +40,7 @@ from fairjax.notions import Notion
 from fairjax.objectives import Penalty
 from fairjax.study.branching import branching_of
 from fairjax.study.config import NamedStudy, StudyConfig, check_amounts
+from fairjax.study.constraints import constraints_of
 from fairjax.study.evaluation import Scores, evaluator, thresholds_of
 from fairjax.study.progress import ProgressBars
 from fairjax.study.references import references_of
@@ -274,6 +275,9 @@ def run_study(
     branching = branching_of(runs)
     if branching:
         info["branching"] = branching
+    constraints = constraints_of(runs)
+    if constraints:
+        info["constraints"] = constraints
     if out:
         return Results(study, table, info, sweeps=out / "sweeps")
     params = {method: of_method.params for method, of_method in runs.items()}
