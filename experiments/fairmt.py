@@ -181,7 +181,7 @@ def systems() -> dict[str, System]:
 
     ahfda = notions.ahfda()
     worst_group = notions.ahfda(reference=0.0)  # risk itself: the worst group's
-    parity = notions.get("demographic_parity")
+    parity = notions.from_distance(notions.rate_gap, (notions.everyone,))
     lams = {"lam": LAMS}
     tolerances = {"tolerance": TOLERANCES}
     return {
