@@ -16,6 +16,7 @@ from fairjax.cli import main
 from fairjax.core.disk import read_json, write_json
 from fairjax.core.keys import Metric
 from fairjax.core.types import Attribute, DataError, Spec, Task
+from fairjax.notions import REGISTRY
 from fairjax.study import ConstrainedModel, Constraint, check_constraint, named_study
 from fairjax.study import parse_constraint as parse
 from fairjax.study._constrain import Measured
@@ -49,9 +50,12 @@ def test_a_text_is_a_notion_and_a_number(text, want):
         ("", ["NOTION <= NUMBER"]),
         ("equal_opportunity >= 0.05", ["NOTION <= NUMBER"]),
         ("0 <= equal_opportunity <= 0.05", ["NOTION <= NUMBER"]),
-        ("equal-oportunity <= 0.05", ["none of 27", "Did you mean equal_opportunity"]),
-        ("tpr <= 0.05", ["none of 27 notions is called 'tpr'", "demographic_parity"]),
-        ("robust_log <= 0.05", ["robust_log is no gap", "one of 26 gaps"]),
+        (
+            "equal-oportunity <= 0.05",
+            [f"none of {len(REGISTRY)}", "Did you mean equal_opportunity"],
+        ),
+        ("tpr <= 0.05", [f"none of {len(REGISTRY)} notions is called 'tpr'", "demographic_parity"]),
+        ("robust_log <= 0.05", ["robust_log is no gap", f"one of {len(REGISTRY) - 1} gaps"]),
         ("rate_gap <= -0.05", ["cannot be at most -0.05", "0 or a larger number"]),
         ("rate_gap <= small", ["'small' is no number", "0.05 for five percent"]),
         ("rate_gap <= 5%", ["'5%' is no number"]),
