@@ -1,7 +1,7 @@
 """The method ``constrained`` against fairlearn's reductions at the same bound, on Adult, and what
 its verdicts are worth on synthetic rows.
 
-    python experiments/constraints.py                    # a quarter of an hour on two busy cores
+    python experiments/constraints.py                    # half an hour or more on two cores
     python experiments/constraints.py --quick            # three minutes; for a look at the machinery
     python experiments/constraints.py --only synthetic   # one of the studies
 
