@@ -203,8 +203,7 @@ def systems() -> dict[str, System]:
 
 def evaluator(spec: Spec) -> Callable[[dict, Splits], dict]:
     """Errors, and risks of groups, of decisions on validation and test rows."""
-    from fairjax.metrics import Metric, decide, evaluate, fixed
-    from fairjax.metrics.scores import chosen
+    from fairjax.metrics import Metric, decisions, evaluate, fixed
     from fairjax.notions import ahfda, directional_violations, hard_maximum
     from fairjax.objectives import Predictions, fairness_terms
 
@@ -212,19 +211,15 @@ def evaluator(spec: Spec) -> Callable[[dict, Splits], dict]:
     terms = fairness_terms(spec, notion)
     half = jnp.full(len(spec.tasks), fixed(0.5))
 
-    def decisions(scores: Array) -> Predictions:
-        columns = []
-        for t, task in enumerate(spec.tasks):
-            score = scores[:, spec.score_slice(t)]
-            if task.kind == "multiclass":
-                score = chosen(score)
-            elif task.kind != "regression":
-                score = decide(score, half[t])
-            columns.append(score)
-        return Predictions((), tuple(columns))
+    def decided(scores: Array) -> Predictions:
+        of_tasks = [
+            decisions(task, scores[:, spec.score_slice(t)], half[t])
+            for t, task in enumerate(spec.tasks)
+        ]
+        return Predictions((), tuple(of_tasks))
 
     def of_split(scores: Array, rows: Dataset) -> dict[str, Array]:
-        _, memory = terms.apply(decisions(scores), rows, terms.init(rows))
+        _, memory = terms.apply(decided(scores), rows, terms.init(rows))
         errors = evaluate(spec, scores, rows, half)
         found = {}
         for task, (sums,) in zip(spec.tasks, memory, strict=True):

@@ -173,7 +173,7 @@ def test_a_bound_that_is_met_says_which_gap_and_at_what_cost():
 def test_an_infeasible_bound_names_the_cures_that_exist():
     text = str(result_of("infeasible", last=0.2))
     assert "reached its cap of 5 and the gap is still 0.2" in text
-    assert "cannot be met by lifting the worse groups with this model" in text
+    assert "this training cannot meet the bound, which another one still might" in text
     assert "--cap 50" in text and "a looser bound" in text and "--repair 1" in text
     repair = SimpleNamespace(post=SimpleNamespace(name="barycenter"))
     again = str(result_of("infeasible", last=0.2, repair=repair))

@@ -69,5 +69,5 @@ def test_a_figure_per_method_and_on_the_page(tmp_path):
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
     views = constraints_view(info)
     assert views[0]["heading"] == "What became of the constraints of constrained"
-    assert "without levelling down" in views[0]["caption"]
+    assert "Infeasible: the multiplier reached its cap" in views[0]["caption"]
     assert write_constraints(tmp_path, {}) == [] == constraints_view({})

@@ -190,7 +190,7 @@ def test_the_violation_is_that_of_decisions_on_all_training_rows():
     run = trained_on(data)
     scores = model_scores(MODEL, run.state.params, data.x)
     half = jnp.zeros(len(SPEC.tasks))
-    by_task = metrics.evaluate_ahfda(SPEC, scores, data, half)
+    by_task = metrics.evaluate_ahfda(SPEC, scores, data, half, min_count=10)
     np.testing.assert_allclose(run.record.violation[-1, 0], max(by_task.values()), rtol=1e-5)
 
 
@@ -237,6 +237,24 @@ def test_batches_of_one_row_stay_finite_and_steps_measure_running_risks():
 def test_another_measure_is_refused():
     with pytest.raises(ValueError, match="measured 'soft' is not one of decisions, running"):
         methods.fairmt(measured="soft")
+    recipe = methods.fairmt(notions.from_distance(notions.rate_gap, ()), measured="running")
+    with pytest.raises(ValueError, match="one has not: let an event measure decisions"):
+        recipe(context_of()).build(hparams_of(recipe(context_of())))
+
+
+def test_a_study_of_ahfda_follows_the_gap_that_it_shows():
+    spec = Spec((Task("hired"),), SPEC.attributes, SPEC.numeric)
+    data = rows_of(200)
+    data = data._replace(labels=data.labels[:, :1], label_mask=data.label_mask[:, :1])
+    scores = data.x.numeric[:, :1]
+    odds, ahfda = (notions.get(name) for name in ("equalized_odds", "ahfda"))
+    shown, followed = (
+        methods.reported_gaps(spec, notion, "one")(scores, data) for notion in (odds, ahfda)
+    )
+    np.testing.assert_array_equal(followed, shown)
+    own = methods.reported_gaps(spec, notions.ahfda(), "one")(scores, data)
+    np.testing.assert_allclose(own, shown, rtol=1e-5)
+    assert shown[0] > 0
 
 
 @pytest.mark.slow

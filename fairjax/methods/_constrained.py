@@ -26,8 +26,7 @@ from fairjax.core.types import (
 )
 from fairjax.gradients import multiplier, sum_rows
 from fairjax.methods.context import Context, Method, SweptNotions, notion_at, weight_range
-from fairjax.metrics import condition_of, decide, evaluate, fixed, gap_metric
-from fairjax.metrics.scores import chosen
+from fairjax.metrics import condition_of, decisions, evaluate, fixed, gap_metric
 from fairjax.models import scores as model_scores
 from fairjax.objectives import (
     Notions,
@@ -38,6 +37,7 @@ from fairjax.objectives import (
     constraint_count,
     fairness_terms,
     measures_itself,
+    own_violations,
     predict,
     worst_violation,
 )
@@ -51,6 +51,8 @@ SMALLEST_GROUP = 10  # rows that a rate needs to be part of a gap, as a study re
 CHUNK = 8192  # rows that are scored together
 # notions of scores, which decisions have no part in; other notions are measured on decisions
 SCORED = ("auc_parity", "calibration_in_the_large", "calibration", "log_loss_parity")
+# rows of a batch at whose scale running sums begin at nothing, so that they are those of the rows
+NO_HEAD_START = 2**40
 AT_CAP = 0.99  # share of the cap
 
 # K rows, the last J of them constraints, and hyper-parameters -> what makes them one update
@@ -120,7 +122,7 @@ def under_constraints(
     cap: float,
     weighted: bool = False,
     protected: Notions | None = None,
-    gaps_of: Callable[[Spec], Gaps] | None = None,
+    running: bool = False,
     ranges: Mapping[str, Range] = MappingProxyType({}),
 ) -> Method:
     """A method whose chain is a multiplier, what combines rows, and the optimizer.
@@ -134,8 +136,8 @@ def under_constraints(
       cap: its default.
       weighted: whether the tasks have weights.
       protected: of rows between losses and constraints; see ``fairjax.objectives.constrained``.
-      gaps_of: from the spec to the violations that are measured. By default a notion's own where it
-        has one, else :func:`reported_gaps`.
+      running: whether every step takes the violation that the notion's memory holds. By default an
+        event measures decisions, see :func:`reported_gaps`.
       ranges: of more hyper-parameters.
     """
 
@@ -151,7 +153,7 @@ def under_constraints(
                 together=together,
                 weight=hparams["weight"] if weighted else None,
                 protected=protected,
-                measured=gaps_of is None,
+                running=running,
                 reduction=context.reduction,
                 batch_size=context.batch_size,
             )
@@ -167,12 +169,15 @@ def under_constraints(
                 start=START,
                 kind=kind,
             )
-            gaps = None
-            if gaps_of is not None:
-                gaps = gaps_of(spec)
-            elif not measures_itself(penalties):
+            if running and not measures_itself(penalties):
+                raise ValueError(
+                    f"{name}: steps measure a violation where every notion has one of its own, and "
+                    "one has not: let an event measure decisions"
+                )
+            events = ()
+            if not running:
                 gaps = reported_gaps(spec, notions, together)
-            events = () if gaps is None else (measure_violation(context.model, gaps),)
+                events = (measure_violation(context.model, gaps),)
             aggregator = combine(rows, constraints, hparams)
             chain = optax.chain(link, aggregator, context.optimizer(hparams))
             return Components(context.model, objective, chain, events, record_constraints)
@@ -201,7 +206,8 @@ def verdict(violation: Array, multiplier: Array, tolerance: float, cap: float) -
     """What became of the constraints of one run, from its record.
 
     ``"met"``: at the end no violation is above the tolerance. ``"infeasible"``: one is, and its
-    multiplier is at the cap (within 1 %), so that more time would not help: a larger cap might.
+    multiplier is at the cap (within 1 %), so that more time would not help: a larger cap might. It
+    is about this training, and no proof that no model of the kind could meet the tolerance.
     ``"not met"``: one is, and its multiplier is below the cap; a run that ends a little above the
     tolerance is one of them. A violation that was never measured counts as above.
 
@@ -314,25 +320,14 @@ def reported_gaps(
 def _own_value(
     spec: Spec, penalty: Penalty, scores: Array, rows: Dataset, thresholds: Array
 ) -> Array:
-    """The value of a notion on all rows at once."""
+    """What a notion says of all rows at once: its violation where it has one, else its value."""
     predictions = predict(spec, scores)
     if penalty.notion.name not in SCORED:
-        decisions = [
-            _decisions(task.kind, score, thresholds[t])
-            for t, (task, score) in enumerate(zip(spec.tasks, predictions.scores, strict=True))
-        ]
-        predictions = Predictions(predictions.scores, tuple(decisions))
-    terms = fairness_terms(spec, [penalty], reduction="mean")
-    (value,), _ = terms.apply(predictions, rows, terms.init(rows))
-    return value
-
-
-def _decisions(kind: str, score: Array, threshold: Array) -> Array:
-    """Decisions of a task ``[N, c]``; of a regression its predictions."""
-    if kind == "regression":
-        return score
-    if kind == "multiclass":
-        return chosen(score)
-    if kind == "binary":
-        return decide(score, threshold)
-    return decide(score, jnp.asarray(fixed(0.5)))
+        of_tasks = zip(spec.tasks, predictions.scores, thresholds, strict=True)
+        decided = tuple(decisions(task, score, threshold) for task, score, threshold in of_tasks)
+        predictions = Predictions(predictions.scores, decided)
+    terms = fairness_terms(spec, [penalty], reduction="mean", batch_size=NO_HEAD_START)
+    (value,), memory = terms.apply(predictions, rows, terms.init(rows))
+    if not measures_itself([penalty]):
+        return value
+    return own_violations(terms, [penalty.task], memory)[0]

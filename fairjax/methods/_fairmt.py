@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import jax.numpy as jnp
 import optax
 
-from fairjax.core.types import Array, Dataset, PyTree, Range, Spec
+from fairjax.core.types import PyTree, Range
 from fairjax.gradients import head_aware
-from fairjax.methods._constrained import Gaps, under_constraints
+from fairjax.methods._constrained import under_constraints
 from fairjax.methods.context import Method, SweptNotions
-from fairjax.metrics import evaluate_ahfda, fixed
 from fairjax.notions import ahfda, best_group_risk
-from fairjax.objectives import worst_violation
 
 MEASURED = ("decisions", "running")
 
@@ -42,10 +39,9 @@ def fairmt(
       together: one constraint on the worst task, or one on ``"each"`` task.
       kind: of the multiplier.
       measured: ``"decisions"``: the violation is that of decisions at one half on all training
-        rows, once per block (:func:`fairjax.metrics.evaluate_ahfda`), which a report shows too.
-        ``"running"``: it is that of the running risks of probabilities, in every step; gaps of
-        probabilities are smaller than those of decisions. Another notion than ``ahfda`` has its own
-        measure.
+        rows, once per block, over groups of ten rows and more
+        (:func:`fairjax.metrics.evaluate_ahfda`). ``"running"``: it is that of the running risks of
+        probabilities, in every step; gaps of probabilities are smaller than those of decisions.
       protect_best: the risk of each task's best groups is one more loss in the simplex, so that, to
         first order, no step raises it.
 
@@ -62,15 +58,6 @@ def fairmt(
     if measured not in MEASURED:
         raise ValueError(f"fairmt: measured {measured!r} is not one of {', '.join(MEASURED)}")
 
-    def gaps_of(spec: Spec) -> Gaps:
-        half = jnp.full(len(spec.tasks), fixed(0.5))
-
-        def gaps(scores: Array, rows: Dataset) -> Array:
-            violations = evaluate_ahfda(spec, scores, rows, half)
-            return worst_violation(jnp.stack(list(violations.values())), together)
-
-        return gaps
-
     def combine(rows: int, constraints: int, hparams: PyTree) -> optax.GradientTransformation:
         def metric(path: tuple):
             return 1.0 if path[0].key == "trunk" else hparams["beta"]
@@ -84,7 +71,7 @@ def fairmt(
         together=together,
         kind=kind,
         cap=CAP,
-        gaps_of=gaps_of if notion is None and measured == "decisions" else None,
+        running=measured == "running",
         protected=best_group_risk() if protect_best else None,
         ranges={"beta": Range(1.0)},
     )

@@ -80,6 +80,7 @@ from fairjax.metrics.thresholds import (
     constant_output,
     decide,
     decision_thresholds,
+    decisions,
     fixed,
     least_error_threshold,
 )
@@ -106,6 +107,7 @@ __all__ = [
     "condition_of",
     "constant_output",
     "decide",
+    "decisions",
     "decision_thresholds",
     "demographic_parity_difference",
     "demographic_parity_ratio",

@@ -8,9 +8,8 @@ import jax.numpy as jnp
 
 from fairjax.core.groups import level_attributes
 from fairjax.core.keys import Metric
-from fairjax.core.types import Array, Dataset, Spec, Task
-from fairjax.metrics.scores import chosen
-from fairjax.metrics.thresholds import decide, fixed
+from fairjax.core.types import Array, Dataset, Spec
+from fairjax.metrics.thresholds import decisions
 from fairjax.notions import GroupSums, Statistic, ahfda, directional_violations
 from fairjax.objectives import Penalty, Predictions, fairness_terms
 
@@ -65,11 +64,11 @@ def evaluate_ahfda(
         favorable=favorable,
     )
     tasks = [t for t, task in enumerate(spec.tasks) if task.kind in notion.kinds]
-    decisions = []
-    for t, task in enumerate(spec.tasks):
-        score = scores[:, spec.score_slice(t)]
-        decisions.append(_decide(task, score, thresholds[t]))
-    predictions = Predictions((), tuple(decisions))
+    decided = [
+        decisions(task, scores[:, spec.score_slice(t)], thresholds[t])
+        for t, task in enumerate(spec.tasks)
+    ]
+    predictions = Predictions((), tuple(decided))
     terms = fairness_terms(spec, [Penalty(t, notion) for t in tasks])
     _, memory = terms.apply(predictions, data, terms.init(data))
     names = [spec.attributes[a].name for a in crossed_attributes]
@@ -80,17 +79,6 @@ def evaluate_ahfda(
         comparable = _comparable(sums, min_count, fewest)
         out[key] = jnp.where(comparable, notion.violation(sums), jnp.nan)
     return out
-
-
-def _decide(task: Task, score: Array, threshold: Array) -> Array:
-    """Decisions ``[N, C]``; predictions of a regression are what they are."""
-    if task.kind == "regression":
-        return score.astype(jnp.float32)
-    if task.kind == "multiclass":
-        return chosen(score)
-    if task.kind == "multilabel":
-        threshold = jnp.asarray(fixed(0.5))
-    return decide(score, threshold)
 
 
 def _comparable(sums: GroupSums, min_count: Array | float, fewest: int) -> Array:

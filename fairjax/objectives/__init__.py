@@ -8,6 +8,7 @@ from fairjax.objectives._constrained import (
     constrained_tasks,
     constraint_count,
     measures_itself,
+    own_violations,
     worst_violation,
 )
 from fairjax.objectives._mta_f import mta_f, mta_f_rows
@@ -48,6 +49,7 @@ __all__ = [
     "mta_f_rows",
     "normalised",
     "objective",
+    "own_violations",
     "per_task",
     "per_task_with_drawn_weights",
     "predict",

@@ -39,7 +39,7 @@ def constrained(
     temperature: Array | float = 0.1,
     weight: Array | None = None,
     protected: Notions | Sequence[Penalty] | None = None,
-    measured: bool = True,
+    running: bool = True,
     reduction: str = "batch",
     batch_size: int = 512,
 ) -> Objective:
@@ -65,7 +65,7 @@ def constrained(
       temperature: tau, in units of ``F_t``.
       weight: ``w[T]`` of the accuracy losses; default 1.
       protected: a notion for more losses; default none.
-      measured: whether steps write violations, of notions that have them; otherwise an event does.
+      running: whether steps write violations, of notions that have them; otherwise an event does.
       reduction: see :mod:`fairjax.objectives.terms`.
       batch_size: rows of a full batch, for notions that count over minibatches.
 
@@ -82,7 +82,7 @@ def constrained(
     shielded = tuple(sorted({penalty.task for penalty in others.penalties}))
     if weight is None:
         weight = [1.0] * len(spec.tasks)
-    measures = measured and measures_itself(fairness.penalties)
+    measures = running and measures_itself(fairness.penalties)
 
     def init(key: Array, data: Dataset) -> Constrained:
         del key
@@ -107,7 +107,7 @@ def constrained(
             constraints = [smooth_maximum(jnp.stack(constraints), present, temperature)]
         violation = memory.violation
         if measures:
-            violation = _own_violations(fairness, tasks, counts)
+            violation = own_violations(fairness, tasks, counts)
             violation = worst_violation(violation, together)
         return (*losses, *constraints), Constrained(counts, other_counts, violation)
 
@@ -149,7 +149,7 @@ def worst_violation(violation_t: Array, together: str) -> Array:
     return jnp.where(jnp.any(known), largest, jnp.nan)[None]
 
 
-def _own_violations(fairness: FairnessTerms, tasks: Sequence[int], memory: PyTree) -> Array:
+def own_violations(fairness: FairnessTerms, tasks: Sequence[int], memory: PyTree) -> Array:
     """The largest violation of every constrained task, from its notions' memories."""
     violations = {t: [] for t in tasks}
     for penalty, views in zip(fairness.penalties, memory, strict=True):

@@ -364,7 +364,7 @@ def _verdict_sentence(result: ConstrainedModel) -> str:
         )
     return (
         f"The multiplier reached its cap of {result.cap:g} and the gap is still {last:.3g} on "
-        "training rows: this bound cannot be met by lifting the worse groups with this model; "
+        "training rows: this training cannot meet the bound, which another one still might; "
         f"try {', '.join(cures[:-1])} or {cures[-1]}."
     )
 

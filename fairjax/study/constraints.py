@@ -73,8 +73,8 @@ def _text(method: str, counts: Mapping[str, int]) -> str:
     text = f"{method}: of {sum(counts.values())} runs {', '.join(parts)}, on training rows."
     if counts["infeasible"]:
         text += (
-            " Infeasible without levelling down: the multiplier reached its cap, and the gap is"
-            " still above the tolerance. A larger cap or a larger tolerance may help."
+            " Infeasible: the multiplier reached its cap, and the gap is still above the"
+            " tolerance. A larger cap or a larger tolerance may help."
         )
     return text
 
