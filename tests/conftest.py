@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,14 +14,29 @@ OPTIMISATION = "--xla_backend_optimization_level"
 if OPTIMISATION not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {OPTIMISATION}=0"
 
+MEMORY_MAP = Path("/proc/self/maps")  # of Linux, which allows 65,530 entries
+MOST_ENTRIES = 20_000
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """All processes of a session, workers and commands too, share the programs they compile."""
+    if hasattr(config, "workerinput") or "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    folder = tempfile.mkdtemp(prefix="fairjax-programs-")
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
 
 @pytest.fixture(autouse=True, scope="module")
 def forget_programs():
-    """Drop the compiled programs of a file after it: thousands fill memory and the map table."""
+    """Drop the compiled programs where they fill the memory map: each has several entries."""
     import jax  # after the flags are set
 
     yield
-    jax.clear_caches()
+    if not MEMORY_MAP.exists() or MEMORY_MAP.read_text().count("\n") > MOST_ENTRIES:
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

@@ -160,7 +160,7 @@ def test_a_bound_that_is_met_says_which_gap_and_at_what_cost():
     result = result_of()
     text = str(result)
     assert text.startswith("equal_opportunity <= 0.05: met.\n")
-    assert "training rows ended at 0.04, at most 0.05." in text
+    assert "validation rows ended at 0.04, at most 0.05." in text
     assert "The gap of hired is true_positive_rate_difference, of rows with label 1" in text
     assert "decided from probability 0.5 on, by sex." in text
     assert "0.03 [0.01, 0.06]" in text
@@ -239,7 +239,9 @@ def test_a_bound_from_the_text_to_the_saved_model(tmp_path):
         ]
         np.testing.assert_allclose(result.measured.gap[split], want, atol=1e-5)
     # what the multiplier follows is the largest gap at one half
-    at_half = [gap_by_hand(result.scores["train"], data.splits.train, t, 0.0) for t in tasks]
+    at_half = [
+        gap_by_hand(result.scores["validation"], data.splits.validation, t, 0.0) for t in tasks
+    ]
     np.testing.assert_allclose(result.violation[-1], max(at_half), atol=1e-5)
     assert result.violation.shape == result.multiplier.shape == (4,)
     assert result.verdict == ("met" if max(at_half) <= 0.05 else "not met")
@@ -272,7 +274,7 @@ def test_a_bound_from_the_text_to_the_saved_model(tmp_path):
     result.model.save(tmp_path)
     loaded = fairjax.load_model(tmp_path)
     assert loaded.constraint == ("equal_opportunity <= 0.05", result.verdict)
-    said = f"trained under equal_opportunity <= 0.05 on training rows: {result.verdict}"
+    said = f"trained under equal_opportunity <= 0.05 on validation rows: {result.verdict}"
     assert said in loaded.describe()
     description = read_json(tmp_path / "model.json")
     del description["constraint"]

@@ -37,7 +37,7 @@ def test_verdicts_are_counted_and_traces_are_those_of_the_furthest_constraint():
     found = found["constrained"]
     assert found["verdicts"] == {"met": 1, "not met": 1, "infeasible": 1}
     assert found["text"].startswith(
-        "constrained: of 3 runs 1 met, 1 not met, 1 infeasible, on training rows. Infeasible"
+        "constrained: of 3 runs 1 met, 1 not met, 1 infeasible, on validation rows. Infeasible"
     )
     verdicts = [(trace["tolerance"], trace["verdict"]) for trace in found["traces"]]
     assert verdicts == [(0.02, "infeasible"), (0.05, "not met"), (0.1, "met")]
@@ -50,7 +50,7 @@ def test_runs_that_are_all_met_need_no_cure_and_traces_are_few():
     record = ConstraintRecord(np.zeros((count, 2, 1)), np.zeros((count, 2, 1)))
     hparams = {"tolerance": np.linspace(0.4, 0.01, count), "cap": np.ones(count)}
     found = constraints_of({"fairmt": Record(record, np.zeros(count, bool), hparams)})["fairmt"]
-    assert found["text"] == "fairmt: of 40 runs 40 met, on training rows."
+    assert found["text"] == "fairmt: of 40 runs 40 met, on validation rows."
     tolerances = [trace["tolerance"] for trace in found["traces"]]
     assert len(tolerances) == MOST_TRACES and tolerances == sorted(tolerances)
     assert (tolerances[0], tolerances[-1]) == (0.01, 0.4)

@@ -261,7 +261,7 @@ def test_a_study_of_ahfda_follows_the_gap_that_it_shows():
 def test_a_sweep_over_tolerance_cap_and_seed_compiles_once():
     data = rows_of(120)
     recipe = methods.get("fairmt", None)(context_of())
-    points = grid(recipe.space, {"tolerance": (0.02, 0.5), "cap": (1.0, 20.0)})
+    points = grid(recipe.space, {"tolerance": (0.02, 0.5), "cap": (1.0, 20.0), "rate": [1.0]})
     runs = sweep(
         recipe,
         TrainConfig(8, 40),

@@ -38,8 +38,8 @@ def fairmt(
       notion: another one for the constraint; by default ``ahfda()``.
       together: one constraint on the worst task, or one on ``"each"`` task.
       kind: of the multiplier.
-      measured: ``"decisions"``: the violation is that of decisions at one half on all training
-        rows, once per block, over groups of ten rows and more
+      measured: ``"decisions"``: the violation is that of decisions at one half on all
+        validation rows, once per block, over groups of ten rows and more
         (:func:`fairjax.metrics.evaluate_ahfda`). ``"running"``: it is that of the running risks of
         probabilities, in every step; gaps of probabilities are smaller than those of decisions.
       protect_best: the risk of each task's best groups is one more loss in the simplex, so that, to

@@ -8,10 +8,13 @@ from fairjax.objectives._constrained import (
     constrained_tasks,
     constraint_count,
     measures_itself,
+    new_violation,
     own_violations,
+    with_violation,
     worst_violation,
 )
 from fairjax.objectives._mta_f import mta_f, mta_f_rows
+from fairjax.objectives._recent import over_recent_batches
 from fairjax.objectives.drawn_weights import (
     log_uniform,
     normalised,
@@ -48,7 +51,9 @@ __all__ = [
     "mta_f",
     "mta_f_rows",
     "normalised",
+    "new_violation",
     "objective",
+    "over_recent_batches",
     "own_violations",
     "per_task",
     "per_task_with_drawn_weights",
@@ -56,5 +61,6 @@ __all__ = [
     "uniform",
     "weighted",
     "with_drawn_weights",
+    "with_violation",
     "worst_violation",
 ]

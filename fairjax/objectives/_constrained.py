@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from fairjax.core.types import Array, Dataset, Model, Objective, PyTree, Spec
 from fairjax.models import scores as model_scores
 from fairjax.notions import smooth_maximum
+from fairjax.objectives._recent import over_recent_batches
 from fairjax.objectives.terms import (
     FairnessTerms,
     Notions,
@@ -28,6 +29,7 @@ class Constrained(NamedTuple):
     fairness: PyTree  # of the fairness terms
     protected: PyTree  # of the protected notion's terms
     violation: Array  # [J], hard, of every constraint; NaN before the first measurement
+    age: Array  # [], steps that have read the violation since it was measured
 
 
 def constrained(
@@ -40,6 +42,7 @@ def constrained(
     weight: Array | None = None,
     protected: Notions | Sequence[Penalty] | None = None,
     running: bool = True,
+    recent: int = 0,
     reduction: str = "batch",
     batch_size: int = 512,
 ) -> Objective:
@@ -52,10 +55,13 @@ def constrained(
     labels in the batch. It lies between the mean and the largest ``F_t``, and is 0 where all are.
     Each, J is the number of tasks that have a notion, and their rows are ``F_t``.
 
+    ``F_t`` is in units of its gap, whatever share of the rows it is about (reduction ``"mean"``).
+
     Rows are soft, and what is trained. The violation is hard, and what a multiplier follows. Where
     every notion measures its own from its memory (``Notion.violation``) each step writes it: of a
     task the largest over its notions and attributes, together the largest of all tasks. Otherwise
-    it stays as it is, and an event writes it: see ``fairjax.methods.constrained``.
+    it stays as it is, and an event writes it: see ``fairjax.methods.constrained``. A multiplier
+    follows each measurement once, see :func:`new_violation`.
 
     Args:
       model: scores the batch.
@@ -66,7 +72,9 @@ def constrained(
       weight: ``w[T]`` of the accuracy losses; default 1.
       protected: a notion for more losses; default none.
       running: whether steps write violations, of notions that have them; otherwise an event does.
-      reduction: see :mod:`fairjax.objectives.terms`.
+      recent: batches that are remembered, so that the row of a notion of rates is a gap of
+        decisions with less noise, see :func:`over_recent_batches`.
+      reduction: of the accuracy losses, see :mod:`fairjax.objectives.terms`.
       batch_size: rows of a full batch, for notions that count over minibatches.
 
     Returns:
@@ -76,7 +84,9 @@ def constrained(
     Raises:
       ValueError: another ``together``, or no task has a notion.
     """
-    fairness = fairness_terms(spec, notion, reduction=reduction, batch_size=batch_size)
+    fairness = fairness_terms(spec, notion, reduction="mean", batch_size=batch_size)
+    if recent:
+        fairness = over_recent_batches(fairness, spec, recent, batch_size)
     tasks = constrained_tasks(fairness.penalties, together)
     others = fairness_terms(spec, protected or (), reduction=reduction, batch_size=batch_size)
     shielded = tuple(sorted({penalty.task for penalty in others.penalties}))
@@ -87,7 +97,8 @@ def constrained(
     def init(key: Array, data: Dataset) -> Constrained:
         del key
         unknown = jnp.full(constraint_count(tasks, together), jnp.nan, jnp.float32)
-        return Constrained(fairness.init(data), others.init(data), unknown)
+        age = jnp.zeros((), jnp.int32)
+        return Constrained(fairness.init(data), others.init(data), unknown, age)
 
     def apply(
         params: PyTree,
@@ -105,11 +116,12 @@ def constrained(
         if together == "one":
             present = jnp.stack([_has_labels(spec, t, batch) for t in tasks])
             constraints = [smooth_maximum(jnp.stack(constraints), present, temperature)]
-        violation = memory.violation
+        violation, age = memory.violation, memory.age + 1
         if measures:
             violation = own_violations(fairness, tasks, counts)
             violation = worst_violation(violation, together)
-        return (*losses, *constraints), Constrained(counts, other_counts, violation)
+            age = jnp.ones_like(age)
+        return (*losses, *constraints), Constrained(counts, other_counts, violation, age)
 
     names = [task.name for task in spec.tasks]
     rows = names + [f"protected on {names[t]}" for t in shielded]
@@ -133,6 +145,17 @@ def constrained_tasks(penalties: Sequence[Penalty], together: str) -> tuple[int,
 def constraint_count(tasks: Sequence[int], together: str) -> int:
     """J of some constrained tasks."""
     return 1 if together == "one" else len(tasks)
+
+
+def new_violation(memory: Constrained) -> Array:
+    """Violations ``[J]`` in the first step that reads them; NaN in later ones."""
+    return jnp.where(memory.age == 1, memory.violation, jnp.nan)
+
+
+def with_violation(memory: Constrained, violation: Array) -> Constrained:
+    """The memory after a measurement."""
+    age = jnp.zeros_like(memory.age)
+    return memory._replace(violation=violation.astype(jnp.float32), age=age)
 
 
 def measures_itself(penalties: Sequence[Penalty]) -> bool:

@@ -75,8 +75,8 @@ class ConstrainedModel:
 
     constraint: Constraint
     cap: float  # of the multiplier
-    verdict: str  # of fairjax.methods.verdict, on training rows
-    violation: np.ndarray  # [blocks], the largest gap of training rows at the end of every block
+    verdict: str  # of fairjax.methods.verdict, on validation rows
+    violation: np.ndarray  # [blocks], the largest gap of validation rows after every block
     multiplier: np.ndarray  # [blocks]
     model: SavedModel
     unconstrained: SavedModel
@@ -345,15 +345,15 @@ def _verdict_sentence(result: ConstrainedModel) -> str:
     bound = result.constraint.tolerance
     if math.isnan(last):
         return (
-            f"The gap of training rows could not be measured: fewer than two groups have "
+            f"The gap of validation rows could not be measured: fewer than two groups have "
             f"{SMALLEST_GROUP} rows for it. Give more rows, or merge groups (--merge)."
         )
     if result.verdict == "met":
-        return f"The largest gap of training rows ended at {last:.3g}, at most {bound}."
+        return f"The largest gap of validation rows ended at {last:.3g}, at most {bound}."
     multiplier = float(result.multiplier[-1])
     if result.verdict == "not met":
         return (
-            f"The largest gap of training rows ended at {last:.3g}, above {bound}, with the "
+            f"The largest gap of validation rows ended at {last:.3g}, above {bound}, with the "
             f"multiplier at {multiplier:.3g}, below its cap of {result.cap:g}. Train longer "
             "(--epochs), or ask for a smaller bound: the last steps lie about it."
         )
@@ -364,7 +364,7 @@ def _verdict_sentence(result: ConstrainedModel) -> str:
         )
     return (
         f"The multiplier reached its cap of {result.cap:g} and the gap is still {last:.3g} on "
-        "training rows: this training cannot meet the bound, which another one still might; "
+        "validation rows: this training cannot meet the bound, which another one still might; "
         f"try {', '.join(cures[:-1])} or {cures[-1]}."
     )
 
@@ -437,7 +437,7 @@ def _deployed_sentences(result: ConstrainedModel) -> list[str]:
     if result.verdict == "met" and above:
         texts.append(
             f"On test rows the gap is above the bound in {len(above)} of {len(spec.tasks)} tasks, "
-            f"{', '.join(above)}. A smaller bound leaves room for rows that were not trained on."
+            f"{', '.join(above)}. A smaller bound leaves room for new rows."
         )
     return texts
 

@@ -70,7 +70,7 @@ def _summary(runs: Runs, kept: np.ndarray) -> dict:
 def _text(method: str, counts: Mapping[str, int]) -> str:
     """How many runs met their tolerance, and what to do where none could."""
     parts = [f"{count} {name}" for name, count in counts.items() if count]
-    text = f"{method}: of {sum(counts.values())} runs {', '.join(parts)}, on training rows."
+    text = f"{method}: of {sum(counts.values())} runs {', '.join(parts)}, on validation rows."
     if counts["infeasible"]:
         text += (
             " Infeasible: the multiplier reached its cap, and the gap is still above the"

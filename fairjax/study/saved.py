@@ -57,7 +57,7 @@ class SavedConstraint(NamedTuple):
     """Under which bound a model was trained, and what became of it."""
 
     text: str
-    verdict: str  # of fairjax.methods.verdict, on training rows
+    verdict: str  # of fairjax.methods.verdict, on validation rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +139,7 @@ class SavedModel:
             )
         if self.constraint is not None:
             text, verdict = self.constraint
-            lines.append(f"trained under {text} on training rows: {verdict}")
+            lines.append(f"trained under {text} on validation rows: {verdict}")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
