@@ -313,7 +313,10 @@ def test_notions_of_numbers_are_their_mean_over_outputs(name):
         values.append(terms.apply(predict(spec, scores), batch, terms.init(batch))[0])
     (together,), each = values
     assert np.isfinite(together)
-    np.testing.assert_allclose(together, np.mean(each), rtol=1e-4)
+    if name == "ahfda":  # a smooth maximum
+        assert np.mean(each) < together <= np.max(each) * (1 + 1e-6)
+    else:
+        np.testing.assert_allclose(together, np.mean(each), rtol=1e-4)
 
 
 # ------------------------------------------------------------------------------------ from a table
