@@ -29,6 +29,15 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that ``slow.txt`` lists."""
+    listed = set(Path(__file__).with_name("slow.txt").read_text().split("\n"))
+    for item in items:
+        name = f"{item.path.name}::{item.originalname}"
+        if name in listed:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def forget_programs():
     """Drop the compiled programs where they fill the memory map: each has several entries."""

@@ -325,6 +325,15 @@ def test_ci_runs_what_the_readme_says():
     assert os.access(ROOT / ".ci" / "run", os.X_OK) or os.name == "nt"
 
 
+def test_tests_that_are_listed_as_slow_exist():
+    _, *listed = (ROOT / "tests" / "slow.txt").read_text(encoding="utf-8").splitlines()
+    assert listed == sorted(set(listed))
+    for name in listed:
+        file, function = name.split("::")
+        text = (ROOT / "tests" / file).read_text(encoding="utf-8")
+        assert f"def {function}(" in text, name
+
+
 def test_ruff_is_content():
     command = [sys.executable, "-m", "ruff", "check", "--no-cache", "--output-format=concise", "."]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
