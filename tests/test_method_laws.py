@@ -158,7 +158,7 @@ NOTIONS = {
         means_apart, (notions.everyone,), joint=True, average=notions.jointly
     ),
 }
-TAKES_NOTIONS = ("baseline", "mta_f", "transfer", "pcgrad", "yoto")
+TAKES_NOTIONS = ("mta_f", "transfer", "yoto")
 
 
 def method_of(name: str, notion, lam) -> methods.Method:
