@@ -172,7 +172,7 @@ def test_a_bound_that_is_met_says_which_gap_and_at_what_cost():
 
 def test_an_infeasible_bound_names_the_cures_that_exist():
     text = str(result_of("infeasible", last=0.2))
-    assert "reached its cap of 5 and the gap is still 0.2" in text
+    assert "reached its cap of 5 and the gap stays above, at 0.2" in text
     assert "this training cannot meet the bound, which another one still might" in text
     assert "--cap 50" in text and "a looser bound" in text and "--repair 1" in text
     repair = SimpleNamespace(post=SimpleNamespace(name="barycenter"))
@@ -183,7 +183,7 @@ def test_an_infeasible_bound_names_the_cures_that_exist():
 
 def test_a_bound_that_is_not_met_or_not_measured_is_said():
     text = str(result_of("not met", last=0.07))
-    assert "ended at 0.07, above 0.05" in text and "below its cap of 5" in text
+    assert "ended at 0.07, above 0.05" in text and "of at most 5. Train longer" in text
     unknown = str(result_of("not met", last=np.nan))
     assert "could not be measured: fewer than two groups have 10 rows" in unknown
 

@@ -670,7 +670,7 @@ def test_the_gradient_of_the_chain_is_that_of_the_lagrangian():
 # ----------------------------------------------------------------------------------------- verdict
 
 
-def test_the_verdict_is_that_of_the_last_block():
+def test_the_verdict_is_that_of_the_last_blocks():
     def of(violation, lam):
         return methods.verdict(np.array(violation), np.array(lam), 0.05, 2.0)
 
@@ -679,6 +679,8 @@ def test_the_verdict_is_that_of_the_last_block():
     assert of([[0.01], [0.06]], [[0.0], [1.985]]) == "infeasible"
     assert of([[0.06, 0.01]], [[1.0, 2.0]]) == "not met"  # the constraint at the cap is met
     assert of([[0.06, 0.08]], [[1.0, 2.0]]) == "infeasible"
+    assert of([[0.2]] * 8 + [[0.04], [0.2]], [[2.0]] * 10) == "not met"  # to and fro
+    assert of([[0.04]] * 7 + [[0.2]] * 3, [[2.0]] * 10) == "infeasible"
     assert of([[np.nan]], [[2.0]]) == "infeasible"
     assert of([[np.nan]], [[0.0]]) == "not met"
 

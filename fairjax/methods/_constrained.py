@@ -204,11 +204,12 @@ def record_constraints(state: State) -> ConstraintRecord:
 def verdict(violation: Array, multiplier: Array, tolerance: float, cap: float) -> str:
     """What became of the constraints of one run, from its record.
 
-    ``"met"``: at the end no violation is above the tolerance. ``"infeasible"``: one is, and its
-    multiplier is at the cap (within 1 %), so that more time would not help: a larger cap might. It
-    is about this training, and no proof that no model of the kind could meet the tolerance.
-    ``"not met"``: one is, and its multiplier is below the cap; a run that ends a little above the
-    tolerance is one of them. A violation that was never measured counts as above.
+    ``"met"``: at the end no violation is above the tolerance. ``"infeasible"``: one was above it
+    in the whole last quarter of the blocks, and its multiplier is at the cap (within 1 %), so that
+    more time would not help: a larger cap might. It is about this training, and no proof that no
+    model of the kind could meet the tolerance. ``"not met"``: one is above, and its multiplier is
+    below the cap or its violation was below the tolerance shortly before: steps that are large for
+    the data go to and fro about it. A violation that was never measured counts as above.
 
     Args:
       violation: ``[blocks, J]`` of :class:`ConstraintRecord`.
@@ -216,11 +217,13 @@ def verdict(violation: Array, multiplier: Array, tolerance: float, cap: float) -
       tolerance: of the run.
       cap: of the run.
     """
-    is_above = ~(np.asarray(violation)[-1] <= tolerance)  # true for NaN
+    is_above = ~(np.asarray(violation) <= tolerance)  # [blocks, J], true for NaN
     is_at_cap = np.asarray(multiplier)[-1] >= AT_CAP * np.asarray(cap)
-    if not np.any(is_above):
+    last_quarter = -(-len(is_above) // 4)
+    stays_above = np.all(is_above[-last_quarter:], axis=0)
+    if not np.any(is_above[-1]):
         return "met"
-    if np.any(is_above & is_at_cap):
+    if np.any(stays_above & is_at_cap):
         return "infeasible"
     return "not met"
 

@@ -354,8 +354,9 @@ def _verdict_sentence(result: ConstrainedModel) -> str:
     if result.verdict == "not met":
         return (
             f"The largest gap of validation rows ended at {last:.3g}, above {bound}, with the "
-            f"multiplier at {multiplier:.3g}, below its cap of {result.cap:g}. Train longer "
-            "(--epochs), or ask for a smaller bound: the last steps lie about it."
+            f"multiplier at {multiplier:.3g} of at most {result.cap:g}. Train longer (--epochs), in "
+            "larger batches (--batch-size), or ask for a smaller bound: the last steps lie about "
+            "it."
         )
     cures = [f"a larger cap (--cap {10 * result.cap:g})", "a looser bound"]
     if result.model.repair is None:
@@ -363,8 +364,8 @@ def _verdict_sentence(result: ConstrainedModel) -> str:
             "a repair of the scores after training (--repair 1), which evens out selection rates"
         )
     return (
-        f"The multiplier reached its cap of {result.cap:g} and the gap is still {last:.3g} on "
-        "validation rows: this training cannot meet the bound, which another one still might; "
+        f"The multiplier reached its cap of {result.cap:g} and the gap stays above, at {last:.3g} "
+        "on validation rows: this training cannot meet the bound, which another one still might; "
         f"try {', '.join(cures[:-1])} or {cures[-1]}."
     )
 

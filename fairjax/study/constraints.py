@@ -73,7 +73,7 @@ def _text(method: str, counts: Mapping[str, int]) -> str:
     text = f"{method}: of {sum(counts.values())} runs {', '.join(parts)}, on validation rows."
     if counts["infeasible"]:
         text += (
-            " Infeasible: the multiplier reached its cap, and the gap is still above the"
+            " Infeasible: the multiplier reached its cap, and the gap stays above the"
             " tolerance. A larger cap or a larger tolerance may help."
         )
     return text
