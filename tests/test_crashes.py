@@ -1,7 +1,7 @@
 """Every command, killed and interrupted at random moments: nothing is half done, nothing is lost.
 
-``FAIRJAX_KILLS=20 pytest tests/test_crashes.py`` kills every command twenty times, and finds the disk
-full at every write; by default it is once, and at some writes.
+``FAIRJAX_KILLS=20 pytest tests/test_crashes.py`` kills every command twenty times, and finds the
+disk full at every write; by default it is once, and at some writes.
 """
 
 from __future__ import annotations

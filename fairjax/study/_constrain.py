@@ -354,9 +354,9 @@ def _verdict_sentence(result: ConstrainedModel) -> str:
     if result.verdict == "not met":
         return (
             f"The largest gap of validation rows ended at {last:.3g}, above {bound}, with the "
-            f"multiplier at {multiplier:.3g} of at most {result.cap:g}. Train longer (--epochs), in "
-            "larger batches (--batch-size), or ask for a smaller bound: the last steps lie about "
-            "it."
+            f"multiplier at {multiplier:.3g} of at most {result.cap:g}. Train longer (--epochs), "
+            "in larger batches (--batch-size), or ask for a smaller bound: the last steps lie "
+            "about it."
         )
     cures = [f"a larger cap (--cap {10 * result.cap:g})", "a looser bound"]
     if result.model.repair is None:
