@@ -69,6 +69,9 @@ CASES = {
     "famo": Case(famo, "max_norm", (0.1, 1.0), ("values", "value_fn")),
 }
 every = pytest.mark.parametrize("name", CASES)
+# a link in another library's training: a sum, a draw, a state, and one that evaluates losses
+SOME = ("mean_rows", "pcgrad", "gradnorm", "famo")
+some = pytest.mark.parametrize("name", SOME)
 PARAMS = {
     "trunk": {"w": jnp.asarray([[0.3, -0.2], [0.1, 0.7], [-0.4, 0.2]]), "b": jnp.zeros(2)},
     "heads": [jnp.asarray([0.5, -1.0]), jnp.asarray([1.0, 2.0]), jnp.asarray([-0.7, 0.1])],
@@ -380,7 +383,7 @@ def after_sgd(name):
     return jax.tree.map(lambda p, u: p - 0.1 * u, PARAMS, once(name)[0])
 
 
-@every
+@some
 def test_in_a_linen_train_state(name):
     from flax.training.train_state import TrainState
 
@@ -396,7 +399,7 @@ def test_in_a_linen_train_state(name):
     same(after.params, after_sgd(name))
 
 
-@every
+@some
 def test_in_an_nnx_optimizer(name):
     from flax import nnx
 
@@ -438,7 +441,7 @@ def test_in_an_nnx_optimizer(name):
         )
 
 
-@every
+@some
 def test_on_an_equinox_module(name):
     eqx = pytest.importorskip(
         "equinox", reason="modules of equinox are checked with pip install equinox"

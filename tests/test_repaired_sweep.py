@@ -186,7 +186,8 @@ def test_a_run_is_explained_by_its_groups_and_its_audit(made):
 @pytest.mark.parametrize("method", ["vanilla", "baseline", "baseline+barycenter"])
 def test_the_model_of_a_run_is_the_one_that_was_evaluated(made, method):
     prepared, results = made
-    for run in np.flatnonzero(results.table["method"] == method):
+    first, *_, last = np.flatnonzero(results.table["method"] == method)
+    for run in (first, last):
         model, _ = model_of_run(prepared, results, run)
         assert different_metrics(model, results, run) == []
         kept = results.params[method.split("+")[0]]
