@@ -578,6 +578,18 @@ def test_one_task_is_the_plain_primal_dual_method():
     assert max(lams) > 1.0
 
 
+def test_a_block_of_several_steps_makes_one_dual_step():
+    spec, data = rows_of(90, 1)
+    recipe = methods.constrained(PARITY)(context_of(spec))
+    hparams = defaults(recipe, tolerance=0.0, cap=3.0, rate=5.0, weight=[1.0])
+    train = jax.jit(make_train(TrainConfig(4, 30), recipe))
+    record = train(jax.random.key(0), jax.random.key(1), hparams, data).record
+    violation = np.asarray(record.violation[:, 0])
+    assert violation[0] > 0
+    u = LOW + 5.0 * np.concatenate([[0.0], np.cumsum(violation[:-1])])
+    np.testing.assert_allclose(record.multiplier[:, 0], 3.0 / (1 + np.exp(-u)), rtol=1e-4)
+
+
 @pytest.mark.slow
 def test_an_infinite_tolerance_is_training_without_constraints():
     """P12, for the plain sum."""

@@ -109,6 +109,24 @@ def test_other_kinds_are_decided_as_they_are_reported(kind):
     np.testing.assert_allclose(value, np.abs(mean_g[0] - mean_g[1]).sum(), atol=1e-5)
 
 
+def test_a_regression_has_the_slope_of_its_predictions():
+    spec = Spec((Task("a", "regression"),), SPEC.attributes, SPEC.numeric, ())
+    data = dataset(spec, SIZE, 3)
+    score = np.random.default_rng(0).normal(size=(SIZE, 1)).astype(np.float32)
+    notion = notions.get("rate_gap", (notions.everyone,), kind="regression")
+    plain = fairness_terms(spec, notion, reduction="mean")
+    slopes = []
+    for terms in (plain, over_recent_batches(plain, spec, 2, SIZE)):
+        memory = terms.init(data)
+
+        def gap(score, terms=terms, memory=memory):
+            return terms.apply(predict(spec, score), data, memory)[0][0]
+
+        slopes.append(jax.grad(gap)(jnp.asarray(score)))
+    assert np.any(slopes[0])
+    np.testing.assert_allclose(slopes[1], slopes[0], rtol=1e-5)
+
+
 def test_notions_that_are_not_of_rates_stay_as_they_are():
     for name in ("auc_parity", "ahfda", "differential_fairness"):
         terms = fairness_terms(SPEC, notions.get(name), reduction="mean")

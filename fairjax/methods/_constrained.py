@@ -79,8 +79,7 @@ def constrained(notion: SweptNotions, *, together: str = "one", kind: str = "bou
     the last eight batches, along the slope of probabilities. ``lambda_j``, at most ``cap``, rises
     while the hard gap is above the tolerance, and falls below it; see
     :func:`fairjax.gradients.multiplier`. That gap is measured at the end of every block on all
-    validation rows (training rows, where a run gets no others), by the metric that a study shows. A
-    notion with a violation of its own has it in every step.
+    validation rows (training rows, where a run gets no others), by the metric that a study shows.
 
     Hyper-parameters: ``tolerance``, in units of the gap; ``cap``; ``rate`` of the multiplier, per
     measurement; ``weight`` per task. A sweep draws tolerances. A record of the violation and of the

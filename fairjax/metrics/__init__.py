@@ -11,6 +11,7 @@ of the worst class; ``error`` of labels, ``macro_f1`` and differential fairness 
 
 from __future__ import annotations
 
+from fairjax.core.decisions import decide, decisions
 from fairjax.core.keys import Metric
 from fairjax.metrics._bootstrap import Interval, bootstrap, interval_over_seeds
 from fairjax.metrics._evaluate import evaluate
@@ -78,9 +79,7 @@ from fairjax.metrics.thresholds import (
     base_rate_threshold,
     base_rates,
     constant_output,
-    decide,
     decision_thresholds,
-    decisions,
     fixed,
     least_error_threshold,
 )

@@ -46,6 +46,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fairjax.core.decisions import choose, chosen, decide
 from fairjax.core.keys import Metric
 from fairjax.core.masked import divide, group_mean, keep
 from fairjax.core.types import Array, Attribute, Dataset, Spec, Task
@@ -63,8 +64,6 @@ from fairjax.metrics.distribution import rarities
 from fairjax.metrics.ranking import area_under_curve, rank
 from fairjax.metrics.scores import (
     ccc,
-    choose,
-    chosen,
     error,
     f1,
     macro_f1,
@@ -73,7 +72,7 @@ from fairjax.metrics.scores import (
     r2,
     root_mean_squared_error,
 )
-from fairjax.metrics.thresholds import constant_output, decide, fixed
+from fairjax.metrics.thresholds import constant_output, fixed
 from fairjax.notions.conditions import negatives, positives
 from fairjax.notions.differential import two
 from fairjax.notions.distribution import Steps, steps

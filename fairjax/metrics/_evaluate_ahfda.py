@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 
+from fairjax.core.decisions import decisions
 from fairjax.core.groups import level_attributes
 from fairjax.core.keys import Metric
 from fairjax.core.types import Array, Dataset, Spec
-from fairjax.metrics.thresholds import decisions
 from fairjax.notions import GroupSums, Statistic, ahfda, directional_violations
 from fairjax.objectives import Penalty, Predictions, fairness_terms
 

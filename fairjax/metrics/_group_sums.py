@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fairjax.core.decisions import chosen
 from fairjax.core.masked import keep
 from fairjax.core.types import Array, Dataset, Spec, Task
 from fairjax.losses import against_rest, probabilities
 from fairjax.metrics._group_areas import ScoreColumn
-from fairjax.metrics.scores import chosen
 from fairjax.notions import everyone, known, negatives, positives, statistics
 
 BINS = 10  # of the calibration error, of equal width

@@ -13,12 +13,13 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from fairjax.core.decisions import chosen, decide
 from fairjax.core.groups import crossed
 from fairjax.core.keys import Metric
 from fairjax.core.types import Array, Dataset, Spec
 from fairjax.losses import against_rest
-from fairjax.metrics.scores import chosen, macro_f1
-from fairjax.metrics.thresholds import base_rate_threshold, decide, fixed
+from fairjax.metrics.scores import macro_f1
+from fairjax.metrics.thresholds import base_rate_threshold, fixed
 from fairjax.notions import differential
 
 

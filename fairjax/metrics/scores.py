@@ -8,6 +8,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from fairjax.core.decisions import choose
 from fairjax.core.masked import check_rows, divide, keep, varies, weighted_sum
 from fairjax.core.types import Array
 from fairjax.losses import concordance
@@ -45,26 +46,6 @@ def error(
     wrong = decision != label
     loss = jnp.where(unknown, jnp.nan, wrong.astype(jnp.float32))
     return mean(loss, weight)
-
-
-def choose(scores: Array) -> Array:
-    """Index of the largest of the class scores ``[N, C]``.
-
-    The first index in a tie; NaN where a score of the row is NaN.
-    """
-    unknown = jnp.any(jnp.isnan(scores), axis=-1)
-    best = jnp.argmax(scores, axis=-1)
-    return jnp.where(unknown, jnp.nan, best.astype(jnp.float32))
-
-
-def chosen(scores: Array) -> Array:
-    """:func:`choose` as one-hot columns ``[N, C]``; a row of NaN where a score is NaN."""
-    choice = choose(scores)[:, None]
-    classes = jnp.arange(scores.shape[1])[None]
-    one_hot = choice == classes
-    unknown = jnp.isnan(choice)
-    decision = jnp.where(unknown, jnp.nan, one_hot)
-    return decision.astype(jnp.float32)
 
 
 def multiclass_error(

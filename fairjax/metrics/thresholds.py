@@ -13,9 +13,9 @@ import math
 
 import jax.numpy as jnp
 
-from fairjax.core.types import Array, Dataset, Spec, Task
+from fairjax.core.types import Array, Dataset, Spec
 from fairjax.metrics.ranking import Ranked, rank, threshold_at_rate, threshold_of_least_error
-from fairjax.metrics.scores import chosen, mean
+from fairjax.metrics.scores import mean
 
 RULES = ("half", "least_error", "base_rate")
 
@@ -157,30 +157,6 @@ def base_rates(spec: Spec, train: Dataset) -> Array:
             rate = mean(train.labels[:, column], label_weight)
         rates.append(rate)
     return jnp.stack(rates)
-
-
-def decide(score: Array, threshold: Array) -> Array:
-    """``1[score >= threshold]`` as float32; NaN where the score or the threshold is NaN."""
-    unknown = jnp.isnan(score) | jnp.isnan(threshold)
-    selected = score >= threshold
-    return jnp.where(unknown, jnp.nan, selected.astype(jnp.float32))
-
-
-def decisions(task: Task, scores: Array, threshold: Array) -> Array:
-    """Decisions ``[N, c]`` of a task of any kind; predictions of a regression are what they are.
-
-    Args:
-      task: names the kind.
-      scores: the task's columns ``[N, c]``.
-      threshold: on the score of a binary task. Labels are decided at one half, classes are chosen.
-    """
-    if task.kind == "regression":
-        return scores.astype(jnp.float32)
-    if task.kind == "multiclass":
-        return chosen(scores)
-    if task.kind == "multilabel":
-        threshold = jnp.asarray(fixed(0.5))
-    return decide(scores, threshold)
 
 
 def constant_output(decision: Array, weight: Array) -> Array:

@@ -7,10 +7,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from fairjax.core.decisions import decisions
 from fairjax.core.masked import divide
-from fairjax.core.types import Array, Dataset, PyTree, Spec, Task
+from fairjax.core.types import Array, Dataset, PyTree, Spec
 from fairjax.objectives.terms import FairnessTerms, Predictions, predict
 
+AT_HALF = 0.0  # the score of probability one half
 # Notions of the rates of decisions. Others look at how probabilities are distributed, at pairs of
 # rows, or count over batches themselves.
 BY_RATES = (
@@ -75,11 +77,11 @@ def over_recent_batches(
         amplified = scale_gradient(scores, 1.0 + share)
         rows = _joined(batch._replace(x=amplified), past)
         recent = predict(spec, rows.x)
-        decisions = tuple(
-            with_slope_of(decided(task, prob), prob)
-            for task, prob in zip(spec.tasks, recent.probabilities, strict=True)
+        of_tasks = zip(spec.tasks, *recent, strict=True)
+        decided = tuple(
+            with_slope_of(decisions(task, score, AT_HALF), prob) for task, score, prob in of_tasks
         )
-        values, counts = terms.apply(Predictions(recent.scores, decisions), rows, memory.counts)
+        values, counts = terms.apply(Predictions(recent.scores, decided), rows, memory.counts)
         kept = jax.tree.map(lambda leaf: leaf[: len(past.weight)], rows)
         kept = jax.lax.stop_gradient(kept)
         return values, Recent(counts, kept)
@@ -94,17 +96,8 @@ def scale_gradient(values: Array, factor: Array) -> Array:
 
 
 def with_slope_of(values: Array, slope: Array) -> Array:
-    """Values that have the gradient of others: the straight-through estimator."""
-    return values + slope - jax.lax.stop_gradient(slope)
-
-
-def decided(task: Task, prob: Array) -> Array:
-    """Decisions ``[B, c]`` from probabilities: at one half, or the class of the largest one."""
-    if task.kind == "regression":
-        return prob
-    if task.kind == "multiclass":
-        return jax.nn.one_hot(jnp.argmax(prob, axis=1), prob.shape[1])
-    return (prob >= 0.5).astype(prob.dtype)
+    """Values that have the gradient of others alone: the straight-through estimator."""
+    return slope + jax.lax.stop_gradient(values - slope)
 
 
 def _row_count(rows: Dataset) -> Array:
