@@ -394,10 +394,11 @@ def constrained(model: str, size: Size) -> Iterator[dict]:
             program, compile_cpu = programs[notion]
             with Clock() as clock:
                 trained = jax.block_until_ready(program(*arguments))
-            params = trained.state.params
+            params = trained.params
             row = measured_model(notion, parts, built, params)
             record = trained.record
-            said = verdict(record.violation, record.multiplier, bound, float(hparams["cap"]))
+            cap = float(hparams["cap"])
+            said = verdict(record.violation, record.multiplier, bound, cap, trained.block)
             found = {"bound": bound, "cpu": clock.cpu, "wall": clock.wall, "fits": 1}
             found |= {"compile": compile_cpu, "verdict": said}
             yield key | found | row
@@ -454,7 +455,7 @@ def rates_worker(argument: str, size: Size) -> list[dict]:
     trained = many(member_key, order_key, points, splits_of(parts))
     rows = []
     for i in range(len(points["rate"])):
-        params = jax.tree.map(lambda leaf, i=i: leaf[i], trained.state.params)
+        params = jax.tree.map(lambda leaf, i=i: leaf[i], trained.params)
         row = measured_model(notion, parts, built, params)
         key = {"data": name, "notion": notion, "batch": BATCHES[model]}
         key |= {column: float(points[column][i]) for column in ("tolerance", "rate")}
@@ -490,11 +491,12 @@ def synthetic_worker(notion: str, size: Size) -> list[dict]:
             many = jax.jit(jax.vmap(train, in_axes=(None, None, 0, None)))
         trained = many(member_key, order_key, points, data.splits)
         for i, cap in enumerate(caps):
-            params = jax.tree.map(lambda leaf, i=i: leaf[i], trained.state.params)
+            params = jax.tree.map(lambda leaf, i=i: leaf[i], trained.params)
             parts = [_both_forms(data.spec, part) for part in data.splits]
             row = measured_model(notion, parts, built, params)
             record = jax.tree.map(lambda leaf, i=i: leaf[i], trained.record)
-            said = verdict(record.violation, record.multiplier, tolerance, cap)
+            block = trained.block[i]
+            said = verdict(record.violation, record.multiplier, tolerance, cap, block)
             key = {"notion": notion, "seed": seed, "tolerance": tolerance, "cap": cap}
             rows.append(key | {"verdict": said} | bayes | row)
     return rows

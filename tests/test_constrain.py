@@ -147,6 +147,7 @@ def result_of(verdict="met", *, notion="equal_opportunity", tasks=(HIRED,), last
         verdict,
         np.array([0.1, last]),
         np.array([0.3, 4.99]),
+        1,
         model,
         model,
         measured,
@@ -160,7 +161,7 @@ def test_a_bound_that_is_met_says_which_gap_and_at_what_cost():
     result = result_of()
     text = str(result)
     assert text.startswith("equal_opportunity <= 0.05: met.\n")
-    assert "validation rows ended at 0.04, at most 0.05." in text
+    assert "The largest gap of validation rows is 0.04, at most 0.05." in text
     assert "The gap of hired is true_positive_rate_difference, of rows with label 1" in text
     assert "decided from probability 0.5 on, by sex." in text
     assert "0.03 [0.01, 0.06]" in text
@@ -183,7 +184,7 @@ def test_an_infeasible_bound_names_the_cures_that_exist():
 
 def test_a_bound_that_is_not_met_or_not_measured_is_said():
     text = str(result_of("not met", last=0.07))
-    assert "ended at 0.07, above 0.05" in text and "of at most 5. Train longer" in text
+    assert "is 0.07, above 0.05" in text and "of at most 5: train longer" in text
     unknown = str(result_of("not met", last=np.nan))
     assert "could not be measured: fewer than two groups have 10 rows" in unknown
 

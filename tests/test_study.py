@@ -54,6 +54,7 @@ def runs_of(metrics, count):
         scores={},
         params=None,
         record=(),
+        block=np.zeros(count, int),
         compilations=1,
         chunk=1,
     )

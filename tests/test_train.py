@@ -247,6 +247,36 @@ def test_links_are_told_values_key_memory_and_a_value_function():
     np.testing.assert_allclose(state.params["heads"], 0.8**STEPS, rtol=1e-5)
 
 
+INF = np.inf
+
+
+@pytest.mark.parametrize(
+    ("ranks", "block"),
+    [
+        ([[0, 0], [0, 0], [1, 5], [1, 4]], 3),
+        ([[0, 0], [0, 0], [1, 4], [1, 5]], 2),
+        ([[0, 0], [0, 0], [1, 4], [1, 4]], 2),  # the first of two that are equal
+        ([[0, 0], [0, 0], [2, 4], [1, 9]], 3),
+        ([[0, 0], [0, 0], [INF, 4], [INF, 3]], 3),
+        ([[0, 0], [0, 0], [1, 4], [1, np.nan]], 2),
+        (None, 3),
+    ],
+)
+def test_the_least_block_of_the_last_half_delivers_its_parameters(ranks, block):
+    recipe = spy()
+    if ranks is not None:
+        table = jnp.array(ranks, jnp.float32)
+        parts = recipe.build(KNOBS)._replace(rank=lambda state: table[state.step // 3 - 1])
+        recipe = recipe._replace(build=lambda hparams: parts)
+    train = make_train(TrainConfig(4, B), recipe, record=lambda state: state.params)
+    trained = jax.jit(train)(KEYS[0], jax.random.key(9), KNOBS, numbered())
+    assert trained.block == block
+    of_block = jax.tree.map(lambda leaf: leaf[block], trained.record)
+    jax.tree.map(np.testing.assert_array_equal, trained.params, of_block)
+    of_last = jax.tree.map(lambda leaf: leaf[-1], trained.record)
+    jax.tree.map(np.testing.assert_array_equal, trained.state.params, of_last)
+
+
 # ------------------------------------------------------------------------------------- one program
 
 

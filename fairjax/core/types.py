@@ -295,6 +295,9 @@ class Components(NamedTuple):
     record: Callable[[Any], Any] | None = None  # state -> what a sweep keeps after every block
     # of fairjax.training.samplers; None for shuffled rows
     sampler: Callable[..., Any] | None = None
+    # state after a block -> [R]; of the last half of the blocks, the one that is least in the first
+    # entry, then in the next, delivers its parameters; None for the last block
+    rank: Callable[[Any], Array] | None = None
 
 
 class Range(NamedTuple):

@@ -32,6 +32,7 @@ from fairjax.objectives import (
     Notions,
     Penalty,
     Predictions,
+    accuracy_terms,
     attributes_of,
     constrained_tasks,
     constraint_count,
@@ -40,7 +41,7 @@ from fairjax.objectives import (
     new_violation,
     own_violations,
     predict,
-    with_violation,
+    with_measurement,
     worst_violation,
 )
 from fairjax.training import State
@@ -62,6 +63,8 @@ AT_CAP = 0.99  # share of the cap
 Combine = Callable[[int, int, PyTree], optax.GradientTransformation]
 # scores [N, C] and their rows -> violations [J]
 Gaps = Callable[[Array, Dataset], Array]
+# scores [N, C] and their rows -> violations [J] and loss []
+Measure = Callable[[Array, Dataset], tuple[Array, Array]]
 
 
 class ConstraintRecord(NamedTuple):
@@ -81,13 +84,16 @@ def constrained(notion: SweptNotions, *, together: str = "one", kind: str = "bou
     :func:`fairjax.gradients.multiplier`. That gap is measured at the end of every block on all
     validation rows (training rows, where a run gets no others), by the metric that a study shows.
 
+    Parameters go to and fro about the tolerance. A run delivers those of one block of its last
+    half: of the blocks that meet the tolerance on these rows the one of least loss there, else the
+    one that is nearest to the tolerance.
+
     Hyper-parameters: ``tolerance``, in units of the gap; ``cap``; ``rate`` of the multiplier, per
     measurement; ``weight`` per task. A sweep draws tolerances. A record of the violation and of the
     multiplier is kept; :func:`verdict` reads it.
 
-    The last parameters lie about the tolerance, not below it, and on other rows the gap is another
-    one: whoever needs the tolerance itself asks for less. The README has figures beside those of
-    fairlearn's reductions.
+    On other rows the gap is another one: whoever needs the tolerance itself asks for less. The
+    README has figures beside those of fairlearn's reductions.
 
     Args:
       notion: of the fairness losses.
@@ -142,12 +148,13 @@ def under_constraints(
 
         def build(hparams: PyTree) -> Components:
             notions = notion_at(notion, hparams)
+            weight = hparams["weight"] if weighted else jnp.ones(len(spec.tasks))
             objective = objectives.constrained(
                 context.model,
                 spec,
                 notion=notions,
                 together=together,
-                weight=hparams["weight"] if weighted else None,
+                weight=weight,
                 protected=protected,
                 running=running,
                 recent=RECENT,
@@ -172,13 +179,21 @@ def under_constraints(
                     f"{name}: steps measure a violation where every notion has one of its own, and "
                     "one has not: let an event measure decisions"
                 )
-            events = ()
+            events, rank = (), None
             if not running:
                 gaps = reported_gaps(spec, notions, together)
-                events = (measure_violation(context.model, gaps),)
+
+                def measure(scores: Array, rows: Dataset) -> tuple[Array, Array]:
+                    losses = accuracy_terms(spec, predict(spec, scores), rows, "mean")
+                    return gaps(scores, rows), weight @ jnp.stack(losses)
+
+                events = (measure_violation(context.model, measure),)
+                rank = excess_then_loss(hparams["tolerance"])
             aggregator = combine(rows, constraints, hparams)
             chain = optax.chain(link, aggregator, context.optimizer(hparams))
-            return Components(context.model, objective, chain, events, record_constraints)
+            return Components(
+                context.model, objective, chain, events, record_constraints, rank=rank
+            )
 
         weight = {"weight": weight_range(spec)} if weighted else {}
         space = {
@@ -200,27 +215,40 @@ def record_constraints(state: State) -> ConstraintRecord:
     return ConstraintRecord(state.memory.violation, lam)
 
 
-def verdict(violation: Array, multiplier: Array, tolerance: float, cap: float) -> str:
+def excess_then_loss(tolerance: Array) -> Callable[[State], Array]:
+    """How far a block lies above the tolerance, then its loss, for ``Components.rank``."""
+
+    def rank(state: State) -> Array:
+        excess = jnp.max(jax.nn.relu(state.memory.violation - tolerance))
+        excess = jnp.where(jnp.isnan(excess), jnp.inf, excess)
+        return jnp.stack([excess, state.memory.loss])
+
+    return rank
+
+
+def verdict(
+    violation: Array, multiplier: Array, tolerance: float, cap: float, block: int = -1
+) -> str:
     """What became of the constraints of one run, from its record.
 
-    ``"met"``: at the end no violation is above the tolerance. ``"infeasible"``: one was above it
-    in the whole last quarter of the blocks, and its multiplier is at the cap (within 1 %), so that
-    more time would not help: a larger cap might. It is about this training, and no proof that no
-    model of the kind could meet the tolerance. ``"not met"``: one is above, and its multiplier is
-    below the cap or its violation was below the tolerance shortly before: steps that are large for
-    the data go to and fro about it. A violation that was never measured counts as above.
+    ``"met"``: in the block that delivers the parameters no violation is above the tolerance.
+    ``"infeasible"``: one was above it in the whole last half of the blocks, and its multiplier is
+    at the cap (within 1 %), so that more time would not help: a larger cap might. It is about this
+    training, and no proof that no model of the kind could meet the tolerance. ``"not met"``: one is
+    above, and its multiplier is below the cap, or it was met in a block in which another was not. A
+    violation that was never measured counts as above.
 
     Args:
       violation: ``[blocks, J]`` of :class:`ConstraintRecord`.
       multiplier: ``[blocks, J]``.
       tolerance: of the run.
       cap: of the run.
+      block: whose parameters the run delivers, of ``Trained.block`` or ``Runs.block``.
     """
     is_above = ~(np.asarray(violation) <= tolerance)  # [blocks, J], true for NaN
     is_at_cap = np.asarray(multiplier)[-1] >= AT_CAP * np.asarray(cap)
-    last_quarter = -(-len(is_above) // 4)
-    stays_above = np.all(is_above[-last_quarter:], axis=0)
-    if not np.any(is_above[-1]):
+    stays_above = np.all(is_above[len(is_above) // 2 :], axis=0)
+    if not np.any(is_above[block]):
         return "met"
     if np.any(stays_above & is_at_cap):
         return "infeasible"
@@ -230,26 +258,27 @@ def verdict(violation: Array, multiplier: Array, tolerance: float, cap: float) -
 # ------------------------------------------------------------------------------------- measurement
 
 
-def measure_violation(model: Model, metric: Gaps) -> Callable[..., State]:
-    """The event that measures the violations of all validation rows at the end of a block.
+def measure_violation(model: Model, measure: Measure) -> Callable[..., State]:
+    """The event that measures violations and loss of all validation rows at the end of a block.
 
     Training rows are measured where a run has no others. A network that fits them closely has
     smaller gaps there than on other rows.
 
     Args:
       model: scores the rows, :data:`CHUNK` of them together.
-      metric: see :func:`reported_gaps`.
+      measure: see :func:`reported_gaps` for the violations.
 
     Returns:
-      ``(key, block, state, data) -> state``, with ``memory.violation [J]`` written.
+      ``(key, block, state, data) -> state``, with ``memory.violation [J]`` and ``memory.loss``
+      written.
     """
 
     def event(key: Array, block: Array, state: State, data: Splits | Dataset) -> State:
         del key, block
         rows = data.validation if isinstance(data, Splits) else data
         scores = scores_in_chunks(model, state.params, rows.x, CHUNK)
-        violation = metric(scores, rows)
-        return state._replace(memory=with_violation(state.memory, violation))
+        violation, loss = measure(scores, rows)
+        return state._replace(memory=with_measurement(state.memory, violation, loss))
 
     return event
 

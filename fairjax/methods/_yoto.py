@@ -212,6 +212,7 @@ def runs_for(
         scores={},
         params=None,
         record=(),
+        block=np.tile(trained.block, points),
         compilations=trained.compilations + program._cache_size(),
         chunk=chunk,
     )

@@ -10,7 +10,7 @@ from fairjax.objectives._constrained import (
     measures_itself,
     new_violation,
     own_violations,
-    with_violation,
+    with_measurement,
     worst_violation,
 )
 from fairjax.objectives._mta_f import mta_f, mta_f_rows
@@ -61,6 +61,6 @@ __all__ = [
     "uniform",
     "weighted",
     "with_drawn_weights",
-    "with_violation",
+    "with_measurement",
     "worst_violation",
 ]

@@ -30,6 +30,7 @@ class Constrained(NamedTuple):
     protected: PyTree  # of the protected notion's terms
     violation: Array  # [J], hard, of every constraint; NaN before the first measurement
     age: Array  # [], steps that have read the violation since it was measured
+    loss: Array  # [], of the rows that were measured; NaN where no event measures
 
 
 def constrained(
@@ -98,7 +99,8 @@ def constrained(
         del key
         unknown = jnp.full(constraint_count(tasks, together), jnp.nan, jnp.float32)
         age = jnp.zeros((), jnp.int32)
-        return Constrained(fairness.init(data), others.init(data), unknown, age)
+        loss = jnp.array(jnp.nan, jnp.float32)
+        return Constrained(fairness.init(data), others.init(data), unknown, age, loss)
 
     def apply(
         params: PyTree,
@@ -121,7 +123,8 @@ def constrained(
             violation = own_violations(fairness, tasks, counts)
             violation = worst_violation(violation, together)
             age = jnp.ones_like(age)
-        return (*losses, *constraints), Constrained(counts, other_counts, violation, age)
+        new = Constrained(counts, other_counts, violation, age, memory.loss)
+        return (*losses, *constraints), new
 
     names = [task.name for task in spec.tasks]
     rows = names + [f"protected on {names[t]}" for t in shielded]
@@ -152,10 +155,13 @@ def new_violation(memory: Constrained) -> Array:
     return jnp.where(memory.age == 1, memory.violation, jnp.nan)
 
 
-def with_violation(memory: Constrained, violation: Array) -> Constrained:
-    """The memory after a measurement."""
-    age = jnp.zeros_like(memory.age)
-    return memory._replace(violation=violation.astype(jnp.float32), age=age)
+def with_measurement(memory: Constrained, violation: Array, loss: Array) -> Constrained:
+    """The memory after a measurement of the violations ``[J]`` and of the loss."""
+    return memory._replace(
+        violation=violation.astype(jnp.float32),
+        age=jnp.zeros_like(memory.age),
+        loss=loss.astype(jnp.float32),
+    )
 
 
 def measures_itself(penalties: Sequence[Penalty]) -> bool:

@@ -39,8 +39,9 @@ def constraints_view(info: dict) -> list[dict]:
                 "base64": base64.b64encode(_png(found)).decode(),
                 "caption": (
                     f"{found['text']} Left: the gap that the multiplier follows, and the tolerance"
-                    " of the run as a dashed line of its colour. Right: the multiplier, as a share"
-                    " of its cap. The runs shown are spread over the tolerances."
+                    " of the run as a dashed line of its colour; the dot is the epoch whose model"
+                    " the run delivers. Right: the multiplier, as a share of its cap. The runs"
+                    " shown are spread over the tolerances."
                 ),
             }
         )
@@ -76,6 +77,8 @@ def draw_constraints(found: dict) -> Figure:
         epochs = np.arange(1, len(violation) + 1)
         label = f"at most {trace['tolerance']:.3g}: {trace['verdict']}"
         left.plot(epochs, violation, color=colour, lw=1.6, label=label)
+        end = trace["epoch"] - 1
+        left.plot(epochs[end], violation[end], color=colour, marker="o", ms=6)
         left.axhline(trace["tolerance"], color=colour, lw=1.0, ls=DASHES)
         right.plot(epochs, multiplier / trace["cap"], color=colour, lw=1.6)
     left.set(title="Gap and tolerance", xlabel="epoch", ylabel="gap")

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fairjax.core.keys import Metric
-from fairjax.core.types import Array, Dataset, PyTree, Spec, Splits
+from fairjax.core.types import Array, Dataset, Spec, Splits
 from fairjax.data import Prepared
 from fairjax.data.complaints import complain, listing
 from fairjax.methods import SCORED, SMALLEST_GROUP, reported_gaps, verdict
@@ -35,6 +35,7 @@ from fairjax.study.saved import (
     finished_model,
     train_alone,
 )
+from fairjax.training import Runs
 
 METHOD = "constrained"
 UNBOUND = "vanilla"  # the same loss without a constraint
@@ -78,6 +79,7 @@ class ConstrainedModel:
     verdict: str  # of fairjax.methods.verdict, on validation rows
     violation: np.ndarray  # [blocks], the largest gap of validation rows after every block
     multiplier: np.ndarray  # [blocks]
+    block: int  # whose parameters the model has
     model: SavedModel
     unconstrained: SavedModel
     measured: Measured
@@ -252,8 +254,10 @@ def train_constrained(
         hparams = point_hparams(study.recipes[method], data.spec, values)
         points[method] = Point(method, hparams, member_seed, repair)
     largest = float(points[METHOD].hparams["cap"])
-    model, scores, record = _trained(data, study, points[METHOD])
-    outcome = verdict(record.violation, record.multiplier, constraint.tolerance, largest)
+    model, scores, runs = _trained(data, study, points[METHOD])
+    violation, multiplier = (np.asarray(leaf)[0] for leaf in runs.record)
+    block = int(runs.block[0])
+    outcome = verdict(violation, multiplier, constraint.tolerance, largest, block)
     model = dataclasses.replace(model, constraint=SavedConstraint(str(constraint), outcome))
     unconstrained, other_scores, _ = _trained(data, study, points[UNBOUND])
     measure = _measurer(data, study)
@@ -261,8 +265,9 @@ def train_constrained(
         constraint=constraint,
         cap=largest,
         verdict=outcome,
-        violation=record.violation[:, 0],
-        multiplier=record.multiplier[:, 0],
+        violation=violation[:, 0],
+        multiplier=multiplier[:, 0],
+        block=block,
         model=model,
         unconstrained=unconstrained,
         measured=measure(model, scores),
@@ -272,12 +277,12 @@ def train_constrained(
     )
 
 
-def _trained(data: Prepared, study: Study, point: Point) -> tuple[SavedModel, Scores, PyTree]:
-    """The model of a point, its scores, and what its method recorded after every block."""
+def _trained(data: Prepared, study: Study, point: Point) -> tuple[SavedModel, Scores, Runs]:
+    """The model of a point, its scores, and its sweep of one run."""
     runs = train_alone(data, study, point)
-    params, record = jax.tree.map(lambda leaf: leaf[0], (runs.params, runs.record))
+    params = jax.tree.map(lambda leaf: leaf[0], runs.params)
     model, scores = finished_model(data, study, point, params)
-    return model, scores, record
+    return model, scores, runs
 
 
 # ------------------------------------------------------------------------------------ measurement
@@ -341,22 +346,24 @@ def _sentences(result: ConstrainedModel) -> list[str]:
 
 
 def _verdict_sentence(result: ConstrainedModel) -> str:
-    last = float(result.violation[-1])
+    gap = float(result.violation[result.block])
     bound = result.constraint.tolerance
-    if math.isnan(last):
+    if math.isnan(gap):
         return (
             f"The gap of validation rows could not be measured: fewer than two groups have "
             f"{SMALLEST_GROUP} rows for it. Give more rows, or merge groups (--merge)."
         )
     if result.verdict == "met":
-        return f"The largest gap of validation rows ended at {last:.3g}, at most {bound}."
+        return (
+            f"The largest gap of validation rows is {gap:.3g}, at most {bound}. Of the last half "
+            "of the epochs this is the one of least loss that meets the bound."
+        )
     multiplier = float(result.multiplier[-1])
     if result.verdict == "not met":
         return (
-            f"The largest gap of validation rows ended at {last:.3g}, above {bound}, with the "
-            f"multiplier at {multiplier:.3g} of at most {result.cap:g}. Train longer (--epochs), "
-            "in larger batches (--batch-size), or ask for a smaller bound: the last steps lie "
-            "about it."
+            f"The largest gap of validation rows is {gap:.3g}, above {bound}, the smallest of the "
+            f"last half of the epochs. The multiplier ended at {multiplier:.3g} of at most "
+            f"{result.cap:g}: train longer (--epochs), or in larger batches (--batch-size)."
         )
     cures = [f"a larger cap (--cap {10 * result.cap:g})", "a looser bound"]
     if result.model.repair is None:
@@ -364,7 +371,7 @@ def _verdict_sentence(result: ConstrainedModel) -> str:
             "a repair of the scores after training (--repair 1), which evens out selection rates"
         )
     return (
-        f"The multiplier reached its cap of {result.cap:g} and the gap stays above, at {last:.3g} "
+        f"The multiplier reached its cap of {result.cap:g} and the gap stays above, at {gap:.3g} "
         "on validation rows: this training cannot meet the bound, which another one still might; "
         f"try {', '.join(cures[:-1])} or {cures[-1]}."
     )

@@ -23,8 +23,9 @@ def constraints_of(runs: Mapping[str, Runs]) -> dict[str, dict]:
 
     ``text``: a sentence or two.
     ``verdicts``: how many runs have which verdict, see :func:`fairjax.methods.verdict`.
-    ``traces``: of some runs ``tolerance``, ``cap``, ``verdict``, and per epoch the violation and
-    multiplier of the constraint that is furthest above the tolerance at the end.
+    ``traces``: of some runs ``tolerance``, ``cap``, ``verdict``, ``epoch``, whose model the run
+    delivers, and per epoch the violation and multiplier of the constraint that is furthest above
+    the tolerance then.
 
     An epoch is a block of training.
     """
@@ -45,7 +46,7 @@ def _summary(runs: Runs, kept: np.ndarray) -> dict:
     def verdict_of(run: int) -> str:
         violation = np.asarray(runs.record.violation[run])
         multiplier = np.asarray(runs.record.multiplier[run])
-        return verdict(violation, multiplier, tolerances[run], caps[run])
+        return verdict(violation, multiplier, tolerances[run], caps[run], runs.block[run])
 
     verdicts = {int(run): verdict_of(run) for run in kept}
     counts = Counter(verdicts.values())
@@ -54,12 +55,14 @@ def _summary(runs: Runs, kept: np.ndarray) -> dict:
     traces = []
     for run in ordered[places]:
         violation = np.asarray(runs.record.violation[run], float)
-        furthest = int(np.argmax(np.nan_to_num(violation[-1], nan=-np.inf)))
+        block = int(runs.block[run])
+        furthest = int(np.argmax(np.nan_to_num(violation[block], nan=-np.inf)))
         traces.append(
             {
                 "tolerance": round(float(tolerances[run]), DIGITS),
                 "cap": round(float(caps[run]), DIGITS),
                 "verdict": verdicts[int(run)],
+                "epoch": block + 1,
                 "violation": _plain(violation[:, furthest]),
                 "multiplier": _plain(np.asarray(runs.record.multiplier[run], float)[:, furthest]),
             }

@@ -41,6 +41,7 @@ class Runs(NamedTuple):
     scores: dict[str, np.ndarray]  # [M, N, C] per split; empty unless kept
     params: PyTree | None  # leaves [M, ...] in the model's own tree; None unless kept
     record: PyTree  # leaves [M, blocks, ...], what ``record`` returned
+    block: np.ndarray  # [M] int, the block whose parameters were evaluated and kept
     compilations: int  # of the sweep's program; 0 if every chunk was already on disk
     chunk: int  # members per device and call, at the end of the sweep
 
@@ -64,15 +65,15 @@ def member(
     Returns:
       ``run(key, order_key, hparams, splits) -> dict`` with the entries ``metrics``, ``diverged``,
       ``values`` ``[blocks, K]``, ``scores`` (a dict per split, empty unless kept), ``params`` (None
-      unless kept) and ``record``. A run has diverged if a parameter or loss is not finite, or if
-      the last losses are more than ten times the first.
+      unless kept), ``record`` and ``block``, whose parameters are evaluated. A run has diverged if
+      a parameter or loss is not finite, or if the last losses are more than ten times the first.
     """
     train = make_train(train_config, recipe, record)
 
     def run(key, order_key, hparams: PyTree, splits: Splits) -> dict[str, PyTree]:
         splits = without_unused_cells(splits)
         trained = train(key, order_key, hparams, splits)
-        params = trained.state.params
+        params = trained.params
         model = recipe.build(hparams).model
         scores = {
             "validation": model_scores(model, params, splits.validation.x),
@@ -88,6 +89,7 @@ def member(
             "scores": scores if "scores" in keep else {},
             "params": params if "params" in keep else None,
             "record": trained.record,
+            "block": trained.block,
         }
 
     return run

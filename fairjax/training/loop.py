@@ -61,6 +61,16 @@ class Trained(NamedTuple):
     values: Array  # [blocks, K], the mean of every row's value in a block
     record: PyTree  # leaves [blocks, ...], what ``record`` returned
     watched: PyTree  # leaves [steps, ...], what ``watch`` returned
+    params: PyTree  # that the run delivers: those of one block, see ``Components.rank``
+    block: Array  # [], the block that delivers them, counted from the start of this run
+
+
+class Best(NamedTuple):
+    """The best block so far."""
+
+    params: PyTree
+    rank: Array  # [R]
+    block: Array  # []
 
 
 def make_train(
@@ -130,9 +140,15 @@ def make_train(
         first_block = state.step // steps
         block_count = train_config.epochs // train_config.block
         blocks = first_block + jnp.arange(block_count)
-        state, (first, values, recorded, watched) = jax.lax.scan(block, state, blocks)
+        if parts.rank is None:
+            state, found = jax.lax.scan(block, state, blocks)
+            params, chosen = state.params, jnp.asarray(block_count - 1)
+        else:
+            state, best, found = _scan_for_best(block, state, blocks, parts.rank)
+            params, chosen = best.params, best.block
+        first, values, recorded, watched = found
         watched = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), watched)
-        return Trained(state, first[0], values, recorded, watched)
+        return Trained(state, first[0], values, recorded, watched, params, chosen)
 
     return train
 
@@ -149,6 +165,35 @@ def start(
     opt_state = parts.transform.init(params)
     step = jnp.zeros((), jnp.int32)
     return State(params, opt_state, memory, step)
+
+
+def _scan_for_best(
+    block: Callable, state: State, blocks: Array, rank: Callable[[State], Array]
+) -> tuple[State, Best, PyTree]:
+    """Scan over blocks, and keep the best one of their last half."""
+    count = len(blocks)
+    half = count // 2
+
+    def ranked(carry: tuple[State, Best], place: tuple[Array, Array]):
+        state, best = carry
+        i, index = place
+        state, found = block(state, index)
+        this = Best(state.params, rank(state), i)
+        is_better = (i == half) | ((i > half) & _is_less(this.rank, best.rank))
+        best = jax.tree.map(lambda new, old: jnp.where(is_better, new, old), this, best)
+        return (state, best), found
+
+    i = jnp.arange(count)
+    best = Best(state.params, rank(state), i[0])
+    (state, best), found = jax.lax.scan(ranked, (state, best), (i, blocks))
+    return state, best, found
+
+
+def _is_less(one: Array, other: Array) -> Array:
+    """Whether ``one`` is less in the first entry in which both differ."""
+    differs = one != other
+    first = jnp.argmax(differs)
+    return differs[first] & (one[first] < other[first])
 
 
 def _check(
