@@ -84,6 +84,28 @@ def test_without_any_gap_there_is_no_arfg():
     assert np.isnan(table["test.arfg"]).all() and np.isfinite(table["test.are"]).all()
 
 
+def test_the_verdict_of_a_run_with_constraints_is_in_the_table_and_comes_back(tmp_path):
+    errors, gaps = [[0.1, 0.4], [0.2, 0.8]], [[0.05, 0.1], [0.3, 0.1]]
+    single, plain, bounded = (runs(errors, gaps) for _ in range(3))
+    violation = np.array([[[0.01], [0.2], [0.04]], [[0.2], [0.2], [0.3]]])
+    multiplier = np.full((2, 3, 1), 5.0)
+    bounded = bounded._replace(
+        record=methods.ConstraintRecord(violation, multiplier),
+        hparams=bounded.hparams | {"tolerance": np.full(2, 0.05), "cap": np.full(2, 5.0)},
+        block=np.array([2, 1]),
+    )
+    study = make_study(
+        SPEC, [methods.vanilla(), methods.constrained(FPR)], model=small_network, config=SMALL
+    )
+    swept = {"single_task": single, "vanilla": plain, "constrained": bounded}
+    table, _ = assemble(study, swept, "single_task")
+    assert table["verdict"].tolist() == ["", "", "", "met", "infeasible"]
+    again = read_csv(write_csv(tmp_path / "table.csv", table))
+    assert again["verdict"].tolist() == table["verdict"].tolist()
+    del swept["constrained"]
+    assert "verdict" not in assemble(study, swept, "single_task")[0]
+
+
 MIXED = Spec(
     (Task("y"), Task("z"), Task("size", "regression"), Task("alone")),
     (Attribute("a", ("0", "1")), Attribute("b", ("0", "1", "2")), Attribute("n", (), True)),

@@ -19,7 +19,7 @@ from fairjax.core.keys import Key, Metric, parse_key
 from fairjax.core.types import DataError
 
 INTEGERS = ("run", "row", "point", "seed")
-TEXTS = ("method", "task", "attribute", "group", "statistic")
+TEXTS = ("method", "task", "attribute", "group", "statistic", "verdict")
 TRUTHS = ("diverged",)
 MOST_ROWS = 10  # rows of a table that a notebook shows
 MOST_COLUMNS = 12

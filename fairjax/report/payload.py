@@ -59,6 +59,8 @@ def payload(layout: Layout, rows: np.ndarray, command: str = "") -> dict:
     runs = {name: table[name][rows] for name in ("run", "point", "seed")}
     runs["method"] = layout.method_index[rows]
     runs["diverged"] = layout.diverged[rows]
+    if "verdict" in table:
+        runs["verdict"] = table["verdict"][rows]
     methods = range(len(layout.methods))
     panels = (layout.overall, *layout.task_panels)
     fronts = layout.overall.fronts.values()

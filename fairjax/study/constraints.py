@@ -39,16 +39,26 @@ def constraints_of(runs: Mapping[str, Runs]) -> dict[str, dict]:
     return found
 
 
+def verdicts_of(runs: Runs) -> list[str]:
+    """The verdict of every run of a method with constraints; of another method none, ``""``."""
+    if not isinstance(runs.record, ConstraintRecord):
+        return [""] * len(runs.diverged)
+    found = zip(
+        np.asarray(runs.record.violation),
+        np.asarray(runs.record.multiplier),
+        np.asarray(runs.hparams["tolerance"], float),
+        np.asarray(runs.hparams["cap"], float),
+        runs.block,
+        strict=True,
+    )
+    return [verdict(*of_run) for of_run in found]
+
+
 def _summary(runs: Runs, kept: np.ndarray) -> dict:
     tolerances = np.asarray(runs.hparams["tolerance"], float)
     caps = np.asarray(runs.hparams["cap"], float)
-
-    def verdict_of(run: int) -> str:
-        violation = np.asarray(runs.record.violation[run])
-        multiplier = np.asarray(runs.record.multiplier[run])
-        return verdict(violation, multiplier, tolerances[run], caps[run], runs.block[run])
-
-    verdicts = {int(run): verdict_of(run) for run in kept}
+    all_verdicts = verdicts_of(runs)
+    verdicts = {int(run): all_verdicts[run] for run in kept}
     counts = Counter(verdicts.values())
     ordered = kept[np.argsort(tolerances[kept], kind="stable")]
     places = np.unique(np.linspace(0, len(ordered) - 1, MOST_TRACES).round().astype(int))

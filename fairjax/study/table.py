@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from fairjax.core.keys import HParam, Key, Metric
-from fairjax.core.tables import Table
+from fairjax.core.tables import TEXTS, Table
 from fairjax.core.types import Attribute, Recipe, Spec, Task
 from fairjax.metrics import (
     GAPS,
@@ -25,6 +25,7 @@ from fairjax.metrics import (
     knowledge_gain,
 )
 from fairjax.notions import CLASSES
+from fairjax.study.constraints import verdicts_of
 from fairjax.study.evaluation import SPLITS
 from fairjax.training import Runs
 
@@ -116,7 +117,11 @@ def _blocks(study: Study, method: str, runs: Runs, reference: str) -> list[Table
             return _reference_rows(study.spec, runs, metrics, name)
         return _rows(study.spec, study.recipes[method], runs, metrics, name)
 
-    blocks = [rows(runs.metrics["plain"], method)]
+    plain = rows(runs.metrics["plain"], method)
+    verdicts = verdicts_of(runs)
+    if any(verdicts):  # they are about scores before a repair
+        plain["verdict"] = np.array(verdicts)
+    blocks = [plain]
     amounts = np.asarray(study.amounts, np.float32)
     for post in study.repairs:
         name = repaired_name(method, post.name)
@@ -192,7 +197,7 @@ def _interleave(tables: list[Table]) -> Table:
 def _join(tables: list[Table]) -> Table:
     """Tables under one another.
 
-    A column that a table lacks is NaN there. Hyper-parameters stand before metrics.
+    A column that a table lacks is NaN there, or no text. Hyper-parameters stand before metrics.
     """
     unique_keys = dict.fromkeys(key for table in tables for key in table)
     keys = sorted(unique_keys, key=_place)
@@ -203,6 +208,8 @@ def _join(tables: list[Table]) -> Table:
         for table in tables:
             if key in table:
                 parts.append(table[key])
+            elif key in TEXTS:
+                parts.append(np.full(table.rows, ""))
             else:
                 parts.append(np.full(table.rows, np.nan, np.float32))
         joined[key] = np.concatenate(parts)

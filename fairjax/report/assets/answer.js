@@ -127,7 +127,9 @@ class Answers {
   full(i, isOpen) {
     const answer = element("div", undefined, "answer"), command = this.command(i);
     answer.append(element("h3", this.heading(i)));
-    if (this.data.runs.diverged[i]) answer.append(element("p", "This run diverged.", "hint"));
+    const { diverged, verdict } = this.data.runs;
+    if (diverged[i]) answer.append(element("p", "This run diverged.", "hint"));
+    if (verdict && verdict[i]) answer.append(element("p", `Its tolerance on validation rows: ${verdict[i]}.`, "hint"));
     if (command) {
       const box = element("div", undefined, "command"), code = element("code", command), copy = element("button", "Copy");
       copy.type = "button";

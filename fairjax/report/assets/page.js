@@ -264,6 +264,7 @@
   const columns = [
     column("method", (i) => data.methods[data.runs.method[i]].name, false),
     column("run", (i) => data.runs.run[i]),
+    ...(data.runs.verdict ? [column("tolerance is", (i) => data.runs.verdict[i], false)] : []),
     ...data.metrics.map(({ label, values }) => column(label, (i) => values[i])),
     column("seed", (i) => data.runs.seed[i]),
     ...data.hparams.map(([label, values]) => column(label, (i) => values[i])),
