@@ -248,13 +248,13 @@ def systems(setup: Setup, quick: bool) -> dict[str, System]:
         "fairbranch": System(
             named("fairbranch", every=every), {"tau": setup.taus, "lam": (0.0, 1.0)}
         ),
-        "fairbranch, no gate": System(
+        "fairbranch without gate": System(
             named("fairbranch", every=every, gate=False), {**tau, "lam": (1.0,)}
         ),
-        "fairbranch, plain sum": System(
+        "fairbranch with plain sum": System(
             named("fairbranch", every=every, gate=False, surgery=False), {**tau, "lam": (1.0,)}
         ),
-        "fairbranch, one trunk": System(
+        "fairbranch on one trunk": System(
             named("fairbranch", every=every, warmup=setup.epochs), {**tau, "lam": (1.0,)}
         ),
         "recon": System(named("recon", search=search), lams),
