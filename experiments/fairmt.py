@@ -413,7 +413,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the setups that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--only", default=",".join(SETUPS), help="setups, with commas")
-    parser.add_argument("--methods", default="", help="methods beside vanilla, with commas; default all")
+    parser.add_argument(
+        "--methods", default="", help="methods beside vanilla, with commas; default all"
+    )
     parser.add_argument("--seeds", type=int, default=None)
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args(arguments)
