@@ -16,6 +16,7 @@ from fairjax.cli import main
 from fairjax.core.disk import read_json, write_json
 from fairjax.core.keys import Metric
 from fairjax.core.types import Attribute, DataError, Spec, Task
+from fairjax.metrics import Interval
 from fairjax.notions import REGISTRY
 from fairjax.study import ConstrainedModel, Constraint, check_constraint, named_study
 from fairjax.study import parse_constraint as parse
@@ -152,6 +153,7 @@ def result_of(verdict="met", *, notion="equal_opportunity", tasks=(HIRED,), last
         model,
         measured,
         without,
+        Interval(np.full(count, 0.05), np.full(count, 0.02), np.full(count, 0.08)),
         scores={},
         smallest_group=10,
     )
@@ -165,7 +167,7 @@ def test_a_bound_that_is_met_says_which_gap_and_at_what_cost():
     assert "The gap of hired is true_positive_rate_difference, of rows with label 1" in text
     assert "decided from probability 0.5 on, by sex." in text
     assert "0.03 [0.01, 0.06]" in text
-    assert "of hired from 0.2 to 0.25 (+0.05)" in text
+    assert "of hired from 0.2 to 0.25 (+0.05 [+0.02, +0.08])" in text
     assert "saw" not in text and "above" not in text
     html = result._repr_html_()
     assert "equal_opportunity &lt;= 0.05" in html and html.count("<tr>") == 4
@@ -227,6 +229,12 @@ def gap_by_hand(scores, rows, t, threshold, weight=1.0):
     return max(rates) - min(rates)
 
 
+def unbound_scores(data, result):
+    """Scores of the test rows by the unconstrained model."""
+    model = result.unconstrained
+    return fairjax.models.scores(model.model, model.params, data.splits.test.x)
+
+
 @pytest.mark.slow
 def test_a_bound_from_the_text_to_the_saved_model(tmp_path):
     """Gaps, intervals and errors are those of the deployed thresholds, counted by hand."""
@@ -243,7 +251,8 @@ def test_a_bound_from_the_text_to_the_saved_model(tmp_path):
     at_half = [
         gap_by_hand(result.scores["validation"], data.splits.validation, t, 0.0) for t in tasks
     ]
-    np.testing.assert_allclose(result.violation[-1], max(at_half), atol=1e-5)
+    np.testing.assert_allclose(result.violation[result.block], max(at_half), atol=1e-5)
+    assert result.block >= 2  # one of the last half
     assert result.violation.shape == result.multiplier.shape == (4,)
     assert result.verdict == ("met" if max(at_half) <= 0.05 else "not met")
     rng = np.random.default_rng(0)
@@ -261,6 +270,18 @@ def test_a_bound_from_the_text_to_the_saved_model(tmp_path):
         ]
         ends = [result.measured.low[t], result.measured.high[t]]
         np.testing.assert_allclose(ends, np.quantile(draws, [0.025, 0.975]), atol=0.04)
+    # the cost is paired: rows that both models get right, or wrong, say nothing
+    both = [result.scores["test"], unbound_scores(data, result)]
+    for t in tasks:
+        wrong = [
+            (np.asarray(scores)[:, t] >= model.thresholds[t]) != (test.labels[:, t] == 1)
+            for scores, model in zip(both, (result.model, result.unconstrained), strict=True)
+        ]
+        more = wrong[0].astype(float) - wrong[1]
+        np.testing.assert_allclose(result.cost.estimate[t], more.mean(), atol=1e-5)
+        half = 1.96 * more.std() / np.sqrt(len(more))
+        ends = [result.cost.low[t], result.cost.high[t]]
+        np.testing.assert_allclose(ends, [more.mean() - half, more.mean() + half], atol=0.006)
     # the same network and seed without a constraint is what vanilla gives alone
     names = named_study(methods=("vanilla",), seed=1, **settings)
     study = fairjax.study.from_names(data, names)

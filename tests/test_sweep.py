@@ -274,6 +274,7 @@ def lambda_program():
             "scores": {},
             "params": None,
             "record": (),
+            "block": zeros,
         }
 
     fake._cache_size = lambda: 1

@@ -23,7 +23,7 @@ from fairjax.core.types import Array, Dataset, Spec, Splits
 from fairjax.data import Prepared
 from fairjax.data.complaints import complain, listing
 from fairjax.methods import SCORED, SMALLEST_GROUP, reported_gaps, verdict
-from fairjax.metrics import Interval, bootstrap, condition_of, fixed, gap_metric
+from fairjax.metrics import Interval, bootstrap, condition_of, evaluate, fixed, gap_metric
 from fairjax.notions import REGISTRY, Notion, suited
 from fairjax.study.config import NamedStudy, named_study, point_hparams
 from fairjax.study.evaluation import Scores
@@ -84,6 +84,7 @@ class ConstrainedModel:
     unconstrained: SavedModel
     measured: Measured
     without: Measured  # of the unconstrained model
+    cost: Interval  # [T], error of test rows, less that of the unconstrained model
     scores: Scores  # of the model, [N, C] by split
     smallest_group: int  # rows of a group that a gap of ``measured`` needs
 
@@ -272,6 +273,7 @@ def train_constrained(
         unconstrained=unconstrained,
         measured=measure(model, scores),
         without=measure(unconstrained, other_scores),
+        cost=_cost(data, study, (model, unconstrained), (scores, other_scores)),
         scores=scores,
         smallest_group=study.config.smallest_group,
     )
@@ -314,8 +316,7 @@ def _measurer(data: Prepared, study: Study) -> Callable[[SavedModel, Scores], Me
         return bootstrap(key, resampled, scores, rows.weight, batch=1)
 
     def measure(model: SavedModel, scores: Scores) -> Measured:
-        thresholds = [fixed(0.5) if value is None else value for value in model.thresholds]
-        threshold_t = jnp.asarray(thresholds, jnp.float32)
+        threshold_t = _thresholds(model)
         gap = {}
         for split in ("train", "validation"):
             gap[split] = np.asarray(gap_of(scores[split], getattr(splits, split), threshold_t))
@@ -326,6 +327,39 @@ def _measurer(data: Prepared, study: Study) -> Callable[[SavedModel, Scores], Me
         return Measured(gap, np.asarray(test.low), np.asarray(test.high), np.asarray(errors))
 
     return measure
+
+
+def _cost(
+    data: Prepared,
+    study: Study,
+    models: tuple[SavedModel, SavedModel],
+    scores: tuple[Scores, Scores],
+) -> Interval:
+    """How far the error of the first model is above the other's, per task, with paired intervals."""
+    spec = data.spec
+    threshold_mt = jnp.stack([_thresholds(model) for model in models])
+
+    @jax.jit
+    def interval_of(key: Array, scores_m: Array, rows: Dataset) -> Interval:
+        def difference(scores_m: Array, weight: Array) -> Array:
+            rows_of_draw = rows._replace(weight=weight)
+            errors = []
+            for scores, threshold_t in zip(scores_m, threshold_mt, strict=True):
+                metrics = evaluate(spec, scores, rows_of_draw, threshold_t)
+                errors.append(jnp.stack([metrics[Metric("error", t.name)] for t in spec.tasks]))
+            return errors[0] - errors[1]
+
+        return bootstrap(key, difference, scores_m, rows.weight)
+
+    key = jax.random.key(study.config.seed)
+    test = jnp.stack([jnp.asarray(of_model["test"]) for of_model in scores])
+    return jax.tree.map(np.asarray, interval_of(key, test, data.splits.test))
+
+
+def _thresholds(model: SavedModel) -> Array:
+    """``[T]``; one half where a task has none."""
+    thresholds = [fixed(0.5) if value is None else value for value in model.thresholds]
+    return jnp.asarray(thresholds, jnp.float32)
 
 
 def _suited(spec: Spec, names: NamedStudy) -> tuple[tuple[Notion, ...], ...]:
@@ -475,7 +509,9 @@ def _costs(result: ConstrainedModel) -> list[str]:
     parts = []
     for t, task in enumerate(result.model.encoder.spec.tasks):
         before, after = result.without.error[t], result.measured.error[t]
-        parts.append(f"{task.name} from {before:.3g} to {after:.3g} ({after - before:+.3g})")
+        low, high = result.cost.low[t], result.cost.high[t]
+        change = f"{after - before:+.3g} [{low:+.3g}, {high:+.3g}]"
+        parts.append(f"{task.name} from {before:.3g} to {after:.3g} ({change})")
     return [
         "The constraint takes the error of test rows "
         f"{_together(parts)}. Brackets are 95 % intervals over test rows."
