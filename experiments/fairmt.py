@@ -419,8 +419,60 @@ def table_of(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
+def relative_errors(rows: list[dict]) -> list[dict]:
+    """Rows whose errors are shares of the mean error of ``vanilla`` on the same task."""
+    plain: dict[str, list[float]] = {}
+    for row in rows:
+        if row["method"] == "vanilla":
+            plain.setdefault(row["task"], []).append(float(row["error"]))
+    return [row | {"error": float(row["error"]) / np.mean(plain[row["task"]])} for row in rows]
+
+
+def draw(path: Path, rows: list[dict]) -> None:
+    """A picture per share of missing labels: error over that of ``vanilla``, mean of the tasks,
+    against the worst group's risk, a point per setting."""
+    from matplotlib.figure import Figure
+
+    from fairjax.report.drawing import COLOURS, MARKERS, draw_grid, hide_box, house_style, look
+
+    shares = list(dict.fromkeys(row["missing"] for row in rows))
+    with house_style():
+        figure = Figure(figsize=(5.2 * len(shares), 4.6), dpi=150, layout="constrained")
+        axes = figure.subplots(1, len(shares), squeeze=False)[0]
+        for ax, missing in zip(axes, shares, strict=True):
+            of_share = [r for r in rows if r["missing"] == missing and r["split"] == "test"]
+            of_share = relative_errors(of_share)
+            for index, method in enumerate(dict.fromkeys(row["method"] for row in of_share)):
+                of_method = [row for row in of_share if row["method"] == method]
+                settings = dict.fromkeys(row["setting"] for row in of_method)
+                points = []
+                for setting in settings:
+                    values = over_tasks([r for r in of_method if r["setting"] == setting])
+                    points.append((values["error"].mean(), values["worst"].mean()))
+                colour, marker = look(index)
+                ax.plot(
+                    *np.array(sorted(points)).T,
+                    color=COLOURS[colour],
+                    marker=MARKERS[marker],
+                    ms=6,
+                    lw=0.8,
+                    label=method,
+                )
+            ax.set(
+                title=f"{float(missing):.0%} of the labels hidden", xlabel="error over vanilla's"
+            )
+            ax.set(ylabel="mean risk of the worst group")
+            draw_grid(ax)
+            hide_box(ax)
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(
+            handles, labels, loc="outside lower center", frameon=False, ncols=3 * len(shares)
+        )
+        figure.savefig(path, metadata={"Software": "fairjax"})
+
+
 def write(folder: Path, setup: str, rows: list[dict]) -> None:
-    """Runs as CSV, with those of other methods that stand there, and tables.md anew from all."""
+    """Runs as CSV with those of other methods that stand there, their picture, and tables.md."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{setup}.csv"
     new = {row["method"] for row in rows}
@@ -432,6 +484,7 @@ def write(folder: Path, setup: str, rows: list[dict]) -> None:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows([*rounded, *kept])
+    draw(folder / f"{setup}.png", _read(path))
     parts = []
     for name in SETUPS:
         read_rows = _read(folder / f"{name}.csv")
