@@ -335,7 +335,7 @@ def _cost(
     models: tuple[SavedModel, SavedModel],
     scores: tuple[Scores, Scores],
 ) -> Interval:
-    """How far the error of the first model is above the other's, per task, with paired intervals."""
+    """How far the error of the first model is above the other's, per task, paired."""
     spec = data.spec
     threshold_mt = jnp.stack([_thresholds(model) for model in models])
 
