@@ -44,7 +44,7 @@ from fairjax.objectives import (
     with_measurement,
     worst_violation,
 )
-from fairjax.training import State
+from fairjax.training import State, last_half
 
 CAP = 5.0
 RATE = 10.0  # per measurement, one per block
@@ -247,7 +247,7 @@ def verdict(
     """
     is_above = ~(np.asarray(violation) <= tolerance)  # [blocks, J], true for NaN
     is_at_cap = np.asarray(multiplier)[-1] >= AT_CAP * np.asarray(cap)
-    stays_above = np.all(is_above[len(is_above) // 2 :], axis=0)
+    stays_above = np.all(is_above[last_half(len(is_above)) :], axis=0)
     if not np.any(is_above[block]):
         return "met"
     if np.any(stays_above & is_at_cap):

@@ -167,12 +167,17 @@ def start(
     return State(params, opt_state, memory, step)
 
 
+def last_half(blocks: int) -> int:
+    """The first block of the last half, from which a rank chooses."""
+    return blocks // 2
+
+
 def _scan_for_best(
     block: Callable, state: State, blocks: Array, rank: Callable[[State], Array]
 ) -> tuple[State, Best, PyTree]:
     """Scan over blocks, and keep the best one of their last half."""
     count = len(blocks)
-    half = count // 2
+    half = last_half(count)
 
     def ranked(carry: tuple[State, Best], place: tuple[Array, Array]):
         state, best = carry
