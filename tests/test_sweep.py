@@ -171,7 +171,7 @@ def identical(one: Runs, two: Runs, members=slice(None)):
 
 def results(runs: Runs) -> dict:
     """Everything that the program returned."""
-    names = ("metrics", "diverged", "values", "scores", "params", "record")
+    names = ("metrics", "diverged", "block", "values", "scores", "params", "record")
     return {name: getattr(runs, name) for name in names}
 
 
