@@ -74,7 +74,7 @@ SETUPS = {
     for setup in (
         Setup("acs", (0.0, 0.4, 0.8), rows=12_000),
         Setup("lsac", rows=12_000),
-        Setup("student", epochs=60, batch=64),
+        Setup("student", batch=64),
         Setup("faces", epochs=8, batch=128, trunk=(8, 16, 32), head=()),
         Setup("hate", epochs=8, trunk=(32,), head=(), rows=12_000),
     )
