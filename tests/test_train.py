@@ -12,7 +12,7 @@ import pytest
 from cases import brute_gap, dataset, slope, tabular_spec
 
 from fairjax import notions
-from fairjax.core.types import Components, Dataset, Model, Objective, Recipe, Splits
+from fairjax.core.types import Components, Dataset, Model, Objective, Rank, Recipe, Splits
 from fairjax.gradients import sum_rows
 from fairjax.methods import Context, baseline
 from fairjax.models import shared_bottom
@@ -247,7 +247,7 @@ def test_links_are_told_values_key_memory_and_a_value_function():
     np.testing.assert_allclose(state.params["heads"], 0.8**STEPS, rtol=1e-5)
 
 
-INF = np.inf
+INF, NAN = np.inf, np.nan
 
 
 @pytest.mark.parametrize(
@@ -265,16 +265,88 @@ INF = np.inf
 def test_the_least_block_of_the_last_half_delivers_its_parameters(ranks, block):
     recipe = spy()
     if ranks is not None:
-        table = jnp.array(ranks, jnp.float32)
-        parts = recipe.build(KNOBS)._replace(rank=lambda state: table[state.step // 3 - 1])
-        recipe = recipe._replace(build=lambda hparams: parts)
+        recipe = ranked(jnp.array(ranks, jnp.float32), passed_over=0.5)
     train = make_train(TrainConfig(4, B), recipe, record=lambda state: state.params)
     trained = jax.jit(train)(KEYS[0], jax.random.key(9), KNOBS, numbered())
-    assert trained.block == block
+    assert trained.block == block and trained.last == 3
     of_block = jax.tree.map(lambda leaf: leaf[block], trained.record)
     jax.tree.map(np.testing.assert_array_equal, trained.params, of_block)
     of_last = jax.tree.map(lambda leaf: leaf[-1], trained.record)
     jax.tree.map(np.testing.assert_array_equal, trained.state.params, of_last)
+
+
+def ranked(table: jax.Array, passed_over: float = 0.0) -> Recipe:
+    """The recipe of :func:`spy` whose blocks of one epoch have the ranks ``table [blocks, R]``.
+
+    A hyper-parameter ``member`` chooses a table among several.
+    """
+
+    def build(hparams):
+        own = table[hparams["member"]] if "member" in hparams else table
+
+        def value(state, data):
+            assert len(data.weight) == N
+            return own[state.step // 3 - 1]
+
+        return spy().build(hparams)._replace(rank=Rank(value, passed_over))
+
+    return Recipe("ranked", build, {})
+
+
+# patience 2: the last block of a run, and the best one, by its ranks
+ENDS = [
+    ([5, 4, 3, 2, 1, 0], 5, 5),
+    ([0, 5, 4, 1, 1, 0], 2, 0),
+    ([3, 5, 2, 2, 9, 0], 4, 2),
+    ([INF, NAN, NAN, 0, 0, 0], 2, 0),
+]
+
+
+def patient(patience: int, epochs: int = 6, passed_over: float = 0.0):
+    tables = jnp.array([ranks for ranks, *_ in ENDS], jnp.float32)[:, :, None]
+    return make_train(
+        TrainConfig(epochs, B, patience=patience),
+        ranked(tables, passed_over),
+        record=lambda state: (state.params, state.step),
+    )
+
+
+def test_members_end_on_their_own_after_patience_blocks_without_a_better_one():
+    hparams = {"rate": jnp.float32(0.1), "member": jnp.arange(len(ENDS))}
+    mapped = jax.jit(jax.vmap(patient(2), in_axes=(None, None, {"rate": None, "member": 0}, None)))
+    together = mapped(KEYS[0], jax.random.key(9), hparams, numbered())
+    for m, (_, last, best) in enumerate(ENDS):
+        one = jax.tree.map(lambda leaf, m=m: leaf[m], together)
+        assert (one.last, one.block) == (last, best)
+        # by hand: as many epochs, and no patience
+        own = {"rate": jnp.float32(0.1), "member": jnp.int32(m)}
+        by_hand = jax.jit(patient(0, last + 1))(KEYS[0], jax.random.key(9), own, numbered())
+        jax.tree.map(np.testing.assert_array_equal, one.params, by_hand.params)
+        begin = jax.tree.map(lambda leaf, last=last: leaf[: last + 1], (one.values, one.record))
+        jax.tree.map(np.testing.assert_array_equal, begin, (by_hand.values, by_hand.record))
+        rest = jax.tree.map(lambda leaf, last=last: leaf[last:], (one.values, one.record))
+        jax.tree.map(
+            lambda leaf: np.testing.assert_array_equal(leaf, leaf[:1].repeat(len(leaf), 0)), rest
+        )
+    # nobody trains on when the last one has ended, and one batch serves all
+    short = {"rate": jnp.float32(0.1), "member": jnp.array([1, 3])}
+    ended = mapped(KEYS[0], jax.random.key(9), short, numbered())
+    np.testing.assert_array_equal(ended.state.step, [9, 9])
+
+
+def test_patience_begins_with_the_first_block_that_may_be_chosen():
+    own = {"rate": jnp.float32(0.1), "member": jnp.int32(1)}
+    trained = jax.jit(patient(2, passed_over=0.5))(KEYS[0], jax.random.key(9), own, numbered())
+    assert (trained.block, trained.last) == (5, 5)
+    own["member"] = jnp.int32(3)
+    trained = jax.jit(patient(2, passed_over=0.5))(KEYS[0], jax.random.key(9), own, numbered())
+    assert (trained.block, trained.last) == (3, 5)
+
+
+def test_patience_without_ranks_ends_nothing():
+    train = make_train(TrainConfig(4, B, patience=1), spy())
+    trained = jax.jit(train)(KEYS[0], jax.random.key(9), KNOBS, numbered())
+    assert trained.last == 3 and trained.state.step == 12
 
 
 # ------------------------------------------------------------------------------------- one program
@@ -297,7 +369,7 @@ def test_one_trace_serves_all_steps_and_all_calls():
     assert len(traces) == 2 * once  # the number of steps does not multiply it
 
 
-@pytest.mark.parametrize("wrong", [(0, 4), (2, 0), (3, 4, 2), (4, 4, 0)])
+@pytest.mark.parametrize("wrong", [(0, 4), (2, 0), (3, 4, 2), (4, 4, 0), (4, 4, 1, -1)])
 def test_shapes_that_cannot_be_are_refused(wrong):
     with pytest.raises(ValueError, match="epochs a multiple of block"):
         TrainConfig(*wrong)

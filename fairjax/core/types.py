@@ -219,6 +219,9 @@ class Spec:
     # rows of the embedding table of Sentences.tokens, padding included; 0 for tables
     vocab_size: int = 0
     image_shape: tuple[int, ...] = ()  # height and width of Images.pixels; () for others
+    # per numeric column, from the first on, ascending knots at quantiles of the training rows, in
+    # the units of Columns.numeric; a column without knots has none to be cut at
+    knots: tuple[tuple[float, ...], ...] = ()
 
     @property
     def is_table(self) -> bool:
@@ -285,6 +288,16 @@ class Objective(NamedTuple):
     apply: Callable[..., tuple[Any, PyTree]]
 
 
+class Rank(NamedTuple):
+    """How good a block is: the best one delivers its parameters.
+
+    The best one is least in the first entry of ``value``, then in the next.
+    """
+
+    value: Callable[[Any, Any], Array]  # state after a block, data -> [R]
+    passed_over: float = 0.0  # share of the blocks, from the first on, that deliver nothing
+
+
 class Components(NamedTuple):
     """The four slots of a recipe, built from its hyper-parameters."""
 
@@ -295,9 +308,7 @@ class Components(NamedTuple):
     record: Callable[[Any], Any] | None = None  # state -> what a sweep keeps after every block
     # of fairjax.training.samplers; None for shuffled rows
     sampler: Callable[..., Any] | None = None
-    # state after a block -> [R]; of the last half of the blocks, the one that is least in the first
-    # entry, then in the next, delivers its parameters; None for the last block
-    rank: Callable[[Any], Array] | None = None
+    rank: Rank | None = None  # which block delivers its parameters; None for the last one
 
 
 class Range(NamedTuple):

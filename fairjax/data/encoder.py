@@ -53,11 +53,17 @@ class Standardiser(NamedTuple):
     high: float
     has_gaps: bool = False  # training cells are missing: a feature more says where
     form: NumberForm = PLAIN  # how the cells spell numbers
+    quantiles: tuple[float, ...] = ()  # distinct ones at equal steps, from the least to the largest
 
     @property
     def gap_name(self) -> str:
         """Name of the feature that is 1 where this one is missing."""
         return f"{self.name} is missing"
+
+    @property
+    def knots(self) -> tuple[float, ...]:
+        """The quantiles in the units of the encoded feature."""
+        return tuple((value - self.mean) / self.deviation for value in self.quantiles)
 
 
 class Codes(NamedTuple):
@@ -89,6 +95,7 @@ class Encoder:
             tuple((feature.name, len(feature.levels)) for feature in self.categorical),
             vocabulary_size(self.vocabularies),
             self.image_shape,
+            tuple(feature.knots for feature in self.numeric),
         )
 
     @property

@@ -20,6 +20,8 @@ from fairjax.data.vocabulary import learn
 
 _MOST_GROUPS = 20  # a sensitive column with more levels should be cut by a rule
 _MOST_CLASSES = 20  # a text column with more levels is a task only on request
+QUANTILE_STEPS = 32  # between the knots of a number
+_ROWS_OF_QUANTILES = 50_000
 
 
 def fit(table: RawTable, roles: Roles, train: np.ndarray) -> Encoder:
@@ -277,7 +279,16 @@ def _fit_standardiser(name: str, table: RawTable, roles: Roles, rows: np.ndarray
         raise complain(table.where, problem, "Drop the column (--drop).")
     mean, deviation = _moments(value)
     low, high = float(value.min()), float(value.max())
-    return Standardiser(name, mean, deviation, low, high, not is_known.all(), form)
+    has_gaps = not is_known.all()
+    return Standardiser(name, mean, deviation, low, high, has_gaps, form, _quantiles(value))
+
+
+def _quantiles(value: np.ndarray) -> tuple[float, ...]:
+    """Distinct quantiles at equal steps, of at most so many rows at equal distances."""
+    if len(value) > _ROWS_OF_QUANTILES:
+        value = value[np.linspace(0, len(value) - 1, _ROWS_OF_QUANTILES, dtype=int)]
+    levels = np.linspace(0, 1, QUANTILE_STEPS + 1)
+    return tuple(np.unique(np.quantile(value, levels)).tolist())
 
 
 def _moments(value: np.ndarray) -> tuple[float, float]:

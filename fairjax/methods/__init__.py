@@ -36,11 +36,13 @@ from fairjax.methods.context import Context, Method, lam_range, weight_range, wi
 from fairjax.methods.registry import REGISTRY, get
 from fairjax.methods.scalarized import baseline, differential, vanilla
 from fairjax.methods.selection import select
+from fairjax.methods.stopping import STOPS, delivering
 
 __all__ = [
     "REGISTRY",
     "SCORED",
     "SMALLEST_GROUP",
+    "STOPS",
     "VARIANTS",
     "BranchRecord",
     "ConstraintRecord",
@@ -54,6 +56,7 @@ __all__ = [
     "constrained",
     "cosine",
     "debiased_cka",
+    "delivering",
     "differential",
     "differential_penalty",
     "fafs",

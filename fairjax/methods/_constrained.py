@@ -20,6 +20,7 @@ from fairjax.core.types import (
     Model,
     PyTree,
     Range,
+    Rank,
     Recipe,
     Spec,
     Splits,
@@ -44,7 +45,7 @@ from fairjax.objectives import (
     with_measurement,
     worst_violation,
 )
-from fairjax.training import State, last_half
+from fairjax.training import State
 
 CAP = 5.0
 RATE = 10.0  # per measurement, one per block
@@ -58,6 +59,7 @@ SCORED = ("auc_parity", "calibration_in_the_large", "calibration", "log_loss_par
 # rows of a batch at whose scale running sums begin at nothing, so that they are those of the rows
 NO_HEAD_START = 2**40
 AT_CAP = 0.99  # share of the cap
+SETTLES = 0.5  # share of the blocks after which one may deliver its parameters
 
 # K rows, the last J of them constraints, and hyper-parameters -> what makes them one update
 Combine = Callable[[int, int, PyTree], optax.GradientTransformation]
@@ -188,7 +190,7 @@ def under_constraints(
                     return gaps(scores, rows), weight @ jnp.stack(losses)
 
                 events = (measure_violation(context.model, measure),)
-                rank = excess_then_loss(hparams["tolerance"])
+                rank = Rank(excess_then_loss(hparams["tolerance"]), passed_over=SETTLES)
             aggregator = combine(rows, constraints, hparams)
             chain = optax.chain(link, aggregator, context.optimizer(hparams))
             return Components(
@@ -215,10 +217,11 @@ def record_constraints(state: State) -> ConstraintRecord:
     return ConstraintRecord(state.memory.violation, lam)
 
 
-def excess_then_loss(tolerance: Array) -> Callable[[State], Array]:
-    """How far a block lies above the tolerance, then its loss, for ``Components.rank``."""
+def excess_then_loss(tolerance: Array) -> Callable[[State, Splits | Dataset], Array]:
+    """How far a block lies above the tolerance, then its loss, for a ``Rank``."""
 
-    def rank(state: State) -> Array:
+    def rank(state: State, data: Splits | Dataset) -> Array:
+        del data  # the event has measured
         excess = jnp.max(jax.nn.relu(state.memory.violation - tolerance))
         excess = jnp.where(jnp.isnan(excess), jnp.inf, excess)
         return jnp.stack([excess, state.memory.loss])
@@ -247,7 +250,8 @@ def verdict(
     """
     is_above = ~(np.asarray(violation) <= tolerance)  # [blocks, J], true for NaN
     is_at_cap = np.asarray(multiplier)[-1] >= AT_CAP * np.asarray(cap)
-    stays_above = np.all(is_above[last_half(len(is_above)) :], axis=0)
+    settled = int(len(is_above) * SETTLES)
+    stays_above = np.all(is_above[settled:], axis=0)
     if not np.any(is_above[block]):
         return "met"
     if np.any(stays_above & is_at_cap):

@@ -41,6 +41,26 @@ class Context(NamedTuple):
         space = {"learning_rate": Range(learning_rate)}
         return Context(spec, model, optimizer, space, batch_size=batch_size, **fields)
 
+    @staticmethod
+    def adamw(
+        spec: Spec,
+        model: Model,
+        learning_rate: float,
+        batch_size: int,
+        weight_decay: float = 0.0,
+        **fields,
+    ) -> Context:
+        """AdamW, whose learning rate and weight decay are hyper-parameters.
+
+        Source: Loshchilov, Hutter, Decoupled weight decay regularization, ICLR 2019.
+        """
+
+        def optimizer(hparams: PyTree) -> optax.GradientTransformation:
+            return optax.adamw(hparams["learning_rate"], weight_decay=hparams["weight_decay"])
+
+        space = {"learning_rate": Range(learning_rate), "weight_decay": Range(weight_decay)}
+        return Context(spec, model, optimizer, space, batch_size=batch_size, **fields)
+
     def representation_width(self) -> int:
         """Columns of the network's representation ``[B, D]``.
 

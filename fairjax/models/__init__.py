@@ -14,6 +14,7 @@ from fairjax.models._branched import (
 )
 from fairjax.models.adapters import from_equinox, from_linen, from_nnx
 from fairjax.models.dropout import check_dropout, dropped, represent
+from fairjax.models.encodings import ENCODINGS
 from fairjax.models.film import (
     Form,
     conditioned_network,
@@ -28,6 +29,7 @@ from fairjax.models.text import text_encoder
 from fairjax.models.vision import image_encoder
 
 __all__ = [
+    "ENCODINGS",
     "Form",
     "Layers",
     "REGISTRY",

@@ -190,6 +190,7 @@ def conditioned_network(
     condition: int,
     form: Form | None = None,
     dropout: Array | float = 0.0,
+    encoding: str = "plain",
     kernel_init: Initializer | None = None,
     embedding_init: Initializer | None = None,
 ) -> Model:
@@ -203,6 +204,7 @@ def conditioned_network(
       condition: width W of a condition.
       form: default :func:`per_channel`; :func:`scalar` is the fair multi-task paper's.
       dropout: as in ``shared_bottom``, after the modulation.
+      encoding: as in ``shared_bottom``.
       kernel_init: as in ``shared_bottom``. Body and heads are initialised as there: the same key
         gives the same numbers.
       embedding_init: as in ``shared_bottom``.
@@ -214,12 +216,12 @@ def conditioned_network(
     Raises:
       ValueError: if the trunk has no layer; when called, without a condition or with one of another
         shape.
-      DataError: for a dropout outside [0, 1).
+      DataError: for a dropout outside [0, 1), or an unknown encoding.
     """
     has_masks = drops_out(dropout)
     form = form or per_channel()
     kernel_init = kernel_init or glorot_uniform()
-    init_trunk, body = trunk_of(spec, trunk, embedding, True, kernel_init, embedding_init)
+    init_trunk, body = trunk_of(spec, trunk, embedding, True, kernel_init, embedding_init, encoding)
     init_heads, predict = heads_of(spec, trunk[-1], tuple(head), kernel_init)
     width = condition
 

@@ -22,8 +22,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax.linen.initializers import Initializer, glorot_uniform, truncated_normal, zeros_init
 
-from fairjax.core.types import Array, Columns, Model, PyTree, Spec
+from fairjax.core.types import Array, Columns, DataError, Model, PyTree, Spec
 from fairjax.models.dropout import dropping, drops_out, represent
+from fairjax.models.encodings import ENCODINGS
 
 
 class Dense(nn.Module):
@@ -58,9 +59,11 @@ class Trunk(nn.Module):
     fold: bool
     kernel_init: Initializer
     embedding_init: Initializer
+    encoding: nn.Module
 
     @nn.compact
     def __call__(self, x: Columns, activate: Callable[[int, Array], Array] = rectify) -> Array:
+        x = x._replace(numeric=self.encoding(x.numeric))
         # one table for the levels of all columns: one draw to compile, one leaf to update
         table_shape = (sum(self.levels), self.embedding)
         table = self.param("embedding", self.embedding_init, table_shape)
@@ -185,6 +188,7 @@ def trunk_of(
     fold: bool,
     kernel_init: Initializer,
     embedding_init: Initializer | None = None,
+    encoding: str = "plain",
 ) -> tuple[Callable[[Array], PyTree], Callable[..., Array]]:
     """Build the shared layers.
 
@@ -196,7 +200,10 @@ def trunk_of(
         raise ValueError("the trunk needs at least one layer, got trunk=()")
     embedding_init = embedding_init or truncated_normal(stddev=embedding**-0.5)
     levels = tuple(count for _, count in spec.categorical)
-    body = Trunk(levels, tuple(widths), embedding, fold, kernel_init, embedding_init)
+    if encoding not in ENCODINGS:
+        raise DataError(f"encoding {encoding!r} is not one of {', '.join(ENCODINGS)}")
+    encode = ENCODINGS[encoding](spec)
+    body = Trunk(levels, tuple(widths), embedding, fold, kernel_init, embedding_init, encode)
     example = Columns(
         numeric=np.zeros((1, len(spec.numeric)), np.float32),
         codes=np.zeros((1, len(levels)), np.int32),
@@ -224,6 +231,7 @@ def shared_bottom(
     embedding: int = 10,
     *,
     dropout: Array | float = 0.0,
+    encoding: str = "plain",
     fold: bool = True,
     kernel_init: Initializer | None = None,
     embedding_init: Initializer | None = None,
@@ -237,6 +245,7 @@ def shared_bottom(
       embedding: dimension of every categorical embedding.
       dropout: share of the units of every shared layer that a step of training leaves out; may be
         traced.
+      encoding: of the numbers, a key of :data:`fairjax.models.ENCODINGS`.
       fold: True folds the embeddings into the first layer (the same function, faster); False looks
         them up.
       kernel_init: initialiser of all kernels. Default: Glorot uniform, as in the MTA-F code.
@@ -249,11 +258,11 @@ def shared_bottom(
 
     Raises:
       ValueError: if the trunk has no layer.
-      DataError: for a dropout outside [0, 1).
+      DataError: for a dropout outside [0, 1), or an unknown encoding.
     """
     has_masks = drops_out(dropout)
     kernel_init = kernel_init or glorot_uniform()
-    init_trunk, body = trunk_of(spec, trunk, embedding, fold, kernel_init, embedding_init)
+    init_trunk, body = trunk_of(spec, trunk, embedding, fold, kernel_init, embedding_init, encoding)
     init_heads, predict = heads_of(spec, trunk[-1], tuple(head), kernel_init)
 
     def init(key: Array) -> PyTree:
@@ -274,7 +283,8 @@ def shared_bottom(
         return body(params, x, dropping(rectify, dropout, key)).T
 
     deeper = tuple((f"dense_{i}",) for i in range(1, len(trunk)))
-    layers = (("embedding", "kernel", "bias"), *deeper)
+    learned = ("encoding",) if encoding == "periodic" else ()
+    layers = ((*learned, "embedding", "kernel", "bias"), *deeper)
     return Model(init, represent, predict, layers, own_inputs=True, dropout=has_masks)
 
 

@@ -14,11 +14,12 @@ import numpy as np
 
 from fairjax import methods, models, notions, postprocess
 from fairjax.core.types import DataError, Model, Range, Recipe, Spec
-from fairjax.methods import Method
+from fairjax.methods import Context, Method
 from fairjax.study.evaluation import DECISIONS
 from fairjax.training import TrainConfig
 
 SEQUENCES = ("uniform", "sobol")
+OPTIMIZERS = ("adagrad", "adamw")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,9 +30,15 @@ class StudyConfig:
       runs: points per method.
       seeds: seeds per point.
       reference_seeds: seeds of the single-task runs, which ARE and ARFG divide by.
-      epochs: passes over the training rows.
+      epochs: passes over the training rows, at most.
       batch_size: rows of a minibatch.
-      learning_rate: of Adagrad, on losses summed over the batch.
+      optimizer: ``"adagrad"``, on losses summed over the batch as in the MTA-F code, or
+        ``"adamw"``.
+      learning_rate: of the optimizer.
+      weight_decay: of AdamW.
+      stop: whose epoch's parameters a run delivers: ``"last"``, or that of least ``"objective"``,
+        ``"loss"`` or ``"error"`` on validation rows, see :func:`fairjax.methods.delivering`.
+      patience: epochs without a better one after which a run ends; 0: it never ends early.
       reduction: see :mod:`fairjax.objectives.terms`.
       condition: the rows on which the gap is shown, a key of ``notions.CONDITIONS``; None: those of
         the first notion that is trained, or ``"fpr"`` where it has none of them.
@@ -50,7 +57,11 @@ class StudyConfig:
     reference_seeds: int = 10
     epochs: int = 30
     batch_size: int = 256
+    optimizer: str = "adagrad"
     learning_rate: float = 0.05
+    weight_decay: float = 0.0
+    stop: str = "last"
+    patience: int = 0
     reduction: str = "batch"
     condition: str | None = None
     decision: str = "half"
@@ -65,14 +76,25 @@ class StudyConfig:
         if self.decision not in DECISIONS:
             allowed = ", ".join(DECISIONS)
             raise ValueError(f"decision {self.decision!r} is not one of {allowed}")
-        if self.sequence not in SEQUENCES:
-            allowed = ", ".join(SEQUENCES)
-            raise ValueError(f"sequence {self.sequence!r} is not one of {allowed}")
+        choices = {"sequence": SEQUENCES, "optimizer": OPTIMIZERS, "stop": methods.STOPS}
+        for field, allowed in choices.items():
+            value = getattr(self, field)
+            if value not in allowed:
+                raise ValueError(f"{field} {value!r} is not one of {', '.join(allowed)}")
 
     @property
     def train_config(self) -> TrainConfig:
         """Shapes of a run."""
-        return TrainConfig(self.epochs, self.batch_size)
+        return TrainConfig(self.epochs, self.batch_size, patience=self.patience)
+
+    def context(self, spec: Spec, model: Model, **fields) -> Context:
+        """What every method is given: the optimizer with its hyper-parameters."""
+        fields = {"reduction": self.reduction, **fields}
+        if self.optimizer == "adagrad":
+            return Context.paper(spec, model, self.learning_rate, self.batch_size, **fields)
+        return Context.adamw(
+            spec, model, self.learning_rate, self.batch_size, self.weight_decay, **fields
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -34,7 +34,7 @@ from fairjax.core.types import (
     Splits,
 )
 from fairjax.data import Prepared
-from fairjax.methods import Context, Method, runs_for, vanilla
+from fairjax.methods import Method, delivering, runs_for, vanilla
 from fairjax.metrics import condition_of
 from fairjax.notions import Notion
 from fairjax.objectives import Penalty
@@ -177,20 +177,17 @@ def make_study(
         inputs = _shapes(data.splits.train.x)
     config = config or StudyConfig()
     check_amounts(tuple(amounts))
-    context = Context.paper(
-        spec,
-        model if isinstance(model, Model) else model(spec),
-        config.learning_rate,
-        config.batch_size,
-        reduction=config.reduction,
-        inputs=inputs,
-        conditioned=conditioned,
-    )
-    recipes = {REFERENCE: vanilla()(context)}
+    network = model if isinstance(model, Model) else model(spec)
+    context = config.context(spec, network, inputs=inputs, conditioned=conditioned)
+
+    def recipe_of(method: Method) -> Recipe:
+        return delivering(method, config.stop)(context)
+
+    recipes = {REFERENCE: recipe_of(vanilla())}
     if isinstance(methods, Mapping):
-        built = [make(context)._replace(name=name) for name, make in methods.items()]
+        built = [recipe_of(method)._replace(name=name) for name, method in methods.items()]
     else:
-        built = [make(context) for make in methods]
+        built = [recipe_of(method) for method in methods]
     for recipe in built:
         if recipe.name in recipes:
             raise ValueError(

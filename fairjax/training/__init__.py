@@ -3,7 +3,7 @@
 from fairjax.training import samplers
 from fairjax.training._sweep import Runs, keys, mapped, member, sweep
 from fairjax.training.chunks import start_size
-from fairjax.training.loop import State, TrainConfig, Trained, last_half, make_train, start
+from fairjax.training.loop import State, TrainConfig, Trained, make_train, start
 from fairjax.training.manifest import fingerprint, kept_arrays
 from fairjax.training.spaces import draw, draw_with_key, grid
 
@@ -18,7 +18,6 @@ __all__ = [
     "grid",
     "kept_arrays",
     "keys",
-    "last_half",
     "make_train",
     "mapped",
     "member",

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fairjax.core.types import Array, Components, Dataset, PyTree, Recipe, Splits
+from fairjax.core.types import Array, Components, Dataset, PyTree, Rank, Recipe, Splits
 from fairjax.gradients import check_chain, value_and_rows
 from fairjax.training.samplers import (
     Batches,
@@ -31,17 +31,26 @@ class TrainConfig:
     """The settings that fix the shapes of a run.
 
     ``epochs`` passes over the training rows in batches of ``batch_size``. A block is ``block``
-    epochs long; after each block, events happen and values are recorded.
+    epochs long; after each block, events happen and values are recorded. A run whose blocks are
+    ranked ends after ``patience`` blocks without a better one; 0: never.
     """
 
     epochs: int
     batch_size: int
     block: int = 1
+    patience: int = 0
 
     def __post_init__(self):
         is_positive = min(self.epochs, self.batch_size, self.block) >= 1
-        if not is_positive or self.epochs % self.block:
-            raise ValueError(f"{self}: all must be positive and epochs a multiple of block")
+        if not is_positive or self.epochs % self.block or self.patience < 0:
+            raise ValueError(
+                f"{self}: all must be positive, epochs a multiple of block, and patience 0 or more"
+            )
+
+    @property
+    def blocks(self) -> int:
+        """The most blocks of a run."""
+        return self.epochs // self.block
 
 
 class State(NamedTuple):
@@ -54,7 +63,7 @@ class State(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """The results of a run."""
+    """The results of a run. A run that ended early repeats what its last block gave."""
 
     state: State  # after the last step
     first: Array  # [K], the rows' values at the first step
@@ -63,14 +72,17 @@ class Trained(NamedTuple):
     watched: PyTree  # leaves [steps, ...], what ``watch`` returned
     params: PyTree  # that the run delivers: those of one block, see ``Components.rank``
     block: Array  # [], the block that delivers them, counted from the start of this run
+    last: Array  # [], the last block, counted likewise
 
 
-class Best(NamedTuple):
-    """The best block so far."""
+class Ranked(NamedTuple):
+    """The best block so far, and the end of the run."""
 
     params: PyTree
     rank: Array  # [R]
     block: Array  # []
+    last: Array  # [], the block that the run came to
+    has_ended: Array  # []
 
 
 def make_train(
@@ -138,17 +150,19 @@ def make_train(
         _check(train_config, parts, state, rows)
         steps = steps_per_block(train_config, len(rows.weight))
         first_block = state.step // steps
-        block_count = train_config.epochs // train_config.block
-        blocks = first_block + jnp.arange(block_count)
+        blocks = first_block + jnp.arange(train_config.blocks)
         if parts.rank is None:
             state, found = jax.lax.scan(block, state, blocks)
-            params, chosen = state.params, jnp.asarray(block_count - 1)
+            last = jnp.asarray(train_config.blocks - 1)
+            params, chosen = state.params, last
         else:
-            state, best, found = _scan_for_best(block, state, blocks, parts.rank)
-            params, chosen = best.params, best.block
+            state, best, found = _ranked_blocks(
+                train_config, block, state, blocks, parts.rank, data
+            )
+            params, chosen, last = best.params, best.block, best.last
         first, values, recorded, watched = found
         watched = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), watched)
-        return Trained(state, first[0], values, recorded, watched, params, chosen)
+        return Trained(state, first[0], values, recorded, watched, params, chosen, last)
 
     return train
 
@@ -167,31 +181,78 @@ def start(
     return State(params, opt_state, memory, step)
 
 
-def last_half(blocks: int) -> int:
-    """The first block of the last half, from which a rank chooses."""
-    return blocks // 2
+def _ranked_blocks(
+    train_config: TrainConfig,
+    block: Callable,
+    state: State,
+    blocks: Array,
+    rank: Rank,
+    data: Dataset | Splits,
+) -> tuple[State, Ranked, PyTree]:
+    """Run the blocks, and keep the best one; with patience, until no better one comes.
 
-
-def _scan_for_best(
-    block: Callable, state: State, blocks: Array, rank: Callable[[State], Array]
-) -> tuple[State, Best, PyTree]:
-    """Scan over blocks, and keep the best one of their last half."""
+    All members of a sweep take part until the last one has ended, so that they share batches; what
+    one would do after its end changes nothing.
+    """
     count = len(blocks)
-    half = last_half(count)
+    first = int(count * rank.passed_over)
+    patience = train_config.patience or count
 
-    def ranked(carry: tuple[State, Best], place: tuple[Array, Array]):
-        state, best = carry
-        i, index = place
-        state, found = block(state, index)
-        this = Best(state.params, rank(state), i)
-        is_better = (i == half) | ((i > half) & _is_less(this.rank, best.rank))
-        best = jax.tree.map(lambda new, old: jnp.where(is_better, new, old), this, best)
-        return (state, best), found
+    def ranked(state: State, best: Ranked, i: Array) -> tuple[State, Ranked, PyTree]:
+        state, found = block(state, blocks[i])
+        value = rank.value(state, data)
+        is_better = (i == first) | ((i > first) & _is_less(value, best.rank))
+        this = (state.params, value, i)
+        so_far = (best.params, best.rank, best.block)
+        takes = is_better & ~best.has_ended
+        params, value, chosen = jax.tree.map(
+            lambda new, old: jnp.where(takes, new, old), this, so_far
+        )
+        last = jnp.where(best.has_ended, best.last, i)
+        has_ended = best.has_ended | (i - jnp.maximum(chosen, first) >= patience)
+        return state, Ranked(params, value, chosen, last, has_ended), found
 
-    i = jnp.arange(count)
-    best = Best(state.params, rank(state), i[0])
-    (state, best), found = jax.lax.scan(ranked, (state, best), (i, blocks))
-    return state, best, found
+    start = jnp.zeros((), jnp.int32)
+    no_rank = jax.eval_shape(rank.value, state, data)
+    best = Ranked(
+        state.params, jnp.full(no_rank.shape, jnp.inf, no_rank.dtype), start, start, start > 0
+    )
+    if not train_config.patience:
+
+        def scanned(carry: tuple[State, Ranked], i: Array):
+            state, best, found = ranked(*carry, i)
+            return (state, best), found
+
+        (state, best), found = jax.lax.scan(scanned, (state, best), jnp.arange(count))
+        return state, best, found
+
+    def is_going(carry: tuple) -> Array:
+        i, _, best, _ = carry
+        return (i < count) & _any_member(~best.has_ended)
+
+    def go_on(carry: tuple) -> tuple:
+        i, state, best, all_found = carry
+        state, best, found = ranked(state, best, i)
+        all_found = jax.tree.map(lambda every, one: every.at[i].set(one), all_found, found)
+        return i + 1, state, best, all_found
+
+    _, _, shapes = jax.eval_shape(ranked, state, best, start)
+    empty = jax.tree.map(lambda leaf: jnp.zeros((count, *leaf.shape), leaf.dtype), shapes)
+    _, state, best, found = jax.lax.while_loop(is_going, go_on, (start, state, best, empty))
+    kept = jnp.minimum(jnp.arange(count), best.last)
+    return state, best, jax.tree.map(lambda leaf: leaf[kept], found)
+
+
+@jax.custom_batching.custom_vmap
+def _any_member(is_true: Array) -> Array:
+    """Whether something holds for any member of a sweep; the answer is one for all of them."""
+    return is_true
+
+
+@_any_member.def_vmap
+def _any_of_mapped(axis_size: int, is_mapped: list[bool], is_true: Array) -> tuple[Array, bool]:
+    del axis_size, is_mapped
+    return _any_member(jnp.any(is_true)), False
 
 
 def _is_less(one: Array, other: Array) -> Array:

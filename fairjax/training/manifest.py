@@ -54,6 +54,7 @@ def settings(
         "epochs": train_config.epochs,
         "batch_size": train_config.batch_size,
         "block": train_config.block,
+        "patience": train_config.patience,
         "points": len(next(iter(hparams.values()))),
         "hparams": fingerprint(hparams),
         "seeds": [int(seed) for seed in seeds],

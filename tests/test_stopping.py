@@ -1,0 +1,126 @@
+"""Which block delivers: the best one on validation rows, by each measure, for every method."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import splits, tabular_spec
+
+from fairjax import methods, notions
+from fairjax.core.types import Range
+from fairjax.methods import Context, delivering
+from fairjax.models import scores, shared_bottom
+from fairjax.training import TrainConfig, make_train
+
+SPEC = tabular_spec()
+DATA = splits(SPEC, n=40)
+PARITY = notions.from_distance(notions.rate_gap, (notions.everyone,))
+TRAIN = TrainConfig(epochs=8, batch_size=16)
+WEIGHT = np.float32([0.3, 0.7])
+
+
+def context(dropout: float = 0.0, trunk: tuple[int, ...] = (8,)) -> Context:
+    model = shared_bottom(SPEC, trunk, (4,), 2, dropout=dropout)
+    return Context.adamw(SPEC, model, 0.05, 16, 0.01, reduction="mean")
+
+
+def trained(method, where: Context, data=DATA, **hparams):
+    recipe = method(where)
+    values = {name: jnp.asarray(r.default, jnp.float32) for name, r in recipe.space.items()}
+    values |= {name: jnp.asarray(value) for name, value in hparams.items()}
+    train = make_train(TRAIN, recipe, record=lambda state: state.params)
+    return jax.jit(train)(jax.random.key(3), jax.random.key(4), values, data)
+
+
+def by_hand(stop: str, params, rows, lam: float) -> float:
+    """Value of one block in float64: losses, errors and gaps of selection rates."""
+    score = np.asarray(scores(shared_bottom(SPEC, (8,), (4,), 2), params, rows.x), float)
+    total = 0.0
+    for t, _ in enumerate(SPEC.tasks):
+        known = rows.label_mask[:, t] > 0
+        label = rows.labels[:, t]
+        prob = 1 / (1 + np.exp(-score[:, t]))
+        w = np.where(known, rows.weight, 0.0)
+        if stop == "error":
+            total += WEIGHT[t] * np.sum(w[known] * ((prob > 0.5) != label)[known]) / w.sum()
+            continue
+        loss = -np.where(label == 1, np.log(prob), np.log1p(-prob))
+        total += WEIGHT[t] * np.sum(w[known] * loss[known]) / w.sum()
+        if stop == "objective":
+            for a, _ in enumerate(SPEC.attributes):
+                of_group = rows.groups[:, SPEC.group_slice(a)] * rows.weight[:, None]
+                rates = of_group.T @ prob / of_group.sum(0)
+                total += WEIGHT[t] * lam * (rates.max() - rates.min())
+    return total
+
+
+@pytest.mark.parametrize("stop", ["objective", "loss", "error"])
+def test_the_block_of_least_value_on_validation_rows_delivers(stop):
+    assert all(task.kind == "binary" for task in SPEC.tasks)
+    lam = 2.0
+    baseline = delivering(methods.baseline(PARITY), stop)
+    found = trained(baseline, context(), weight=WEIGHT, lam=np.float32([lam, lam]))
+    blocks = [jax.tree.map(lambda leaf, i=i: leaf[i], found.record) for i in range(8)]
+    values = [by_hand(stop, params, DATA.validation, lam) for params in blocks]
+    assert found.block == np.argmin(values)
+    jax.tree.map(np.testing.assert_array_equal, found.params, blocks[int(found.block)])
+
+
+def test_dropout_is_off_where_blocks_are_ranked():
+    method = delivering(methods.baseline(PARITY), "objective")
+    where = context(dropout=0.5)
+    recipe = method(where)
+    values = {name: jnp.asarray(r.default, jnp.float32) for name, r in recipe.space.items()}
+    parts = recipe.build(values)
+    params = where.model.init(jax.random.key(0))
+    state = type("State", (), {"params": params, "memory": ((), ())})
+    plain = methods.baseline(PARITY)(context()).build(values)
+    memory = plain.objective.init(jax.random.key(0), DATA.train)
+    state.memory = memory
+    want, _ = plain.objective.apply(params, DATA.validation, jax.random.key(5), memory)
+    np.testing.assert_allclose(parts.rank.value(state, DATA), [sum(want)], rtol=1e-6)
+
+
+def test_a_run_without_validation_rows_looks_at_those_it_has():
+    found = trained(delivering(methods.vanilla(), "loss"), context(), DATA.train)
+    of_splits = DATA._replace(validation=DATA.train)
+    same = trained(delivering(methods.vanilla(), "loss"), context(), of_splits)
+    assert found.block == same.block
+
+
+@pytest.mark.parametrize("stop", ["objective", "error"])
+def test_methods_that_rank_or_change_their_network_stay_as_they_are(stop):
+    where = context(trunk=(8, 8))
+    for make in (methods.constrained(PARITY), methods.get("fairbranch", PARITY)):
+        recipe = delivering(make, stop)(where)
+        values = {name: jnp.asarray(r.default, jnp.float32) for name, r in recipe.space.items()}
+        rank = recipe.build(values).rank
+        own = make(where).build(values).rank
+        assert (rank is None) == (own is None)
+        assert own is None or rank.passed_over == own.passed_over == 0.5
+
+
+def test_last_is_the_method_itself():
+    method = methods.vanilla()
+    assert delivering(method, "last") is method
+
+
+def test_an_unknown_stop_is_refused():
+    with pytest.raises(ValueError, match="stop 'soon' is not one of last, objective, loss, error"):
+        delivering(methods.vanilla(), "soon")
+
+
+def test_adamw_has_its_rate_and_decay_as_hyper_parameters():
+    space = context().hparams
+    assert space == {"learning_rate": Range(0.05), "weight_decay": Range(0.01)}
+    still = trained(methods.vanilla(), context(), learning_rate=np.float32(0))
+    first = jax.tree.map(lambda leaf: leaf[0], still.record)
+    jax.tree.map(np.testing.assert_array_equal, still.params, first)
+    params = {"trunk": jnp.ones(3), "heads": jnp.ones(2)}
+    hparams = {"learning_rate": jnp.float32(0.1), "weight_decay": jnp.float32(0.5)}
+    optimizer = context().optimizer(hparams)
+    zero = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = optimizer.update(zero, optimizer.init(params), params)
+    jax.tree.map(lambda u: np.testing.assert_allclose(u, -0.05, rtol=1e-6), updates)
