@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import splits, tabular_spec
+from sklearn.metrics import roc_auc_score
 
-from fairjax import methods, notions
-from fairjax.core.types import Range
+from fairjax import Roles, from_table, methods, notions, study
+from fairjax.core.types import DataError, Range
+from fairjax.data import Prepared
 from fairjax.methods import Context, delivering
+from fairjax.metrics import Metric
 from fairjax.models import scores, shared_bottom
 from fairjax.training import TrainConfig, make_train
 
@@ -124,3 +129,65 @@ def test_adamw_has_its_rate_and_decay_as_hyper_parameters():
     zero = jax.tree.map(jnp.zeros_like, params)
     updates, _ = optimizer.update(zero, optimizer.init(params), params)
     jax.tree.map(lambda u: np.testing.assert_allclose(u, -0.05, rtol=1e-6), updates)
+
+
+# ---------------------------------------------------------------------------------------- a study
+
+
+def studied(**config) -> tuple[Prepared, study.Study]:
+    """Two methods on rows with a signal, at a rate that soon learns too much."""
+    rng = np.random.default_rng(0)
+    signal = rng.normal(size=(600, 3))
+    paid = signal[:, 0] + 0.5 * signal[:, 1] + rng.normal(size=600) > 0
+    columns = {f"x{i}": column for i, column in enumerate(signal.T)}
+    columns |= {
+        "paid": np.where(paid, "yes", "no"),
+        "sex": np.where(rng.random(600) < 0.5, "f", "m"),
+    }
+    data = from_table(columns, Roles(tasks=("paid",), sensitive=("sex",)))
+    names = study.named_study(
+        methods=("vanilla", "baseline"),
+        runs=3,
+        reference_seeds=2,
+        trunk=(16,),
+        head=(),
+        **{**study.TABLE, "epochs": 12, "learning_rate": 0.05, **config},
+    )
+    return data, study.from_names(data, names)
+
+
+def test_a_stopped_study_resumes_to_the_same_table_and_its_model_is_the_one_evaluated(tmp_path):
+    data, made = studied(patience=2)
+    begun = study.run_study(data, study=made, out=tmp_path, progress=False)
+    again = study.run_study(data, study=made, out=tmp_path, progress=False)
+    whole = study.run_study(data, study=made, progress=False)
+    for other in (again, whole):
+        for key in begun.table:
+            np.testing.assert_array_equal(begun.table[key], other.table[key])
+    # the model of a run is the one that was evaluated, also where it is trained again
+    for results in (whole, dataclasses.replace(whole, params={})):
+        _, scored = study.model_of_run(data, results, 3)
+        area = roc_auc_score(data.splits.test.labels[:, 0], scored["test"][:, 0])
+        want = whole.table[Metric("auc", "paid", split="test")][3]
+        np.testing.assert_allclose(area, want, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"optimizer": "adagrad"}, r"weight decay 0.03 is AdamW's, but the optimizer is adagrad"),
+        ({"stop": "last"}, r"patience 8: a run that delivers its last epoch has no better one"),
+    ],
+)
+def test_settings_that_would_do_nothing_are_refused(config, message):
+    with pytest.raises(DataError, match=message):
+        studied(**config)
+
+
+def test_epochs_are_not_chosen_on_test_rows():
+    data, made = studied()
+    same = dataclasses.replace(data, splits=data.splits._replace(validation=data.splits.test))
+    with pytest.raises(DataError, match="120 validation rows are the test rows. Leave a share"):
+        study.from_names(same, made.names)
+    last = dataclasses.replace(made.names.config, stop="last", patience=0)
+    study.from_names(same, dataclasses.replace(made.names, config=last))

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from fairjax import data, models, notions, postprocess
+from fairjax import data, methods, models, notions, postprocess
 from fairjax.cli.lists import SHARES, WIDTHS, WORDS
 from fairjax.core.types import REGRESSION_LOSSES
 from fairjax.data.raw_table import NA
-from fairjax.study import DECISIONS, StudyConfig
+from fairjax.study import DECISIONS, LEARNING_RATES, StudyConfig
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -242,7 +242,33 @@ study_options = together(
     key_option("--model", keys=models.REGISTRY, text="Network. Default: network. One of"),
     click.option("--epochs", type=click.IntRange(1), help="Passes over the training rows."),
     click.option("--batch-size", type=click.IntRange(1), help="Rows of a minibatch."),
-    click.option("--learning-rate", type=POSITIVE, help="Of Adagrad."),
+    click.option(
+        "--optimizer",
+        type=click.Choice(list(LEARNING_RATES)),
+        help="Adagrad on losses summed over the batch, as in the MTA-F code (default), or AdamW.",
+    ),
+    click.option(
+        "--learning-rate",
+        type=POSITIVE,
+        help="Of the optimizer. Default: "
+        f"{', '.join(f'{rate:g} of {name}' for name, rate in LEARNING_RATES.items())}.",
+    ),
+    click.option(
+        "--weight-decay", type=click.FloatRange(0), help="Of AdamW, per step. Default: none."
+    ),
+    click.option(
+        "--stop",
+        type=click.Choice(methods.STOPS),
+        help="Which epoch's parameters a run delivers: the last one's (default), or those of the "
+        "epoch with the least objective (all that is trained, fairness losses too), loss or error "
+        "on validation rows. Constraints and networks that branch choose their own.",
+    ),
+    click.option(
+        "--patience",
+        type=click.IntRange(0),
+        help="With --stop: a run ends after so many epochs without a better one. Default: 0, "
+        "never.",
+    ),
     click.option(
         "--trunk",
         type=WIDTHS,
@@ -264,6 +290,11 @@ study_options = together(
         metavar="RATE",
         help="Share of units that a step of training leaves out, below 1: of every shared layer; "
         "for texts and images, of the last one. Default: none.",
+    ),
+    key_option(
+        "--number-encoding",
+        keys=models.NUMBER_ENCODINGS,
+        text="Of the numbers of a table. Default: plain. One of",
     ),
     key_option(
         "--notion",

@@ -14,7 +14,6 @@ from fairjax.models._branched import (
 )
 from fairjax.models.adapters import from_equinox, from_linen, from_nnx
 from fairjax.models.dropout import check_dropout, dropped, represent
-from fairjax.models.encodings import ENCODINGS
 from fairjax.models.film import (
     Form,
     conditioned_network,
@@ -23,13 +22,14 @@ from fairjax.models.film import (
     scalar,
     with_default_condition,
 )
+from fairjax.models.number_encodings import NUMBER_ENCODINGS
 from fairjax.models.registry import REGISTRY, network
 from fairjax.models.tabular import scores, shared_bottom
 from fairjax.models.text import text_encoder
 from fairjax.models.vision import image_encoder
 
 __all__ = [
-    "ENCODINGS",
+    "NUMBER_ENCODINGS",
     "Form",
     "Layers",
     "REGISTRY",

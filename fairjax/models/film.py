@@ -190,7 +190,7 @@ def conditioned_network(
     condition: int,
     form: Form | None = None,
     dropout: Array | float = 0.0,
-    encoding: str = "plain",
+    number_encoding: str = "plain",
     kernel_init: Initializer | None = None,
     embedding_init: Initializer | None = None,
 ) -> Model:
@@ -204,7 +204,7 @@ def conditioned_network(
       condition: width W of a condition.
       form: default :func:`per_channel`; :func:`scalar` is the fair multi-task paper's.
       dropout: as in ``shared_bottom``, after the modulation.
-      encoding: as in ``shared_bottom``.
+      number_encoding: as in ``shared_bottom``.
       kernel_init: as in ``shared_bottom``. Body and heads are initialised as there: the same key
         gives the same numbers.
       embedding_init: as in ``shared_bottom``.
@@ -221,7 +221,9 @@ def conditioned_network(
     has_masks = drops_out(dropout)
     form = form or per_channel()
     kernel_init = kernel_init or glorot_uniform()
-    init_trunk, body = trunk_of(spec, trunk, embedding, True, kernel_init, embedding_init, encoding)
+    init_trunk, body = trunk_of(
+        spec, trunk, embedding, True, kernel_init, embedding_init, number_encoding
+    )
     init_heads, predict = heads_of(spec, trunk[-1], tuple(head), kernel_init)
     width = condition
 

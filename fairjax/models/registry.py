@@ -18,7 +18,7 @@ def network(
     head: tuple[int, ...] = (32,),
     embedding: int = 10,
     dropout: Array | float = 0.0,
-    encoding: str = "plain",
+    number_encoding: str = "plain",
 ) -> Model:
     """The default network of a spec.
 
@@ -33,21 +33,24 @@ def network(
       embedding: dimension of the embeddings; images have none.
       dropout: share of units that a step of training leaves out: of every shared layer, for texts
         and images of the representation.
-      encoding: of the numbers of a table, a key of :data:`fairjax.models.ENCODINGS`.
+      number_encoding: of the numbers of a table, a key of :data:`fairjax.models.NUMBER_ENCODINGS`.
 
     Raises:
       DataError: for an encoding of texts or images; for texts, if the widths of the trunk differ;
         for a dropout outside [0, 1).
     """
-    if encoding != "plain" and not spec.is_table:
+    if number_encoding != "plain" and not spec.is_table:
         raise DataError(
-            f"encoding {encoding!r} is for numbers of a table. Leave it out for texts and images."
+            f"number encoding {number_encoding!r} is for numbers of a table. Leave it out for "
+            "texts and images."
         )
     if spec.image_shape:
         widths = trunk if len(trunk) > 1 else tuple(trunk[0] * 2**i for i in range(_STAGES))
         return image_encoder(spec, widths=widths, head=head, dropout=dropout)
     if spec.is_table:
-        return shared_bottom(spec, trunk, head, embedding, dropout=dropout, encoding=encoding)
+        return shared_bottom(
+            spec, trunk, head, embedding, dropout=dropout, number_encoding=number_encoding
+        )
     if len(set(trunk)) != 1:
         raise DataError(
             f"trunk {trunk}: the convolutions of a text have one width. Repeat it, as in (64, 64), "

@@ -24,7 +24,7 @@ from flax.linen.initializers import Initializer, glorot_uniform, truncated_norma
 
 from fairjax.core.types import Array, Columns, DataError, Model, PyTree, Spec
 from fairjax.models.dropout import dropping, drops_out, represent
-from fairjax.models.encodings import ENCODINGS
+from fairjax.models.number_encodings import NUMBER_ENCODINGS
 
 
 class Dense(nn.Module):
@@ -188,7 +188,7 @@ def trunk_of(
     fold: bool,
     kernel_init: Initializer,
     embedding_init: Initializer | None = None,
-    encoding: str = "plain",
+    number_encoding: str = "plain",
 ) -> tuple[Callable[[Array], PyTree], Callable[..., Array]]:
     """Build the shared layers.
 
@@ -200,9 +200,11 @@ def trunk_of(
         raise ValueError("the trunk needs at least one layer, got trunk=()")
     embedding_init = embedding_init or truncated_normal(stddev=embedding**-0.5)
     levels = tuple(count for _, count in spec.categorical)
-    if encoding not in ENCODINGS:
-        raise DataError(f"encoding {encoding!r} is not one of {', '.join(ENCODINGS)}")
-    encode = ENCODINGS[encoding](spec)
+    if number_encoding not in NUMBER_ENCODINGS:
+        raise DataError(
+            f"number encoding {number_encoding!r} is not one of {', '.join(NUMBER_ENCODINGS)}"
+        )
+    encode = NUMBER_ENCODINGS[number_encoding](spec)
     body = Trunk(levels, tuple(widths), embedding, fold, kernel_init, embedding_init, encode)
     example = Columns(
         numeric=np.zeros((1, len(spec.numeric)), np.float32),
@@ -231,7 +233,7 @@ def shared_bottom(
     embedding: int = 10,
     *,
     dropout: Array | float = 0.0,
-    encoding: str = "plain",
+    number_encoding: str = "plain",
     fold: bool = True,
     kernel_init: Initializer | None = None,
     embedding_init: Initializer | None = None,
@@ -245,7 +247,7 @@ def shared_bottom(
       embedding: dimension of every categorical embedding.
       dropout: share of the units of every shared layer that a step of training leaves out; may be
         traced.
-      encoding: of the numbers, a key of :data:`fairjax.models.ENCODINGS`.
+      number_encoding: of the numbers, a key of :data:`fairjax.models.NUMBER_ENCODINGS`.
       fold: True folds the embeddings into the first layer (the same function, faster); False looks
         them up.
       kernel_init: initialiser of all kernels. Default: Glorot uniform, as in the MTA-F code.
@@ -262,7 +264,9 @@ def shared_bottom(
     """
     has_masks = drops_out(dropout)
     kernel_init = kernel_init or glorot_uniform()
-    init_trunk, body = trunk_of(spec, trunk, embedding, fold, kernel_init, embedding_init, encoding)
+    init_trunk, body = trunk_of(
+        spec, trunk, embedding, fold, kernel_init, embedding_init, number_encoding
+    )
     init_heads, predict = heads_of(spec, trunk[-1], tuple(head), kernel_init)
 
     def init(key: Array) -> PyTree:
@@ -283,7 +287,7 @@ def shared_bottom(
         return body(params, x, dropping(rectify, dropout, key)).T
 
     deeper = tuple((f"dense_{i}",) for i in range(1, len(trunk)))
-    learned = ("encoding",) if encoding == "periodic" else ()
+    learned = ("encoding",) if number_encoding == "periodic" else ()
     layers = ((*learned, "embedding", "kernel", "bias"), *deeper)
     return Model(init, represent, predict, layers, own_inputs=True, dropout=has_masks)
 

@@ -13,7 +13,15 @@ from fairjax.study._constrain import (
     parse_constraint,
     train_constrained,
 )
-from fairjax.study.config import PAPER, NamedStudy, StudyConfig, named_study, point_hparams
+from fairjax.study.config import (
+    LEARNING_RATES,
+    PAPER,
+    TABLE,
+    NamedStudy,
+    StudyConfig,
+    named_study,
+    point_hparams,
+)
 from fairjax.study.evaluation import DECISIONS, evaluator, repair_scores, thresholds_of
 from fairjax.study.explain import FORMAT as STUDY_FORMAT
 from fairjax.study.explain import (
@@ -45,7 +53,9 @@ from fairjax.study.table import assemble
 
 __all__ = [
     "DECISIONS",
+    "LEARNING_RATES",
     "PAPER",
+    "TABLE",
     "REFERENCE",
     "STUDY_FORMAT",
     "ConstrainedModel",

@@ -19,7 +19,7 @@ from fairjax.study.evaluation import DECISIONS
 from fairjax.training import TrainConfig
 
 SEQUENCES = ("uniform", "sobol")
-OPTIMIZERS = ("adagrad", "adamw")
+LEARNING_RATES = {"adagrad": 0.05, "adamw": 0.002}  # by optimizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,11 +76,21 @@ class StudyConfig:
         if self.decision not in DECISIONS:
             allowed = ", ".join(DECISIONS)
             raise ValueError(f"decision {self.decision!r} is not one of {allowed}")
-        choices = {"sequence": SEQUENCES, "optimizer": OPTIMIZERS, "stop": methods.STOPS}
+        choices = {"sequence": SEQUENCES, "optimizer": tuple(LEARNING_RATES), "stop": methods.STOPS}
         for field, allowed in choices.items():
             value = getattr(self, field)
             if value not in allowed:
                 raise ValueError(f"{field} {value!r} is not one of {', '.join(allowed)}")
+        if self.weight_decay and self.optimizer != "adamw":
+            raise DataError(
+                f"weight decay {self.weight_decay:g} is AdamW's, but the optimizer is "
+                f"{self.optimizer}. Take --optimizer adamw, or leave --weight-decay out."
+            )
+        if self.patience and self.stop == "last":
+            raise DataError(
+                f"patience {self.patience}: a run that delivers its last epoch has no better one "
+                "to wait for. Choose an epoch with --stop objective, or leave --patience out."
+            )
 
     @property
     def train_config(self) -> TrainConfig:
@@ -306,10 +316,23 @@ PAPER = {
 }
 
 
+# settings of a network for a table that was measured against boosted trees
+# (experiments/benchmark_tables.py)
+TABLE = {
+    "number_encoding": "piecewise_linear",
+    "optimizer": "adamw",
+    "weight_decay": 0.03,
+    "stop": "objective",
+    "epochs": 60,
+    "patience": 8,
+}
+
+
 def named_study(**settings) -> NamedStudy:
     """A named study from one flat set of settings.
 
-    The settings are those of the study, of its config, and the widths and dropout of the network.
+    The settings are those of the study, of its config, and the widths, dropout and encoding of the
+    network. Without a learning rate it is the optimizer's own, see :data:`LEARNING_RATES`.
 
     Raises:
       DataError: a name is in no registry, the network has no such option, or the dropout is outside
@@ -321,11 +344,14 @@ def named_study(**settings) -> NamedStudy:
     """
     config_names = {field.name for field in dataclasses.fields(StudyConfig)}
     study_names = {field.name for field in dataclasses.fields(NamedStudy)}
-    network_names = {"trunk", "head", "embedding", "dropout"}
+    network_names = {"trunk", "head", "embedding", "dropout", "number_encoding"}
     unknown = set(settings) - config_names - study_names - network_names
     if unknown:
         raise ValueError(f"a study has no settings {', '.join(sorted(unknown))}")
     config_fields = _chosen(settings, config_names)
+    if "optimizer" in config_fields and "config" not in settings:
+        rate = LEARNING_RATES.get(config_fields["optimizer"], StudyConfig.learning_rate)
+        config_fields.setdefault("learning_rate", rate)
     fields = _chosen(settings, study_names)
     network = _chosen(settings, network_names)
     models.check_dropout(network.get("dropout", 0.0))

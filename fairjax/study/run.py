@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from fairjax.core.tables import Table
 from fairjax.core.types import (
     Array,
     Columns,
+    DataError,
     Images,
     Model,
     Post,
@@ -168,6 +169,7 @@ def make_study(
 
     Raises:
       ValueError: two methods or two repairs have one name, or an amount is outside [0, 1].
+      DataError: epochs are to be chosen on validation rows, and these are the test rows.
     """
     if isinstance(data, Spec):
         spec = data
@@ -176,6 +178,8 @@ def make_study(
         spec = data.spec
         inputs = _shapes(data.splits.train.x)
     config = config or StudyConfig()
+    if not isinstance(data, Spec):
+        _refuse_test_rows(data.splits, config.stop)
     check_amounts(tuple(amounts))
     network = model if isinstance(model, Model) else model(spec)
     context = config.context(spec, network, inputs=inputs, conditioned=conditioned)
@@ -279,6 +283,20 @@ def run_study(
         return Results(study, table, info, sweeps=out / "sweeps")
     params = {method: of_method.params for method, of_method in runs.items()}
     return Results(study, table, info, params)
+
+
+def _refuse_test_rows(splits: Splits, stop: str) -> None:
+    """Refuse a choice of epochs on the rows that are to test them."""
+    if stop == "last":
+        return
+    validation, test = jax.tree.leaves(splits.validation), jax.tree.leaves(splits.test)
+    if all(map(partial(np.array_equal, equal_nan=True), validation, test)):
+        count = len(splits.test.weight)
+        raise DataError(
+            f"--stop {stop} chooses an epoch on validation rows, but the {count:,} validation rows "
+            "are the test rows. Leave a share to validate (--fractions 0.6,0.2,0.2, or rows called "
+            "validation in the split column), or take --stop last."
+        )
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from cases import dataset, tabular_spec
 
 from fairjax import Roles, from_table
 from fairjax.data.encoder import Encoder
-from fairjax.models import ENCODINGS, branched, conditioned_network, scores, shared_bottom
+from fairjax.models import NUMBER_ENCODINGS, branched, conditioned_network, scores, shared_bottom
 
 KNOTS = ((-2.0, -0.5, 0.25, 3.0), (0.0, 1.0), (), (-1.0, 0.0, 1.0))
 SPEC = dataclasses.replace(tabular_spec(numeric=4), knots=KNOTS)
@@ -35,7 +35,7 @@ def brute_pieces(x: float, knots: tuple[float, ...]) -> list[float]:
 def test_pieces_are_those_of_the_paper():
     numeric = np.float32(np.random.default_rng(0).normal(scale=3, size=(50, 4)))
     numeric[0, 0], numeric[1, 0] = -0.5, 0.25  # on a knot
-    got = ENCODINGS["piecewise_linear"](SPEC).apply({}, numeric)
+    got = NUMBER_ENCODINGS["piecewise_linear"](SPEC).apply({}, numeric)
     want = [
         [*row, *brute_pieces(row[0], KNOTS[0]), *brute_pieces(row[3], KNOTS[3])]
         for row in numeric.astype(float)
@@ -46,13 +46,13 @@ def test_pieces_are_those_of_the_paper():
 def test_numbers_without_pieces_stay_alone():
     plain = dataclasses.replace(SPEC, knots=((0.0, 1.0),))
     numeric = np.ones((3, 4), np.float32)
-    encoding = ENCODINGS["piecewise_linear"](plain)
+    encoding = NUMBER_ENCODINGS["piecewise_linear"](plain)
     np.testing.assert_array_equal(encoding.apply({}, numeric), numeric)
-    np.testing.assert_array_equal(ENCODINGS["plain"](SPEC).apply({}, numeric), numeric)
+    np.testing.assert_array_equal(NUMBER_ENCODINGS["plain"](SPEC).apply({}, numeric), numeric)
 
 
 def test_waves_by_hand():
-    encoding = ENCODINGS["periodic"](SPEC)
+    encoding = NUMBER_ENCODINGS["periodic"](SPEC)
     numeric = np.float32([[0.5, -1.0, 2.0, 0.0]])
     variables = encoding.init(jax.random.key(0), numeric)
     p = jax.tree.map(lambda leaf: np.asarray(leaf, float), variables["params"])
@@ -65,11 +65,12 @@ def test_waves_by_hand():
     np.testing.assert_allclose(got[0], want, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("encoding", NUMBER_ENCODINGS)
 def test_a_folded_network_is_the_one_that_looks_up(encoding):
     data = dataset(SPEC, 6, 0)
     folded, plain = (
-        shared_bottom(SPEC, (5, 4), (3,), 2, encoding=encoding, fold=fold) for fold in (True, False)
+        shared_bottom(SPEC, (5, 4), (3,), 2, number_encoding=encoding, fold=fold)
+        for fold in (True, False)
     )
     params = folded.init(jax.random.key(1))
     jax.tree.map(np.testing.assert_array_equal, params, plain.init(jax.random.key(1)))
@@ -79,10 +80,10 @@ def test_a_folded_network_is_the_one_that_looks_up(encoding):
     assert all(leaf.shape[0] == len(SPEC.tasks) for leaf in jax.tree.leaves(copies))
 
 
-@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("encoding", NUMBER_ENCODINGS)
 def test_slopes_members_and_half_precision(encoding):
     data = dataset(SPEC, 6, 0)
-    model = shared_bottom(SPEC, (5,), (), 2, encoding=encoding)
+    model = shared_bottom(SPEC, (5,), (), 2, number_encoding=encoding)
     keys = jax.random.split(jax.random.key(0), 3)
     members = jax.vmap(model.init)(keys)
     together = jax.jit(jax.vmap(lambda p: scores(model, p, data.x)))(members)
@@ -101,15 +102,17 @@ def test_slopes_members_and_half_precision(encoding):
 
 
 def test_a_conditioned_network_has_the_encoding_of_the_plain_one():
-    plain = shared_bottom(SPEC, (5,), (), 2, encoding="piecewise_linear")
-    told = conditioned_network(SPEC, (5,), (), 2, condition=2, encoding="piecewise_linear")
+    plain = shared_bottom(SPEC, (5,), (), 2, number_encoding="piecewise_linear")
+    told = conditioned_network(SPEC, (5,), (), 2, condition=2, number_encoding="piecewise_linear")
     shapes = jax.tree.map(jnp.shape, plain.init(jax.random.key(0))["trunk"])
     assert jax.tree.map(jnp.shape, told.init(jax.random.key(0))["trunk"]["body"]) == shapes
 
 
 def test_an_unknown_encoding_is_refused():
-    with pytest.raises(ValueError, match="encoding 'spline' is not one of plain, piecewise_linear"):
-        shared_bottom(SPEC, encoding="spline")
+    with pytest.raises(
+        ValueError, match="number encoding 'spline' is not one of plain, piecewise_linear"
+    ):
+        shared_bottom(SPEC, number_encoding="spline")
 
 
 def test_knots_are_quantiles_of_the_training_rows_and_are_saved():

@@ -86,7 +86,7 @@ class Periodic(nn.Module):
 
 
 # (spec) -> module
-ENCODINGS: dict[str, Callable[[Spec], nn.Module]] = {
+NUMBER_ENCODINGS: dict[str, Callable[[Spec], nn.Module]] = {
     "plain": lambda spec: Plain(),
     "piecewise_linear": lambda spec: PiecewiseLinear(spec.knots),
     "periodic": lambda spec: Periodic(),
