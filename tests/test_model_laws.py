@@ -87,8 +87,11 @@ class Case(NamedTuple):
 
 
 REGISTERED = {  # one row per name of the registry
+    "cross_stitch": (TABLE, {"trunk": (5, 4), "head": (3,), "embedding": 2}),
     "image_encoder": (IMAGE, {"widths": (4,), "head": (3,)}),
+    "mmoe": (TABLE, {"trunk": (5, 4), "head": (3,), "embedding": 2, "experts": 3}),
     "network": (TABLE, {"trunk": (5,), "head": (3,), "embedding": 2}),
+    "ple": (TABLE, {"trunk": (5, 4, 3), "head": (3,), "embedding": 2, "own": 2}),
     "shared_bottom": (TABLE, {"trunk": (5, 4), "head": (), "embedding": 2}),
     "text_encoder": (TEXT, {"width": 5, "head": (3,), "embedding": 2}),
 }

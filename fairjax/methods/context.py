@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import optax
 
-from fairjax.core.types import Model, PyTree, Range, Recipe, Spec
+from fairjax.core.types import DataError, Model, PyTree, Range, Recipe, Spec
 from fairjax.gradients import summed_adagrad
 from fairjax.models import modulated
 from fairjax.notions import Notion
@@ -66,6 +66,7 @@ class Context(NamedTuple):
 
         Raises:
           ValueError: the context has no ``inputs``.
+          DataError: the network has a representation per task.
         """
         if self.inputs is None:
             raise ValueError(
@@ -76,7 +77,14 @@ class Context(NamedTuple):
         def represent(key: jax.Array, x: PyTree) -> PyTree:
             return self.model.represent(self.model.init(key)["trunk"], x)
 
-        return jax.eval_shape(represent, jax.random.key(0), self.inputs).shape[-1]
+        z = jax.eval_shape(represent, jax.random.key(0), self.inputs)
+        if not hasattr(z, "shape"):
+            raise DataError(
+                "the method reads one representation that all tasks share, but the network has "
+                f"{len(z)}, one per task. Take another network (--model shared_bottom), or leave "
+                "the method out (--methods)."
+            )
+        return z.shape[-1]
 
     def conditioned_model(self, width: int) -> Model:
         """The network that is told W numbers; by default its representation is modulated."""

@@ -12,6 +12,9 @@ from fairjax.models._branched import (
     shared_labels,
     trunk_layers,
 )
+from fairjax.models._cross_stitch import cross_stitch
+from fairjax.models._mmoe import mmoe
+from fairjax.models._ple import ple
 from fairjax.models.adapters import from_equinox, from_linen, from_nnx
 from fairjax.models.dropout import check_dropout, dropped, represent
 from fairjax.models.film import (
@@ -40,6 +43,7 @@ __all__ = [
     "compact",
     "compact_shapes",
     "conditioned_network",
+    "cross_stitch",
     "dropped",
     "equal_copies",
     "expanded",
@@ -47,10 +51,12 @@ __all__ = [
     "from_linen",
     "from_nnx",
     "image_encoder",
+    "mmoe",
     "modulated",
     "network",
     "parameter_count",
     "per_channel",
+    "ple",
     "represent",
     "scalar",
     "scores",

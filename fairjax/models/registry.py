@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fairjax.core.types import Array, DataError, Model, Spec
+from fairjax.models._cross_stitch import cross_stitch
+from fairjax.models._mmoe import mmoe
+from fairjax.models._ple import ple
 from fairjax.models.tabular import shared_bottom
 from fairjax.models.text import text_encoder
 from fairjax.models.vision import image_encoder
@@ -67,8 +70,11 @@ def network(
 
 
 REGISTRY: dict[str, Callable[..., Model]] = {  # (spec, **options) -> Model
+    "cross_stitch": cross_stitch,
     "image_encoder": image_encoder,
+    "mmoe": mmoe,
     "network": network,
+    "ple": ple,
     "shared_bottom": shared_bottom,
     "text_encoder": text_encoder,
 }
