@@ -5,7 +5,7 @@
     python experiments/benchmark_tables.py --only lsac,compas --networks table
 
 scikit-learn is needed, ``pip install 'fairjax[test]'``; the trees are LightGBM's where it is
-installed (``pip install lightgbm``), else scikit-learn's.
+installed (``pip install 'fairjax[bench]'`` has it), else scikit-learn's.
 
 Protocol. Of each table at most 12,000 rows are taken once, and dealt anew for every seed: 60 % to
 train, 20 % to validate, 20 % to test. A network learns all tasks of a table at once; trees and
