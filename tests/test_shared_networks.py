@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -174,3 +176,21 @@ def test_a_method_of_one_representation_refuses_them(method):
     context = Context.adamw(SPEC, models.mmoe(SPEC, (6,)), 0.01, 8, inputs=ROWS.x)
     with pytest.raises(DataError, match="but the network has 3, one per task. Take another"):
         methods.get(method, PARITY)(context).build({})
+
+
+TEXT = dataclasses.replace(SPEC, numeric=(), categorical=(), vocab_size=9)
+IMAGE = dataclasses.replace(SPEC, numeric=(), categorical=(), image_shape=(6, 6))
+READS = {"tables": SPEC, "texts": TEXT, "images": IMAGE}
+
+
+@pytest.mark.parametrize("name", models.REGISTRY)
+def test_a_network_for_other_features_is_refused(name):
+    built, refused = [], []
+    for features, spec in READS.items():
+        try:
+            models.build(name, spec)
+            built.append(features)
+        except DataError as error:
+            refused.append(features)
+            assert f"but the features are {features}. Take --model network" in str(error)
+    assert len(built) == (3 if name == "network" else 1) and len(built + refused) == 3

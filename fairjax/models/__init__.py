@@ -26,7 +26,7 @@ from fairjax.models.film import (
     with_default_condition,
 )
 from fairjax.models.number_encodings import NUMBER_ENCODINGS
-from fairjax.models.registry import REGISTRY, network
+from fairjax.models.registry import REGISTRY, build, network
 from fairjax.models.tabular import scores, shared_bottom
 from fairjax.models.text import text_encoder
 from fairjax.models.vision import image_encoder
@@ -38,6 +38,7 @@ __all__ = [
     "REGISTRY",
     "branch_text",
     "branched",
+    "build",
     "by_layer",
     "check_dropout",
     "compact",

@@ -78,3 +78,34 @@ REGISTRY: dict[str, Callable[..., Model]] = {  # (spec, **options) -> Model
     "shared_bottom": shared_bottom,
     "text_encoder": text_encoder,
 }
+
+# what a network reads; one without an entry reads anything
+_FEATURES = {
+    "cross_stitch": "tables",
+    "image_encoder": "images",
+    "mmoe": "tables",
+    "ple": "tables",
+    "shared_bottom": "tables",
+    "text_encoder": "texts",
+}
+
+
+def build(name: str, spec: Spec, **options) -> Model:
+    """The network of a name.
+
+    Args:
+      name: a key of ``REGISTRY``.
+      spec: names the columns and tasks.
+      options: of the network.
+
+    Raises:
+      DataError: the network is for other features than those of the spec, or refuses its options.
+    """
+    features = "images" if spec.image_shape else "tables" if spec.is_table else "texts"
+    own = _FEATURES.get(name, features)
+    if own != features:
+        raise DataError(
+            f"model {name!r} is for {own}, but the features are {features}. Take --model network, "
+            "which fits any features, or leave --model out."
+        )
+    return REGISTRY[name](spec, **options)

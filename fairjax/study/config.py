@@ -168,8 +168,7 @@ class NamedStudy:
 
     def build_model(self, spec: Spec) -> Model:
         """The network."""
-        build = models.REGISTRY[self.model]
-        return build(spec, **self.model_options)
+        return models.build(self.model, spec, **self.model_options)
 
     def conditioned_model(self, spec: Spec):
         """The function from a width to the network that is told that many numbers.
