@@ -42,17 +42,7 @@ RESULTS = Path(__file__).parent / "results" / "tables"
 MOST_ROWS = 12_000
 TREES, LINEAR = "boosted trees", "logistic regression"
 
-NETWORKS: dict[str, Callable[[], dict]] = {
-    "paper": lambda: {},
-    "table": lambda: _table_settings(),
-    "wide": lambda: _table_settings() | {"trunk": (128, 128), "head": (), "dropout": 0.3},
-}
-
-
-def _table_settings() -> dict:
-    from fairjax.study import TABLE
-
-    return dict(TABLE)
+NETWORKS = ("paper", "table", "wide")
 
 
 class File(NamedTuple):
@@ -137,6 +127,14 @@ def dealt(rows: Dataset, seed: int) -> Splits:
 
 
 # ------------------------------------------------------------------------------------------ the fits
+
+
+def settings_of(network: str) -> dict:
+    """Settings of a study for one of ``NETWORKS``."""
+    from fairjax.study import TABLE
+
+    wide = {"trunk": (128, 128), "head": (), "dropout": 0.3}
+    return {"paper": {}, "table": TABLE, "wide": TABLE | wide}[network]
 
 
 def network_fits(spec: Spec, rows: Dataset, settings: dict, seeds: int) -> list[Fit]:
@@ -325,7 +323,7 @@ def measured(name: str, networks: Sequence[str], seeds: int, settings: dict) -> 
         for model, fit in ((TREES, trees_fit), (LINEAR, linear_fit))
     }
     for network in networks:
-        found[network] = network_fits(spec, rows, NETWORKS[network]() | settings, seeds)
+        found[network] = network_fits(spec, rows, settings_of(network) | settings, seeds)
     return [
         {
             "table": name,

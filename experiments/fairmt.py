@@ -480,10 +480,12 @@ def write(folder: Path, setup: str, rows: list[dict]) -> None:
         {k: f"{v:.5f}" if isinstance(v, float) else v for k, v in row.items()} for row in rows
     ]
     kept = [row for row in _read(path) if row["method"] not in new]
+    order = list(systems())  # so that a method looks alike in all pictures
+    every = sorted([*rounded, *kept], key=lambda row: order.index(row["method"]))
     with open(path, "w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
-        writer.writerows([*rounded, *kept])
+        writer.writerows(every)
     draw(folder / f"{setup}.png", _read(path))
     parts = []
     for name in SETUPS:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import splits, tabular_spec
+from cases import pad, splits, tabular_spec
 from sklearn.metrics import roc_auc_score
 
 from fairjax import Roles, from_table, methods, notions, study
@@ -84,7 +84,8 @@ def test_dropout_is_off_where_blocks_are_ranked():
     plain = methods.baseline(PARITY)(context()).build(values)
     memory = plain.objective.init(jax.random.key(0), DATA.train)
     state.memory = memory
-    want, _ = plain.objective.apply(params, DATA.validation, jax.random.key(5), memory)
+    padded = pad(DATA.validation, 7)  # nine rows in batches of 16
+    want, _ = plain.objective.apply(params, padded, jax.random.key(5), memory)
     np.testing.assert_allclose(parts.rank.value(state, DATA), [sum(want)], rtol=1e-6)
 
 
@@ -105,6 +106,35 @@ def test_methods_that_rank_or_change_their_network_stay_as_they_are(stop):
         own = make(where).build(values).rank
         assert (rank is None) == (own is None)
         assert own is None or rank.passed_over == own.passed_over == 0.5
+
+
+@pytest.mark.parametrize("name", methods.REGISTRY)
+def test_every_method_may_stop_by_every_measure(name):
+    where = context(dropout=0.1, trunk=(8, 8))
+    one_row = jax.tree.map(lambda leaf: leaf[:1], DATA.train.x)
+    where = where._replace(inputs=one_row)
+    for stop in methods.STOPS:
+        recipe = delivering(methods.get(name, PARITY), stop)(where)
+        hparams = {key: jnp.asarray(r.default, jnp.float32) for key, r in recipe.space.items()}
+        train = make_train(TrainConfig(4, 16, patience=2), recipe)
+        keys = jax.random.key(0), jax.random.key(1)
+        shapes = jax.eval_shape(train, *keys, hparams, DATA)
+        assert shapes.last.shape == ()
+
+
+@pytest.mark.parametrize(
+    ("settings", "rate"),
+    [
+        ({}, 0.05),
+        ({"optimizer": "adamw"}, 0.002),
+        ({"optimizer": "adamw", "learning_rate": 0.3}, 0.3),
+    ],
+)
+def test_a_learning_rate_is_that_of_its_optimizer(settings, rate):
+    assert study.StudyConfig(**settings).learning_rate == rate
+    named = study.named_study(**settings)
+    assert named.config.learning_rate == rate
+    assert study.NamedStudy.from_json(named.to_json()) == named
 
 
 def test_last_is_the_method_itself():

@@ -73,7 +73,7 @@ def test_trees_with_and_without_lightgbm(experiment, prepared, monkeypatch, miss
 
 def test_a_network_is_measured_as_the_others_are(experiment, prepared):
     rows = prepared.splits.train
-    settings = experiment.NETWORKS["table"]() | {"epochs": 20, "trunk": (8,), "head": ()}
+    settings = experiment.settings_of("table") | {"epochs": 20, "trunk": (8,), "head": ()}
     first, second = experiment.network_fits(prepared.spec, rows, settings, 2)
     assert np.all(first.area_t > 0.7) and not np.array_equal(first.area_t, second.area_t)
     assert first.seconds > 0 and first.compilation == second.compilation

@@ -253,15 +253,14 @@ study_options = together(
         help="Of the optimizer. Default: "
         f"{', '.join(f'{rate:g} of {name}' for name, rate in LEARNING_RATES.items())}.",
     ),
-    click.option(
-        "--weight-decay", type=click.FloatRange(0), help="Of AdamW, per step. Default: none."
-    ),
+    click.option("--weight-decay", type=click.FloatRange(0), help="Of AdamW. Default: none."),
     click.option(
         "--stop",
         type=click.Choice(methods.STOPS),
         help="Which epoch's parameters a run delivers: the last one's (default), or those of the "
         "epoch with the least objective (all that is trained, fairness losses too), loss or error "
-        "on validation rows. Constraints and networks that branch choose their own.",
+        "on validation rows. Constraints choose by their tolerance; methods that change their "
+        "network while they train deliver the last epoch.",
     ),
     click.option(
         "--patience",

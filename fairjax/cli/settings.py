@@ -155,7 +155,10 @@ def study_settings(options: dict, name: str) -> dict:
       name: of the data set.
     """
     chosen = {key: options[key] for key in SHARED if options[key] is not None}
-    return {**PAPER.get(name, {}), **chosen, "seed": options["seed"]}
+    published = dict(PAPER.get(name, {}))
+    if chosen.get("optimizer", "adagrad") != "adagrad":
+        published.pop("learning_rate", None)  # it is Adagrad's
+    return {**published, **chosen, "seed": options["seed"]}
 
 
 def sweep_folder(out: Path | None, name: str, resume: bool) -> Path:

@@ -45,7 +45,7 @@ from fairjax.objectives import (
     with_measurement,
     worst_violation,
 )
-from fairjax.training import State
+from fairjax.training import State, first_choice
 
 CAP = 5.0
 RATE = 10.0  # per measurement, one per block
@@ -250,7 +250,7 @@ def verdict(
     """
     is_above = ~(np.asarray(violation) <= tolerance)  # [blocks, J], true for NaN
     is_at_cap = np.asarray(multiplier)[-1] >= AT_CAP * np.asarray(cap)
-    settled = int(len(is_above) * SETTLES)
+    settled = first_choice(len(is_above), SETTLES)
     stays_above = np.all(is_above[settled:], axis=0)
     if not np.any(is_above[block]):
         return "met"

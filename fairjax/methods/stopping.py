@@ -11,12 +11,13 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from fairjax.core.types import Array, Components, Dataset, PyTree, Rank, Recipe, Splits
+from fairjax.core.types import Array, Components, Dataset, PyTree, Rank, Recipe, Spec, Splits
 from fairjax.methods.context import Context, Method
 from fairjax.metrics import Metric, evaluate, fixed
 from fairjax.models import scores as model_scores
 from fairjax.objectives import accuracy_terms, predict
-from fairjax.training import State
+from fairjax.training import State, gather
+from fairjax.training.samplers import Batches
 
 STOPS = ("last", "objective", "loss", "error")
 
@@ -44,16 +45,16 @@ def delivering(method: Method, stop: str) -> Method:
 
     def with_rank(context: Context) -> Recipe:
         recipe = method(context)
-        unmasked = method(context._replace(model=context.model._replace(dropout=False)))
 
         def build(hparams: PyTree) -> Components:
             parts = recipe.build(hparams)
             if parts.rank is not None or parts.events:
                 return parts
             if stop == "objective":
-                value = _objective(unmasked.build(hparams))
+                unmasked = context._replace(model=context.model._replace(dropout=False))
+                value = _objective(method(unmasked).build(hparams), context.batch_size)
             else:
-                value = _MEASURES[stop](context, parts, hparams.get("weight"))
+                value = _of_scores(context, parts, _MEASURES[stop], hparams.get("weight"))
             return parts._replace(rank=Rank(value))
 
         return recipe._replace(build=build)
@@ -66,43 +67,43 @@ def _validation(data: Splits | Dataset) -> Dataset:
     return data.validation if isinstance(data, Splits) else data
 
 
-def _objective(parts: Components) -> Callable[[State, Splits | Dataset], Array]:
+def _objective(parts: Components, batch_size: int) -> Callable[[State, Splits | Dataset], Array]:
+    """The sum of the rows that are trained, on rows padded to a multiple of the batch."""
     key = jax.random.key(0)  # of objectives that draw: all blocks draw alike
 
     def value(state: State, data: Splits | Dataset) -> Array:
         rows = _validation(data)
-        values, _ = parts.objective.apply(state.params, rows, key, state.memory)
+        count, label_columns = rows.labels.shape
+        padded = -(-count // batch_size) * batch_size
+        batch = gather(rows, Batches(jnp.arange(padded), jnp.ones(label_columns)))
+        values, _ = parts.objective.apply(state.params, batch, key, state.memory)
         return jnp.sum(jnp.stack(list(values)))[None]
 
     return value
 
 
-def _loss(context: Context, parts: Components, weight: Array | None):
-    spec = context.spec
-    weight = jnp.ones(len(spec.tasks)) if weight is None else weight
+def _of_scores(
+    context: Context, parts: Components, measure: Callable, weight: Array | None
+) -> Callable[[State, Splits | Dataset], Array]:
+    """``sum_t w_t m_t``, of a measure of the tasks."""
+    weight = jnp.ones(len(context.spec.tasks)) if weight is None else weight
 
     def value(state: State, data: Splits | Dataset) -> Array:
         rows = _validation(data)
         scores = model_scores(parts.model, state.params, rows.x)
-        losses = accuracy_terms(spec, predict(spec, scores), rows, "mean")
-        return (weight @ jnp.stack(losses))[None]
+        return (weight @ jnp.stack(measure(context.spec, scores, rows)))[None]
 
     return value
 
 
-def _error(context: Context, parts: Components, weight: Array | None):
-    spec = context.spec
-    weight = jnp.ones(len(spec.tasks)) if weight is None else weight
+def _losses(spec: Spec, scores: Array, rows: Dataset) -> list[Array]:
+    return accuracy_terms(spec, predict(spec, scores), rows, "mean")
+
+
+def _errors(spec: Spec, scores: Array, rows: Dataset) -> list[Array]:
     half = jnp.full(len(spec.tasks), fixed(0.5))
-
-    def value(state: State, data: Splits | Dataset) -> Array:
-        rows = _validation(data)
-        scores = model_scores(parts.model, state.params, rows.x)
-        measured = evaluate(spec, scores, rows, half)
-        errors = [measured[Metric("error", task.name)] for task in spec.tasks]
-        return (weight @ jnp.stack(errors))[None]
-
-    return value
+    measured = evaluate(spec, scores, rows, half)
+    return [measured[Metric("error", task.name)] for task in spec.tasks]
 
 
-_MEASURES = {"loss": _loss, "error": _error}
+_MEASURES = {"loss": _losses, "error": _errors}

@@ -34,7 +34,7 @@ class StudyConfig:
       batch_size: rows of a minibatch.
       optimizer: ``"adagrad"``, on losses summed over the batch as in the MTA-F code, or
         ``"adamw"``.
-      learning_rate: of the optimizer.
+      learning_rate: of the optimizer. Default: its own, see :data:`LEARNING_RATES`.
       weight_decay: of AdamW.
       stop: whose epoch's parameters a run delivers: ``"last"``, or that of least ``"objective"``,
         ``"loss"`` or ``"error"`` on validation rows, see :func:`fairjax.methods.delivering`.
@@ -58,7 +58,7 @@ class StudyConfig:
     epochs: int = 30
     batch_size: int = 256
     optimizer: str = "adagrad"
-    learning_rate: float = 0.05
+    learning_rate: float | None = None
     weight_decay: float = 0.0
     stop: str = "last"
     patience: int = 0
@@ -81,6 +81,8 @@ class StudyConfig:
             value = getattr(self, field)
             if value not in allowed:
                 raise ValueError(f"{field} {value!r} is not one of {', '.join(allowed)}")
+        if self.learning_rate is None:
+            object.__setattr__(self, "learning_rate", LEARNING_RATES[self.optimizer])
         if self.weight_decay and self.optimizer != "adamw":
             raise DataError(
                 f"weight decay {self.weight_decay:g} is AdamW's, but the optimizer is "
@@ -348,9 +350,8 @@ def named_study(**settings) -> NamedStudy:
     if unknown:
         raise ValueError(f"a study has no settings {', '.join(sorted(unknown))}")
     config_fields = _chosen(settings, config_names)
-    if "optimizer" in config_fields and "config" not in settings:
-        rate = LEARNING_RATES.get(config_fields["optimizer"], StudyConfig.learning_rate)
-        config_fields.setdefault("learning_rate", rate)
+    if "optimizer" in config_fields:
+        config_fields.setdefault("learning_rate", None)  # not that of another optimizer
     fields = _chosen(settings, study_names)
     network = _chosen(settings, network_names)
     models.check_dropout(network.get("dropout", 0.0))

@@ -3,7 +3,15 @@
 from fairjax.training import samplers
 from fairjax.training._sweep import Runs, keys, mapped, member, sweep
 from fairjax.training.chunks import start_size
-from fairjax.training.loop import State, TrainConfig, Trained, make_train, start
+from fairjax.training.loop import (
+    State,
+    TrainConfig,
+    Trained,
+    first_choice,
+    gather,
+    make_train,
+    start,
+)
 from fairjax.training.manifest import fingerprint, kept_arrays
 from fairjax.training.spaces import draw, draw_with_key, grid
 
@@ -15,6 +23,8 @@ __all__ = [
     "draw",
     "draw_with_key",
     "fingerprint",
+    "first_choice",
+    "gather",
     "grid",
     "kept_arrays",
     "keys",

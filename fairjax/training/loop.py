@@ -129,7 +129,7 @@ def make_train(
         run_key, event_key, init_key = jax.random.split(key, 3)
 
         def step(state: State, batches: Batches) -> tuple[State, tuple[Array, PyTree]]:
-            batch = _gather(rows, batches)
+            batch = gather(rows, batches)
             state, values = _step(parts, run_key, state, batch)
             watched = watch(state) if watch else ()
             return state, (values, watched)
@@ -181,6 +181,11 @@ def start(
     return State(params, opt_state, memory, step)
 
 
+def first_choice(blocks: int, passed_over: float) -> int:
+    """The first block that may deliver its parameters, see :class:`fairjax.core.types.Rank`."""
+    return int(blocks * passed_over)
+
+
 def _ranked_blocks(
     train_config: TrainConfig,
     block: Callable,
@@ -195,7 +200,7 @@ def _ranked_blocks(
     one would do after its end changes nothing.
     """
     count = len(blocks)
-    first = int(count * rank.passed_over)
+    first = first_choice(count, rank.passed_over)
     patience = train_config.patience or count
 
     def ranked(state: State, best: Ranked, i: Array) -> tuple[State, Ranked, PyTree]:
@@ -212,11 +217,10 @@ def _ranked_blocks(
         has_ended = best.has_ended | (i - jnp.maximum(chosen, first) >= patience)
         return state, Ranked(params, value, chosen, last, has_ended), found
 
-    start = jnp.zeros((), jnp.int32)
-    no_rank = jax.eval_shape(rank.value, state, data)
-    best = Ranked(
-        state.params, jnp.full(no_rank.shape, jnp.inf, no_rank.dtype), start, start, start > 0
-    )
+    zero = jnp.zeros((), jnp.int32)
+    shape = jax.eval_shape(rank.value, state, data)
+    worst = jnp.full(shape.shape, jnp.inf, shape.dtype)
+    best = Ranked(state.params, worst, block=zero, last=zero, has_ended=jnp.asarray(False))
     if not train_config.patience:
 
         def scanned(carry: tuple[State, Ranked], i: Array):
@@ -236,9 +240,9 @@ def _ranked_blocks(
         all_found = jax.tree.map(lambda every, one: every.at[i].set(one), all_found, found)
         return i + 1, state, best, all_found
 
-    _, _, shapes = jax.eval_shape(ranked, state, best, start)
+    _, _, shapes = jax.eval_shape(ranked, state, best, zero)
     empty = jax.tree.map(lambda leaf: jnp.zeros((count, *leaf.shape), leaf.dtype), shapes)
-    _, state, best, found = jax.lax.while_loop(is_going, go_on, (start, state, best, empty))
+    _, state, best, found = jax.lax.while_loop(is_going, go_on, (zero, state, best, empty))
     kept = jnp.minimum(jnp.arange(count), best.last)
     return state, best, jax.tree.map(lambda leaf: leaf[kept], found)
 
@@ -274,7 +278,7 @@ def _check(
         rows=jnp.zeros(train_config.batch_size, int),
         labels=jnp.ones(label_columns),
     )
-    batch = _gather(rows, example)
+    batch = gather(rows, example)
     check_chain(
         parts.transform,
         state.opt_state,
@@ -285,8 +289,8 @@ def _check(
     )
 
 
-def _gather(data: Dataset, batches: Batches) -> Dataset:
-    """Gather a batch. Padding repeats the last row with weight 0, without groups and labels."""
+def gather(data: Dataset, batches: Batches) -> Dataset:
+    """The rows of a batch. Padding repeats the last row: weight 0, no groups, no labels."""
     batch = jax.tree.map(lambda leaf: jnp.take(leaf, batches.rows, axis=0, mode="clip"), data)
     rows = data.weight.shape[0]
     is_real = batches.rows < rows
