@@ -339,6 +339,9 @@ def test_options_become_a_study_of_names():
     assert names.notion == "accuracy_parity" and names.model_options["trunk"] == (4, 4)
     # published settings hold where an option is not given
     assert names.config.batch_size == 128 and names.config.learning_rate == 0.06
+    # but the published learning rate is not that of another optimizer
+    options = frontier_command.make_context("frontier", ["--optimizer", "adamw"]).params
+    assert _named_study(options, "german").config.learning_rate == 0.002
 
 
 def test_the_gap_is_that_of_the_condition_unless_a_task_is_a_number():
