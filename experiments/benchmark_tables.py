@@ -42,7 +42,7 @@ RESULTS = Path(__file__).parent / "results" / "tables"
 MOST_ROWS = 12_000
 TREES, LINEAR = "boosted trees", "logistic regression"
 
-NETWORKS = ("paper", "table", "wide")
+NETWORKS = ("paper", "paper 64-64", "table")
 
 
 class File(NamedTuple):
@@ -133,8 +133,8 @@ def settings_of(network: str) -> dict:
     """Settings of a study for one of ``NETWORKS``."""
     from fairjax.study import TABLE
 
-    wide = {"trunk": (128, 128), "head": (), "dropout": 0.3}
-    return {"paper": {}, "table": TABLE, "wide": TABLE | wide}[network]
+    widths = {name: TABLE[name] for name in ("trunk", "head")}
+    return {"paper": {}, "paper 64-64": widths, "table": TABLE}[network]
 
 
 def network_fits(spec: Spec, rows: Dataset, settings: dict, seeds: int) -> list[Fit]:

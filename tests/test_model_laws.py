@@ -88,6 +88,7 @@ class Case(NamedTuple):
 
 REGISTERED = {  # one row per name of the registry
     "cross_stitch": (TABLE, {"trunk": (5, 4), "head": (3,), "embedding": 2}),
+    "ensemble": (TABLE, {"trunk": (5, 4), "head": (3,), "networks": 3}),
     "image_encoder": (IMAGE, {"widths": (4,), "head": (3,)}),
     "mmoe": (TABLE, {"trunk": (5, 4), "head": (3,), "embedding": 2, "experts": 3}),
     "network": (TABLE, {"trunk": (5,), "head": (3,), "embedding": 2}),

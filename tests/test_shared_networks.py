@@ -172,9 +172,10 @@ def test_methods_train_them(name, method):
 
 
 @pytest.mark.parametrize("method", ["blind", "yoto"])
-def test_a_method_of_one_representation_refuses_them(method):
-    context = Context.adamw(SPEC, models.mmoe(SPEC, (6,)), 0.01, 8, inputs=ROWS.x)
-    with pytest.raises(DataError, match="but the network has 3, one per task. Take another"):
+@pytest.mark.parametrize("network", [models.mmoe, models.ensemble])
+def test_a_method_of_one_representation_refuses_them(method, network):
+    context = Context.adamw(SPEC, network(SPEC, (6,)), 0.01, 8, inputs=ROWS.x)
+    with pytest.raises(DataError, match="but the network has one per task, or one per"):
         methods.get(method, PARITY)(context).build({})
 
 

@@ -269,7 +269,8 @@ class Model(NamedTuple):
     layers: tuple[tuple[str, ...], ...] = ()
     own_inputs: bool = False  # predict also takes a tuple of representations, one per task
     copies: int = 0  # of the trunk, along the first axis of its leaves: a network that branches
-    dropout: bool = False  # represent also takes key=, of a step of training; without it no masks
+    # represent also takes key=, of a step of training; without it nothing is left out or dealt
+    dropout: bool = False
 
 
 class Objective(NamedTuple):

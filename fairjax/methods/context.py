@@ -66,7 +66,7 @@ class Context(NamedTuple):
 
         Raises:
           ValueError: the context has no ``inputs``.
-          DataError: the network has a representation per task.
+          DataError: the network has several representations of a row.
         """
         if self.inputs is None:
             raise ValueError(
@@ -78,11 +78,11 @@ class Context(NamedTuple):
             return self.model.represent(self.model.init(key)["trunk"], x)
 
         z = jax.eval_shape(represent, jax.random.key(0), self.inputs)
-        if not hasattr(z, "shape"):
+        if not hasattr(z, "shape") or z.ndim != 2:
             raise DataError(
-                "the method reads one representation that all tasks share, but the network has "
-                f"{len(z)}, one per task. Take another network (--model shared_bottom), or leave "
-                "the method out (--methods)."
+                "the method reads one representation that all tasks share, but the network has one "
+                "per task, or one per network of an ensemble. Take another network (--model "
+                "shared_bottom), or leave the method out (--methods)."
             )
         return z.shape[-1]
 

@@ -13,6 +13,7 @@ from fairjax.models._branched import (
     trunk_layers,
 )
 from fairjax.models._cross_stitch import cross_stitch
+from fairjax.models._ensemble import ensemble
 from fairjax.models._mmoe import mmoe
 from fairjax.models._ple import ple
 from fairjax.models.adapters import from_equinox, from_linen, from_nnx
@@ -46,6 +47,7 @@ __all__ = [
     "conditioned_network",
     "cross_stitch",
     "dropped",
+    "ensemble",
     "equal_copies",
     "expanded",
     "from_equinox",

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.linen.initializers import glorot_uniform, normal, zeros_init
 
-from fairjax.core.types import Array, Spec
+from fairjax.core.types import Array, DataError, Spec
 
 
 class Plain(nn.Module):
@@ -91,3 +91,14 @@ NUMBER_ENCODINGS: dict[str, Callable[[Spec], nn.Module]] = {
     "piecewise_linear": lambda spec: PiecewiseLinear(spec.knots),
     "periodic": lambda spec: Periodic(),
 }
+
+
+def encoding_of(spec: Spec, name: str) -> nn.Module:
+    """The encoding of the numbers of a spec.
+
+    Raises:
+      DataError: there is no encoding of that name.
+    """
+    if name not in NUMBER_ENCODINGS:
+        raise DataError(f"number encoding {name!r} is not one of {', '.join(NUMBER_ENCODINGS)}")
+    return NUMBER_ENCODINGS[name](spec)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from fairjax.core.types import Array, DataError, Model, Spec
 from fairjax.models._cross_stitch import cross_stitch
+from fairjax.models._ensemble import ensemble
 from fairjax.models._mmoe import mmoe
 from fairjax.models._ple import ple
 from fairjax.models.tabular import shared_bottom
@@ -71,6 +72,7 @@ def network(
 
 REGISTRY: dict[str, Callable[..., Model]] = {  # (spec, **options) -> Model
     "cross_stitch": cross_stitch,
+    "ensemble": ensemble,
     "image_encoder": image_encoder,
     "mmoe": mmoe,
     "network": network,
@@ -82,6 +84,7 @@ REGISTRY: dict[str, Callable[..., Model]] = {  # (spec, **options) -> Model
 # what a network reads; one without an entry reads anything
 _FEATURES = {
     "cross_stitch": "tables",
+    "ensemble": "tables",
     "image_encoder": "images",
     "mmoe": "tables",
     "ple": "tables",

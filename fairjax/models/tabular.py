@@ -22,9 +22,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax.linen.initializers import Initializer, glorot_uniform, truncated_normal, zeros_init
 
-from fairjax.core.types import Array, Columns, DataError, Model, PyTree, Spec
+from fairjax.core.types import Array, Columns, Model, PyTree, Spec
 from fairjax.models.dropout import dropping, drops_out, represent
-from fairjax.models.number_encodings import NUMBER_ENCODINGS
+from fairjax.models.number_encodings import encoding_of
 
 
 class Dense(nn.Module):
@@ -92,21 +92,26 @@ def _folded(
     kernel: Array,
 ) -> Array:
     """The first layer as one product of the one-hot design with the folded kernel."""
-    dtype = kernel.dtype
     first = x.numeric.shape[-1]
     kernel_blocks = [kernel[:first]]
-    design_blocks = [x.numeric.astype(dtype).T]
-    for j, table in enumerate(tables):
-        levels, dimension = table.shape
-        last = first + dimension
+    for table in tables:
+        last = first + table.shape[1]
         kernel_blocks.append(table @ kernel[first:last])
         first = last
-        # an unseen level (-1) is all zeros
-        one_hot = jax.nn.one_hot(x.codes[:, j], levels, dtype=dtype, axis=0)
-        design_blocks.append(one_hot)
     folded_kernel = jnp.concatenate(kernel_blocks)
-    design = jnp.concatenate(design_blocks)
-    return folded_kernel.T @ design
+    levels = tuple(len(table) for table in tables)
+    return folded_kernel.T @ design(x, levels, kernel.dtype)
+
+
+def design(x: Columns, levels: tuple[int, ...], dtype=jnp.float32) -> Array:
+    """Numbers and a column per level, feature-major: ``[P + sum(levels), B]``.
+
+    A level that was not seen in training (-1) is all zeros.
+    """
+    blocks = [x.numeric.astype(dtype).T]
+    for j, count in enumerate(levels):
+        blocks.append(jax.nn.one_hot(x.codes[:, j], count, dtype=dtype, axis=0))
+    return jnp.concatenate(blocks)
 
 
 def _looked_up(
@@ -200,11 +205,7 @@ def trunk_of(
         raise ValueError("the trunk needs at least one layer, got trunk=()")
     embedding_init = embedding_init or truncated_normal(stddev=embedding**-0.5)
     levels = tuple(count for _, count in spec.categorical)
-    if number_encoding not in NUMBER_ENCODINGS:
-        raise DataError(
-            f"number encoding {number_encoding!r} is not one of {', '.join(NUMBER_ENCODINGS)}"
-        )
-    encode = NUMBER_ENCODINGS[number_encoding](spec)
+    encode = encoding_of(spec, number_encoding)
     body = Trunk(levels, tuple(widths), embedding, fold, kernel_init, embedding_init, encode)
     example = Columns(
         numeric=np.zeros((1, len(spec.numeric)), np.float32),
