@@ -131,7 +131,7 @@ def _scaled(params: PyTree, sums: Array) -> Array:
 
 
 def _deal(columns: Array, networks: int) -> Array:
-    """Columns ``[D, B]`` dealt in turn: ``[K, D, B / K]``, with zeros where they do not go round."""
+    """Columns ``[D, B]`` dealt in turn: ``[K, D, B / K]``, padded with zeros."""
     width, rows = columns.shape
     padded = jnp.pad(columns, ((0, 0), (0, -rows % networks)))
     return jnp.moveaxis(padded.reshape(width, -1, networks), 2, 0)
