@@ -19,7 +19,7 @@ pytest.importorskip("click")
 from cases import fairjax  # noqa: E402
 from click.testing import CliRunner  # noqa: E402
 
-from fairjax import data, methods, models, notions, postprocess  # noqa: E402
+from fairjax import data, methods, models, notions, postprocess, study  # noqa: E402
 from fairjax.cli import main  # noqa: E402
 from fairjax.core.keys import Metric  # noqa: E402
 from fairjax.core.tables import read_csv  # noqa: E402
@@ -287,7 +287,7 @@ def test_repair_refuses_in_one_message(repairs, arguments, words):
 
 REGISTRIES = (methods.REGISTRY, notions.REGISTRY, notions.CONDITIONS, models.REGISTRY)
 SHOWN = {
-    "frontier": (*REGISTRIES, postprocess.REGISTRY, data.REGISTRY),
+    "frontier": (*REGISTRIES, postprocess.REGISTRY, data.REGISTRY, study.ESTIMATORS),
     "train": (*REGISTRIES, postprocess.REGISTRY, data.REGISTRY),
     "repair": (postprocess.SCALES,),
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from fairjax import methods
-from fairjax.cli.lists import METHODS, NUMBERS
+from fairjax.cli.lists import ESTIMATOR_NAMES, METHODS, NUMBERS
 from fairjax.cli.options import (
     FOLDER,
     POSITIVE,
@@ -22,6 +22,7 @@ from fairjax.cli.settings import read_data, study_settings, sweep_folder, use_de
 from fairjax.core.disk import file_checksums, locked, write_json
 from fairjax.data import Prepared
 from fairjax.study import (
+    ESTIMATORS,
     STUDY_FORMAT,
     Explanation,
     NamedStudy,
@@ -47,6 +48,16 @@ sweep_options = together(
         "task, or, with _split at its name, accuracy and fairness as rows of their own. Runs of "
         "single_task are always made, for ARE and ARFG divide by them; the name is accepted and "
         f"ignored. Methods: {', '.join(methods.REGISTRY)}.",
+    ),
+    click.option(
+        "--estimators",
+        type=ESTIMATOR_NAMES,
+        default=(),
+        metavar="E,E",
+        help="Models from outside that stand beside the methods, one fitted per task: boosted "
+        "trees (LightGBM, ended by validation rows) and linear models (scikit-learn). Their "
+        "scores are measured and repaired as those of networks, and are always kept; they need "
+        f"fairjax[trees]. Estimators: {', '.join(ESTIMATORS)}.",
     ),
     click.option(
         "--runs",
@@ -200,6 +211,7 @@ def _named_study(options: dict, name: str) -> NamedStudy:
     return named_study(
         **study_settings(options, name),
         methods=options["methods"],
+        estimators=options["estimators"],
         runs=options["runs"],
         seeds=options["seeds"],
         sequence=options["sequence"],

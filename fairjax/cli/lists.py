@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from fairjax import methods
-from fairjax.study import REFERENCE
+from fairjax.study import ESTIMATORS, REFERENCE
 
 # a gradient link is a method of two forms
 LINKS = tuple(name for name in methods.REGISTRY if f"{name}_split" in methods.REGISTRY)
@@ -59,8 +59,23 @@ class Methods(Words):
         return tuple(name for name in dict.fromkeys(names) if name != REFERENCE)
 
 
+class Estimators(Words):
+    """Names of estimators between commas, each once."""
+
+    name = "estimators"
+
+    def convert(self, value, param, ctx) -> tuple[str, ...]:
+        """The names."""
+        names = super().convert(value, param, ctx)
+        for name in names:
+            if name not in ESTIMATORS:
+                self.fail(f"{name!r} is not one of {', '.join(ESTIMATORS)}.", param, ctx)
+        return tuple(dict.fromkeys(names))
+
+
 WORDS = Words()
 WIDTHS = Numbers(int, "64,32")
 NUMBERS = Numbers(float, "0.5,1")
 SHARES = Numbers(float, "0.6,0.2,0.2")
 METHODS = Methods()
+ESTIMATOR_NAMES = Estimators()

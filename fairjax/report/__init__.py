@@ -74,7 +74,8 @@ def write(
       info: ``tasks``, ``attributes`` (lists of names) and ``gap`` (the metric on the fairness axis)
         are needed. ``command`` (text with ``{run}`` in it), ``title``, ``environment``,
         ``versions``, ``seeds``, ``reference_methods`` (names of methods whose rows are references,
-        no candidates), ``single_task`` (by split and task the ``error`` and ``gap`` of the
+        no candidates), ``estimator_methods`` (names of methods whose rows no command makes a model
+        of), ``single_task`` (by split and task the ``error`` and ``gap`` of the
         single-task models), ``selection``, ``units`` (from the name of a metric to its unit),
         ``reference`` (the two coordinates of the hypervolume's reference point), ``groups`` (which
         ``run`` and ``method`` the groups are of, and the ``minimum`` of a group) and ``repair``

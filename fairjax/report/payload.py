@@ -202,6 +202,7 @@ def _method(layout: Layout, index: int) -> dict:
         "size": SIZES[marker],
         "glyph": GLYPHS[marker],
         "is_reference": method in layout.info.get("reference_methods", []),
+        "is_estimator": method in layout.info.get("estimator_methods", []),
     }
 
 

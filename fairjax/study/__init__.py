@@ -22,6 +22,7 @@ from fairjax.study.config import (
     named_study,
     point_hparams,
 )
+from fairjax.study.estimators import ESTIMATORS, Estimator
 from fairjax.study.evaluation import DECISIONS, evaluator, repair_scores, thresholds_of
 from fairjax.study.explain import FORMAT as STUDY_FORMAT
 from fairjax.study.explain import (
@@ -36,13 +37,16 @@ from fairjax.study.explain import (
     params_of,
     point_of,
     read_study,
+    scores_of_run,
 )
 from fairjax.study.predictions import all_predictions, prediction_columns, write_predictions
 from fairjax.study.references import constants, left_out_sentences
 from fairjax.study.run import REFERENCE, Results, Study, from_names, make_study, run_study
 from fairjax.study.saved import (
+    Decisions,
     Point,
     SavedModel,
+    decisions_of,
     finished_model,
     load_model,
     repaired,
@@ -53,6 +57,7 @@ from fairjax.study.table import assemble
 
 __all__ = [
     "DECISIONS",
+    "ESTIMATORS",
     "LEARNING_RATES",
     "PAPER",
     "TABLE",
@@ -60,6 +65,8 @@ __all__ = [
     "STUDY_FORMAT",
     "ConstrainedModel",
     "Constraint",
+    "Decisions",
+    "Estimator",
     "Explanation",
     "NamedStudy",
     "Point",
@@ -76,6 +83,7 @@ __all__ = [
     "constants",
     "constrain",
     "constrained_study",
+    "decisions_of",
     "different_metrics",
     "evaluator",
     "explain_run",
@@ -99,6 +107,7 @@ __all__ = [
     "repaired",
     "run_study",
     "scores_of",
+    "scores_of_run",
     "thresholds_of",
     "train_constrained",
     "train_one",

@@ -16,8 +16,9 @@ from fairjax.core.keys import Metric
 from fairjax.core.types import Array, Dataset
 from fairjax.data import Prepared
 from fairjax.metrics import Interval, bootstrap, evaluate, interval_over_seeds
-from fairjax.study.explain import model_of_run
+from fairjax.study.explain import point_of, scores_of_run
 from fairjax.study.run import REFERENCE, Results, Study
+from fairjax.study.saved import decisions_of
 from fairjax.study.table import gap_of
 
 DRAWS = 200
@@ -43,9 +44,10 @@ def candidates(data: Prepared, results: Results, runs: Sequence[int]) -> list[di
     measure = _resampler(data, results.study)
     found = []
     for run in runs:
-        model, scores = model_of_run(data, results, run)
-        thresholds = [np.nan if t is None else t for t in model.thresholds]
-        interval = measure(scores["test"], jnp.asarray(thresholds, jnp.float32))
+        unrepaired = scores_of_run(data, results, run)
+        decisions = decisions_of(data, results.study, point_of(results, run), unrepaired)
+        thresholds = [np.nan if t is None else t for t in decisions.thresholds]
+        interval = measure(decisions.scores["test"], jnp.asarray(thresholds, jnp.float32))
         entry = {
             "run": int(run),
             "method": str(results.table["method"][run]),

@@ -15,6 +15,7 @@ import numpy as np
 from fairjax import methods, models, notions, postprocess
 from fairjax.core.types import DataError, Model, Range, Recipe, Spec
 from fairjax.methods import Context, Method
+from fairjax.study.estimators import ESTIMATORS, Estimator
 from fairjax.study.evaluation import DECISIONS
 from fairjax.training import TrainConfig
 
@@ -128,6 +129,7 @@ class NamedStudy:
       repairs: keys of ``postprocess.REGISTRY``.
       amounts: of repair, with which every run is evaluated once more; without amounts nothing is
         repaired.
+      estimators: keys of ``study.ESTIMATORS``, which stand beside the methods.
       config: all other settings.
     """
 
@@ -143,10 +145,11 @@ class NamedStudy:
     fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     repairs: tuple[str, ...] = ("barycenter",)
     amounts: tuple[float, ...] = ()
+    estimators: tuple[str, ...] = ()
     config: StudyConfig = StudyConfig(condition="fpr")
 
     def __post_init__(self):
-        for field in ("methods", "repairs", "amounts"):
+        for field in ("methods", "repairs", "amounts", "estimators"):
             object.__setattr__(self, field, tuple(getattr(self, field)))
         options = {name: _hashable(value) for name, value in self.model_options.items()}
         object.__setattr__(self, "model_options", options)
@@ -154,6 +157,7 @@ class NamedStudy:
         _check_names("model", (self.model,), models.REGISTRY)
         _check_names("notion", (self.notion,), notions.REGISTRY)
         _check_names("repair", self.repairs, postprocess.REGISTRY)
+        _check_names("estimator", self.estimators, ESTIMATORS)
         check_amounts(self.amounts)
 
     def to_json(self) -> dict:
@@ -192,6 +196,10 @@ class NamedStudy:
             method = methods.get(name, notion, **options)
             built[name] = _with_ranges(self, method)
         return built
+
+    def build_estimators(self, spec: Spec) -> dict[str, Estimator]:
+        """The estimators by name."""
+        return {name: ESTIMATORS[name](spec) for name in self.estimators}
 
     def build_repairs(self, spec: Spec) -> tuple:
         """The post-processors of the scores; none without amounts."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fairjax import metrics
 from fairjax.core.types import Array, Post, Spec, Splits
@@ -23,6 +24,12 @@ DECISIONS = (*metrics.RULES, "transductive")
 FOLDS = 5  # of the validation rows, which are the pool of a repair
 
 Scores = dict[str, Array]  # per split [N, C]
+
+
+def validates_on_test(splits: Splits) -> bool:
+    """Whether the validation rows are the test rows, on which nothing may be chosen."""
+    leaves = zip(jax.tree.leaves(splits.validation), jax.tree.leaves(splits.test), strict=True)
+    return all(np.array_equal(*pair, equal_nan=True) for pair in leaves)
 
 
 def evaluator(

@@ -17,7 +17,7 @@ import optax
 from fairjax.core.disk import check_files, read_json
 from fairjax.core.keys import Metric
 from fairjax.core.tables import read_csv
-from fairjax.core.types import Array, Components, DataError, PyTree
+from fairjax.core.types import Array, Components, DataError, PyTree, Splits
 from fairjax.data import Prepared, reload
 from fairjax.gradients import link_states, observe
 from fairjax.metrics import GroupTable, group_table
@@ -26,8 +26,10 @@ from fairjax.study.config import NamedStudy
 from fairjax.study.evaluation import Scores
 from fairjax.study.run import Results, Study, from_names
 from fairjax.study.saved import (
+    Decisions,
     Point,
     SavedModel,
+    decisions_of,
     filled,
     finished_model,
     scores_of,
@@ -51,7 +53,7 @@ class Explanation(NamedTuple):
 
 
 def point_of(results: Results, run: int) -> Point:
-    """The point behind a run of a study's table.
+    """The point behind a run of a study's table; that of an estimator has no hyper-parameters.
 
     Raises:
       DataError: the run is a single-task reference, or there is no such run.
@@ -68,7 +70,7 @@ def point_of(results: Results, run: int) -> Point:
         )
     index = int(table["point"][run])
     seed = int(table["seed"][run])
-    for method in study.recipes:
+    for method in (*study.recipes, *study.estimators):
         all_hparams, _ = study.points(method)
         if name == method:
             return Point(method, _at(all_hparams, index), seed, None)
@@ -98,12 +100,10 @@ def model_of_run(
       The model, and its scores ``[N, C]`` of the rows of all splits.
 
     Raises:
-      DataError: the run is a single-task reference, which is one network per task, it diverged, or
-        there is no such run.
+      DataError: the run is a single-task reference, which is one network per task, or one of an
+        estimator from outside; it diverged, or there is no such run.
     """
-    point = point_of(results, run)
-    if results.table["diverged"][run]:
-        raise DataError(f"run {run} diverged, so there is no model to keep. Choose another run.")
+    point = _ended_point(results, run)
     params = params_of(data, results, run)
     model, scores = finished_model(data, results.study, point, params)
     if not different_metrics(model, results, run):
@@ -117,6 +117,7 @@ def params_of(data: Prepared, results: Results, run: int) -> PyTree:
     """The parameters of a run, as kept or trained again; see :func:`model_of_run`."""
     study = results.study
     point = point_of(results, run)
+    recipe = study.recipe(point.method)
     member = member_of(results, run)
     kept = results.params.get(point.method)
     if kept is not None:
@@ -125,10 +126,44 @@ def params_of(data: Prepared, results: Results, run: int) -> PyTree:
         folder = results.sweeps / point.method
         arrays = kept_arrays(folder, member)
         if any(name.startswith("params.") for name in arrays):
-            model = study.recipes[point.method].build(point.hparams).model
+            model = recipe.build(point.hparams).model
             shapes = jax.eval_shape(model.init, jax.random.key(0))
             return filled("params", shapes, arrays, folder)
     return train_params(data, study, point)
+
+
+def scores_of_run(data: Prepared, results: Results, run: int) -> Scores:
+    """Scores ``[N, C]`` of the rows of all splits, before any repair.
+
+    They are those of the run's model, see :func:`model_of_run`, or of an estimator, as kept.
+
+    Raises:
+      DataError: as :func:`model_of_run` does; an estimator's scores are absent or damaged.
+    """
+    study = results.study
+    point = _ended_point(results, run)
+    if point.method not in study.estimators:
+        params = params_of(data, results, run)
+        return scores_of(data, study.recipe(point.method).build(point.hparams).model, params)
+    member = member_of(results, run)
+    if results.sweeps is None:
+        kept = results.scores[point.method]
+        return {split: scores[member] for split, scores in kept.items()}
+    folder = results.sweeps / point.method
+    arrays = kept_arrays(folder, member)
+    if not arrays:
+        raise DataError(
+            f"{folder}: the scores of run {run} are not here. Run the sweep again with --resume."
+        )
+    return {split: arrays[f"scores.{split}"] for split in Splits._fields}
+
+
+def _ended_point(results: Results, run: int) -> Point:
+    """The point of a run that did not diverge."""
+    point = point_of(results, run)
+    if results.table["diverged"][run]:
+        raise DataError(f"run {run} diverged, so there is no model to keep. Choose another run.")
+    return point
 
 
 def different_metrics(model: SavedModel, results: Results, run: int) -> list[Metric]:
@@ -181,7 +216,7 @@ def member_of(results: Results, run: int) -> int:
     study = results.study
     point = point_of(results, run)
     _, seeds = study.points(point.method)
-    if study.recipes[point.method].told:
+    if point.method in study.recipes and study.recipes[point.method].told:
         # one network per seed is told the hyper-parameters of every point
         return seeds.index(point.seed)
     index = int(results.table["point"][run])
@@ -190,8 +225,10 @@ def member_of(results: Results, run: int) -> int:
     return index * len(seeds) + seeds.index(point.seed)
 
 
-def groups_of(data: Prepared, study: Study, model: SavedModel, scores: Scores) -> GroupTable:
-    """Every statistic in every group of the test rows, of the model's decisions.
+def groups_of(
+    data: Prepared, study: Study, model: SavedModel | Decisions, scores: Scores
+) -> GroupTable:
+    """Every statistic in every group of the test rows, of scores decided at a model's thresholds.
 
     Groups of fewer rows than ``config.smallest_group`` are left out.
     """
@@ -214,20 +251,20 @@ def explain_run(data: Prepared, results: Results, run: int) -> Explanation:
     Its amount is that of the run, or the largest of the study where the run is not repaired.
     """
     study = results.study
-    model, scores = model_of_run(data, results, run)
-    groups = groups_of(data, study, model, scores)
+    unrepaired = scores_of_run(data, results, run)
+    decisions = decisions_of(data, study, point_of(results, run), unrepaired)
+    groups = groups_of(data, study, decisions, decisions.scores)
     subject = {"run": run, "method": str(results.table["method"][run])}
     smallest = study.config.smallest_group
     info = {"groups": subject | {"minimum": smallest, "left_out": groups.left_out}}
     name = AUDITED
     amount = max(study.amounts, default=None)
-    if model.repair is not None:
-        name = model.repair.post.name
-        amount = model.repair.amount
+    if decisions.repair is not None:
+        name = decisions.repair.post.name
+        amount = decisions.repair.amount
     repairs = [post.name for post in study.repairs]
     if name != AUDITED or name not in repairs:
         return Explanation(groups, None, info)
-    unrepaired = scores_of(data, model.model, model.params)
     audit = audit_model(data, unrepaired, amount)
     info["repair"] = subject
     return Explanation(groups, audit, info)
@@ -244,9 +281,10 @@ def conflicts_of(
       head) is left out.
 
     Raises:
-      DataError: the method makes one loss of all tasks, so that there are no rows.
+      DataError: the method makes one loss of all tasks, so that there are no rows, or it is an
+        estimator from outside.
     """
-    recipe = study.recipes[point.method]
+    recipe = study.recipe(point.method)
     components = recipe.build(point.hparams)
     rows = components.objective.rows
     shapes = jax.eval_shape(components.model.init, jax.random.key(0))

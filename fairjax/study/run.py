@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -42,11 +42,28 @@ from fairjax.objectives import Penalty
 from fairjax.study.branching import branching_of
 from fairjax.study.config import NamedStudy, StudyConfig, check_amounts
 from fairjax.study.constraints import constraints_of
-from fairjax.study.evaluation import Scores, evaluator, thresholds_of
+from fairjax.study.estimators import (
+    Estimator,
+    check_estimators,
+    estimated_scores,
+    identity_of,
+    library_versions,
+)
+from fairjax.study.evaluation import Scores, evaluator, thresholds_of, validates_on_test
 from fairjax.study.progress import ProgressBars
 from fairjax.study.references import references_of
 from fairjax.study.table import assemble
-from fairjax.training import Runs, draw, grid, mapped, member, start_size, sweep
+from fairjax.training import (
+    Runs,
+    draw,
+    grid,
+    mapped,
+    member,
+    scored,
+    start_size,
+    sweep,
+    sweep_scores,
+)
 
 REFERENCE = "single_task"  # in the table of runs: one network per task
 
@@ -66,11 +83,28 @@ class Study:
     condition: str  # the rows on which the gap is shown
     notion: str  # what the methods train for
     names: NamedStudy | None = None  # where all objects come from the registries
+    estimators: Mapping[str, Estimator] = dataclasses.field(default_factory=dict)  # by name
+
+    def recipe(self, method: str) -> Recipe:
+        """The recipe of a method.
+
+        Raises:
+          DataError: it is an estimator from outside, which has none.
+        """
+        if method in self.estimators:
+            raise DataError(
+                f"{method} is an estimator from outside: its runs have scores, and no model that "
+                "could be trained or saved. Fit it yourself, and repair its scores with "
+                "fairjax.Repair or 'fairjax repair'."
+            )
+        return self.recipes[method]
 
     def points(self, method: str) -> tuple[dict[str, np.ndarray], list[int]]:
-        """Hyper-parameters ``[L, ...]`` and seeds of a method."""
-        space = self.recipes[method].space
+        """Hyper-parameters ``[L, ...]``, of an estimator none, and seeds of a method."""
         config = self.config
+        if method in self.estimators:
+            return {}, list(range(config.seeds))
+        space = self.recipes[method].space
         if method == REFERENCE:
             corners = {"weight": np.eye(len(self.spec.tasks))}
             points = grid(space, corners)
@@ -86,6 +120,8 @@ class Study:
         for method, recipe in self.recipes.items():
             space = ", ".join(recipe.space)
             rows.append(f"<tr><th>{escape(method)}</th><td>{escape(space)}</td></tr>")
+        for name in self.estimators:
+            rows.append(f"<tr><th>{escape(name)}</th><td></td></tr>")
         head = "<tr><th>method</th><th>hyper-parameters</th></tr>"
         return f"<table>{head}{''.join(rows)}</table>"
 
@@ -132,6 +168,8 @@ class Results:
     # by method, leaves [members, ...]; absent where they were not kept or are on disk alone
     params: Mapping[str, PyTree] = dataclasses.field(default_factory=dict)
     sweeps: Path | None = None  # folder of the methods' sweeps, with what they kept
+    # of estimators, by name and split [members, N, C]; absent where they are on disk
+    scores: Mapping[str, Scores] = dataclasses.field(default_factory=dict)
 
     def _repr_html_(self) -> str:
         """Warnings, then the table, for a notebook."""
@@ -151,6 +189,7 @@ def make_study(
     config: StudyConfig | None = None,
     conditioned: Callable[[int], Model] | None = None,
     names: NamedStudy | None = None,
+    estimators: Mapping[str, Estimator] | None = None,
 ) -> Study:
     """A study from objects.
 
@@ -166,10 +205,15 @@ def make_study(
       conditioned: from a width W to the network that gets W numbers, for methods such as ``yoto``.
         Default: the representation of ``model`` is modulated.
       names: where the objects come from the registries.
+      estimators: by name, classifiers and regressors from outside: from a task of one label column
+        and a seed to an object with scikit-learn's ``fit`` and ``predict_proba``, or, for a
+        regression, ``predict``; see :func:`fairjax.study.estimators.estimated_scores`. Each has one
+        point, and the seeds from ``config.seed`` on.
 
     Raises:
       ValueError: two methods or two repairs have one name, or an amount is outside [0, 1].
-      DataError: epochs are to be chosen on validation rows, and these are the test rows.
+      DataError: epochs are to be chosen on validation rows, and these are the test rows; an
+        estimator is no function, or the data are no table.
     """
     if isinstance(data, Spec):
         spec = data
@@ -181,6 +225,8 @@ def make_study(
     if not isinstance(data, Spec):
         _refuse_test_rows(data.splits, config.stop)
     check_amounts(tuple(amounts))
+    estimators = dict(estimators or {})
+    check_estimators(spec, estimators)
     network = model if isinstance(model, Model) else model(spec)
     context = config.context(spec, network, inputs=inputs, conditioned=conditioned)
 
@@ -199,6 +245,9 @@ def make_study(
                 f"example {{{recipe.name + ' a'!r}: ..., {recipe.name + ' b'!r}: ...}}"
             )
         recipes[recipe.name] = recipe
+    taken = [name for name in estimators if name in recipes]
+    if taken:
+        raise ValueError(f"a method and an estimator are called {taken[0]!r}; rename the estimator")
     posts = tuple(post if isinstance(post, Post) else post(spec) for post in repairs)
     post_names = [post.name for post in posts]
     if len(set(post_names)) < len(posts):
@@ -215,6 +264,7 @@ def make_study(
         condition=config.condition or _condition(built),
         notion=_notion_names(built),
         names=names,
+        estimators=estimators,
     )
 
 
@@ -230,6 +280,7 @@ def from_names(data: Prepared | Spec, names: NamedStudy) -> Study:
         config=names.config,
         conditioned=names.conditioned_model(spec),
         names=names,
+        estimators=names.build_estimators(spec),
     )
 
 
@@ -254,16 +305,22 @@ def run_study(
         kept in the chunk files, or, of parameters without ``out``, in memory.
       progress: called with the method, members done, and members in all. True: a progress bar per
         method. Default: True where tqdm is installed.
-      objects: ``model``, ``repairs``, ``amounts`` and ``config`` of :func:`make_study`.
+      objects: ``model``, ``repairs``, ``amounts``, ``config`` and ``estimators`` of
+        :func:`make_study`.
 
     Returns:
       The table of runs, and what a report needs to know.
 
     Raises:
-      DataError: ``out`` holds another study.
+      DataError: ``out`` holds another study, or an estimator cannot be fitted; see
+        :mod:`fairjax.study.estimators`.
     """
     if study is None:
         study = make_study(data, methods, **objects)
+    identities = {  # an object that is no estimator is refused before anything is trained
+        name: identity_of(study.spec, name, estimator, study.config.seed)
+        for name, estimator in study.estimators.items()
+    }
     devices = jax.local_devices()
     programs = _Programs(study, keep, devices)
     runs = {}
@@ -271,6 +328,10 @@ def run_study(
         for method in study.recipes:
             folder = out / "sweeps" / method if out else None
             runs[method] = _run_method(study, method, data.splits, programs, folder, keep, advance)
+        measure = scored(study.evaluate)
+        for name, identity in identities.items():
+            folder = out / "sweeps" / name if out else None
+            runs[name] = _run_estimator(study, identity, data.splits, measure, folder, advance)
     table, info = assemble(study, runs, REFERENCE)
     info |= references_of(data, study, table, info)
     branching = branching_of(runs)
@@ -279,18 +340,18 @@ def run_study(
     constraints = constraints_of(runs)
     if constraints:
         info["constraints"] = constraints
+    if study.estimators:
+        info["versions"] |= library_versions()
     if out:
         return Results(study, table, info, sweeps=out / "sweeps")
-    params = {method: of_method.params for method, of_method in runs.items()}
-    return Results(study, table, info, params)
+    params = {method: runs[method].params for method in study.recipes}
+    scores = {name: runs[name].scores for name in study.estimators}
+    return Results(study, table, info, params, scores=scores)
 
 
 def _refuse_test_rows(splits: Splits, stop: str) -> None:
     """Refuse a choice of epochs on the rows that are to test them."""
-    if stop == "last":
-        return
-    validation, test = jax.tree.leaves(splits.validation), jax.tree.leaves(splits.test)
-    if all(map(partial(np.array_equal, equal_nan=True), validation, test)):
+    if stop != "last" and validates_on_test(splits):
         count = len(splits.test.weight)
         raise DataError(
             f"--stop {stop} chooses an epoch on validation rows, but the {count:,} validation rows "
@@ -388,6 +449,33 @@ def _run_method(
         program=programs.program(method),
         chunk=programs.chunk(method),
         **options,
+    )
+
+
+def _run_estimator(
+    study: Study,
+    identity: dict,
+    splits: Splits,
+    program: Callable,
+    folder: Path | None,
+    progress: Callable[[str, int, int], None] | None,
+) -> Runs:
+    name = identity["estimator"]
+    _, seeds = study.points(name)
+
+    def scores_of(seed: int) -> Scores:
+        estimator = study.estimators[name]
+        return estimated_scores(study.spec, splits, name, estimator, study.config.seed + seed)
+
+    return sweep_scores(
+        scores_of,
+        identity,
+        seeds,
+        splits,
+        sum(task.score_width for task in study.spec.tasks),
+        program,
+        out=folder,
+        progress=_counter(progress, name, len(seeds)),
     )
 
 

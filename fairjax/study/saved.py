@@ -60,6 +60,15 @@ class SavedConstraint(NamedTuple):
     verdict: str  # of fairjax.methods.verdict, on validation rows
 
 
+class Decisions(NamedTuple):
+    """The scores of a run, how they are decided, and what became of that."""
+
+    scores: Scores  # [N, C] of the rows of all splits, repaired where the run repairs
+    repair: SavedRepair | None
+    thresholds: tuple[float | None, ...]  # per task; see SavedModel
+    metrics: dict[Metric, float]
+
+
 @dataclasses.dataclass(frozen=True)
 class SavedModel:
     """A trained model with what it needs to score new rows."""
@@ -278,10 +287,10 @@ def train_alone(data: Prepared, study: Study, point: Point) -> Runs:
     """The sweep of one point with one seed: its parameters, and what its method records.
 
     Raises:
-      DataError: the run diverged.
+      DataError: the run diverged, or it is one of an estimator from outside.
     """
     runs = sweep(
-        study.recipes[point.method],
+        study.recipe(point.method),
         study.config.train_config,
         {name: np.asarray(value)[None] for name, value in point.hparams.items()},
         [point.seed],
@@ -327,15 +336,8 @@ def finished_model(
       The model, and the scores ``[N, C]`` of the rows of all splits, repaired where the model
       repairs.
     """
-    recipe = study.recipes[point.method]
-    model = recipe.build(point.hparams).model
-    scores = scores_of(data, model, params)
-    fitted = None
-    if point.repair is not None:
-        name, amount = point.repair
-        fitted = _fit_repair(post_named(study, name), amount, scores, data)
-        scores = repaired(fitted, data, scores)
-    thresholds, metrics = _decided(data, study, scores)
+    model = study.recipe(point.method).build(point.hparams).model
+    decisions = decisions_of(data, study, point, scores_of(data, model, params))
     finished = SavedModel(
         encoder=data.encoder,
         model=model,
@@ -343,12 +345,26 @@ def finished_model(
         method=point.method,
         hparams=point.hparams,
         decision=study.deployed.decision,
-        thresholds=thresholds,
-        metrics=metrics,
-        repair=fitted,
+        thresholds=decisions.thresholds,
+        metrics=decisions.metrics,
+        repair=decisions.repair,
         names=study.names,
     )
-    return finished, scores
+    return finished, decisions.scores
+
+
+def decisions_of(data: Prepared, study: Study, point: Point, scores: Scores) -> Decisions:
+    """Scores of all splits, before any repair, as the point's run deploys them.
+
+    Its repair is fitted to the scores of the validation rows.
+    """
+    fitted = None
+    if point.repair is not None:
+        name, amount = point.repair
+        fitted = _fit_repair(post_named(study, name), amount, scores, data)
+        scores = repaired(fitted, data, scores)
+    thresholds, metrics = _decided(data, study, scores)
+    return Decisions(scores, fitted, thresholds, metrics)
 
 
 def scores_of(data: Prepared, model: Model, params: PyTree) -> Scores:

@@ -13,7 +13,7 @@ import numpy as np
 
 from fairjax.core.keys import HParam, Key, Metric
 from fairjax.core.tables import TEXTS, Table
-from fairjax.core.types import Attribute, Recipe, Spec, Task
+from fairjax.core.types import Attribute, Range, Spec, Task
 from fairjax.metrics import (
     GAPS,
     ara,
@@ -57,11 +57,14 @@ def assemble(study: Study, runs: Mapping[str, Runs], reference: str) -> tuple[Ta
     """
     parts = []
     references = []
+    estimators = []
     for method, method_runs in runs.items():
         blocks = _blocks(study, method, method_runs, reference)
         parts += blocks
         if method == reference:
             references = [str(block["method"][0]) for block in blocks]
+        if method in study.estimators:
+            estimators += [str(block["method"][0]) for block in blocks]
     table = _join(parts)
     gap = _gap_name(study)
     if gap == SEVERAL:
@@ -79,6 +82,7 @@ def assemble(study: Study, runs: Mapping[str, Runs], reference: str) -> tuple[Ta
         },
         "label_1": {task.name: task.positive for task in study.spec.tasks if task.positive},
         "reference_methods": references,
+        "estimator_methods": estimators,
         "single_task": single_task,
         "study": study.names.to_json() if study.names else None,
         "config": dataclasses.asdict(study.config),
@@ -111,11 +115,12 @@ def _blocks(study: Study, method: str, runs: Runs, reference: str) -> list[Table
     After a repair every run has a row per amount, and the rows of a run stand side by side.
     """
     is_reference = method == reference
+    space = {} if method in study.estimators else study.recipes[method].space
 
     def rows(metrics: dict[Metric, np.ndarray], name: str) -> Table:
         if is_reference:
             return _reference_rows(study.spec, runs, metrics, name)
-        return _rows(study.spec, study.recipes[method], runs, metrics, name)
+        return _rows(study.spec, space, runs, metrics, name)
 
     plain = rows(runs.metrics["plain"], method)
     verdicts = verdicts_of(runs)
@@ -138,7 +143,7 @@ def _blocks(study: Study, method: str, runs: Runs, reference: str) -> list[Table
 
 
 def _rows(
-    spec: Spec, recipe: Recipe, runs: Runs, metrics: dict[Metric, np.ndarray], name: str
+    spec: Spec, space: dict[str, Range], runs: Runs, metrics: dict[Metric, np.ndarray], name: str
 ) -> Table:
     columns: dict[Key, np.ndarray] = {
         "method": np.full(len(runs.point), name),
@@ -147,17 +152,17 @@ def _rows(
         "diverged": runs.diverged,
     }
     for hparam, values in runs.hparams.items():
-        columns |= _hparam_columns(spec, recipe, hparam, values)
+        columns |= _hparam_columns(spec, space, hparam, values)
     return Table(columns | metrics)
 
 
 def _hparam_columns(
-    spec: Spec, recipe: Recipe, name: str, values: np.ndarray
+    spec: Spec, space: dict[str, Range], name: str, values: np.ndarray
 ) -> dict[HParam, np.ndarray]:
     """A column for a number, and one per entry of a vector."""
     if values.ndim == 1:
         return {HParam(name): values}
-    labels = recipe.space[name].labels
+    labels = space[name].labels
     if not labels:
         labels = tuple(task.name for task in spec.tasks)
     flat = values.reshape(len(values), -1)

@@ -2,6 +2,7 @@
 
 from fairjax.training import samplers
 from fairjax.training._sweep import Runs, keys, mapped, member, sweep
+from fairjax.training._sweep_scores import scored, sweep_scores
 from fairjax.training.chunks import start_size
 from fairjax.training.loop import (
     State,
@@ -32,7 +33,9 @@ __all__ = [
     "mapped",
     "member",
     "samplers",
+    "scored",
     "start",
     "start_size",
     "sweep",
+    "sweep_scores",
 ]

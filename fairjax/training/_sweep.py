@@ -201,7 +201,7 @@ def sweep(
             folder.add_program(program.lower(*arguments(0, schedule.size_at(0) * len(devices))))
             if stored_sizes is None:
                 folder.write_sizes(schedule.sizes)
-        results = _run_chunks(
+        results = run_chunks(
             program, arguments, len(point), len(devices), schedule, folder, progress
         )
         return Runs(
@@ -228,7 +228,7 @@ def _on_devices(splits: Splits, devices: Sequence[jax.Device]) -> Splits:
     return jax.device_put(splits, NamedSharding(_mesh(devices), PartitionSpec()))
 
 
-def _run_chunks(
+def run_chunks(
     program: Callable,
     arguments: Callable[[int, int], tuple],
     members: int,

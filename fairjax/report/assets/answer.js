@@ -36,9 +36,18 @@ class Answers {
   }
 
   command(i) {
-    const { command, runs, methods } = this.data;
-    if (!command || methods[runs.method[i]].is_reference) return "";
+    const { command, runs, methods } = this.data, method = methods[runs.method[i]];
+    if (!command || method.is_reference || method.is_estimator) return "";
     return command.split("{run}").join(runs.run[i]);
+  }
+
+  // why there is no command
+  without(i) {
+    const { command, runs, methods } = this.data;
+    if (methods[runs.method[i]].is_estimator) {
+      return "An estimator from outside: fit it yourself, and repair its scores with fairjax.Repair or 'fairjax repair'.";
+    }
+    return command ? "A reference: no command makes a model of it." : "The command that trained these runs was not recorded.";
   }
 
   // a table of rows of texts; the first cell of a row names it
@@ -138,8 +147,7 @@ class Answers {
       box.append(code, copy);
       answer.append(element("p", "The command for this model, to be run in the folder of this page:", "hint"), box);
     } else {
-      answer.append(element("p", this.data.command ? "A reference: no command makes a model of it."
-        : "The command that trained these runs was not recorded.", "hint"));
+      answer.append(element("p", this.without(i), "hint"));
     }
     answer.append(this.table("Errors and gaps.", ["", "validation", "test", "single-task models (test)"], this.measures(i)));
     const groups = this.groups(i);
