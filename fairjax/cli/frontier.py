@@ -97,7 +97,7 @@ draw_options = together(
         default=(),
         metavar="A,A",
         help="Evaluate every run once more with its scores repaired after training by these "
-        "amounts, 0 (as they are) to 1 (the same distribution in every group); the rows are "
+        "amounts, 0 (as they are) to 1 (no difference between groups); the rows are "
         "called METHOD+POSTPROCESSOR.",
     ),
     postprocess_option(("barycenter",), multiple=True),

@@ -340,9 +340,22 @@ class Recipe(NamedTuple):
 
 
 class Post(NamedTuple):
-    """Post-processing of scores: ``fit`` on a pool without labels, ``apply`` to any row."""
+    """Post-processing of scores: ``fit`` on a pool, ``apply`` to any row.
 
-    fit: Callable[..., PyTree]  # scores [N, C], groups [N, G], weight [N] -> state
+    Most need no labels. A ``labelled`` one chooses decisions by them: its ``fit`` takes the labels
+    ``[N, Y]``, any value where the mask is 0, and their mask too, and its scores decide at 0.
+    """
+
+    # scores [N, C], groups [N, G], weight [N] -> state; labelled: and labels, label_mask [N, Y]
+    fit: Callable[..., PyTree]
     # state, scores [M, C], groups [M, G], key=None, amount=1.0 -> scores
     apply: Callable[..., Array]
     name: str = "repair"  # in a table of runs
+    labelled: bool = False
+
+    def pool(self, scores: Array, rows: Dataset) -> tuple[Array, ...]:
+        """What ``fit`` takes of scores ``[N, C]`` and their rows."""
+        pool = (scores, rows.groups, rows.weight)
+        if self.labelled:
+            pool += (rows.labels, rows.label_mask)
+        return pool

@@ -61,6 +61,17 @@ def threshold_at_rate(ranked: Ranked, rate: Array) -> Array:
     return jnp.where(defined, threshold, jnp.nan)
 
 
+def cut_between(below: Array, above: Array) -> Array:
+    """The threshold between two neighbouring scores: 0 where 0 lies between them, else halfway.
+
+    Of neighbours without a number between them, and below every score (``below`` of -infinity), it
+    is ``above``.
+    """
+    halfway = 0.5 * (below + above)
+    cut = jnp.where(halfway > below, halfway, above)
+    return jnp.where((below < 0) & (above >= 0), 0.0, cut)
+
+
 def threshold_of_least_error(ranked: Ranked) -> Array:
     """The threshold of :func:`fairjax.metrics.least_error_threshold`, from ranked rows."""
     counts_n = ranked.weight > 0
@@ -76,9 +87,7 @@ def threshold_of_least_error(ranked: Ranked) -> Array:
     above = jnp.append(score_n, greatest + 1.0)
     below = jnp.insert(score_n, 0, -jnp.inf)
     is_cut = below < above
-    halfway = 0.5 * (below + above)
-    cut = jnp.where(halfway > below, halfway, above)
-    cut = jnp.where((below < 0) & (above >= 0), 0.0, cut)
+    cut = cut_between(below, above)
     least = jnp.min(jnp.where(is_cut, wrong, jnp.inf))
     # sums of weights carry float32 rounding: errors that close are equal
     rounding = jnp.sum(ranked.weight) * 2.0**-20

@@ -15,17 +15,20 @@ def compose(joint: Post, exact: Post) -> Post:
 
     Args:
       joint: any Post.
-      exact: any Post; its ``apply`` is called with the key and without an amount.
+      exact: any Post; its ``apply`` is called with the key and without an amount. Where it or
+        ``joint`` is labelled, so is the result.
 
     Returns:
       Post whose state is ``(state of joint, state of exact)``; ``amount`` goes along the line from
       a score to its final place.
     """
 
-    def fit(scores: Array, groups: Array, weight: Array) -> PyTree:
-        joint_state = joint.fit(scores, groups, weight)
+    def fit(scores: Array, groups: Array, weight: Array, *labels: Array) -> PyTree:
+        joint_labels = labels if joint.labelled else ()
+        joint_state = joint.fit(scores, groups, weight, *joint_labels)
         jointly_repaired = joint.apply(joint_state, scores, groups)
-        return joint_state, exact.fit(jointly_repaired, groups, weight)
+        exact_labels = labels if exact.labelled else ()
+        return joint_state, exact.fit(jointly_repaired, groups, weight, *exact_labels)
 
     def apply(
         state: PyTree,
@@ -39,4 +42,4 @@ def compose(joint: Post, exact: Post) -> Post:
         moved = exact.apply(exact_state, jointly_repaired, groups, key)
         return scores + amount * (moved - scores)
 
-    return Post(fit, apply)
+    return Post(fit, apply, labelled=joint.labelled or exact.labelled)

@@ -23,7 +23,7 @@ def on_scores(
     softmax makes them add up to 1 again, so that for classes parity is no longer exact.
 
     Args:
-      post: sees columns ``[N, C]`` and membership in the attributes.
+      post: sees columns ``[N, C]`` and membership in the attributes, and no labels.
       spec: of the model.
       attributes: indices of the attributes; all attributes with levels by default.
       cross: show ``post`` membership in the crossed groups; otherwise the blocks of the attributes
@@ -31,7 +31,12 @@ def on_scores(
 
     Raises:
       DataError: there is no attribute with levels, or one of ``attributes`` is a number.
+      ValueError: ``post`` is labelled.
     """
+    if post.labelled:
+        raise ValueError(
+            f"{post.name} decides at score 0 and not at probability 0; give it to on_decisions"
+        )
     chosen = level_attributes(spec, attributes)
     blocks = [spec.group_slice(a) for a in chosen]
 

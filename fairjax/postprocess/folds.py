@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,6 +34,7 @@ def cross_fitted(
     weight: Array,
     fold: Array,
     folds: int,
+    labels: Sequence[Array] = (),
     **options,
 ) -> Array:
     """The pool's own rows ``[N, C]`` repaired, each row by a fit on the rows of the other folds.
@@ -47,12 +50,13 @@ def cross_fitted(
       weight: ``[N]``.
       fold: ``[N]`` in ``0 .. folds - 1``, see :func:`assign_folds`.
       folds: at least 2.
+      labels: ``[N, Y]`` and their mask, for a labelled repair.
       options: key and amount, for ``apply``.
     """
 
     def repaired_without(k: Array) -> Array:
         is_fitted = fold != k
-        state = post.fit(scores, groups, weight * is_fitted)
+        state = post.fit(scores, groups, weight * is_fitted, *labels)
         return post.apply(state, scores, groups, **options)
 
     repaired_knc = jax.vmap(repaired_without)(jnp.arange(folds))

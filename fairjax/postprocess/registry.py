@@ -3,21 +3,26 @@
 
 ``fit(scores[N, C], groups[N, G], weight[N]) -> state`` and
 ``apply(state, scores, groups, key=None, amount=1.0) -> scores``, with the scores and groups of a
-model's data set. Both work under jit and vmap, over models and over amounts; a state is a pytree of
-arrays. ``amount`` 0 leaves the probabilities and predictions as they are.
+model's data set; ``fit`` of a labelled one takes labels and their mask ``[N, Y]`` too. Both work
+under jit and vmap, over models and over amounts; a state is a pytree of arrays. ``amount`` 0 leaves
+the probabilities and predictions as they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import jax
 
 from fairjax.core.groups import level_attributes
 from fairjax.core.types import Array, Post, Spec
+from fairjax.notions import CONDITIONS
 from fairjax.postprocess._barycenter import barycenter
 from fairjax.postprocess._free_support import free_support
 from fairjax.postprocess._gaussian import gaussian
+from fairjax.postprocess._group_thresholds import group_thresholds
+from fairjax.postprocess._on_decisions import on_decisions
 from fairjax.postprocess._on_scores import on_scores
 from fairjax.postprocess._published_barycenter import published_barycenter
 
@@ -54,9 +59,32 @@ def model_free_support(
     return post._replace(name="free_support")
 
 
+def model_group_thresholds(
+    spec: Spec,
+    attributes: Sequence[int] | None = None,
+    *,
+    condition: str | None = None,
+    **options,
+) -> Post:
+    """:func:`group_thresholds` of a model's binary tasks and labels: attributes crossed,
+    ``options`` as there.
+
+    ``condition`` is a key of ``notions.CONDITIONS``; None asks for least error in each group.
+    """
+    conditions = CONDITIONS[condition] if condition else ()
+    name = f"{condition or 'least_error'}_thresholds"
+    post = group_thresholds(conditions, **options)._replace(name=name)
+    return on_decisions(post, spec, attributes)
+
+
 REGISTRY: dict[str, Callable[..., Post]] = {
     "barycenter": model_barycenter,
     "gaussian": model_gaussian,
     "free_support": model_free_support,
     "published_barycenter": model_published_barycenter,
+    "parity_thresholds": partial(model_group_thresholds, condition="parity"),
+    "tpr_thresholds": partial(model_group_thresholds, condition="tpr"),
+    "fpr_thresholds": partial(model_group_thresholds, condition="fpr"),
+    "odds_thresholds": partial(model_group_thresholds, condition="odds"),
+    "least_error_thresholds": model_group_thresholds,
 }

@@ -292,8 +292,8 @@ def check_amounts(amounts: tuple[float, ...]) -> None:
     """Refuse amounts of repair outside [0, 1]."""
     if not all(0 <= amount <= 1 for amount in amounts):
         raise DataError(
-            f"repair {amounts} must be amounts from 0 (scores as they are) to 1 (the same "
-            "distribution in all groups)"
+            f"repair {amounts} must be amounts from 0 (scores as they are) to 1 (no "
+            "difference between groups)"
         )
 
 

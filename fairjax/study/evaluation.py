@@ -117,7 +117,8 @@ def repair_scores(
     a repair looks better than it is.
     """
     pool = splits.validation
-    rows = (scores["validation"], pool.groups, pool.weight)
+    rows = post.pool(scores["validation"], pool)
+    score, groups, weight, *labels = rows
     # the same folds in every run
     draw = jax.random.uniform(jax.random.key(0), pool.weight.shape)
     rank = jnp.argsort(draw)
@@ -125,5 +126,5 @@ def repair_scores(
     fold = assign_folds(cell, rank, FOLDS)
     fitted = post.fit(*rows)
     test = post.apply(fitted, scores["test"], splits.test.groups, amount=amount)
-    validation = cross_fitted(post, *rows, fold, FOLDS, amount=amount)
+    validation = cross_fitted(post, score, groups, weight, fold, FOLDS, labels, amount=amount)
     return {"validation": validation, "test": test}

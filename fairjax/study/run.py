@@ -213,7 +213,8 @@ def make_study(
     Raises:
       ValueError: two methods or two repairs have one name, or an amount is outside [0, 1].
       DataError: epochs are to be chosen on validation rows, and these are the test rows; an
-        estimator is no function, or the data are no table.
+        estimator is no function, or the data are no table; a repair chooses the decisions, and
+        ``config.decision`` is not ``"half"``.
     """
     if isinstance(data, Spec):
         spec = data
@@ -255,6 +256,7 @@ def make_study(
             f"repairs are called {', '.join(post_names)}; give each its own name: "
             "post._replace(name=...)"
         )
+    _refuse_rule(posts, config.decision)
     return Study(
         spec=spec,
         recipes=recipes,
@@ -357,6 +359,16 @@ def _refuse_test_rows(splits: Splits, stop: str) -> None:
             f"--stop {stop} chooses an epoch on validation rows, but the {count:,} validation rows "
             "are the test rows. Leave a share to validate (--fractions 0.6,0.2,0.2, or rows called "
             "validation in the split column), or take --stop last."
+        )
+
+
+def _refuse_rule(posts: Sequence[Post], decision: str) -> None:
+    """Refuse a rule of decisions beside repairs that choose the decisions."""
+    deciding = [post.name for post in posts if post.labelled]
+    if deciding and decision != "half":
+        raise DataError(
+            f"--decision {decision} beside {len(deciding)} repairs that choose the thresholds "
+            f"themselves ({', '.join(deciding)}). Take --decision half, or another --postprocess."
         )
 
 

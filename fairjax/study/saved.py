@@ -20,7 +20,7 @@ import numpy as np
 
 from fairjax.core.disk import read_arrays, read_json, write_arrays, write_json
 from fairjax.core.keys import Metric, parse_key
-from fairjax.core.types import DataError, Model, Post, PyTree, Spec, Splits
+from fairjax.core.types import DataError, Dataset, Model, Post, PyTree, Spec, Splits
 from fairjax.data import Encoder, Prepared
 from fairjax.models import branch_text, compact, compact_shapes, expanded, parameter_count
 from fairjax.models import scores as model_scores
@@ -93,7 +93,7 @@ class SavedModel:
         ``name decision`` (the class) and a probability per class, ``name=class``. Multilabel:
         ``name=label`` and ``name=label decision``. Regression: ``name``, the prediction; of
         several outputs ``name=output``. With a repair, a row whose group is unknown is ranked among
-        all rows.
+        all rows, or has the threshold of all rows.
 
         Args:
           source: a path, a data frame or a dict of arrays; see
@@ -428,7 +428,7 @@ def post_named(study: Study, name: str) -> Post:
 def _fit_repair(post: Post, amount: float, scores: Scores, data: Prepared) -> SavedRepair:
     pool = data.splits.validation
     fit = jax.jit(post.fit)
-    device_state = fit(scores["validation"], pool.groups, pool.weight)
+    device_state = fit(*post.pool(scores["validation"], pool))
     state = jax.tree.map(np.asarray, device_state)
     return SavedRepair(post, state, amount, len(pool.weight))
 
@@ -487,9 +487,11 @@ def _load_repair(
     rows = description["pool_rows"]
     columns = sum(task.score_width for task in spec.tasks)
     groups = sum(attribute.width for attribute in spec.attributes)
-    shapes = [(rows, columns), (rows, groups), (rows,)]
-    pool = [jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes]
-    state_shapes = jax.eval_shape(post.fit, *pool)
+    labels = len(spec.label_tasks)
+    shapes = [(rows, columns), (rows, labels), (rows, labels), (rows, groups), (rows,)]
+    scores, *fields = [jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes]
+    pool = Dataset(None, *fields)
+    state_shapes = jax.eval_shape(post.fit, *post.pool(scores, pool))
     state = filled("repair", state_shapes, arrays, folder)
     return SavedRepair(post, state, description["amount"], rows)
 
