@@ -20,7 +20,7 @@ from fairjax.data.vocabulary import learn
 
 _MOST_GROUPS = 20  # a sensitive column with more levels should be cut by a rule
 _MOST_CLASSES = 20  # a text column with more levels is a task only on request
-QUANTILE_STEPS = 32  # between the knots of a number
+QUANTILE_STEPS = 16  # between the knots of a number
 _ROWS_OF_QUANTILES = 50_000
 
 
