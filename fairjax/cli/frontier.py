@@ -67,14 +67,6 @@ sweep_options = together(
         help="Points (draws of hyper-parameters) per method.",
     ),
     click.option(
-        "--rounds",
-        type=click.IntRange(1),
-        default=1,
-        show_default=True,
-        help="Rounds that a method's points are trained in: the first is drawn, each further one "
-        "is put where the frontier on validation rows is thin.",
-    ),
-    click.option(
         "--seeds", type=click.IntRange(1), default=1, show_default=True, help="Seeds per point."
     ),
 )
@@ -221,7 +213,6 @@ def _named_study(options: dict, name: str) -> NamedStudy:
         methods=options["methods"],
         estimators=options["estimators"],
         runs=options["runs"],
-        rounds=options["rounds"],
         seeds=options["seeds"],
         sequence=options["sequence"],
         lam_max=options["lam_max"],

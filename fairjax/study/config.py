@@ -29,8 +29,6 @@ class StudyConfig:
 
     Args:
       runs: points per method.
-      rounds: of as many points each. The first one is drawn, each further one is put where the
-        frontier of ARE and ARFG on validation rows is thin, see :mod:`fairjax.study.refinement`.
       seeds: seeds per point.
       reference_seeds: seeds of the single-task runs, which ARE and ARFG divide by.
       epochs: passes over the training rows, at most.
@@ -56,7 +54,6 @@ class StudyConfig:
     """
 
     runs: int = 64
-    rounds: int = 1
     seeds: int = 1
     reference_seeds: int = 10
     epochs: int = 30
@@ -91,11 +88,6 @@ class StudyConfig:
             raise DataError(
                 f"weight decay {self.weight_decay:g} is AdamW's, but the optimizer is "
                 f"{self.optimizer}. Take --optimizer adamw, or leave --weight-decay out."
-            )
-        if not 1 <= self.rounds <= self.runs:
-            raise DataError(
-                f"rounds {self.rounds}: {self.runs} runs make 1 to {self.runs} rounds. Give more "
-                "--runs, or fewer --rounds."
             )
         if self.patience and self.stop == "last":
             raise DataError(

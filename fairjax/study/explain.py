@@ -35,7 +35,7 @@ from fairjax.study.saved import (
     scores_of,
     train_params,
 )
-from fairjax.study.table import hparams_of, repaired_name
+from fairjax.study.table import repaired_name
 from fairjax.training import kept_arrays, keys, make_train
 
 FORMAT = 1  # of study.json
@@ -71,12 +71,14 @@ def point_of(results: Results, run: int) -> Point:
     index = int(table["point"][run])
     seed = int(table["seed"][run])
     for method in (*study.recipes, *study.estimators):
+        all_hparams, _ = study.points(method)
         if name == method:
-            return Point(method, hparams_of(study, table, method, run), seed, None)
+            return Point(method, _at(all_hparams, index), seed, None)
         for post in study.repairs:
             if name == repaired_name(method, post.name):
-                repair = (post.name, study.amounts[index % len(study.amounts)])
-                return Point(method, hparams_of(study, table, method, run), seed, repair)
+                point, place = divmod(index, len(study.amounts))
+                repair = (post.name, study.amounts[place])
+                return Point(method, _at(all_hparams, point), seed, repair)
     raise DataError(f"run {run}: the study has no method {name!r}")
 
 
@@ -121,8 +123,8 @@ def params_of(data: Prepared, results: Results, run: int) -> PyTree:
     if kept is not None:
         return jax.tree.map(lambda leaf: leaf[member], kept)
     if results.sweeps is not None:
-        folder, member = study.place(point.method, member)
-        arrays = kept_arrays(results.sweeps / folder, member)
+        folder = results.sweeps / point.method
+        arrays = kept_arrays(folder, member)
         if any(name.startswith("params.") for name in arrays):
             model = recipe.build(point.hparams).model
             shapes = jax.eval_shape(model.init, jax.random.key(0))
@@ -147,8 +149,7 @@ def scores_of_run(data: Prepared, results: Results, run: int) -> Scores:
     if results.sweeps is None:
         kept = results.scores[point.method]
         return {split: scores[member] for split, scores in kept.items()}
-    place, member = study.place(point.method, member)
-    folder = results.sweeps / place
+    folder = results.sweeps / point.method
     arrays = kept_arrays(folder, member)
     if not arrays:
         raise DataError(
@@ -319,3 +320,7 @@ def conflicts_of(
 
 def _layer(path: tuple) -> str:
     return jax.tree_util.keystr(path[:-1], simple=True, separator="/")
+
+
+def _at(hparams: dict[str, np.ndarray], index: int) -> dict[str, np.ndarray]:
+    return {name: np.asarray(values)[index] for name, values in hparams.items()}

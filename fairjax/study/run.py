@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.util
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from html import escape
@@ -37,7 +36,7 @@ from fairjax.core.types import (
 )
 from fairjax.data import Prepared
 from fairjax.methods import Method, delivering, runs_for, vanilla
-from fairjax.metrics import Metric, condition_of
+from fairjax.metrics import condition_of
 from fairjax.notions import Notion
 from fairjax.objectives import Penalty
 from fairjax.study.branching import branching_of
@@ -53,7 +52,6 @@ from fairjax.study.estimators import (
 from fairjax.study.evaluation import Scores, evaluator, thresholds_of, validates_on_test
 from fairjax.study.progress import ProgressBars
 from fairjax.study.references import references_of
-from fairjax.study.refinement import refined
 from fairjax.study.table import assemble
 from fairjax.training import (
     Runs,
@@ -112,26 +110,9 @@ class Study:
             points = grid(space, corners)
             seeds = range(config.reference_seeds)
         else:
-            count = self.round_size(method)
-            points = draw(space, count, config.seed, sequence=config.sequence)
+            points = draw(space, config.runs, config.seed, sequence=config.sequence)
             seeds = range(config.seeds)
         return points, list(seeds)
-
-    def round_size(self, method: str) -> int:
-        """Points of a round of a method, the last round may have fewer.
-
-        Where one network answers for all points there is one round.
-        """
-        config = self.config
-        rounds = 1 if self.recipes[method].told else config.rounds
-        return math.ceil(config.runs / rounds)
-
-    def place(self, method: str, member: int) -> tuple[Path, int]:
-        """Where a member of a method is kept: the folder under ``sweeps``, and its number there."""
-        if method == REFERENCE or method in self.estimators:
-            return Path(method), member
-        turn, member = divmod(member, self.round_size(method) * self.config.seeds)
-        return Path(method) / _round_folder(turn), member
 
     def _repr_html_(self) -> str:
         """The methods with their hyper-parameters, for a notebook."""
@@ -348,10 +329,7 @@ def run_study(
     with _shown(progress) as advance:
         for method in study.recipes:
             folder = out / "sweeps" / method if out else None
-            reference = runs.get(REFERENCE)
-            runs[method] = _run_method(
-                study, method, data.splits, programs, folder, keep, advance, reference
-            )
+            runs[method] = _run_method(study, method, data.splits, programs, folder, keep, advance)
         measure = scored(study.evaluate)
         for name, identity in identities.items():
             folder = out / "sweeps" / name if out else None
@@ -449,13 +427,11 @@ def _run_method(
     folder: Path | None,
     keep: tuple[str, ...],
     progress: Callable[[str, int, int], None] | None,
-    reference: Runs | None,
 ) -> Runs:
-    """All rounds of a method; ``reference`` are the single-task runs, None for these themselves."""
     recipe = study.recipes[method]
     hparams, seeds = study.points(method)
     train_config = study.config.train_config
-    options = {"root": study.config.seed, "devices": programs.devices}
+    options = {"root": study.config.seed, "out": folder, "devices": programs.devices}
     if recipe.told:
         # one network per seed is trained, and asked for every point
         trained_at = {name: array[:1] for name, array in hparams.items()}
@@ -467,80 +443,25 @@ def _run_method(
             seeds,
             splits,
             study.evaluate,
-            out=folder,
             keep=("params",),
             progress=count,
             **options,
         )
         runs = runs_for(recipe, trained, hparams, splits, study.evaluate)
         return runs._replace(params=trained.params)
-    rounds = 1
-    total = _count(hparams, seeds)
-    if reference is not None:
-        rounds = math.ceil(study.config.runs / study.round_size(method))
-        total = study.config.runs * len(seeds)
-    advance = _counter(progress, method, total)
-    chunk = programs.chunk(method)
-    if rounds > 1 and chunk is None:
-        chunk = start_size(_count(hparams, seeds), programs.devices)  # one program for all rounds
-    runs = None
-    for turn in range(rounds):
-        if runs is not None:
-            hparams = _refined(study, method, runs, reference, turn)
-        of_round = sweep(
-            recipe,
-            train_config,
-            hparams,
-            seeds,
-            splits,
-            study.evaluate,
-            out=folder / _round_folder(turn) if folder else None,
-            keep=keep,
-            progress=advance,
-            program=programs.program(method),
-            chunk=chunk,
-            **options,
-        )
-        runs = of_round if runs is None else _joined(runs, of_round)
-    return runs
-
-
-def _refined(
-    study: Study, method: str, runs: Runs, reference: Runs, turn: int
-) -> dict[str, np.ndarray]:
-    """Hyper-parameters of the next round: drawn where no frontier says where to look."""
-    space = study.recipes[method].space
-    seeds = study.config.seeds
-    done = len(runs.point) // seeds
-    count = min(study.round_size(method), study.config.runs - done)
-    table, _ = assemble(study, {REFERENCE: reference, method: runs}, REFERENCE)
-    is_run = table["method"] == method
-    columns = [table[Metric(name, split="validation")][is_run] for name in ("are", "arfg")]
-    objectives = np.stack(columns, axis=1).reshape(done, seeds, 2).mean(axis=1)
-    objectives[runs.diverged.reshape(done, seeds).any(axis=1)] = np.nan
-    hparams = {name: values[::seeds] for name, values in runs.hparams.items()}
-    points = refined(space, hparams, objectives, count, turn)
-    if all(len(values) == count for values in points.values()):
-        return points
-    return draw(space, count, study.config.seed + turn, sequence=study.config.sequence)
-
-
-def _round_folder(turn: int) -> str:
-    return f"round-{turn + 1}" if turn else ""
-
-
-def _joined(first: Runs, second: Runs) -> Runs:
-    """The runs of two rounds."""
-    second = second._replace(point=second.point + first.point[-1] + 1)
-    arrays, others = _parted(first), _parted(second)
-    joined = jax.tree.map(lambda *parts: np.concatenate(parts), arrays, others)
-    compilations = max(first.compilations, second.compilations)
-    return joined._replace(compilations=compilations, chunk=second.chunk)
-
-
-def _parted(runs: Runs) -> Runs:
-    """The runs without what has no entry per member."""
-    return runs._replace(compilations=None, chunk=None)
+    return sweep(
+        recipe,
+        train_config,
+        hparams,
+        seeds,
+        splits,
+        study.evaluate,
+        keep=keep,
+        progress=_counter(progress, method, _count(hparams, seeds)),
+        program=programs.program(method),
+        chunk=programs.chunk(method),
+        **options,
+    )
 
 
 def _run_estimator(

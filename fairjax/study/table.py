@@ -104,20 +104,6 @@ def gap_of(study: Study, task: Task, attribute: Attribute) -> str:
     return gap_metric(study.condition, task.kind, attribute.continuous)
 
 
-def hparams_of(study: Study, table: Table, method: str, run: int) -> dict[str, np.ndarray]:
-    """Hyper-parameters of a run of a method, from its row; an estimator has none."""
-    if method in study.estimators:
-        return {}
-    space = study.recipes[method].space
-    hparams = {}
-    for name, interval in space.items():
-        default = np.float32(interval.default)
-        keys = _hparam_columns(study.spec, space, name, default[None])
-        numbers = [table[key][run] for key in keys]
-        hparams[name] = np.float32(numbers).reshape(default.shape)
-    return hparams
-
-
 def repaired_name(method: str, repair: str) -> str:
     """Name of a method's runs after a repair."""
     return f"{method}+{repair}"
