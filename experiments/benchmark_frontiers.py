@@ -12,9 +12,10 @@ rates, equal true positive rates, equal odds) a frontier is points of (error ove
 gap over .15). Its points are those that no other one dominates on validation rows; the volume that
 they dominate on test rows, up to (1.25, 1), is shown. Gaps are fairlearn's differences.
 
-- ``fairjax``: one network of all tasks with ``fairjax.study.TABLE``, whose thresholds per group
+- ``network``: one network of all tasks with ``fairjax.study.TABLE``, whose thresholds per group
   trace a path of nine amounts; no network is trained for a task or a condition alone.
-- ``fairjax, trees``: the same thresholds on the scores of LightGBM.
+- ``trees``: the same thresholds on the scores of LightGBM.
+- ``fairjax``: both, as one study with ``--estimators trees`` has them.
 - ``fairlearn``: LightGBM as it is, ThresholdOptimizer, ExponentiatedGradient with four bounds, and
   the predictors of a GridSearch of five points; the trees of both reductions have as many rounds as
   validation rows gave LightGBM.
@@ -49,7 +50,8 @@ REFERENCE = (1.25, 1.0)
 AMOUNTS = (0.0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 BOUNDS = (0.01, 0.03, 0.06, 0.1)
 GRID = 5
-FAIRLEARN, OURS, TREES = "fairlearn", "fairjax", "fairjax, trees"
+FAIRLEARN, NETWORK, TREES, OURS = "fairlearn", "network", "trees", "fairjax"
+SYSTEMS = (FAIRLEARN, NETWORK, TREES, OURS)
 CONDITIONS = ("parity", "tpr", "odds")
 
 
@@ -240,13 +242,16 @@ def fairlearn_front(
 
 
 def gap_of(condition: str, part: Part, decision: np.ndarray) -> float:
-    """fairlearn's difference between groups of at least ten rows that count."""
+    """fairlearn's difference between groups of at least ten rows that count; NaN without two."""
     from fairlearn import metrics
 
     sizes = np.bincount(part.group)
     positives = np.bincount(part.group, part.label, len(sizes))
     least = {"parity": sizes, "tpr": positives, "odds": np.minimum(positives, sizes - positives)}
-    counted = (least[condition] >= 10)[part.group]
+    is_large = least[condition] >= 10
+    if is_large.sum() < 2:
+        return np.nan
+    counted = is_large[part.group]
     label, group, decision = part.label[counted], part.group[counted], decision[counted]
     if condition == "tpr":
         frame = metrics.MetricFrame(
@@ -330,12 +335,23 @@ def of_seed(
         tree_fronts = fronts_of(tree_paths, known[t], t, of_trees + path_seconds / share)
         errors = [np.mean(model.predict(part.x) != part.label) for part in parts[t][1:]]
         for condition in CONDITIONS:
+            if np.isnan([gap_of(condition, part, part.label > 0) for part in parts[t][1:]]).any():
+                continue  # too few rows of a label for a gap
             peer, peer_seconds = timed(fairlearn_front, condition, spec, parts[t], model, bounds)
             peer = peer._replace(seconds=peer_seconds + of_trees)
-            found = {FAIRLEARN: peer, OURS: fronts[condition], TREES: tree_fronts[condition]}
+            own, of_tree = fronts[condition], tree_fronts[condition]
+            both = Front(*(_joined(*pair) for pair in zip(own, of_tree, strict=True)))
+            found = {FAIRLEARN: peer, NETWORK: own, TREES: of_tree, OURS: both}
             for system, front in found.items():
                 volume = volume_of(condition, parts[t], front, errors)
                 yield spec.tasks[t].name, condition, system, front, volume
+
+
+def _joined(first: np.ndarray | float, second: np.ndarray | float) -> np.ndarray | float:
+    """Points of two paths, or the sum of their seconds."""
+    if isinstance(first, float):
+        return first + second
+    return np.concatenate([first, second])
 
 
 def _scores_of_trees(
@@ -363,27 +379,25 @@ def timed(function: Callable, *arguments: object) -> tuple:
 
 def summary(rows: list[dict]) -> str:
     """A Markdown table: a line per table and condition, means over tasks."""
+    ours = SYSTEMS[1:]
+    volumes = " | ".join(f"{system} | less {FAIRLEARN}'s" for system in ours)
     lines = [
-        f"| table | condition | {FAIRLEARN} | {OURS} | less {FAIRLEARN}'s | {TREES} "
-        f"| less {FAIRLEARN}'s | CPU seconds: {FAIRLEARN} | {OURS} | {TREES} |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        f"| table | condition | {FAIRLEARN} | {volumes} | CPU seconds: {' | '.join(SYSTEMS)} |",
+        "|" + "---|" * (3 + 2 * len(ours) + len(SYSTEMS)),
     ]
     for name in dict.fromkeys(row["table"] for row in rows):
         for condition in CONDITIONS:
             chosen = [r for r in rows if r["table"] == name and r["condition"] == condition]
             volume = {s: tables._by_seed(_of(chosen, s), s, "volume") for s in SYSTEMS}
-            seconds = {s: tables._by_seed(_of(chosen, s), s, "seconds").mean() for s in SYSTEMS}
-            less = {s: tables.student(volume[s] - volume[FAIRLEARN]) for s in SYSTEMS}
-            lines.append(
-                f"| {name} | {condition} | {volume[FAIRLEARN].mean():.3f} "
-                f"| {volume[OURS].mean():.3f} | {less[OURS]} "
-                f"| {volume[TREES].mean():.3f} | {less[TREES]} "
-                f"| {seconds[FAIRLEARN]:.1f} | {seconds[OURS]:.2f} | {seconds[TREES]:.2f} |"
-            )
+            cells = [name, condition, f"{volume[FAIRLEARN].mean():.3f}"]
+            for system in ours:
+                less = tables.student(volume[system] - volume[FAIRLEARN])
+                cells += [f"{volume[system].mean():.3f}", less]
+            for system in SYSTEMS:
+                seconds = tables._by_seed(_of(chosen, system), system, "seconds")
+                cells.append(f"{seconds.mean():.2f}")
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n\n" + _totals(rows)
-
-
-SYSTEMS = (FAIRLEARN, OURS, TREES)
 
 
 def _totals(rows: list[dict]) -> str:
@@ -394,7 +408,7 @@ def _totals(rows: list[dict]) -> str:
         cell = cells.setdefault((row["table"], row["task"], row["condition"]), {})
         cell.setdefault(row["system"], []).append(float(row["volume"]))
     means = {s: np.array([np.mean(cell[s]) for cell in cells.values()]) for s in SYSTEMS}
-    for system in (OURS, TREES):
+    for system in SYSTEMS[1:]:
         ratio = means[system].mean() / means[FAIRLEARN].mean()
         below = int((means[system] < means[FAIRLEARN]).sum())
         sentences.append(
@@ -420,11 +434,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     bounds = BOUNDS[1:2] if options.quick else BOUNDS
     folder = Path(tempfile.mkdtemp()) if options.quick else tables.RESULTS
     folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "frontiers.csv"
     rows = []
+    if path.exists():
+        with open(path, newline="") as file:
+            rows = list(csv.DictReader(file))  # those of other tables stay
     for name in options.only.split(","):
         begin = time.perf_counter()
+        rows = [row for row in rows if row["table"] != name]
         rows += measured(name, seeds, settings, bounds)
-        with open(folder / "frontiers.csv", "w", newline="") as file:
+        with open(path, "w", newline="") as file:
             writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)

@@ -344,6 +344,24 @@ def test_options_become_a_study_of_names():
     assert _named_study(options, "german").config.learning_rate == 0.002
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], {"optimizer": "adamw", "learning_rate": 0.01, "stop": "objective", "patience": 6}),
+        (["--epochs", "9", "--weight-decay", "0.1"], {"epochs": 9, "weight_decay": 0.1}),
+        (["--optimizer", "adagrad"], {"learning_rate": 0.05, "weight_decay": 0, "patience": 6}),
+        (["--stop", "last"], {"patience": 0, "optimizer": "adamw"}),
+    ],
+)
+def test_a_preset_is_what_is_not_given(arguments, expected):
+    from fairjax.cli.frontier import _named_study, frontier_command
+
+    options = frontier_command.make_context("frontier", ["--preset", "table", *arguments]).params
+    names = _named_study(options, "german")
+    assert names.model == "ensemble" and names.model_options["trunk"] == (64, 32)
+    assert {key: getattr(names.config, key) for key in expected} == expected
+
+
 def test_the_gap_is_that_of_the_condition_unless_a_task_is_a_number():
     from fairjax.core.types import Attribute, Spec, Task
     from fairjax.study import from_names, named_study

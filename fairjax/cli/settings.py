@@ -14,7 +14,7 @@ from fairjax.data import REGISTRY, Prepared, Roles, from_table, load
 from fairjax.data.merging import levels_from, merges_of
 from fairjax.data.raw_table import NA
 from fairjax.data.table import FRACTIONS
-from fairjax.study import PAPER
+from fairjax.study import PAPER, TABLE
 
 # options with the same name and meaning in a study
 SHARED = (
@@ -148,17 +148,23 @@ def _load_by_name(name: str, options: dict) -> Prepared:
 def study_settings(options: dict, name: str) -> dict:
     """Settings of a study for :func:`fairjax.study.named_study`.
 
-    An option that is not given has the published setting of the data set, if there is one.
+    An option that is not given has the setting of the preset: of ``"table"`` those of
+    ``study.TABLE``, of ``"paper"`` the published ones of the data set, if there are any. What
+    belongs to another optimizer or another stop than that of the options is left out.
 
     Args:
       options: of the command.
       name: of the data set.
     """
     chosen = {key: options[key] for key in SHARED if options[key] is not None}
-    published = dict(PAPER.get(name, {}))
-    if chosen.get("optimizer", "adagrad") != "adagrad":
-        published.pop("learning_rate", None)  # it is Adagrad's
-    return {**published, **chosen, "seed": options["seed"]}
+    preset = dict(TABLE if options["preset"] == "table" else PAPER.get(name, {}))
+    optimizer = preset.get("optimizer", "adagrad")
+    if chosen.get("optimizer", optimizer) != optimizer:
+        preset.pop("learning_rate", None)
+        preset.pop("weight_decay", None)
+    if chosen.get("stop") == "last":
+        preset.pop("patience", None)
+    return {**preset, **chosen, "seed": options["seed"]}
 
 
 def sweep_folder(out: Path | None, name: str, resume: bool) -> Path:
