@@ -388,6 +388,8 @@ def summary(rows: list[dict]) -> str:
     for name in dict.fromkeys(row["table"] for row in rows):
         for condition in CONDITIONS:
             chosen = [r for r in rows if r["table"] == name and r["condition"] == condition]
+            if not chosen:
+                continue
             volume = {s: tables._by_seed(_of(chosen, s), s, "volume") for s in SYSTEMS}
             cells = [name, condition, f"{volume[FAIRLEARN].mean():.3f}"]
             for system in ours:

@@ -93,6 +93,7 @@ REGISTERED = {  # one row per name of the registry
     "mmoe": (TABLE, {"trunk": (5, 4), "head": (3,), "embedding": 2, "experts": 3}),
     "network": (TABLE, {"trunk": (5,), "head": (3,), "embedding": 2}),
     "ple": (TABLE, {"trunk": (5, 4, 3), "head": (3,), "embedding": 2, "own": 2}),
+    "residual": (TABLE, {"trunk": (5, 4), "head": (3,), "embedding": 2}),
     "shared_bottom": (TABLE, {"trunk": (5, 4), "head": (), "embedding": 2}),
     "text_encoder": (TEXT, {"width": 5, "head": (3,), "embedding": 2}),
 }

@@ -1,4 +1,4 @@
-"""MMoE, PLE and cross-stitch networks against loops in float64, and the methods that take them."""
+"""Networks of experts and residual ones against loops in float64, and methods that take them."""
 
 from __future__ import annotations
 
@@ -74,6 +74,20 @@ def test_mmoe_is_a_loop_over_tasks_and_experts():
         return [sum(g * h_e for g, h_e in zip(softmax(gate), h, strict=True)) for gate in gates]
 
     agree(models.mmoe(SPEC, (6, 4), (3,), 2, experts=experts), loop)
+
+
+def test_a_residual_network_is_a_loop_over_blocks():
+    def normed(p, h):
+        return p["scale"] * (h - h.mean()) / np.sqrt(h.var() + 1e-5) + p["shift"]
+
+    def loop(p, x):
+        h = x @ p["kernel"] + p["bias"]
+        for block in (p["block_1"], p["block_2"]):
+            inside = relu(normed(block["norm"], h) @ block["kernel"] + block["bias"])
+            h = h + inside @ block["out_kernel"] + block["out_bias"]
+        return [relu(normed(p["norm"], h))] * T
+
+    agree(models.residual(SPEC, (6, 4, 5), (3,), 2), loop)
 
 
 @pytest.mark.parametrize("levels", [1, 2, 3])

@@ -16,6 +16,7 @@ from fairjax.models._cross_stitch import cross_stitch
 from fairjax.models._ensemble import ensemble
 from fairjax.models._mmoe import mmoe
 from fairjax.models._ple import ple
+from fairjax.models._residual import residual
 from fairjax.models.adapters import from_equinox, from_linen, from_nnx
 from fairjax.models.dropout import check_dropout, dropped, represent
 from fairjax.models.film import (
@@ -61,6 +62,7 @@ __all__ = [
     "per_channel",
     "ple",
     "represent",
+    "residual",
     "scalar",
     "scores",
     "shared_bottom",

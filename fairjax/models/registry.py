@@ -9,6 +9,7 @@ from fairjax.models._cross_stitch import cross_stitch
 from fairjax.models._ensemble import ensemble
 from fairjax.models._mmoe import mmoe
 from fairjax.models._ple import ple
+from fairjax.models._residual import residual
 from fairjax.models.tabular import shared_bottom
 from fairjax.models.text import text_encoder
 from fairjax.models.vision import image_encoder
@@ -77,6 +78,7 @@ REGISTRY: dict[str, Callable[..., Model]] = {  # (spec, **options) -> Model
     "mmoe": mmoe,
     "network": network,
     "ple": ple,
+    "residual": residual,
     "shared_bottom": shared_bottom,
     "text_encoder": text_encoder,
 }
@@ -88,6 +90,7 @@ _FEATURES = {
     "image_encoder": "images",
     "mmoe": "tables",
     "ple": "tables",
+    "residual": "tables",
     "shared_bottom": "tables",
     "text_encoder": "texts",
 }
