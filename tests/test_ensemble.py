@@ -102,8 +102,7 @@ def test_networks_start_apart():
     assert set(np.unique(signs)) == {-1.0, 1.0}
 
 
-@pytest.mark.parametrize("method", ["baseline", "mta_f", "pcgrad", "mgda", "transfer"])
-@pytest.mark.parametrize("dropout", [0.0, 0.2])
+@pytest.mark.parametrize(("method", "dropout"), [("mta_f", 0.0), ("pcgrad", 0.2)])
 def test_it_learns_under_a_method(method, dropout):
     rows = dataset(SHARED, 30, 0)
     model = models.ensemble(SHARED, (8,), (4,), networks=2, dropout=dropout)

@@ -179,9 +179,7 @@ def studied(**config) -> tuple[Prepared, study.Study]:
         methods=("vanilla", "baseline"),
         runs=3,
         reference_seeds=2,
-        trunk=(16,),
-        head=(),
-        **{**study.TABLE, "epochs": 12, "learning_rate": 0.05, **config},
+        **{**study.TABLE, "trunk": (16,), "epochs": 12, "learning_rate": 0.05, **config},
     )
     return data, study.from_names(data, names)
 
@@ -206,7 +204,7 @@ def test_a_stopped_study_resumes_to_the_same_table_and_its_model_is_the_one_eval
     ("config", "message"),
     [
         ({"optimizer": "adagrad"}, r"weight decay 0.03 is AdamW's, but the optimizer is adagrad"),
-        ({"stop": "last"}, r"patience 8: a run that delivers its last epoch has no better one"),
+        ({"stop": "last"}, r"patience 6: a run that delivers its last epoch has no better one"),
     ],
 )
 def test_settings_that_would_do_nothing_are_refused(config, message):
