@@ -1,6 +1,6 @@
 """fairjax's frontier of one network beside LightGBM with fairlearn, on eight tables.
 
-    python experiments/benchmark_frontiers.py            # an hour on two cores
+    python experiments/benchmark_frontiers.py            # several hours; two seeds in about two
     python experiments/benchmark_frontiers.py --quick    # a few minutes; a look at the machinery
     python experiments/benchmark_frontiers.py --only lsac,compas --seeds 3
 
