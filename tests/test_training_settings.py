@@ -527,9 +527,12 @@ BAD = {
     "one bound": ({"draw": {"lam": (2.0,)}}, "rising numbers"),
     "no numbers": ({"draw": {"lam": ("a", "b")}}, "rising numbers"),
     "another scale": ({"draw": {"lam": (1.0, 2.0, "square")}}, "rising numbers"),
-    "infinite": ({"draw": {"lam": (1.0, float("inf"))}}, "--lam inf"),
+    "infinite": ({"draw": {"lam": (1.0, float("inf"))}}, "--draw lam: bound inf"),
     "logarithm of nothing": ({"draw": {"lam": (0.0, 1.0, "log")}}, "above 0"),
-    "a dropout of all": ({"draw": {"dropout": (0.0, 1.0)}}, "below 1"),
+    "a dropout of all": (
+        {"draw": {"dropout": (0.0, 1.0)}},
+        "--draw dropout: bound 1: it has to be from 0 on",
+    ),
     "a rate of nothing": ({"draw": {"learning_rate": (0.0, 1.0)}}, "above 0"),
     "weight decay of Adagrad": ({"draw": {"weight_decay": (0.0, 1.0)}}, "--optimizer adamw"),
     "much smoothing": ({"label_smoothing": 1.5}, "--label-smoothing 1.5"),
@@ -546,7 +549,7 @@ def test_a_setting_that_cannot_be_is_refused(settings, message):
 
 
 def test_what_no_method_can_draw_is_refused():
-    with pytest.raises(DataError, match="none of 1 methods has such a hyper-parameter.*lam, learn"):
+    with pytest.raises(DataError, match="none of 1 methods can draw .*lam, learning_rate, dropout"):
         from_names(SPEC, named_study(methods=("baseline",), draw={"tau": (0.1, 0.2)}))
     with pytest.raises(DataError, match="simplex"):
         from_names(SPEC, named_study(methods=("baseline",), draw={"weight": (0.1, 0.2)}))

@@ -32,16 +32,21 @@ VALUES = {
 OF_CLASSES = ("label_smoothing", "class_balance")
 
 
-def check_value(name: str, value: float) -> None:
+def check_value(name: str, value: float, option: str = "") -> None:
     """Refuse a value that a setting of training cannot have.
+
+    Args:
+      name: of the setting.
+      value: of it.
+      option: as the message calls it; by default the setting's own.
 
     Raises:
       DataError: it is so.
     """
     words, is_allowed = VALUES.get(name, ("finite", math.isfinite))
     if not (math.isfinite(value) and is_allowed(value)):
-        flag = name.replace("_", "-")
-        raise DataError(f"--{flag} {value:g}: it has to be {words}. Take another number.")
+        option = option or f"--{name.replace('_', '-')}"
+        raise DataError(f"{option} {value:g}: it has to be {words}. Take another number.")
 
 
 def checked_bounds(name: str, bounds: Sequence) -> Bounds:
@@ -61,7 +66,7 @@ def checked_bounds(name: str, bounds: Sequence) -> Bounds:
             f"--draw {name}: bounds {bounds!r} are not two rising numbers. Give such as {EXAMPLES}."
         )
     for value in (low, high):
-        check_value(name, value)
+        check_value(name, value, f"--draw {name}: bound")
     if scale and low <= 0:
         raise DataError(
             f"--draw {name}: a log-uniform draw needs a lower bound above 0, not {low:g}. Raise "
@@ -113,9 +118,11 @@ def check_drawn(recipes: Sequence[Recipe], draw: Mapping[str, Bounds]) -> None:
             for other, interval in recipe.space.items()
             if draws(recipe, other) and not interval.simplex
         )
+        if not all(recipe.told for recipe in recipes):
+            existing |= dict.fromkeys(("dropout", *OF_CLASSES))
         raise DataError(
-            f"--draw {name}: none of {len(recipes)} methods has such a hyper-parameter. Draw one "
-            f"of {', '.join(existing) or 'another method'}, or leave it out."
+            f"--draw {name}: none of {len(recipes)} methods can draw such a hyper-parameter. Draw "
+            f"one of {', '.join(existing)}, or leave it out."
         )
 
 
