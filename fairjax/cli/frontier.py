@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from fairjax import methods
-from fairjax.cli.lists import ESTIMATOR_NAMES, METHODS, NUMBERS
+from fairjax.cli.lists import DRAW, ESTIMATOR_NAMES, METHODS, NUMBERS
 from fairjax.cli.options import (
     FOLDER,
     POSITIVE,
@@ -89,6 +89,15 @@ draw_options = together(
         "--tau",
         type=click.FloatRange(0, 1, min_open=True),
         help="FairBranch: least likeness of tasks that stay together. Default: drawn per run.",
+    ),
+    click.option(
+        "--draw",
+        type=DRAW,
+        multiple=True,
+        metavar="NAME=LOW:HIGH",
+        help="Draw a hyper-parameter per run, uniformly, or with ':log' behind it log-uniformly: "
+        "learning_rate=1e-3:1e-1:log, weight_decay, dropout, label_smoothing, class_balance, or "
+        "one of a method. May be given several times. Single-task runs have the setting itself.",
     ),
     click.option(
         "--repair",
@@ -215,6 +224,7 @@ def _named_study(options: dict, name: str) -> NamedStudy:
         runs=options["runs"],
         seeds=options["seeds"],
         sequence=options["sequence"],
+        draw=dict(options["draw"]),
         lam_max=options["lam_max"],
         fixed={key: options[key] for key in ("r", "tau") if options[key] is not None},
         repairs=tuple(dict.fromkeys(options["postprocess"])),

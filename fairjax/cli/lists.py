@@ -73,9 +73,31 @@ class Estimators(Words):
         return tuple(dict.fromkeys(names))
 
 
+class Draw(click.ParamType):
+    """A hyper-parameter with the bounds of its draw: ``NAME=LOW:HIGH`` or ``NAME=LOW:HIGH:log``."""
+
+    name = "draw"
+
+    def convert(self, value, param, ctx) -> tuple[str, tuple]:
+        """The name, and the bounds as :class:`fairjax.study.StudyConfig` takes them."""
+        if isinstance(value, tuple):
+            return value
+        name, _, text = value.partition("=")
+        low, _, rest = text.partition(":")
+        high, *scale = rest.split(":")
+        try:
+            bounds = (float(low), float(high), *scale)
+        except ValueError:
+            bounds = ()
+        if not bounds or not name:
+            self.fail(f"{value!r} is not such as learning_rate=1e-3:1e-1:log.", param, ctx)
+        return name.strip().replace("-", "_"), bounds
+
+
 WORDS = Words()
 WIDTHS = Numbers(int, "64,32")
 NUMBERS = Numbers(float, "0.5,1")
 SHARES = Numbers(float, "0.6,0.2,0.2")
 METHODS = Methods()
+DRAW = Draw()
 ESTIMATOR_NAMES = Estimators()

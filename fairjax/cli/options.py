@@ -12,6 +12,7 @@ from fairjax.cli.lists import SHARES, WIDTHS, WORDS
 from fairjax.core.types import REGRESSION_LOSSES
 from fairjax.data.raw_table import NA
 from fairjax.study import DECISIONS, LEARNING_RATES, StudyConfig
+from fairjax.training import SCHEDULES
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -263,6 +264,31 @@ study_options = together(
         f"{', '.join(f'{rate:g} of {name}' for name, rate in LEARNING_RATES.items())}.",
     ),
     click.option("--weight-decay", type=click.FloatRange(0), help="Of AdamW. Default: none."),
+    click.option(
+        "--schedule",
+        type=click.Choice(SCHEDULES),
+        help="Of the learning rate: constant (default), or it falls to 0 at the last of all "
+        "epochs, by a half cosine or in equal steps. A run that --patience ends has not come to "
+        "the end of it.",
+    ),
+    click.option(
+        "--warm-up",
+        type=float,
+        metavar="SHARE",
+        help="Share of all steps in which the learning rate rises from 0. Default: none.",
+    ),
+    click.option(
+        "--label-smoothing",
+        type=float,
+        metavar="SHARE",
+        help="Share of every label that training spreads over all classes. Default: none.",
+    ),
+    click.option(
+        "--class-balance",
+        type=float,
+        metavar="POWER",
+        help="Training weighs classes by (n / (C n_c))^POWER: 0 not at all (default), 1 alike.",
+    ),
     click.option(
         "--stop",
         type=click.Choice(methods.STOPS),

@@ -32,7 +32,14 @@ from fairjax.methods._transfer import (
     transfer,
 )
 from fairjax.methods._yoto import loss_weights, runs_for, scores_for, yoto
-from fairjax.methods.context import Context, Method, lam_range, weight_range, with_space
+from fairjax.methods.context import (
+    Context,
+    Method,
+    at_hparams,
+    lam_range,
+    weight_range,
+    with_space,
+)
 from fairjax.methods.registry import REGISTRY, get
 from fairjax.methods.scalarized import baseline, differential, vanilla
 from fairjax.methods.selection import select
@@ -49,6 +56,7 @@ __all__ = [
     "Context",
     "Method",
     "aggregated",
+    "at_hparams",
     "baseline",
     "blind",
     "chance_level",

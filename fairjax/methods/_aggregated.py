@@ -59,6 +59,7 @@ def aggregated(
                     split=split,
                     reduction=context.reduction,
                     batch_size=context.batch_size,
+                    supervision=context.supervision,
                 )
 
             if weigh is None:

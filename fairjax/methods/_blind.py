@@ -19,7 +19,7 @@ from fairjax.core.types import (
     Spec,
 )
 from fairjax.gradients import sum_rows
-from fairjax.losses import row_losses, sigmoid_cross_entropy
+from fairjax.losses import Supervision, row_losses, sigmoid_cross_entropy
 from fairjax.methods.context import Context, Method, weight_range
 from fairjax.models import represent
 from fairjax.objectives import predict
@@ -61,7 +61,7 @@ def blind(width: int | None = None, tasks: int | None = None) -> Method:
             def apply(
                 params: PyTree, batch: Dataset, key: Array, memory: tuple
             ) -> tuple[tuple[Array, ...], tuple]:
-                loss = _loss(spec, model, hparams, params, batch, key)
+                loss = _loss(spec, model, context.supervision, hparams, params, batch, key)
                 return (loss,), memory
 
             weight = None if tasks is None else hparams["weight"]
@@ -84,7 +84,13 @@ def blind(width: int | None = None, tasks: int | None = None) -> Method:
 
 
 def _loss(
-    spec: Spec, model: Model, hparams: PyTree, params: PyTree, batch: Dataset, key: Array
+    spec: Spec,
+    model: Model,
+    supervision: Supervision,
+    hparams: PyTree,
+    params: PyTree,
+    batch: Dataset,
+    key: Array,
 ) -> Array:
     z = represent(model, params["trunk"], batch.x, key=key)
     scores = model.predict(params["heads"], z)
@@ -96,7 +102,7 @@ def _loss(
         label = batch.labels[:, columns]
         label_mask = batch.label_mask[:, columns]
         score = predictions.scores[t]
-        loss, has_label = row_losses(task, score, label, label_mask)
+        loss, has_label = row_losses(task, score, label, label_mask, *supervision.of_task(t))
         weight = has_label * batch.weight
         decision = score[:, 0] >= 0
         is_right = decision == (label[:, 0] > 0.5)

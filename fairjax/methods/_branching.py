@@ -16,6 +16,7 @@ import optax
 
 from fairjax.core.types import Array, DataError, Dataset, Model, Objective, PyTree, Spec, Splits
 from fairjax.gradients import Branches
+from fairjax.losses import AS_LABELLED, Supervision
 from fairjax.methods._likeness import Likeness, chance_level, merged_groups
 from fairjax.methods.context import Context, SweptNotions, notion_at
 from fairjax.models import Layers, by_layer, shared_labels
@@ -56,6 +57,7 @@ def rows_on_branches(
     weight: Array,
     reduction: str = "batch",
     batch_size: int = 512,
+    supervision: Supervision = AS_LABELLED,
 ) -> Objective:
     """Two rows, ``sum_t w_t L_t`` and ``sum_t w_t lam_t F_t``, whose memory has the branches.
 
@@ -67,6 +69,7 @@ def rows_on_branches(
       weight: ``[T]``.
       reduction: see :mod:`fairjax.objectives.terms`.
       batch_size: see :func:`fairjax.objectives.per_task`.
+      supervision: of L_t.
     """
     tasks = len(spec.tasks)
     inner = per_task(
@@ -78,6 +81,7 @@ def rows_on_branches(
         split=True,
         reduction=reduction,
         batch_size=batch_size,
+        supervision=supervision,
     )
 
     def init(key: Array, data: Dataset) -> PyTree:
@@ -103,6 +107,7 @@ def rows_at(context: Context, model: Model, notion: SweptNotions, hparams: PyTre
         weight=hparams["weight"],
         reduction=context.reduction,
         batch_size=context.batch_size,
+        supervision=context.supervision,
     )
 
 

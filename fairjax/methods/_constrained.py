@@ -162,6 +162,7 @@ def under_constraints(
                 recent=RECENT,
                 reduction=context.reduction,
                 batch_size=context.batch_size,
+                supervision=context.supervision,
             )
             penalties = fairness_terms(spec, notions).penalties
             rows = len(objective.rows)

@@ -45,6 +45,7 @@ def greedy_fmt(notion: SweptNotions) -> Method:
                 split=True,
                 reduction=context.reduction,
                 batch_size=context.batch_size,
+                supervision=context.supervision,
             )
             return Components(
                 context.model,

@@ -121,6 +121,7 @@ def l2t_fmt(notion: SweptNotions, *, widths: tuple[int, ...] = WIDTHS) -> Method
                 split=True,
                 reduction=context.reduction,
                 batch_size=context.batch_size,
+                supervision=context.supervision,
             )
             weight = tasks * hparams["weight"]
             link = taught(spec, model, guide, weight)

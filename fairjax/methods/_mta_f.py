@@ -46,6 +46,7 @@ def mta_f(notion: SweptNotions, *, scale_trunk: bool = True) -> Method:
                 scale_trunk=scale_trunk,
                 reduction=context.reduction,
                 batch_size=context.batch_size,
+                supervision=context.supervision,
             )
             routes = route({"trunk": 0, "heads": 1})
             return Components(

@@ -24,6 +24,7 @@ from fairjax.core.types import (
     Splits,
 )
 from fairjax.gradients import Branches, on_branches, value_and_rows
+from fairjax.losses import AS_LABELLED, Supervision
 from fairjax.methods._branching import (
     record_branches,
     refuse_unbranchable,
@@ -99,6 +100,7 @@ def tag(notion: SweptNotions, *, groups: int = 3, batches: int = 8) -> Method:
                     batch,
                     objective_key,
                     context.reduction,
+                    context.supervision,
                 )
 
             def event(key: Array, block: Array, state: State, data: Splits | Dataset) -> State:
@@ -152,6 +154,7 @@ def transfers(
     batch: Dataset,
     key: Array,
     reduction: str = "batch",
+    supervision: Supervision = AS_LABELLED,
 ) -> tuple[Array, Array]:
     """How much a step of the trunk for task i alone lowers the loss of task j on the same batch.
 
@@ -167,6 +170,7 @@ def transfers(
       batch: of training rows.
       key: of the objective.
       reduction: see :mod:`fairjax.objectives.terms`.
+      supervision: of the losses.
 
     Returns:
       ``Z [T, T]`` and whether each ``L_j`` was positive ``[T]``; otherwise ``Z_ij`` is 0.
@@ -177,7 +181,8 @@ def transfers(
     def losses(trunk: PyTree) -> Array:
         shared = jax.tree.map(lambda leaf: leaf[0], trunk)
         scores = model_scores(model, {**params, "trunk": shared}, batch.x)
-        return jnp.stack(accuracy_terms(spec, predict(spec, scores), batch, reduction))
+        predictions = predict(spec, scores)
+        return jnp.stack(accuracy_terms(spec, predictions, batch, reduction, supervision))
 
     def values(params: PyTree) -> tuple[Array, ...]:
         return objective.apply(params, batch, key, state.memory)[0]

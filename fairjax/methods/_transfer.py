@@ -162,7 +162,7 @@ def two_rows(context: Context, penalties: Sequence[Penalty], hparams: PyTree) ->
     ) -> tuple[tuple[Array, Array], PyTree]:
         scores = model_scores(context.model, params, batch.x, key)
         predictions = predict(spec, scores)
-        accuracy = accuracy_terms(spec, predictions, batch, context.reduction)
+        accuracy = accuracy_terms(spec, predictions, batch, context.reduction, context.supervision)
         values, memory = fairness.apply(predictions, batch, memory)
         loss = sum(weight[t] * accuracy[t] for t in range(len(spec.tasks)))
         penalty = jnp.zeros(())

@@ -98,6 +98,7 @@ def yoto(
                 notion=notion_at(notion, hparams),
                 reduction=context.reduction,
                 batch_size=context.batch_size,
+                supervision=context.supervision,
             )
             # the weights are in the rows already
             objective = weighted(rows, jnp.ones(len(rows.rows)))

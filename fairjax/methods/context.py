@@ -9,11 +9,14 @@ import jax
 import numpy as np
 import optax
 
-from fairjax.core.types import DataError, Model, PyTree, Range, Recipe, Spec
+from fairjax.core.types import Array, Components, DataError, Model, PyTree, Range, Recipe, Spec
 from fairjax.gradients import summed_adagrad
+from fairjax.losses import AS_LABELLED, Supervision
 from fairjax.models import modulated
 from fairjax.notions import Notion
 from fairjax.objectives import Notions
+
+Schedule = Callable[[Array], Array]  # steps made so far -> factor of the learning rate
 
 
 class Context(NamedTuple):
@@ -27,16 +30,28 @@ class Context(NamedTuple):
     batch_size: int = 512  # at whose scale running counts start
     inputs: PyTree | None = None  # shapes of a batch of features, for methods that ask for widths
     conditioned: Callable[[int], Model] | None = None  # the network that is told W numbers
+    supervision: Supervision = AS_LABELLED  # of the losses that are trained
 
     @staticmethod
-    def paper(spec: Spec, model: Model, learning_rate: float, batch_size: int, **fields) -> Context:
+    def paper(
+        spec: Spec,
+        model: Model,
+        learning_rate: float,
+        batch_size: int,
+        *,
+        schedule: Schedule | None = None,
+        **fields,
+    ) -> Context:
         """The context of the MTA-F code: Adagrad on losses summed over the batch.
 
-        The learning rate is the only hyper-parameter of the optimizer.
+        The learning rate is the only hyper-parameter of the optimizer. ``schedule`` gives the
+        factor by which it is multiplied before every step, see
+        :func:`fairjax.training.schedule_of`.
         """
 
         def optimizer(hparams: PyTree) -> optax.GradientTransformation:
-            return summed_adagrad(hparams["learning_rate"], batch_size)
+            rate = _scheduled(hparams["learning_rate"], schedule)
+            return summed_adagrad(rate, batch_size)
 
         space = {"learning_rate": Range(learning_rate)}
         return Context(spec, model, optimizer, space, batch_size=batch_size, **fields)
@@ -48,15 +63,21 @@ class Context(NamedTuple):
         learning_rate: float,
         batch_size: int,
         weight_decay: float = 0.0,
+        *,
+        schedule: Schedule | None = None,
         **fields,
     ) -> Context:
         """AdamW, whose learning rate and weight decay are hyper-parameters.
+
+        A ``schedule``, see :meth:`paper`, multiplies the decay too, which is in units of the
+        learning rate.
 
         Source: Loshchilov, Hutter, Decoupled weight decay regularization, ICLR 2019.
         """
 
         def optimizer(hparams: PyTree) -> optax.GradientTransformation:
-            return optax.adamw(hparams["learning_rate"], weight_decay=hparams["weight_decay"])
+            rate = _scheduled(hparams["learning_rate"], schedule)
+            return optax.adamw(rate, weight_decay=hparams["weight_decay"])
 
         space = {"learning_rate": Range(learning_rate), "weight_decay": Range(weight_decay)}
         return Context(spec, model, optimizer, space, batch_size=batch_size, **fields)
@@ -118,6 +139,32 @@ def with_space(method: Method, **ranges: Range) -> Method:
         return recipe._replace(space=recipe.space | ranges)
 
     return build
+
+
+def at_hparams(method: Method, at: Callable[[Context, PyTree], Context]) -> Method:
+    """The method whose slots depend on its hyper-parameters, so that a sweep may draw them.
+
+    Args:
+      method: any. The names of its hyper-parameters must not depend on the slots that change.
+      at: from the context and the hyper-parameters to the context of a run, inside the trace, such
+        as ``lambda context, hparams: context._replace(model=shared_bottom(context.spec,
+        dropout=hparams["dropout"]))``. :func:`with_space` gives the new ones their ranges.
+    """
+
+    def build_recipe(context: Context) -> Recipe:
+        def build(hparams: PyTree) -> Components:
+            return method(at(context, hparams)).build(hparams)
+
+        return method(context)._replace(build=build)
+
+    return build_recipe
+
+
+def _scheduled(rate: Array, schedule: Schedule | None) -> Array | Schedule:
+    """A learning rate, or the function from steps to it."""
+    if schedule is None:
+        return rate
+    return lambda count: rate * schedule(count)
 
 
 def weight_range(spec: Spec) -> Range:

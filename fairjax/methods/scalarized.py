@@ -32,7 +32,12 @@ def vanilla() -> Method:
 
 def _vanilla(context: Context) -> Recipe:
     def build(hparams: PyTree) -> Components:
-        rows = per_task(context.model, context.spec, reduction=context.reduction)
+        rows = per_task(
+            context.model,
+            context.spec,
+            reduction=context.reduction,
+            supervision=context.supervision,
+        )
         objective = weighted(rows, hparams["weight"])
         return Components(
             context.model, objective, optax.chain(sum_rows(), context.optimizer(hparams))
@@ -57,6 +62,7 @@ def baseline(notion: SweptNotions) -> Method:
                 lam=hparams["lam"],
                 reduction=context.reduction,
                 batch_size=context.batch_size,
+                supervision=context.supervision,
             )
             objective = weighted(rows, hparams["weight"])
             return Components(

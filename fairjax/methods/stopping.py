@@ -31,9 +31,9 @@ def delivering(method: Method, stop: str) -> Method:
     Args:
       method: any.
       stop: ``"last"``: the method as it is. ``"objective"``: the sum of the rows that are trained,
-        fairness losses among them, without the masks of dropout. ``"loss"``: ``sum_t w_t L_t``.
-        ``"error"``: ``sum_t w_t e_t``, errors of decisions at one half. Weights w are those of the
-        method, or 1.
+        fairness losses, smoothed labels and class weights among them, without the masks of dropout.
+        ``"loss"``: ``sum_t w_t L_t`` of the labels as they are. ``"error"``: ``sum_t w_t e_t``,
+        errors of decisions at one half. Weights w are those of the method, or 1.
 
     Raises:
       ValueError: there is no such stop.

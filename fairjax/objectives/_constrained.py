@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from fairjax.core.types import Array, Dataset, Model, Objective, PyTree, Spec
+from fairjax.losses import AS_LABELLED, Supervision
 from fairjax.models import scores as model_scores
 from fairjax.notions import smooth_maximum
 from fairjax.objectives._recent import over_recent_batches
@@ -46,6 +47,7 @@ def constrained(
     recent: int = 0,
     reduction: str = "batch",
     batch_size: int = 512,
+    supervision: Supervision = AS_LABELLED,
 ) -> Objective:
     """Rows ``w_t L_t`` of all tasks, then J rows of constraints, for a ``multiplier``.
 
@@ -77,6 +79,7 @@ def constrained(
         decisions with less noise, see :func:`over_recent_batches`.
       reduction: of the accuracy losses, see :mod:`fairjax.objectives.terms`.
       batch_size: rows of a full batch, for notions that count over minibatches.
+      supervision: smoothing and class weights of ``L_t``.
 
     Returns:
       An objective whose memory is :class:`Constrained`. Its rows are named after the tasks, then
@@ -109,7 +112,7 @@ def constrained(
         memory: Constrained,
     ) -> tuple[tuple[Array, ...], Constrained]:
         predictions = predict(spec, model_scores(model, params, batch.x, key))
-        accuracy = accuracy_terms(spec, predictions, batch, reduction)
+        accuracy = accuracy_terms(spec, predictions, batch, reduction, supervision)
         losses = [weight[t] * loss for t, loss in enumerate(accuracy)]
         values, counts = fairness.apply(predictions, batch, memory.fairness)
         constraints = [fairness.of_task(values, t) for t in tasks]

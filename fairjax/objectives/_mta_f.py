@@ -7,8 +7,14 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 
 from fairjax.core.types import Array, Dataset, Model, Objective, PyTree, Spec
+from fairjax.losses import AS_LABELLED, Supervision
 from fairjax.models import scores as model_scores
-from fairjax.objectives.terms import Notions, accuracy_terms, fairness_terms, predict
+from fairjax.objectives.terms import (
+    Notions,
+    accuracy_terms,
+    fairness_terms,
+    predict,
+)
 
 
 def mta_f_rows(
@@ -60,6 +66,7 @@ def mta_f(
     scale_trunk: bool = True,
     reduction: str = "batch",
     batch_size: int = 512,
+    supervision: Supervision = AS_LABELLED,
 ) -> Objective:
     """MTA-F as an objective with the rows ``trunk`` and ``heads``; see :func:`mta_f_rows`.
 
@@ -79,7 +86,7 @@ def mta_f(
         params: PyTree, batch: Dataset, key: Array, memory: PyTree
     ) -> tuple[tuple[Array, Array], PyTree]:
         predictions = predict(spec, model_scores(model, params, batch.x, key))
-        loss = accuracy_terms(spec, predictions, batch, reduction)
+        loss = accuracy_terms(spec, predictions, batch, reduction, supervision)
         own_values, own_memory = on_own.apply(predictions, batch, memory[0])
         exclusive_values, exclusive_memory = on_exclusive.apply(predictions, batch, memory[1])
         fairness = [on_own.of_task(own_values, t) for t in tasks]

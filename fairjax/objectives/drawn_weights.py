@@ -26,6 +26,7 @@ import jax.numpy as jnp
 
 from fairjax.core.masked import divide
 from fairjax.core.types import Array, Dataset, Model, Objective, PyTree, Spec
+from fairjax.losses import AS_LABELLED, Supervision
 from fairjax.models import represent
 from fairjax.objectives.terms import Notions, accuracy_terms, fairness_terms, predict
 
@@ -178,6 +179,7 @@ def per_task_with_drawn_weights(
     notion: Notions | None = None,
     reduction: str = "batch",
     batch_size: int = 512,
+    supervision: Supervision = AS_LABELLED,
 ) -> Objective:
     """The terms of :func:`fairjax.objectives.per_task` under drawn weights.
 
@@ -191,6 +193,7 @@ def per_task_with_drawn_weights(
       notion: the fairness notion, one per task where they differ; None leaves fairness out.
       reduction: see :mod:`fairjax.objectives.terms`.
       batch_size: rows of a full batch, for notions that count over minibatches.
+      supervision: smoothing and class weights of ``L_t``.
     """
     tasks = range(len(spec.tasks))
     names = [task.name for task in spec.tasks]
@@ -200,7 +203,7 @@ def per_task_with_drawn_weights(
 
     def values(scores: Array, block: Dataset, memory: PyTree) -> tuple[list[Array], PyTree]:
         predictions = predict(spec, scores)
-        losses = accuracy_terms(spec, predictions, block, reduction)
+        losses = accuracy_terms(spec, predictions, block, reduction, supervision)
         if notion is None:
             return losses, memory
         penalty_values, memory = fairness.apply(predictions, block, memory)

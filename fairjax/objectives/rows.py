@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from fairjax.core.types import Array, Dataset, Model, Objective, PyTree, Spec
+from fairjax.losses import AS_LABELLED, Supervision
 from fairjax.models import scores as model_scores
-from fairjax.objectives.terms import Notions, Penalty, accuracy_terms, fairness_terms, predict
+from fairjax.objectives.terms import (
+    Notions,
+    Penalty,
+    accuracy_terms,
+    fairness_terms,
+    predict,
+)
 
 
 def objective(
@@ -44,6 +51,7 @@ def per_task(
     split: bool = False,
     reduction: str = "batch",
     batch_size: int = 512,
+    supervision: Supervision = AS_LABELLED,
 ) -> Objective:
     """One row per task: ``w_t (L_t + lam_t F_t)``, or ``w_t L_t`` alone without a notion.
 
@@ -58,6 +66,7 @@ def per_task(
         ``w_t lam_t F_t`` of all tasks.
       reduction: see :mod:`fairjax.objectives.terms`.
       batch_size: rows of a full batch, for notions that count over minibatches.
+      supervision: smoothing and class weights of ``L_t``.
 
     Returns:
       An objective with T rows named after the tasks, or with 2T rows, the second half named
@@ -83,7 +92,7 @@ def per_task(
     ) -> tuple[tuple[Array, ...], PyTree]:
         scores = model_scores(model, params, batch.x, key)
         predictions = predict(spec, scores)
-        accuracy = accuracy_terms(spec, predictions, batch, reduction)
+        accuracy = accuracy_terms(spec, predictions, batch, reduction, supervision)
         losses = [weight[t] * accuracy[t] for t in tasks]
         if notion is None:
             return tuple(losses), memory

@@ -18,7 +18,7 @@ import numpy as np
 from fairjax.core.groups import crossed, level_attributes
 from fairjax.core.masked import divide
 from fairjax.core.types import Array, Dataset, PyTree, Spec
-from fairjax.losses import against_rest, probabilities, total_loss
+from fairjax.losses import AS_LABELLED, Supervision, against_rest, probabilities, total_loss
 from fairjax.notions import Notion, TaskRows, exclusive, for_kind, negatives, positives
 
 REDUCTIONS = ("batch", "mean")
@@ -74,7 +74,11 @@ def predict(spec: Spec, scores: Array) -> Predictions:
 
 
 def accuracy_terms(
-    spec: Spec, predictions: Predictions, batch: Dataset, reduction: str = "batch"
+    spec: Spec,
+    predictions: Predictions,
+    batch: Dataset,
+    reduction: str = "batch",
+    supervision: Supervision = AS_LABELLED,
 ) -> list[Array]:
     """``L_t`` of every task: the weighted supervised loss over the rows whose label is known."""
     _check_reduction(reduction)
@@ -83,7 +87,9 @@ def accuracy_terms(
         columns = spec.label_slice(t)
         labels = batch.labels[:, columns]
         mask = batch.label_mask[:, columns]
-        total, label_weight = total_loss(task, predictions.scores[t], labels, mask, batch.weight)
+        total, label_weight = total_loss(
+            task, predictions.scores[t], labels, mask, batch.weight, *supervision.of_task(t)
+        )
         if reduction == "batch":
             terms.append(total / batch.weight.shape[0])
         else:

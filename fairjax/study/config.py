@@ -15,9 +15,11 @@ import numpy as np
 from fairjax import methods, models, notions, postprocess
 from fairjax.core.types import DataError, Model, Range, Recipe, Spec
 from fairjax.methods import Context, Method
+from fairjax.study.draws import Bounds, check_value, checked_bounds, is_chosen
 from fairjax.study.estimators import ESTIMATORS, Estimator
 from fairjax.study.evaluation import DECISIONS
-from fairjax.training import TrainConfig
+from fairjax.training import SCHEDULES, TrainConfig, schedule_of
+from fairjax.training.samplers import steps_per_block
 
 SEQUENCES = ("uniform", "sobol")
 LEARNING_RATES = {"adagrad": 0.05, "adamw": 0.002}  # by optimizer
@@ -37,6 +39,16 @@ class StudyConfig:
         ``"adamw"``.
       learning_rate: of the optimizer. Default: its own, see :data:`LEARNING_RATES`.
       weight_decay: of AdamW.
+      schedule: of the learning rate, one of ``training.SCHEDULES``: ``"constant"``, or after the
+        warm-up it falls to 0 at the last step of all ``epochs``, by a half ``"cosine"`` or in equal
+        steps (``"linear"``). A run that ends early by ``patience`` ends on the way; methods that
+        begin their optimizer anew (``recon``, ``tag``, ``sequential``) begin the schedule anew.
+      warm_up: share of all steps in which the learning rate rises from 0, below 1.
+      label_smoothing: share of every label that is spread over all classes, see
+        :func:`fairjax.losses.smoothed`; of training alone, and not of regressions.
+      class_balance: power of the factors of the classes' losses,
+        :func:`fairjax.losses.balanced_class_weights` of the training rows: 0 none, 1 balanced; of
+        training alone, and not of regressions.
       stop: whose epoch's parameters a run delivers: ``"last"``, or that of least ``"objective"``,
         ``"loss"`` or ``"error"`` on validation rows, see :func:`fairjax.methods.delivering`.
       patience: epochs without a better one after which a run ends; 0: it never ends early.
@@ -51,6 +63,12 @@ class StudyConfig:
       sequence: ``"uniform"`` for independent draws of hyper-parameters, ``"sobol"`` for a Sobol
         sequence.
       seed: of the draw, the initialisations and the order of minibatches.
+      draw: hyper-parameters that are drawn, by name, with their bounds: ``(low, high)``, or ``(low,
+        high, "log")`` for a log-uniform draw. ``learning_rate``, ``weight_decay``, ``dropout``,
+        ``label_smoothing`` and ``class_balance``, and those of the methods, such as ``lam`` or
+        ``tau``. A method without such a hyper-parameter ignores it, and so do the single-task runs,
+        which have the setting itself. A log-uniform draw of the learning rate finds a good one: the
+        run that is best on validation rows has it.
     """
 
     runs: int = 64
@@ -61,6 +79,10 @@ class StudyConfig:
     optimizer: str = "adagrad"
     learning_rate: float | None = None
     weight_decay: float = 0.0
+    schedule: str = "constant"
+    warm_up: float = 0.0
+    label_smoothing: float = 0.0
+    class_balance: float = 0.0
     stop: str = "last"
     patience: int = 0
     reduction: str = "batch"
@@ -69,6 +91,7 @@ class StudyConfig:
     smallest_group: int = 10
     sequence: str = "uniform"
     seed: int = 0
+    draw: Mapping[str, Bounds] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         if self.condition is not None and self.condition not in notions.CONDITIONS:
@@ -77,7 +100,12 @@ class StudyConfig:
         if self.decision not in DECISIONS:
             allowed = ", ".join(DECISIONS)
             raise ValueError(f"decision {self.decision!r} is not one of {allowed}")
-        choices = {"sequence": SEQUENCES, "optimizer": tuple(LEARNING_RATES), "stop": methods.STOPS}
+        choices = {
+            "sequence": SEQUENCES,
+            "optimizer": tuple(LEARNING_RATES),
+            "stop": methods.STOPS,
+            "schedule": SCHEDULES,
+        }
         for field, allowed in choices.items():
             value = getattr(self, field)
             if value not in allowed:
@@ -88,6 +116,15 @@ class StudyConfig:
             raise DataError(
                 f"weight decay {self.weight_decay:g} is AdamW's, but the optimizer is "
                 f"{self.optimizer}. Take --optimizer adamw, or leave --weight-decay out."
+            )
+        for name in ("label_smoothing", "class_balance", "warm_up"):
+            check_value(name, getattr(self, name))
+        draw = {name: checked_bounds(name, bounds) for name, bounds in self.draw.items()}
+        object.__setattr__(self, "draw", draw)
+        if "weight_decay" in draw and self.optimizer != "adamw":
+            raise DataError(
+                f"--draw weight_decay: it is AdamW's, but the optimizer is {self.optimizer}. Take "
+                "--optimizer adamw, or leave it out."
             )
         if self.patience and self.stop == "last":
             raise DataError(
@@ -100,13 +137,40 @@ class StudyConfig:
         """Shapes of a run."""
         return TrainConfig(self.epochs, self.batch_size, patience=self.patience)
 
-    def context(self, spec: Spec, model: Model, **fields) -> Context:
-        """What every method is given: the optimizer with its hyper-parameters."""
+    @property
+    def reads_rows(self) -> bool:
+        """Whether training rows decide about the methods: a horizon, or weights of classes."""
+        return self.has_schedule or is_chosen(self, "class_balance")
+
+    @property
+    def has_schedule(self) -> bool:
+        """Whether the learning rate changes during a run."""
+        return self.schedule != "constant" or self.warm_up > 0
+
+    def context(self, spec: Spec, model: Model, rows: int = 0, **fields) -> Context:
+        """What every method is given: the optimizer with its hyper-parameters.
+
+        Args:
+          spec: of the data.
+          model: the network.
+          rows: of training, from which the horizon of a schedule follows.
+          fields: of :class:`fairjax.methods.Context`.
+        """
         fields = {"reduction": self.reduction, **fields}
+        if self.has_schedule:
+            train_config = self.train_config
+            steps = train_config.blocks * steps_per_block(train_config, rows)
+            fields["schedule"] = schedule_of(self.schedule, steps, self.warm_up)
         if self.optimizer == "adagrad":
             return Context.paper(spec, model, self.learning_rate, self.batch_size, **fields)
         return Context.adamw(
             spec, model, self.learning_rate, self.batch_size, self.weight_decay, **fields
+        )
+
+    def for_prediction(self) -> StudyConfig:
+        """The settings without those that training alone reads, and without its rows."""
+        return dataclasses.replace(
+            self, schedule="constant", warm_up=0.0, label_smoothing=0.0, class_balance=0.0, draw={}
         )
 
 
@@ -159,6 +223,11 @@ class NamedStudy:
         _check_names("repair", self.repairs, postprocess.REGISTRY)
         _check_names("estimator", self.estimators, ESTIMATORS)
         check_amounts(self.amounts)
+        both = [name for name in self.fixed if name in self.config.draw]
+        if both:
+            raise DataError(
+                f"{both[0]} is drawn (--draw) and fixed (--{both[0]}). Leave one of them out."
+            )
 
     def to_json(self) -> dict:
         """Plain values, for :meth:`from_json`."""
@@ -172,9 +241,9 @@ class NamedStudy:
         config = StudyConfig(**fields["config"])
         return NamedStudy(**{**fields, "config": config})
 
-    def build_model(self, spec: Spec) -> Model:
-        """The network."""
-        return models.build(self.model, spec, **self.model_options)
+    def build_model(self, spec: Spec, **options) -> Model:
+        """The network, with other options in place of those of the study."""
+        return models.build(self.model, spec, **{**self.model_options, **options})
 
     def conditioned_model(self, spec: Spec):
         """The function from a width to the network that is told that many numbers.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.util
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from html import escape
@@ -25,6 +26,7 @@ from fairjax.core.types import (
     Array,
     Columns,
     DataError,
+    Dataset,
     Images,
     Model,
     Post,
@@ -42,6 +44,13 @@ from fairjax.objectives import Penalty
 from fairjax.study.branching import branching_of
 from fairjax.study.config import NamedStudy, StudyConfig, check_amounts
 from fairjax.study.constraints import constraints_of
+from fairjax.study.draws import (
+    balanced_weights,
+    check_classes,
+    check_drawn,
+    drawn,
+    with_settings,
+)
 from fairjax.study.estimators import (
     Estimator,
     check_estimators,
@@ -197,7 +206,8 @@ def make_study(
       data: the data, or its spec.
       methods: the methods to compare, of :mod:`fairjax.methods` or one's own
         ``Context -> Recipe``. A mapping gives them other names than their recipes have.
-      model: the network, or a function of the spec that gives it.
+      model: the network, or a function of the spec that gives it; to draw dropout, one that takes
+        ``dropout=`` too.
       repairs: post-processors of the scores, each a ``Post`` or a function of the spec that gives
         one, such as ``fairjax.postprocess.model_barycenter``.
       amounts: of repair, from 0 (scores as they are) to 1.
@@ -214,7 +224,8 @@ def make_study(
       ValueError: two methods or two repairs have one name, or an amount is outside [0, 1].
       DataError: epochs are to be chosen on validation rows, and these are the test rows; an
         estimator is no function, or the data are no table; a repair chooses the decisions, and
-        ``config.decision`` is not ``"half"``.
+        ``config.decision`` is not ``"half"``; ``config.draw`` names a hyper-parameter that no
+        method can draw; or settings are about classes, and no task has any.
     """
     if isinstance(data, Spec):
         spec = data
@@ -228,11 +239,21 @@ def make_study(
     check_amounts(tuple(amounts))
     estimators = dict(estimators or {})
     check_estimators(spec, estimators)
+    check_classes(spec, config)
+    train = _training_rows(data, config)
     network = model if isinstance(model, Model) else model(spec)
-    context = config.context(spec, network, inputs=inputs, conditioned=conditioned)
+    count = 0 if train is None else len(train.weight)
+    class_weights = balanced_weights(config, spec, train)
+    context = config.context(spec, network, count, inputs=inputs, conditioned=conditioned)
+    dropout = _own_dropout(model, names) if "dropout" in config.draw else 0.0
+
+    def network_at(dropout: Array) -> Model:
+        return model(spec, dropout=dropout)
 
     def recipe_of(method: Method) -> Recipe:
-        return delivering(method, config.stop)(context)
+        method = delivering(method, config.stop)
+        method = with_settings(method, config, class_weights, network_at, dropout)
+        return drawn(method(context), config.draw)
 
     recipes = {REFERENCE: recipe_of(vanilla())}
     if isinstance(methods, Mapping):
@@ -246,6 +267,7 @@ def make_study(
                 f"example {{{recipe.name + ' a'!r}: ..., {recipe.name + ' b'!r}: ...}}"
             )
         recipes[recipe.name] = recipe
+    check_drawn(built or list(recipes.values()), config.draw)
     taken = [name for name in estimators if name in recipes]
     if taken:
         raise ValueError(f"a method and an estimator are called {taken[0]!r}; rename the estimator")
@@ -276,7 +298,7 @@ def from_names(data: Prepared | Spec, names: NamedStudy) -> Study:
     return make_study(
         data,
         names.build_methods(spec),
-        model=names.build_model(spec),
+        model=names.build_model,
         repairs=names.build_repairs(spec),
         amounts=names.amounts,
         config=names.config,
@@ -360,6 +382,36 @@ def _refuse_test_rows(splits: Splits, stop: str) -> None:
             "are the test rows. Leave a share to validate (--fractions 0.6,0.2,0.2, or rows called "
             "validation in the split column), or take --stop last."
         )
+
+
+def _training_rows(data: Prepared | Spec, config: StudyConfig) -> Dataset | None:
+    """The training rows; None of a spec alone, whose settings must not read them."""
+    if not isinstance(data, Spec):
+        return data.splits.train
+    if config.reads_rows:
+        raise ValueError(
+            "a schedule's horizon and the weights of classes follow from the training rows: give "
+            "make_study the data in place of their spec"
+        )
+    return None
+
+
+def _own_dropout(model: Model | Callable, names: NamedStudy | None) -> float:
+    """The dropout that a network has where none is drawn.
+
+    Raises:
+      DataError: the network is an object, or a function that takes no dropout.
+    """
+    if names is not None:
+        return names.model_options.get("dropout", 0.0)
+    parameters = {} if isinstance(model, Model) else inspect.signature(model).parameters
+    if "dropout" not in parameters:
+        raise DataError(
+            "--draw dropout: the network is built once, with 1 rate. Give it as a function "
+            "(spec, dropout=0.0) -> Model, such as fairjax.shared_bottom, or do not draw dropout."
+        )
+    own = parameters["dropout"].default
+    return 0.0 if own is inspect.Parameter.empty else own
 
 
 def _refuse_rule(posts: Sequence[Post], decision: str) -> None:

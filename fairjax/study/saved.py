@@ -241,7 +241,8 @@ def _filled_model(
     study = None
     if description["study"]:
         names = NamedStudy.from_json(description["study"])
-        study = from_names(encoder.spec, names)
+        config = names.config.for_prediction()
+        study = from_names(encoder.spec, dataclasses.replace(names, config=config))
     if model is None:
         if study is None:
             raise DataError(f"{folder}: its network is no entry of a registry. Give it as model=.")
@@ -314,10 +315,11 @@ def _diverged(study: Study, point: Point, values: np.ndarray | None) -> DataErro
     if not finite_b.all():
         epoch = (int(np.argmin(finite_b)) + 1) * config.block
         how = f"by epoch {epoch} of {config.epochs} a loss is no finite number"
+    rate = point.hparams.get("learning_rate", study.config.learning_rate)
     gentler = "a smaller --cap" if "cap" in point.hparams else "smaller fairness weights (--lam)"
     return DataError(
         f"the run of {point.method} diverged ({how}), so there is no model to keep. Take a smaller "
-        f"--learning-rate than {study.config.learning_rate:g}, or {gentler}."
+        f"--learning-rate than {float(rate):g}, or {gentler}."
     )
 
 

@@ -14,9 +14,11 @@ from fairjax.training.loop import (
     start,
 )
 from fairjax.training.manifest import fingerprint, kept_arrays
+from fairjax.training.schedules import SCHEDULES, schedule_of
 from fairjax.training.spaces import draw, draw_with_key, grid
 
 __all__ = [
+    "SCHEDULES",
     "Runs",
     "State",
     "TrainConfig",
@@ -33,6 +35,7 @@ __all__ = [
     "mapped",
     "member",
     "samplers",
+    "schedule_of",
     "scored",
     "start",
     "start_size",
