@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 # the order of the flow: a file imports only from its own room and from rooms before it
 ROOMS = (
     "core",
+    "pretrained",
     "data",
     "models",
     "losses",

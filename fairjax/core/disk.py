@@ -1,7 +1,8 @@
 """Bytes, JSON and arrays in files. A file appears whole or not at all, and damage is found.
 
 JSON and arrays carry a checksum of their content. Reading executes nothing, allocates no more than
-four times the file's size, and answers a damaged or edited file with one :class:`DataError`.
+four times the file's size, and answers a damaged or edited file with one :class:`DataError`. So it
+does with files of others, which have no checksum.
 """
 
 from __future__ import annotations
@@ -32,6 +33,12 @@ writing = threading.Lock()  # held while a file is written
 _PART = 64  # bytes in memory of a small part of JSON
 _ROOM = 2**26  # bytes that any JSON may take
 _AGAIN = "Make it again, or restore a copy."
+
+
+def cache_dir() -> Path:
+    """The user's cache of files, ``$XDG_CACHE_HOME/fairjax`` or ``~/.cache/fairjax``."""
+    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(caches) / "fairjax"
 
 
 @contextlib.contextmanager
@@ -154,15 +161,35 @@ def read_json(path: Path) -> dict:
     """
 
     def read() -> dict:
-        text = path.read_bytes()
-        _refuse_swollen(text)
-        content = json.loads(text.decode())
+        content = _parsed(path.read_bytes())
         stored = content.pop(CHECKSUM, None)
         if stored != _json_checksum(content):
             raise ValueError("its content was changed after it was written")
         return content
 
-    return _read(path, read)
+    return read_safely(path, read)
+
+
+def read_foreign_json(path: Path) -> dict:
+    """Read JSON that somebody else wrote, an object without a checksum.
+
+    Raises:
+      DataError: the file is absent or damaged, holds no object, or takes more than four times its
+        size in memory.
+    """
+
+    def read() -> dict:
+        content = _parsed(path.read_bytes())
+        if not isinstance(content, dict):
+            raise ValueError("it holds no object")
+        return content
+
+    return read_safely(path, read)
+
+
+def _parsed(text: bytes):
+    _refuse_swollen(text)
+    return json.loads(text.decode())
 
 
 def _refuse_swollen(text: bytes) -> None:
@@ -240,7 +267,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
             raise ValueError("its arrays were changed after they were written")
         return arrays
 
-    return _read(path, read)
+    return read_safely(path, read)
 
 
 def _array(content: bytes) -> np.ndarray:
@@ -265,8 +292,12 @@ def _arrays_checksum(arrays: dict[str, np.ndarray]) -> str:
     return hasher.hexdigest()
 
 
-def _read(path: Path, read: Callable):
-    """What ``read`` returns; whatever a damaged file makes it raise becomes one complaint."""
+def read_safely(path: Path, read: Callable):
+    """What ``read`` returns; whatever a damaged file makes it raise becomes one complaint.
+
+    Raises:
+      DataError: the file is absent, or ``read`` raised something.
+    """
     if not path.is_file():
         raise DataError(f"{path}: no such file. {_AGAIN}")
     try:

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from fairjax.core.disk import write
+from fairjax.core.disk import cache_dir, write
 from fairjax.core.types import DataError
 from fairjax.data.complaints import complain, listing
 
@@ -20,12 +20,6 @@ class RawFile(NamedTuple):
     url: str = ""
     sha256: str = ""  # of the uncompressed content
     patterns: tuple[str, ...] = ()  # other names of the file, such as "psam_p*.csv"
-
-
-def cache_dir() -> Path:
-    """The user's cache of raw files, ``$XDG_CACHE_HOME/fairjax`` or ``~/.cache/fairjax``."""
-    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(caches) / "fairjax"
 
 
 def roots(data_dir: str | Path | None = None) -> list[Path]:
