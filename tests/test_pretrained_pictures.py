@@ -55,7 +55,7 @@ def test_a_changed_byte_gives_tensors_or_a_complaint(tmp_path, file):
     content = (FIXTURES / file).read_bytes()
     rng = np.random.default_rng(0)
     complaints = 0
-    for place in rng.choice(len(content), 300, replace=False):
+    for place in rng.choice(len(content), 150, replace=False):
         changed = bytearray(content)
         changed[place] ^= 1 << rng.integers(8)
         path = tmp_path / "changed.pth"
@@ -64,7 +64,7 @@ def test_a_changed_byte_gives_tensors_or_a_complaint(tmp_path, file):
             assert all(isinstance(array, np.ndarray) for array in read_tensors(path).values())
         except DataError:
             complaints += 1
-    assert complaints > 50
+    assert complaints > 25
 
 
 def test_a_path_without_file_is_refused(tmp_path):
@@ -198,7 +198,7 @@ def test_nothing_in_a_file_is_executed(tmp_path, name):
 
 
 INT = number(1)
-DEEP = b"(" * 200_000 + b"t" * 200_000
+DEEP = b"(" * 50_000 + b"t" * 50_000
 PROGRAMS = {
     "another function": (named("torch._utils", "_rebuild_parameter"), "_rebuild_parameter"),
     "a storage of unknown kind": (storage(4, "ComplexFloatStorage"), "it names"),
