@@ -25,7 +25,7 @@ def features(
     rows,
     *,
     dtype=jnp.float32,
-    batch: int = 64,
+    batch: int | None = None,
     cache: str | Path | bool | None = None,
     progress: Callable[[str, int, int], object] | None = None,
 ) -> np.ndarray:
@@ -39,7 +39,7 @@ def features(
       pretrained: the network.
       rows: N texts, of which a missing one is an empty text, or pixels ``[N, H, W, 3]`` uint8.
       dtype: precision of the weights and of what is computed with them: float32 or bfloat16.
-      batch: rows at a time.
+      batch: rows at a time. Default: as many as the network suggests.
       cache: folder of the files. Default: ``features`` in the user's cache,
         :func:`fairjax.core.disk.cache_dir`. False: no file is read or written.
       progress: is called with the network's name, and with the number of different rows that are
@@ -49,6 +49,7 @@ def features(
       DataError: rows are neither texts nor images, or the network refuses them; or a batch of no
         row.
     """
+    batch = pretrained.batch if batch is None else batch
     if batch < 1:
         raise DataError(f"features: a batch of {batch} rows. Give 1 or more.")
     dtype = jnp.dtype(dtype)

@@ -24,3 +24,5 @@ class Pretrained(NamedTuple):
     params: PyTree  # the given weights, numpy arrays in single precision
     read: Callable[[np.ndarray], Sentences | Images]  # raw rows, texts [N] or pixels [N, H, W, 3]
     apply: Callable[[PyTree, Sentences | Images], Array]  # [B, D], in the precision of the weights
+    reads: str = "texts"  # or "images"
+    batch: int = 64  # rows that are computed at a time

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from fairjax.core.types import DataError
 from fairjax.pretrained._bert import bert, minilm
+from fairjax.pretrained._efficientnet_lite0 import efficientnet_lite0
 from fairjax.pretrained._universal_sentence_encoder import universal_sentence_encoder
 from fairjax.pretrained.network import Pretrained
 
 REGISTRY: dict[str, Callable[[], Pretrained]] = {
+    "efficientnet_lite0": efficientnet_lite0,
     "minilm": minilm,
     "use": universal_sentence_encoder,
 }
