@@ -347,9 +347,9 @@ def test_options_become_a_study_of_names():
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([], {"optimizer": "adamw", "learning_rate": 0.01, "stop": "objective", "patience": 6}),
+        ([], {"optimizer": "adamw", "learning_rate": 0.01, "stop": "objective", "patience": 4}),
         (["--epochs", "9", "--weight-decay", "0.1"], {"epochs": 9, "weight_decay": 0.1}),
-        (["--optimizer", "adagrad"], {"learning_rate": 0.05, "weight_decay": 0, "patience": 6}),
+        (["--optimizer", "adagrad"], {"learning_rate": 0.05, "weight_decay": 0, "patience": 4}),
         (["--stop", "last"], {"patience": 0, "optimizer": "adamw"}),
     ],
 )

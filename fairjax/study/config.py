@@ -406,7 +406,7 @@ TABLE = {
     "weight_decay": 0.03,
     "stop": "objective",
     "epochs": 60,
-    "patience": 6,
+    "patience": 4,
 }
 
 
