@@ -204,7 +204,7 @@ def test_a_stopped_study_resumes_to_the_same_table_and_its_model_is_the_one_eval
     ("config", "message"),
     [
         ({"optimizer": "adagrad"}, r"weight decay 0.03 is AdamW's, but the optimizer is adagrad"),
-        ({"stop": "last"}, r"patience 6: a run that delivers its last epoch has no better one"),
+        ({"stop": "last"}, r"patience 4: a run that delivers its last epoch has no better one"),
     ],
 )
 def test_settings_that_would_do_nothing_are_refused(config, message):
