@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -53,7 +54,7 @@ def encoder_name(encoder: str) -> str:
 def located(encoder: str | None) -> str | None:
     """A pretrained network's name as it is, a folder as a whole path."""
     is_folder = encoder is not None and str(encoder) not in REGISTRY
-    return str(Path(encoder).resolve()) if is_folder else encoder
+    return os.path.abspath(encoder) if is_folder else encoder
 
 
 def with_features(

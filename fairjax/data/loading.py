@@ -177,13 +177,16 @@ def reload(source: dict | None) -> Prepared:
         source: the dict, also after a round trip through JSON.
 
     Raises:
-        DataError: the rows were in memory only, the table has changed, or a file is absent.
+        DataError: the rows were in memory only, the table, an image or the pretrained network has
+            changed, or a file is absent.
     """
     options = dict(source or {})
     kind = options.pop("kind", None)
     fingerprint = options.pop("fingerprint", None)
     if kind == "named":
-        return _with_fingerprint(load(**options), fingerprint)
+        prepared = load(**options)
+        _refuse_changed_network(prepared, fingerprint)
+        return prepared
     if kind == "synthetic":
         return synthetic(**options)
     if kind == "table":
@@ -192,7 +195,7 @@ def reload(source: dict | None) -> Prepared:
         roles = Roles(**options["roles"])
         fractions = tuple(options["fractions"])
         prepared = from_table(path, roles, fractions=fractions, seed=options["seed"])
-        _with_fingerprint(prepared, fingerprint)
+        _refuse_changed_network(prepared, fingerprint)
         if prepared.source.get("images_sha256") != options.get("images_sha256"):
             rows = sum(len(split.weight) for split in prepared.splits)
             problem = f"images of the {rows:,} rows have changed since the run"
@@ -204,12 +207,10 @@ def reload(source: dict | None) -> Prepared:
     )
 
 
-def _with_fingerprint(prepared: Prepared, fingerprint: str | None) -> Prepared:
-    """A data set whose pretrained network is still that of the run, if it has one."""
+def _refuse_changed_network(prepared: Prepared, fingerprint: str | None) -> None:
     found = prepared.source.get("fingerprint")
     if found != fingerprint:
         encoder = prepared.encoder.roles.encoder
         rows = sum(len(split.weight) for split in prepared.splits)
         problem = f"encoder {encoder!r} of {rows:,} rows has changed since the run"
         raise complain(prepared.name, problem, "Restore it, or start a new run.")
-    return prepared

@@ -79,7 +79,6 @@ def from_table(
     settings = {"fractions": fractions, "seed": seed, "progress": progress}
     if not isinstance(source, (str, Path)):
         return prepare(table, roles, **settings, name="table", source=None)
-    name = _NAME_ENDS.sub("", Path(source).name)
     description = {
         "kind": "table",
         "path": str(Path(source).resolve()),
@@ -88,7 +87,12 @@ def from_table(
         "fractions": list(fractions),
         "seed": seed,
     }
-    return prepare(table, roles, **settings, name=name, source=description)
+    return prepare(table, roles, **settings, name=table_name(source), source=description)
+
+
+def table_name(path: str | Path) -> str:
+    """The name of a table's data set: that of its file, without what follows the point."""
+    return _NAME_ENDS.sub("", Path(path).name)
 
 
 def prepare(
