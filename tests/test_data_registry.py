@@ -39,6 +39,9 @@ STATED = {
         ("sex", "race"),
     ),
     "multilingual_hate": Stated((30_872, 7_718, 9_647), LANGUAGES, ("gender", "age", "ethnicity")),
+    "hatecheck": Stated(
+        (11_842, 3_035, 3_792), ("hateful", "functionality", "disagreement"), ("target",)
+    ),
     "fairface_subset": Stated((2_400, 600, 1_000), ("gender", "over_40", "under_20"), ("race",)),
 }
 every = pytest.mark.parametrize("name", REGISTRY)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny_bert import CONFIG, WORDS, bert_arrays, packed, write_bert
 
 from fairjax import pretrained
 from fairjax.core.types import DataError, Images, Sentences
@@ -268,52 +269,10 @@ def test_images_and_no_rows():
 
 # ---- files of others -----------------------------------------------------------------------------
 
-CONFIG = {
-    "model_type": "bert",
-    "vocab_size": 8,
-    "hidden_size": 4,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 6,
-    "max_position_embeddings": 9,
-}
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "##b", "!"]
-
-
-def bert_arrays() -> dict[str, np.ndarray]:
-    shapes = {"word": (8, 4), "position": (9, 4), "token_type": (2, 4)}
-    shapes = {f"embeddings.{name}_embeddings.weight": shape for name, shape in shapes.items()}
-    layer = "encoder.layer.0"
-    products = {f"attention.self.{name}": (4, 4) for name in ("query", "key", "value")}
-    products |= {"attention.output.dense": (4, 4), "intermediate.dense": (6, 4)}
-    products |= {"output.dense": (4, 6)}
-    for name, shape in products.items():
-        shapes |= {f"{layer}.{name}.weight": shape, f"{layer}.{name}.bias": shape[:1]}
-    for name in ("embeddings", f"{layer}.attention.output", f"{layer}.output"):
-        shapes |= {f"{name}.LayerNorm.gamma": (4,), f"{name}.LayerNorm.beta": (4,)}
-    rng = np.random.default_rng(0)
-    return {f"bert.{n}": rng.normal(size=s).astype(np.float32) for n, s in shapes.items()}
-
-
-def packed(arrays: dict[str, np.ndarray], **changes) -> bytes:
-    """The format by hand."""
-    header, body = {"__metadata__": {"format": "pt"}}, b""
-    for name, array in arrays.items():
-        span = [len(body), len(body) + array.nbytes]
-        header[name] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": span}
-        body += array.tobytes()
-    text = json.dumps(header | changes).encode()
-    return struct.pack("<Q", len(text)) + text + body
-
 
 @pytest.fixture
 def folder(tmp_path):
-    place = tmp_path / "tiny"
-    place.mkdir()
-    (place / "config.json").write_text(json.dumps(CONFIG))
-    (place / "vocab.txt").write_text("\n".join(WORDS) + "\n")
-    (place / "model.safetensors").write_bytes(packed(bert_arrays()))
-    return place
+    return write_bert(tmp_path / "tiny")
 
 
 def test_a_folder_is_read_and_its_fingerprint_knows_all_of_it(folder):

@@ -20,7 +20,8 @@ from fairjax.cli.options import (
 from fairjax.cli.report import write_report
 from fairjax.cli.settings import read_data, study_settings, sweep_folder, use_devices
 from fairjax.core.disk import file_checksums, locked, write_json
-from fairjax.data import Prepared
+from fairjax.data import REGISTRY, Prepared
+from fairjax.data.table import table_name
 from fairjax.study import (
     ESTIMATORS,
     STUDY_FORMAT,
@@ -151,11 +152,13 @@ folder_options = together(
 def frontier_command(**options) -> None:
     """Train every method over draws of its hyper-parameters and draw the frontier: PNG, HTML, CSV,
     JSON."""
+    source = options["data"]
+    name = source if source in REGISTRY else table_name(source)
+    out = sweep_folder(options["out"], name, options["resume"])
+    use_devices(options["devices"], out)  # before a pretrained network computes features
     data = read_data(options)
     names = _named_study(options, data.name)
-    out = sweep_folder(options["out"], data.name, options["resume"])
     with locked(out, "a sweep"):
-        use_devices(options["devices"], out)
         _run(data, names, out, options["keep"])
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from fairjax import data, methods, models, notions, postprocess
+from fairjax import data, methods, models, notions, postprocess, pretrained
 from fairjax.cli.lists import SHARES, WIDTHS, WORDS
 from fairjax.core.types import REGRESSION_LOSSES
 from fairjax.data.raw_table import NA
@@ -96,6 +96,12 @@ images_option = click.option(
     help="Folder or zip of the image files that a column of the table names.",
 )
 
+
+def encoder_option(text: str) -> Callable:
+    """The option that names a pretrained network."""
+    return click.option("--encoder", metavar="NAME|FOLDER", help=f"A pretrained network, {text}")
+
+
 # what the data are, and what their columns are for
 data_options = together(
     click.option(
@@ -158,7 +164,14 @@ data_options = together(
     click.option(
         "--text",
         metavar="COLUMN",
-        help="A column of tokens with blanks between them; it is then the only feature.",
+        help="A column of tokens with blanks between them, or, with --encoder, of raw texts; it is "
+        "then the only feature.",
+    ),
+    encoder_option(
+        f"by name ({', '.join(pretrained.REGISTRY)}), or a folder with a BERT and its "
+        "model.safetensors. Its features of --text or --image are numbers of a table, which every "
+        "network for tables reads; texts are not split at blanks, and columns that --features "
+        "names stand beside them.",
     ),
     click.option(
         "--language",
@@ -190,7 +203,8 @@ data_options = together(
         type=click.IntRange(1),
         metavar="PIXELS",
         help="With --image: every image is cut to the square at its centre and scaled to this "
-        "height and width. Default: as they are; they must then have one size.",
+        "height and width. Default: as they are; they must then have one size. With --encoder: "
+        "224.",
     ),
     click.option(
         "--merge",

@@ -5,12 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-import numpy as np
 
-from fairjax.cli.options import FILE, FOLDER, formulas_option, images_option, reading_options
+from fairjax.cli.console import echoed_rows
+from fairjax.cli.options import (
+    FILE,
+    FOLDER,
+    encoder_option,
+    formulas_option,
+    images_option,
+    reading_options,
+)
 from fairjax.cli.settings import reading_arguments
 from fairjax.core.types import DataError
-from fairjax.data.raw_table import RawTable
 
 
 @click.command(name="predict")
@@ -24,6 +30,7 @@ from fairjax.data.raw_table import RawTable
     help="A column of ROWS that goes into the output as it is. May be given several times.",
 )
 @images_option
+@encoder_option("if its folder is elsewhere than in training; of another one no row is scored.")
 @reading_options
 @formulas_option
 @click.option("--out", type=FILE, default=Path("predictions.csv"), show_default=True)
@@ -40,8 +47,12 @@ def predict_command(model: Path, rows: Path, out: Path, **options) -> None:
     encoder = trained.encoder
     known_missing = encoder.roles.na_values
     images = options["images"] or ""
-    table = encoder.read(rows, images, **reading_arguments(options, known_missing))
-    identifiers = {name: _cells(table, name) for name in options["identifiers"]}
+    reading = reading_arguments(options, known_missing)
+    with echoed_rows() as progress:
+        table = encoder.read(
+            rows, images, encoder=options["encoder"] or "", progress=progress, **reading
+        )
+    identifiers = {name: table.written(name) for name in options["identifiers"]}
     predicted = trained.predict(table)
     taken = [name for name in identifiers if name in predicted]
     if taken:
@@ -56,8 +67,3 @@ def predict_command(model: Path, rows: Path, out: Path, **options) -> None:
     click.echo(f"{len(table)} rows")
     click.echo(trained.describe())
     click.echo(f"  {out}")
-
-
-def _cells(table: RawTable, name: str) -> np.ndarray:
-    """Cells of a column as they are written; whole numbers without a point."""
-    return table.cells(name) if table.is_text(name) else table.text(name)

@@ -7,6 +7,7 @@ import itertools
 import os
 from pathlib import Path
 
+from fairjax.cli.console import echoed_rows
 from fairjax.core.disk import read_json
 from fairjax.core.threads import cores
 from fairjax.core.types import DataError
@@ -97,6 +98,7 @@ def read_data(options: dict) -> Prepared:
         image=options["image"],
         images=options["images"] or "",
         image_size=options["image_size"] or 0,
+        encoder=options["encoder"],
         weight=options["weight_column"],
         split=options["split_column"],
         split_by=options["split_by"],
@@ -108,7 +110,8 @@ def read_data(options: dict) -> Prepared:
         **reading(options),
     )
     fractions = options["fractions"] or FRACTIONS
-    return from_table(name, roles, fractions=fractions, seed=options["seed"])
+    with echoed_rows() as progress:
+        return from_table(name, roles, fractions=fractions, seed=options["seed"], progress=progress)
 
 
 def reading_arguments(options: dict, na: tuple[str, ...] = NA) -> dict:
@@ -140,13 +143,16 @@ def _load_by_name(name: str, options: dict) -> Prepared:
             f"{name} has roles of its own; leave out {', '.join(superfluous)}, or give a CSV file "
             "with --data."
         )
-    return load(
-        name,
-        data_dir=options["data_dir"],
-        form=options["form"],
-        seed=options["seed"],
-        sensitive=options["sensitive"] or None,
-    )
+    with echoed_rows() as progress:
+        return load(
+            name,
+            data_dir=options["data_dir"],
+            form=options["form"],
+            seed=options["seed"],
+            sensitive=options["sensitive"] or None,
+            encoder=options["encoder"],
+            progress=progress,
+        )
 
 
 def study_settings(options: dict, name: str) -> dict:

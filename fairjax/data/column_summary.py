@@ -10,6 +10,7 @@ import numpy as np
 from fairjax.core.types import DataError
 from fairjax.data.checks import Checks
 from fairjax.data.encoder import Codes, Encoder, Standardiser
+from fairjax.data.frozen import encoder_name
 from fairjax.data.numbers import NumberForm
 from fairjax.data.raw_table import RawTable
 from fairjax.data.rules import ColumnRule
@@ -75,15 +76,29 @@ def _of_rule(rule: ColumnRule, role: str) -> ColumnSummary:
 def _other_roles(table: RawTable, encoder: Encoder) -> list[ColumnSummary]:
     roles = encoder.roles
     named = {roles.weight: "weight", roles.split: "split", roles.split_by: "split"}
-    named |= {roles.text: "text", roles.language: "language"}
+    named |= {roles.language: "language"}
+    if roles.encoder is None:
+        named[roles.text] = "text"
     if roles.split_at is not None:
         named |= {rule.column: "split" for rule in split_rules(roles, table)}
     named.pop(None, None)
     found = [ColumnSummary(name, role, _type(table, name)) for name, role in named.items()]
-    if roles.image is not None:
+    if encoder.frozen:
+        found.append(_of_network(table, encoder))
+    elif roles.image is not None:
         height, width = encoder.image_shape
         found.append(ColumnSummary(roles.image, "image", f"{height} x {width} pixels"))
     return found
+
+
+def _of_network(table: RawTable, encoder: Encoder) -> ColumnSummary:
+    """The column that a pretrained network reads: its features, and how many rows differ."""
+    (frozen,) = encoder.frozen
+    roles = encoder.roles
+    role = "text" if roles.image is None else "image"
+    kind = f"{len(frozen.mean):,} features of {encoder_name(roles.encoder)}"
+    distinct = len({row.tobytes() for row in table.features})
+    return ColumnSummary(roles.raw_feature, role, kind, f"{distinct:,} different {role}s")
 
 
 def _of_number(feature: Standardiser, checks: Checks) -> ColumnSummary:

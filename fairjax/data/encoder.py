@@ -2,7 +2,8 @@
 
 A numeric feature and the label of a regression become ``(x - mean) / deviation``. A categorical
 feature becomes the index of its level, -1 for a level that training rows do not have. A text
-becomes word ids. An image is checked for its size, and its pixels stay as they are.
+becomes word ids. An image is checked for its size, and its pixels stay as they are. With a
+pretrained network a text or an image becomes the network's features, standardised as numbers are.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from fairjax.data.cells import (
     standardise,
 )
 from fairjax.data.complaints import collect, complain
+from fairjax.data.frozen import Frozen, Progress, with_features
 from fairjax.data.merging import merged
 from fairjax.data.numbers import PLAIN, NumberForm
 from fairjax.data.pixels import with_images
@@ -84,6 +86,7 @@ class Encoder:
     categorical: tuple[Codes, ...]
     vocabularies: tuple[Vocabulary, ...] = ()
     image_shape: tuple[int, ...] = ()  # height and width
+    frozen: tuple[Frozen, ...] = ()  # features of a pretrained network, at most of one
 
     @property
     def spec(self) -> Spec:
@@ -101,18 +104,40 @@ class Encoder:
     @property
     def _numeric_names(self) -> tuple[str, ...]:
         names = [feature.name for feature in self.numeric]
-        return tuple(names + [feature.gap_name for feature in self.numeric if feature.has_gaps])
+        names += [feature.gap_name for feature in self.numeric if feature.has_gaps]
+        for frozen in self.frozen:
+            names += frozen.names(self.roles.encoder)
+        return tuple(names)
 
-    def read(self, source, images: str = "", **reading) -> RawTable:
+    def read(
+        self,
+        source,
+        images: str = "",
+        *,
+        encoder: str = "",
+        progress: Progress | None = None,
+        **reading,
+    ) -> RawTable:
         """A source as a table, read and its levels merged as the training table's were.
 
         Args:
             source: path, data frame or dict of arrays.
             images: folder or zip of its images. Default: that of the training table.
+            encoder: folder of the pretrained network, if it is elsewhere than in training.
+            progress: is called with the network's name, rows whose features are computed, and all.
             reading: other arguments of :func:`fairjax.data.read.as_table` than those of training.
         """
         table = merged(as_table(source, **self.roles.reading | reading), self.roles.merge)
-        return with_images(table, self.roles, str(images))
+        if not self.frozen:
+            return with_images(table, self.roles, str(images))
+        return with_features(
+            table,
+            self.roles,
+            *self.frozen,
+            images=str(images),
+            encoder=encoder,
+            progress=progress,
+        )
 
     def encode(self, source, labels: bool = False) -> Dataset:
         """Rows as arrays, with the statistics of the training rows.
@@ -131,7 +156,7 @@ class Encoder:
         Raises:
             DataError: a feature column is absent, is not numeric, holds infinity or numbers beyond
                 1e37, or gaps with ``missing="error"``; a text's language does not occur in
-                training; or images have another size.
+                training; images have another size; or the pretrained network is another one.
         """
         roles = self.roles
         table = source if isinstance(source, RawTable) else self.read(source)
@@ -139,7 +164,9 @@ class Encoder:
             label, label_mask = self._labels(table)
         else:
             label, label_mask = np.zeros((2, len(table), len(self.tasks)), np.float32)
-        if roles.text is not None:
+        if self.frozen:
+            x = self._columns(with_features(table, roles, *self.frozen))
+        elif roles.text is not None:
             x = Sentences(word_ids(table, roles, self.vocabularies))
         elif roles.image is not None:
             x = Images(self._pixels(table))
@@ -177,6 +204,8 @@ class Encoder:
         with_gaps = [j for j, feature in enumerate(self.numeric) if feature.has_gaps]
         for place, j in enumerate(with_gaps, len(self.numeric)):
             numeric[:, place] = gaps[j]
+        for frozen in self.frozen:
+            numeric[:, -len(frozen.mean) :] = frozen.standardised(table.features)
 
         def fill_codes(j: int) -> None:
             codes[:, j] = level_index(table, *self.categorical[j])
@@ -228,6 +257,7 @@ class Encoder:
         """
         try:
             content = json.loads(text)
+            content.setdefault("frozen", [])  # older files have none
             parts = {}
             for field, kind in _PARTS.items():
                 rows = [map(_tuple_of_list, row) for row in content[field]]
@@ -246,6 +276,7 @@ _PARTS = {
     "numeric": Standardiser,
     "categorical": Codes,
     "vocabularies": Vocabulary,
+    "frozen": Frozen,
 }
 
 

@@ -24,14 +24,16 @@ class Entry:
     about: str
     terms: str
     files: tuple[RawFile, ...] = ()
-    # paths of the files -> columns
-    read: Callable[[list[Path]], dict[str, np.ndarray]] | None = None
+    # paths of the files -> columns; of images also size=, their height and width
+    read: Callable[..., dict[str, np.ndarray]] | None = None
     roles: Roles | None = None
     forms: tuple[str, ...] = CORRECTED
     # form -> roles other than ``roles``
     form_roles: Mapping[str, Roles] = dataclasses.field(default_factory=dict)
     # (rows, seed) -> [rows] of "train" and "test"; the paper form draws the split again by seed
     draw_split: Callable[[int, int], np.ndarray] | None = None
+    is_raw: bool = False  # its texts or images are as they were: a pretrained network may read them
+    notes: tuple[str, ...] = ()  # what a reader of its results should know
     # seed -> the data set
     draw: Callable[[int], Prepared] | None = None
 

@@ -19,7 +19,7 @@ def feature_names(
     tasks: tuple[ColumnRule, ...],
     attributes: tuple[ColumnRule, ...],
 ) -> tuple[list[str], list[str]]:
-    """Names of numeric and of categorical features; both empty for a text and for images.
+    """Names of numeric and of categorical features; none where a text or image is the only one.
 
     They are in the order of ``roles.features``, or in the order of the table.
 
@@ -29,15 +29,13 @@ def feature_names(
     sensitive = [rule.column for rule in attributes]
     excluded = _excluded(table, roles, tasks, sensitive)
     _refuse_excluded(table, roles, excluded)
-    if roles.only_feature is not None:
-        return [], []
-    if roles.features is None:
+    if roles.features is None and roles.raw_feature is None:
         candidates = list(table.columns)
     else:
         added = sensitive if roles.use_sensitive else []
-        candidates = list(dict.fromkeys((*roles.features, *added)))
-    names = [name for name in candidates if name not in excluded]
-    if not names:
+        candidates = list(dict.fromkeys((*(roles.features or ()), *added)))
+    names = [name for name in candidates if name not in (*excluded, roles.raw_feature)]
+    if not names and roles.raw_feature is None:
         problem = f"0 features are left in {len(table):,} rows"
         raise complain(table.where, problem, "Give columns beside the tasks.")
     _refuse_images(table, names)
@@ -76,15 +74,15 @@ def refuse_absent(table: RawTable, roles: Roles) -> None:
 
 def _named(roles: Roles) -> list[str]:
     """Columns that the roles name as features."""
-    only = [] if roles.only_feature is None else [roles.only_feature]
-    return [*(roles.features or ()), *roles.numeric, *roles.categorical, *only]
+    raw = [] if roles.raw_feature is None else [roles.raw_feature]
+    return [*(roles.features or ()), *roles.numeric, *roles.categorical, *raw]
 
 
 def _refuse_excluded(table: RawTable, roles: Roles, excluded: set[str]) -> None:
     """Refuse a named feature that has another role. ``drop`` wins over a feature."""
     for name in _named(roles):
         is_dropped = name in roles.drop
-        if name not in excluded or (is_dropped and name != roles.only_feature):
+        if name not in excluded or (is_dropped and name != roles.raw_feature):
             continue
         problem = f"column {name!r} cannot be a feature of {len(table):,} rows"
         dropped = ", or dropped" if is_dropped else ""

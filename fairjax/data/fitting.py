@@ -11,6 +11,7 @@ from fairjax.data.cells import read_feature, read_label, read_sensitive_number
 from fairjax.data.complaints import collect, complain, listing
 from fairjax.data.encoder import Codes, Encoder, Standardiser
 from fairjax.data.features import feature_names, refuse_absent
+from fairjax.data.frozen import fit_frozen
 from fairjax.data.merging import refuse_alike
 from fairjax.data.numbers import PLAIN
 from fairjax.data.raw_table import RawTable
@@ -28,7 +29,7 @@ def fit(table: RawTable, roles: Roles, train: np.ndarray) -> Encoder:
     """The encoder of a table: kinds and groups from all rows, statistics and levels from train.
 
     Args:
-        table: N rows.
+        table: N rows, with the features of its pretrained network if there is one.
         roles: what the columns are for; ``standardise="all"`` takes statistics and levels from all
             rows.
         train: indices of the training rows.
@@ -63,11 +64,12 @@ def fit(table: RawTable, roles: Roles, train: np.ndarray) -> Encoder:
     parts = (of(_fit_task, tasks), of(_fit_attribute, attributes), features)
     fitted_tasks, fitted_attributes, (numeric, categorical) = collect(lambda part: part(), parts)
     fitted_tasks = _as_tasks(table, fitted_tasks)
+    fitted = (roles, fitted_tasks, fitted_attributes, numeric, categorical)
+    if roles.encoder is not None:
+        return Encoder(*fitted, frozen=(fit_frozen(table, rows),))
     vocabularies = () if roles.text is None else learn(table, roles, rows)
     shape = () if roles.image is None else table.pixels[roles.image].shape[1:3]
-    return Encoder(
-        roles, fitted_tasks, fitted_attributes, numeric, categorical, vocabularies, shape
-    )
+    return Encoder(*fitted, vocabularies, shape)
 
 
 def rules_of(

@@ -78,7 +78,7 @@ def read_images(
             together.
     """
     _refuse_without_pillow(where)
-    cells = table.cells(column) if table.is_text(column) else table.text(column)
+    cells = table.written(column)
     with _opened(where) as files:
         limit = unpacked_limit(files.packed, unpacked)
         paths = [files.paths.get(_as_posix(cell)) for cell in cells]

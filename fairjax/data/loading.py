@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from fairjax.core.types import DataError
 from fairjax.data.complaints import complain, listing
 from fairjax.data.entry import Entry
 from fairjax.data.files import find_file
+from fairjax.data.frozen import Progress, located
 from fairjax.data.prepared import Prepared
 from fairjax.data.raw_table import RawTable
 from fairjax.data.read import as_table
-from fairjax.data.registry import entry_of
+from fairjax.data.registry import REGISTRY, entry_of
 from fairjax.data.roles import Roles
 from fairjax.data.rules import parse_rules
 from fairjax.data.sets.synthetic import synthetic
@@ -30,6 +32,8 @@ def load(
     seed: int = 0,
     validation: float = 0.2,
     sensitive: Sequence[str] | None = None,
+    encoder: str | Path | None = None,
+    progress: Progress | None = None,
 ) -> Prepared:
     """A data set by name, read from its raw files.
 
@@ -47,12 +51,16 @@ def load(
             test data is also the validation data, as in the paper.
         sensitive: columns or rules that replace the data set's own sensitive attributes; their
             columns are then no features.
+        encoder: a pretrained network that reads the raw texts or images, see :class:`Roles`.
+        progress: see :func:`from_table`.
 
     Raises:
-        DataError: unknown name or form, or an absent raw file; the message says which file, where
-            to get it and where to put it.
+        DataError: unknown name or form; an encoder without raw texts or images; or an absent raw
+            file; the message says which file, where to get it and where to put it.
     """
     entry = entry_of(name, form)
+    if encoder is not None:
+        _refuse_encoded(entry, encoder)
     if entry.draw is not None:
         return _drawn(entry, data_dir, form, seed, validation, sensitive)
     if form in entry.form_roles:
@@ -60,12 +68,25 @@ def load(
     if sensitive:
         roles = dataclasses.replace(entry.roles, sensitive=tuple(sensitive), use_sensitive=False)
         entry = dataclasses.replace(entry, roles=roles)
+    read = entry.read
+    if encoder is not None:
+        roles = dataclasses.replace(entry.roles, encoder=located(encoder), language=None)
+        entry = dataclasses.replace(entry, roles=roles)
+        read = partial(read, size=roles.image_size) if roles.image else read
     paths = [find_file(name, file, data_dir) for file in entry.files]
-    prepared = from_columns(entry, entry.read(paths), data_dir, form, seed, validation)
-    if not sensitive:
-        return prepared
-    source = prepared.source | {"sensitive": list(sensitive)}
+    prepared = from_columns(entry, read(paths), data_dir, form, seed, validation, progress)
+    given = {"sensitive": sensitive and list(sensitive), "encoder": entry.roles.encoder}
+    source = prepared.source | {key: value for key, value in given.items() if value}
     return dataclasses.replace(prepared, source=source)
+
+
+def _refuse_encoded(entry: Entry, encoder: str | Path) -> None:
+    if not entry.is_raw:
+        raw = [name for name, other in REGISTRY.items() if other.is_raw]
+        raise DataError(
+            f"{entry.name}: encoder {str(encoder)!r} needs a column of raw texts or images, and it "
+            f"has none. Leave the encoder out, or take one of {listing(raw)}."
+        )
 
 
 def _drawn(
@@ -94,6 +115,7 @@ def from_columns(
     form: str,
     seed: int,
     validation: float,
+    progress: Progress | None = None,
 ) -> Prepared:
     """A data set from the columns that ``entry.read`` gives, perhaps stored in between."""
     if not 0 <= validation < 1:
@@ -103,14 +125,23 @@ def from_columns(
         )
     if form == "paper" and entry.draw_split is not None:
         columns = columns | {"split": entry.draw_split(len(columns["split"]), seed)}
-    table = dataclasses.replace(as_table(columns, na=entry.roles.na_values), where=entry.name)
+    table = as_table(columns, na=entry.roles.na_values)
+    table = dataclasses.replace(table, where=entry.name, notes=(*table.notes, *entry.notes))
     standardise = "all" if form == "paper" else "train"
     roles = dataclasses.replace(entry.roles, standardise=standardise)
     roles = _without_sensitive_features(roles, table)
     train = 1.0 if roles.split else _TRAIN_SHARE
     fractions = (train * (1 - validation), train * validation, 1 - train)
     source = _source(entry.name, data_dir, form, seed, validation)
-    return prepare(table, roles, fractions=fractions, seed=seed, name=entry.name, source=source)
+    return prepare(
+        table,
+        roles,
+        fractions=fractions,
+        seed=seed,
+        name=entry.name,
+        source=source,
+        progress=progress,
+    )
 
 
 def _without_sensitive_features(roles: Roles, table: RawTable) -> Roles:
@@ -146,12 +177,16 @@ def reload(source: dict | None) -> Prepared:
         source: the dict, also after a round trip through JSON.
 
     Raises:
-        DataError: the rows were in memory only, the table has changed, or a file is absent.
+        DataError: the rows were in memory only, the table, an image or the pretrained network has
+            changed, or a file is absent.
     """
     options = dict(source or {})
     kind = options.pop("kind", None)
+    fingerprint = options.pop("fingerprint", None)
     if kind == "named":
-        return load(**options)
+        prepared = load(**options)
+        _refuse_changed_network(prepared, fingerprint)
+        return prepared
     if kind == "synthetic":
         return synthetic(**options)
     if kind == "table":
@@ -160,6 +195,7 @@ def reload(source: dict | None) -> Prepared:
         roles = Roles(**options["roles"])
         fractions = tuple(options["fractions"])
         prepared = from_table(path, roles, fractions=fractions, seed=options["seed"])
+        _refuse_changed_network(prepared, fingerprint)
         if prepared.source.get("images_sha256") != options.get("images_sha256"):
             rows = sum(len(split.weight) for split in prepared.splits)
             problem = f"images of the {rows:,} rows have changed since the run"
@@ -169,3 +205,12 @@ def reload(source: dict | None) -> Prepared:
         "the rows came from memory and were not kept (source None). "
         "Write them to a file and give its path."
     )
+
+
+def _refuse_changed_network(prepared: Prepared, fingerprint: str | None) -> None:
+    found = prepared.source.get("fingerprint")
+    if found != fingerprint:
+        encoder = prepared.encoder.roles.encoder
+        rows = sum(len(split.weight) for split in prepared.splits)
+        problem = f"encoder {encoder!r} of {rows:,} rows has changed since the run"
+        raise complain(prepared.name, problem, "Restore it, or start a new run.")

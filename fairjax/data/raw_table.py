@@ -106,6 +106,9 @@ class RawTable:
     # [N, H, W, 3] uint8 by name of a column of images
     pixels: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     images_sha256: str = ""  # of the image files
+    # [N, D] float32 of a pretrained network, and its fingerprint
+    features: np.ndarray | None = None
+    fingerprint: str = ""
 
     def __len__(self) -> int:
         first = next(iter(self.columns.values()), ())
@@ -177,6 +180,10 @@ class RawTable:
         if isinstance(cells, np.ndarray):
             return cells
         return self.distinct(name).per_cell(lambda text: text, object)
+
+    def written(self, name: str) -> np.ndarray:
+        """``[N]`` texts as they are written, ``NA`` and ``007`` too; numbers in canonical form."""
+        return self.cells(name) if self.is_text(name) else self.text(name)
 
     def is_missing_text(self, text: str) -> bool:
         """Whether a text means a missing value."""

@@ -19,6 +19,7 @@ _NAMES = (
     "compas",
     "acs",
     "multilingual_hate",
+    "hatecheck",
     "fairface_subset",
 )
 REGISTRY: dict[str, Entry] = {

@@ -26,6 +26,7 @@ _CHOICES = {
     "regression_loss": REGRESSION_LOSSES,
 }
 _COUNTS = ("length", "minimum")
+_NETWORK_SIZE = 224  # height and width of images that a pretrained network reads
 _NOT_WITH_ONE = ("features", "numeric", "categorical", "use_sensitive")
 _COLUMNS = ("features", "drop", "numeric", "categorical")
 _COLUMN = ("weight", "split", "split_by", "text", "language", "image")
@@ -79,6 +80,11 @@ class Roles:
     images: str = ""
     # height and width to which images are cut and scaled; 0: they stay as they are
     image_size: int = 0
+    # a pretrained network, by name or folder as ``fairjax.pretrained.load`` takes it: its features
+    # of the text or image become numbers of a table. A text is then not split at blanks and has no
+    # vocabulary; images are cut and scaled to 224 x 224, unless image_size says otherwise; and
+    # ``features`` and ``use_sensitive`` put columns of the table beside them
+    encoder: str | None = None
     # task name -> kind
     kinds: dict[str, str] = dataclasses.field(default_factory=dict)
     # of tasks that are regressions: "squared_error", or "ccc" for one minus the concordance
@@ -119,6 +125,8 @@ class Roles:
             if value < 1:
                 raise DataError(f"roles: {field} is {value}. Give one token or more.")
         object.__setattr__(self, "images", str(self.images))
+        if self.encoder is not None:
+            object.__setattr__(self, "encoder", str(self.encoder))
         self._refuse_beside()
         splits = [f for f in ("split", "split_by", "split_at") if getattr(self, f) is not None]
         if len(splits) > 1:
@@ -127,20 +135,44 @@ class Roles:
     def _refuse_beside(self) -> None:
         """Refuse features beside a text or an image, and words about images without a column."""
         kinds = [kind for kind in ("text", "image") if getattr(self, kind) is not None]
-        others = [field for field in (*kinds[1:], *_NOT_WITH_ONE) if getattr(self, field)]
+        columns = _NOT_WITH_ONE
+        cure = f"Leave them out: the {kinds[0]} is the only feature." if kinds else ""
+        if self.encoder is not None:
+            columns = () if self.features else ("numeric", "categorical")
+            cure = "Name the columns beside it as features too (--features)."
+        others = [field for field in columns if getattr(self, field)]
+        if kinds[1:]:
+            others = kinds[1:]
+            cure = "Give one of them."
         if kinds and others:
             problem = f"roles: {listing(others)} beside {kinds[0]} {getattr(self, kinds[0])!r}"
-            raise DataError(f"{problem}. Leave them out: the {kinds[0]} is the only feature.")
+            raise DataError(f"{problem}. {cure}")
         if self.image_size < 0:
             raise DataError(f"roles: image_size is {self.image_size}. Give one pixel or more.")
         about_images = [field for field in ("images", "image_size") if getattr(self, field)]
         if self.image is None and about_images:
             problem = f"roles: {listing(about_images)} without a column of images"
             raise DataError(f"{problem}. Name the column of file names as image.")
+        if self.encoder is not None:
+            self._refuse_encoder(kinds)
+            if self.image is not None and not self.image_size:
+                object.__setattr__(self, "image_size", _NETWORK_SIZE)
+
+    def _refuse_encoder(self, kinds: list[str]) -> None:
+        """Refuse a pretrained network that has nothing to read, and vocabularies beside it."""
+        if not kinds:
+            problem = f"roles: encoder {self.encoder!r} without a column of texts or images"
+            raise DataError(f"{problem}. Name one as text or image (--text, --image).")
+        if self.language is not None:
+            problem = f"roles: language {self.language!r} beside encoder {self.encoder!r}"
+            raise DataError(
+                f"{problem}, which has one vocabulary for all its languages. Leave language out "
+                "(--language), or the encoder."
+            )
 
     @property
-    def only_feature(self) -> str | None:
-        """The column of texts or images, beside which no column is a feature."""
+    def raw_feature(self) -> str | None:
+        """The column of texts or images, beside which no column is a feature unless named."""
         return self.image if self.text is None else self.text
 
     @property

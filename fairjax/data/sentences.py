@@ -13,6 +13,7 @@ from fairjax.data.prepared import Prepared
 from fairjax.data.read import as_table
 from fairjax.data.roles import Roles
 from fairjax.data.table import from_table
+from fairjax.pretrained.texts import as_texts
 
 
 def token_column(texts: Iterable, tokenize: Callable[..., Iterable] = str.split) -> np.ndarray:
@@ -68,7 +69,7 @@ def from_sentences(
         roles: what each column is for. ``roles.text`` names the column of tokens, ``"text"`` if it
             is None.
         tokenize: from a text to its tokens, strings or integers (ids of a subword tokenizer). The
-            tokens of the training rows make the vocabulary.
+            tokens of the training rows make the vocabulary. Not used with ``roles.encoder``.
         fractions: of train, validation and test.
         seed: of the random split.
 
@@ -88,6 +89,7 @@ def from_sentences(
     if roles.text in table:
         problem = f"there is a column {roles.text!r} already, {len(table):,} rows"
         raise complain(table.where, problem, "Give the tokens' column another name in roles.text.")
-    token_cells = token_column(texts, tokenize)
-    table = table.with_columns({roles.text: texts_of(token_cells)})
+    # a pretrained network has a tokenizer of its own
+    cells = as_texts(texts) if roles.encoder else token_column(texts, tokenize)
+    table = table.with_columns({roles.text: texts_of(cells)})
     return from_table(table, roles, fractions=fractions, seed=seed)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from fairjax.core.types import Attribute, Dataset, Spec, Splits
 from fairjax.data.column_summary import ColumnSummary, cut
 from fairjax.data.encoder import Encoder
+from fairjax.data.frozen import encoder_name
 from fairjax.data.rules import ColumnRule
 
 _WIDTH = 100  # of a terminal
@@ -41,7 +42,12 @@ def _features(encoder: Encoder) -> str:
         height, width = encoder.image_shape
         return f"images of {height} x {width} pixels"
     numeric = f"{len(encoder.numeric)} numeric"
-    return f"{numeric} and {len(encoder.categorical)} categorical features"
+    columns = f"{numeric} and {len(encoder.categorical)} categorical features"
+    if not encoder.frozen:
+        return columns
+    (frozen,) = encoder.frozen
+    own = f"{len(frozen.mean):,} features of {encoder_name(encoder.roles.encoder)}"
+    return f"{own}, {columns}" if encoder.numeric or encoder.categorical else own
 
 
 def _task_meaning(rule: ColumnRule) -> str:

@@ -17,6 +17,7 @@ from fairjax.data.checks import check
 from fairjax.data.column_summary import column_summaries
 from fairjax.data.complaints import collect, complain
 from fairjax.data.fitting import fit, rules_of
+from fairjax.data.frozen import Progress, located, with_features
 from fairjax.data.merging import merged, refuse_unknown_levels
 from fairjax.data.pixels import with_images
 from fairjax.data.prepared import Prepared, SourceRows
@@ -32,7 +33,12 @@ _NAME_ENDS = re.compile(
 
 
 def from_table(
-    source, roles: Roles, *, fractions: tuple[float, float, float] = FRACTIONS, seed: int = 0
+    source,
+    roles: Roles,
+    *,
+    fractions: tuple[float, float, float] = FRACTIONS,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> Prepared:
     """A table and its roles as training, validation and test data.
 
@@ -48,6 +54,8 @@ def from_table(
             them. If the validation fraction is 0, all training rows stay and the test data is also
             the validation data.
         seed: of the random split.
+        progress: is called with the name of a pretrained network, rows whose features are computed,
+            and all rows.
 
     Returns:
         Prepared, with float32 numpy arrays.
@@ -67,9 +75,10 @@ def from_table(
     table = as_table(source, **roles.reading)
     if roles.images:
         roles = dataclasses.replace(roles, images=str(Path(roles.images).resolve()))
+    roles = dataclasses.replace(roles, encoder=located(roles.encoder))
+    settings = {"fractions": fractions, "seed": seed, "progress": progress}
     if not isinstance(source, (str, Path)):
-        return prepare(table, roles, fractions=fractions, seed=seed, name="table", source=None)
-    name = _NAME_ENDS.sub("", Path(source).name)
+        return prepare(table, roles, **settings, name="table", source=None)
     description = {
         "kind": "table",
         "path": str(Path(source).resolve()),
@@ -78,11 +87,23 @@ def from_table(
         "fractions": list(fractions),
         "seed": seed,
     }
-    return prepare(table, roles, fractions=fractions, seed=seed, name=name, source=description)
+    return prepare(table, roles, **settings, name=table_name(source), source=description)
+
+
+def table_name(path: str | Path) -> str:
+    """The name of a table's data set: that of its file, without what follows the point."""
+    return _NAME_ENDS.sub("", Path(path).name)
 
 
 def prepare(
-    table: RawTable, roles: Roles, *, fractions, seed: int, name: str, source: dict | None
+    table: RawTable,
+    roles: Roles,
+    *,
+    fractions,
+    seed: int,
+    name: str,
+    source: dict | None,
+    progress: Progress | None = None,
 ) -> Prepared:
     """:func:`from_table` for a table that is already read."""
     roles = roles.named_as(table)
@@ -93,11 +114,12 @@ def prepare(
         partial(split_rows, table, roles, fractions, seed),
         partial(rules_of, table, roles),
         partial(refuse_unknown_levels, as_written, roles),
-        partial(with_images, table, roles),
+        partial(_with_raw_rows, table, roles, progress),
     )
     split_indices, _, _, table = collect(lambda part: part(), parts)
-    if source is not None and table.images_sha256:
-        source = source | {"images_sha256": table.images_sha256}
+    for key in ("images_sha256", "fingerprint"):
+        if source is not None and getattr(table, key):
+            source = source | {key: getattr(table, key)}
     encoder = fit(table, roles, split_indices[0])
     data = encoder.encode(table, labels=True)
     splits = Splits(*in_threads(partial(_take, data), split_indices))
@@ -112,6 +134,13 @@ def prepare(
     warnings = tuple(finding.text for finding in found if finding.is_warning)
     notes = tuple(finding.text for finding in found if not finding.is_warning)
     return Prepared(name, encoder.spec, splits, encoder, source, origin, warnings, notes, columns)
+
+
+def _with_raw_rows(table: RawTable, roles: Roles, progress: Progress | None) -> RawTable:
+    """The table with the pixels of its images, or with a pretrained network's features."""
+    if roles.encoder is None:
+        return with_images(table, roles)
+    return with_features(table, roles, progress=progress)
 
 
 def _origin(table: RawTable, rows: np.ndarray) -> SourceRows:

@@ -36,7 +36,7 @@ def learn(table: RawTable, roles: Roles, rows: np.ndarray) -> tuple[Vocabulary, 
     Raises:
         DataError: a column is absent, or a row has no language.
     """
-    texts = _texts(table, roles)
+    texts = table.written(roles.text)
     languages = _languages(table, roles)
     if roles.language is not None:
         is_missing = table.missing(roles.language)
@@ -67,7 +67,7 @@ def word_ids(table: RawTable, roles: Roles, vocabularies: tuple[Vocabulary, ...]
     Raises:
         DataError: a column is absent, or a row's language has no vocabulary.
     """
-    texts = _texts(table, roles)
+    texts = table.written(roles.text)
     languages = _languages(table, roles)
     names = [vocabulary.language for vocabulary in vocabularies]
     has_vocabulary = np.isin(languages, names)
@@ -112,13 +112,6 @@ def vocabulary_size(vocabularies: tuple[Vocabulary, ...]) -> int:
 def _tokens(cell: str, roles: Roles) -> list[str]:
     tokens = cell.split()
     return tokens[: roles.length]
-
-
-def _texts(table: RawTable, roles: Roles) -> np.ndarray:
-    """Cells as they are written: ``NA`` and ``007`` may be texts."""
-    if table.is_text(roles.text):
-        return table.cells(roles.text)
-    return table.text(roles.text)
 
 
 def _languages(table: RawTable, roles: Roles) -> np.ndarray:

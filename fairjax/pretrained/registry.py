@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def load(name: str | Path) -> Pretrained:
     """
     if name in REGISTRY:
         return REGISTRY[name]()
-    if not Path(name).is_dir():
+    if not os.path.isdir(name):  # also of what no path can be
         names = ", ".join(REGISTRY)
         raise DataError(f"{name}: no pretrained network and no folder. Take {names}, or a folder.")
     return bert(name)

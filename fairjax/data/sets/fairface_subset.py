@@ -2,7 +2,7 @@
 
 The first 3,000 images of the published training part train, and are validated on. The first 1,000
 images of the published validation part are the test rows. Images are 224 x 224 with the wider
-margin (0.25) and are scaled to 64 x 64 when they are read.
+margin (0.25) and are scaled to 64 x 64 when they are read, unless a pretrained network reads them.
 
 Age (nine bands), gender (two) and race (seven) are guesses of paid annotators from the face. They
 are not what the people say of themselves. A model of them measures how annotators see faces, and
@@ -64,15 +64,15 @@ AGE_ROLES = Roles(
 )
 
 
-def read(paths: list[Path]) -> dict[str, np.ndarray]:
-    """Columns of both parts: images ``[N, 64, 64, 3]``, age, gender, race, split."""
+def read(paths: list[Path], size: int = _SIZE) -> dict[str, np.ndarray]:
+    """Columns of both parts: images ``[N, size, size, 3]``, age, gender, race, split."""
     label_paths, zip_paths = paths[::2], paths[1::2]
     parts = []
     for labels, images, split in zip(label_paths, zip_paths, _SPLITS, strict=True):
         table = read_csv(labels, keep=("file", "age", "gender", "race"))
         columns = {name: table.cells(name) for name in ("age", "gender", "race")}
         columns["split"] = np.full(len(table), split, dtype=object)
-        columns["image"] = read_images(table, "file", str(images), _SIZE).pixels
+        columns["image"] = read_images(table, "file", str(images), size).pixels
         parts.append(columns)
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
@@ -84,6 +84,7 @@ ENTRY = Entry(
     files=FILES,
     read=read,
     roles=ROLES,
+    is_raw=True,
     forms=("corrected", "age"),
     form_roles={"age": AGE_ROLES},
 )
