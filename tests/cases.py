@@ -5,10 +5,13 @@ The brute forces share no code with the library.
 
 from __future__ import annotations
 
+import json
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -299,3 +302,39 @@ def fairjax(*arguments: str, cwd) -> subprocess.CompletedProcess:
         text=True,
         timeout=900,
     )
+
+
+# ---------------------------------------------------------------------------- a pretrained network
+
+BERT_WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "##b", "c", "d", "e", "!")
+
+
+def tiny_bert(folder: Path, layers: int = 2) -> Path:
+    """A checkpoint of BERT with random weights, four units wide, in a folder."""
+    sizes = {"vocab_size": len(BERT_WORDS), "hidden_size": 4, "num_hidden_layers": layers}
+    sizes |= {"num_attention_heads": 2, "intermediate_size": 6, "max_position_embeddings": 9}
+    shapes = {"word": (len(BERT_WORDS), 4), "position": (9, 4), "token_type": (2, 4)}
+    shapes = {f"embeddings.{name}_embeddings.weight": shape for name, shape in shapes.items()}
+    norms = ["embeddings.LayerNorm"]
+    for layer in (f"encoder.layer.{i}" for i in range(layers)):
+        products = {f"attention.self.{name}": (4, 4) for name in ("query", "key", "value")}
+        products |= {"attention.output.dense": (4, 4), "intermediate.dense": (6, 4)}
+        products |= {"output.dense": (4, 6)}
+        for name, shape in products.items():
+            shapes |= {f"{layer}.{name}.weight": shape, f"{layer}.{name}.bias": shape[:1]}
+        norms += [f"{layer}.attention.output.LayerNorm", f"{layer}.output.LayerNorm"]
+    for name in norms:
+        shapes |= {f"{name}.weight": (4,), f"{name}.bias": (4,)}
+    rng = np.random.default_rng(0)
+    header, body = {}, b""
+    for name, shape in shapes.items():
+        array = rng.normal(size=shape).astype(np.float32)
+        span = [len(body), len(body) + array.nbytes]
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": span}
+        body += array.tobytes()
+    text = json.dumps(header).encode()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps({"model_type": "bert", **sizes}))
+    (folder / "vocab.txt").write_text("\n".join(BERT_WORDS))
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + body)
+    return folder

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -10,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import dataset, tabular_spec
+from cases import dataset, tabular_spec, tiny_bert
 from flax import nnx
 
-from fairjax import models
+from fairjax import models, pretrained
 from fairjax.core.types import Attribute, Images, Model, Sentences, Spec, Task
 
 ROWS = 6
@@ -75,6 +77,12 @@ def equinox_model() -> Model:
     )
 
 
+def fine_tuned(**options) -> Model:
+    with tempfile.TemporaryDirectory() as folder:
+        network = pretrained.bert(tiny_bert(Path(folder)))
+    return models.fine_tuned(TEXT, network, head=(3,), **options)
+
+
 def conditioned(model: Model) -> Model:
     return models.with_default_condition(model, jnp.ones(2))
 
@@ -111,6 +119,8 @@ CASES = {
         TEXT,
         lambda: conditioned(models.modulated(models.text_encoder(TEXT, width=5), 5, condition=2)),
     ),
+    "fine_tuned": Case(TEXT, fine_tuned),
+    "fine_tuned in part": Case(TEXT, lambda: fine_tuned(trained=("layer_1",), remat=True)),
     "linen": Case(
         TABLE, lambda: models.from_linen(LinenTrunk(), nn.Dense(COLUMNS), rows_of(TABLE))
     ),

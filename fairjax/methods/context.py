@@ -82,6 +82,23 @@ class Context(NamedTuple):
         space = {"learning_rate": Range(learning_rate), "weight_decay": Range(weight_decay)}
         return Context(spec, model, optimizer, space, batch_size=batch_size, **fields)
 
+    def with_trunk_rate(self, rate: float) -> Context:
+        """The context whose trunk is trained at ``rate`` times the learning rate.
+
+        The hyper-parameter ``trunk_rate`` multiplies the updates of the trunk, weight decay and
+        schedule included; the heads keep theirs. At 0 the trunk stays as it is. For a pretrained
+        trunk, which a fresh head's rate would undo.
+
+        Source: Howard, Ruder, Universal language model fine-tuning, ACL 2018 (discriminative
+        rates).
+        """
+
+        def optimizer(hparams: PyTree) -> optax.GradientTransformation:
+            return optax.chain(self.optimizer(hparams), _scaled_trunk(hparams["trunk_rate"]))
+
+        hparams = {**self.hparams, "trunk_rate": Range(rate)}
+        return self._replace(optimizer=optimizer, hparams=hparams)
+
     def representation_width(self) -> int:
         """Columns of the network's representation ``[B, D]``.
 
@@ -165,6 +182,17 @@ def _scheduled(rate: Array, schedule: Schedule | None) -> Array | Schedule:
     if schedule is None:
         return rate
     return lambda count: rate * schedule(count)
+
+
+def _scaled_trunk(rate: Array) -> optax.GradientTransformation:
+    """Updates of the trunk times ``rate``."""
+
+    def scaled(path: tuple, update: Array) -> Array:
+        return update * rate if path[0].key == "trunk" else update
+
+    return optax.stateless(
+        lambda updates, params: jax.tree_util.tree_map_with_path(scaled, updates)
+    )
 
 
 def weight_range(spec: Spec) -> Range:

