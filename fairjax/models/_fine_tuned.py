@@ -9,15 +9,24 @@ their rows differ.
 The price is paid at compilation. The weights are constants of the program (those that start the
 training, too), which takes about four times their size in memory and 30 seconds per gigabyte more
 to compile on a CPU. ``JAX_USE_SIMPLIFIED_JAXPR_CONSTANTS=1`` in the environment hands them over as
-arguments instead.
+arguments instead; the text of a program, by which a sweep on disk is known, is then without them.
 
-On paper, with P parameters that are trained, M members, T tasks or K rows of gradients, B rows of L
-tokens, and single precision: the parameters take ``4 M P`` bytes, Adam's moments ``8 M P``, the
-rows ``4 M K P`` and their update ``4 M P``. A network of the size of BERT has 109 million
-parameters: .44, .87, .44 K and .44 GB for every member. A layer of width D with H heads and 4 D
-inner units keeps ``4 B L (c D + h H L)`` bytes for its backward pass, where ``c`` and ``h`` count
-the arrays of the program; with ``remat`` it keeps its input, ``4 B L D``. See
-``tests/test_fine_tuning.py`` for these counts.
+On paper, with P parameters that are trained, M members, K rows of gradients, B rows of L tokens and
+single precision: parameters take ``4 M P`` bytes, the moments of Adam ``8 M P``, the rows ``4 M K
+P`` and their update ``4 M P``; the heads are small. A layer of width D with H heads and 4 D inner
+units keeps about ``4 M B L (27 D + 3.5 H L)`` bytes for its backward pass, and with ``remat`` its
+input, ``4 M B L D``. A network of the size of BERT has P = 109 million, D = 768, H = 12 and 12
+layers; at B = 256 and L = 128 that is .44 GB, .87, .44 K and .44, and 42 GB of activations, with
+``remat`` 1.5. Members train beside one another, so memory is for few of them: ``chunk=1``. XLA on a
+CPU orders the second computation as it likes, so ``remat`` may save nothing there.
+
+Several small batches may stand for a large one: ``wrap_chain(lambda tx: optax.MultiSteps(tx, k),
+chain, rows)`` of :func:`fairjax.gradients.wrap_chain` averages rows over k steps, and then the
+chain takes one step; it keeps K gradients of its own. For mean losses this is the step of the large
+batch, whatever the link. A gap is no mean over rows: the mean of k gaps of small batches lies above
+that of the large one. Where this matters, take a notion with running counts
+(:func:`fairjax.notions.differential_fairness`), or the method ``constrained``, whose gaps are those
+of decisions over recent batches.
 """
 
 from __future__ import annotations
