@@ -296,8 +296,9 @@ def test_the_command_line_from_a_text_to_the_scores_of_new_rows(bert, tmp_path):
     assert resumed.returncode == 0, resumed.stderr
     assert (out / "table.csv").read_text() == before
     model = tmp_path / "model"
-    like = done("train", "--like", out, "--run", 4, "--out", model)
-    assert "metrics are those of run 4" in like
+    last = len(read_csv(out / "table.csv")["method"]) - 1
+    like = done("train", "--like", out, "--run", last, "--out", model)
+    assert f"metrics are those of run {last}" in like
     trained = read_csv(model / "predictions.csv")
     rows = np.float64(trained["row"]).astype(int)
     new = {name: [cells[row] for row in rows] for name, cells in columns.items() if name != "rude"}
