@@ -141,20 +141,22 @@ def summary(rows: list[dict]) -> str:
         shown = []
         for measure in MEASURES:
             values = np.array([float(row[measure]) for row in of_cell if row[measure]])
-            shown.append(student(values).removeprefix("+") if len(values) else "")
+            is_known = len(values) > 0 and np.isfinite(values).all()
+            shown.append(student(values).removeprefix("+") if is_known else "")
         lines.append(f"| {' | '.join((*key, *shown))} |")
     return "\n".join(lines) + "\n"
 
 
-def write(folder: Path, rows: list[dict], lines: list[str]) -> None:
-    """All measures as CSV, and their table."""
+def write(folder: Path, name: str, rows: list[dict], lines: list[str]) -> str:
+    """All measures of a data set as CSV, and their table, which is returned."""
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "accuracy.csv", "w", newline="") as file:
+    with open(folder / f"{name}.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    text = summary(rows) + "\n" + "\n".join(lines) + "\n"
-    (folder / "accuracy.md").write_text(text)
+    text = summary(rows) + "\n" + "\n\n".join(lines) + "\n"
+    (folder / f"{name}.md").write_text(text)
+    return text
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -167,8 +169,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     seeds = 2 if options.quick else options.seeds
     settings = {"epochs": 2} if options.quick else {}
     folder = Path(tempfile.mkdtemp()) if options.quick else RESULTS
-    rows, lines = [], []
     for name in options.only.split(","):
+        rows, lines = [], []
         for one in SETS[name]:
             prepared, seconds = read(name, one.encoder)
             count = sum(len(split.weight) for split in prepared.splits)
@@ -180,9 +182,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     f"{name}, {one.system}: 64 runs of 3 seeds of mta_f, 10 epochs, in {cpu:.0f} "
                     f"CPU seconds ({wall:.0f} s) with compilation; least ARFG {least:.2f}."
                 )
-            write(folder, rows, lines)
             print(lines[-1], flush=True)
-    print((folder / "accuracy.md").read_text(), flush=True)
+            text = write(folder, name, rows, lines)
+        print(text, flush=True)
 
 
 if __name__ == "__main__":
