@@ -229,6 +229,7 @@ def test_the_features_are_one_line_and_no_text_is_shown(bert, tmp_path):
     assert line.split()[:6] == ["said", "text", "4", "features", "of", "tiny"]
     assert "tiny 1" not in text and "secret" not in text
     details = json.dumps(data.details())
+    assert data.details()["features"] == 4
     assert "tiny 1" not in details and "secret" not in details
     assert "identifier" not in text and "leak" not in text
 

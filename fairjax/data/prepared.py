@@ -57,9 +57,11 @@ class Prepared:
         """Rows, columns and findings as JSON has them; for a report."""
         listed, left = listed_columns(self.columns)
         named_splits = zip(Splits._fields, self.splits, strict=True)
+        own = sum(column.role == "feature" for column in self.columns)
+        of_network = sum(len(frozen.mean) for frozen in self.encoder.frozen)
         return {
             "rows": {name: len(split.weight) for name, split in named_splits},
-            "features": sum(column.role == "feature" for column in self.columns),
+            "features": own + of_network,
             "columns": [column._asdict() for column in listed],
             "left": left,
             "warnings": list(self.warnings),
