@@ -549,7 +549,8 @@ def test_a_setting_that_cannot_be_is_refused(settings, message):
 
 
 def test_what_no_method_can_draw_is_refused():
-    with pytest.raises(DataError, match="none of 1 methods can draw .*lam, learning_rate, trunk_rate, dropout"):
+    words = "lam, learning_rate, trunk_rate, dropout"
+    with pytest.raises(DataError, match=f"none of 1 methods can draw .*{words}"):
         from_names(SPEC, named_study(methods=("baseline",), draw={"tau": (0.1, 0.2)}))
     with pytest.raises(DataError, match="simplex"):
         from_names(SPEC, named_study(methods=("baseline",), draw={"weight": (0.1, 0.2)}))

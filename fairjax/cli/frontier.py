@@ -155,9 +155,13 @@ def frontier_command(**options) -> None:
     source = options["data"]
     name = source if source in REGISTRY else table_name(source)
     out = sweep_folder(options["out"], name, options["resume"])
-    use_devices(options["devices"], out)  # before a pretrained network computes features
+    encodes = options["encoder"] is not None  # features are computed while the data are read
+    if encodes:
+        use_devices(options["devices"], out)
     data = read_data(options)
     names = _named_study(options, data.name)
+    if not encodes:
+        use_devices(options["devices"], out)
     with locked(out, "a sweep"):
         _run(data, names, out, options["keep"])
 
