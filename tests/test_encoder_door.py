@@ -34,13 +34,14 @@ from fairjax.data import (
     reload,
 )
 from fairjax.data.new_rows import remarks
-from fairjax.data.sets.hatecheck import CLASSES, LANGUAGES
+from fairjax.data.sets.hatecheck import CLASSES
 from fairjax.pretrained.network import Pretrained
 
 WORDS = ["a", "b", "ab", "!", "zebra"]
 SMALL = ["--methods", "vanilla", "--runs", "2", "--epochs", "2", "--batch-size", "64"]
 SMALL += ["--trunk", "4", "--head", "3", "--devices", "1"]
 QUICK = ["--epochs", "2", "--batch-size", "64", "--trunk", "4", "--head", "3", "--devices", "1"]
+LANGUAGES = ("english", "italian", "polish", "portuguese", "spanish")
 COLUMNS = ["--task", "rude", "--sensitive", "sex", "--text", "said"]
 
 needs_use = pytest.mark.skipif(

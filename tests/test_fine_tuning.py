@@ -41,7 +41,6 @@ METHODS = {
     "mta_f": methods.mta_f(GAP),
     "pcgrad": methods.linked(GAP, "pcgrad"),
 }
-every_method = pytest.mark.parametrize("name", METHODS)
 ROWS = 48
 
 
@@ -124,7 +123,7 @@ def test_a_large_batch_is_the_same_in_blocks(tiny):
     )
 
 
-@every_method
+@pytest.mark.parametrize("name", METHODS)
 def test_frozen_layers_keep_their_bits_and_the_others_learn(tiny, name):
     before = jax.tree.map(np.copy, tiny.params)
     model = models.fine_tuned(SPEC, tiny, trained=("layer_1",), head=())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,9 +13,7 @@ from fairjax.data.complaints import complain
 from fairjax.data.pixels import with_images
 from fairjax.data.raw_table import RawTable
 from fairjax.data.roles import Roles
-from fairjax.pretrained import REGISTRY, Pretrained, features, load
-
-Progress = Callable[[str, int, int], object]  # network, rows that are done, all rows
+from fairjax.pretrained import REGISTRY, Pretrained, Progress, features, load
 
 
 class Frozen(NamedTuple):

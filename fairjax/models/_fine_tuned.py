@@ -41,11 +41,12 @@ from flax.linen.initializers import Initializer, glorot_uniform
 
 from fairjax.core.layers import Layers
 from fairjax.core.types import Array, DataError, Images, Model, PyTree, Sentences, Spec
+from fairjax.models._blocks import in_blocks
 from fairjax.models.dropout import dropped, drops_out
 from fairjax.models.tabular import heads_of
 from fairjax.pretrained import Pretrained
 
-# batches of the network that are computed at once; a validation set, times members, is larger
+# batches of the network that are computed at once
 _BATCHES = 8
 
 
@@ -110,7 +111,7 @@ def fine_tuned(
     ) -> Array:
         if condition is not None:
             raise ValueError("fine_tuned takes no condition; use a conditioned model")
-        z = _in_blocks(partial(encode, trunk), x, _BATCHES * network.batch)
+        z = in_blocks(partial(encode, trunk), x, _BATCHES * network.batch)
         return z if key is None else dropped(z, dropout, key)
 
     layers = _layers_of(network.layers, names)
@@ -157,18 +158,3 @@ def _applied(network: Pretrained, remat: bool) -> Callable[[PyTree, PyTree], Arr
             f"{network.name} has no layers whose inside can be computed again. Leave remat out."
         )
     return partial(network.apply, remat=True)
-
-
-def _in_blocks(encode: Callable[[PyTree], Array], x: PyTree, most: int) -> Array:
-    """``encode(x)``, with at most so many rows at a time."""
-    rows = len(jax.tree.leaves(x)[0])
-    if rows <= most:
-        return encode(x)
-    missing = -rows % most
-
-    def blocks_of(leaf: Array) -> Array:
-        margins = [(0, missing)] + [(0, 0)] * (leaf.ndim - 1)
-        return jnp.pad(leaf, margins).reshape(-1, most, *leaf.shape[1:])
-
-    z = jax.lax.map(encode, jax.tree.map(blocks_of, x))
-    return z.reshape(-1, z.shape[-1])[:rows]

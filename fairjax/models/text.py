@@ -18,17 +18,19 @@ product per member. XLA's convolution becomes a grouped one, several times slowe
 
 from __future__ import annotations
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.linen.initializers import Initializer, glorot_uniform, truncated_normal, zeros_init
 
 from fairjax.core.types import Array, Model, PyTree, Sentences, Spec
+from fairjax.models._blocks import in_blocks
 from fairjax.models.dropout import dropped, drops_out
 from fairjax.models.tabular import Dense, heads_of
 
-# rows at a time: all windows of a validation set, times members, would fill the memory
-_ROWS = 1024
+_ROWS = 1024  # at a time
 
 
 class Convolution(nn.Module):
@@ -146,17 +148,6 @@ def text_encoder(
     def encode(params: PyTree, tokens: Array) -> Array:
         return body.apply({"params": params}, tokens).T
 
-    def encode_rows(params: PyTree, x: Sentences) -> Array:
-        rows, length = x.tokens.shape
-        if rows <= _ROWS:
-            return encode(params, x.tokens)
-        missing_rows = -rows % _ROWS
-        padded = jnp.pad(x.tokens, ((0, missing_rows), (0, 0)))
-        blocks = padded.reshape(-1, _ROWS, length)
-        z_blocks = jax.lax.map(lambda tokens: encode(params, tokens), blocks)
-        z = z_blocks.reshape(-1, width)
-        return z[:rows]
-
     def represent(
         params: PyTree,
         x: Sentences,
@@ -165,7 +156,7 @@ def text_encoder(
     ) -> Array:
         if condition is not None:
             raise ValueError("text_encoder takes no condition; use a conditioned model")
-        z = encode_rows(params, x)
+        z = in_blocks(partial(encode, params), x.tokens, _ROWS)
         return z if key is None else dropped(z, dropout, key)
 
     deeper = tuple((f"convolution_{i}",) for i in range(1, layers))

@@ -18,6 +18,7 @@ A convolution is one product of concatenated windows, as in :mod:`fairjax.models
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -25,11 +26,11 @@ import jax.numpy as jnp
 from flax.linen.initializers import Initializer, he_normal, ones_init, zeros_init
 
 from fairjax.core.types import Array, Images, Model, PyTree, Spec
+from fairjax.models._blocks import in_blocks
 from fairjax.models.dropout import dropped, drops_out
 from fairjax.models.tabular import heads_of
 
-# rows at a time: all windows of a validation set, times members, would fill the memory
-_ROWS = 256
+_ROWS = 256  # at a time
 _MOST_GROUPS = 8  # of channels that are normalised together
 _EPSILON = 1e-5
 
@@ -190,17 +191,6 @@ def image_encoder(
         centred = pixels.astype(dtype) / 127.5 - 1.0
         return body.apply({"params": params}, centred)
 
-    def encode_rows(params: PyTree, x: Images) -> Array:
-        rows, *shape = x.pixels.shape
-        if rows <= _ROWS:
-            return encode(params, x.pixels)
-        missing_rows = -rows % _ROWS
-        padded = jnp.pad(x.pixels, ((0, missing_rows), (0, 0), (0, 0), (0, 0)))
-        blocks = padded.reshape(-1, _ROWS, *shape)
-        z_blocks = jax.lax.map(lambda pixels: encode(params, pixels), blocks)
-        z = z_blocks.reshape(-1, widths[-1])
-        return z[:rows]
-
     def represent(
         params: PyTree,
         x: Images,
@@ -209,7 +199,7 @@ def image_encoder(
     ) -> Array:
         if condition is not None:
             raise ValueError("image_encoder takes no condition; use a conditioned model")
-        z = encode_rows(params, x)
+        z = in_blocks(partial(encode, params), x.pixels, _ROWS)
         return z if key is None else dropped(z, dropout, key)
 
     return Model(init, represent, predict, own_inputs=True, dropout=has_masks)

@@ -9,12 +9,7 @@ import jax.numpy as jnp
 from fairjax.core.types import Array, Dataset, Model, Objective, PyTree, Spec
 from fairjax.losses import AS_LABELLED, Supervision
 from fairjax.models import scores as model_scores
-from fairjax.objectives.terms import (
-    Notions,
-    accuracy_terms,
-    fairness_terms,
-    predict,
-)
+from fairjax.objectives.terms import Notions, accuracy_terms, fairness_terms, predict
 
 
 def mta_f_rows(

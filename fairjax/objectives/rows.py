@@ -7,13 +7,7 @@ from collections.abc import Callable, Sequence
 from fairjax.core.types import Array, Dataset, Model, Objective, PyTree, Spec
 from fairjax.losses import AS_LABELLED, Supervision
 from fairjax.models import scores as model_scores
-from fairjax.objectives.terms import (
-    Notions,
-    Penalty,
-    accuracy_terms,
-    fairness_terms,
-    predict,
-)
+from fairjax.objectives.terms import Notions, Penalty, accuracy_terms, fairness_terms, predict
 
 
 def objective(

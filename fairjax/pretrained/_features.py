@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -13,7 +13,7 @@ import numpy as np
 
 from fairjax.core.disk import cache_dir, read_arrays, write_arrays
 from fairjax.core.types import Array, DataError, Images, Sentences
-from fairjax.pretrained.network import Pretrained
+from fairjax.pretrained.network import Pretrained, Progress
 from fairjax.pretrained.texts import as_texts
 
 _BLOCK = 1024  # texts that are read at a time
@@ -27,7 +27,7 @@ def features(
     dtype=jnp.float32,
     batch: int | None = None,
     cache: str | Path | bool | None = None,
-    progress: Callable[[str, int, int], object] | None = None,
+    progress: Progress | None = None,
 ) -> np.ndarray:
     """Features ``[N, D]`` float32 of raw rows.
 
@@ -103,7 +103,7 @@ def _computed(
     rows: np.ndarray,
     dtype: np.dtype,
     batch: int,
-    progress: Callable[[str, int, int], object] | None,
+    progress: Progress | None,
 ) -> np.ndarray:
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), pretrained.params)
     encode = jax.jit(pretrained.apply)

@@ -114,8 +114,9 @@ def _shapes() -> dict[str, tuple[int, ...]]:
         for name in (f"proj_b{window}", f"b1_{window}", f"b2_{window}"):
             shapes[name] = (_CHANNELS,)
         shapes[f"ln_g{window}"] = shapes[f"ln_b{window}"] = (_CHANNELS,)
-    wide = _WIDTH + len(_WINDOWS) * _CHANNELS
-    shapes |= {"ln_g": (wide,), "ln_b": (wide,), "cnn_W": (wide, _WIDTH), "cnn_b": (_WIDTH,)}
+    joined = _WIDTH + len(_WINDOWS) * _CHANNELS
+    shapes |= {"ln_g": (joined,), "ln_b": (joined,)}
+    shapes |= {"cnn_W": (joined, _WIDTH), "cnn_b": (_WIDTH,)}
     shapes |= {"d0": (_WIDTH, 320), "d1": (320, 320), "p1": (_WIDTH, 320)}
     return shapes | {"d2": (320, _WIDTH), "p3": (320, _WIDTH), "d3": (_WIDTH, _WIDTH)}
 

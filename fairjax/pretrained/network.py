@@ -10,6 +10,8 @@ import numpy as np
 from fairjax.core.layers import Layers
 from fairjax.core.types import Array, Images, PyTree, Sentences
 
+Progress = Callable[[str, int, int], object]  # network, rows that are done, all rows
+
 
 class Pretrained(NamedTuple):
     """A network with given weights: raw rows -> inputs -> features.

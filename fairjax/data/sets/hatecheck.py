@@ -47,7 +47,6 @@ FILES = tuple(
     RawFile(f"{language}.csv", _ENGLISH if language == "english" else _OTHERS, sha256=pin)
     for language, pin in _SHA256.items()
 )
-LANGUAGES = tuple(_SHA256)
 CLASSES = (
     "derog",
     "threat",
