@@ -1,12 +1,14 @@
 """Fairness transfer between tasks: "Transferring fairness using multi-task learning with limited
-demographic information" (Aguirre, Dredze, 2023) on tables and on tweets, and the questions it
+demographic information" (Aguirre, Dredze, 2023) on tables and on texts, and the questions it
 leaves open.
 
     python experiments/transfer.py                 # half an hour on two cores
     python experiments/transfer.py --quick         # five minutes; for a look at the machinery
 
 Protocol. Every row knows the label of one task only: the rows of a table are dealt to its tasks at
-random, anew for every seed; of the tweets each language is a task. mtl_fair trains the target with
+random, anew for every seed; of texts each language is a task. The tweets are token ids, so that a
+network learns them from nothing; HateCheck's texts are read in two ways, by a pretrained network
+("hatecheck_use") and from nothing ("hatecheck_scratch"), on the same rows. mtl_fair trains the target with
 an auxiliary task and penalises epsilon-DEO on the auxiliary task alone; no demographics of the
 target are used in training. "reach 0" is the same with the penalty's gradient stopped before the
 heads. Strengths are chosen per seed on validation rows, by the target's macro F1 ("utility"), by it
@@ -69,8 +71,18 @@ class Setup:
     chunk: int = 8  # members per device
     together: int | None = None  # tasks in a batch; None for all
     extras: bool = True  # sequential and BLIND too
+    form: str = "corrected"
+    encoder: str | None = None  # a pretrained network that reads the texts
+
+    @property
+    def title(self) -> str:
+        """The data set and its attributes."""
+        names = [rule.partition(":")[0] for rule in self.sensitive]
+        return f"{self.data}{', by ' + self.encoder if self.encoder else ''}: {' x '.join(names)}"
 
 
+GENDER = "about_gender: target in women, gay people, trans people"
+HATECHECK = {"lams": (1.0, 10.0), "seeds": 5, "batch": 64, "together": 2, "form": "languages"}
 TWEETS = {"lams": (1.0, 10.0), "seeds": 5, "epochs": 2, "batch": 48, "chunk": 2, "together": 2}
 MANY = {"lams": (1.0, 10.0), "seeds": 5}
 TABLES = {
@@ -80,6 +92,8 @@ TABLES = {
         Setup("lsac", "lsac", ("race",)),
         Setup("acs", "acs", ("race",), **MANY),
         Setup("text", "multilingual_hate", ("gender",), **TWEETS),
+        Setup("hatecheck_use", "hatecheck", (GENDER,), **HATECHECK, encoder="use"),
+        Setup("hatecheck_scratch", "hatecheck", (GENDER,), **HATECHECK, chunk=2, extras=False),
         Setup("adult_cross", "adult", ("sex", "race == White"), (0, 1), extras=False),
         Setup(
             "acs_cross",
@@ -134,7 +148,7 @@ def load_setup(setup: Setup) -> tuple[Spec, Splits]:
     """Spec and splits with the chosen tasks only."""
     from fairjax import load
 
-    prepared = load(setup.data, sensitive=setup.sensitive)
+    prepared = load(setup.data, form=setup.form, sensitive=setup.sensitive, encoder=setup.encoder)
     spec = prepared.spec
     splits = prepared.splits
     if setup.tasks is None:
@@ -151,10 +165,10 @@ def load_setup(setup: Setup) -> tuple[Spec, Splits]:
 
 
 def deal_rows(spec: Spec, splits: Splits, seed: int) -> Splits:
-    """Let every training and validation row know one task: at random, or, of tweets, as it is."""
+    """Let every training and validation row know one task: at random, or, of texts, as it is."""
     from fairjax.data import Part, mask_supervision
 
-    if spec.vocab_size:
+    if splits.train.label_mask.sum(axis=1).max() <= 1:
         return splits
     attributes = tuple(attribute.name for attribute in spec.attributes)
     parts = [Part((task.name,), attributes) for task in spec.tasks]
@@ -208,7 +222,7 @@ class Bench:
         self.spec, splits = load_setup(setup)
         if self.spec.vocab_size:
             splits = _map_splits(lambda rows: rows._replace(x=_first_tokens(rows.x)), splits)
-        self.splits = _map_splits(_first_rows(1500), splits) if quick else splits
+        self.splits = _map_splits(_spread_rows(1500), splits) if quick else splits
         tasks_per_batch = setup.together or len(self.spec.tasks)
         self.config = StudyConfig(
             epochs=2 if quick else setup.epochs,
@@ -329,6 +343,16 @@ def _map_splits(change: Callable, splits: Splits) -> Splits:
 
 def _first_tokens(sentences):
     return sentences._replace(tokens=sentences.tokens[:, :TOKENS])
+
+
+def _spread_rows(count: int) -> Callable:
+    """Rows from all of the data, where they are in an order, as texts by their language."""
+
+    def chosen(rows):
+        places = np.linspace(0, len(rows.weight) - 1, count).astype(int)
+        return jax.tree.map(lambda leaf: np.asarray(leaf)[places], rows)
+
+    return chosen
 
 
 def _first_rows(count: int) -> Callable:
@@ -965,10 +989,8 @@ def report_table(out: Path, setup: Setup, rows: list[dict]) -> str:
     """CSV, figure and text of a table."""
     lines = summary(rows)
     write_rows(out / f"{setup.name}.csv", lines)
-    attributes = " x ".join(setup.sensitive)
-    title = f"{setup.data}: {attributes}; target \u2190 auxiliary task"
-    dumbbells(lines, out / f"{setup.name}.png", title)
-    return f"## {setup.name}: {setup.data}, {attributes}\n\n{verdict(lines)}"
+    dumbbells(lines, out / f"{setup.name}.png", f"{setup.title}; target \u2190 auxiliary task")
+    return f"## {setup.name}: {setup.title}\n\n{verdict(lines)}"
 
 
 def read_similarity(path: Path) -> dict[tuple[str, str], float]:

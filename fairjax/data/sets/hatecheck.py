@@ -19,6 +19,10 @@ each, ten in all, in one spelling here: Portuguese and Spanish write ``jews``, P
 people``, and two Polish rows ``immigrant``. A text about no group is of an unknown one (1,472).
 ``language`` is another attribute that may be asked for, ``sensitive=("target", "language")``.
 
+The form ``"languages"`` has a task per language, whether a text is hateful, and a row has the label
+of its own language alone. Its sensitive attribute is about_gender: the text is about women, gay
+people or trans people (7,571 rows), or about another group (9,626).
+
 Without a pretrained network, texts are split at blanks, and every language has its own words.
 """
 
@@ -63,6 +67,7 @@ CLASSES = (
 _TARGETS = {"immigrant": "immigrants", "jews": "jewish people"}  # other spellings of a group
 _HATEFUL = {"hateful": "yes", "non-hateful": "no"}
 _DISAGREE = {"True": "yes", "False": "no", "": ""}
+LANGUAGES = tuple(_SHA256)
 _KEPT = ("functionality", "test_case", "label_gold", "target_ident", "templ_id")
 ROLES = Roles(
     tasks=("hateful", "functionality", "disagreement"),
@@ -72,6 +77,14 @@ ROLES = Roles(
     split_by="template",
     levels={"hateful": ("no", "yes"), "disagreement": ("no", "yes"), "functionality": CLASSES},
 )
+LANGUAGE_ROLES = Roles(
+    tasks=LANGUAGES,
+    sensitive=("about_gender: target in women, gay people, trans people",),
+    text="text",
+    language="language",
+    split_by="template",
+    levels={language: ("no", "yes") for language in LANGUAGES},
+)
 NOTE = (
     "functional tests made from templates, no natural text: measures say how a model does on the "
     "tests, not on what people write"
@@ -79,7 +92,7 @@ NOTE = (
 
 
 def read(paths: list[Path]) -> dict[str, np.ndarray]:
-    """Columns of all files: text, language, template, tasks, target."""
+    """Columns of all files: text, language, template, tasks, target, a label per language."""
     return join(*(_read_file(path) for path in paths))
 
 
@@ -100,6 +113,7 @@ def _read_file(path: Path) -> dict[str, np.ndarray]:
         "disagreement": [_DISAGREE[cell] for cell in disagreement],
         "target": [_TARGETS.get(target, target) for target in cells["target_ident"]],
     }
+    columns[language] = columns["hateful"]
     return {name: np.array(column, dtype=object) for name, column in columns.items()}
 
 
@@ -110,6 +124,8 @@ ENTRY = Entry(
     files=FILES,
     read=read,
     roles=ROLES,
+    forms=("corrected", "languages"),
+    form_roles={"languages": LANGUAGE_ROLES},
     is_raw=True,
     notes=(NOTE,),
 )
