@@ -12,8 +12,12 @@ attribute is sex; 0, 40 or 80 % of the training labels of every task are hidden,
 ``lsac`` has its two tasks, by sex; ``student`` has a grade, days of absence and the
 wish for higher education, by sex. ``faces``: 4,000 faces of
 FairFace at 32 x 32, with age (three bands), gender, and the labels under 20 and over 40, by race.
+``faces_pretrained``: the same by the features of a pretrained network.
 ``hate``: 12,000 tweets in five languages; a tweet has a label in its own alone; by the gender of
-its author, where it is known. Rows are dealt at random for every seed: 60 % to train, 20 % to validate, 20 % to test.
+its author, where it is known. ``hatecheck``: HateCheck's 18,669 texts by the features of a pretrained
+network; hateful, the class of what is tested (eleven) and whether annotators disagreed; by whether a
+text is about women, gay people or trans people. Rows are dealt at random for every seed: 60 % to
+train, 20 % to validate, 20 % to test; HateCheck's rows of one template go together.
 
 The risk of a group is 1 - TPR and 1 - TNR of a binary task, 1 - recall of every class, squared error
 by variance of a regression, of decisions at one half on test rows. ``violation`` is the largest, over
@@ -34,6 +38,7 @@ import itertools
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -76,9 +81,19 @@ SETUPS = {
         Setup("lsac", rows=12_000),
         Setup("student", batch=64),
         Setup("faces", epochs=8, batch=128, trunk=(8, 16, 32), head=()),
+        Setup("faces_pretrained", batch=128, learning_rate=0.02),
+        Setup("hatecheck", batch=128, learning_rate=0.02),
         Setup("hate", epochs=8, trunk=(32,), head=(), rows=12_000),
     )
 }
+
+
+class Read(NamedTuple):
+    """All rows of a data set; rows of the same ``unit`` are in one split."""
+
+    spec: Spec
+    rows: Dataset
+    unit: np.ndarray
 
 
 class System(NamedTuple):
@@ -140,29 +155,35 @@ def pupils() -> tuple[Spec, Dataset]:
     return prepared.spec, joined(prepared.splits)
 
 
-def portraits() -> tuple[Spec, Dataset]:
-    """Three tasks of three kinds on faces, half as high and wide: spec and all its rows."""
+def portraits(encoder: str | None = None) -> tuple[Spec, Dataset]:
+    """Three tasks of three kinds on faces, half as high and wide or by the features of a pretrained
+    network: spec and all its rows.
+    """
     from fairjax.core.types import Images
     from fairjax.data import Roles, from_table
     from fairjax.data.files import find_file
     from fairjax.data.sets import fairface_subset as faces
 
-    columns = faces.read([find_file("fairface_subset", file) for file in faces.FILES])
-    young, old = ("0-2", "3-9", "10-19"), ("40-49", "50-59", "60-69", "more than 70")
-    age = columns["age"]
-    is_young, is_old = np.isin(age, young), np.isin(age, old)
-    columns["band"] = np.select([is_young, is_old], ["young", "old"], "adult")
-    columns["under_20"] = np.where(is_young, "yes", "no")
-    columns["over_40"] = np.where(is_old, "yes", "no")
     roles = Roles(
         tasks=("band", "gender", "labels: under_20, over_40 :multilabel"),
         sensitive=("race",),
         image="image",
         kinds={"band": "multiclass"},
         drop=("age", "split"),
+        encoder=encoder,
     )
+    size = {"size": roles.image_size} if encoder else {}
+    columns = faces.read([find_file("fairface_subset", file) for file in faces.FILES], **size)
+    young, old = ("0-2", "3-9", "10-19"), ("40-49", "50-59", "60-69", "more than 70")
+    age = columns["age"]
+    is_young, is_old = np.isin(age, young), np.isin(age, old)
+    columns["band"] = np.select([is_young, is_old], ["young", "old"], "adult")
+    columns["under_20"] = np.where(is_young, "yes", "no")
+    columns["over_40"] = np.where(is_old, "yes", "no")
     prepared = from_table(columns, roles)
     rows = joined(prepared.splits)
+    if encoder:
+        return prepared.spec, rows
     count, height, width, channels = rows.x.pixels.shape
     blocks = rows.x.pixels.reshape(count, height // 2, 2, width // 2, 2, channels)
     pixels = blocks.mean(axis=(2, 4)).round().astype(np.uint8)
@@ -177,11 +198,31 @@ def tweets() -> tuple[Spec, Dataset]:
     return prepared.spec, joined(prepared.splits)
 
 
-def read(setup: Setup) -> tuple[Spec, Dataset]:
-    """Spec and all rows of a setup."""
+def tests_of_hate() -> Read:
+    """Three tasks of two kinds on HateCheck's texts, by the features of a pretrained network."""
+    from fairjax import load
+    from fairjax.data.sets import hatecheck
+
+    prepared = load("hatecheck", encoder="use", sensitive=hatecheck.LANGUAGE_ROLES.sensitive)
+    templates = hatecheck.read(hatecheck.ENTRY.obtain())["template"]
+    places = np.concatenate([prepared.origin[name].row for name in ("train", "validation", "test")])
+    _, unit = np.unique(templates[places].astype(str), return_inverse=True)
+    return Read(prepared.spec, joined(prepared.splits), unit)
+
+
+def read(setup: Setup) -> Read:
+    """All rows of a setup."""
     from fairjax import load
 
-    own = {"acs": survey, "student": pupils, "faces": portraits, "hate": tweets}
+    if setup.name == "hatecheck":
+        return tests_of_hate()
+    own = {
+        "acs": survey,
+        "student": pupils,
+        "faces": portraits,
+        "faces_pretrained": partial(portraits, "efficientnet_lite0"),
+        "hate": tweets,
+    }
     if setup.name in own:
         spec, rows = own[setup.name]()
     else:
@@ -190,7 +231,7 @@ def read(setup: Setup) -> tuple[Spec, Dataset]:
     if setup.rows is not None:
         chosen = np.random.default_rng(0).permutation(len(rows.weight))[: setup.rows]
         rows = jax.tree.map(lambda leaf: leaf[chosen], rows)
-    return spec, rows
+    return Read(spec, rows, np.arange(len(rows.weight)))
 
 
 def joined(splits: Splits) -> Dataset:
@@ -198,15 +239,30 @@ def joined(splits: Splits) -> Dataset:
     return jax.tree.map(lambda *parts: np.concatenate(parts), *splits)
 
 
-def dealt(rows: Dataset, seed: int, missing: float) -> Splits:
-    """Rows dealt at random, with a share of the training labels hidden."""
+def dealt(read: Read, seed: int, missing: float) -> Splits:
+    """Units dealt at random, with a share of the training labels hidden.
+
+    The rows of a unit across the border of two splits weigh nothing in the second.
+    """
     from fairjax.core.types import Splits
 
     rng = np.random.default_rng(seed)
-    count = len(rows.weight)
-    order = rng.permutation(count)
+    count = len(read.unit)
+    place = np.argsort(rng.permutation(count))
+    first = np.full(count, count)
+    np.minimum.at(first, read.unit, place)  # the place of a unit is that of its first row
+    order = np.lexsort((place, first[read.unit]))
     parts = np.split(order, [count * 6 // 10, count * 8 // 10])
-    splits = Splits(*(jax.tree.map(lambda leaf, part=part: leaf[part], rows) for part in parts))
+    dealt_rows = []
+    for i, part in enumerate(parts):
+        rows = jax.tree.map(lambda leaf, part=part: leaf[part], read.rows)
+        is_cut = (
+            np.isin(read.unit[part], read.unit[parts[i - 1]]) if i else np.zeros(len(part), bool)
+        )
+        weight = np.where(is_cut, 0, rows.weight)
+        label_mask = np.where(is_cut[:, None], 0, rows.label_mask)
+        dealt_rows.append(rows._replace(weight=weight, label_mask=label_mask))
+    splits = Splits(*dealt_rows)
     train = splits.train
     known = rng.random(train.label_mask.shape) >= missing
     train = train._replace(label_mask=np.float32(train.label_mask * known))
@@ -283,13 +339,14 @@ def evaluator(spec: Spec) -> Callable[[dict, Splits], dict]:
     return evaluate_both
 
 
-def measured(setup: Setup, spec: Spec, rows: Dataset, name: str, system: System) -> list[dict]:
+def measured(setup: Setup, read: Read, name: str, system: System) -> list[dict]:
     """Train all settings with every seed and share of missing labels."""
     from fairjax.models import network
     from fairjax.study import StudyConfig, make_study
     from fairjax.training import grid, mapped, member, sweep
 
     begin = time.perf_counter()
+    spec = read.spec
     config = StudyConfig(
         epochs=setup.epochs,
         batch_size=setup.batch,
@@ -310,7 +367,7 @@ def measured(setup: Setup, spec: Spec, rows: Dataset, name: str, system: System)
             config.train_config,
             points,
             [seed],
-            dealt(rows, seed, missing),
+            dealt(read, seed, missing),
             evaluate,
             root=seed,
             program=program,
@@ -525,14 +582,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 setup, seeds=2, epochs=3, missing=setup.missing[-1:], rows=2000
             )
         folder = Path(tempfile.mkdtemp()) if options.quick else RESULTS
-        spec, rows = read(setup)
-        kinds = ", ".join(f"{task.name} ({task.kind})" for task in spec.tasks)
-        print(f"{name}: {len(rows.weight)} rows; {kinds}", flush=True)
+        data = read(setup)
+        kinds = ", ".join(f"{task.name} ({task.kind})" for task in data.spec.tasks)
+        print(f"{name}: {len(data.unit)} rows; {kinds}", flush=True)
         found = []
         for method, system in systems().items():
             if only and method not in only | {"vanilla"}:
                 continue
-            found += measured(setup, spec, rows, method, system)
+            found += measured(setup, data, method, system)
             write(folder, name, found)
         print((folder / "tables.md").read_text(), flush=True)
 
