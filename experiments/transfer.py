@@ -78,7 +78,8 @@ class Setup:
     def title(self) -> str:
         """The data set and its attributes."""
         names = [rule.partition(":")[0] for rule in self.sensitive]
-        return f"{self.data}{', by ' + self.encoder if self.encoder else ''}: {' x '.join(names)}"
+        read = f"{self.data} by {self.encoder}" if self.encoder else self.data
+        return f"{read}, {' x '.join(names)}"
 
 
 GENDER = "about_gender: target in women, gay people, trans people"

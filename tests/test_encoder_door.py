@@ -513,6 +513,21 @@ def test_hatecheck_is_what_its_files_hold(hatecheck):
     assert "no natural text" in " ".join(data.notes)
 
 
+def test_hatecheck_with_a_task_per_language(hatecheck):
+    data = load("hatecheck", form="languages")
+    about_gender = {"women", "gay people", "trans people"}
+    for name, split in zip(data.origin, data.splits, strict=True):
+        rows = [hatecheck[row] for row in data.origin[name].row]
+        own = np.array([LANGUAGES.index(row["language"]) for row in rows])
+        np.testing.assert_array_equal(split.label_mask, np.eye(len(LANGUAGES))[own])
+        hateful = [row["label_gold"] == "hateful" for row in rows]
+        np.testing.assert_array_equal(split.labels[np.arange(len(own)), own], hateful)
+        is_about = [row["target_ident"] in about_gender for row in rows]
+        is_known = [row["target_ident"] != "" for row in rows]
+        np.testing.assert_array_equal(split.groups[:, 1] > 0, is_about)
+        np.testing.assert_array_equal(split.groups.sum(1) > 0, is_known)
+
+
 def test_hatecheck_with_an_encoder_and_languages_as_groups(hatecheck, bert):
     data = load("hatecheck", encoder=bert, sensitive=("target", "language"))
     plain = load("hatecheck")
