@@ -76,7 +76,7 @@ def ours(args) -> dict:
     import jax
 
     jax.config.update("jax_num_cpu_devices", CORES)
-    from fairjax.training import mapped, member, start_size, sweep
+    from fairjax.training import Program, start_size, sweep
 
     name, spec, splits = data()
     study = study_of(args, spec)
@@ -85,7 +85,7 @@ def ours(args) -> dict:
     hparams, seeds = study.points(args.method)
     devices = jax.local_devices()
     chunk = args.chunk or start_size(args.runs, devices)
-    program = mapped(member(recipe, config.train_config, study.evaluate), devices)
+    program = Program(recipe, config.train_config, study.evaluate, devices=devices)
 
     def run(points: dict[str, np.ndarray]):
         return sweep(

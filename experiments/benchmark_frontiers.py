@@ -101,15 +101,16 @@ class Ours:
         from fairjax.study import REFERENCE as SINGLE
         from fairjax.study import TABLE, from_names, named_study
         from fairjax.study.evaluation import repair_scores
-        from fairjax.training import grid, mapped, member
+        from fairjax.training import Program, grid
 
         study = from_names(spec, named_study(methods=(), **TABLE | settings))
         self.recipe = study.recipes[SINGLE]
         self.config = study.config.train_config
         self.points = grid(self.recipe.space, {})
         self.devices = jax.local_devices()[:1]
-        run = member(self.recipe, self.config, _nothing, keep=("scores",))
-        self.program = mapped(run, self.devices)
+        self.program = Program(
+            self.recipe, self.config, _nothing, keep=("scores",), devices=self.devices
+        )
         amounts = jnp.asarray(AMOUNTS)
 
         def paths(scores: dict, splits: Splits) -> dict:

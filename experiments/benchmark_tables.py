@@ -142,7 +142,7 @@ def network_fits(spec: Spec, rows: Dataset, settings: dict, seeds: int) -> list[
     from fairjax import metrics
     from fairjax.metrics import Metric
     from fairjax.study import REFERENCE, from_names, named_study
-    from fairjax.training import grid, mapped, member, sweep
+    from fairjax.training import Program, grid, sweep
 
     names = named_study(methods=(), **settings)
     study = from_names(spec, names)
@@ -157,7 +157,7 @@ def network_fits(spec: Spec, rows: Dataset, settings: dict, seeds: int) -> list[
         }
 
     devices = jax.local_devices()[:1]
-    program = mapped(member(recipe, study.config.train_config, evaluate), devices)
+    program = Program(recipe, study.config.train_config, evaluate, devices=devices)
     points = grid(recipe.space, {})
 
     def fit(seed: int) -> tuple[dict, float]:

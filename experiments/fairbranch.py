@@ -322,7 +322,7 @@ class Bench:
         from fairjax.models import network
         from fairjax.postprocess import model_barycenter
         from fairjax.study import make_study
-        from fairjax.training import grid, mapped, member, sweep
+        from fairjax.training import Program, grid, sweep
 
         begin = time.perf_counter()
         setup = self.setup
@@ -337,8 +337,7 @@ class Bench:
         recipe = study.recipes[name]
         devices = jax.local_devices()
         evaluate = _only(self.keys(), study.evaluate)
-        run = member(recipe, self.config.train_config, evaluate)
-        program = mapped(run, devices)
+        program = Program(recipe, self.config.train_config, evaluate, devices=devices)
         points = grid(recipe.space, values)
         count = len(points["learning_rate"])
         rows = []

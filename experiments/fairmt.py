@@ -343,7 +343,7 @@ def measured(setup: Setup, read: Read, name: str, system: System) -> list[dict]:
     """Train all settings with every seed and share of missing labels."""
     from fairjax.models import network
     from fairjax.study import StudyConfig, make_study
-    from fairjax.training import grid, mapped, member, sweep
+    from fairjax.training import Program, grid, sweep
 
     begin = time.perf_counter()
     spec = read.spec
@@ -357,7 +357,7 @@ def measured(setup: Setup, read: Read, name: str, system: System) -> list[dict]:
     recipe = make_study(spec, {name: system.method}, model=model, config=config).recipes[name]
     devices = jax.local_devices()
     evaluate = evaluator(spec)
-    program = mapped(member(recipe, config.train_config, evaluate), devices)
+    program = Program(recipe, config.train_config, evaluate, devices=devices)
     points = grid(recipe.space, system.values)
     count = len(points["learning_rate"])
     found = []

@@ -106,13 +106,12 @@ class Sweeps:
 
     def run(self, recipe: Recipe, hparams: dict[str, np.ndarray], seeds: Sequence[int]) -> Runs:
         """Train and evaluate every point with every seed."""
-        from fairjax.training import mapped, member, sweep
+        from fairjax.training import Program, sweep
 
         config = self.study.config.train_config
         evaluate = self.study.evaluate
         if recipe.name not in self._programs:
-            one_run = member(recipe, config, evaluate)
-            self._programs[recipe.name] = mapped(one_run, jax.local_devices())
+            self._programs[recipe.name] = Program(recipe, config, evaluate)
         runs = sweep(
             recipe,
             config,

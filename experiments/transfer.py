@@ -262,7 +262,7 @@ class Bench:
 
         Each seed is a sweep of its own, since it has its own deal of the rows.
         """
-        from fairjax.training import mapped, member, sweep
+        from fairjax.training import Program, sweep
 
         begin = time.perf_counter()
         study = self.study(name, method)
@@ -270,7 +270,7 @@ class Bench:
         train_config = self.config.train_config
         evaluate = evaluator(study, self.setup.axes)
         devices = jax.local_devices()
-        program = mapped(member(recipe, train_config, evaluate), devices)
+        program = Program(recipe, train_config, evaluate, devices=devices)
         stacked = {key: np.stack([point[key] for point in hparams]) for key in hparams[0]}
         stacked["learning_rate"] = np.full(len(points), self.config.learning_rate, np.float32)
         rows = []

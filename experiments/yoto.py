@@ -264,7 +264,7 @@ def seconds_per_epoch(study: Study, prepared: Prepared, variant: Variant) -> dic
 
     The grid trains eight networks at a time on every device, the conditioned network is alone.
     """
-    from fairjax.training import TrainConfig, grid, keys, mapped, member
+    from fairjax.training import Program, TrainConfig, grid, keys
 
     devices = jax.local_devices()
     train_config = TrainConfig(2, study.config.batch_size)
@@ -279,7 +279,7 @@ def seconds_per_epoch(study: Study, prepared: Prepared, variant: Variant) -> dic
     for name, (recipe, hparams, on_devices) in timed.items():
         count = len(hparams["learning_rate"])
         member_keys, _ = keys(0, np.arange(count))
-        program = mapped(member(recipe, train_config, no_metrics), on_devices)
+        program = Program(recipe, train_config, no_metrics, devices=on_devices)
         arguments = (member_keys, order_key, hparams, prepared.splits)
         programs[name] = (program, arguments, count * train_config.epochs)
     best = dict.fromkeys(programs, np.inf)

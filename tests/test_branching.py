@@ -30,7 +30,7 @@ from fairjax.models import branched, compact, equal_copies, expanded, parameter_
 from fairjax.objectives import per_task
 from fairjax.study import NamedStudy, StudyConfig, from_names, load_model, run_study
 from fairjax.study.explain import different_metrics, model_of_run
-from fairjax.training import TrainConfig, make_train, mapped, member, samplers, sweep
+from fairjax.training import Program, TrainConfig, make_train, samplers, sweep
 from fairjax.training.loop import start
 
 NOTION = notions.get("rate_gap", notions.CONDITIONS["fpr"])
@@ -512,7 +512,7 @@ def test_one_sweep_over_tau_ends_in_different_trees_with_one_compilation(tmp_pat
     recipe = fairbranch(NOTION, every=3)(context_of(spec_of()))
     config = TrainConfig(15, 64)
     devices = jax.local_devices()[:1]
-    program = mapped(member(recipe, config, lambda scores, splits: {}, ("params",)), devices)
+    program = Program(recipe, config, lambda scores, splits: {}, ("params",), devices=devices)
 
     def swept(folder, weight=1.0):
         hparams = {

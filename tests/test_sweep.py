@@ -25,6 +25,7 @@ from cases import dataset, tabular_spec, tiny_sweep
 from fairjax.core.disk import locked, read_arrays, write_arrays
 from fairjax.core.types import DataError, Range
 from fairjax.training import (
+    Program,
     Runs,
     TrainConfig,
     chunks,
@@ -32,7 +33,6 @@ from fairjax.training import (
     fingerprint,
     grid,
     kept_arrays,
-    mapped,
     member,
     start_size,
     sweep,
@@ -133,7 +133,7 @@ def arguments():
 def program():
     """The compiled sweep on one device, shared by the file."""
     recipe, train_config, _, _, _, evaluate = arguments()
-    return mapped(member(recipe, train_config, evaluate, KEEP), jax.local_devices()[:1])
+    return Program(recipe, train_config, evaluate, KEEP, devices=jax.local_devices()[:1])
 
 
 def run(program=None, **how) -> Runs:
@@ -395,7 +395,7 @@ def eager(monkeypatch):
 def sizes_program():
     """A program of its own: it is compiled at several sizes."""
     recipe, train_config, _, _, _, evaluate = arguments()
-    return mapped(member(recipe, train_config, evaluate, KEEP), jax.local_devices()[:1])
+    return Program(recipe, train_config, evaluate, KEEP, devices=jax.local_devices()[:1])
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ from fairjax.study import (
     named_study,
 )
 from fairjax.study.saved import train_params
-from fairjax.training import mapped, member, schedule_of, sweep
+from fairjax.training import member, schedule_of, sweep
 
 BINARY, NUMBER = Task("b"), Task("r", "regression")
 CLASSES, LABELS = Task("m", "multiclass", ("x", "y", "z")), Task("l", "multilabel", ("p", "q"))
@@ -333,7 +333,6 @@ def swept(study, points):
     """The runs of these points in one program."""
     recipe = study.recipes["vanilla"]
     devices = jax.local_devices()[:1]
-    run = member(recipe, study.config.train_config, nothing, ("params",))
     return sweep(
         recipe,
         study.config.train_config,
@@ -344,7 +343,6 @@ def swept(study, points):
         keep=("params",),
         chunk=len(next(iter(points.values()))),
         devices=devices,
-        program=mapped(run, devices),
     )
 
 

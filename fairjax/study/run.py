@@ -63,11 +63,14 @@ from fairjax.study.progress import ProgressBars
 from fairjax.study.references import references_of
 from fairjax.study.table import assemble
 from fairjax.training import (
+    Compiler,
+    Program,
     Runs,
+    chunk_of,
     draw,
     grid,
-    mapped,
-    member,
+    members_of,
+    on_devices,
     scored,
     start_size,
     sweep,
@@ -75,6 +78,7 @@ from fairjax.training import (
 )
 
 REFERENCE = "single_task"  # in the table of runs: one network per task
+AHEAD = 3  # methods whose programs are compiled while another one trains
 
 
 @dataclasses.dataclass(frozen=True)
@@ -346,12 +350,18 @@ def run_study(
         for name, estimator in study.estimators.items()
     }
     devices = jax.local_devices()
+    splits = on_devices(data.splits, devices)
     programs = _Programs(study, keep, devices)
+    folders = {method: out / "sweeps" / method if out else None for method in study.recipes}
+    methods = list(study.recipes)
     runs = {}
     with _shown(progress) as advance:
-        for method in study.recipes:
-            folder = out / "sweeps" / method if out else None
-            runs[method] = _run_method(study, method, data.splits, programs, folder, keep, advance)
+        for i, method in enumerate(methods):
+            for later in methods[i : i + 1 + AHEAD]:
+                programs.begin(later, splits, folders[later])
+            runs[method] = _run_method(
+                study, method, splits, programs, folders[method], keep, advance
+            )
         measure = scored(study.evaluate)
         for name, identity in identities.items():
             folder = out / "sweeps" / name if out else None
@@ -437,31 +447,51 @@ def _shown(progress: bool | Callable | None) -> Iterator[Callable | None]:
 
 
 class _Programs:
-    """Compiled programs by method; the reference and vanilla share one."""
+    """Programs by method; the reference and vanilla share one, and all of them a measure."""
 
     def __init__(self, study: Study, keep: tuple[str, ...], devices: list[jax.Device]):
         self.devices = devices
         self._study = study
         self._keep = keep
-        self._programs: dict[str, Callable] = {}
+        self._compiler = Compiler()
+        self._programs: dict[str, Program] = {}
+        self._begun: set[str] = set()
+        runs = study.config.runs * study.config.seeds
+        self._measured = start_size(runs, devices) * len(devices)
         self._shared = [
             name
             for name, recipe in study.recipes.items()
             if name == REFERENCE or recipe.name == "vanilla"
         ]
 
-    def program(self, method: str) -> Callable:
+    def program(self, method: str) -> Program:
         """The program of a method's sweep."""
         key = REFERENCE if method in self._shared else method
         if key not in self._programs:
-            run = member(
+            self._programs[key] = Program(
                 self._study.recipes[method],
                 self._study.config.train_config,
                 self._study.evaluate,
                 self._keep,
+                devices=self.devices,
+                compiler=self._compiler,
+                measured=self._measured,
             )
-            self._programs[key] = mapped(run, self.devices)
         return self._programs[key]
+
+    def begin(self, method: str, splits: Splits, folder: Path | None) -> None:
+        """Begin to compile the program of a method, unless some of its runs may be on disk."""
+        is_stored = folder is not None and folder.exists()
+        if method in self._begun or is_stored or self._study.recipes[method].told:
+            return
+        self._begun.add(method)
+        hparams, seeds = self._study.points(method)
+        point, seed = members_of(hparams, seeds)
+        chunk = self.chunk(method) or start_size(len(point), self.devices)
+        size = chunk * len(self.devices)
+        root = self._study.config.seed
+        first = chunk_of(hparams, point, seed, root, 0, size)
+        self.program(method).begin(*first, splits)
 
     def chunk(self, method: str) -> int | None:
         """Members per device and call where a program is shared; None lets the sweep choose."""

@@ -1,7 +1,7 @@
 """Training runs, the batches they see, and sweeps over them."""
 
 from fairjax.training import samplers
-from fairjax.training._sweep import Runs, keys, mapped, member, sweep
+from fairjax.training._sweep import Runs, chunk_of, keys, members_of, on_devices, sweep
 from fairjax.training._sweep_scores import scored, sweep_scores
 from fairjax.training.chunks import start_size
 from fairjax.training.loop import (
@@ -14,15 +14,19 @@ from fairjax.training.loop import (
     start,
 )
 from fairjax.training.manifest import fingerprint, kept_arrays
+from fairjax.training.program import Compiler, Program, mapped, member
 from fairjax.training.schedules import SCHEDULES, schedule_of
 from fairjax.training.spaces import draw, draw_with_key, grid
 
 __all__ = [
     "SCHEDULES",
+    "Compiler",
+    "Program",
     "Runs",
     "State",
     "TrainConfig",
     "Trained",
+    "chunk_of",
     "draw",
     "draw_with_key",
     "fingerprint",
@@ -34,6 +38,8 @@ __all__ = [
     "make_train",
     "mapped",
     "member",
+    "members_of",
+    "on_devices",
     "samplers",
     "schedule_of",
     "scored",

@@ -18,15 +18,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from fairjax.core.disk import locked
 from fairjax.core.types import PyTree, Recipe, Splits
-from fairjax.models import scores as model_scores
 from fairjax.training.chunks import ChunkSizes, start_size
-from fairjax.training.loop import TrainConfig, make_train
+from fairjax.training.loop import TrainConfig
 from fairjax.training.manifest import SweepFolder, settings
-from fairjax.training.samplers import without_unused_cells
+from fairjax.training.program import Program, member_mesh
 
 
 class Runs(NamedTuple):
@@ -44,80 +43,6 @@ class Runs(NamedTuple):
     block: np.ndarray  # [M] int, the block whose parameters were evaluated and kept
     compilations: int  # of the sweep's program; 0 if every chunk was already on disk
     chunk: int  # members per device and call, at the end of the sweep
-
-
-def member(
-    recipe: Recipe,
-    train_config: TrainConfig,
-    evaluate: Callable,
-    keep: Sequence[str] = (),
-    record: Callable | None = None,
-) -> Callable:
-    """Build one run with its evaluation.
-
-    Args:
-      recipe: the method.
-      train_config: shapes of the run.
-      evaluate: ``evaluate({"validation": scores, "test": scores}, splits)`` gives metrics by name.
-      keep: may name ``"scores"`` and ``"params"``.
-      record: what to keep of the state after every block, see :func:`fairjax.training.make_train`.
-
-    Returns:
-      ``run(key, order_key, hparams, splits) -> dict`` with the entries ``metrics``, ``diverged``,
-      ``values`` ``[blocks, K]``, ``scores`` (a dict per split, empty unless kept), ``params`` (None
-      unless kept), ``record`` and ``block``, whose parameters are evaluated. A run has diverged if
-      a parameter or loss is not finite, or if the last losses are more than ten times the first.
-    """
-    train = make_train(train_config, recipe, record)
-
-    def run(key, order_key, hparams: PyTree, splits: Splits) -> dict[str, PyTree]:
-        splits = without_unused_cells(splits)
-        trained = train(key, order_key, hparams, splits)
-        params = trained.params
-        model = recipe.build(hparams).model
-        scores = {
-            "validation": model_scores(model, params, splits.validation.x),
-            "test": model_scores(model, params, splits.test.x),
-        }
-        finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(params)]
-        bound = 10.0 * jnp.max(jnp.abs(trained.first))
-        finite.append(jnp.all(trained.values[-1] <= bound))  # False for NaN
-        return {
-            "metrics": evaluate(scores, splits),
-            "diverged": ~jnp.all(jnp.stack(finite)),
-            "values": trained.values,
-            "scores": scores if "scores" in keep else {},
-            "params": params if "params" in keep else None,
-            "record": trained.record,
-            "block": trained.block,
-        }
-
-    return run
-
-
-def mapped(run: Callable, devices: Sequence[jax.Device]) -> Callable:
-    """Map ``run`` over members, shard it over the devices, and jit it.
-
-    Keys and hyper-parameters have a leading axis of members.
-
-    The order of minibatches and the data are shared by all members.
-    """
-    program = jax.vmap(run, in_axes=(0, None, 0, None))
-    if len(devices) > 1:
-        split = PartitionSpec("members")
-        shared = PartitionSpec()
-        program = jax.shard_map(
-            program,
-            mesh=_mesh(devices),
-            in_specs=(split, shared, split, shared),
-            out_specs=split,
-            check_vma=False,
-        )
-    return jax.jit(program)
-
-
-def _mesh(devices: Sequence[jax.Device]) -> Mesh:
-    return Mesh(np.asarray(devices), ("members",))
 
 
 def keys(root: int, seeds: np.ndarray) -> tuple[jax.Array, jax.Array]:
@@ -165,7 +90,7 @@ def sweep(
       devices: default all local devices.
       record: see :func:`member`.
       progress: called with the number of members that were just finished.
-      program: ``mapped(member(recipe, train_config, evaluate, keep, record), devices)``. Sweeps of
+      program: ``Program(recipe, train_config, evaluate, keep, record, devices=devices)``. Sweeps of
         one recipe (single-task and vanilla, say) share its compilation at the same chunk size.
 
     Returns:
@@ -175,14 +100,14 @@ def sweep(
       DataError: ``out`` holds a different sweep, or another process sweeps there.
     """
     devices = list(devices or jax.local_devices())
-    point, seed = _members(hparams, seeds)
+    point, seed = members_of(hparams, seeds)
     with locked(out, "a sweep") if out else contextlib.nullcontext():
         folder = None
         if out:
             identity = settings(recipe, train_config, hparams, seeds, splits, root, keep, devices)
             folder = SweepFolder(out, identity)
-        splits = _on_devices(splits, devices)
-        program = program or mapped(member(recipe, train_config, evaluate, keep, record), devices)
+        splits = on_devices(splits, devices)
+        program = program or Program(recipe, train_config, evaluate, keep, record, devices=devices)
         stored_sizes = folder.sizes if folder else None
         first_size = chunk or start_size(len(point), devices)
         schedule = ChunkSizes(
@@ -192,10 +117,7 @@ def sweep(
         )
 
         def arguments(first: int, size: int) -> tuple:
-            index = np.arange(first, first + size)
-            index = np.minimum(index, len(point) - 1)  # the last chunk repeats its last member
-            rows = {name: jnp.asarray(array[point[index]]) for name, array in hparams.items()}
-            return *keys(root, seed[index]), rows, splits
+            return (*chunk_of(hparams, point, seed, root, first, size), splits)
 
         if folder:
             folder.add_program(program.lower(*arguments(0, schedule.size_at(0) * len(devices))))
@@ -214,7 +136,23 @@ def sweep(
         )
 
 
-def _members(hparams: dict[str, np.ndarray], seeds: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+def chunk_of(
+    hparams: dict[str, np.ndarray],
+    point: np.ndarray,
+    seed: np.ndarray,
+    root: int,
+    first: int,
+    size: int,
+) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
+    """Keys and hyper-parameters of the members of a chunk; the last chunk repeats its last one."""
+    index = np.minimum(np.arange(first, first + size), len(point) - 1)
+    rows = {name: jnp.asarray(array[point[index]]) for name, array in hparams.items()}
+    return *keys(root, seed[index]), rows
+
+
+def members_of(
+    hparams: dict[str, np.ndarray], seeds: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
     """Point and seed of every member."""
     first_column = next(iter(hparams.values()))
     points = np.arange(len(first_column))
@@ -222,10 +160,11 @@ def _members(hparams: dict[str, np.ndarray], seeds: Sequence[int]) -> tuple[np.n
     return point.ravel(), seed.ravel()
 
 
-def _on_devices(splits: Splits, devices: Sequence[jax.Device]) -> Splits:
+def on_devices(splits: Splits, devices: Sequence[jax.Device]) -> Splits:
+    """The data as an argument of a sweep's program, whole on every device."""
     if len(devices) == 1:
         return jax.device_put(splits, devices[0])
-    return jax.device_put(splits, NamedSharding(_mesh(devices), PartitionSpec()))
+    return jax.device_put(splits, NamedSharding(member_mesh(devices), PartitionSpec()))
 
 
 def run_chunks(
@@ -281,5 +220,7 @@ def _timed_chunk(
     results = jax.tree.map(lambda leaf: np.asarray(leaf)[:count], program(*arguments))
     seconds = time.perf_counter() - begin
     if count == size:
-        schedule.record(seconds, compiled=program._cache_size() > compilations)
+        compile_seconds = getattr(program, "compile_seconds", 0.0)
+        compiled = program._cache_size() > compilations
+        schedule.record(seconds, compiled, compile_seconds)
     return results

@@ -66,17 +66,23 @@ class ChunkSizes:
         """Members per device of the chunk that begins with ``member``."""
         return next(size for first, size in reversed(self.sizes) if first <= member)
 
-    def record(self, seconds: float, compiled: bool) -> None:
-        """Take the seconds of a full chunk of the current size, and whether it was compiled."""
+    def record(self, seconds: float, compiled: bool, compile_seconds: float = 0.0) -> None:
+        """Take the seconds of a full chunk of the current size.
+
+        Args:
+          seconds: of the chunk.
+          compiled: whether a compilation is among them.
+          compile_seconds: of a compilation, as far as they are known; one may have begun before.
+        """
         if not self._tuning or self.current in self._member_seconds:
             return
         if compiled:
             self._first_seconds = seconds
             return
         if self._first_seconds is not None:
-            compile_seconds = self._first_seconds - seconds
+            waited = self._first_seconds - seconds
             earlier_seconds = self._compile_seconds or 0.0
-            self._compile_seconds = max(compile_seconds, earlier_seconds)
+            self._compile_seconds = max(waited, compile_seconds, earlier_seconds)
             self._first_seconds = None
         members = self.current * self._devices
         per_member = seconds / members

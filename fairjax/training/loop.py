@@ -102,12 +102,13 @@ def make_train(
         ``link_states(state.opt_state)``.
 
     Returns:
-      ``train(key, order_key, hparams, data, state=None) -> Trained``, pure. ``key`` belongs to the
-      member. ``order_key`` fixes the order of minibatches: leave it unmapped under ``vmap``, and
-      every member sees the same batches, gathered once. ``data`` is the training
+      ``train(key, order_key, hparams, data, state=None, params=None) -> Trained``, pure. ``key``
+      belongs to the member. ``order_key`` fixes the order of minibatches: leave it unmapped under
+      ``vmap``, and every member sees the same batches, gathered once. ``data`` is the training
       :class:`Dataset`, or :class:`Splits` for events and samplers that read validation rows: they
       get all of it. ``state``, from an earlier run with the same arguments, continues that run for
-      the same number of epochs: two runs of half the length give the same bits as one.
+      the same number of epochs: two runs of half the length give the same bits as one. Without it
+      a run begins with ``params``, by default those that the model draws by :func:`first_key`.
 
     Raises:
       ValueError: when traced, if the chain does not begin with a transformation that turns the
@@ -120,13 +121,14 @@ def make_train(
         hparams: PyTree,
         data: Dataset | Splits,
         state: State | None = None,
+        params: PyTree | None = None,
     ) -> Trained:
         parts = recipe.build(hparams)
         data = without_unused_cells(data)
         rows = train_rows(data)
         sampler = parts.sampler or shuffled
         keep = record or parts.record
-        run_key, event_key, init_key = jax.random.split(key, 3)
+        run_key, event_key, init_key = _keys_of(key)
 
         def step(state: State, batches: Batches) -> tuple[State, tuple[Array, PyTree]]:
             batch = gather(rows, batches)
@@ -146,7 +148,7 @@ def make_train(
             return state, (values[0], mean_values, recorded, watched)
 
         if state is None:
-            state = start(parts, init_key, rows)
+            state = start(parts, init_key, rows, params)
         _check(train_config, parts, state, rows)
         steps = steps_per_block(train_config, len(rows.weight))
         first_block = state.step // steps
@@ -167,13 +169,26 @@ def make_train(
     return train
 
 
+def first_key(key: Array) -> Array:
+    """The key of a member's first parameters, from its own."""
+    _, _, init_key = _keys_of(key)
+    return init_key
+
+
+def _keys_of(key: Array) -> Array:
+    """Keys of the steps, of events and of the start."""
+    return jax.random.split(key, 3)
+
+
 def start(
     parts: Components,
     key: Array,
     data: Dataset,
+    params: PyTree | None = None,
 ) -> State:
-    """The state before the first step on training data."""
-    params = parts.model.init(key)
+    """The state before the first step on training data; ``params`` default to the model's own."""
+    if params is None:
+        params = parts.model.init(key)
     memory_key = jax.random.fold_in(key, 1)
     memory = parts.objective.init(memory_key, data)
     opt_state = parts.transform.init(params)

@@ -1,0 +1,322 @@
+"""The program of a sweep's chunk in three stages, compiled apart: start, training, measure.
+
+Compilation is most of the time of a small study. Stages of several methods are compiled side by
+side, in threads, and what methods have in common is compiled once: all of them measure scores
+alike, and most start from the same network.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from fairjax.core.types import Array, PyTree, Recipe, Splits
+from fairjax.models import scores as model_scores
+from fairjax.training.loop import TrainConfig, first_key, make_train
+from fairjax.training.samplers import without_unused_cells
+
+
+def member(
+    recipe: Recipe,
+    train_config: TrainConfig,
+    evaluate: Callable,
+    keep: Sequence[str] = (),
+    record: Callable | None = None,
+) -> Callable:
+    """Build one run with its evaluation.
+
+    Args:
+      recipe: the method.
+      train_config: shapes of the run.
+      evaluate: ``evaluate({"validation": scores, "test": scores}, splits)`` gives metrics by name.
+      keep: may name ``"scores"`` and ``"params"``.
+      record: what to keep of the state after every block, see :func:`fairjax.training.make_train`.
+
+    Returns:
+      ``run(key, order_key, hparams, splits) -> dict`` with the entries ``metrics``, ``diverged``,
+      ``values`` ``[blocks, K]``, ``scores`` (a dict per split, empty unless kept), ``params`` (None
+      unless kept), ``record`` and ``block``, whose parameters are evaluated. A run has diverged if
+      a parameter or loss is not finite, or if the last losses are more than ten times the first.
+    """
+    train = _trained(recipe, train_config, keep, record)
+
+    def run(key, order_key, hparams: PyTree, splits: Splits) -> dict[str, PyTree]:
+        results = train(None, key, order_key, hparams, splits)
+        metrics = _measured(evaluate, results["scores"], splits)
+        return _with_metrics(results, metrics, keep)
+
+    return run
+
+
+def _trained(
+    recipe: Recipe, train_config: TrainConfig, keep: Sequence[str], record: Callable | None
+) -> Callable:
+    """One run from given parameters, or None for its own, to its scores."""
+    train = make_train(train_config, recipe, record)
+
+    def run(params: PyTree, key, order_key, hparams: PyTree, splits: Splits) -> dict[str, PyTree]:
+        splits = without_unused_cells(splits)
+        trained = train(key, order_key, hparams, splits, params=params)
+        params = trained.params
+        model = recipe.build(hparams).model
+        finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(params)]
+        bound = 10.0 * jnp.max(jnp.abs(trained.first))
+        finite.append(jnp.all(trained.values[-1] <= bound))  # False for NaN
+        return {
+            "diverged": ~jnp.all(jnp.stack(finite)),
+            "values": trained.values,
+            "scores": {
+                "validation": model_scores(model, params, splits.validation.x),
+                "test": model_scores(model, params, splits.test.x),
+            },
+            "params": params if "params" in keep else None,
+            "record": trained.record,
+            "block": trained.block,
+        }
+
+    return run
+
+
+def _measured(evaluate: Callable, scores: dict[str, Array], splits: Splits) -> PyTree:
+    return evaluate(scores, without_unused_cells(splits))
+
+
+def _with_metrics(results: dict[str, PyTree], metrics: PyTree, keep: Sequence[str]) -> dict:
+    scores = results["scores"] if "scores" in keep else {}
+    return {"metrics": metrics, **results, "scores": scores}
+
+
+def mapped(
+    run: Callable,
+    devices: Sequence[jax.Device],
+    in_axes: Sequence[int | None] = (0, None, 0, None),
+) -> Callable:
+    """Map ``run`` over members, shard it over the devices, and jit it.
+
+    Args:
+      run: a function of one member.
+      devices: over which the members go.
+      in_axes: 0 of an argument with a leading axis of members, None of one that all share. Default:
+        keys and hyper-parameters have one; the order of minibatches and the data are shared.
+    """
+    program = jax.vmap(run, in_axes=tuple(in_axes))
+    if len(devices) == 1:
+        return jax.jit(program)
+    mesh = member_mesh(devices)
+    split = PartitionSpec("members")
+    specs = tuple(PartitionSpec() if axis is None else split for axis in in_axes)
+    program = jax.shard_map(program, mesh=mesh, in_specs=specs, out_specs=split, check_vma=False)
+    return jax.jit(program, in_shardings=tuple(NamedSharding(mesh, spec) for spec in specs))
+
+
+def member_mesh(devices: Sequence[jax.Device]) -> Mesh:
+    """The devices as one axis, over which members go."""
+    return Mesh(np.asarray(devices), ("members",))
+
+
+class Lowered(NamedTuple):
+    """What a program does, in words and in the shapes of its results."""
+
+    text: str
+    out_info: PyTree
+
+    def as_text(self) -> str:
+        """The words."""
+        return self.text
+
+
+class Stage:
+    """A lowered program that a thread compiles once it is asked to."""
+
+    def __init__(self, lowered: jax.stages.Lowered, threads: ThreadPoolExecutor):
+        self.lowered = lowered
+        self.seconds = 0.0  # that compilation took
+        self._threads = threads
+        self._compiling: Future | None = None
+
+    def begin(self) -> Future:
+        """Begin to compile, and return at once."""
+        if self._compiling is None:
+            self._compiling = self._threads.submit(self._compile)
+        return self._compiling
+
+    def _compile(self) -> Callable:
+        begin = time.perf_counter()
+        compiled = self.lowered.compile()
+        self.seconds = time.perf_counter() - begin
+        return compiled
+
+
+class Compiler:
+    """Compiles programs in threads, each key once."""
+
+    def __init__(self):
+        self._threads = ThreadPoolExecutor(os.cpu_count())
+        self._stages: dict[Hashable, Stage] = {}
+
+    def stage(self, key: Hashable, program: Callable, *arguments: PyTree) -> Stage:
+        """The program of a key, lowered for these arguments."""
+        if key not in self._stages:
+            self._stages[key] = Stage(program.lower(*arguments), self._threads)
+        return self._stages[key]
+
+
+class Stages(NamedTuple):
+    """The stages of a chunk of one size."""
+
+    start: Stage  # parameters of all members
+    train: Stage
+    measure: Stage
+
+
+class Program:
+    """What a sweep runs on each of its chunks: :func:`member`, mapped, in three stages.
+
+    Args:
+      recipe: the method.
+      train_config: shapes of the run.
+      evaluate: see :func:`member`, also for ``keep`` and ``record``.
+      keep: ``"scores"``, ``"params"``.
+      record: what to keep of every block.
+      devices: default all local devices.
+      compiler: one for all programs that may share stages; default its own.
+      measured: members that are measured together, a multiple of the number of devices. Programs
+        whose chunks differ in size share the measure of one number. Default: those of a chunk.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        train_config: TrainConfig,
+        evaluate: Callable,
+        keep: Sequence[str] = (),
+        record: Callable | None = None,
+        *,
+        devices: Sequence[jax.Device] | None = None,
+        compiler: Compiler | None = None,
+        measured: int | None = None,
+    ):
+        self.compile_seconds = 0.0  # of the stages of the newest size
+        self._recipe = recipe
+        self._evaluate = evaluate
+        self._keep = tuple(keep)
+        self._devices = list(devices or jax.local_devices())
+        self._compiler = compiler or Compiler()
+        self._measured = measured
+        train = _trained(recipe, train_config, keep, record)
+        self._train = mapped(train, self._devices, (0, 0, None, 0, None))
+        self._measure = mapped(partial(_measured, evaluate), self._devices, (0, None))
+        self._init: Callable | None = None  # of every member, where hyper-parameters do not matter
+        self._stages: dict[int, Stages] = {}  # by the members of a chunk
+        self._used: set[int] = set()
+
+    def _cache_size(self) -> int:
+        """The number of chunk sizes at which it has run."""
+        return len(self._used)
+
+    def lower(self, keys: Array, order_key: Array, hparams: PyTree, splits: Splits) -> Lowered:
+        """What it does with these arguments; nothing is compiled."""
+        stages = self._lowered(keys, order_key, hparams, splits)
+        text = "\n".join(stage.lowered.as_text() for stage in stages)
+        metrics = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((len(keys), *leaf.shape[1:]), leaf.dtype),
+            stages.measure.lowered.out_info,
+        )
+        results = stages.train.lowered.out_info
+        return Lowered(text, _with_metrics(results, metrics, self._keep))
+
+    def begin(self, keys: Array, order_key: Array, hparams: PyTree, splits: Splits) -> None:
+        """Begin to compile for these arguments, and return at once."""
+        for stage in self._lowered(keys, order_key, hparams, splits):
+            stage.begin()
+
+    def __call__(
+        self, keys: Array, order_key: Array, hparams: PyTree, splits: Splits
+    ) -> dict[str, PyTree]:
+        """The results of all members of a chunk, leaves ``[members, ...]``."""
+        stages = self._lowered(keys, order_key, hparams, splits)
+        compiling = [stage.begin() for stage in stages]
+        start, train, measure = (future.result() for future in compiling)
+        if len(keys) not in self._used:
+            self._used.add(len(keys))
+            self.compile_seconds = sum(stage.seconds for stage in stages)
+        params = start(keys) if self._init else start(keys, hparams)
+        results = train(params, keys, order_key, hparams, splits)
+        metrics = self._metrics(measure, results["scores"], splits)
+        return _with_metrics(results, metrics, self._keep)
+
+    def _lowered(self, keys: Array, order_key: Array, hparams: PyTree, splits: Splits) -> Stages:
+        size = len(keys)
+        if size not in self._stages:
+            start = self._lowered_start(keys, hparams)
+            train = self._compiler.stage(
+                ("train", self, size),
+                self._train,
+                start.lowered.out_info,
+                keys,
+                order_key,
+                hparams,
+                splits,
+            )
+            measured = self._measured or size
+            scores = {
+                split: jax.ShapeDtypeStruct((measured, *leaf.shape[1:]), leaf.dtype)
+                for split, leaf in train.lowered.out_info["scores"].items()
+            }
+            key = ("measure", self._evaluate, measured)
+            measure = self._compiler.stage(key, self._measure, scores, splits)
+            self._stages[size] = Stages(start, train, measure)
+        return self._stages[size]
+
+    def _lowered_start(self, keys: Array, hparams: PyTree) -> Stage:
+        self._init = _common_init(self._recipe, hparams)
+        init = self._init
+
+        def start(key: Array, *hparams: PyTree) -> PyTree:
+            own = init or self._recipe.build(*hparams).model.init
+            return own(first_key(key))
+
+        arguments = (keys,) if init else (keys, hparams)
+        program = mapped(start, self._devices, (0,) * len(arguments))
+        return self._compiler.stage(("start", init or self, len(keys)), program, *arguments)
+
+    def _metrics(self, measure: Callable, scores: PyTree, splits: Splits) -> PyTree:
+        """Measure all members, so many at a time; the last ones repeat the last member."""
+        members = len(next(iter(scores.values())))
+        measured = self._measured or members
+        if members == measured:
+            return measure(scores, splits)
+        scores = jax.device_get(scores)
+        parts = []
+        for first in range(0, members, measured):
+            place = np.minimum(np.arange(first, first + measured), members - 1)
+            part = {split: score[place] for split, score in scores.items()}
+            parts.append(jax.device_get(measure(part, splits)))
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:members], *parts)
+
+
+def _common_init(recipe: Recipe, hparams: PyTree) -> Callable | None:
+    """The initialisation of the network, if it is one for all hyper-parameters, else None.
+
+    A function that two builds share cannot depend on what they were given.
+    """
+    found = []
+
+    def build(point: PyTree) -> Array:
+        found.append(recipe.build(point).model.init)
+        return jnp.zeros(())
+
+    one_point = jax.tree.map(lambda leaf: leaf[0], hparams)
+    for _ in range(2):
+        jax.eval_shape(lambda point: build(point), one_point)
+    one, other = found
+    return one if one is other else None
