@@ -17,6 +17,7 @@ from fairjax.cli.frontier import frontier_command
 from fairjax.cli.predict import predict_command
 from fairjax.cli.repair import repair_command
 from fairjax.cli.report import report_command
+from fairjax.cli.settings import keep_programs
 from fairjax.cli.train import train_command
 from fairjax.core.types import DataError
 
@@ -39,7 +40,13 @@ class Commands(click.Group):
     cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
 @click.version_option(package_name="fairjax")
-def main() -> None:
+@click.option(
+    "--cache/--no-cache",
+    default=True,
+    help="Keep compiled programs in the user's cache, so that a like command need not compile "
+    "them again. $JAX_COMPILATION_CACHE_DIR names another folder.",
+)
+def main(cache: bool) -> None:
     """Fair multi-task learning: the whole fairness-accuracy frontier of a table.
 
     \b
@@ -47,6 +54,8 @@ def main() -> None:
     fairjax frontier --data adult                      a known data set
     fairjax frontier --data my.csv --task "income > 50000" --task defaulted --sensitive sex
     """
+    if cache:
+        keep_programs()
 
 
 main.add_command(frontier_command)

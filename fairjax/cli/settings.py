@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from fairjax.cli.console import echoed_rows
-from fairjax.core.disk import read_json
+from fairjax.core.disk import cache_dir, read_json
 from fairjax.core.threads import cores
 from fairjax.core.types import DataError
 from fairjax.data import REGISTRY, Prepared, Roles, from_table, load
@@ -202,6 +202,32 @@ def sweep_folder(out: Path | None, name: str, resume: bool) -> Path:
         newest = folder
         folder = folder.with_name(f"{name}-{number}")
     return newest if resume else folder
+
+
+PROGRAMS = 2**28  # bytes of compiled programs that the user's cache keeps
+
+
+def keep_programs() -> None:
+    """Let JAX keep compiled programs in the user's cache, unless it keeps them already.
+
+    JAX tells programs of other versions and machines apart. The longest unused ones make room.
+    """
+    import jax
+
+    if jax.config.jax_compilation_cache_dir:
+        return
+    folder = cache_dir() / "programs"
+    with contextlib.suppress(OSError):  # without a cache all works, and is slower
+        folder.mkdir(parents=True, exist_ok=True)
+        files = [(file.stat(), file) for file in folder.iterdir()]
+        files.sort(key=lambda pair: pair[0].st_atime, reverse=True)
+        room = PROGRAMS
+        for stat, file in files:
+            room -= stat.st_size
+            if room < 0:
+                file.unlink(missing_ok=True)
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def use_devices(count: int | None, out: Path) -> None:

@@ -144,7 +144,8 @@ def scores_of_run(data: Prepared, results: Results, run: int) -> Scores:
     point = _ended_point(results, run)
     if point.method not in study.estimators:
         params = params_of(data, results, run)
-        return scores_of(data, study.recipe(point.method).build(point.hparams).model, params)
+        model = study.recipe(point.method).build(point.hparams).model
+        return scores_of(data, study, model, params)
     member = member_of(results, run)
     if results.sweeps is None:
         kept = results.scores[point.method]

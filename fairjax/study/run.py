@@ -12,7 +12,7 @@ import dataclasses
 import importlib.util
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ from fairjax.core.types import (
 from fairjax.data import Prepared
 from fairjax.methods import Method, delivering, runs_for, vanilla
 from fairjax.metrics import condition_of
+from fairjax.models import scores as model_scores
 from fairjax.notions import Notion
 from fairjax.objectives import Penalty
 from fairjax.study.branching import branching_of
@@ -152,6 +153,19 @@ class Study:
         if self.config.decision == "transductive":
             return dataclasses.replace(self.config, decision="base_rate")
         return self.config
+
+    @cached_property
+    def scored(self) -> Callable:
+        """From a model, several parameters and inputs by name to scores; compiled once."""
+
+        @partial(jax.jit, static_argnums=0)
+        def scored(model: Model, copies: PyTree, inputs: Mapping[str, PyTree]) -> Scores:
+            def of_one(params: PyTree) -> Scores:
+                return {name: model_scores(model, params, x) for name, x in inputs.items()}
+
+            return jax.vmap(of_one)(copies)
+
+        return scored
 
     @cached_property
     def decided(self) -> Callable:
@@ -355,7 +369,7 @@ def run_study(
     folders = {method: out / "sweeps" / method if out else None for method in study.recipes}
     methods = list(study.recipes)
     runs = {}
-    with _shown(progress) as advance:
+    with _shown(progress) as advance, contextlib.closing(programs):
         for i, method in enumerate(methods):
             for later in methods[i : i + 1 + AHEAD]:
                 programs.begin(later, splits, folders[later])
@@ -492,6 +506,10 @@ class _Programs:
         root = self._study.config.seed
         first = chunk_of(hparams, point, seed, root, 0, size)
         self.program(method).begin(*first, splits)
+
+    def close(self) -> None:
+        """Compile nothing more."""
+        self._compiler.close()
 
     def chunk(self, method: str) -> int | None:
         """Members per device and call where a program is shared; None lets the sweep choose."""

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fairjax.core.disk import read_arrays, read_json, write_arrays, write_json
@@ -339,7 +338,7 @@ def finished_model(
       repairs.
     """
     model = study.recipe(point.method).build(point.hparams).model
-    decisions = decisions_of(data, study, point, scores_of(data, model, params))
+    decisions = decisions_of(data, study, point, scores_of(data, study, model, params))
     finished = SavedModel(
         encoder=data.encoder,
         model=model,
@@ -369,22 +368,16 @@ def decisions_of(data: Prepared, study: Study, point: Point, scores: Scores) -> 
     return Decisions(scores, fitted, thresholds, metrics)
 
 
-def scores_of(data: Prepared, model: Model, params: PyTree) -> Scores:
+def scores_of(data: Prepared, study: Study, model: Model, params: PyTree) -> Scores:
     """Scores ``[N, C]`` of the rows of all splits, as a sweep computes them.
 
     A sweep scores its members side by side, which adds up in another order than one network alone.
     Two copies side by side give the numbers of the sweep.
     """
-    copies = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), params)
-
-    @jax.jit
-    def score(copies: PyTree, x: PyTree) -> jax.Array:
-        return jax.vmap(lambda params: model_scores(model, params, x))(copies)
-
-    scores = {}
-    for split, rows in zip(Splits._fields, data.splits, strict=True):
-        scores[split] = np.asarray(score(copies, rows.x)[0])
-    return scores
+    copies = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), params)
+    inputs = {split: rows.x for split, rows in data.splits._asdict().items()}
+    found = study.scored(model, copies, inputs)
+    return {split: np.asarray(score[0]) for split, score in found.items()}
 
 
 def repaired(repair: SavedRepair, data: Prepared, scores: Scores) -> Scores:

@@ -169,6 +169,10 @@ class Compiler:
             self._stages[key] = Stage(program.lower(*arguments), self._threads)
         return self._stages[key]
 
+    def close(self) -> None:
+        """Begin no other compilation."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
 
 class Stages(NamedTuple):
     """The stages of a chunk of one size."""
