@@ -25,15 +25,18 @@ from cases import dataset, tabular_spec, tiny_sweep
 from fairjax.core.disk import locked, read_arrays, write_arrays
 from fairjax.core.types import DataError, Range
 from fairjax.training import (
+    Compiler,
     Program,
     Runs,
     TrainConfig,
+    chunk_of,
     chunks,
     draw,
     fingerprint,
     grid,
     kept_arrays,
     member,
+    members_of,
     start_size,
     sweep,
 )
@@ -228,6 +231,68 @@ def test_a_member_is_the_run_by_itself(finished):
             results(runs),
             single,
         )
+
+
+class Listed(Compiler):
+    """Lists the stages that it was asked for."""
+
+    def __init__(self):
+        super().__init__()
+        self.keys = set()
+
+    def stage(self, key, program, *given):
+        self.keys.add(key)
+        return super().stage(key, program, *given)
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        kinds = [kind for kind, *_ in self.keys]
+        return tuple(kinds.count(kind) for kind in ("start", "train", "measure"))
+
+
+def test_methods_share_their_start_and_their_measure(finished):
+    runs, _ = finished
+    recipe, train_config, *_, evaluate = arguments()
+    compiler = Listed()
+    how = {"devices": jax.local_devices()[:1], "compiler": compiler, "measured": 4}
+    for size in (CHUNK, 8):  # measured in fours: chunks are filled up, or cut
+        program = Program(recipe, train_config, evaluate, KEEP, **how)
+        close(run(program, chunk=size), runs)
+    assert compiler.counts == (2, 2, 1)
+    other = Program(recipe._replace(name="other"), train_config, evaluate, KEEP, **how)
+    close(run(other, chunk=CHUNK), runs)
+    assert compiler.counts == (2, 3, 1)
+
+
+def test_a_network_may_start_by_its_hyper_parameters():
+    recipe, train_config, hparams, seeds, data, evaluate = arguments()
+
+    def build(point):
+        parts = recipe.build(point)
+
+        def init(key):
+            return jax.tree.map(lambda leaf: point["lam"][0] * leaf, parts.model.init(key))
+
+        return parts._replace(model=parts.model._replace(init=init))
+
+    scaled = recipe._replace(build=build)
+    still = {**hparams, "learning_rate": np.zeros(4, np.float32)}
+    runs = run(None, recipe=scaled, hparams=still, chunk=8)
+    plain = run(None, hparams=still, chunk=8)
+    times = runs.hparams["lam"][:, 0].reshape(-1, 1, 1)
+    kernel = plain.params["trunk"]["kernel"]
+    np.testing.assert_allclose(runs.params["trunk"]["kernel"], times * kernel, rtol=1e-6)
+
+
+def test_a_program_begins_to_compile_before_it_runs():
+    recipe, train_config, hparams, seeds, data, evaluate = arguments()
+    program = Program(recipe, train_config, evaluate, KEEP, devices=jax.local_devices()[:1])
+    point, seed = members_of(hparams, seeds)
+    first = chunk_of(hparams, point, seed, 0, 0, CHUNK)
+    program.begin(*first, data)
+    assert program._cache_size() == 0 and program.compile_seconds == 0
+    assert run(program).compilations == 1
+    assert program.compile_seconds > 0
 
 
 def test_points_of_one_seed_start_alike_and_seeds_differ(program):

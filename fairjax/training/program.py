@@ -220,11 +220,11 @@ class Program:
         self._train = mapped(train, self._devices, (0, 0, None, 0, None))
         self._measure = mapped(partial(_measured, evaluate), self._devices, (0, None))
         self._init: Callable | None = None  # of every member, where hyper-parameters do not matter
-        self._stages: dict[int, Stages] = {}  # by the members of a chunk
-        self._used: set[int] = set()
+        self._stages: dict[Hashable, Stages] = {}  # by the shapes of arguments
+        self._used: set[Stages] = set()
 
     def _cache_size(self) -> int:
-        """The number of chunk sizes at which it has run."""
+        """For how many shapes of arguments it has run, as jitted functions call it."""
         return len(self._used)
 
     def lower(self, keys: Array, order_key: Array, hparams: PyTree, splits: Splits) -> Lowered:
@@ -250,8 +250,8 @@ class Program:
         stages = self._lowered(keys, order_key, hparams, splits)
         compiling = [stage.begin() for stage in stages]
         start, train, measure = (future.result() for future in compiling)
-        if len(keys) not in self._used:
-            self._used.add(len(keys))
+        if stages not in self._used:
+            self._used.add(stages)
             self.compile_seconds = sum(stage.seconds for stage in stages)
         params = start(keys) if self._init else start(keys, hparams)
         results = train(params, keys, order_key, hparams, splits)
@@ -259,27 +259,22 @@ class Program:
         return _with_metrics(results, metrics, self._keep)
 
     def _lowered(self, keys: Array, order_key: Array, hparams: PyTree, splits: Splits) -> Stages:
-        size = len(keys)
-        if size not in self._stages:
+        arguments = (keys, order_key, hparams, splits)
+        shapes = _shapes(arguments)
+        if shapes not in self._stages:
             start = self._lowered_start(keys, hparams)
-            train = self._compiler.stage(
-                ("train", self, size),
-                self._train,
-                start.lowered.out_info,
-                keys,
-                order_key,
-                hparams,
-                splits,
-            )
-            measured = self._measured or size
+            params = start.lowered.out_info
+            train_key = ("train", self, shapes)
+            train = self._compiler.stage(train_key, self._train, params, *arguments)
+            measured = self._measured or len(keys)
             scores = {
                 split: jax.ShapeDtypeStruct((measured, *leaf.shape[1:]), leaf.dtype)
                 for split, leaf in train.lowered.out_info["scores"].items()
             }
-            key = ("measure", self._evaluate, measured)
-            measure = self._compiler.stage(key, self._measure, scores, splits)
-            self._stages[size] = Stages(start, train, measure)
-        return self._stages[size]
+            measure_key = ("measure", self._evaluate, _shapes((scores, splits)))
+            measure = self._compiler.stage(measure_key, self._measure, scores, splits)
+            self._stages[shapes] = Stages(start, train, measure)
+        return self._stages[shapes]
 
     def _lowered_start(self, keys: Array, hparams: PyTree) -> Stage:
         self._init = _common_init(self._recipe, hparams)
@@ -306,6 +301,11 @@ class Program:
             part = {split: score[place] for split, score in scores.items()}
             parts.append(jax.device_get(measure(part, splits)))
         return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:members], *parts)
+
+
+def _shapes(tree: PyTree) -> Hashable:
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
 
 
 def _common_init(recipe: Recipe, hparams: PyTree) -> Callable | None:
