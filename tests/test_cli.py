@@ -131,6 +131,32 @@ def test_a_run_is_trained_again_and_scores_new_rows(swept):
     )
 
 
+@pytest.mark.slow
+def test_a_second_command_finds_its_programs_compiled(tmp_path):
+    path = write(tmp_path / "people.csv", table())
+    environment = {name: value for name, value in os.environ.items() if "JAX_" not in name}
+
+    def run(out: str, *options: str) -> bytes:
+        command = [sys.executable, "-m", "fairjax", *options, "frontier", "--data", path, *ROLES]
+        small = [*SMALL, "--methods", "vanilla", "--out", out]
+        environment["XDG_CACHE_HOME"] = str(tmp_path / "cache")
+        process = subprocess.run(
+            [*command, *small], capture_output=True, text=True, env=environment, cwd=tmp_path
+        )
+        assert process.returncode == 0, process.stderr
+        assert "cache" not in process.stderr
+        return (tmp_path / out / "table.csv").read_bytes()
+
+    folder = tmp_path / "cache" / "fairjax" / "programs"
+    without = run("none", "--no-cache")
+    assert not folder.exists()
+    assert run("first") == without
+    programs = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
+    assert any(name.startswith("jit_run") for name in programs)
+    assert run("second") == without
+    assert {file.name: file.stat().st_mtime_ns for file in folder.iterdir()} == programs
+
+
 REPAIR = ["--score", "pd", "--score", "wage", "--sensitive", "sex", "--sensitive", "race"]
 
 
