@@ -154,8 +154,14 @@ GENERATORS = {
     "PCG64",
     "Philox",
 }
-# The command line owns its process: it may print, and it makes one virtual device per core.
-ALLOWED = {"cli": {"print", "config.update('jax_num_cpu_devices')"}}
+# The command line owns its process: it may print, it makes one virtual device per core, and it says
+# where compiled programs are kept.
+_SETTINGS = (
+    "jax_num_cpu_devices",
+    "jax_compilation_cache_dir",
+    "jax_persistent_cache_min_compile_time_secs",
+)
+ALLOWED = {"cli": {"print", *(f"config.update({name!r})" for name in _SETTINGS)}}
 
 
 def misdeed(node: ast.AST) -> str:
