@@ -240,9 +240,9 @@ class Listed(Compiler):
         super().__init__()
         self.keys = set()
 
-    def stage(self, key, program, *given):
+    def stage(self, key, program, *given, **how):
         self.keys.add(key)
-        return super().stage(key, program, *given)
+        return super().stage(key, program, *given, **how)
 
     @property
     def counts(self) -> tuple[int, ...]:
