@@ -628,35 +628,51 @@ def test_the_report_is_drawn_again_and_equal(swept):
 @pytest.mark.slow
 def test_killed_sweeps_go_on_and_end_with_the_same_table(swept):
     """Killed over and over at random moments, a sweep leaves the table of the undisturbed one, byte
-    for byte.
+    for byte; at first it is two processes that have a part each.
     """
     folder, path = swept
-    command = ["frontier", "--data", path, *ROLES, *SMALL, "--out", "killed", "--resume"]
+    command = ["frontier", "--data", path, *ROLES, *SMALL, "--out", "killed"]
+    parts = [["--chunks", "1/2"], ["--chunks", "2/2"]]
     rng, kills = random.Random(0), 0
 
     def files():
         return sum(1 for _ in (folder / "killed").rglob("*.npz"))
 
-    for _ in range(3):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "fairjax.cli", *command],
-            cwd=folder,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+    for several in (parts, [["--resume"]], [["--resume"]]):
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-m", "fairjax.cli", *command, *options],
+                cwd=folder,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            for options in several
+        ]
         known = files()
-        while process.poll() is None and files() == known:  # at least one chunk further
-            time.sleep(0.05)
-        time.sleep(rng.uniform(0.0, 3.0))
-        kills += process.poll() is None
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    assert fairjax(*command, cwd=folder).returncode == 0
+        # at least one chunk further, if one is left of the five
+        while processes[0].poll() is None and files() == known < 5:
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0.0, 0.3))
+        for process in processes:
+            kills += process.poll() is None
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    assert fairjax(*command, "--resume", cwd=folder).returncode == 0
     assert kills > 0
     for name in ("table.csv", "groups.csv"):
         assert (folder / "killed" / name).read_bytes() == (folder / "out" / name).read_bytes()
+
+
+def test_a_part_of_a_sweep_has_a_number_and_a_folder(tmp_path):
+    for options, message in (
+        (["--chunks", "0/2", "--out", str(tmp_path)], "'0/2' is not such as 1/8"),
+        (["--chunks", "2", "--out", str(tmp_path)], "'2' is not such as 1/8"),
+        (["--chunks", "1/2"], "meet in one folder. Name it with --out"),
+    ):
+        done = CliRunner().invoke(main, ["frontier", *options])
+        assert done.exit_code == 2 and message in done.output
 
 
 def test_a_taken_folder_is_refused(swept):

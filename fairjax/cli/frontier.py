@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from fairjax import methods
-from fairjax.cli.lists import DRAW, ESTIMATOR_NAMES, METHODS, NUMBERS
+from fairjax.cli.lists import DRAW, ESTIMATOR_NAMES, METHODS, NUMBERS, PART
 from fairjax.cli.options import (
     FOLDER,
     POSITIVE,
@@ -20,6 +20,7 @@ from fairjax.cli.options import (
 from fairjax.cli.report import write_report
 from fairjax.cli.settings import read_data, study_settings, sweep_folder, use_devices
 from fairjax.core.disk import file_checksums, locked, write_json
+from fairjax.core.types import DataError
 from fairjax.data import REGISTRY, Prepared
 from fairjax.data.table import table_name
 from fairjax.study import (
@@ -34,9 +35,11 @@ from fairjax.study import (
     from_names,
     left_out_sentences,
     named_study,
+    run_part,
     run_study,
 )
 from fairjax.study.config import SEQUENCES
+from fairjax.training import Part
 
 sweep_options = together(
     click.option(
@@ -140,6 +143,14 @@ folder_options = together(
         is_flag=True,
         help="Go on with the sweep in OUT (or in the newest default folder).",
     ),
+    click.option(
+        "--chunks",
+        type=PART,
+        metavar="I/N",
+        help="Train the I-th of N parts of the sweep in OUT, and stop. Other processes, on other "
+        "machines too, train the other parts at the same time; the same command with --resume in "
+        "place of --chunks then reports, and trains what is missing.",
+    ),
 )
 
 
@@ -153,8 +164,11 @@ def frontier_command(**options) -> None:
     """Train every method over draws of its hyper-parameters and draw the frontier: PNG, HTML, CSV,
     JSON."""
     source = options["data"]
+    part = options["chunks"]
     name = source if source in REGISTRY else table_name(source)
-    out = sweep_folder(options["out"], name, options["resume"])
+    if part is not None and options["out"] is None:
+        raise DataError("--chunks: the parts of a sweep meet in one folder. Name it with --out.")
+    out = sweep_folder(options["out"], name, options["resume"] or part is not None)
     encodes = options["encoder"] is not None  # features are computed while the data are read
     if encodes:
         use_devices(options["devices"], out)
@@ -162,14 +176,29 @@ def frontier_command(**options) -> None:
     names = _named_study(options, data.name)
     if not encodes:
         use_devices(options["devices"], out)
-    with locked(out, "a sweep"):
-        _run(data, names, out, options["keep"])
+    kept = () if options["keep"] == "metrics" else (options["keep"],)
+    with locked(out, "a sweep", shared=part is not None):
+        if part is None:
+            _run(data, names, out, kept)
+        else:
+            _run_part(part, data, names, out, kept)
 
 
-def _run(data: Prepared, names: NamedStudy, out: Path, kept: str) -> None:
+def _run_part(
+    part: Part, data: Prepared, names: NamedStudy, out: Path, keep: tuple[str, ...]
+) -> None:
+    """Train and evaluate a part, in a folder that processes of other parts use."""
+    study = from_names(data, names)
+    runs = run_part(part, data, study, out=out, keep=keep, progress=True)
+    click.echo(
+        f"{out}: part {part.number + 1} of {part.of} is done, {runs} runs. When all parts are, the "
+        "same command with --resume in place of --chunks reports."
+    )
+
+
+def _run(data: Prepared, names: NamedStudy, out: Path, keep: tuple[str, ...]) -> None:
     """Train, evaluate, choose and report, in a folder that no other process uses."""
     study = from_names(data, names)
-    keep = () if kept == "metrics" else (kept,)
     click.echo(data.describe(), err=True)
     results = run_study(data, study=study, out=out, keep=keep, progress=True)
     info = results.info | {

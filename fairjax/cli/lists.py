@@ -6,6 +6,7 @@ import click
 
 from fairjax import methods
 from fairjax.study import ESTIMATORS, REFERENCE
+from fairjax.training import Part
 
 # a gradient link is a method of two forms
 LINKS = tuple(name for name in methods.REGISTRY if f"{name}_split" in methods.REGISTRY)
@@ -94,6 +95,21 @@ class Draw(click.ParamType):
         return name.strip().replace("-", "_"), bounds
 
 
+class PartOf(click.ParamType):
+    """One part of several: ``I/N``, from ``1/N`` to ``N/N``."""
+
+    name = "part"
+
+    def convert(self, value, param, ctx) -> Part:
+        """The part; it counts from 0."""
+        if isinstance(value, Part):
+            return value
+        number, _, of = value.partition("/")
+        if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+            self.fail(f"{value!r} is not such as 1/8 or 8/8: part I of N.", param, ctx)
+        return Part(int(number) - 1, int(of))
+
+
 WORDS = Words()
 WIDTHS = Numbers(int, "64,32")
 NUMBERS = Numbers(float, "0.5,1")
@@ -101,3 +117,4 @@ SHARES = Numbers(float, "0.6,0.2,0.2")
 METHODS = Methods()
 DRAW = Draw()
 ESTIMATOR_NAMES = Estimators()
+PART = PartOf()

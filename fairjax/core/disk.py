@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import os
+import secrets
 import shutil
 import threading
 import warnings
@@ -62,7 +63,8 @@ def write(path: Path, content: bytes) -> Path:
       DataError: the system refuses: the disk is full, the folder is read-only.
     """
     path = Path(path)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # processes of several machines may have one number
+    scratch = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     with writing, _complaints(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -79,12 +81,13 @@ def write(path: Path, content: bytes) -> Path:
 
 
 @contextlib.contextmanager
-def locked(folder: Path, what: str) -> Iterator[None]:
+def locked(folder: Path, what: str, shared: bool = False) -> Iterator[None]:
     """Keep a folder for this process; a dead process leaves no lock behind.
 
     Args:
       folder: it is made where it is absent.
       what: what works there, for the message.
+      shared: with other processes that share it.
 
     Raises:
       DataError: another process works there, or the folder cannot be written.
@@ -96,15 +99,15 @@ def locked(folder: Path, what: str) -> Iterator[None]:
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
-        _lock(folder, handle, what)
+        _lock(folder, handle, what, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
     finally:
         os.close(handle)
 
 
-def _lock(folder: Path, handle: int, what: str) -> None:
+def _lock(folder: Path, handle: int, what: str, kind: int) -> None:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise DataError(
             f"{folder}: another process runs {what} here. Wait for it, or choose another folder."

@@ -41,7 +41,15 @@ from fairjax.study.explain import (
 )
 from fairjax.study.predictions import all_predictions, prediction_columns, write_predictions
 from fairjax.study.references import constants, left_out_sentences
-from fairjax.study.run import REFERENCE, Results, Study, from_names, make_study, run_study
+from fairjax.study.run import (
+    REFERENCE,
+    Results,
+    Study,
+    from_names,
+    make_study,
+    run_part,
+    run_study,
+)
 from fairjax.study.saved import (
     Decisions,
     Point,
@@ -105,6 +113,7 @@ __all__ = [
     "read_study",
     "repair_scores",
     "repaired",
+    "run_part",
     "run_study",
     "scores_of",
     "scores_of_run",

@@ -65,6 +65,7 @@ from fairjax.study.references import references_of
 from fairjax.study.table import assemble
 from fairjax.training import (
     Compiler,
+    Part,
     Program,
     Runs,
     chunk_of,
@@ -75,6 +76,7 @@ from fairjax.training import (
     scored,
     start_size,
     sweep,
+    sweep_part,
     sweep_scores,
 )
 
@@ -363,19 +365,8 @@ def run_study(
         name: identity_of(study.spec, name, estimator, study.config.seed)
         for name, estimator in study.estimators.items()
     }
-    devices = jax.local_devices()
-    splits = on_devices(data.splits, devices)
-    programs = _Programs(study, keep, devices)
-    folders = {method: out / "sweeps" / method if out else None for method in study.recipes}
-    methods = list(study.recipes)
-    runs = {}
-    with _shown(progress) as advance, contextlib.closing(programs):
-        for i, method in enumerate(methods):
-            for later in methods[i : i + 1 + AHEAD]:
-                programs.begin(later, splits, folders[later])
-            runs[method] = _run_method(
-                study, method, splits, programs, folders[method], keep, advance
-            )
+    with _shown(progress) as advance:
+        runs = _run_methods(study, data.splits, out, keep, advance)
         measure = scored(study.evaluate)
         for name, identity in identities.items():
             folder = out / "sweeps" / name if out else None
@@ -395,6 +386,61 @@ def run_study(
     params = {method: runs[method].params for method in study.recipes}
     scores = {name: runs[name].scores for name in study.estimators}
     return Results(study, table, info, params, scores=scores)
+
+
+def run_part(
+    part: Part,
+    data: Prepared,
+    study: Study,
+    *,
+    out: Path,
+    keep: tuple[str, ...] = ("params",),
+    progress: bool | Callable[[str, int, int], None] | None = None,
+) -> int:
+    """Train and evaluate one process's part of the runs; :func:`run_study` in ``out`` has the rest.
+
+    Estimators from outside are left to it.
+
+    Args:
+      part: of this process, of as many as share ``out``; each with as many devices.
+      data: see :func:`run_study`, as all that follow.
+      study: the study.
+      out: the folder.
+      keep: what the runs leave behind.
+      progress: see :func:`run_study`; of the runs of this part.
+
+    Returns:
+      The number of runs in this part.
+
+    Raises:
+      DataError: ``out`` holds another study.
+    """
+    with _shown(progress) as advance:
+        return sum(_run_methods(study, data.splits, out, keep, advance, part).values())
+
+
+def _run_methods(
+    study: Study,
+    splits: Splits,
+    out: Path | None,
+    keep: tuple[str, ...],
+    progress: Callable[[str, int, int], None] | None,
+    part: Part | None = None,
+) -> dict[str, Any]:
+    """The runs of every method; of a part, their numbers."""
+    devices = jax.local_devices()
+    splits = on_devices(splits, devices)
+    folders = {method: out / "sweeps" / method if out else None for method in study.recipes}
+    methods = list(study.recipes)
+    runs = {}
+    with contextlib.closing(_Programs(study, keep, devices, part)) as programs:
+        for i, method in enumerate(methods):
+            for later in methods[i : i + 1 + AHEAD]:
+                programs.begin(later, splits, folders[later])
+            runs[method] = _run_method(
+                study, method, splits, programs, folders[method], keep, progress
+            )
+    return runs
 
 
 def _refuse_test_rows(splits: Splits, stop: str) -> None:
@@ -463,8 +509,16 @@ def _shown(progress: bool | Callable | None) -> Iterator[Callable | None]:
 class _Programs:
     """Programs by method; the reference and vanilla share one, and all of them a measure."""
 
-    def __init__(self, study: Study, keep: tuple[str, ...], devices: list[jax.Device]):
+    def __init__(
+        self,
+        study: Study,
+        keep: tuple[str, ...],
+        devices: list[jax.Device],
+        part: Part | None = None,
+    ):
         self.devices = devices
+        self.part = part
+        self.sweep = sweep if part is None else partial(sweep_part, part)
         self._study = study
         self._keep = keep
         self._compiler = Compiler()
@@ -495,7 +549,7 @@ class _Programs:
 
     def begin(self, method: str, splits: Splits, folder: Path | None) -> None:
         """Begin to compile the program of a method, unless some of its runs may be on disk."""
-        is_stored = folder is not None and folder.exists()
+        is_stored = self.part is None and folder is not None and folder.exists()
         if method in self._begun or is_stored or self._study.recipes[method].told:
             return
         self._begun.add(method)
@@ -527,7 +581,7 @@ def _run_method(
     folder: Path | None,
     keep: tuple[str, ...],
     progress: Callable[[str, int, int], None] | None,
-) -> Runs:
+) -> Runs | int:
     recipe = study.recipes[method]
     hparams, seeds = study.points(method)
     train_config = study.config.train_config
@@ -536,7 +590,7 @@ def _run_method(
         # one network per seed is trained, and asked for every point
         trained_at = {name: array[:1] for name, array in hparams.items()}
         count = _counter(progress, method, len(seeds))
-        trained = sweep(
+        trained = programs.sweep(
             recipe,
             train_config,
             trained_at,
@@ -547,9 +601,11 @@ def _run_method(
             progress=count,
             **options,
         )
+        if programs.part is not None:
+            return trained
         runs = runs_for(recipe, trained, hparams, splits, study.evaluate)
         return runs._replace(params=trained.params)
-    return sweep(
+    return programs.sweep(
         recipe,
         train_config,
         hparams,

@@ -1,7 +1,16 @@
 """Training runs, the batches they see, and sweeps over them."""
 
 from fairjax.training import samplers
-from fairjax.training._sweep import Runs, chunk_of, keys, members_of, on_devices, sweep
+from fairjax.training._sweep import (
+    Part,
+    Runs,
+    chunk_of,
+    keys,
+    members_of,
+    on_devices,
+    sweep,
+    sweep_part,
+)
 from fairjax.training._sweep_scores import scored, sweep_scores
 from fairjax.training.chunks import start_size
 from fairjax.training.loop import (
@@ -21,6 +30,7 @@ from fairjax.training.spaces import draw, draw_with_key, grid
 __all__ = [
     "SCHEDULES",
     "Compiler",
+    "Part",
     "Program",
     "Runs",
     "State",
@@ -46,5 +56,6 @@ __all__ = [
     "start",
     "start_size",
     "sweep",
+    "sweep_part",
     "sweep_scores",
 ]

@@ -12,7 +12,7 @@ import numpy as np
 
 from fairjax.core.disk import locked
 from fairjax.core.types import PyTree, Splits
-from fairjax.training._sweep import Runs, run_chunks
+from fairjax.training._sweep import Opened, Runs, run_chunks
 from fairjax.training.chunks import ChunkSizes
 from fairjax.training.manifest import FORMAT, SweepFolder, fingerprint
 
@@ -89,8 +89,9 @@ def sweep_scores(
             scores = scores_of(int(seed[first]))
             return {split: score[None] for split, score in scores.items()}, splits
 
-        results = run_chunks(program, arguments, len(seed), 1, schedule, folder, progress)
-    nothing = np.zeros(len(seed), int)
+        nothing = np.zeros(len(seed), int)
+        opened = Opened(program, arguments, nothing, seed, 1, schedule, folder)
+        results = run_chunks(opened, progress)
     return Runs(
         point=nothing,
         seed=seed,
