@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from functools import partial
 from pathlib import Path
 
 import click
@@ -39,6 +41,8 @@ from fairjax.study import (
     run_study,
 )
 from fairjax.study.config import SEQUENCES
+from fairjax.study.progress import ProgressBars
+from fairjax.study.ray_parts import run_on_ray
 from fairjax.training import Part
 
 sweep_options = together(
@@ -151,6 +155,13 @@ folder_options = together(
         "machines too, train the other parts at the same time; the same command with --resume in "
         "place of --chunks then reports, and trains what is missing.",
     ),
+    click.option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Train on a Ray cluster, whose machines all see OUT: its address, 'auto' for the one "
+        "that this machine belongs to, or 'local' for this machine alone. An actor has --devices "
+        "CPU devices, by default one, or one accelerator. Needs fairjax[ray].",
+    ),
 )
 
 
@@ -169,19 +180,34 @@ def frontier_command(**options) -> None:
     if part is not None and options["out"] is None:
         raise DataError("--chunks: the parts of a sweep meet in one folder. Name it with --out.")
     out = sweep_folder(options["out"], name, options["resume"] or part is not None)
+    address = options["ray"]
+    if part is not None and address is not None:
+        raise DataError("--chunks and --ray: a Ray cluster deals the parts itself. Leave one out.")
+    devices = options["devices"] or (None if address is None else 1)
     encodes = options["encoder"] is not None  # features are computed while the data are read
     if encodes:
-        use_devices(options["devices"], out)
+        use_devices(devices, out)
     data = read_data(options)
     names = _named_study(options, data.name)
     if not encodes:
-        use_devices(options["devices"], out)
+        use_devices(devices, out)
     kept = () if options["keep"] == "metrics" else (options["keep"],)
     with locked(out, "a sweep", shared=part is not None):
-        if part is None:
-            _run(data, names, out, kept)
-        else:
+        if part is not None:
             _run_part(part, data, names, out, kept)
+            return
+        if address is not None:
+            with contextlib.closing(ProgressBars()) as bars:
+                run_on_ray(
+                    data,
+                    names,
+                    out=out,
+                    keep=kept,
+                    address=address,
+                    devices=devices,
+                    progress=partial(bars.advance, "parts"),
+                )
+        _run(data, names, out, kept)
 
 
 def _run_part(

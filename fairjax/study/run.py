@@ -366,7 +366,8 @@ def run_study(
         for name, estimator in study.estimators.items()
     }
     with _shown(progress) as advance:
-        runs = _run_methods(study, data.splits, out, keep, advance)
+        with contextlib.closing(Programs(study, keep)) as programs:
+            runs = _run_methods(study, data.splits, out, programs, advance)
         measure = scored(study.evaluate)
         for name, identity in identities.items():
             folder = out / "sweeps" / name if out else None
@@ -396,6 +397,7 @@ def run_part(
     out: Path,
     keep: tuple[str, ...] = ("params",),
     progress: bool | Callable[[str, int, int], None] | None = None,
+    programs: Programs | None = None,
 ) -> int:
     """Train and evaluate one process's part of the runs; :func:`run_study` in ``out`` has the rest.
 
@@ -408,6 +410,7 @@ def run_part(
       out: the folder.
       keep: what the runs leave behind.
       progress: see :func:`run_study`; of the runs of this part.
+      programs: of the study, with ``keep``, where one process trains several parts.
 
     Returns:
       The number of runs in this part.
@@ -415,31 +418,33 @@ def run_part(
     Raises:
       DataError: ``out`` holds another study.
     """
+    programs = programs or Programs(study, keep)
     with _shown(progress) as advance:
-        return sum(_run_methods(study, data.splits, out, keep, advance, part).values())
+        return sum(_run_methods(study, data.splits, out, programs, advance, part).values())
 
 
 def _run_methods(
     study: Study,
     splits: Splits,
     out: Path | None,
-    keep: tuple[str, ...],
+    programs: Programs,
     progress: Callable[[str, int, int], None] | None,
     part: Part | None = None,
 ) -> dict[str, Any]:
     """The runs of every method; of a part, their numbers."""
-    devices = jax.local_devices()
-    splits = on_devices(splits, devices)
+    splits = on_devices(splits, programs.devices)
     folders = {method: out / "sweeps" / method if out else None for method in study.recipes}
     methods = list(study.recipes)
     runs = {}
-    with contextlib.closing(_Programs(study, keep, devices, part)) as programs:
-        for i, method in enumerate(methods):
-            for later in methods[i : i + 1 + AHEAD]:
-                programs.begin(later, splits, folders[later])
-            runs[method] = _run_method(
-                study, method, splits, programs, folders[method], keep, progress
-            )
+    begun = set()
+    for i, method in enumerate(methods):
+        for later in methods[i : i + 1 + AHEAD]:
+            folder = folders[later]
+            is_stored = part is None and folder is not None and folder.exists()
+            if later not in begun and not is_stored:
+                programs.begin(later, splits)
+            begun.add(later)
+        runs[method] = _run_method(study, method, splits, programs, folders[method], progress, part)
     return runs
 
 
@@ -506,26 +511,17 @@ def _shown(progress: bool | Callable | None) -> Iterator[Callable | None]:
         yield bars.advance
 
 
-class _Programs:
+class Programs:
     """Programs by method; the reference and vanilla share one, and all of them a measure."""
 
-    def __init__(
-        self,
-        study: Study,
-        keep: tuple[str, ...],
-        devices: list[jax.Device],
-        part: Part | None = None,
-    ):
-        self.devices = devices
-        self.part = part
-        self.sweep = sweep if part is None else partial(sweep_part, part)
+    def __init__(self, study: Study, keep: tuple[str, ...]):
+        self.devices = jax.local_devices()
+        self.keep = keep
         self._study = study
-        self._keep = keep
         self._compiler = Compiler()
         self._programs: dict[str, Program] = {}
-        self._begun: set[str] = set()
         runs = study.config.runs * study.config.seeds
-        self._measured = start_size(runs, devices) * len(devices)
+        self._measured = start_size(runs, self.devices) * len(self.devices)
         self._shared = [
             name
             for name, recipe in study.recipes.items()
@@ -540,19 +536,17 @@ class _Programs:
                 self._study.recipes[method],
                 self._study.config.train_config,
                 self._study.evaluate,
-                self._keep,
+                self.keep,
                 devices=self.devices,
                 compiler=self._compiler,
                 measured=self._measured,
             )
         return self._programs[key]
 
-    def begin(self, method: str, splits: Splits, folder: Path | None) -> None:
-        """Begin to compile the program of a method, unless some of its runs may be on disk."""
-        is_stored = self.part is None and folder is not None and folder.exists()
-        if method in self._begun or is_stored or self._study.recipes[method].told:
+    def begin(self, method: str, splits: Splits) -> None:
+        """Begin to compile the program of a method, and return at once."""
+        if self._study.recipes[method].told:
             return
-        self._begun.add(method)
         hparams, seeds = self._study.points(method)
         point, seed = members_of(hparams, seeds)
         chunk = self.chunk(method) or start_size(len(point), self.devices)
@@ -577,20 +571,21 @@ def _run_method(
     study: Study,
     method: str,
     splits: Splits,
-    programs: _Programs,
+    programs: Programs,
     folder: Path | None,
-    keep: tuple[str, ...],
     progress: Callable[[str, int, int], None] | None,
+    part: Part | None,
 ) -> Runs | int:
     recipe = study.recipes[method]
     hparams, seeds = study.points(method)
     train_config = study.config.train_config
+    run_all = sweep if part is None else partial(sweep_part, part)
     options = {"root": study.config.seed, "out": folder, "devices": programs.devices}
     if recipe.told:
         # one network per seed is trained, and asked for every point
         trained_at = {name: array[:1] for name, array in hparams.items()}
         count = _counter(progress, method, len(seeds))
-        trained = programs.sweep(
+        trained = run_all(
             recipe,
             train_config,
             trained_at,
@@ -601,18 +596,18 @@ def _run_method(
             progress=count,
             **options,
         )
-        if programs.part is not None:
+        if part is not None:
             return trained
         runs = runs_for(recipe, trained, hparams, splits, study.evaluate)
         return runs._replace(params=trained.params)
-    return programs.sweep(
+    return run_all(
         recipe,
         train_config,
         hparams,
         seeds,
         splits,
         study.evaluate,
-        keep=keep,
+        keep=programs.keep,
         progress=_counter(progress, method, _count(hparams, seeds)),
         program=programs.program(method),
         chunk=programs.chunk(method),
