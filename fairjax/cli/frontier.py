@@ -205,7 +205,7 @@ def frontier_command(**options) -> None:
                     keep=kept,
                     address=address,
                     devices=devices,
-                    progress=partial(bars.advance, "parts"),
+                    progress=partial(bars.advance, "parts", unit="part"),
                 )
         _run(data, names, out, kept)
 

@@ -23,12 +23,12 @@ class ProgressBars:
         self._bar = None
         self._method = None
 
-    def advance(self, method: str, finished: int, total: int) -> None:
+    def advance(self, method: str, finished: int, total: int, unit: str = "run") -> None:
         """Show that ``finished`` of ``total`` runs of a method are done."""
         if method != self._method:
             self.close()
             self._method = method
-            self._bar = self._make_bar(total=total, desc=method, unit="run")
+            self._bar = self._make_bar(total=total, desc=method, unit=unit)
         self._bar.set_postfix_str("" if finished else "compiling, 10 to 60 s")
         self._bar.update(finished - self._bar.n)
 

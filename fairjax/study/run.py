@@ -170,18 +170,26 @@ class Study:
         return scored
 
     @cached_property
-    def decided(self) -> Callable:
-        """From scores of one model to its thresholds ``[T]`` and metrics; compiled once."""
-        spec = self.spec
-        config = self.deployed
-        evaluate = evaluator(spec, config)
+    def thresholds(self) -> Callable:
+        """From scores of one model to the thresholds ``[T]`` of its decisions; compiled once."""
 
         @jax.jit
-        def decided(scores: Scores, splits: Splits) -> tuple[Array, dict]:
-            thresholds = thresholds_of(spec, config.decision, scores, splits)
-            return thresholds["validation"], evaluate(scores, splits)["plain"]
+        def thresholds(scores: Scores, splits: Splits) -> Array:
+            found = thresholds_of(self.spec, self.deployed.decision, scores, splits)
+            return found["validation"]
 
-        return decided
+        return thresholds
+
+    @cached_property
+    def measured(self) -> Callable:
+        """From scores of one model to the metrics of its decisions; compiled once."""
+        evaluate = evaluator(self.spec, self.deployed)
+
+        @jax.jit
+        def measured(scores: Scores, splits: Splits) -> dict:
+            return evaluate(scores, splits)["plain"]
+
+        return measured
 
 
 @dataclasses.dataclass(frozen=True)

@@ -60,12 +60,11 @@ class SavedConstraint(NamedTuple):
 
 
 class Decisions(NamedTuple):
-    """The scores of a run, how they are decided, and what became of that."""
+    """The scores of a run, and how they are decided."""
 
     scores: Scores  # [N, C] of the rows of all splits, repaired where the run repairs
     repair: SavedRepair | None
     thresholds: tuple[float | None, ...]  # per task; see SavedModel
-    metrics: dict[Metric, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -347,7 +346,7 @@ def finished_model(
         hparams=point.hparams,
         decision=study.deployed.decision,
         thresholds=decisions.thresholds,
-        metrics=decisions.metrics,
+        metrics=_metrics(data, study, decisions.scores),
         repair=decisions.repair,
         names=study.names,
     )
@@ -364,8 +363,7 @@ def decisions_of(data: Prepared, study: Study, point: Point, scores: Scores) -> 
         name, amount = point.repair
         fitted = _fit_repair(post_named(study, name), amount, scores, data)
         scores = repaired(fitted, data, scores)
-    thresholds, metrics = _decided(data, study, scores)
-    return Decisions(scores, fitted, thresholds, metrics)
+    return Decisions(scores, fitted, _thresholds(data, study, scores))
 
 
 def scores_of(data: Prepared, study: Study, model: Model, params: PyTree) -> Scores:
@@ -390,21 +388,28 @@ def repaired(repair: SavedRepair, data: Prepared, scores: Scores) -> Scores:
         return repair_scores(post, scores, splits, repair.amount)
 
     train = post.apply(repair.state, scores["train"], rows.groups, amount=repair.amount)
-    evaluated = apply({split: scores[split] for split in SPLITS}, data.splits)
+    evaluated = apply(_evaluated(scores), data.splits)
     return jax.tree.map(np.asarray, {"train": train, **evaluated})
 
 
-def _decided(
-    data: Prepared, study: Study, scores: Scores
-) -> tuple[tuple[float | None, ...], dict[Metric, float]]:
-    """The thresholds of a model's decisions on new rows, and the metrics of these decisions."""
-    evaluated = {split: scores[split] for split in SPLITS}
-    found, metrics = study.decided(evaluated, data.splits)
+def _thresholds(data: Prepared, study: Study, scores: Scores) -> tuple[float | None, ...]:
+    """The thresholds of a model's decisions on new rows."""
+    found = study.thresholds(_evaluated(scores), data.splits)
     thresholds = []
     for task, threshold in zip(data.spec.tasks, found, strict=True):
         is_binary = task.kind == "binary"
         thresholds.append(float(threshold) if is_binary else None)
-    return tuple(thresholds), {key: float(value) for key, value in metrics.items()}
+    return tuple(thresholds)
+
+
+def _metrics(data: Prepared, study: Study, scores: Scores) -> dict[Metric, float]:
+    """The metrics of a model's decisions."""
+    found = study.measured(_evaluated(scores), data.splits)
+    return {key: float(value) for key, value in found.items()}
+
+
+def _evaluated(scores: Scores) -> Scores:
+    return {split: scores[split] for split in SPLITS}
 
 
 def post_named(study: Study, name: str) -> Post:
