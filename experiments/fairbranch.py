@@ -152,6 +152,7 @@ SETUPS = {
             batch=128,
             learning_rate=0.02,
             tau=0.8,
+            taus=(0.8,),
             encoder="efficientnet_lite0",
         ),
     )
