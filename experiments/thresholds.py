@@ -108,7 +108,7 @@ def errors_by_rule(data: Prepared) -> dict[str, np.ndarray]:
         model = recipe.build({name: values[0] for name, values in hparams.items()}).model
         for run in range(RUNS):
             params = jax.tree.map(lambda leaf, i=run: leaf[i], results.params[method])
-            found = errors(scores_of(data, model, params), data.splits)
+            found = errors(scores_of(data, study, model, params), data.splits)
             for rule in RULES:
                 by_rule[rule][m, run] = found[rule]
     return by_rule

@@ -798,6 +798,10 @@ import test_sweep
 runs = test_sweep.run(devices=jax.local_devices(), chunk=2)
 leaves = jax.tree.leaves(test_sweep.results(runs))
 np.savez(sys.argv[2], *leaves, devices=jax.local_device_count(), compilations=runs.compilations)
+# a table without categorical columns has parameters without elements
+from fairjax.training import mapped
+nothing = mapped(lambda key: jax.numpy.zeros((0, 3)), jax.local_devices(), (0,))
+assert nothing(jax.random.split(jax.random.key(0), 4)).sharding.spec == ("members",)
 """
 
 

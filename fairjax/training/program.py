@@ -116,7 +116,12 @@ def mapped(
     split = PartitionSpec("members")
     specs = tuple(PartitionSpec() if axis is None else split for axis in in_axes)
     program = jax.shard_map(program, mesh=mesh, in_specs=specs, out_specs=split, check_vma=False)
-    return jax.jit(program, in_shardings=tuple(NamedSharding(mesh, spec) for spec in specs))
+    # leaves without elements too, which JAX would not split by itself
+    return jax.jit(
+        program,
+        in_shardings=tuple(NamedSharding(mesh, spec) for spec in specs),
+        out_shardings=NamedSharding(mesh, split),
+    )
 
 
 def member_mesh(devices: Sequence[jax.Device]) -> Mesh:
