@@ -68,7 +68,7 @@ SETS = {
     ),
     "fairface_subset": (
         Input("efficientnet_lite0", "efficientnet_lite0", {"trunk": (64,), "head": (32,)}),
-        Input("scratch", None, {"trunk": (16, 32, 64), "head": (32,)}, is_halved=True),
+        Input("scratch", None, {"trunk": (8, 16, 32), "head": (32,)}, is_halved=True),
     ),
 }
 
