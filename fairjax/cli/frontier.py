@@ -37,12 +37,12 @@ from fairjax.study import (
     from_names,
     left_out_sentences,
     named_study,
+    run_on_ray,
     run_part,
     run_study,
 )
 from fairjax.study.config import SEQUENCES
 from fairjax.study.progress import ProgressBars
-from fairjax.study.ray_parts import run_on_ray
 from fairjax.training import Part
 
 sweep_options = together(

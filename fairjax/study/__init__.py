@@ -40,6 +40,7 @@ from fairjax.study.explain import (
     scores_of_run,
 )
 from fairjax.study.predictions import all_predictions, prediction_columns, write_predictions
+from fairjax.study.ray_parts import run_on_ray
 from fairjax.study.references import constants, left_out_sentences
 from fairjax.study.run import (
     REFERENCE,
@@ -113,6 +114,7 @@ __all__ = [
     "read_study",
     "repair_scores",
     "repaired",
+    "run_on_ray",
     "run_part",
     "run_study",
     "scores_of",

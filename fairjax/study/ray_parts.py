@@ -12,6 +12,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
+
 from fairjax.core.types import DataError
 from fairjax.data import Prepared
 from fairjax.study.config import NamedStudy
@@ -19,13 +21,7 @@ from fairjax.study.run import Programs, from_names, run_part
 from fairjax.training import Part
 
 PARTS = 4  # of an actor
-# variables that an actor has from here
-PASSED = (
-    "JAX_COMPILATION_CACHE_DIR",
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS",
-    "XLA_PYTHON_CLIENT_MEM_FRACTION",
-    "XLA_FLAGS",
-)
+PASSED = ("XLA_PYTHON_CLIENT_MEM_FRACTION", "XLA_FLAGS")  # variables that an actor has from here
 
 
 class _Worker:
@@ -96,6 +92,11 @@ def run_on_ray(
             )
         variables = {name: os.environ[name] for name in PASSED if name in os.environ}
         variables["JAX_NUM_CPU_DEVICES"] = str(devices)
+        programs = jax.config.jax_compilation_cache_dir
+        if programs:
+            variables["JAX_COMPILATION_CACHE_DIR"] = programs
+            least = jax.config.jax_persistent_cache_min_compile_time_secs
+            variables["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = str(least)
         options = {
             "num_cpus": 1 if accelerators else devices,
             "num_gpus": 1 if accelerators else 0,
