@@ -40,7 +40,6 @@ from fairjax.training import (
     members_of,
     start_size,
     sweep,
-    sweep_part,
 )
 from fairjax.training import keys as member_keys
 from fairjax.training.chunks import ChunkSizes
@@ -640,21 +639,20 @@ def test_a_folder_is_swept_by_one_process(program, tmp_path):
 # -------------------------------------------------------------------------------------------- parts
 
 
-def run_part(number: int, of: int, **how) -> int:
-    recipe, train_config, hparams, seeds, data, evaluate = arguments()
-    named = {"keep": KEEP, "chunk": CHUNK, "devices": jax.local_devices()[:1], **how}
-    part = Part(number, of)
-    return sweep_part(part, recipe, train_config, hparams, seeds, data, evaluate, **named)
+def run_part(number: int, of: int, **how) -> Runs:
+    return run(part=Part(number, of), **how)
 
 
 def test_parts_make_the_chunks_of_the_sweep(program, finished, tmp_path):
     runs, folder = finished
     counted = []
-    counts = [
+    parts = [
         run_part(number, 5, program=program, out=tmp_path, progress=counted.append)
         for number in (2, 0, 4, 1, 3)
     ]
-    assert counts == [2, 3, 0, 3, 0] and counted == [2, 3, 3]
+    assert [list(one.point) for one in parts] == [[3, 3], [0, 0, 1], [], [1, 2, 2], []]
+    assert [len(one.metrics["error"]) for one in parts] == [2, 3, 0, 3, 0]
+    assert counted == [2, 3, 3]
     for file in folder.iterdir():
         assert (tmp_path / file.name).read_bytes() == file.read_bytes()
     identical(run(program, out=tmp_path), runs)
@@ -662,7 +660,7 @@ def test_parts_make_the_chunks_of_the_sweep(program, finished, tmp_path):
 
 def test_parts_share_a_folder_and_a_whole_sweep_does_not(program, tmp_path):
     with locked(tmp_path, "a sweep", shared=True):
-        assert run_part(0, 2, program=program, out=tmp_path) == 5
+        assert len(run_part(0, 2, program=program, out=tmp_path).seed) == 5
         with pytest.raises(DataError, match="another process runs a sweep here"):
             run(program, out=tmp_path)
     with locked(tmp_path, "a sweep"):

@@ -76,7 +76,6 @@ from fairjax.training import (
     scored,
     start_size,
     sweep,
-    sweep_part,
     sweep_scores,
 )
 
@@ -428,7 +427,8 @@ def run_part(
     """
     programs = programs or Programs(study, keep)
     with _shown(progress) as advance:
-        return sum(_run_methods(study, data.splits, out, programs, advance, part).values())
+        runs = _run_methods(study, data.splits, out, programs, advance, part)
+    return sum(len(of_method.point) for of_method in runs.values())
 
 
 def _run_methods(
@@ -438,8 +438,8 @@ def _run_methods(
     programs: Programs,
     progress: Callable[[str, int, int], None] | None,
     part: Part | None = None,
-) -> dict[str, Any]:
-    """The runs of every method; of a part, their numbers."""
+) -> dict[str, Runs]:
+    """The runs of every method, or those of a part."""
     splits = on_devices(splits, programs.devices)
     folders = {method: out / "sweeps" / method if out else None for method in study.recipes}
     methods = list(study.recipes)
@@ -583,17 +583,21 @@ def _run_method(
     folder: Path | None,
     progress: Callable[[str, int, int], None] | None,
     part: Part | None,
-) -> Runs | int:
+) -> Runs:
     recipe = study.recipes[method]
     hparams, seeds = study.points(method)
     train_config = study.config.train_config
-    run_all = sweep if part is None else partial(sweep_part, part)
-    options = {"root": study.config.seed, "out": folder, "devices": programs.devices}
+    options = {
+        "root": study.config.seed,
+        "out": folder,
+        "devices": programs.devices,
+        "part": part,
+    }
     if recipe.told:
         # one network per seed is trained, and asked for every point
         trained_at = {name: array[:1] for name, array in hparams.items()}
         count = _counter(progress, method, len(seeds))
-        trained = run_all(
+        trained = sweep(
             recipe,
             train_config,
             trained_at,
@@ -608,7 +612,7 @@ def _run_method(
             return trained
         runs = runs_for(recipe, trained, hparams, splits, study.evaluate)
         return runs._replace(params=trained.params)
-    return run_all(
+    return sweep(
         recipe,
         train_config,
         hparams,

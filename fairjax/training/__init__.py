@@ -9,7 +9,6 @@ from fairjax.training._sweep import (
     members_of,
     on_devices,
     sweep,
-    sweep_part,
 )
 from fairjax.training._sweep_scores import scored, sweep_scores
 from fairjax.training.chunks import start_size
@@ -56,6 +55,5 @@ __all__ = [
     "start",
     "start_size",
     "sweep",
-    "sweep_part",
     "sweep_scores",
 ]

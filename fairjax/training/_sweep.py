@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +26,13 @@ from fairjax.training.chunks import ChunkSizes, start_size
 from fairjax.training.loop import TrainConfig
 from fairjax.training.manifest import SweepFolder, settings
 from fairjax.training.program import Program, member_mesh
+
+
+class Part(NamedTuple):
+    """One of several processes that share the chunks of a sweep: it has every ``of``-th of them."""
+
+    number: int  # of this process, from 0
+    of: int
 
 
 class Runs(NamedTuple):
@@ -71,6 +78,7 @@ def sweep(
     record: Callable | None = None,
     progress: Callable[[int], None] | None = None,
     program: Callable | None = None,
+    part: Part | None = None,
 ) -> Runs:
     """Train and evaluate every point with every seed.
 
@@ -92,118 +100,18 @@ def sweep(
       progress: called with the number of members that were just finished.
       program: ``Program(recipe, train_config, evaluate, keep, record, devices=devices)``. Sweeps of
         one recipe (single-task and vanilla, say) share its compilation at the same chunk size.
+      part: of the chunks, where several processes share ``out``, with as many devices each; None
+        for all. The chunks are those of the manifest, or of the start size, whatever their speed.
 
     Returns:
-      :class:`Runs` with M = L * S members.
+      :class:`Runs` with M = L * S members; of a part, with those of its chunks.
 
     Raises:
       DataError: ``out`` holds a different sweep, or another process sweeps there.
     """
-    given = (recipe, train_config, hparams, seeds, splits, evaluate)
-    options = (root, out, chunk, keep, devices, record, program)
-    with _opened(*given, *options) as opened:
-        results = run_chunks(opened, progress)
-    return Runs(
-        point=opened.point,
-        seed=opened.seed,
-        hparams={name: np.asarray(array)[opened.point] for name, array in hparams.items()},
-        **jax.tree.map(lambda *chunks: np.concatenate(chunks), *results),
-        compilations=opened.program._cache_size(),
-        chunk=opened.schedule.current,
-    )
-
-
-class Part(NamedTuple):
-    """One of several processes that share the chunks of a sweep: it has every ``of``-th of them."""
-
-    number: int  # of this process, from 0
-    of: int
-
-
-def sweep_part(
-    part: Part,
-    recipe: Recipe,
-    train_config: TrainConfig,
-    hparams: dict[str, np.ndarray],
-    seeds: Sequence[int],
-    splits: Splits,
-    evaluate: Callable,
-    *,
-    out: Path,
-    root: int = 0,
-    chunk: int | None = None,
-    keep: Sequence[str] = (),
-    devices: Sequence[jax.Device] | None = None,
-    record: Callable | None = None,
-    progress: Callable[[int], None] | None = None,
-    program: Callable | None = None,
-) -> int:
-    """Train and evaluate the chunks of one process; :func:`sweep` in ``out`` then has the rest.
-
-    The chunks are those of the manifest, or of the start size, whatever their speed.
-
-    Args:
-      part: of this process.
-      recipe: see :func:`sweep`, as all that follow.
-      train_config: shapes of a run.
-      hparams: arrays ``[L, ...]``.
-      seeds: S seeds.
-      splits: the data.
-      evaluate: the metrics.
-      out: the folder, which all processes share.
-      root: seed of the key tree.
-      chunk: members per device and call.
-      keep: ``"scores"``, ``"params"``.
-      devices: default all local devices; as many in every process.
-      record: what to keep of every block.
-      progress: called with the number of members that were just finished.
-      program: of the recipe.
-
-    Returns:
-      The number of members in its chunks.
-
-    Raises:
-      DataError: ``out`` holds a different sweep, or a process sweeps there that shares nothing.
-    """
-    given = (recipe, train_config, hparams, seeds, splits, evaluate)
-    options = (root, out, chunk, keep, devices, record, program)
-    with _opened(*given, *options, shared=True) as opened:
-        return sum(len(results["diverged"]) for results in run_chunks(opened, progress, part))
-
-
-class Opened(NamedTuple):
-    """A sweep whose chunks can be run."""
-
-    program: Callable
-    arguments: Callable[[int, int], tuple]  # first member, size of the chunk -> of the program
-    point: np.ndarray  # [M]
-    seed: np.ndarray  # [M]
-    devices: int
-    schedule: ChunkSizes
-    folder: SweepFolder | None
-
-
-@contextlib.contextmanager
-def _opened(
-    recipe: Recipe,
-    train_config: TrainConfig,
-    hparams: dict[str, np.ndarray],
-    seeds: Sequence[int],
-    splits: Splits,
-    evaluate: Callable,
-    root: int,
-    out: Path | None,
-    chunk: int | None,
-    keep: Sequence[str],
-    devices: Sequence[jax.Device] | None,
-    record: Callable | None,
-    program: Callable | None,
-    shared: bool = False,
-) -> Iterator[Opened]:
-    """The sweep, with its folder locked and its manifest written."""
     devices = list(devices or jax.local_devices())
     point, seed = members_of(hparams, seeds)
-    with locked(out, "a sweep", shared) if out else contextlib.nullcontext():
+    with locked(out, "a sweep", shared=part is not None) if out else contextlib.nullcontext():
         folder = None
         if out:
             identity = settings(recipe, train_config, hparams, seeds, splits, root, keep, devices)
@@ -215,7 +123,7 @@ def _opened(
         schedule = ChunkSizes(
             stored_sizes or [(0, first_size)],
             len(devices),
-            tune=stored_sizes is None and chunk is None and not shared,
+            tune=stored_sizes is None and chunk is None and part is None,
         )
 
         def arguments(first: int, size: int) -> tuple:
@@ -225,7 +133,17 @@ def _opened(
             folder.add_program(program.lower(*arguments(0, schedule.size_at(0) * len(devices))))
             if stored_sizes is None:
                 folder.write_sizes(schedule.sizes)
-        yield Opened(program, arguments, point, seed, len(devices), schedule, folder)
+        members, results = run_chunks(
+            program, arguments, len(point), len(devices), schedule, folder, progress, part
+        )
+        return Runs(
+            point=point[members],
+            seed=seed[members],
+            hparams={name: np.asarray(array)[point[members]] for name, array in hparams.items()},
+            **results,
+            compilations=program._cache_size(),
+            chunk=schedule.current,
+        )
 
 
 def chunk_of(
@@ -260,23 +178,29 @@ def on_devices(splits: Splits, devices: Sequence[jax.Device]) -> Splits:
 
 
 def run_chunks(
-    opened: Opened, progress: Callable[[int], None] | None, part: Part | None = None
-) -> list[PyTree]:
-    """Results of all chunks or of a part's, in order, leaves ``[members of the chunk, ...]``.
+    program: Callable,
+    arguments: Callable[[int, int], tuple],
+    members: int,
+    devices: int,
+    schedule: ChunkSizes,
+    folder: SweepFolder | None,
+    progress: Callable[[int], None] | None,
+    part: Part | None = None,
+) -> tuple[np.ndarray, PyTree]:
+    """Members and results of all chunks, or of a part's, leaves ``[members, ...]``.
 
     A chunk size is in the manifest before the first chunk of that size runs, so a resumed sweep
     cuts the members into the same chunks.
     """
-    program, arguments, point, _, devices, schedule, folder = opened
-    members = len(point)
-    finished = []
-    first = place = 0
+    places = [np.zeros(0, int)]
+    finished = [_no_members(program, arguments(0, schedule.size_at(0) * devices))] if part else []
+    first = chunk = 0
     while first < members:
         if schedule.decide(first, members) and folder:
             folder.write_sizes(schedule.sizes)
         size = schedule.size_at(first) * devices
         count = min(size, members - first)
-        if part is None or place % part.of == part.number:
+        if part is None or chunk % part.of == part.number:
             results = folder.read_chunk(first, count) if folder else None
             if results is None:
                 try:
@@ -289,12 +213,20 @@ def run_chunks(
                     continue
                 if folder:
                     folder.write_chunk(first, results)
+            places.append(np.arange(first, first + count))
             finished.append(results)
             if progress:
                 progress(count)
         first += count
-        place += 1
-    return finished
+        chunk += 1
+    results = jax.tree.map(lambda *chunks: np.concatenate(chunks), *finished)
+    return np.concatenate(places), results
+
+
+def _no_members(program: Callable, arguments: tuple) -> PyTree:
+    """Results of no member: a part may be without a chunk."""
+    shapes = program.lower(*arguments).out_info
+    return jax.tree.map(lambda leaf: np.zeros((0, *leaf.shape[1:]), leaf.dtype), shapes)
 
 
 def _timed_chunk(

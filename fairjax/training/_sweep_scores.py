@@ -12,7 +12,7 @@ import numpy as np
 
 from fairjax.core.disk import locked
 from fairjax.core.types import PyTree, Splits
-from fairjax.training._sweep import Opened, Runs, run_chunks
+from fairjax.training._sweep import Runs, run_chunks
 from fairjax.training.chunks import ChunkSizes
 from fairjax.training.manifest import FORMAT, SweepFolder, fingerprint
 
@@ -89,14 +89,13 @@ def sweep_scores(
             scores = scores_of(int(seed[first]))
             return {split: score[None] for split, score in scores.items()}, splits
 
-        nothing = np.zeros(len(seed), int)
-        opened = Opened(program, arguments, nothing, seed, 1, schedule, folder)
-        results = run_chunks(opened, progress)
+        _, results = run_chunks(program, arguments, len(seed), 1, schedule, folder, progress)
+    nothing = np.zeros(len(seed), int)
     return Runs(
         point=nothing,
         seed=seed,
         hparams={},
-        **jax.tree.map(lambda *chunks: np.concatenate(chunks), *results),
+        **results,
         values=None,
         params=None,
         record=(),
