@@ -248,14 +248,18 @@ class Program:
         return len(self._used)
 
     def lower(self, keys: Array, order_key: Array, hparams: PyTree, splits: Splits) -> Lowered:
-        """What it does with these arguments; nothing is compiled."""
-        stages = self._lowered(keys, order_key, hparams, splits)
-        text = "\n".join(stage.lowered.as_text() for stage in stages)
+        """What it does with these arguments; nothing is compiled.
+
+        How many members are measured together is no part of it.
+        """
+        start, train, _ = self._lowered(keys, order_key, hparams, splits)
+        results = train.lowered.out_info
+        measure = self._lowered_measure(results["scores"], len(self._devices), splits)
+        text = "\n".join(stage.lowered.as_text() for stage in (start, train, measure))
         metrics = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct((len(keys), *leaf.shape[1:]), leaf.dtype),
-            stages.measure.lowered.out_info,
+            measure.lowered.out_info,
         )
-        results = stages.train.lowered.out_info
         return Lowered(text, _with_metrics(results, metrics, self._keep))
 
     def begin(self, keys: Array, order_key: Array, hparams: PyTree, splits: Splits) -> None:
@@ -287,14 +291,19 @@ class Program:
             train_key = ("train", self, shapes)
             train = self._compiler.stage(train_key, self._train, params, *arguments)
             measured = self._measured or len(keys)
-            scores = {
-                split: jax.ShapeDtypeStruct((measured, *leaf.shape[1:]), leaf.dtype)
-                for split, leaf in train.lowered.out_info["scores"].items()
-            }
-            measure_key = ("measure", self._evaluate, _shapes((scores, splits)))
-            measure = self._compiler.stage(measure_key, self._measure, scores, splits)
+            scores = train.lowered.out_info["scores"]
+            measure = self._lowered_measure(scores, measured, splits)
             self._stages[shapes] = Stages(start, train, measure)
         return self._stages[shapes]
+
+    def _lowered_measure(self, scores: PyTree, members: int, splits: Splits) -> Stage:
+        """The measure of so many members, whose scores are like these."""
+        scores = {
+            split: jax.ShapeDtypeStruct((members, *leaf.shape[1:]), leaf.dtype)
+            for split, leaf in scores.items()
+        }
+        key = ("measure", self._evaluate, _shapes((scores, splits)))
+        return self._compiler.stage(key, self._measure, scores, splits)
 
     def _lowered_start(self, keys: Array, hparams: PyTree) -> Stage:
         self._init = _common_init(self._recipe, hparams)
