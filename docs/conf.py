@@ -6,6 +6,7 @@ docstrings. Nothing is fetched, and the built pages load nothing from elsewhere.
 
 from __future__ import annotations
 
+import doctest
 import importlib
 import sys
 from pathlib import Path
@@ -43,7 +44,7 @@ autodoc_typehints = "none"  # a docstring says shapes, which types do not
 autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
-doctest_test_doctest_blocks = "default"
+doctest_default_flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 python_display_short_literal_types = True
 
 html_theme = "sphinx_book_theme"

@@ -433,22 +433,20 @@ def described_elsewhere(room: str) -> set[str]:
 def entry_of(path: str, thing) -> str:
     """The description of one public name."""
     if inspect.ismodule(thing):
-        return f".. py:module:: {path}\n\n{_indented(summary(thing), 0)}\n"
+        room = path.rpartition(".")[0]
+        return f".. automodule:: {path}\n   :members:\n\n.. py:currentmodule:: {room}\n"
     if inspect.isclass(thing):
         return f".. autoclass:: {path}\n   :members:\n"
     if inspect.isroutine(thing) or (callable(thing) and hasattr(thing, "__wrapped__")):
         return f".. autofunction:: {path}\n"
-    return f".. py:data:: {path}\n\n   {_what_it_is(thing)}\n"
-
-
-def _indented(text: str, by: int) -> str:
-    return " " * by + text.replace("`", "``")
+    name = path.split(".", 2)[2]  # within the room that is current
+    return f".. py:data:: {name}\n\n   {_what_it_is(thing)}\n"
 
 
 def _what_it_is(thing) -> str:
     if isinstance(thing, dict):
         return "By name: " + ", ".join(f"``{key}``" for key in thing) + "."
-    if isinstance(thing, str | int | float | tuple):
+    if type(thing) in (str, int, float, tuple):
         return f"``{thing!r}``"
     own = inspect.getdoc(thing)
     said = own if own and own != inspect.getdoc(type(thing)) else f"A {type(thing).__name__}."
@@ -463,7 +461,11 @@ def api_pages() -> Iterator[tuple[str, str]]:
         lines = [f"# fairjax.{room}", "", plain(about), "", "```{eval-rst}"]
         lines += [f".. py:currentmodule:: fairjax.{room}", ""]
         elsewhere = described_elsewhere(room)
-        for name, thing in sorted(public_names(room).items(), key=lambda item: item[0].lower()):
+        names = public_names(room)
+        for name, thing in names.items():
+            if getattr(thing, "__name__", None) == name:  # not an alias
+                seen.setdefault(id(thing), f"fairjax.{room}.{name}")
+        for name, thing in sorted(names.items(), key=lambda item: item[0].lower()):
             path = f"fairjax.{room}.{name}"
             first = seen.setdefault(id(thing), path) if hasattr(thing, "__module__") else path
             if name in elsewhere or first != path:
