@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import re
 import sys
 from pathlib import Path
 
@@ -71,6 +72,11 @@ def examples_with_their_module(app, what, name, obj, options, lines):
     lines[:0] = [".. testsetup:: *", "", f"   {names}", ""]
 
 
+def letters_are_no_lists(app, what, name, obj, options, lines):
+    """``:param rows: K.`` would begin a list of items K, L, M."""
+    lines[:] = [re.sub(r"^(:param \S+: [A-Z])\.$", r"\1\.", line) for line in lines]
+
+
 def skip_fields(app, what, name, obj, skip, options):
     """A field of a named tuple stands in the signature."""
     made_up = (getattr(obj, "__doc__", None) or "").startswith("Alias for field number")
@@ -79,5 +85,6 @@ def skip_fields(app, what, name, obj, skip, options):
 
 def setup(app):
     generate.write(HERE / "generated")
-    app.connect("autodoc-process-docstring", examples_with_their_module, priority=900)
+    for change in (examples_with_their_module, letters_are_no_lists):
+        app.connect("autodoc-process-docstring", change, priority=900)  # after napoleon
     app.connect("autodoc-skip-member", skip_fields)

@@ -468,8 +468,10 @@ def api_pages() -> Iterator[tuple[str, str]]:
         for name, thing in sorted(names.items(), key=lambda item: item[0].lower()):
             path = f"fairjax.{room}.{name}"
             first = seen.setdefault(id(thing), path) if hasattr(thing, "__module__") else path
-            if name in elsewhere or first != path:
+            if name in elsewhere or not first.startswith(f"fairjax.{room}."):
                 lines += [f"- ``{name}``: :py:obj:`{first}`", ""]
+            elif first != path:
+                lines += [f".. py:data:: {name}\n\n   Another name of :py:obj:`{first}`.\n"]
             else:
                 lines += [entry_of(path, thing)]
         yield f"api/{room}", "\n".join([*lines, "```", ""])
