@@ -250,7 +250,7 @@ def test_an_unknown_name_is_an_attribute_error():
 def test_versions_and_licence_agree():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
-    assert project["version"] == fairjax.__version__
+    assert project["dynamic"] == ["version"]  # it stands in fairjax/__init__.py
     assert re.search(r"^version: (\S+)$", citation, re.M)[1] == fairjax.__version__
     assert project["license"] == "Apache-2.0" == re.search(r"^license: (\S+)$", citation, re.M)[1]
     licence = (ROOT / "LICENSE").read_text(encoding="utf-8")
@@ -277,6 +277,9 @@ def test_ci_runs_what_the_readme_says():
     install, test = re.findall(r"^(?:pip install|pytest) .*$", script, re.M)
     promised = f"{install} && {test}".replace(" --quiet", "").replace(' "$@"', "")
     assert f'{promised} -m "not slow"' in README  # the slow tests too
+    elsewhere = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+    for command in f'{promised} -m "not slow"'.split(" && "):
+        assert f"- run: {command}" in elsewhere
     assert os.access(ROOT / ".ci" / "run", os.X_OK) or os.name == "nt"
 
 

@@ -187,7 +187,7 @@ def dead(page: Path) -> list[str]:
 
 @pytest.mark.parametrize(
     "page",
-    [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"],
+    [*PAGES, *(ROOT / f"{name}.md" for name in ("CONTRIBUTING", "CHANGELOG", "SECURITY"))],
     ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_links_of_sources_are_not_dead(page):
