@@ -20,13 +20,14 @@ import numpy as np
 
 import fairjax
 from fairjax import data, gradients, methods, models, notions, postprocess, pretrained
-from fairjax.core.types import Range
+from fairjax.core.types import Range, Recipe
 
 HERE = Path(__file__).resolve().parent
 WHEN = tomllib.loads((HERE / "when.toml").read_text(encoding="utf-8"))
 LINK_TIMES = HERE.parent / "experiments" / "results" / "links" / "links.csv"
 TIMED_AS = {"conflict_free": "config"}  # its name in the benchmark
 ROWS, PARAMETERS = 8, 10_000_000  # the size whose times are shown
+BATCH = 512
 # rooms whose public names are those of their files without an underscore
 WITHOUT_ALL = {"core": ("types", "keys", "tables"), "losses": (), "cli": ()}
 
@@ -160,12 +161,46 @@ def context() -> methods.Context:
     )
 
 
-def space(name: str) -> str:
-    """The hyper-parameters of a method, on two binary tasks."""
+@functools.cache
+def recipe(name: str) -> Recipe:
+    """A method on two binary tasks."""
     notion = notions.get("robust_log" if name == "fairbranch" else "equalized_odds")
-    recipe = methods.get(name, notion)(context())
-    rows = [(f"`{key}`", _default(value), _range(value)) for key, value in recipe.space.items()]
+    return methods.get(name, notion)(context())
+
+
+def space(name: str) -> str:
+    """The hyper-parameters of a method."""
+    rows = [
+        (f"`{key}`", _default(value), _range(value)) for key, value in recipe(name).space.items()
+    ]
     return table(("hyper-parameter", "default", "a sweep draws"), rows)
+
+
+def slots(name: str) -> str:
+    """The rows of a method with their values on a batch, its state, and what else moves."""
+    hparams = {key: jnp.asarray(value.default) for key, value in recipe(name).space.items()}
+    components = recipe(name).build(hparams)
+    objective = components.objective
+    train = prepared().splits.train
+    batch = jax.tree.map(lambda a: a[:BATCH], train)
+    key = jax.random.key(0)
+    memory = objective.init(key, train)
+    values, _ = objective.apply(components.model.init(key), batch, key, memory)
+    named = zip(objective.rows, values, strict=True)
+    rows = ", ".join(f"`{row}` {number(value)}" for row, value in named)
+    count = sum(np.size(leaf) for leaf in jax.tree.leaves(memory))
+    also = [
+        *(["an event after every block"] if components.events else []),
+        *(["batches of its own"] if components.sampler else []),
+        *(["a record of every block"] if components.record else []),
+        *(["the block that delivers"] if components.rank else []),
+    ]
+    state = f"{count:,} numbers" if count else "none"
+    return (
+        f"- **Rows**, with their values before training on {BATCH} rows of `synthetic`: {rows}.\n"
+        f"- **State** beside parameters and optimizer: {state}.\n"
+        f"- **What else it settles**: {', '.join(also) or 'nothing'}.\n"
+    )
 
 
 def _default(value: Range) -> str:
@@ -188,7 +223,7 @@ def method_pages() -> Iterator[tuple[str, str]]:
         yield (
             f"methods/{name}",
             f"# {name}\n\n**When.** {when}\n\n`fairjax frontier --data adult --methods {name}`\n\n"
-            f"{space(name)}\n" + documented(f"fairjax.methods.{name}"),
+            f"{slots(name)}\n{space(name)}\n" + documented(f"fairjax.methods.{name}"),
         )
 
 
