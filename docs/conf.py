@@ -33,7 +33,7 @@ extensions = [
     "sphinx_design",
     "sphinxcontrib.bibtex",
 ]
-exclude_patterns = ["README.md", "generated/*_table.md"]
+exclude_patterns = ["generated/*_table.md"]
 source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb"}
 nb_execution_mode = "off"  # tests/test_site.py runs every block
 myst_enable_extensions = ["colon_fence"]

@@ -10,7 +10,9 @@ from __future__ import annotations
 import csv
 import functools
 import inspect
+import re
 import tomllib
+import typing
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,10 +63,9 @@ def table(head: tuple[str, ...], rows: list[tuple]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in cells) + "\n"
 
 
-def documented(path: str, *, kind: str = "autofunction", options: tuple[str, ...] = ()) -> str:
-    """A directive that shows the docstring of ``path``."""
-    lines = [f".. {kind}:: {path}", *(f"   {option}" for option in options)]
-    return "```{eval-rst}\n" + "\n".join(lines) + "\n```\n"
+def documented(path: str) -> str:
+    """A directive that shows the docstring of a function."""
+    return f"```{{eval-rst}}\n.. autofunction:: {path}\n```\n"
 
 
 def number(value) -> str:
@@ -81,8 +82,9 @@ def needs(entry: gradients.LinkEntry) -> str:
     rule = getattr(entry.factory, "rule", None)
     if rule is None:
         return ""
-    given = {name: jnp.ones(2) for name in inspect.signature(rule).parameters if name == "weights"}
-    return "`values=`" if rule(**given, **entry.constants).needs_values else ""
+    parameters = inspect.signature(rule).parameters.values()
+    given = {p.name: jnp.ones(2) for p in parameters if p.default is p.empty}
+    return "`values=`" if rule(**{**given, **entry.constants}).needs_values else ""
 
 
 @functools.cache
@@ -483,6 +485,8 @@ def _what_it_is(thing) -> str:
         return "By name: " + ", ".join(f"``{key}``" for key in thing) + "."
     if type(thing) in (str, int, float, tuple):
         return f"``{thing!r}``"
+    if typing.get_origin(thing) is not None:
+        return f"The type ``{re.sub(r'[a-zA-Z_.]+[.](?=[a-zA-Z])', '', str(thing))}``."
     own = inspect.getdoc(thing)
     said = own if own and own != inspect.getdoc(type(thing)) else f"A {type(thing).__name__}."
     return said.split("\n\n")[0].replace("\n", " ")
