@@ -26,7 +26,7 @@ from fairjax.core.types import Range, Recipe
 
 HERE = Path(__file__).resolve().parent
 WHEN = tomllib.loads((HERE / "when.toml").read_text(encoding="utf-8"))
-LINK_TIMES = HERE.parent / "experiments" / "results" / "links" / "links.csv"
+RESULTS = HERE.parent / "experiments" / "results"
 TIMED_AS = {"conflict_free": "config"}  # its name in the benchmark
 ROWS, PARAMETERS = 8, 10_000_000  # the size whose times are shown
 BATCH = 512
@@ -68,6 +68,12 @@ def documented(path: str) -> str:
     return f"```{{eval-rst}}\n.. autofunction:: {path}\n```\n"
 
 
+def read_rows(name: str) -> list[dict[str, str]]:
+    """A table that an experiment wrote."""
+    with (RESULTS / name).open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 def number(value) -> str:
     return np.format_float_positional(float(value), precision=3, unique=True, trim="0")
 
@@ -89,8 +95,7 @@ def needs(entry: gradients.LinkEntry) -> str:
 
 @functools.cache
 def link_times() -> dict[str, dict[str, float]]:
-    with LINK_TIMES.open(encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["rows"] == str(ROWS)]
+    rows = [row for row in read_rows("links/links.csv") if row["rows"] == str(ROWS)]
     return {row["link"]: row for row in rows if row["parameters"] == str(PARAMETERS)}
 
 
@@ -417,7 +422,41 @@ def data_table() -> str:
 
 # ---- results ----------------------------------------------------------------------------------
 
-TRANSFER = HERE.parent / "experiments" / "results" / "transfer"
+
+def constraints_table() -> str:
+    """Bounds on Adult's income: mean error and gap of each, bounds met and time, per method."""
+    runs = [
+        run
+        for run in read_rows("constraints/adult_runs.csv")
+        if run["task"] == "income" and float(run["bound"]) < 1
+    ]
+    bounds = dict.fromkeys((run["notion"], run["bound"]) for run in runs)
+    rows = []
+    for how in dict.fromkeys((run["method"], run["model"]) for run in runs):
+        own = [run for run in runs if (run["method"], run["model"]) == how]
+        cells = []
+        for bound in bounds:
+            at = [run for run in own if (run["notion"], run["bound"]) == bound]
+            cells.append(f"{_mean(at, 'test error'):.3f}, {_mean(at, 'test violation'):.3f}")
+        met = sum(
+            float(run["test violation"])
+            <= float(run["bound"]) + 1.96 * float(run["test standard error"])
+            for run in own
+        )
+        method, model = how
+        name = (
+            f"`{method}`, {model}" if method == "constrained" else f"fairlearn's {method}, {model}"
+        )
+        cells += [f"{met} of {len(own)}", f"{_mean(own, 'cpu'):.1f}"]
+        rows.append((name.replace("_", " "), *cells))
+    asked = [f"{notion.replace('_', ' ')} {bound}: error, gap" for notion, bound in bounds]
+    return table(("method", *asked, "bounds met", "CPU s"), rows)
+
+
+def _mean(runs: list[dict[str, str]], key: str) -> float:
+    return float(np.mean([float(run[key]) for run in runs]))
+
+
 # variant and rule of selection -> heading
 TRANSFERRED = {
     ("stl_base", ""): "single task",
@@ -431,11 +470,10 @@ def transfer_table() -> str:
     """Epsilon of the targets of Adult and LSAC, from the results of the experiment."""
     cells = {}
     for name in ("adult", "lsac"):
-        with (TRANSFER / f"{name}.csv").open(encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                epsilon, low, high = (float(row[f"epsilon{end}"]) for end in ("", " low", " high"))
-                key = name, row["target"], row["variant"], row["rule"]
-                cells[key] = f"{epsilon:.2f} [{low:.2f}, {high:.2f}]"
+        for row in read_rows(f"transfer/{name}.csv"):
+            epsilon, low, high = (float(row[f"epsilon{end}"]) for end in ("", " low", " high"))
+            key = name, row["target"], row["variant"], row["rule"]
+            cells[key] = f"{epsilon:.2f} [{low:.2f}, {high:.2f}]"
     targets = dict.fromkeys(key[:2] for key in cells)
     rows = [(*target, *(cells[*target, *how] for how in TRANSFERRED)) for target in targets]
     return table(("data", "target", *TRANSFERRED.values()), rows)
@@ -536,6 +574,7 @@ TABLES = {
     "networks": network_table,
     "encoders": encoder_table,
     "data": data_table,
+    "constraints": constraints_table,
     "transfer": transfer_table,
     "door": door_table,
 }
