@@ -1,6 +1,6 @@
-"""fairjax's frontier of one network beside LightGBM with fairlearn, on eight tables.
+"""fairjax's frontiers of networks and trees beside LightGBM with fairlearn, on eight tables.
 
-    python experiments/benchmark_frontiers.py            # several hours; two seeds in about two
+    python experiments/benchmark_frontiers.py            # three hours of one core; most are fairlearn's
     python experiments/benchmark_frontiers.py --quick    # a few minutes; a look at the machinery
     python experiments/benchmark_frontiers.py --only lsac,compas --seeds 3
 
@@ -12,10 +12,12 @@ rates, equal true positive rates, equal odds) a frontier is points of (error ove
 gap over .15). Its points are those that no other one dominates on validation rows; the volume that
 they dominate on test rows, up to (1.25, 1), is shown. Gaps are fairlearn's differences.
 
-- ``network``: one network of all tasks with ``fairjax.study.TABLE``, whose thresholds per group
-  trace a path of nine amounts; no network is trained for a task or a condition alone.
-- ``trees``: the same thresholds on the scores of LightGBM.
-- ``fairjax``: both, as one study with ``--estimators trees`` has them.
+- ``network``: four networks of all tasks with ``fairjax.study.TABLE``, each of which leaves out a
+  quarter of the training and validation rows, on which it is stopped. New rows get the mean of
+  their scores. Thresholds per group are fitted on the scores of the rows that a network has left
+  out, and trace a path of nine amounts; no network is trained for a task or a condition alone.
+- ``trees``: the same with LightGBM.
+- ``fairjax``: both, and the mean of both.
 - ``fairlearn``: LightGBM as it is, ThresholdOptimizer, ExponentiatedGradient with four bounds, and
   the predictors of a GridSearch of five points; the trees of both reductions have as many rounds as
   validation rows gave LightGBM.
@@ -42,14 +44,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fairjax.core.types import Splits
+
 if TYPE_CHECKING:
-    from fairjax.core.types import Dataset, Spec, Splits
+    from fairjax.core.types import Dataset, Spec
 
 GAP = 0.15
 REFERENCE = (1.25, 1.0)
 AMOUNTS = (0.0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 BOUNDS = (0.01, 0.03, 0.06, 0.1)
 GRID = 5
+FOLDS = 4
 FAIRLEARN, NETWORK, TREES, OURS = "fairlearn", "network", "trees", "fairjax"
 SYSTEMS = (FAIRLEARN, NETWORK, TREES, OURS)
 CONDITIONS = ("parity", "tpr", "odds")
@@ -78,23 +83,25 @@ def with_one_attribute(spec: Spec, rows: Dataset) -> tuple[Spec, Dataset]:
     return spec, rows._replace(groups=rows.groups[:, block])
 
 
-def parts_of(spec: Spec, splits: Splits, task: int) -> tuple[list[Part], list[np.ndarray]]:
+def parts_of(splits: Splits, task: int) -> tuple[list[Part], list[np.ndarray]]:
     """Known rows of every split, and which rows these are."""
-    parts, known = [], []
-    for rows in splits:
-        is_known = (rows.label_mask[:, task] > 0) & (rows.groups.sum(axis=1) > 0)
-        x = np.concatenate([rows.x.numeric, rows.x.codes], axis=1, dtype=np.float32)
-        group = rows.groups.argmax(axis=1)
-        parts.append(Part(x[is_known], rows.labels[is_known, task], group[is_known]))
-        known.append(is_known)
-    return parts, known
+    parts, known = zip(*(known_rows(rows, task) for rows in splits), strict=True)
+    return list(parts), list(known)
+
+
+def known_rows(rows: Dataset, task: int) -> tuple[Part, np.ndarray]:
+    """Known rows, and which these are."""
+    is_known = (rows.label_mask[:, task] > 0) & (rows.groups.sum(axis=1) > 0)
+    x = np.concatenate([rows.x.numeric, rows.x.codes], axis=1, dtype=np.float32)
+    group = rows.groups.argmax(axis=1)
+    return Part(x[is_known], rows.labels[is_known, task], group[is_known]), is_known
 
 
 # ------------------------------------------------------------------------------------------ ours
 
 
 class Ours:
-    """Scores of one network of all tasks, and thresholds of any scores; compiled once per table."""
+    """Scores of networks of all tasks, and thresholds of any scores; compiled once per table."""
 
     def __init__(self, spec: Spec, settings: dict):
         from fairjax.postprocess import REGISTRY
@@ -147,6 +154,38 @@ class Ours:
         return {split: scores[0] for split, scores in runs.scores.items()}
 
 
+def pooled(splits: Splits) -> Dataset:
+    """Training and validation rows, as many as fill the folds."""
+    pool = jax.tree.map(lambda *parts: np.concatenate(parts), splits.train, splits.validation)
+    count = len(pool.weight)
+    return chosen(pool, np.arange(count - count % FOLDS))
+
+
+def chosen(rows: Dataset, index: np.ndarray) -> Dataset:
+    """Some of the rows."""
+    return jax.tree.map(lambda leaf: leaf[index], rows)
+
+
+def cross_fitted(fit: Callable, pool: Dataset, test: Dataset) -> dict[str, np.ndarray]:
+    """Scores ``[N, T]`` of the pool's rows by the fit that left them out, and of test rows by all.
+
+    Args:
+      fit: from splits and a fold's number to scores of validation and test rows.
+      pool: rows to train on, dealt to the folds in turn.
+      test: other rows.
+    """
+    fold = np.arange(len(pool.weight)) % FOLDS
+    score = np.zeros_like(pool.labels, np.float32)
+    tests = []
+    for k in range(FOLDS):
+        left_out = np.flatnonzero(fold == k)
+        rest = np.flatnonzero(fold != k)
+        found = fit(Splits(chosen(pool, rest), chosen(pool, left_out), test), k)
+        score[left_out] = found["validation"]
+        tests.append(found["test"])
+    return {"validation": score, "test": np.mean(tests, axis=0)}
+
+
 def _nothing(scores: dict, splits: Splits) -> dict:
     del scores, splits
     return {}
@@ -154,10 +193,10 @@ def _nothing(scores: dict, splits: Splits) -> dict:
 
 def fronts_of(paths: dict, known: Sequence[np.ndarray], task: int, seconds: float) -> dict:
     """Decisions along the path of every condition."""
-    _, validation, test = known
+    pool, test = known
     return {
         condition: Front(
-            np.asarray(path["validation"])[:, validation, task] >= 0,
+            np.asarray(path["validation"])[:, pool, task] >= 0,
             np.asarray(path["test"])[:, test, task] >= 0,
             seconds,
         )
@@ -185,6 +224,21 @@ def trees_of(spec: Spec, parts: Sequence[Part], seed: int) -> tuple[np.ndarray, 
         callbacks=[lightgbm.early_stopping(50, verbose=False)],
     )
     return model.predict_proba(validation.x)[:, 1], model.predict_proba(test.x)[:, 1], model
+
+
+def tree_scores(spec: Spec, splits: Splits, seed: int) -> dict[str, np.ndarray]:
+    """Log-odds ``[N, T]`` of LightGBM, a model per task; 0 where a label or group is unknown."""
+    scores = {
+        split: np.zeros_like(getattr(splits, split).labels, np.float32)
+        for split in ("validation", "test")
+    }
+    for t, _ in enumerate(spec.tasks):
+        parts, known = parts_of(splits, t)
+        *fitted, _ = trees_of(spec, parts, seed)
+        for prob, score, is_known in zip(fitted, scores.values(), known[1:], strict=True):
+            prob = np.clip(prob, 1e-6, 1 - 1e-6)
+            score[is_known, t] = np.log(prob / (1 - prob))
+    return scores
 
 
 def fairlearn_front(
@@ -280,14 +334,13 @@ def points_of(condition: str, part: Part, decisions: np.ndarray, error: float) -
 
 
 def volume_of(
-    condition: str, parts: Sequence[Part], front: Front, errors: Sequence[float]
+    condition: str, validation: Part, test: Part, front: Front, errors: Sequence[float]
 ) -> float:
     """The volume on test rows of what no point dominates on validation rows."""
     from fairjax.metrics.frontier import hypervolume, nondominated
 
-    _, validation, test = parts
-    chosen = nondominated(points_of(condition, validation, front.validation, errors[0]))
-    return hypervolume(points_of(condition, test, front.test[chosen], errors[1]), REFERENCE)
+    best = nondominated(points_of(condition, validation, front.validation, errors[0]))
+    return hypervolume(points_of(condition, test, front.test[best], errors[1]), REFERENCE)
 
 
 def measured(name: str, seeds: int, settings: dict, bounds: Sequence[float]) -> list[dict]:
@@ -298,7 +351,7 @@ def measured(name: str, seeds: int, settings: dict, bounds: Sequence[float]) -> 
     for seed in range(seeds):
         splits = tables.dealt(rows, seed)
         if seed == 0:  # to compile
-            ours.paths(ours.scores(splits, 0), splits)
+            paths_of(spec, ours, splits.test, pooled(splits), seed)
         for task, condition, system, front, volume in of_seed(spec, splits, ours, seed, bounds):
             found.append(
                 {
@@ -319,51 +372,56 @@ def of_seed(
 ) -> Iterator[tuple]:
     """Task, condition, system, front and volume, of one seed."""
     tasks = range(len(spec.tasks))
-    parts, known = zip(*(parts_of(spec, splits, t) for t in tasks), strict=True)
-    trees = [timed(trees_of, spec, parts[t], seed) for t in tasks]
-    scores, seconds = timed(ours.scores, splits, seed)
-    tree_scores = {
-        split: _scores_of_trees(len(getattr(splits, split).weight), known, trees, place)
-        for place, split in enumerate(("validation", "test"))
-    }
-    paths, path_seconds = timed(ours.path, scores, splits)
-    tree_paths, _ = timed(ours.path, tree_scores, splits)
+    parts, known = zip(*(parts_of(splits, t) for t in tasks), strict=True)
+    models = [timed(trees_of, spec, parts[t], seed) for t in tasks]
+    pool = pooled(splits)
+    paths, seconds = paths_of(spec, ours, splits.test, pool, seed)
     share = len(tasks) * len(CONDITIONS)
     for t in tasks:
-        (_, _, model), tree_seconds = trees[t]
-        of_trees = tree_seconds / len(CONDITIONS)
-        fronts = fronts_of(paths, known[t], t, (seconds + path_seconds) / share)
-        tree_fronts = fronts_of(tree_paths, known[t], t, of_trees + path_seconds / share)
+        pool_part, pool_known = known_rows(pool, t)
+        fronts = {
+            system: fronts_of(path, (pool_known, known[t][2]), t, seconds[system] / share)
+            for system, path in paths.items()
+        }
+        (_, _, model), tree_seconds = models[t]
         errors = [np.mean(model.predict(part.x) != part.label) for part in parts[t][1:]]
         for condition in CONDITIONS:
             if np.isnan([gap_of(condition, part, part.label > 0) for part in parts[t][1:]]).any():
                 continue  # too few rows of a label for a gap
             peer, peer_seconds = timed(fairlearn_front, condition, spec, parts[t], model, bounds)
-            peer = peer._replace(seconds=peer_seconds + of_trees)
-            own, of_tree = fronts[condition], tree_fronts[condition]
-            both = Front(*(_joined(*pair) for pair in zip(own, of_tree, strict=True)))
-            found = {FAIRLEARN: peer, NETWORK: own, TREES: of_tree, OURS: both}
+            found = {
+                FAIRLEARN: peer._replace(seconds=peer_seconds + tree_seconds / len(CONDITIONS))
+            }
+            found |= {system: of_system[condition] for system, of_system in fronts.items()}
+            found[OURS] = joined([found[system] for system in fronts])
             for system, front in found.items():
-                volume = volume_of(condition, parts[t], front, errors)
+                chosen_on = parts[t][1] if system == FAIRLEARN else pool_part
+                volume = volume_of(condition, chosen_on, parts[t][2], front, errors)
                 yield spec.tasks[t].name, condition, system, front, volume
 
 
-def _joined(first: np.ndarray | float, second: np.ndarray | float) -> np.ndarray | float:
-    """Points of two paths, or the sum of their seconds."""
-    if isinstance(first, float):
-        return first + second
-    return np.concatenate([first, second])
+def paths_of(spec: Spec, ours: Ours, test: Dataset, pool: Dataset, seed: int) -> tuple[dict, dict]:
+    """Scores along the path of every condition, and CPU seconds, of each of our systems."""
+    fits = {
+        NETWORK: lambda splits, k: ours.scores(splits, FOLDS * seed + k),
+        TREES: lambda splits, k: tree_scores(spec, splits, FOLDS * seed + k),
+    }
+    scores, seconds = {}, {}
+    for system, fit in fits.items():
+        scores[system], seconds[system] = timed(cross_fitted, fit, pool, test)
+    scores[OURS] = jax.tree.map(lambda *pair: np.mean(pair, axis=0), *scores.values())
+    seconds[OURS] = 0.0  # both are there
+    paths = {}
+    for system, score in scores.items():
+        paths[system], path_seconds = timed(ours.path, score, Splits(pool, pool, test))
+        seconds[system] += path_seconds
+    return paths, seconds
 
 
-def _scores_of_trees(
-    rows: int, known: Sequence[Sequence[np.ndarray]], trees: Sequence, place: int
-) -> np.ndarray:
-    """Log-odds ``[N, T]`` of the trees; 0 where a label or group is unknown."""
-    scores = np.zeros((rows, len(trees)), np.float32)
-    for t, (fitted, _) in enumerate(trees):
-        prob = np.clip(fitted[place], 1e-6, 1 - 1e-6)
-        scores[known[t][1 + place], t] = np.log(prob / (1 - prob))
-    return scores
+def joined(fronts: Sequence[Front]) -> Front:
+    """The points of several fronts, and their seconds."""
+    validation, test, seconds = zip(*fronts, strict=True)
+    return Front(np.concatenate(validation), np.concatenate(test), sum(seconds))
 
 
 def timed(function: Callable, *arguments: object) -> tuple:

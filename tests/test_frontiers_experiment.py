@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fairjax.data.sets.synthetic import synthetic
+
 FOLDER = Path(__file__).resolve().parents[1] / "experiments"
 
 pytest.importorskip("fairlearn")
@@ -65,8 +67,27 @@ def test_a_volume_is_of_the_points_that_validation_rows_choose(experiment):
     )
     error = np.mean(right[2]) / 0.5  # of nobody, whose gap is 0
     assert error < 1.25
-    volume = experiment.volume_of("tpr", parts, front, [0.5, 0.5])
+    volume = experiment.volume_of("tpr", *parts[1:], front, [0.5, 0.5])
     assert volume == pytest.approx(1.25 - error)
+
+
+def test_scores_of_a_pool_are_of_fits_that_left_them_out(experiment):
+    splits = synthetic(503).splits
+    pool = experiment.pooled(splits)
+    assert len(pool.weight) % experiment.FOLDS == 0
+    count = len(pool.weight)
+
+    def fit(fold_splits, k):
+        trained = {tuple(row) for row in fold_splits.train.x.numeric}
+        assert not trained & {tuple(row) for row in fold_splits.validation.x.numeric}
+        rows = {"validation": fold_splits.validation, "test": fold_splits.test}
+        return {name: part.x.numeric[:, :2] + 10 * k for name, part in rows.items()}
+
+    found = experiment.cross_fitted(fit, pool, splits.test)
+    fold = 10 * (np.arange(count) % experiment.FOLDS)
+    np.testing.assert_allclose(found["validation"][:, 0], pool.x.numeric[:, 0] + fold, rtol=1e-5)
+    mean = 10 * (experiment.FOLDS - 1) / 2
+    np.testing.assert_allclose(found["test"], splits.test.x.numeric[:, :2] + mean, rtol=1e-5)
 
 
 def test_totals_count_tables_tasks_and_conditions(experiment):

@@ -20,7 +20,13 @@ from fairjax.cli.options import (
     together,
 )
 from fairjax.cli.report import write_report
-from fairjax.cli.settings import read_data, study_settings, sweep_folder, use_devices
+from fairjax.cli.settings import (
+    chosen_preset,
+    read_data,
+    study_settings,
+    sweep_folder,
+    use_devices,
+)
 from fairjax.core.disk import file_checksums, locked, write_json
 from fairjax.core.types import DataError
 from fairjax.data import REGISTRY, Prepared
@@ -188,6 +194,7 @@ def frontier_command(**options) -> None:
     if encodes:
         use_devices(devices, out)
     data = read_data(options)
+    options["preset"] = chosen_preset(options, data)
     names = _named_study(options, data.name)
     if not encodes:
         use_devices(devices, out)

@@ -257,11 +257,10 @@ study_options = together(
     click.option(
         "--preset",
         type=click.Choice(["paper", "table"]),
-        default="paper",
-        show_default=True,
         help="Where settings come from that are not given: the MTA-F paper, or, for tables, what "
         "was measured against boosted trees: an ensemble with cut numbers under AdamW, stopped by "
-        "its objective.",
+        "its objective. Default: 'table' for a table of your own with validation rows, else "
+        "'paper'. A bound (--constrain) has 'paper'.",
     ),
     key_option("--model", keys=models.REGISTRY, text="Network. Default: network. One of"),
     click.option("--epochs", type=click.IntRange(1), help="Passes over the training rows."),

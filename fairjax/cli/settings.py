@@ -7,6 +7,8 @@ import itertools
 import os
 from pathlib import Path
 
+import click
+
 from fairjax.cli.console import echoed_rows
 from fairjax.core.disk import cache_dir, read_json
 from fairjax.core.threads import cores
@@ -16,6 +18,7 @@ from fairjax.data.merging import levels_from, merges_of
 from fairjax.data.raw_table import NA
 from fairjax.data.table import FRACTIONS
 from fairjax.study import PAPER, TABLE
+from fairjax.study.evaluation import validates_on_test
 
 # options with the same name and meaning in a study
 SHARED = (
@@ -153,6 +156,22 @@ def _load_by_name(name: str, options: dict) -> Prepared:
             encoder=options["encoder"],
             progress=progress,
         )
+
+
+def chosen_preset(options: dict, data: Prepared) -> str:
+    """The preset of the options, or the one that suits the data, which is said.
+
+    It is ``"table"`` for a table of one's own with validation rows, on which its runs are stopped;
+    ``"paper"`` for data sets by name, texts, images and features of another network.
+    """
+    if options["preset"] is not None:
+        return options["preset"]
+    is_own = options["data"] not in REGISTRY
+    is_table = data.spec.is_table and not data.encoder.frozen
+    preset = "table" if is_own and is_table and not validates_on_test(data.splits) else "paper"
+    if is_own:
+        click.echo(f"Settings that are not given are those of --preset {preset}.", err=True)
+    return preset
 
 
 def study_settings(options: dict, name: str) -> dict:

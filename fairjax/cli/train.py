@@ -19,7 +19,7 @@ from fairjax.cli.options import (
     study_options,
     together,
 )
-from fairjax.cli.settings import read_data, study_settings
+from fairjax.cli.settings import chosen_preset, read_data, study_settings
 from fairjax.core.disk import whole_folder
 from fairjax.core.keys import Key, Metric
 from fairjax.core.tables import write_csv
@@ -185,6 +185,7 @@ def _run_of_options(options: dict, results: Results) -> int:
 
 def _point_of_options(options: dict) -> tuple[Prepared, Study, Point]:
     data = read_data(options)
+    options["preset"] = chosen_preset(options, data)
     method = options["method"]
     amount = options["amount"]
     name = options["postprocess"]

@@ -49,6 +49,7 @@ import numpy as np
 from fairjax.core.decisions import choose, chosen, decide
 from fairjax.core.keys import Metric
 from fairjax.core.masked import divide, group_mean, keep
+from fairjax.core.ordering import Ordered, ordered
 from fairjax.core.types import Array, Attribute, Dataset, Spec, Task
 from fairjax.losses import against_rest, row_losses, total_loss
 from fairjax.metrics import group
@@ -61,7 +62,7 @@ from fairjax.metrics._by_group import (
     rate_metrics,
 )
 from fairjax.metrics.distribution import rarities
-from fairjax.metrics.ranking import area_under_curve, rank
+from fairjax.metrics.ranking import area_under_curve
 from fairjax.metrics.scores import (
     ccc,
     error,
@@ -75,7 +76,7 @@ from fairjax.metrics.scores import (
 from fairjax.metrics.thresholds import constant_output, fixed
 from fairjax.notions.conditions import negatives, positives
 from fairjax.notions.differential import two
-from fairjax.notions.distribution import Steps, steps
+from fairjax.notions.distribution import Steps, steps_in_order
 
 Blocks = list[tuple[Attribute, slice]]  # every attribute with its columns of groups
 UTILITIES = ("error", "mae", "rmse", "ccc", "r2")  # of a regression
@@ -157,10 +158,11 @@ def _binary(
     mask = data.label_mask[:, 0]
     label = keep(data.labels[:, 0], mask)
     label_weight = data.weight * mask
-    ranked = rank(score, label, label_weight)
-    out = {Metric("auc", task.name): area_under_curve(ranked)}
-    prob = jax.nn.sigmoid(score)
-    out |= _distributions(task, prob, data, blocks, smallest_group)
+    # one sort serves the area and all distributions
+    order = ordered(keep(score, data.weight))
+    out = {Metric("auc", task.name): area_under_curve(order, label, label_weight)}
+    prob_order = order._replace(value=jax.nn.sigmoid(order.value))
+    out |= _distributions(task, prob_order, data, blocks, smallest_group)
     decision = decide(score, threshold)
     out[Metric("threshold", task.name)] = jax.nn.sigmoid(threshold)
     out[Metric("error", task.name)] = error(decision, label, label_weight)
@@ -187,13 +189,13 @@ def _binary(
 
 def _distributions(
     task: Task,
-    value: Array,
+    order: Ordered,
     data: Dataset,
     blocks: Blocks,
     smallest_group: float,
 ) -> Metrics:
-    """Distances between the groups' distributions; one sort serves all attributes."""
-    score, reached_ng, mass_g = steps(value, data.groups, data.weight)
+    """Distances between the groups' distributions of probabilities or predictions."""
+    value, reached_ng, mass_g = steps_in_order(order, data.groups, data.weight)
     rarity_g = rarities(data.groups, data.weight)
     has_rows_g = group.row_counts(data.groups, data.weight) >= smallest_group
     mass_g = jnp.where(has_rows_g, mass_g, 0.0)
@@ -203,7 +205,7 @@ def _distributions(
         if attribute.continuous:
             continue
         subject = Metric("", task.name, attribute=attribute.name)
-        attribute_steps = Steps(score, reached_ng[:, block], mass_g[block])
+        attribute_steps = Steps(value, reached_ng[:, block], mass_g[block])
         out |= distribution_metrics(subject, attribute_steps, rarity_g[block])
     return out
 
@@ -230,7 +232,8 @@ def _regression(
         Metric("ccc", task.name): ccc(prediction, label, label_weight),
         Metric("r2", task.name): r2(prediction, label, label_weight),
     }
-    out |= _distributions(task, prediction, data, blocks, smallest_group)
+    order = ordered(keep(prediction, data.weight))
+    out |= _distributions(task, order, data, blocks, smallest_group)
     mean_g, mass_g = group_mean(prediction, data.groups, data.weight)
     mean_g = jnp.where(mass_g > 0, mean_g, jnp.nan)
     has_rows_g = group.row_counts(data.groups, data.weight) >= smallest_group

@@ -1,7 +1,4 @@
-"""Rows in ascending order of their scores: one sort for the threshold and the area under the curve.
-
-In: scores, labels and weights ``[N]``. Out: a :class:`Ranked`. Cumulative sums over it give both.
-"""
+"""Thresholds and areas under the curve by cumulative sums over rows in ascending order of score."""
 
 from __future__ import annotations
 
@@ -11,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from fairjax.core.masked import divide, keep
+from fairjax.core.ordering import Ordered, sums_of_equals
 from fairjax.core.types import Array
 
 
@@ -98,27 +96,26 @@ def threshold_of_least_error(ranked: Ranked) -> Array:
     return jnp.where(defined, threshold, jnp.nan)
 
 
-def area_under_curve(ranked: Ranked) -> Array:
-    """The value of :func:`fairjax.metrics.auc`, from ranked rows.
+def area_under_curve(order: Ordered, label: Array, weight: Array) -> Array:
+    """The value of :func:`fairjax.metrics.auc`: ``sum_i p_i (n_<i + n_i / 2)`` over scores.
 
-    The trapezoid rule over distinct scores.
+    ``p_i`` and ``n_i`` are the shares of positives and negatives with the i-th score.
+
+    Args:
+      order: of the scores.
+      label: ``[N]`` of 0/1, anything where the weight is 0.
+      weight: ``[N]``, 0 for padding and missing labels.
     """
-    negative_n = ranked.weight - ranked.positive
-    weight_2n = jnp.stack([ranked.positive, negative_n])  # positives, then negatives
-    total_2 = jnp.sum(weight_2n, axis=1, keepdims=True)
-    reach_2n = jnp.cumsum(weight_2n, axis=1)
-    share_2n = divide(reach_2n, total_2)
-    next_differs = ranked.score[1:] != ranked.score[:-1]
-    last_n = jnp.append(next_differs, True)  # the last row of every tie
-    # shares never fall, so the running maximum over ends of ties is the share at the latest end
-    share_at_end_2n = jnp.where(last_n[None, :], share_2n, 0.0)
-    latest_2n = jax.lax.cummax(share_at_end_2n, axis=1)
-    before_2n = jnp.pad(latest_2n[:, :-1], ((0, 0), (1, 0)))
-    step_n = share_2n[0] - before_2n[0]
-    height_n = 0.5 * (share_2n[1] + before_2n[1])
-    trapezoid_n = jnp.where(last_n, step_n * height_n, 0.0)
-    area = jnp.sum(trapezoid_n)
-    defined = jnp.all(total_2 > 0) & ~_has_nan(ranked)
+    positive = weight * keep(label, weight)
+    weight_n2 = jnp.stack([positive, weight - positive], axis=1)
+    total_2 = jnp.sum(weight_n2, axis=0)
+    weight_n2 = sums_of_equals(order, weight_n2)
+    share_n2 = divide(weight_n2, total_2[None])
+    positive_n, negative_n = share_n2.T
+    below_n = jnp.cumsum(negative_n) - negative_n
+    area = jnp.sum(positive_n * (below_n + 0.5 * negative_n))
+    is_nan = jnp.isnan(order.value) & (jnp.sum(weight_n2, axis=1) > 0)
+    defined = jnp.all(total_2 > 0) & ~jnp.any(is_nan)
     return jnp.where(defined, area, jnp.nan)
 
 

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 
 from fairjax.core.decisions import choose
 from fairjax.core.masked import check_rows, divide, keep, varies, weighted_sum
+from fairjax.core.ordering import ordered
 from fairjax.core.types import Array
 from fairjax.losses import concordance
-from fairjax.metrics.ranking import area_under_curve, rank
+from fairjax.metrics.ranking import area_under_curve
 
 
 def mean(values: Array, weight: Array) -> Array:
@@ -130,8 +131,7 @@ def auc(
 
     Source: Hanley and McNeil, Radiology 143, 1982.
     """
-    ranked = rank(score, label, weight)
-    return area_under_curve(ranked)
+    return area_under_curve(ordered(keep(score, weight)), label, weight)
 
 
 def mean_squared_error(
