@@ -76,7 +76,7 @@ from fairjax.metrics.scores import (
 from fairjax.metrics.thresholds import constant_output, fixed
 from fairjax.notions.conditions import negatives, positives
 from fairjax.notions.differential import two
-from fairjax.notions.distribution import Steps, steps_in_order
+from fairjax.notions.distribution import Steps, steps
 
 Blocks = list[tuple[Attribute, slice]]  # every attribute with its columns of groups
 UTILITIES = ("error", "mae", "rmse", "ccc", "r2")  # of a regression
@@ -195,7 +195,7 @@ def _distributions(
     smallest_group: float,
 ) -> Metrics:
     """Distances between the groups' distributions of probabilities or predictions."""
-    value, reached_ng, mass_g = steps_in_order(order, data.groups, data.weight)
+    value, reached_ng, mass_g = steps(order, data.groups, data.weight)
     rarity_g = rarities(data.groups, data.weight)
     has_rows_g = group.row_counts(data.groups, data.weight) >= smallest_group
     mass_g = jnp.where(has_rows_g, mass_g, 0.0)

@@ -16,7 +16,7 @@ import numpy as np
 from fairjax.core.masked import divide, keep, members
 from fairjax.core.ordering import ordered
 from fairjax.core.types import Array
-from fairjax.notions.distribution import Steps, apart, largest_gap, steps_in_order
+from fairjax.notions.distribution import Steps, apart, largest_gap, steps
 
 CHANCE = math.sqrt(math.pi / 2) * math.log(2)  # 0.8687, the mean of Kolmogorov's distribution
 
@@ -51,7 +51,7 @@ def unfairness(
       Kolmogorov, 1933, and Smirnov, 1948, for the limit law; Hu, Ratz, Charpentier, ECML-PKDD 2023,
       Definition 2, for the statistic as unfairness of a task.
     """
-    group_steps = steps_in_order(ordered(keep(score, weight)), groups, weight)
+    group_steps = steps(ordered(keep(score, weight)), groups, weight)
     rarity_g = rarities(groups, weight)
     return unfairness_of(group_steps, rarity_g)
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from fairjax.core.masked import divide, keep, members
-from fairjax.core.ordering import Ordered, ordered, reached
+from fairjax.core.ordering import Ordered, ordered, reached, sums_of_equals
 from fairjax.core.types import Array
 from fairjax.notions.gaps import difference, pairs
 
@@ -28,20 +28,10 @@ class Steps(NamedTuple):
     mass: Array  # [G], weight of each group
 
 
-def steps(prob: Array, groups: Array, weight: Array) -> Steps:
-    """Distribution functions by one sort; a score of weight 0 counts as 0 and steps nowhere."""
-    prob = keep(prob, weight)
-    order = jnp.argsort(jax.lax.stop_gradient(prob))
-    member = members(groups, weight)[order]
-    mass = jnp.sum(member, axis=0)
-    reached = divide(jnp.cumsum(member, axis=0), mass[None])
-    return Steps(prob[order], reached, mass)
+def steps(order: Ordered, groups: Array, weight: Array) -> Steps:
+    """Distribution functions of ordered scores; they do not step at those of weight 0.
 
-
-def steps_in_order(order: Ordered, groups: Array, weight: Array) -> Steps:
-    """:func:`steps` of numbers that are ordered already, without a gradient.
-
-    Equal numbers stand side by side with one value of the distribution functions.
+    Equal scores stand side by side with the value behind all of them. There is no gradient.
     """
     member = members(groups, weight)
     mass = jnp.sum(member, axis=0)
@@ -60,11 +50,18 @@ def largest_gap(functions: Steps) -> Array:
 
 def apart(functions: Steps) -> Array:
     """``|F_g - F_h|`` after each score but the last, mean over present pairs: ``[N - 1]``."""
-    pair = pairs(functions.mass > 0).astype(functions.score.dtype)
-    reached = functions.reached
-    gap_ngh = jnp.abs(reached[:, :, None] - reached[:, None, :])
-    total_n = jnp.sum(gap_ngh * pair[None], axis=(1, 2))
-    return divide(total_n, jnp.sum(pair))[:-1]
+    pair_gh = pairs(functions.mass > 0).astype(functions.score.dtype)
+    reached_ng = functions.reached
+
+    # one group against all others at a time: N x G x G numbers would not fit into memory
+    def add(total_n: Array, group: tuple[Array, Array]) -> tuple[Array, None]:
+        own_n, pair_g = group
+        gap_ng = jnp.abs(reached_ng - own_n[:, None])
+        return total_n + jnp.sum(gap_ng * pair_g[None], axis=1), None
+
+    nothing = jnp.zeros_like(reached_ng[:, 0])
+    total_n, _ = jax.lax.scan(add, nothing, (reached_ng.T, pair_gh))
+    return divide(total_n, jnp.sum(pair_gh))[:-1]
 
 
 def kolmogorov_smirnov(prob: Array, groups: Array, weight: Array) -> Array:
@@ -72,7 +69,7 @@ def kolmogorov_smirnov(prob: Array, groups: Array, weight: Array) -> Array:
 
     It is exact, and a metric: its gradient is 0. To train, take :func:`soft_kolmogorov_smirnov`.
     """
-    return largest_gap(steps_in_order(ordered(keep(prob, weight)), groups, weight))
+    return largest_gap(steps(ordered(keep(prob, weight)), groups, weight))
 
 
 def soft_kolmogorov_smirnov(
@@ -104,17 +101,13 @@ def wasserstein(prob: Array, groups: Array, weight: Array) -> Array:
     Source: in one dimension, the transport distance is the area between distribution functions
     (Vallender, 1974).
     """
-    functions = steps(prob, groups, weight)
-    score = functions.score
-    fixed_score = jax.lax.stop_gradient(score)
-    gap_n = apart(functions)
-    value = jnp.sum(jnp.diff(fixed_score) * gap_n)
+    prob = keep(prob, weight)
+    order = ordered(prob)
+    gap_n = apart(steps(order, groups, weight))
+    value = jnp.sum(jnp.diff(order.value) * gap_n)
     # A score's slope is the gap below it less the gap above it. Equal scores share their slopes.
     slope_n = jnp.diff(-jnp.pad(gap_n, 1))
-    tie_n = jnp.cumsum(jnp.append(False, jnp.diff(score) > 0))
-    zeros = jnp.zeros_like(score)
-    slope_of_tie = zeros.at[tie_n].add(slope_n)
-    size_of_tie = zeros.at[tie_n].add(jnp.ones_like(score))
-    mean_slope = slope_of_tie / jnp.maximum(size_of_tie, 1)
+    rows_n = sums_of_equals(order, jnp.ones_like(slope_n)[:, None])[:, 0]
+    slope_of_row = divide(slope_n, rows_n)[order.place]
     # This sum is 0. It carries the gradient.
-    return value + jnp.sum(mean_slope[tie_n] * (score - fixed_score))
+    return value + jnp.sum(slope_of_row * (prob - jax.lax.stop_gradient(prob)))
