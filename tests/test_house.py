@@ -244,64 +244,13 @@ def test_an_unknown_name_is_an_attribute_error():
         fairjax.nowhere  # noqa: B018
 
 
-# ---- the README's code ---------------------------------------------------------------------------
-
-
-def blocks(text: str) -> list[tuple[int, str]]:
-    """``(line, code)`` of every python fence that no ``<!-- skip: reason -->`` stands above."""
-    fences = re.finditer(
-        r"(?:(<!-- skip: \S.*?-->)\s*)?^```python[^\n]*\n(.*?)^```[ \t]*$", text, re.M | re.S
-    )
-    return [(text.count("\n", 0, m.start(2)) + 1, m[2]) for m in fences if not m[1]]
-
-
-def run(code: str) -> None:
-    """Run a block in a namespace of its own; of one with prompts the output is compared."""
-    namespace = {"__name__": "readme"}
-    if not code.lstrip().startswith(">>>"):
-        exec(compile(code, "README.md", "exec"), namespace)
-        return
-    test = doctest.DocTestParser().get_doctest(code, namespace, "README.md", "README.md", 0)
-    doctest.DebugRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE).run(test)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "code", [pytest.param(code, id=f"line{line}") for line, code in blocks(README)]
-)
-def test_the_readme_runs(code, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    run(code)
-
-
-def test_blocks_are_found_and_skipped():
-    text = (
-        "a\n```python\nx = 1\n```\n\n<!-- skip: needs a GPU -->\n\n```python\n1 / 0\n```\n"
-        "```bash\nls\n```\n<!-- skip: -->\n```python\ny\n```\n"
-    )
-    assert blocks(text) == [(3, "x = 1\n"), (16, "y\n")]
-
-
-@pytest.mark.parametrize(
-    ("code", "error"),
-    [
-        ("1 / 0", ZeroDivisionError),
-        (">>> 1 / 0\n", doctest.UnexpectedException),
-        (">>> 1 + 1\n3\n", doctest.DocTestFailure),
-    ],
-)
-def test_a_broken_block_fails(code, error):
-    with pytest.raises(error):
-        run(code)
-
-
 # ---- papers of the house -------------------------------------------------------------------------
 
 
 def test_versions_and_licence_agree():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
-    assert project["version"] == fairjax.__version__
+    assert project["dynamic"] == ["version"]  # it stands in fairjax/__init__.py
     assert re.search(r"^version: (\S+)$", citation, re.M)[1] == fairjax.__version__
     assert project["license"] == "Apache-2.0" == re.search(r"^license: (\S+)$", citation, re.M)[1]
     licence = (ROOT / "LICENSE").read_text(encoding="utf-8")
@@ -328,6 +277,9 @@ def test_ci_runs_what_the_readme_says():
     install, test = re.findall(r"^(?:pip install|pytest) .*$", script, re.M)
     promised = f"{install} && {test}".replace(" --quiet", "").replace(' "$@"', "")
     assert f'{promised} -m "not slow"' in README  # the slow tests too
+    elsewhere = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+    for command in f'{promised} -m "not slow"'.split(" && "):
+        assert f"- run: {command}" in elsewhere
     assert os.access(ROOT / ".ci" / "run", os.X_OK) or os.name == "nt"
 
 
@@ -413,7 +365,10 @@ def references(text: str) -> set[str]:
     return paths | {f"fairjax.{path}" for path in IN_ROOM.findall(text)}
 
 
-@pytest.mark.parametrize("path", [*FILES, ROOT / "README.md"], ids=lambda p: p.name)
+PROSE = [path for path in sorted((ROOT / "docs").rglob("*.md")) if "generated" not in path.parts]
+
+
+@pytest.mark.parametrize("path", [*FILES, ROOT / "README.md", *PROSE], ids=lambda p: p.name)
 def test_paths_in_prose_resolve(path):
     broken = []
     for name in references(path.read_text(encoding="utf-8")):

@@ -479,7 +479,7 @@ def test_on_an_equinox_module(name):
 
 
 def test_rows_whose_squares_leave_float32_are_absent_or_not_finite():
-    """The limit that the README names: a largest entry of 1e-19, and of 1e19."""
+    """The limit that docs/links.md names: a largest entry of 1e-19, and of 1e19."""
     params = {"a": jnp.ones(3)}
     rows = jnp.array([[1.0, 2.0, 3.0], [-1.0, 1.0, 0.5]])
     link = gradients.imtl_g(2)

@@ -94,8 +94,8 @@ def constrained(notion: SweptNotions, *, together: str = "one", kind: str = "bou
     measurement; ``weight`` per task. A sweep draws tolerances. A record of the violation and of the
     multiplier is kept; :func:`verdict` reads it.
 
-    On other rows the gap is another one: whoever needs the tolerance itself asks for less. The
-    README has figures beside those of fairlearn's reductions.
+    On other rows the gap is another one: whoever needs the tolerance itself asks for less.
+    ``docs/tutorials/bound.md`` has figures beside those of fairlearn's reductions.
 
     Args:
       notion: of the fairness losses.

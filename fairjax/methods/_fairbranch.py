@@ -39,6 +39,8 @@ def fairbranch(
 ) -> Method:
     """A network that branches while it trains, with fairness gradients corrected in each branch.
 
+    Its rows are ``sum_t w_t L_t`` and ``sum_t w_t lam_t F_t``.
+
     Hyper-parameters: ``weight``, ``lam``, and ``tau``, the least likeness of tasks that stay
     together: 0.7 for tables and 0.8 for images in the paper.
 

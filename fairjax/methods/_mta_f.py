@@ -21,7 +21,9 @@ from fairjax.methods.context import (
 def mta_f(notion: SweptNotions, *, scale_trunk: bool = True) -> Method:
     """Multi-task-aware fairness treatment: one row for the trunk and one for the heads.
 
-    Each row reaches its own parameters only.
+    The trunk descends ``sum_t w_t (L_t + lam_t (F_t - r_t E_t))`` and the heads ``sum_t w_t (L_t +
+    lam_t r_t E_t)``, where ``E_t`` is the notion on the rows exclusive to task t. Each row reaches
+    its own parameters only.
 
     Hyper-parameters: ``weight``, ``lam`` and the head-to-shared ratio ``r``, each per task.
 

@@ -86,13 +86,16 @@ class Repair(Parameters):
         Then ``sensitive_features`` are not given, and the repair may stand in a pipeline.
       points: levels at which a group's quantiles are kept.
 
-    Attributes (after ``fit``):
-      tasks_, attributes_: names of the T scores and the A attributes.
-      levels_: per attribute its levels. ``cells_``: the G groups, tuples of one level per
-        attribute; ``rows_`` ``[G]`` of the pool.
+    Attributes:
+      tasks_: names of the T scores. This and what follows is there after ``fit``.
+      attributes_: names of the A attributes.
+      levels_: per attribute its levels.
+      cells_: the G groups, tuples of one level per attribute.
+      rows_: ``[G]``, rows of the pool.
       table_: the fitted :class:`fairjax.postprocess.QuantileTable` of scores on the scale of the
         repair, less ``centre_`` ``[T]``.
-      n_features_in_, feature_names_in_: of X.
+      n_features_in_: columns of X.
+      feature_names_in_: their names, where they have names.
 
     Example:
       >>> import numpy as np
