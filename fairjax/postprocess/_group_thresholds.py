@@ -173,7 +173,7 @@ def group_thresholds(
 
         threshold_tg = jax.vmap(thresholds_of_task)(state)
         threshold = threshold_tg[:, cell].T
-        return scores - threshold.astype(scores.dtype)
+        return scores - threshold.astype(jnp.result_type(scores))
 
     return Post(fit, apply, "group_thresholds", labelled=True)
 
