@@ -71,6 +71,8 @@ def peers(rows: int) -> dict[str, Callable]:
         "imtl_g": a.IMTLG(),
         "conflict_free": a.ConFIG(),
         "nash_mtl": a.NashMTL(n_tasks=rows),
+        "fairgrad": a.FairGrad(alpha=2.0),
+        "pcd": a.PCD(),
         "aligned_mtl": a.AlignedMTL(),
         "pcgrad": a.PCGrad(),
         "gradvac": a.GradVac(beta=0.01),

@@ -125,6 +125,23 @@ def fairness_surgery(notion: SweptNotions) -> Method:
     return aggregated(notion, "fairness_surgery", transform, split=True)
 
 
+def pcd_accuracy_first(notion: SweptNotions) -> Method:
+    """PCD with accuracy as the primary row and a share of progress for every fairness row."""
+    return _pcd(notion, "pcd_accuracy_first", lambda tasks: range(tasks))
+
+
+def pcd_fairness_first(notion: SweptNotions) -> Method:
+    """PCD with fairness as the primary row and a share of progress for every accuracy row."""
+    return _pcd(notion, "pcd_fairness_first", lambda tasks: range(tasks, 2 * tasks))
+
+
+def _pcd(notion: SweptNotions, name: str, primary: Callable[[int], range]) -> Method:
+    def transform(rows: int, optimizer: optax.GradientTransformation):
+        return _on_trunk(gradients.pcd(rows, primary=primary(rows // 2)), optimizer)
+
+    return aggregated(notion, name, transform, split=True)
+
+
 def _transform(entry: LinkEntry) -> Transform:
     def transform(rows: int, optimizer: optax.GradientTransformation):
         if entry.owns_optimizer:

@@ -19,6 +19,7 @@ from fairjax.gradients.rules._cagrad import cagrad
 from fairjax.gradients.rules._conflict_free import conflict_free
 from fairjax.gradients.rules._dualproj import dualproj
 from fairjax.gradients.rules._dwa import dwa
+from fairjax.gradients.rules._fairgrad import fairgrad
 from fairjax.gradients.rules._famo import famo
 from fairjax.gradients.rules._graddrop import graddrop
 from fairjax.gradients.rules._gradnorm import gradnorm
@@ -28,7 +29,9 @@ from fairjax.gradients.rules._imtl_g import imtl_g
 from fairjax.gradients.rules._imtl_l import imtl_l
 from fairjax.gradients.rules._mgda import mgda
 from fairjax.gradients.rules._nash_mtl import nash_mtl
+from fairjax.gradients.rules._pcd import pcd
 from fairjax.gradients.rules._pcgrad import pcgrad
+from fairjax.gradients.rules._pivrg import pivrg
 from fairjax.gradients.rules._projections import accuracy_first, among_fairness
 from fairjax.gradients.rules._uncertainty import uncertainty
 from fairjax.gradients.rules._upgrad import upgrad
@@ -61,6 +64,7 @@ REGISTRY: dict[str, LinkEntry] = {
     "conflict_free": LinkEntry(conflict_free, "gradients"),
     "dualproj": LinkEntry(dualproj, "gradients"),
     "dwa": LinkEntry(dwa, "losses", constants={"every": DWA_PERIOD}),
+    "fairgrad": LinkEntry(fairgrad, "gradients"),
     "famo": LinkEntry(famo, "losses", owns_optimizer=True),
     "graddrop": LinkEntry(graddrop, "gradients"),
     "gradnorm": LinkEntry(gradnorm, "losses"),
@@ -71,7 +75,9 @@ REGISTRY: dict[str, LinkEntry] = {
     "mean_rows": LinkEntry(mean_rows, "nothing"),
     "mgda": LinkEntry(mgda, "gradients"),
     "nash_mtl": LinkEntry(nash_mtl, "gradients"),
+    "pcd": LinkEntry(pcd, "gradients"),
     "pcgrad": LinkEntry(pcgrad, "gradients"),
+    "pivrg": LinkEntry(pivrg, "gradients"),
     "random_weighting": LinkEntry(random_weighting, "losses"),
     "sum_rows": LinkEntry(sum_rows, "nothing"),
     "uncertainty": LinkEntry(uncertainty, "losses"),
