@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fairjax import gradients
-from fairjax.gradients import Rule
+from fairjax.gradients import Rule, combiners
 from fairjax.gradients.gram_matrix import combine, gram
 from fairjax.gradients.rules._gradnorm import gradnorm_gradient
 
@@ -839,6 +839,68 @@ def test_learned_weights_descend_their_loss(name, loss):
     for _ in range(400):
         w, memory = step(memory)
     np.testing.assert_allclose(w, 1 / values / {"uncertainty": 2, "imtl_l": 1}[name], rtol=0.02)
+
+
+L3, R3 = jnp.asarray([1.0, 2.0, 0.5]), jnp.asarray([0.5, 0.3, 0.2])
+COMBINERS = {
+    "stch": (functools.partial(combiners.smooth_tchebycheff, mu=0.5), {"mu": 0.5}, 0.982647),
+    "geometric_loss": (combiners.geometric_mean, {}, 1.0),
+    "cosmos": (
+        functools.partial(combiners.cosmos_loss, preference=R3, lam=1.0),
+        {"preference": R3},
+        0.350409,
+    ),
+    "pbi": (
+        functools.partial(combiners.boundary_intersection, preference=R3, theta=5.0),
+        {"preference": R3},
+        7.989269,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COMBINERS)
+def test_combiners_and_their_slopes(name):
+    """The value of the losses (1, 2, 0.5); weights are finite differences; a row that is absent or
+    a loss that is not counted leaves the combination of the others."""
+    combine, options, expected = COMBINERS[name]
+    rule = getattr(gradients, name).rule(**options)
+    with double():
+        values = jnp.asarray(L3, float)
+        np.testing.assert_allclose(combine(values), expected, atol=1e-6)
+        np.testing.assert_allclose(combine(values.astype(jnp.float32)), expected, atol=1e-5)
+        step = 1e-5 * np.eye(3)
+        slopes = [(combine(values + h) - combine(values - h)) / 2e-5 for h in step]
+        w = rule.weights(jnp.eye(3), values, (), None)[0]
+        np.testing.assert_allclose(w, slopes, atol=1e-8)
+
+        gone = jnp.asarray([values[0], 7.0, values[1], values[2]])
+        where = np.array([True, False, True, True])
+        wide = {k: jnp.insert(v, 1, 3.0) for k, v in options.items() if jnp.ndim(v)}
+        if name in ("cosmos", "pbi"):
+            combine = functools.partial(combine, **wide)
+        np.testing.assert_allclose(combine(gone, where=where), expected, atol=1e-6)
+        rule = getattr(gradients, name).rule(**{**options, **wide})
+        got = rule.weights(jnp.diag(where.astype(float)), gone, (), None)[0]
+        np.testing.assert_allclose(got, np.insert(w, 1, 0.0), atol=1e-12)
+
+
+def test_combiners_where_a_length_is_zero():
+    """Losses along the preference have no distance from it, and losses of 0 no angle."""
+    for scale in (1.0, 3.7, 1e-3):
+        for kind in (jnp.float32, jnp.float64):
+            with double():
+                values = scale * jnp.asarray(R3, kind)
+                told = gradients.pbi.rule(preference=R3).weights(jnp.eye(3), values, (), None)[0]
+            np.testing.assert_allclose(told, R3 / jnp.linalg.norm(R3), rtol=1e-5)
+    told = gradients.cosmos.rule(preference=R3).weights(jnp.eye(3), jnp.zeros(3), (), None)[0]
+    np.testing.assert_allclose(told, R3)
+    told = gradients.geometric_loss.rule().weights(jnp.eye(2), jnp.asarray([0.0, 1.0]), (), None)[0]
+    np.testing.assert_allclose(told, [0.0, 0.5e-4], rtol=1e-5)
+
+
+def test_smooth_tchebycheff_nears_the_largest_loss():
+    large = combiners.smooth_tchebycheff(L3, R3, mu=1e-3, ideal=jnp.asarray([0.0, 1.9, 0.0]))
+    np.testing.assert_allclose(large, 0.5, atol=1e-5)
 
 
 def test_gradnorm_gradient_and_bounds():

@@ -17,10 +17,12 @@ from fairjax.gradients.aggregators import sum_rows
 from fairjax.gradients.rules._aligned_mtl import aligned_mtl
 from fairjax.gradients.rules._cagrad import cagrad
 from fairjax.gradients.rules._conflict_free import conflict_free
+from fairjax.gradients.rules._cosmos import cosmos
 from fairjax.gradients.rules._dualproj import dualproj
 from fairjax.gradients.rules._dwa import dwa
 from fairjax.gradients.rules._fairgrad import fairgrad
 from fairjax.gradients.rules._famo import famo
+from fairjax.gradients.rules._geometric_loss import geometric_loss
 from fairjax.gradients.rules._graddrop import graddrop
 from fairjax.gradients.rules._gradnorm import gradnorm
 from fairjax.gradients.rules._gradvac import gradvac
@@ -29,10 +31,12 @@ from fairjax.gradients.rules._imtl_g import imtl_g
 from fairjax.gradients.rules._imtl_l import imtl_l
 from fairjax.gradients.rules._mgda import mgda
 from fairjax.gradients.rules._nash_mtl import nash_mtl
+from fairjax.gradients.rules._pbi import pbi
 from fairjax.gradients.rules._pcd import pcd
 from fairjax.gradients.rules._pcgrad import pcgrad
 from fairjax.gradients.rules._pivrg import pivrg
 from fairjax.gradients.rules._projections import accuracy_first, among_fairness
+from fairjax.gradients.rules._stch import stch
 from fairjax.gradients.rules._uncertainty import uncertainty
 from fairjax.gradients.rules._upgrad import upgrad
 from fairjax.gradients.rules.constant import mean_rows, random_weighting, weighted_rows
@@ -62,10 +66,12 @@ REGISTRY: dict[str, LinkEntry] = {
     "aligned_mtl": LinkEntry(aligned_mtl, "gradients"),
     "cagrad": LinkEntry(cagrad, "gradients"),
     "conflict_free": LinkEntry(conflict_free, "gradients"),
+    "cosmos": LinkEntry(cosmos, "losses"),
     "dualproj": LinkEntry(dualproj, "gradients"),
     "dwa": LinkEntry(dwa, "losses", constants={"every": DWA_PERIOD}),
     "fairgrad": LinkEntry(fairgrad, "gradients"),
     "famo": LinkEntry(famo, "losses", owns_optimizer=True),
+    "geometric_loss": LinkEntry(geometric_loss, "losses"),
     "graddrop": LinkEntry(graddrop, "gradients"),
     "gradnorm": LinkEntry(gradnorm, "losses"),
     "gradvac": LinkEntry(gradvac, "gradients"),
@@ -75,10 +81,12 @@ REGISTRY: dict[str, LinkEntry] = {
     "mean_rows": LinkEntry(mean_rows, "nothing"),
     "mgda": LinkEntry(mgda, "gradients"),
     "nash_mtl": LinkEntry(nash_mtl, "gradients"),
+    "pbi": LinkEntry(pbi, "losses"),
     "pcd": LinkEntry(pcd, "gradients"),
     "pcgrad": LinkEntry(pcgrad, "gradients"),
     "pivrg": LinkEntry(pivrg, "gradients"),
     "random_weighting": LinkEntry(random_weighting, "losses"),
+    "stch": LinkEntry(stch, "losses"),
     "sum_rows": LinkEntry(sum_rows, "nothing"),
     "uncertainty": LinkEntry(uncertainty, "losses"),
     "upgrad": LinkEntry(upgrad, "gradients"),
