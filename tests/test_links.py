@@ -41,6 +41,7 @@ def famo(rows, **how):
 
 given = functools.partial(gradients.weighted_rows, weights=jnp.asarray([0.5, 0.3, 0.2]))
 by_loss = functools.partial(gradients.mgda, normalise="loss+")
+slowly = functools.partial(gradients.cr_mogm, rule=gradients.mgda.rule(normalise="loss+"))
 paced = functools.partial(gradients.dwa, every=2)
 CASES = {
     "sum_rows": Case(lambda rows: gradients.sum_rows()),
@@ -68,6 +69,10 @@ CASES = {
     "fairgrad": Case(gradients.fairgrad, "alpha", (1.0, 5.0)),
     "pivrg": Case(gradients.pivrg, "temperature", (0.1, 1.0), ("values",)),
     "pcd": Case(gradients.pcd, "tau", (0.02, 0.9)),
+    "cr_mogm": Case(slowly, "decay", (0.0, 0.9), ("values",)),
+    "db_mtl": Case(gradients.db_mtl, "beta", (0.0, 0.9), ("values",), 0.1),
+    "moco": Case(gradients.moco, "gamma", (0.01, 0.5), one_row=0.5),
+    "excess_mtl": Case(gradients.excess_mtl, "step_size", (0.1, 1.0)),
     "aligned_mtl": Case(gradients.aligned_mtl),
     "upgrad": Case(gradients.upgrad, "ridge", (1e-3, 1e-5)),
     "dualproj": Case(gradients.dualproj, "ridge", (1e-3, 1e-5)),

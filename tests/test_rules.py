@@ -50,6 +50,15 @@ CASES = {
     "gradvac": Case(gradients.gradvac.rule(ascending=True)),
     "mgda": Case(gradients.mgda.rule(), safe=True),
     "head_aware": Case(gradients.head_aware.rule(), safe=True),
+    "cr_mogm": Case(gradients.cr_mogm.rule(), safe=True),
+    "upgrad_l2": Case(
+        gradients.on_normalised_rows(gradients.upgrad.rule(ridge=0.0)),
+        safe=True,
+        moves=True,
+        scales=False,
+        share=True,
+        alone=0.5,
+    ),
     "mgda_l2": Case(gradients.mgda.rule(normalise="l2"), jumps=True),
     "cagrad": Case(gradients.cagrad.rule(), alone=1.2, jumps=True),
     "cagrad_1": Case(gradients.cagrad.rule(c=1.0, rescale=0), safe=True, alone=2.0, jumps=True),
@@ -1002,6 +1011,124 @@ def test_rows_that_cancel_have_no_direction_of_equal_cosines(lengths, dtype):
             j = np.outer(lengths, row).astype(dtype)
             weights = gradients.conflict_free.rule().weights(jnp.asarray(j @ j.T), None, (), None)
             np.testing.assert_array_equal(weights[0], 0.0)
+
+
+@pytest.mark.parametrize("normalise", ["none", "l2", "loss", "loss+"])
+def test_a_rule_on_normalised_rows_is_the_rule_on_divided_rows(normalise):
+    rule = gradients.upgrad.rule(ridge=0.0)
+    values = np.array([2.0, 5.0, 0.5])
+    divisor = np.ones(3)
+    if normalise in ("l2", "loss+"):
+        divisor = divisor * np.linalg.norm(J3, axis=1)
+    if normalise in ("loss", "loss+"):
+        divisor = divisor * values
+    rows = J3 / divisor[:, None]
+    with double():
+        on_rows = gradients.on_normalised_rows(rule, normalise)
+        weigh = jax.jit(lambda g: on_rows.weights(g, jnp.asarray(values), (), None)[0])
+        got = weigh(jnp.asarray(J3 @ J3.T))
+        expected = jax.jit(lambda g: rule.weights(g, None, (), None)[0])(jnp.asarray(rows @ rows.T))
+    np.testing.assert_allclose(np.asarray(got) @ J3, np.asarray(expected) @ rows, atol=1e-9)
+    assert on_rows.needs_values == normalise.startswith("loss")
+
+
+# ---- weights and rows that follow slowly ----
+
+
+def steps_of(tx, jacobians, values) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Weights and updates of a link over steps in float64."""
+    with double():
+        params = jnp.zeros(jacobians.shape[2])
+        state, seen = tx.init(params), []
+        step = jax.jit(lambda rows, state, losses: tx.update(rows, state, params, values=losses))
+        for rows, losses in zip(jacobians, values, strict=True):
+            update, state = step(jnp.asarray(rows), state, jnp.asarray(losses))
+            (told,) = gradients.link_states(state)
+            seen.append((np.asarray(told.weights), np.asarray(update)))
+    return seen
+
+
+def some_steps() -> tuple[np.ndarray, np.ndarray]:
+    """Five Jacobians ``[5, 3, 4]``, in one of which a row is absent, and losses ``[5, 3]``."""
+    rng = np.random.default_rng(8)
+    rows = rng.normal(size=(5, 3, 4))
+    rows[2, 1] = 0.0
+    return rows, rng.uniform(0.5, 2.0, (5, 3))
+
+
+def test_cr_mogm_is_the_average_of_the_weights_of_its_rule():
+    rows, values = some_steps()
+    own = [w for w, _ in steps_of(gradients.mgda(3, normalise="loss"), rows, values)]
+    rule = gradients.mgda.rule(normalise="loss")
+    smooth = steps_of(gradients.cr_mogm(3, rule=rule, decay=0.7), rows, values)
+    expected = own[0]
+    for k, (w, update) in enumerate(smooth):
+        is_present = np.any(rows[k] != 0, axis=1)
+        if k:
+            expected = np.where(is_present, 0.7 * expected + 0.3 * own[k], expected)
+        np.testing.assert_allclose(w, np.where(is_present, expected, 0.0), atol=1e-9)
+        np.testing.assert_allclose(update, w @ rows[k], atol=1e-9)
+
+
+def test_db_mtl_is_its_definition():
+    """Rows of log losses follow the gradients and get the length of the longest."""
+    ones = np.ones((1, 2))
+    ((_, update),) = steps_of(gradients.db_mtl(2, beta=0.0), J[None], ones)
+    np.testing.assert_allclose(update, (0.188135, 2.452966, 2.452966), atol=1e-6)
+    rows, values = some_steps()
+    y = np.zeros((3, 4))
+    seen = steps_of(gradients.db_mtl(3, beta=0.8, sigma=0.3), rows, values)
+    for k, (_, update) in enumerate(seen):
+        moved = y + (1 - 0.8 / (k + 1) ** 0.3) * (rows[k] / (values[k][:, None] + 1e-8) - y)
+        y = np.where(np.any(rows[k] != 0, axis=1, keepdims=True), moved, y)
+        length = np.linalg.norm(y, axis=1)
+        np.testing.assert_allclose(update, (length.max() / length) @ y, atol=1e-9)
+
+
+def test_moco_is_its_definition_and_ends_where_mgda_is():
+    rows, values = some_steps()
+    y, w = np.zeros((3, 4)), np.full(3, 1 / 3)
+    seen = steps_of(gradients.moco(3, beta=0.6, gamma=0.2, rho=0.1), rows, values)
+    for k, (told, update) in enumerate(seen):
+        rate = 1 / np.sqrt(k + 1)
+        moved = y + 0.6 * rate * (rows[k] - y)
+        y = np.where(np.any(rows[k] != 0, axis=1, keepdims=True), moved, y)
+        w = nearest_on_simplex(w - 0.2 * rate * (y @ y.T @ w + 0.1 * w))
+        np.testing.assert_allclose(told, w, atol=1e-9)
+        np.testing.assert_allclose(update, w @ y, atol=1e-9)
+    many = np.repeat(J3[None], 400, axis=0)
+    told, update = steps_of(gradients.moco(3, sigma=0.0), many, np.ones((400, 3)))[-1]
+    np.testing.assert_allclose(told, WEIGHTS["mgda, three"], atol=1e-6)
+
+
+def nearest_on_simplex(point: np.ndarray) -> np.ndarray:
+    """By bisection of the number that is taken from each entry."""
+    low, high = point.min() - 1, point.max()
+    for _ in range(200):
+        middle = (low + high) / 2
+        if np.maximum(point - middle, 0).sum() > 1:
+            low = middle
+        else:
+            high = middle
+    return np.maximum(point - low, 0)
+
+
+def test_excess_mtl_is_its_definition():
+    ((w, _),) = steps_of(gradients.excess_mtl(2), J[None], np.ones((1, 2)))
+    np.testing.assert_allclose(w, (0.119203, 0.880797), atol=1e-6)
+    rows, values = some_steps()
+    squares, logits, first = np.zeros((3, 4)), np.zeros(3), np.zeros(3)
+    seen = steps_of(gradients.excess_mtl(3, step_size=0.3), rows, values)
+    for k, (w, update) in enumerate(seen):
+        is_present = np.any(rows[k] != 0, axis=1)
+        squares = squares + rows[k] ** 2
+        excess = np.sum(rows[k] ** 2 / np.sqrt(squares + 1e-7), axis=1)
+        relative = np.where(first > 0, excess / np.where(first > 0, first, 1), excess)
+        first = np.where((first == 0) & is_present, excess, first)
+        logits = logits + 0.3 * relative * is_present
+        expected = np.exp(logits) * is_present
+        np.testing.assert_allclose(w, expected / expected.sum(), atol=1e-9)
+        np.testing.assert_allclose(update, w @ rows[k], atol=1e-9)
 
 
 # ---- Gram matrix and sums ----

@@ -90,6 +90,15 @@ def combine(weights: Array, rows: Array) -> Array:
     return add_rows(terms).astype(rows.dtype)
 
 
+def squared_norms(leaves: Sequence[Array]) -> Array:
+    """``||g_k||^2`` over leaves ``[K, ...]``, without the products of different rows."""
+    total = 0.0
+    for leaf in leaves:
+        wide = leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
+        total = total + jnp.sum(wide**2, axis=tuple(range(1, leaf.ndim)))
+    return total
+
+
 def row_norms(gram: Array) -> Array:
     """``||g_k||``, ``[K]``."""
     return jnp.sqrt(jnp.diagonal(gram))

@@ -18,8 +18,11 @@ from fairjax.gradients.rules._aligned_mtl import aligned_mtl
 from fairjax.gradients.rules._cagrad import cagrad
 from fairjax.gradients.rules._conflict_free import conflict_free
 from fairjax.gradients.rules._cosmos import cosmos
+from fairjax.gradients.rules._cr_mogm import cr_mogm
+from fairjax.gradients.rules._db_mtl import db_mtl
 from fairjax.gradients.rules._dualproj import dualproj
 from fairjax.gradients.rules._dwa import dwa
+from fairjax.gradients.rules._excess_mtl import excess_mtl
 from fairjax.gradients.rules._fairgrad import fairgrad
 from fairjax.gradients.rules._famo import famo
 from fairjax.gradients.rules._geometric_loss import geometric_loss
@@ -30,7 +33,9 @@ from fairjax.gradients.rules._head_aware import head_aware
 from fairjax.gradients.rules._imtl_g import imtl_g
 from fairjax.gradients.rules._imtl_l import imtl_l
 from fairjax.gradients.rules._mgda import mgda
+from fairjax.gradients.rules._moco import moco
 from fairjax.gradients.rules._nash_mtl import nash_mtl
+from fairjax.gradients.rules._normalised_rows import on_normalised_rows
 from fairjax.gradients.rules._pbi import pbi
 from fairjax.gradients.rules._pcd import pcd
 from fairjax.gradients.rules._pcgrad import pcgrad
@@ -67,8 +72,11 @@ REGISTRY: dict[str, LinkEntry] = {
     "cagrad": LinkEntry(cagrad, "gradients"),
     "conflict_free": LinkEntry(conflict_free, "gradients"),
     "cosmos": LinkEntry(cosmos, "losses"),
+    "cr_mogm": LinkEntry(cr_mogm, "gradients"),
+    "db_mtl": LinkEntry(db_mtl, "gradients"),
     "dualproj": LinkEntry(dualproj, "gradients"),
     "dwa": LinkEntry(dwa, "losses", constants={"every": DWA_PERIOD}),
+    "excess_mtl": LinkEntry(excess_mtl, "losses"),
     "fairgrad": LinkEntry(fairgrad, "gradients"),
     "famo": LinkEntry(famo, "losses", owns_optimizer=True),
     "geometric_loss": LinkEntry(geometric_loss, "losses"),
@@ -80,6 +88,7 @@ REGISTRY: dict[str, LinkEntry] = {
     "imtl_l": LinkEntry(imtl_l, "losses"),
     "mean_rows": LinkEntry(mean_rows, "nothing"),
     "mgda": LinkEntry(mgda, "gradients"),
+    "moco": LinkEntry(moco, "gradients"),
     "nash_mtl": LinkEntry(nash_mtl, "gradients"),
     "pbi": LinkEntry(pbi, "losses"),
     "pcd": LinkEntry(pcd, "gradients"),
@@ -93,4 +102,11 @@ REGISTRY: dict[str, LinkEntry] = {
     "weighted_rows": LinkEntry(weighted_rows, "nothing"),
 }
 
-__all__ = ["REGISTRY", "LinkEntry", "accuracy_first", "among_fairness", *REGISTRY]
+__all__ = [
+    "REGISTRY",
+    "LinkEntry",
+    "accuracy_first",
+    "among_fairness",
+    "on_normalised_rows",
+    *REGISTRY,
+]
