@@ -639,6 +639,59 @@ def test_conflicts_may_be_measured_on_some_leaves():
         step(gradients.mgda(K, per="leaf", measure=on_trunk))
 
 
+@pytest.mark.parametrize("name", ["mean_rows", "weighted_rows", "random_weighting"])
+def test_without_diagnostics_there_are_no_products_of_rows(name):
+    """The same update and quarantine; the program has no product of two rows."""
+    broken = {**ROWS, "heads": [ROWS["heads"][0].at[1].set(jnp.nan), *ROWS["heads"][1:]]}
+    plain = CASES[name].make(K, diagnostics=False)
+    for rows in (ROWS, broken):
+        update, state = jax.jit(lambda rows: step(plain, rows))(rows)
+        want, told = once(name, rows)
+        same(update, want)
+        same(state.weights, told.weights)
+        assert int(state.quarantined) == int(told.quarantined)
+        np.testing.assert_array_equal(state.cosines, 0.0)
+    for diagnostics in (False, True):
+        tx = CASES[name].make(K, diagnostics=diagnostics)
+        program = str(jax.make_jaxpr(lambda rows, tx=tx: step(tx, rows))(ROWS))
+        assert ("dot_general" in program) == diagnostics
+
+
+def test_a_rule_that_reads_products_gets_them_without_diagnostics():
+    tx = link(gradients.mgda.rule(), K, diagnostics=False)
+    update, state = jax.jit(lambda: step(tx))()
+    same(update, once("mgda")[0])
+    np.testing.assert_array_equal(state.conflicts, 0)
+
+
+@pytest.mark.parametrize("name", ["mean_rows", "upgrad", "fairgrad", "pcd", "stch", "moco"])
+def test_losses_of_some_batches_only(name):
+    """A loss without labels in a batch is a row of zeros: it moves nothing, and comes back."""
+    state = start = CASES[name].make(K).init(PARAMS)
+    without = jax.tree.map(lambda g: g.at[1].set(0), ROWS)
+    for rows, is_there in ((without, False), (ROWS, True), (without, False)):
+        update, state = once(name, rows, state)
+        assert all(np.isfinite(leaf).all() for leaf in constants((update, state)))
+        (told,) = link_states(state)
+        if not is_there and name not in ("mean_rows", "moco"):  # MoCo goes on by its average
+            assert float(told.weights[1]) == 0
+        if is_there and name != "pcd":  # PCD follows the primary row where that serves all
+            assert float(told.weights[1]) != 0
+    assert jax.tree.structure(start) == jax.tree.structure(state)
+
+
+@every
+def test_a_frozen_part_is_not_measured_and_stays(name):
+    """A route to None: the link sees the rest as if the part were not there."""
+    tx = gradients.route({"trunk": CASES[name].make(K), "heads": None})
+    update, _ = jax.jit(lambda: step(tx))()
+    other = jax.tree.map(lambda g: 100.0 * g, ROWS["heads"])
+    again, _ = jax.jit(lambda: step(tx, {**ROWS, "heads": other}))()
+    same(update["heads"], jax.tree.map(jnp.zeros_like, PARAMS["heads"]), rtol=0, atol=0)
+    same(again["trunk"], update["trunk"], rtol=0, atol=0)
+    assert max(np.max(np.abs(u)) for u in jax.tree.leaves(update["trunk"])) > 0
+
+
 def test_a_rule_of_ones_own():
     """Weights by inverse length, in three lines."""
 
@@ -729,7 +782,7 @@ def test_a_link_and_its_rule_have_the_same_constants(name):
     parameters = dict(inspect.signature(factory).parameters)
     common = inspect.signature(link).parameters
     assert parameters.pop("rows").annotation == common["rows"].annotation
-    for argument in ("per", "measure", "metric", "seed"):
+    for argument in ("per", "measure", "metric", "seed", "diagnostics"):
         if argument in parameters:
             assert parameters.pop(argument) == common[argument]
     assert parameters == dict(inspect.signature(factory.rule).parameters)
