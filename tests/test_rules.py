@@ -1101,6 +1101,42 @@ def test_moco_is_its_definition_and_ends_where_mgda_is():
     np.testing.assert_allclose(told, WEIGHTS["mgda, three"], atol=1e-6)
 
 
+def test_modo_and_sdmgrad_on_the_products_of_one_batch():
+    with double():
+        g = jnp.asarray(J @ J.T)
+        rule = gradients.modo.rule(gamma=0.01, rho=0.1)
+        one, memory, _ = rule.weights(g, None, rule.init(2), None)
+        two, _, _ = rule.weights(g, None, memory, None)
+        rule = gradients.sdmgrad.rule()
+        corner = rule.weights(g, None, rule.init(2), None)[0]
+        slow = gradients.sdmgrad.rule(pull=0.0, learning_rate=0.1)
+        step = jax.jit(lambda memory: slow.weights(g, None, memory, None)[1])
+        least = slow.init(2)
+        for _ in range(20):
+            least = step(least)
+    np.testing.assert_allclose(one, (0.55, 0.45), atol=1e-6)
+    np.testing.assert_allclose(two, (0.57495, 0.42505), atol=1e-6)
+    np.testing.assert_allclose(corner, (0.115385, 0.884615), atol=1e-6)
+    np.testing.assert_allclose(least, WEIGHTS["mgda"], atol=1e-6)
+
+
+def test_two_batches_give_a_rule_their_products():
+    """Halved rows of both batches in, weights for the mean rows out; an odd number is refused."""
+    first, second = np.random.default_rng(4).normal(size=(2, 3, 5))
+    halved = np.concatenate([first, second]) / 2
+    with double():
+        whole = gradients.modo.rule(two_batches=True)
+        w, memory, _ = whole.weights(jnp.asarray(halved @ halved.T), None, whole.init(6), None)
+        rule = gradients.modo.rule()
+        expected, _, _ = rule.weights(jnp.asarray(first @ second.T), None, rule.init(3), None)
+    np.testing.assert_allclose(w, np.tile(expected, 2), atol=1e-12)
+    np.testing.assert_allclose(memory, expected, atol=1e-12)
+    mean = (first + second) / 2
+    np.testing.assert_allclose(np.asarray(w) @ halved, np.asarray(expected) @ mean, atol=1e-12)
+    with pytest.raises(ValueError, match="two batches have an even number of rows, got 3"):
+        gradients.modo(3, two_batches=True).init(jnp.zeros(2))
+
+
 def nearest_on_simplex(point: np.ndarray) -> np.ndarray:
     """By bisection of the number that is taken from each entry."""
     low, high = point.min() - 1, point.max()
@@ -1264,6 +1300,29 @@ def test_torchjd_agrees(name):
             )
             compared += 1
     assert compared >= 3
+
+
+STEPS = {
+    "ExcessMTL": lambda rows: gradients.excess_mtl(rows, step_size=0.5),
+    "CRMOGM": lambda rows: gradients.cr_mogm(rows, rule=gradients.upgrad.rule(), decay=0.7),
+    "PCD": lambda rows: gradients.pcd(rows, tau=0.3, beta=0.9),
+    "MoDo": lambda rows: gradients.modo(2 * rows, gamma=0.05, rho=0.1, two_batches=True),
+    "SDMGrad": lambda rows: gradients.sdmgrad(2 * rows, learning_rate=0.5, two_batches=True),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_torchjd_agrees_over_steps(name):
+    """Weights of six steps with what is remembered between them; of two batches, where it takes
+    two."""
+    kept = np.load(FIXTURE)
+    rows = kept["steps_rows"] / 1000.0
+    steps, _, count, columns = rows.shape
+    given = rows[:, 0]
+    if name in ("MoDo", "SDMGrad"):
+        given = rows.reshape(steps, 2 * count, columns) / 2
+    ours = [w[:count] for w, _ in steps_of(STEPS[name](count), given, np.ones((steps, 1)))]
+    np.testing.assert_allclose(ours, kept[f"steps_{name}"], atol=1e-7)
 
 
 @pytest.mark.slow

@@ -34,6 +34,7 @@ from fairjax.gradients.rules._imtl_g import imtl_g
 from fairjax.gradients.rules._imtl_l import imtl_l
 from fairjax.gradients.rules._mgda import mgda
 from fairjax.gradients.rules._moco import moco
+from fairjax.gradients.rules._modo import modo
 from fairjax.gradients.rules._nash_mtl import nash_mtl
 from fairjax.gradients.rules._normalised_rows import on_normalised_rows
 from fairjax.gradients.rules._pbi import pbi
@@ -41,7 +42,9 @@ from fairjax.gradients.rules._pcd import pcd
 from fairjax.gradients.rules._pcgrad import pcgrad
 from fairjax.gradients.rules._pivrg import pivrg
 from fairjax.gradients.rules._projections import accuracy_first, among_fairness
+from fairjax.gradients.rules._sdmgrad import sdmgrad
 from fairjax.gradients.rules._stch import stch
+from fairjax.gradients.rules._two_batches import on_two_batches
 from fairjax.gradients.rules._uncertainty import uncertainty
 from fairjax.gradients.rules._upgrad import upgrad
 from fairjax.gradients.rules.constant import mean_rows, random_weighting, weighted_rows
@@ -61,6 +64,7 @@ class LinkEntry(NamedTuple):
     factory: Callable[..., optax.GradientTransformationExtraArgs]
     weighs: Literal["gradients", "all", "losses", "nothing"]
     owns_optimizer: bool = False  # factory(rows, optimizer) is the whole chain
+    two_batches: bool = False  # a method gives it the rows of two batches a step
     # arguments without a default, which a method gives
     constants: Mapping[str, Any] = MappingProxyType({})
 
@@ -89,12 +93,14 @@ REGISTRY: dict[str, LinkEntry] = {
     "mean_rows": LinkEntry(mean_rows, "nothing"),
     "mgda": LinkEntry(mgda, "gradients"),
     "moco": LinkEntry(moco, "gradients"),
+    "modo": LinkEntry(modo, "gradients", two_batches=True),
     "nash_mtl": LinkEntry(nash_mtl, "gradients"),
     "pbi": LinkEntry(pbi, "losses"),
     "pcd": LinkEntry(pcd, "gradients"),
     "pcgrad": LinkEntry(pcgrad, "gradients"),
     "pivrg": LinkEntry(pivrg, "gradients"),
     "random_weighting": LinkEntry(random_weighting, "losses"),
+    "sdmgrad": LinkEntry(sdmgrad, "gradients", two_batches=True),
     "stch": LinkEntry(stch, "losses"),
     "sum_rows": LinkEntry(sum_rows, "nothing"),
     "uncertainty": LinkEntry(uncertainty, "losses"),
@@ -108,5 +114,6 @@ __all__ = [
     "accuracy_first",
     "among_fairness",
     "on_normalised_rows",
+    "on_two_batches",
     *REGISTRY,
 ]

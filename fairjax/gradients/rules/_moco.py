@@ -11,6 +11,7 @@ import optax
 from fairjax.core.types import Array
 from fairjax.gradients._link import link
 from fairjax.gradients.gram_matrix import present
+from fairjax.gradients.rules._simplex import project_on_simplex
 from fairjax.gradients.rules._tracked import tracked
 from fairjax.gradients.task_space import Rule
 
@@ -78,11 +79,3 @@ def moco(
 
     inner = link(Rule(init, weights), rows, measure=measure)
     return tracked(inner, rows, lambda step: beta / step**sigma)
-
-
-def project_on_simplex(weights: Array, free: Array) -> Array:
-    """The nearest point of the simplex over the free entries, ``[K]``; 0 where none is free."""
-    largest = jnp.max(jnp.where(free, weights, -jnp.inf), initial=0.0, where=free)
-    # What lies more than 1 below the largest entry is 0 in the projection.
-    projected = optax.projections.projection_simplex(jnp.where(free, weights, largest - 2.0))
-    return jnp.where(free, projected, 0.0)
