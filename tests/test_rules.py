@@ -1032,6 +1032,31 @@ def test_a_rule_on_normalised_rows_is_the_rule_on_divided_rows(normalise):
     assert on_rows.needs_values == normalise.startswith("loss")
 
 
+RULES = {
+    name: entry.factory.rule
+    for name, entry in gradients.REGISTRY.items()
+    if hasattr(entry.factory, "rule")
+}
+OPTIONS = {"weighted_rows": {"weights": 0.5}, "dwa": {"every": 2}}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_rules_that_read_lengths_alone_say_so(name):
+    """Over two steps, the products of different rows change nothing; in all other rules they do."""
+    rule = RULES[name](**OPTIONS.get(name, {}))
+    g = jnp.asarray(J3 @ J3.T, jnp.float32)
+
+    @jax.jit
+    def two_steps(g):
+        memory = rule.init(3)
+        for losses in ((2.0, 1.0, 0.5), (1.0, 0.9, 0.6)):
+            w, memory, _ = rule.weights(g, jnp.asarray(losses), memory, jax.random.key(0))
+        return w
+
+    apart = np.abs(two_steps(g) - two_steps(jnp.diag(jnp.diagonal(g)))).max()
+    assert (apart == 0) == (not rule.needs_products)
+
+
 # ---- weights and rows that follow slowly ----
 
 

@@ -97,6 +97,7 @@ def linked(notion: SweptNotions, name: str, *, split: bool = False) -> Method:
 
 
 def _twice(model: Model, rows: Callable[[Model], Objective]) -> Objective:
+    """The rows on each half of the batch."""
     return on_two_batches(rows(model))
 
 

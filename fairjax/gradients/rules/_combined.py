@@ -24,4 +24,4 @@ def combined(combine: Callable[..., Array], **constants) -> Rule:
         slopes = jax.grad(total)(values)
         return jnp.where(is_present, slopes, 0.0).astype(gram.dtype), memory, jnp.zeros(())
 
-    return Rule(no_memory, weights, needs_values=True)
+    return Rule(no_memory, weights, needs_values=True, needs_products=False)

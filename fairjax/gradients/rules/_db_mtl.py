@@ -10,11 +10,10 @@ import optax
 from fairjax.core.masked import divide
 from fairjax.core.types import Array
 from fairjax.gradients._link import link
+from fairjax.gradients.combiners import LEAST_LOSS
 from fairjax.gradients.gram_matrix import row_norms
 from fairjax.gradients.rules._tracked import tracked
 from fairjax.gradients.task_space import Rule, no_memory
-
-LEAST_LOSS = 1e-8
 
 
 def db_mtl(

@@ -34,7 +34,6 @@ def pivrg_rule(
             score = divide(values, memory)
         else:
             score = jnp.asarray(scores, gram.dtype)
-        score = jnp.where(is_present, score, -jnp.inf)
         share = jax.nn.softmax(score / temperature, where=is_present)
         preference = jnp.where(is_present, jnp.sum(is_present) * share, 1.0)
         w, residual = fair_weights(gram, preference, 1.0 / ALPHA, ridge)
