@@ -682,7 +682,7 @@ def test_losses_of_some_batches_only(name):
     assert jax.tree.structure(start) == jax.tree.structure(state)
 
 
-@every
+@pytest.mark.parametrize("name", ["mean_rows", "pcgrad", "pcd", "stch", "moco"])
 def test_a_frozen_part_is_not_measured_and_stays(name):
     """A route to None: the link sees the rest as if the part were not there."""
     tx = gradients.route({"trunk": CASES[name].make(K), "heads": None})
