@@ -48,7 +48,13 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 BLOCK = 10_000  # columns that are drawn; more parameters repeat them
 SHARES = (50, 25, 20, 4, 1)  # percent of the parameters in each leaf
 # what the constants must be for both sides to compute the same
-GIVEN = {"weighted_rows": {"weights": 1.0}, "dwa": {"every": 100}, "cagrad": {"rescale": 0}}
+GIVEN = {
+    "weighted_rows": {"weights": 1.0, "diagnostics": False},
+    "mean_rows": {"diagnostics": False},
+    "random_weighting": {"diagnostics": False},
+    "dwa": {"every": 100},
+    "cagrad": {"rescale": 0},
+}
 DRAWN = ("random_weighting", "graddrop")  # never the same update on both sides
 ORDERED = ("pcgrad", "gradvac")  # the same for two rows, where there is one order
 IN_OUT = 64, 4  # inputs of the network, outputs of a head
@@ -71,6 +77,9 @@ def peers(rows: int) -> dict[str, Callable]:
         "imtl_g": a.IMTLG(),
         "conflict_free": a.ConFIG(),
         "nash_mtl": a.NashMTL(n_tasks=rows),
+        "fairgrad": a.FairGrad(alpha=2.0),
+        "pcd": a.PCD(),
+        "excess_mtl": a.ExcessMTL(),
         "aligned_mtl": a.AlignedMTL(),
         "pcgrad": a.PCGrad(),
         "gradvac": a.GradVac(beta=0.01),

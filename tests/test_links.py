@@ -41,6 +41,7 @@ def famo(rows, **how):
 
 given = functools.partial(gradients.weighted_rows, weights=jnp.asarray([0.5, 0.3, 0.2]))
 by_loss = functools.partial(gradients.mgda, normalise="loss+")
+slowly = functools.partial(gradients.cr_mogm, rule=gradients.mgda.rule(normalise="loss+"))
 paced = functools.partial(gradients.dwa, every=2)
 CASES = {
     "sum_rows": Case(lambda rows: gradients.sum_rows()),
@@ -50,6 +51,10 @@ CASES = {
     "random_weighting": Case(gradients.random_weighting, "seed", (3, 4)),
     "dwa": Case(paced, "temperature", (1.0, 4.0), ("values",)),
     "uncertainty": Case(gradients.uncertainty, "learning_rate", (0.01, 0.1), ("values",), None),
+    "stch": Case(gradients.stch, "mu", (0.1, 2.0), ("values",)),
+    "geometric_loss": Case(gradients.geometric_loss, needs=("values",)),
+    "cosmos": Case(gradients.cosmos, "lam", (0.0, 2.0), ("values",)),
+    "pbi": Case(gradients.pbi, "theta", (0.0, 2.0), ("values",)),
     "imtl_l": Case(gradients.imtl_l, "learning_rate", (0.01, 0.1), ("values",)),
     "gradnorm": Case(gradients.gradnorm, "alpha", (0.5, 2.0), ("values",)),
     "pcgrad": Case(gradients.pcgrad, "seed", (0, 1)),
@@ -61,6 +66,15 @@ CASES = {
     "cagrad": Case(gradients.cagrad, "c", (0.2, 0.9), one_row=1.2),
     "imtl_g": Case(gradients.imtl_g),
     "nash_mtl": Case(gradients.nash_mtl, "max_norm", (0.1, 2.0)),
+    "fairgrad": Case(gradients.fairgrad, "alpha", (1.0, 5.0)),
+    "pivrg": Case(gradients.pivrg, "temperature", (0.1, 1.0), ("values",)),
+    "pcd": Case(gradients.pcd, "tau", (0.02, 0.9)),
+    "cr_mogm": Case(slowly, "decay", (0.0, 0.9), ("values",)),
+    "db_mtl": Case(gradients.db_mtl, "beta", (0.0, 0.9), ("values",), 0.1),
+    "modo": Case(gradients.modo, "gamma", (0.01, 0.5)),
+    "sdmgrad": Case(gradients.sdmgrad, "pull", (0.1, 1.0)),
+    "moco": Case(gradients.moco, "gamma", (0.01, 0.5), one_row=0.5),
+    "excess_mtl": Case(gradients.excess_mtl, "step_size", (0.1, 1.0)),
     "aligned_mtl": Case(gradients.aligned_mtl),
     "upgrad": Case(gradients.upgrad, "ridge", (1e-3, 1e-5)),
     "dualproj": Case(gradients.dualproj, "ridge", (1e-3, 1e-5)),
@@ -627,6 +641,59 @@ def test_conflicts_may_be_measured_on_some_leaves():
         step(gradients.mgda(K, per="leaf", measure=on_trunk))
 
 
+@pytest.mark.parametrize("name", ["mean_rows", "weighted_rows", "random_weighting"])
+def test_without_diagnostics_there_are_no_products_of_rows(name):
+    """The same update and quarantine; the program has no product of two rows."""
+    broken = {**ROWS, "heads": [ROWS["heads"][0].at[1].set(jnp.nan), *ROWS["heads"][1:]]}
+    plain = CASES[name].make(K, diagnostics=False)
+    for rows in (ROWS, broken):
+        update, state = jax.jit(lambda rows: step(plain, rows))(rows)
+        want, told = once(name, rows)
+        same(update, want)
+        same(state.weights, told.weights)
+        assert int(state.quarantined) == int(told.quarantined)
+        np.testing.assert_array_equal(state.cosines, 0.0)
+    for diagnostics in (False, True):
+        tx = CASES[name].make(K, diagnostics=diagnostics)
+        program = str(jax.make_jaxpr(lambda rows, tx=tx: step(tx, rows))(ROWS))
+        assert ("dot_general" in program) == diagnostics
+
+
+def test_a_rule_that_reads_products_gets_them_without_diagnostics():
+    tx = link(gradients.mgda.rule(), K, diagnostics=False)
+    update, state = jax.jit(lambda: step(tx))()
+    same(update, once("mgda")[0])
+    np.testing.assert_array_equal(state.conflicts, 0)
+
+
+@pytest.mark.parametrize("name", ["mean_rows", "upgrad", "fairgrad", "pcd", "stch", "moco"])
+def test_losses_of_some_batches_only(name):
+    """A loss without labels in a batch is a row of zeros: it moves nothing, and comes back."""
+    state = start = CASES[name].make(K).init(PARAMS)
+    without = jax.tree.map(lambda g: g.at[1].set(0), ROWS)
+    for rows, is_there in ((without, False), (ROWS, True), (without, False)):
+        update, state = once(name, rows, state)
+        assert all(np.isfinite(leaf).all() for leaf in constants((update, state)))
+        (told,) = link_states(state)
+        if not is_there and name not in ("mean_rows", "moco"):  # MoCo goes on by its average
+            assert float(told.weights[1]) == 0
+        if is_there and name not in ("pcd", "moco"):  # where a weight of 0 may be right
+            assert float(told.weights[1]) != 0
+    assert jax.tree.structure(start) == jax.tree.structure(state)
+
+
+@pytest.mark.parametrize("name", ["mean_rows", "pcgrad", "pcd", "stch", "moco"])
+def test_a_frozen_part_is_not_measured_and_stays(name):
+    """A route to None: the link sees the rest as if the part were not there."""
+    tx = gradients.route({"trunk": CASES[name].make(K), "heads": None})
+    update, _ = jax.jit(lambda: step(tx))()
+    other = jax.tree.map(lambda g: 100.0 * g, ROWS["heads"])
+    again, _ = jax.jit(lambda: step(tx, {**ROWS, "heads": other}))()
+    same(update["heads"], jax.tree.map(jnp.zeros_like, PARAMS["heads"]), rtol=0, atol=0)
+    same(again["trunk"], update["trunk"], rtol=0, atol=0)
+    assert max(np.max(np.abs(u)) for u in jax.tree.leaves(update["trunk"])) > 0
+
+
 def test_a_rule_of_ones_own():
     """Weights by inverse length, in three lines."""
 
@@ -717,7 +784,7 @@ def test_a_link_and_its_rule_have_the_same_constants(name):
     parameters = dict(inspect.signature(factory).parameters)
     common = inspect.signature(link).parameters
     assert parameters.pop("rows").annotation == common["rows"].annotation
-    for argument in ("per", "measure", "metric", "seed"):
+    for argument in ("per", "measure", "metric", "seed", "diagnostics"):
         if argument in parameters:
             assert parameters.pop(argument) == common[argument]
     assert parameters == dict(inspect.signature(factory.rule).parameters)

@@ -286,6 +286,25 @@ def test_weighted_adds_named_rows_up():
     assert value == 0.5 * 2 + 3 * 4 and memory == 2
 
 
+def test_two_batches_are_the_halves_of_one():
+    """Their rows are halved losses of every second row, and the memory passes from half to half."""
+
+    def values(params, batch, key, memory):
+        return (jnp.mean(batch.labels) * params, jnp.sum(batch.weight)), memory + 1
+
+    one = Objective(("a", "b"), lambda key, data: jnp.zeros(()), values)
+    two = objectives.on_two_batches(one)
+    batch = Dataset(
+        (), jnp.arange(6.0)[:, None], jnp.ones((6, 1)), jnp.ones((6, 2)), jnp.arange(6.0)
+    )
+    got, memory = two.apply(2.0, batch, jax.random.key(0), two.init(None, batch))
+    assert two.rows == ("a", "b", "a, second batch", "b, second batch") and memory == 2.0
+    np.testing.assert_allclose(got, [2.0, 3.0, 3.0, 4.5])
+    with pytest.raises(ValueError, match="a batch of 5 rows has no halves"):
+        short = jax.tree.map(lambda leaf: leaf[:5], batch)
+        two.apply(2.0, short, jax.random.key(0), jnp.zeros(()))
+
+
 def test_rows_have_names():
     spec, model, _ = network(2)
     assert objectives.per_task(model, spec).rows == ("task0", "task1")

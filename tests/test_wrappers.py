@@ -412,6 +412,8 @@ def test_links_are_methods_of_their_own():
             "famo",
             "pcgrad_split",
             "fairness_surgery",
+            "pcd_accuracy_first",
+            "pcd_fairness_first",
         )
     }
     assert all(np.isfinite(end).all() for end in ends.values())

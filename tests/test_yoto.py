@@ -17,7 +17,7 @@ import pytest
 from cases import brute_gap, brute_select, dataset, double, pad, splits, tabular_spec
 
 from fairjax.core.types import Columns, Components, Dataset, Range, Recipe, Spec, Task
-from fairjax.gradients import sum_rows
+from fairjax.gradients import combiners, sum_rows
 from fairjax.methods import Context, baseline, loss_weights, runs_for, scores_for, yoto
 from fairjax.methods._yoto import draw_loss_weights, trained_lam_range
 from fairjax.models import (
@@ -318,6 +318,39 @@ def test_fairness_is_measured_in_every_block_under_its_own_weights(reduction):
     want = blocks_by_hand(batch, np.asarray(draw(jax.random.key(3), 3)), params, reduction)
     np.testing.assert_allclose(values, want, rtol=1e-4, atol=1e-6)
     assert np.all(want > 0) and objective.rows[2:] == ("fairness of task0", "fairness of task1")
+
+
+@pytest.mark.parametrize(
+    "combine",
+    [
+        functools.partial(combiners.cosmos_loss, lam=0.7),
+        functools.partial(combiners.boundary_intersection, theta=2.0),
+    ],
+    ids=["cosmos", "pbi"],
+)
+def test_losses_of_a_block_are_combined_with_its_weights(combine):
+    """COSMOS and PBI are the mean over blocks of the combiner; a block is one batch by itself."""
+    model, params, _ = network("original")
+    batch, draw = batch_of(6), uniform([0.1] * W, [2.0] * W)
+    objective = per_task_with_drawn_weights(model, SPEC, draw, 3, notion=FPR, combine=combine)
+    assert objective.rows == ("combined",)
+    key = jax.random.key(3)
+
+    @jax.jit
+    def total(params):
+        return objective.apply(params, batch, key, objective.init(None, batch))[0][0]
+
+    lam = draw(key, 3)
+    want = []
+    for d in range(3):
+        part = jax.tree.map(lambda a, d=d: a[d::3], batch)
+        asked = with_default_condition(model, lam[d])
+        one = per_task(asked, SPEC, notion=FPR, lam=np.ones(2), split=True)
+        values, _ = one.apply(params, part, key, one.init(None, part))
+        want.append(combine(jnp.stack(values), lam[d]))
+    np.testing.assert_allclose(total(params), np.mean(want), rtol=1e-5)
+    slopes = jax.jit(jax.grad(total))(params)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slopes))
 
 
 def test_one_block_of_fixed_weights_is_baseline():

@@ -13,7 +13,7 @@ import optax
 
 from fairjax.core.types import Array, PyTree
 from fairjax.gradients.aggregators import check_rows
-from fairjax.gradients.gram_matrix import combine, cosines, gram
+from fairjax.gradients.gram_matrix import combine, cosines, gram, squared_norms
 from fairjax.gradients.task_space import Rule
 
 
@@ -42,6 +42,7 @@ def link(
     measure: Callable[[tuple], bool] | None = None,
     metric: Callable[[tuple], Array | float] | None = None,
     seed: Array | int = 0,
+    diagnostics: bool = True,
 ) -> optax.GradientTransformationExtraArgs:
     """A rule as an aggregator: rows ``[K, ...]`` in, one update out.
 
@@ -59,6 +60,8 @@ def link(
         update of a leaf is beta times the weighted sum of its rows. A leaf of weight 0 is not
         measured and does not move. Default: 1 for every leaf.
       seed: of a rule that draws. ``update(..., key=)`` overrides it.
+      diagnostics: whether cosines and conflicts are kept. Without them they stay 0, and a rule that
+        reads lengths alone costs one pass over the rows and no Gram matrix.
 
     Returns:
       A transformation whose state is a :class:`LinkState`. Its ``update`` takes ``values=`` (the K
@@ -110,7 +113,8 @@ def link(
 
         groups = _groups_of_leaves(updates, per)
         scales = scales_of_leaves(updates, metric)
-        grams, finite = _quarantine(_grams(updates, groups, measure, scales))
+        products = diagnostics or rule.needs_products
+        grams, finite = _quarantine(_grams(updates, groups, measure, scales, products))
         if values is not None:
             values = jnp.where(finite, jnp.asarray(values, grams.dtype), 0.0)
 
@@ -119,7 +123,7 @@ def link(
             memory = jax.tree.map(lambda a: a[None], memory)
         weights, memory, residual = _weigh(rule, grams, values, memory, key)
         weights = jnp.where(finite, weights, 0.0)
-        angles = jax.vmap(cosines)(grams)
+        angles = jax.vmap(cosines)(grams) if diagnostics else jnp.zeros_like(grams)
         conflicts = jnp.sum(jnp.triu(angles < 0, 1), axis=(1, 2)).astype(jnp.int32)
         report = (memory, weights, angles, conflicts, residual.astype(grams.dtype))
         if per == "tree":
@@ -195,8 +199,9 @@ def _grams(
     groups: list[list[int]],
     measure: Callable[[tuple], bool] | None,
     scales: list[Array | float] | None,
+    products: bool,
 ) -> Array:
-    """The Gram matrix of each group, ``[M, K, K]``."""
+    """The Gram matrix of each group, ``[M, K, K]``; without products, its diagonal alone."""
     entries = jax.tree.leaves_with_path(rows)
     grams = []
     for group in groups:
@@ -208,7 +213,10 @@ def _grams(
                 "matrix of; let it keep at least one leaf"
             )
         group_scales = None if scales is None else [scales[i] for i in measured]
-        grams.append(gram(leaves, group_scales))
+        if products:
+            grams.append(gram(leaves, group_scales))
+        else:
+            grams.append(jnp.diag(squared_norms(leaves, group_scales)))
     return jnp.stack(grams).astype(_accumulator_dtype(rows))
 
 

@@ -90,6 +90,18 @@ def combine(weights: Array, rows: Array) -> Array:
     return add_rows(terms).astype(rows.dtype)
 
 
+def squared_norms(leaves: Sequence[Array], scales: Sequence[Array | float] | None = None) -> Array:
+    """``||g_k||^2``, ``[K]``: the diagonal of :func:`gram`, in one pass over memory."""
+    total = 0.0
+    for i, leaf in enumerate(leaves):
+        wide = leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
+        squares = jnp.sum(wide**2, axis=tuple(range(1, leaf.ndim)))
+        if scales is not None:
+            squares = jnp.asarray(scales[i], squares.dtype) * squares
+        total = total + squares
+    return total
+
+
 def row_norms(gram: Array) -> Array:
     """``||g_k||``, ``[K]``."""
     return jnp.sqrt(jnp.diagonal(gram))

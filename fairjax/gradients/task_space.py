@@ -25,12 +25,14 @@ class Rule(NamedTuple):
     ``init(K) -> memory`` is any pytree, ``()`` for a rule without memory.
     ``weights(gram, values, memory, key) -> (weights[K], memory, residual)`` runs at every update.
     ``values`` is None unless ``needs_values``. ``residual`` is the error that a solver is left
-    with, and 0 where the rule solves nothing.
+    with, and 0 where the rule solves nothing. A rule that reads lengths alone, the diagonal of the
+    Gram matrix, says ``needs_products=False``.
     """
 
     init: Callable[[int], PyTree]
     weights: Callable[..., tuple[Array, PyTree, Array]]
     needs_values: bool = False
+    needs_products: bool = True
 
 
 class LinkFactory(Protocol[LinkArgs, RuleArgs]):

@@ -3,7 +3,14 @@
 Each family has its own file.
 """
 
-from fairjax.methods._aggregated import aggregated, fairness_surgery, linked, mgda_ub
+from fairjax.methods._aggregated import (
+    aggregated,
+    fairness_surgery,
+    linked,
+    mgda_ub,
+    pcd_accuracy_first,
+    pcd_fairness_first,
+)
 from fairjax.methods._blind import blind
 from fairjax.methods._branching import BranchRecord
 from fairjax.methods._constrained import (
@@ -80,6 +87,8 @@ __all__ = [
     "measure_violation",
     "mgda_ub",
     "mta_f",
+    "pcd_accuracy_first",
+    "pcd_fairness_first",
     "recon",
     "reported_gaps",
     "runs_for",

@@ -21,7 +21,7 @@ from fairjax.methods.context import (
     notion_at,
     weight_range,
 )
-from fairjax.objectives import per_task
+from fairjax.objectives import on_two_batches, per_task
 
 # from the number of rows and an optimizer to the whole transformation
 Transform = Callable[[int, optax.GradientTransformation], optax.GradientTransformation]
@@ -44,7 +44,7 @@ def aggregated(
       name: of the method.
       transform: from K and the optimizer to the whole transformation.
       split: accuracy and fairness in rows of their own (2T rows), or one row per task.
-      weigh: where the weights of the rows are found inside the objective.
+      weigh: from the rows to the objective that is trained, such as one that finds weights inside.
     """
 
     def method(context: Context) -> Recipe:
@@ -92,7 +92,13 @@ def linked(notion: SweptNotions, name: str, *, split: bool = False) -> Method:
     """
     entry = gradients.REGISTRY[name]
     full_name = f"{name}_split" if split else name
-    return aggregated(notion, full_name, _transform(entry), split=split)
+    weigh = _twice if entry.two_batches else None
+    return aggregated(notion, full_name, _transform(entry), split=split, weigh=weigh)
+
+
+def _twice(model: Model, rows: Callable[[Model], Objective]) -> Objective:
+    """The rows on each half of the batch."""
+    return on_two_batches(rows(model))
 
 
 def mgda_ub(notion: SweptNotions, *, split: bool = False) -> Method:
@@ -125,10 +131,30 @@ def fairness_surgery(notion: SweptNotions) -> Method:
     return aggregated(notion, "fairness_surgery", transform, split=True)
 
 
+def pcd_accuracy_first(notion: SweptNotions) -> Method:
+    """PCD with accuracy as the primary row and a share of progress for every fairness row."""
+    return _pcd(notion, "pcd_accuracy_first", lambda tasks: range(tasks))
+
+
+def pcd_fairness_first(notion: SweptNotions) -> Method:
+    """PCD with fairness as the primary row and a share of progress for every accuracy row."""
+    return _pcd(notion, "pcd_fairness_first", lambda tasks: range(tasks, 2 * tasks))
+
+
+def _pcd(notion: SweptNotions, name: str, primary: Callable[[int], range]) -> Method:
+    def transform(rows: int, optimizer: optax.GradientTransformation):
+        return _on_trunk(gradients.pcd(rows, primary=primary(rows // 2)), optimizer)
+
+    return aggregated(notion, name, transform, split=True)
+
+
 def _transform(entry: LinkEntry) -> Transform:
     def transform(rows: int, optimizer: optax.GradientTransformation):
         if entry.owns_optimizer:
             return entry.factory(rows, optimizer, **entry.constants)
+        if entry.two_batches:
+            link = entry.factory(rows, two_batches=True, **entry.constants)
+            return _on_trunk(link, optimizer)
         if entry.weighs == "gradients":
             return _on_trunk(entry.factory(rows, **entry.constants), optimizer)
         if entry.weighs == "all":

@@ -18,7 +18,7 @@ from fairjax.methods.context import Context, Method, SweptNotions, notion_at, we
 from fairjax.models import scores as model_scores
 from fairjax.models import with_default_condition
 from fairjax.objectives import per_task_with_drawn_weights, weighted
-from fairjax.objectives.drawn_weights import Draw
+from fairjax.objectives.drawn_weights import Combine, Draw
 from fairjax.training import Runs, draw_with_key
 
 
@@ -59,6 +59,7 @@ def yoto(
     weight: Range | None = None,
     lam: Range | None = None,
     blocks: int = 4,
+    combine: Combine | None = None,
 ) -> Method:
     """One network for all weights of ``sum_t w_t (L_t + lam_t F_t)``.
 
@@ -77,6 +78,9 @@ def yoto(
       blocks: the number of blocks of a batch, each with weights of its own; see
         :mod:`fairjax.objectives.drawn_weights`. On Adult blocks of 256 rows did about as well as
         one of 1024, and blocks of 64 did worse.
+      combine: of the losses and their weights, in place of the weighted sum: with
+        ``partial(fairjax.gradients.combiners.cosmos_loss, lam=1.0)`` this is COSMOS, with
+        ``boundary_intersection`` PBI.
 
     Source: Dosovitskiy and Djolonga, You Only Train Once, ICLR 2020. Here blocks stand in place of
     rows, because a distance between groups needs many rows. For fair multi-task learning: Hu, Ratz
@@ -99,6 +103,7 @@ def yoto(
                 reduction=context.reduction,
                 batch_size=context.batch_size,
                 supervision=context.supervision,
+                combine=combine,
             )
             # the weights are in the rows already
             objective = weighted(rows, jnp.ones(len(rows.rows)))

@@ -6,7 +6,13 @@ from collections.abc import Callable
 from functools import partial
 
 from fairjax import gradients
-from fairjax.methods._aggregated import fairness_surgery, linked, mgda_ub
+from fairjax.methods._aggregated import (
+    fairness_surgery,
+    linked,
+    mgda_ub,
+    pcd_accuracy_first,
+    pcd_fairness_first,
+)
 from fairjax.methods._blind import blind
 from fairjax.methods._constrained import constrained
 from fairjax.methods._fafs import fafs
@@ -54,6 +60,8 @@ REGISTRY: dict[str, Callable[..., Method]] = {
     "greedy_fmt": greedy_fmt,
     "l2t_fmt": l2t_fmt,
     "fairness_surgery": fairness_surgery,
+    "pcd_accuracy_first": pcd_accuracy_first,
+    "pcd_fairness_first": pcd_fairness_first,
     "fairbranch": fairbranch,
     "recon": recon,
     "fafs": fafs,

@@ -15,6 +15,7 @@ from fairjax.objectives._constrained import (
 )
 from fairjax.objectives._mta_f import mta_f, mta_f_rows
 from fairjax.objectives._recent import over_recent_batches
+from fairjax.objectives._two_batches import on_two_batches
 from fairjax.objectives.drawn_weights import (
     log_uniform,
     normalised,
@@ -53,6 +54,7 @@ __all__ = [
     "new_violation",
     "normalised",
     "objective",
+    "on_two_batches",
     "over_recent_batches",
     "own_violations",
     "per_task",

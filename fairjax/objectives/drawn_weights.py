@@ -75,6 +75,7 @@ def normalised(draw: Draw) -> Draw:
     return draw_proportions
 
 
+Combine = Callable[[Array, Array], Array]  # losses [K] and their weights [K] -> scalar
 Values = Callable[[Array, Dataset, PyTree], tuple[Sequence[Array], PyTree]]
 
 
@@ -87,6 +88,7 @@ def with_drawn_weights(
     *,
     init: Callable[[Dataset], PyTree] = lambda data: (),
     reduction: str = "batch",
+    combine: Combine | None = None,
 ) -> Objective:
     """Losses under drawn weights, ``value_k = mean_d lambda_dk v_k(block d)``.
 
@@ -102,9 +104,11 @@ def with_drawn_weights(
       init: ``training data -> memory``. Every block has its own copy.
       reduction: what ``values`` divides by: ``"batch"``, the block's nominal rows, or ``"mean"``,
         the rows that count. The mean over blocks does the same.
+      combine: of the losses of a block and its weights, in place of their products, such as
+        ``partial(fairjax.gradients.combiners.cosmos_loss, lam=1.0)``.
 
     Returns:
-      An objective with K rows.
+      An objective with K rows; with ``combine`` one row ``"combined"``, its mean over blocks.
 
     Raises:
       ValueError: when traced, for a batch that D does not divide.
@@ -140,13 +144,17 @@ def with_drawn_weights(
         of_blocks = jax.vmap(of_block, (1, 1, 0))
         values_kd, memory = of_blocks(block_scores, block_data, memory)
         share_d = _shares(batch.weight, blocks, reduction)
+        if combine is not None:
+            combined_d = jax.vmap(combine)(jnp.stack(values_kd, axis=1), lam_dk)
+            return (jnp.sum(share_d * combined_d),), memory
         totals = []
         for k, value_d in enumerate(values_kd):
             weighted_d = share_d * lam_dk[:, k] * value_d
             totals.append(jnp.sum(weighted_d))
         return tuple(totals), memory
 
-    return Objective(tuple(rows), start, apply)
+    names = tuple(rows) if combine is None else ("combined",)
+    return Objective(names, start, apply)
 
 
 def _cut(tree: PyTree, blocks: int) -> PyTree:
@@ -180,6 +188,7 @@ def per_task_with_drawn_weights(
     reduction: str = "batch",
     batch_size: int = 512,
     supervision: Supervision = AS_LABELLED,
+    combine: Combine | None = None,
 ) -> Objective:
     """The terms of :func:`fairjax.objectives.per_task` under drawn weights.
 
@@ -194,6 +203,7 @@ def per_task_with_drawn_weights(
       reduction: see :mod:`fairjax.objectives.terms`.
       batch_size: rows of a full batch, for notions that count over minibatches.
       supervision: smoothing and class weights of ``L_t``.
+      combine: see :func:`with_drawn_weights`.
     """
     tasks = range(len(spec.tasks))
     names = [task.name for task in spec.tasks]
@@ -214,5 +224,12 @@ def per_task_with_drawn_weights(
     if notion is not None:
         rows = names + [f"fairness of {name}" for name in names]
     return with_drawn_weights(
-        model, rows, values, draw, blocks, init=fairness.init, reduction=reduction
+        model,
+        rows,
+        values,
+        draw,
+        blocks,
+        init=fairness.init,
+        reduction=reduction,
+        combine=combine,
     )

@@ -47,7 +47,7 @@ def dwa_rule(*, every: Array | int, temperature: Array | float = 2.0) -> Rule:
         new_memory = _record(memory, values, present(gram), every)
         return w.astype(gram.dtype), new_memory, jnp.zeros(())
 
-    return Rule(init, weights, needs_values=True)
+    return Rule(init, weights, needs_values=True, needs_products=False)
 
 
 def _record(memory: Pace, values: Array, is_present: Array, every: Array | int) -> Pace:

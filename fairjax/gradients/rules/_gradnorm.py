@@ -43,7 +43,7 @@ def gradnorm_rule(*, alpha: Array | float = 1.5, learning_rate: Array | float = 
         new_memory = Norms(after_step._replace(number=number), first)
         return w.astype(gram.dtype), new_memory, jnp.zeros(())
 
-    return Rule(init, weights, needs_values=True)
+    return Rule(init, weights, needs_values=True, needs_products=False)
 
 
 def gradnorm_gradient(

@@ -23,7 +23,7 @@ def imtl_l_rule(*, learning_rate: Array | float = 0.025) -> Rule:
         gradient = jnp.where(present(gram), w * values - 1.0, 0.0)
         return w.astype(gram.dtype), learn(gradient, memory), jnp.zeros(())
 
-    return Rule(init, weights, needs_values=True)
+    return Rule(init, weights, needs_values=True, needs_products=False)
 
 
 @with_rule(imtl_l_rule)

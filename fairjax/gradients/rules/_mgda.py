@@ -4,32 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import jax.numpy as jnp
 import optax
 
-from fairjax.core.masked import divide
 from fairjax.gradients._link import link
-from fairjax.gradients.gram_matrix import normalised, present, row_norms
+from fairjax.gradients.gram_matrix import normalised, present
+from fairjax.gradients.rules._normalised_rows import check_normalise, divided, row_divisors
 from fairjax.gradients.solve import min_norm
 from fairjax.gradients.task_space import Rule, no_memory, with_rule
-
-NORMALISE = ("none", "l2", "loss", "loss+")
 
 
 def mgda_rule(*, normalise: str = "none") -> Rule:
     """The rule of :func:`mgda`."""
-    if normalise not in NORMALISE:
-        raise ValueError(f"normalise must be one of {', '.join(NORMALISE)}, got {normalise!r}")
+    check_normalise(normalise)
 
     def weights(gram, values, memory, key):
-        divisor = jnp.ones(gram.shape[0], gram.dtype)
-        if normalise in ("l2", "loss+"):
-            divisor = divisor * row_norms(gram)
-        if normalise in ("loss", "loss+"):
-            divisor = divisor * values.astype(gram.dtype)
-        divided = divide(gram, divisor[:, None])
-        divided = divide(divided, divisor[None, :])
-        unit, _ = normalised(divided)
+        divisor = row_divisors(gram, values, normalise)
+        unit, _ = normalised(divided(gram, divisor))
         w, residual = min_norm(unit, present(unit))
         return w, memory, residual
 

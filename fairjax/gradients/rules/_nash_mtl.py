@@ -4,61 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import jax
-import jax.numpy as jnp
 import optax
 
 from fairjax.core.types import Array
 from fairjax.gradients._link import link
-from fairjax.gradients.gram_matrix import (
-    cosines,
-    cut_factor,
-    norm_of_sum,
-    normalised,
-    present,
-    row_norms,
-)
+from fairjax.gradients.gram_matrix import cut_factor, norm_of_sum
+from fairjax.gradients.rules._alpha_fair import fair_weights
 from fairjax.gradients.task_space import Rule, no_memory, with_rule
-
-STEPS = 40
 
 
 def nash_mtl_rule(*, max_norm: Array | float = 1.0, ridge: Array | float = 1e-8) -> Rule:
     """The rule of :func:`nash_mtl`."""
 
     def weights(gram, values, memory, key):
-        unit, scale = normalised(gram)
-        free = present(unit)
-        norm = jnp.where(free, row_norms(unit), 1.0)
-        # In unit rows, with b = a ||g||, the equation is C b = 1 / b.
-        angles = cosines(unit)
-        rounding = 4 * jnp.finfo(gram.dtype).eps
-        least_ridge = jnp.maximum(jnp.asarray(ridge, gram.dtype), rounding)
-        ridge_matrix = least_ridge * jnp.eye(gram.shape[0], dtype=gram.dtype)
-        absent_rows = jnp.diag(jnp.where(free, 0.0, 1.0))
-        b = _solve_bargain(angles + ridge_matrix + absent_rows)
-        error = jnp.abs(angles @ b * b - 1.0)
-        residual = jnp.max(jnp.where(free, error, 0.0))
-        unit_a = jnp.where(free, b / norm, 0.0)
-        a = unit_a / jnp.sqrt(scale)
-        length = norm_of_sum(unit, a) * jnp.sqrt(scale)
-        return a * cut_factor(length, max_norm), memory, residual
+        w, residual = fair_weights(gram, 1.0, 1.0, ridge)
+        return w * cut_factor(norm_of_sum(gram, w), max_norm), memory, residual
 
     return Rule(no_memory, weights)
-
-
-def _solve_bargain(matrix: Array) -> Array:
-    """``b > 0`` with ``C b = 1 / b``, ``[K]``: the minimum of ``b' C b / 2 - sum log b``."""
-
-    def step(_, b):
-        gradient = matrix @ b - 1.0 / b
-        hessian = matrix + jnp.diag(1.0 / b**2)
-        move = jnp.linalg.solve(hessian, gradient)
-        decrement = jnp.sqrt(jnp.maximum(gradient @ move, 0.0))
-        return b - move / (1.0 + decrement)
-
-    start = jnp.ones_like(jnp.diagonal(matrix))
-    return jax.lax.fori_loop(0, STEPS, step, start)
 
 
 @with_rule(nash_mtl_rule)
@@ -72,7 +34,7 @@ def nash_mtl(
 ) -> optax.GradientTransformationExtraArgs:
     """Nash-MTL: the Nash bargaining solution, ``G a = 1 / a`` with ``a > 0``.
 
-    It is the minimum of ``a' G a / 2 - sum log a``, found by damped Newton steps, and unique for a
+    It is the minimum of ``a' G a / 2 - sum log a``, found by Newton steps, and unique for a
     positive definite G. At a Pareto-stationary point (for example with more rows than parameters)
     there is no solution, and the residual is large.
 

@@ -23,7 +23,7 @@ def uncertainty_rule(*, learning_rate: Array | float = 0.025, start: Array | flo
         gradient = jnp.where(present(gram), 0.5 - values * w, 0.0)
         return w.astype(gram.dtype), learn(gradient, memory), jnp.zeros(())
 
-    return Rule(init, weights, needs_values=True)
+    return Rule(init, weights, needs_values=True, needs_products=False)
 
 
 @with_rule(uncertainty_rule)

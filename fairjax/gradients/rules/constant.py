@@ -21,7 +21,7 @@ def mean_rows_rule() -> Rule:
         rows = gram.shape[0]
         return jnp.full(rows, 1.0 / rows, gram.dtype), memory, jnp.zeros(())
 
-    return Rule(no_memory, mean_weights)
+    return Rule(no_memory, mean_weights, needs_products=False)
 
 
 @with_rule(mean_rows_rule)
@@ -30,6 +30,7 @@ def mean_rows(
     *,
     per: str | Callable[[tuple], str] = "tree",
     measure: Callable[[tuple], bool] | None = None,
+    diagnostics: bool = True,
 ) -> optax.GradientTransformationExtraArgs:
     """Mean of the rows: ``w_k = 1 / K``. A row that is absent counts in K.
 
@@ -38,6 +39,8 @@ def mean_rows(
       per: which leaves share their weights: ``"tree"`` (all), ``"leaf"`` (none), or a function from
         key path to the text of a group. See :func:`link`.
       measure: from key path to bool: the leaves that the Gram matrix is made of. Default: all. See
+        :func:`link`.
+      diagnostics: whether cosines and conflicts are kept; without them no Gram matrix is taken. See
         :func:`link`.
 
     Returns:
@@ -60,7 +63,8 @@ def mean_rows(
       >>> print(update, state.weights)
       [1. 1. 1.] [0.5 0.5]
     """
-    return link(mean_rows_rule(), rows, per=per, measure=measure)
+    rule = mean_rows_rule()
+    return link(rule, rows, per=per, measure=measure, diagnostics=diagnostics)
 
 
 def weighted_rows_rule(*, weights: ArrayLike) -> Rule:
@@ -71,7 +75,7 @@ def weighted_rows_rule(*, weights: ArrayLike) -> Rule:
         w = jnp.broadcast_to(w, gram.shape[:1])
         return w, memory, jnp.zeros(())
 
-    return Rule(no_memory, fixed_weights)
+    return Rule(no_memory, fixed_weights, needs_products=False)
 
 
 @with_rule(weighted_rows_rule)
@@ -81,6 +85,7 @@ def weighted_rows(
     weights: ArrayLike,
     per: str | Callable[[tuple], str] = "tree",
     measure: Callable[[tuple], bool] | None = None,
+    diagnostics: bool = True,
 ) -> optax.GradientTransformationExtraArgs:
     """Linear scalarization: the sum of the rows with given weights, ``w_k = weights[k]``.
 
@@ -90,6 +95,8 @@ def weighted_rows(
       per: which leaves share their weights: ``"tree"`` (all), ``"leaf"`` (none), or a function from
         key path to the text of a group. See :func:`link`.
       measure: from key path to bool: the leaves that the Gram matrix is made of. Default: all. See
+        :func:`link`.
+      diagnostics: whether cosines and conflicts are kept; without them no Gram matrix is taken. See
         :func:`link`.
 
     Returns:
@@ -112,7 +119,8 @@ def weighted_rows(
       >>> print(update, state.weights)
       [-1.   1.5  1.5] [1.  0.5]
     """
-    return link(weighted_rows_rule(weights=weights), rows, per=per, measure=measure)
+    rule = weighted_rows_rule(weights=weights)
+    return link(rule, rows, per=per, measure=measure, diagnostics=diagnostics)
 
 
 def random_weighting_rule() -> Rule:
@@ -123,7 +131,7 @@ def random_weighting_rule() -> Rule:
         w = jax.nn.softmax(draw)
         return w, memory, jnp.zeros(())
 
-    return Rule(no_memory, random_weights)
+    return Rule(no_memory, random_weights, needs_products=False)
 
 
 @with_rule(random_weighting_rule)
@@ -132,6 +140,7 @@ def random_weighting(
     *,
     per: str | Callable[[tuple], str] = "tree",
     measure: Callable[[tuple], bool] | None = None,
+    diagnostics: bool = True,
     seed: Array | int = 0,
 ) -> optax.GradientTransformationExtraArgs:
     """Random loss weighting: ``w = softmax(n)`` with standard normal n, drawn at every update.
@@ -143,6 +152,8 @@ def random_weighting(
       measure: from key path to bool: the leaves that the Gram matrix is made of. Default: all. See
         :func:`link`.
       seed: of the draws. ``update(..., key=)`` overrides it.
+      diagnostics: whether cosines and conflicts are kept; without them no Gram matrix is taken. See
+        :func:`link`.
 
     Returns:
       An aggregator, first in ``optax.chain``. ``update(rows, state, params)`` takes rows
@@ -164,4 +175,5 @@ def random_weighting(
       >>> print(np.asarray(state.weights).round(3))
       [0.646 0.354]
     """
-    return link(random_weighting_rule(), rows, per=per, measure=measure, seed=seed)
+    rule = random_weighting_rule()
+    return link(rule, rows, per=per, measure=measure, seed=seed, diagnostics=diagnostics)
