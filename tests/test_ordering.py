@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cases import double
 
 from fairjax.core.ordering import ordered, reached, sums_of_equals
 
@@ -55,3 +56,11 @@ def test_half_precision_is_ordered_as_float32():
     order = ordered(value)
     assert order.value.dtype == jnp.float32
     np.testing.assert_array_equal(order.value, np.sort(np.asarray(value, np.float32)))
+
+
+def test_double_precision_stays():
+    value = np.repeat(np.random.default_rng(4).normal(size=40), 2) + [0, 1e-12] * 40
+    with double():
+        order = ordered(jnp.asarray(value))
+    np.testing.assert_array_equal(order.value, np.sort(value))
+    np.testing.assert_array_equal(order.place, np.searchsorted(np.sort(value), value))

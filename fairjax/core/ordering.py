@@ -13,19 +13,18 @@ import jax.numpy as jnp
 
 from fairjax.core.types import Array
 
-_LOWEST = jnp.iinfo(jnp.int32).min
-
 
 class Ordered(NamedTuple):
     """Numbers in ascending order, NaN last, and where the rows stand among them."""
 
-    value: Array  # [N] float32
+    value: Array  # [N] float32, or float64
     place: Array  # [N] of each row, that of the first number that equals its own
 
 
 def ordered(value: Array) -> Ordered:
-    """Sort numbers ``[N]``, as float32; -0 and 0 are equal, and all NaN are."""
-    value = jax.lax.stop_gradient(value).astype(jnp.float32)
+    """Sort numbers ``[N]``, half precision as float32; -0 and 0 are equal, and all NaN are."""
+    value = jax.lax.stop_gradient(value)
+    value = value.astype(jnp.promote_types(value.dtype, jnp.float32))
     code = _code(value)
     ascending = jax.lax.sort(code, is_stable=False)
     place = jnp.searchsorted(ascending, code)
@@ -46,11 +45,16 @@ def _code(value: Array) -> Array:
     """Integers in the order of the numbers."""
     value = jnp.where(value == 0, 0.0, value)
     value = jnp.where(jnp.isnan(value), jnp.nan, value)
-    bits = jax.lax.bitcast_convert_type(value, jnp.int32)
-    return jnp.where(bits < 0, _LOWEST - bits, bits)
+    integer = jnp.int32 if value.dtype == jnp.float32 else jnp.int64
+    return _turned(jax.lax.bitcast_convert_type(value, integer))
 
 
 def _value(code: Array) -> Array:
-    """The numbers of :func:`_code`, which is its own inverse but for the type."""
-    bits = jnp.where(code < 0, _LOWEST - code, code)
-    return jax.lax.bitcast_convert_type(bits, jnp.float32)
+    """The numbers of :func:`_code`."""
+    number = jnp.float32 if code.dtype == jnp.int32 else jnp.float64
+    return jax.lax.bitcast_convert_type(_turned(code), number)
+
+
+def _turned(bits: Array) -> Array:
+    """Negative numbers in opposite order; twice is once."""
+    return jnp.where(bits < 0, jnp.iinfo(bits.dtype).min - bits, bits)

@@ -50,18 +50,11 @@ def largest_gap(functions: Steps) -> Array:
 
 def apart(functions: Steps) -> Array:
     """``|F_g - F_h|`` after each score but the last, mean over present pairs: ``[N - 1]``."""
-    pair_gh = pairs(functions.mass > 0).astype(functions.score.dtype)
-    reached_ng = functions.reached
-
-    # one group against all others at a time: N x G x G numbers would not fit into memory
-    def add(total_n: Array, group: tuple[Array, Array]) -> tuple[Array, None]:
-        own_n, pair_g = group
-        gap_ng = jnp.abs(reached_ng - own_n[:, None])
-        return total_n + jnp.sum(gap_ng * pair_g[None], axis=1), None
-
-    nothing = jnp.zeros_like(reached_ng[:, 0])
-    total_n, _ = jax.lax.scan(add, nothing, (reached_ng.T, pair_gh))
-    return divide(total_n, jnp.sum(pair_gh))[:-1]
+    pair = pairs(functions.mass > 0).astype(functions.score.dtype)
+    reached = functions.reached
+    gap_ngh = jnp.abs(reached[:, :, None] - reached[:, None, :])
+    total_n = jnp.sum(gap_ngh * pair[None], axis=(1, 2))
+    return divide(total_n, jnp.sum(pair))[:-1]
 
 
 def kolmogorov_smirnov(prob: Array, groups: Array, weight: Array) -> Array:

@@ -33,7 +33,7 @@ def pivrg_rule(
             memory = jnp.where((memory == 0) & is_present, values, memory)
             score = divide(values, memory)
         else:
-            score = jnp.asarray(scores, gram.dtype)
+            score = jnp.broadcast_to(jnp.asarray(scores, gram.dtype), is_present.shape)
         share = jax.nn.softmax(score / temperature, where=is_present)
         preference = jnp.where(is_present, jnp.sum(is_present) * share, 1.0)
         w, residual = fair_weights(gram, preference, 1.0 / ALPHA, ridge)
