@@ -128,7 +128,27 @@ def ours(args) -> dict:
         "ceiling": ceiling(devices),
         "flops": xla_flops(recipe, hparams, splits.train, config.batch_size),
         "by_hand": hand_flops(study),
+        "evaluation": evaluation_seconds(study, splits),
     }
+
+
+def evaluation_seconds(study, splits, members: int = 8) -> float:
+    """Seconds of one core for the metrics of one run, of random scores; the best of a few."""
+    import jax
+
+    rng = np.random.default_rng(0)
+    scores = {
+        split: rng.normal(size=(members, *getattr(splits, split).labels.shape)).astype(np.float32)
+        for split in ("validation", "test")
+    }
+    evaluate = jax.jit(jax.vmap(study.evaluate, (0, None)))
+    seconds_of = clock(jax.local_devices()[0].platform)
+    times = []
+    for _ in range(5):  # the first compiles
+        begin = seconds_of()
+        jax.block_until_ready(evaluate(scores, splits))
+        times.append(seconds_of() - begin)
+    return min(times) * CORES / members
 
 
 def step_of(components, rows):
@@ -603,6 +623,8 @@ sweep     {many["compilations"]} compilation; peak memory {few["peak_mb"]:.0f} M
 {fewer} runs, {many["peak_mb"]:.0f} MB with {args.runs}
 flops     {many["flops"] / 1e6:.2f} M per step by XLA, {many["by_hand"] / 1e6:.2f} M by hand \
 (products alone); {many["ceiling"] / 1e9:.0f} G per second at the ceiling
+evaluation {1e3 * many["evaluation"]:.1f} ms of a core for a run, \
+{many["evaluation"] * many["rate"] / CORES / 10:.3f} of ten epochs
 ratio={many["rate"] / theirs:.2f} stacked_ratio={many["rate"] / stacked:.2f} floor_share={share:.3f}""")
 
 
