@@ -502,6 +502,7 @@ def test_the_command_line_puts_linear_models_beside_the_methods(tmp_path):
     out = tmp_path / "out"
     arguments = ["frontier", "--data", str(data), "--task", "rich", "--task", "late"]
     arguments += ["--sensitive", "sex", "--estimators", "linear,linear", "--methods", "vanilla"]
+    arguments += ["--preset", "paper"]
     arguments += ["--runs", "2", "--epochs", "1", "--out", str(out)]
     done = fairjax(*arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
