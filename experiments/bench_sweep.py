@@ -463,7 +463,7 @@ def stacked_setup(args) -> tuple:
         kernel, bias = leaves["first"]
         own, shared = kernel[:, : numeric.shape[1]], kernel[:, numeric.shape[1] :]
         blocks = shared.split([table.shape[2] for table in leaves["tables"]], dim=1)
-        folded = [table @ block for table, block in zip(leaves["tables"], blocks, strict=True)]
+        folded = [torch.bmm(*pair) for pair in zip(leaves["tables"], blocks, strict=True)]
         # the rows are those of all models: one product for all of them
         first = torch.cat([own, *folded], dim=1)
         models, inputs, width = first.shape
@@ -485,7 +485,8 @@ def logits_of(z, heads: list) -> list:
 
     found = []
     for kernel, bias, out_kernel, out_bias in heads:
-        found.append((torch.relu(z @ kernel + bias) @ out_kernel + out_bias)[..., 0])
+        hidden = torch.relu(torch.bmm(z, kernel) + bias)
+        found.append((torch.bmm(hidden, out_kernel) + out_bias)[..., 0])
     return found
 
 
