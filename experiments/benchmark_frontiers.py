@@ -1,6 +1,6 @@
 """fairjax's frontiers of networks and trees beside LightGBM with fairlearn, on eight tables.
 
-    python experiments/benchmark_frontiers.py            # three hours of one core; most are fairlearn's
+    python experiments/benchmark_frontiers.py            # three hours, most of them fairlearn's
     python experiments/benchmark_frontiers.py --quick    # a few minutes; a look at the machinery
     python experiments/benchmark_frontiers.py --only lsac,compas --seeds 3
 

@@ -1,6 +1,6 @@
 """What a frontier costs: volumes and CPU seconds of 64 draws and of cheaper ways, on two data sets.
 
-    python experiments/frontier_cost.py                       # three quarters of an hour of one core
+    python experiments/frontier_cost.py                       # half an hour of one core
     python experiments/frontier_cost.py --quick               # a few minutes; a look at the machinery
     python experiments/frontier_cost.py --only adult --seeds 3
 

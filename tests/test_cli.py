@@ -392,6 +392,26 @@ def test_a_preset_is_what_is_not_given(arguments, expected):
     assert {key: getattr(names.config, key) for key in expected} == expected
 
 
+@pytest.mark.parametrize(
+    ("fractions", "given", "expected"),
+    [
+        ((0.6, 0.2, 0.2), None, "table"),
+        ((0.8, 0.0, 0.2), None, "paper"),  # no rows to stop on
+        ((0.6, 0.2, 0.2), "paper", "paper"),
+    ],
+)
+def test_a_table_of_ones_own_has_the_settings_for_tables(capsys, fractions, given, expected):
+    from fairjax.cli.settings import chosen_preset
+    from fairjax.data import Roles, from_table
+
+    roles = Roles(tasks=("loan",), sensitive=("sex",))
+    data = from_table(table(), roles, fractions=fractions)
+    options = {"preset": given, "data": "adult.csv"}
+    assert chosen_preset(options, data) == expected
+    assert (f"--preset {expected}" in capsys.readouterr().err) == (given is None)
+    assert chosen_preset(options | {"data": "adult"}, data) == "paper"  # a data set by name
+
+
 def test_the_gap_is_that_of_the_condition_unless_a_task_is_a_number():
     from fairjax.core.types import Attribute, Spec, Task
     from fairjax.study import from_names, named_study

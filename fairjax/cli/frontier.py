@@ -195,7 +195,7 @@ def frontier_command(**options) -> None:
         use_devices(devices, out)
     data = read_data(options)
     options["preset"] = chosen_preset(options, data)
-    names = _named_study(options, data.name)
+    names = _named_study(options, source)
     if not encodes:
         use_devices(devices, out)
     kept = () if options["keep"] == "metrics" else (options["keep"],)

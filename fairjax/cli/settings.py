@@ -183,7 +183,7 @@ def study_settings(options: dict, name: str) -> dict:
 
     Args:
       options: of the command.
-      name: of the data set.
+      name: of the data set; a file called like one is none.
     """
     chosen = {key: options[key] for key in SHARED if options[key] is not None}
     preset = dict(TABLE if options["preset"] == "table" else PAPER.get(name, {}))

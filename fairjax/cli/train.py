@@ -190,7 +190,7 @@ def _point_of_options(options: dict) -> tuple[Prepared, Study, Point]:
     amount = options["amount"]
     name = options["postprocess"]
     names = named_study(
-        **study_settings(options, data.name),
+        **study_settings(options, options["data"]),
         methods=(method,),
         repairs=(name,),
         amounts=() if amount is None else (amount,),
@@ -222,7 +222,7 @@ def _constrained_of_options(options: dict) -> tuple[Prepared, Study, Constrained
     data = read_data(options)
     amount = options["amount"]
     name = options["postprocess"]
-    settings = study_settings(options, data.name) | {
+    settings = study_settings(options, options["data"]) | {
         "repairs": (name,),
         "amounts": () if amount is None else (amount,),
     }
