@@ -1,4 +1,4 @@
-"""The experiment on what a frontier costs: its ways, and shares of the draws' volume and seconds."""
+"""The experiment on what a frontier costs: its ways, and shares of volume and seconds."""
 
 from __future__ import annotations
 
