@@ -20,6 +20,7 @@ import optax
 
 Array = jax.Array
 PyTree = Any
+KeyPath = tuple[Any, ...]  # of a leaf, as jax.tree_util gives it
 
 KINDS = ("binary", "multiclass", "multilabel", "regression")
 REGRESSION_LOSSES = ("squared_error", "ccc")
@@ -98,7 +99,7 @@ class Task:
     deviation: float | tuple[float, ...] = 1.0
     loss: str = "squared_error"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(
                 f"task {self.name!r}: kind {self.kind!r} is not one of {', '.join(KINDS)}"

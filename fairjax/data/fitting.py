@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -47,15 +48,15 @@ def fit(table: RawTable, roles: Roles, train: np.ndarray) -> Encoder:
         raise complain(table.where, problem, "Name the column of tokens as text.")
     rows = np.arange(len(table)) if roles.standardise == "all" else train
 
-    def of(fit_one: Callable, items: Sequence) -> Callable[[], tuple]:
-        def fitted() -> tuple:
+    def of(fit_one: Callable[..., Any], items: Sequence[Any]) -> Callable[[], tuple[Any, ...]]:
+        def fitted() -> tuple[Any, ...]:
             return tuple(
                 collect(lambda item: fit_one(item, table, roles, rows), items, in_threads=True)
             )
 
         return fitted
 
-    def features() -> tuple[tuple, tuple]:
+    def features() -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         numeric, categorical = feature_names(table, roles, tasks, attributes)
         parts = (of(_fit_standardiser, numeric), of(_fit_codes, categorical))
         return tuple(collect(lambda part: part(), parts))

@@ -7,6 +7,7 @@ conflict, or with the sum in place of the link, all of them are Baseline.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import optax
 
@@ -170,6 +171,6 @@ def _on_trunk(link, optimizer: optax.GradientTransformation):
     return optax.chain(route({"trunk": link, "heads": sum_rows()}), optimizer)
 
 
-def _is_trunk(path: tuple) -> bool:
+def _is_trunk(path: tuple[Any, ...]) -> bool:
     """A link that weighs losses measures gradients on the trunk."""
     return path[0].key == "trunk"

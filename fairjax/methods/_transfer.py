@@ -23,6 +23,7 @@ blind      target                  none; rows whose outcome is easy to  none
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +44,7 @@ VARIANTS = ("stl_base", "stl_fair", "mtl_base", "mtl_fair", "stl_inter", "mtl_in
 Penalties = Notions | Sequence[Penalty]
 
 
-def differential_penalty(task: int, attributes: tuple[int, ...], **options) -> Penalty:
+def differential_penalty(task: int, attributes: tuple[int, ...], **options: Any) -> Penalty:
     """Differential fairness of one task, over the combinations of some attributes."""
     return Penalty(task, differential_fairness(attributes=attributes, **options))
 
@@ -112,7 +113,7 @@ def sequential(penalties: Penalties | None = None, tasks: int | None = None) -> 
                 return jnp.zeros((), bool), first.init(key, data)
 
             def apply(
-                params: PyTree, batch: Dataset, key: Array, memory: tuple
+                params: PyTree, batch: Dataset, key: Array, memory: tuple[Any, ...]
             ) -> tuple[tuple[Array, ...], PyTree]:
                 in_second, counts = memory
                 weight = jnp.where(in_second, hparams["then"], hparams["weight"])

@@ -6,6 +6,7 @@ One call gives its answers at many points.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -148,7 +149,7 @@ def runs_for(
     trained: Runs,
     hparams: dict[str, np.ndarray],
     splits: Splits,
-    evaluate: Callable,
+    evaluate: Callable[..., Any],
     *,
     chunk: int = 16,
 ) -> Runs:

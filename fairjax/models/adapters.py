@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
 import jax
@@ -35,8 +35,8 @@ _FLAGS = {"deterministic": True, "train": False, "training": False}
 
 
 def _model(
-    init_parts: Callable[[Array, PyTree], tuple],
-    apply: Callable,
+    init_parts: Callable[[Array, PyTree], tuple[Any, ...]],
+    apply: Callable[..., Any],
     x: PyTree,
     dropout: bool = False,
 ) -> Model:
@@ -133,7 +133,7 @@ def from_linen(
         dropout without a flag, or in the heads; for heads that do not give ``[B, C]``.
     """
     modules = {"trunk": trunk, "heads": heads}
-    fixed: dict[str, dict] = {"trunk": {}, "heads": {}}
+    fixed: dict[str, dict[str, Any]] = {"trunk": {}, "heads": {}}
     flags = {part: _flag_of(module) for part, module in modules.items()}
 
     def flag(part: str, drops: bool) -> dict[str, bool]:
@@ -268,7 +268,7 @@ def from_nnx(
             return module
         return makers[part](nnx.Rngs(key))
 
-    def split(part: str, key: Array, drops: bool = True) -> tuple:
+    def split(part: str, key: Array, drops: bool = True) -> tuple[Any, ...]:
         module = made(part, key)
         if not drops:
             module.eval()

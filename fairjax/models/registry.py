@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from fairjax.core.types import Array, DataError, Model, Spec
 from fairjax.models._cross_stitch import cross_stitch
@@ -96,7 +97,7 @@ _FEATURES = {
 }
 
 
-def build(name: str, spec: Spec, **options) -> Model:
+def build(name: str, spec: Spec, **options: Any) -> Model:
     """The network of a name.
 
     Args:

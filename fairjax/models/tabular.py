@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.linen.initializers import Initializer, glorot_uniform, truncated_normal, zeros_init
+from jax.typing import DTypeLike
 
 from fairjax.core.types import Array, Columns, Model, PyTree, Spec
 from fairjax.models.dropout import dropping, drops_out, represent
@@ -103,7 +104,7 @@ def _folded(
     return folded_kernel.T @ design(x, levels, kernel.dtype)
 
 
-def design(x: Columns, levels: tuple[int, ...], dtype=jnp.float32) -> Array:
+def design(x: Columns, levels: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
     """Numbers and a column per level, feature-major: ``[P + sum(levels), B]``.
 
     A level that was not seen in training (-1) is all zeros.

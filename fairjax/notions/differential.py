@@ -123,9 +123,9 @@ def _classes(joint: Array) -> range:
     return range(1 if labels == 2 else 0, labels)
 
 
-parity = (parity_rates,)
-opportunity = (true_positive_rates,)
-odds = (true_positive_rates, false_positive_rates)
+parity: tuple[Callable[[Array], RateTerms], ...] = (parity_rates,)
+opportunity: tuple[Callable[[Array], RateTerms], ...] = (true_positive_rates,)
+odds: tuple[Callable[[Array], RateTerms], ...] = (true_positive_rates, false_positive_rates)
 
 
 def epsilon(

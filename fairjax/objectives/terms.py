@@ -9,7 +9,7 @@ and a padded last batch is exact. ``"mean"``: means over the rows that count, as
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -146,7 +146,9 @@ def fairness_terms(
     ) -> tuple[list[Array], PyTree]:
         values = []
         updated = []
-        shared: dict[tuple, tuple[Array, PyTree]] = {}  # a joint notion is the same for every task
+        shared: dict[
+            tuple[Any, ...], tuple[Array, PyTree]
+        ] = {}  # a joint notion is the same for every task
         for penalty, counts in zip(penalties, memory, strict=True):
             notion = penalty.notion
             identity = (id(notion.apply), notion.conditions, tuple(attributes_of(spec, notion)))

@@ -47,8 +47,8 @@ class ChunkSizes:
         devices: int,
         *,
         tune: bool,
-    ):
-        self.sizes = [(first, size) for first, size in sizes]
+    ) -> None:
+        self.sizes: list[tuple[int, int]] = [(first, size) for first, size in sizes]
         self._devices = devices
         self._tuning = tune
         self._start = self.current

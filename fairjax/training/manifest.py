@@ -14,6 +14,7 @@ import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -46,7 +47,7 @@ def settings(
     root: int,
     keep: Sequence[str],
     devices: Sequence[jax.Device],
-) -> dict:
+) -> dict[str, Any]:
     """Everything that identifies a sweep before its program is known."""
     return {
         "format": FORMAT,
@@ -78,7 +79,7 @@ class SweepFolder:
       DataError: the folder holds a sweep with other settings; the message names every difference.
     """
 
-    def __init__(self, path: Path, identity: dict):
+    def __init__(self, path: Path, identity: dict[str, Any]) -> None:
         self._path = path
         self._identity = identity
         self._structure: PyTree = None
@@ -163,7 +164,7 @@ class SweepFolder:
             )
 
 
-def _stored_manifest(file: Path) -> dict | None:
+def _stored_manifest(file: Path) -> dict[str, Any] | None:
     """The manifest; None where there is none, and, with a warning, where it is damaged."""
     if not file.exists():
         return None
@@ -201,7 +202,7 @@ def kept_arrays(folder: Path, member: int) -> dict[str, np.ndarray]:
     return {name: array[member - first] for name, array in arrays.items()}
 
 
-def _digest(identity: dict) -> str:
+def _digest(identity: dict[str, Any]) -> str:
     """What tells sweeps apart, in one text."""
     text = json.dumps(identity, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

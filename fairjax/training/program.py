@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,10 +34,10 @@ QUICK = {OPTIMISATION: "1"}
 def member(
     recipe: Recipe,
     train_config: TrainConfig,
-    evaluate: Callable,
+    evaluate: Callable[..., Any],
     keep: Sequence[str] = (),
-    record: Callable | None = None,
-) -> Callable:
+    record: Callable[..., Any] | None = None,
+) -> Callable[..., Any]:
     """Build one run with its evaluation.
 
     Args:
@@ -64,8 +64,11 @@ def member(
 
 
 def _trained(
-    recipe: Recipe, train_config: TrainConfig, keep: Sequence[str], record: Callable | None
-) -> Callable:
+    recipe: Recipe,
+    train_config: TrainConfig,
+    keep: Sequence[str],
+    record: Callable[..., Any] | None,
+) -> Callable[..., Any]:
     """One run from given parameters, or None for its own, to its scores."""
     train = make_train(train_config, recipe, record)
 
@@ -92,20 +95,22 @@ def _trained(
     return run
 
 
-def _measured(evaluate: Callable, scores: dict[str, Array], splits: Splits) -> PyTree:
+def _measured(evaluate: Callable[..., Any], scores: dict[str, Array], splits: Splits) -> PyTree:
     return evaluate(scores, without_unused_cells(splits))
 
 
-def _with_metrics(results: dict[str, PyTree], metrics: PyTree, keep: Sequence[str]) -> dict:
+def _with_metrics(
+    results: dict[str, PyTree], metrics: PyTree, keep: Sequence[str]
+) -> dict[str, Any]:
     scores = results["scores"] if "scores" in keep else {}
     return {"metrics": metrics, **results, "scores": scores}
 
 
 def mapped(
-    run: Callable,
+    run: Callable[..., Any],
     devices: Sequence[jax.Device],
     in_axes: Sequence[int | None] = (0, None, 0, None),
-) -> Callable:
+) -> Callable[..., Any]:
     """Map ``run`` over members, shard it over the devices, and jit it.
 
     Args:
@@ -150,20 +155,20 @@ class Stage:
 
     def __init__(
         self, lowered: jax.stages.Lowered, threads: ThreadPoolExecutor, options: dict[str, str]
-    ):
+    ) -> None:
         self.lowered = lowered
         self._options = options
-        self.seconds = 0.0  # that compilation took
+        self.seconds: float = 0.0  # that compilation took
         self._threads = threads
-        self._compiling: Future | None = None
+        self._compiling: Future[Callable[..., Any]] | None = None
 
-    def begin(self) -> Future:
+    def begin(self) -> Future[Callable[..., Any]]:
         """Begin to compile, and return at once."""
         if self._compiling is None:
             self._compiling = self._threads.submit(self._compile)
         return self._compiling
 
-    def _compile(self) -> Callable:
+    def _compile(self) -> Callable[..., Any]:
         begin = time.perf_counter()
         compiled = self.lowered.compile(compiler_options=self._options or None)
         self.seconds = time.perf_counter() - begin
@@ -173,14 +178,14 @@ class Stage:
 class Compiler:
     """Compiles programs in threads, each key once."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(os.cpu_count())
         self._stages: dict[Hashable, Stage] = {}
 
     def stage(
         self,
         key: Hashable,
-        program: Callable,
+        program: Callable[..., Any],
         *arguments: PyTree,
         options: Mapping[str, str] = MappingProxyType({}),
     ) -> Stage:
@@ -221,15 +226,15 @@ class Program:
         self,
         recipe: Recipe,
         train_config: TrainConfig,
-        evaluate: Callable,
+        evaluate: Callable[..., Any],
         keep: Sequence[str] = (),
-        record: Callable | None = None,
+        record: Callable[..., Any] | None = None,
         *,
         devices: Sequence[jax.Device] | None = None,
         compiler: Compiler | None = None,
         measured: int | None = None,
-    ):
-        self.compile_seconds = 0.0  # of the stages of the newest size
+    ) -> None:
+        self.compile_seconds: float = 0.0  # of the stages of the newest size
         self._recipe = recipe
         self._evaluate = evaluate
         self._keep = tuple(keep)
@@ -239,7 +244,9 @@ class Program:
         train = _trained(recipe, train_config, keep, record)
         self._train = mapped(train, self._devices, (0, 0, None, 0, None))
         self._measure = mapped(partial(_measured, evaluate), self._devices, (0, None))
-        self._init: Callable | None = None  # of every member, where hyper-parameters do not matter
+        self._init: Callable[..., Any] | None = (
+            None  # of every member, where hyper-parameters do not matter
+        )
         self._stages: dict[Hashable, Stages] = {}  # by the shapes of arguments
         self._used: set[Stages] = set()
 
@@ -321,7 +328,7 @@ class Program:
         options = QUICK if is_cpu and is_free else {}
         return self._compiler.stage(key, program, *arguments, options=options)
 
-    def _metrics(self, measure: Callable, scores: PyTree, splits: Splits) -> PyTree:
+    def _metrics(self, measure: Callable[..., Any], scores: PyTree, splits: Splits) -> PyTree:
         """Measure all members, so many at a time; the last ones repeat the last member."""
         members = len(next(iter(scores.values())))
         measured = self._measured or members
@@ -341,7 +348,7 @@ def _shapes(tree: PyTree) -> Hashable:
     return structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
 
 
-def _common_init(recipe: Recipe, hparams: PyTree) -> Callable | None:
+def _common_init(recipe: Recipe, hparams: PyTree) -> Callable[..., Any] | None:
     """The initialisation of the network, if it is one for all hyper-parameters, else None.
 
     A function that two builds share cannot depend on what they were given.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -63,7 +64,7 @@ def draw_with_key(
     return place(interval, unit, count, jnp)
 
 
-def grid(space: Space, values: dict[str, Sequence]) -> dict[str, np.ndarray]:
+def grid(space: Space, values: dict[str, Sequence[Any]]) -> dict[str, np.ndarray]:
     """Make the product of some values; all other hyper-parameters stay at their defaults.
 
     Args:
