@@ -56,7 +56,7 @@ def _complaints(path: Path) -> Iterator[None]:
         ) from error
 
 
-def write(path: Path, content: bytes) -> Path:
+def write(path: Path, content: bytes | memoryview) -> Path:
     """Write ``content`` to ``path`` in one step and create its folders.
 
     A reader sees the old file or the new file, never a part of one.
@@ -243,8 +243,9 @@ def check_files(folder: Path, checksums: Mapping[str, str]) -> None:
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> Path:
     """Write named arrays as npz with :func:`write`, and their checksum with them."""
     arrays = {name: np.asarray(array) for name, array in arrays.items()}
+    stored: dict[str, Any] = arrays | {CHECKSUM: np.array(_arrays_checksum(arrays))}
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays, **{CHECKSUM: np.array(_arrays_checksum(arrays))})
+    np.savez(buffer, **stored)
     return write(path, buffer.getbuffer())
 
 

@@ -176,7 +176,8 @@ def _refuse_levels(rule: ColumnRule, table: RawTable, levels: tuple[str, ...], k
     if len(levels) < 2:
         is_known = ~table.missing(rule.column)
         problem = f"task {rule.name!r}: column {rule.column!r} is constant"
-        problem = f"{problem} ({levels[0]!r} in {is_known.sum():,} rows)"
+        level = next(iter(levels))
+        problem = f"{problem} ({level!r} in {is_known.sum():,} rows)"
         cure = "A constant cannot be learned: remove the task, or cut it by a rule."
         raise complain(table.where, problem, cure)
     _refuse_kind(rule, table, kind, ("binary", "multiclass", "multilabel", "regression"))

@@ -241,7 +241,7 @@ def _of_subtree(value_fn: Callable[..., Any], params: PyTree) -> Callable[..., A
 
 
 def summed_adagrad(
-    learning_rate: Array | float, batch_size: int = 1
+    learning_rate: optax.ScalarOrSchedule, batch_size: int = 1
 ) -> optax.GradientTransformation:
     """Adagrad as in the MTA-F code: the accumulator starts at ``0.1 / batch_size^2``, no epsilon.
 

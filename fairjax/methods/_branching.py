@@ -118,8 +118,9 @@ def refuse_unbranchable(spec: Spec, layers: Layers, first: int) -> None:
       DataError: it is so.
     """
     if len(spec.tasks) < 2:
+        names = [task.name for task in spec.tasks]
         raise DataError(
-            f"a network branches between tasks, but there is 1 ({spec.tasks[0].name!r}). Give two "
+            f"a network branches between tasks, but there is 1 ({names[0]!r}). Give two "
             "or more (--task), or leave this method out (--methods)."
         )
     if len(layers) <= first:

@@ -201,7 +201,8 @@ def taught(
         }
         return update, Student(action, omega, first, lessons)
 
-    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+    # optax knows no extra argument that has to be given
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)  # pyright: ignore[reportArgumentType]
 
 
 def head_states(spec: Spec, heads: PyTree) -> Array:

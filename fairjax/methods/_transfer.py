@@ -219,7 +219,7 @@ def settings(
     lam: float = 1.0,
     head_penalty_scale: float = 1.0,
     attributes: tuple[int, ...] = (0,),
-) -> dict[str, np.ndarray]:
+) -> dict[str, np.ndarray | np.float32]:
     """``weight``, ``lam`` and ``head_penalty_scale`` of a variant, for :func:`transfer`.
 
     Args:
@@ -265,7 +265,7 @@ def settings(
         weight[auxiliary] = 1.0
     return {
         "weight": weight,
-        "lam": np.float32([lam * (penalty in needed) for penalty in present]),
+        "lam": np.array([lam * (penalty in needed) for penalty in present], np.float32),
         "head_penalty_scale": np.float32(head_penalty_scale),
     }
 
@@ -273,10 +273,8 @@ def settings(
 def _penalties(context: Context, penalties: Penalties | None) -> tuple[Penalty, ...]:
     if penalties is None:
         notion = differential_fairness()
-        penalties = []
-        for t, task in enumerate(context.spec.tasks):
-            if task.kind != "regression":
-                penalties.append(Penalty(t, notion))
+        tasks = enumerate(context.spec.tasks)
+        penalties = [Penalty(t, notion) for t, task in tasks if task.kind != "regression"]
     return fairness_terms(context.spec, penalties).penalties
 
 

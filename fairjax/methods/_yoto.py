@@ -209,6 +209,7 @@ def runs_for(
         by_seed = joined.reshape(seeds, points, *joined.shape[1:])
         return by_seed.swapaxes(0, 1).reshape(joined.shape)
 
+    compilations: int = program._cache_size()  # pyright: ignore[reportAttributeAccessIssue]
     return Runs(
         point=np.repeat(np.arange(points), seeds),
         seed=np.tile(trained.seed, points),
@@ -220,6 +221,6 @@ def runs_for(
         params=None,
         record=(),
         block=np.tile(trained.block, points),
-        compilations=trained.compilations + program._cache_size(),
+        compilations=trained.compilations + compilations,
         chunk=chunk,
     )

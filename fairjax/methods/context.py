@@ -16,7 +16,7 @@ from fairjax.models import modulated
 from fairjax.notions import Notion
 from fairjax.objectives import Notions
 
-Schedule = Callable[[Array], Array]  # steps made so far -> factor of the learning rate
+Schedule = optax.Schedule  # steps made so far -> factor of the learning rate
 
 
 class Context(NamedTuple):
@@ -138,8 +138,9 @@ SweptNotions = Notions | Callable[[PyTree], Notions]
 
 def notion_at(notion: SweptNotions, hparams: PyTree) -> Notions:
     """The notions at some hyper-parameters."""
-    swept = callable(notion) and not isinstance(notion, Notion)
-    return notion(hparams) if swept else notion
+    if callable(notion) and not isinstance(notion, Notion):
+        return notion(hparams)
+    return notion
 
 
 def with_space(method: Method, **ranges: Range) -> Method:

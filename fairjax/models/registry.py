@@ -51,7 +51,8 @@ def network(
             "texts and images."
         )
     if spec.image_shape:
-        widths = trunk if len(trunk) > 1 else tuple(trunk[0] * 2**i for i in range(_STAGES))
+        first, *others = trunk
+        widths = trunk if others else tuple(first * 2**i for i in range(_STAGES))
         return image_encoder(spec, widths=widths, head=head, dropout=dropout)
     if spec.is_table:
         return shared_bottom(

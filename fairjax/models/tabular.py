@@ -15,6 +15,7 @@ of two arrays that are contiguous along the rows of their sum, two to three time
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import flax.linen as nn
 import jax
@@ -208,10 +209,9 @@ def trunk_of(
     levels = tuple(count for _, count in spec.categorical)
     encode = encoding_of(spec, number_encoding)
     body = Trunk(levels, tuple(widths), embedding, fold, kernel_init, embedding_init, encode)
-    example = Columns(
-        numeric=np.zeros((1, len(spec.numeric)), np.float32),
-        codes=np.zeros((1, len(levels)), np.int32),
-    )
+    numeric = np.zeros((1, len(spec.numeric)), np.float32)
+    codes = np.zeros((1, len(levels)), np.int32)
+    example = Columns(numeric, codes)  # pyright: ignore[reportArgumentType] - numpy does too
 
     def init(key: Array) -> PyTree:
         variables = body.init(key, example)
@@ -223,7 +223,7 @@ def trunk_of(
         activate: Callable[[int, Array], Array] = rectify,
     ) -> Array:
         variables = {"params": params}
-        return body.apply(variables, x, activate)
+        return cast(Array, body.apply(variables, x, activate))
 
     return init, apply
 

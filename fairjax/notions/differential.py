@@ -379,7 +379,8 @@ def _questions(rows: TaskRows, on_everyone: bool) -> tuple[Array, Array, Array]:
     The classes of a multiclass task are the outcomes of one question; every label of a multilabel
     task is a question with two outcomes.
     """
-    weight = sum(rows.weights)
+    first, *others = rows.weights
+    weight = sum(others, first)
     if rows.kind == "multiclass":
         prob = rows.prob[None]
         label = rows.label[None]

@@ -227,7 +227,7 @@ def _exclusive_rows(
 def _penalties(spec: Spec, notion: Notions | Sequence[Penalty]) -> tuple[Penalty, ...]:
     if isinstance(notion, Notion):
         return tuple(Penalty(t, notion) for t in range(len(spec.tasks)))
-    entries = list(notion)
+    entries: list[Any] = list(notion)
     if all(isinstance(entry, Penalty) for entry in entries):
         return tuple(entries)
     if len(entries) != len(spec.tasks):

@@ -200,7 +200,8 @@ def constrain(
             f"{len(study.repairs)} repairs by {len(amounts)} amounts",
             "Give one of each: one model is trained.",
         )
-    repair = (study.repairs[0].name, amounts[0]) if amounts else None
+    names = [post.name for post in study.repairs]
+    repair = (names[0], amounts[0]) if amounts else None
     return train_constrained(data, study, constraint, cap=cap, repair=repair)
 
 

@@ -27,6 +27,7 @@ from fairjax.core.types import (
     Columns,
     DataError,
     Dataset,
+    Device,
     Images,
     Model,
     Post,
@@ -523,7 +524,7 @@ class Programs:
     """Programs by method; the reference and vanilla share one, and all of them a measure."""
 
     def __init__(self, study: Study, keep: tuple[str, ...]) -> None:
-        self.devices: list[jax.Device] = jax.local_devices()
+        self.devices: list[Device] = jax.local_devices()
         self.keep = keep
         self._study = study
         self._compiler = Compiler()

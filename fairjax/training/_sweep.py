@@ -21,7 +21,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from fairjax.core.disk import locked
-from fairjax.core.types import PyTree, Recipe, Splits
+from fairjax.core.types import Device, PyTree, Recipe, Splits
 from fairjax.training.chunks import ChunkSizes, start_size
 from fairjax.training.loop import TrainConfig
 from fairjax.training.manifest import SweepFolder, settings
@@ -74,7 +74,7 @@ def sweep(
     out: Path | None = None,
     chunk: int | None = None,
     keep: Sequence[str] = (),
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Device] | None = None,
     record: Callable[..., Any] | None = None,
     progress: Callable[[int], None] | None = None,
     program: Callable[..., Any] | None = None,
@@ -170,7 +170,7 @@ def members_of(
     return point.ravel(), seed.ravel()
 
 
-def on_devices(splits: Splits, devices: Sequence[jax.Device]) -> Splits:
+def on_devices(splits: Splits, devices: Sequence[Device]) -> Splits:
     """The data as an argument of a sweep's program, whole on every device."""
     if len(devices) == 1:
         return jax.device_put(splits, devices[0])

@@ -187,13 +187,12 @@ def start(
     params: PyTree | None = None,
 ) -> State:
     """The state before the first step on training data; ``params`` default to the model's own."""
-    if params is None:
-        params = parts.model.init(key)
+    first = parts.model.init(key) if params is None else params
     memory_key = jax.random.fold_in(key, 1)
     memory = parts.objective.init(memory_key, data)
-    opt_state = parts.transform.init(params)
+    opt_state = parts.transform.init(first)
     step = jnp.zeros((), jnp.int32)
-    return State(params, opt_state, memory, step)
+    return State(first, opt_state, memory, step)
 
 
 def first_choice(blocks: int, passed_over: float) -> int:

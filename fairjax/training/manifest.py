@@ -14,14 +14,17 @@ import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
 from fairjax.core.disk import read_arrays, read_json, write_arrays, write_json
-from fairjax.core.types import DataError, PyTree, Recipe, Splits
+from fairjax.core.types import DataError, Device, PyTree, Recipe, Splits
 from fairjax.training.loop import TrainConfig
+
+if TYPE_CHECKING:
+    from fairjax.training.program import Lowered
 
 MANIFEST = "manifest.json"
 FORMAT = 1  # of the manifest and the chunk files
@@ -46,7 +49,7 @@ def settings(
     splits: Splits,
     root: int,
     keep: Sequence[str],
-    devices: Sequence[jax.Device],
+    devices: Sequence[Device],
 ) -> dict[str, Any]:
     """Everything that identifies a sweep before its program is known."""
     return {
@@ -94,7 +97,7 @@ class SweepFolder:
             return None
         return [(first, size) for first, size in self._stored["sizes"]]
 
-    def add_program(self, lowered: jax.stages.Lowered) -> None:
+    def add_program(self, lowered: jax.stages.Lowered | Lowered) -> None:
         """Add the lowered program to what identifies the sweep.
 
         Its text covers what no setting says: the model, the notion, the metrics and the code.

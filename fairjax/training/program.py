@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from fairjax.core.types import Array, PyTree, Recipe, Splits
+from fairjax.core.types import Array, Device, PyTree, Recipe, Splits
 from fairjax.models import scores as model_scores
 from fairjax.training.loop import TrainConfig, first_key, make_train
 from fairjax.training.samplers import without_unused_cells
@@ -108,7 +108,7 @@ def _with_metrics(
 
 def mapped(
     run: Callable[..., Any],
-    devices: Sequence[jax.Device],
+    devices: Sequence[Device],
     in_axes: Sequence[int | None] = (0, None, 0, None),
 ) -> Callable[..., Any]:
     """Map ``run`` over members, shard it over the devices, and jit it.
@@ -134,7 +134,7 @@ def mapped(
     )
 
 
-def member_mesh(devices: Sequence[jax.Device]) -> Mesh:
+def member_mesh(devices: Sequence[Device]) -> Mesh:
     """The devices as one axis, over which members go."""
     return Mesh(np.asarray(devices), ("members",))
 
@@ -154,7 +154,7 @@ class Stage:
     """A lowered program that a thread compiles once it is asked to."""
 
     def __init__(
-        self, lowered: jax.stages.Lowered, threads: ThreadPoolExecutor, options: dict[str, str]
+        self, lowered: jax.stages.Lowered, threads: ThreadPoolExecutor, options: dict[str, Any]
     ) -> None:
         self.lowered = lowered
         self._options = options
@@ -230,7 +230,7 @@ class Program:
         keep: Sequence[str] = (),
         record: Callable[..., Any] | None = None,
         *,
-        devices: Sequence[jax.Device] | None = None,
+        devices: Sequence[Device] | None = None,
         compiler: Compiler | None = None,
         measured: int | None = None,
     ) -> None:

@@ -109,10 +109,10 @@ def dimensions(interval: Range) -> int:
 
 def place(
     interval: Range,
-    unit: Array,
+    unit: Array | np.ndarray,
     count: int,
     xp: ModuleType = np,
-) -> Array:
+) -> Any:
     """Turn uniform numbers into values of a hyper-parameter.
 
     Between bounds ``low + (high - low) u``, or ``low (high / low)^u`` for a logarithmic range.
@@ -146,7 +146,7 @@ def place(
 
 
 def _on_simplex(
-    unit: Array,
+    unit: Array | np.ndarray,
     entries: int,
     xp: ModuleType,
 ) -> Array:
