@@ -37,7 +37,7 @@ def value_and_rows(
     mode: str = "auto",
     chunk: int = 1,
     scale: Array | float = 1.0,
-) -> Callable[..., Any]:
+) -> Callable[..., tuple[Any, PyTree]]:
     """Like ``jax.value_and_grad`` for K losses at once.
 
     Each row is a gradient of its own. With two rows routed to two subtrees, the compiled step
