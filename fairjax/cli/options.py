@@ -387,7 +387,7 @@ study_options: Callable[..., Any] = together(
 )
 
 
-def postprocess_option(default: str | None, **attributes: Any) -> Callable[..., Any]:
+def postprocess_option(default: str | tuple[str, ...], **attributes: Any) -> Callable[..., Any]:
     """The option that chooses the repair by name."""
     return key_option(
         "--postprocess",

@@ -93,7 +93,7 @@ class Table(dict[Key, np.ndarray]):
 
 def write_csv(
     path: Path,
-    columns: Mapping[Key, np.ndarray],
+    columns: Mapping[Key, np.ndarray] | Mapping[str, np.ndarray],
     *,
     formulas: bool = False,
 ) -> Path:

@@ -168,7 +168,7 @@ def correlation_metrics(
       negative: ``[N]`` weight of rows whose label is 0.
     """
     out = {subject._replace(metric="correlation"): _largest_correlation(value_nc, groups, weight)}
-    if positive is not None:
+    if positive is not None and negative is not None:
         given_positive = _largest_correlation(value_nc, groups, positive)
         given_negative = _largest_correlation(value_nc, groups, negative)
         given_label = jnp.maximum(given_positive, given_negative)

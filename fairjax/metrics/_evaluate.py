@@ -267,7 +267,7 @@ def _outputs(
         of_outputs.append({key._replace(task=task.name): value for key, value in metrics.items()})
     known_u = jnp.sum(data.weight[:, None] * data.label_mask, axis=0) > 0
     known_u = known_u.astype(jnp.float32)
-    deviation_u = np.float32([output.deviation for output in task.columns])
+    deviation_u = np.array([output.deviation for output in task.columns], np.float32)
     out: Metrics = {}
     for key in of_outputs[0]:
         value_u = jnp.stack([metrics[key] for metrics in of_outputs])

@@ -102,10 +102,10 @@ def group_statistics(
     columns = Columns()
     ordered: list[ScoreColumn] = []
     weight = jnp.asarray(data.weight)[:, None]
-    scores = jnp.where(weight > 0, scores, 0.0)
-    task_probs = probabilities(spec, scores)
+    counted = jnp.where(weight > 0, scores, 0.0)
+    task_probs = probabilities(spec, counted)
     for t, task in enumerate(spec.tasks):
-        task_scores = scores[:, spec.score_slice(t)]
+        task_scores = counted[:, spec.score_slice(t)]
         threshold = None if thresholds is None else thresholds[t]
         outputs = _outputs(spec, t, task_probs[t], task_scores, data, threshold)
         for u, output in enumerate(outputs):

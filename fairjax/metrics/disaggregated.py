@@ -55,7 +55,7 @@ class GroupTable(NamedTuple):
         Raises:
           ImportError: pandas is missing.
         """
-        return Table(self.columns).to_pandas()
+        return Table(self.columns.items()).to_pandas()
 
 
 class _Block(NamedTuple):
@@ -79,7 +79,7 @@ class _Section(NamedTuple):
 
 def group_table(
     spec: Spec,
-    scores: Array,
+    scores: Array | np.ndarray,
     data: Dataset,
     rng: np.random.Generator | None = None,
     *,

@@ -108,7 +108,7 @@ def unfairness_on_host(
     present = np.flatnonzero(mass_g > 0)
     count = len(present)
     if count < 2:
-        return Unfairness(np.nan, np.nan, np.nan)
+        return Unfairness._make((np.nan, np.nan, np.nan))
     mass_g = mass_g[present]
     square_g = square_g[present]
     reached_ng = np.zeros((len(codes), size))
@@ -131,4 +131,4 @@ def unfairness_on_host(
     largest_rarities = rarity_g[-2:]
     floor = CHANCE * math.sqrt(largest_rarities.sum())
     wasserstein = np.diff(score) @ apart_n
-    return Unfairness(np.max(gap_n), floor, wasserstein)
+    return Unfairness._make((np.max(gap_n), floor, wasserstein))

@@ -47,7 +47,7 @@ MOST_NUMBERED = 12  # columns of a heat map up to which its cells hold numbers
 
 def write_conflicts(
     path: Path,
-    cosines: Array,
+    cosines: Array | np.ndarray,
     rows: Sequence[str],
     layers: Sequence[str] = (),
     epochs: int | None = None,
@@ -75,7 +75,7 @@ def write_conflicts(
 
 @house_style()
 def draw_conflicts(
-    cosines: Array,
+    cosines: Array | np.ndarray,
     rows: Sequence[str],
     layers: Sequence[str] = (),
     epochs: int | None = None,

@@ -11,7 +11,7 @@ import numpy as np
 from fairjax.core.types import Array
 
 
-def conflict_shares(cosines: Array) -> np.ndarray:
+def conflict_shares(cosines: Array | np.ndarray) -> np.ndarray:
     """How often two rows are in conflict, over steps s.
 
     ``share_ij = #{s: cos_ij(s) < 0} / #{s: cos_ij(s) known}``.

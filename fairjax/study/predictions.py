@@ -9,7 +9,7 @@ import numpy as np
 
 from fairjax.core.keys import escape
 from fairjax.core.tables import write_csv
-from fairjax.core.types import Dataset, Spec, Splits, Task
+from fairjax.core.types import Array, Dataset, Spec, Splits, Task
 from fairjax.data import Prepared
 from fairjax.losses import probabilities
 
@@ -47,7 +47,7 @@ def prediction_columns(
 
 def all_predictions(
     data: Prepared,
-    scores: Mapping[str, np.ndarray],
+    scores: Mapping[str, Array | np.ndarray],
     thresholds: Sequence[float | None],
 ) -> Columns:
     """Every row of a data set: its place in the source, its labels, groups and predictions.
