@@ -25,7 +25,7 @@ from fairjax.core.types import PyTree, Recipe, Splits
 from fairjax.training.chunks import ChunkSizes, start_size
 from fairjax.training.loop import TrainConfig
 from fairjax.training.manifest import SweepFolder, settings
-from fairjax.training.program import Program, member_mesh
+from fairjax.training.program import MEMBERS, ROWS, Padded, Program, device_mesh, padded
 
 
 class Part(NamedTuple):
@@ -79,6 +79,7 @@ def sweep(
     progress: Callable[[int], None] | None = None,
     program: Callable | None = None,
     part: Part | None = None,
+    row_devices: int = 1,
 ) -> Runs:
     """Train and evaluate every point with every seed.
 
@@ -102,6 +103,9 @@ def sweep(
         one recipe (single-task and vanilla, say) share its compilation at the same chunk size.
       part: of the chunks, where several processes share ``out``, with as many devices each; None
         for all. The chunks are those of the manifest, or of the start size, whatever their speed.
+      row_devices: devices that share the rows of a run, for data that one device cannot hold;
+        members go over the others. Statistics of groups are those of all rows, results differ by
+        rounding alone. A ``program`` has as many.
 
     Returns:
       :class:`Runs` with M = L * S members; of a part, with those of its chunks.
@@ -110,19 +114,30 @@ def sweep(
       DataError: ``out`` holds a different sweep, or another process sweeps there.
     """
     devices = list(devices or jax.local_devices())
+    member_devices = device_mesh(devices, row_devices).shape[MEMBERS]
     point, seed = members_of(hparams, seeds)
     with locked(out, "a sweep", shared=part is not None) if out else contextlib.nullcontext():
         folder = None
         if out:
-            identity = settings(recipe, train_config, hparams, seeds, splits, root, keep, devices)
+            identity = settings(
+                recipe, train_config, hparams, seeds, splits, root, keep, devices, row_devices
+            )
             folder = SweepFolder(out, identity)
-        splits = on_devices(splits, devices)
-        program = program or Program(recipe, train_config, evaluate, keep, record, devices=devices)
+        splits = on_devices(splits, devices, row_devices)
+        program = program or Program(
+            recipe,
+            train_config,
+            evaluate,
+            keep,
+            record,
+            devices=devices,
+            row_devices=row_devices,
+        )
         stored_sizes = folder.sizes if folder else None
-        first_size = chunk or start_size(len(point), devices)
+        first_size = chunk or start_size(len(point), devices[:member_devices])
         schedule = ChunkSizes(
             stored_sizes or [(0, first_size)],
-            len(devices),
+            member_devices,
             tune=stored_sizes is None and chunk is None and part is None,
         )
 
@@ -130,11 +145,11 @@ def sweep(
             return (*chunk_of(hparams, point, seed, root, first, size), splits)
 
         if folder:
-            folder.add_program(program.lower(*arguments(0, schedule.size_at(0) * len(devices))))
+            folder.add_program(program.lower(*arguments(0, schedule.size_at(0) * member_devices)))
             if stored_sizes is None:
                 folder.write_sizes(schedule.sizes)
         members, results = run_chunks(
-            program, arguments, len(point), len(devices), schedule, folder, progress, part
+            program, arguments, len(point), member_devices, schedule, folder, progress, part
         )
         return Runs(
             point=point[members],
@@ -170,11 +185,18 @@ def members_of(
     return point.ravel(), seed.ravel()
 
 
-def on_devices(splits: Splits, devices: Sequence[jax.Device]) -> Splits:
-    """The data as an argument of a sweep's program, whole on every device."""
+def on_devices(
+    splits: Splits | Padded, devices: Sequence[jax.Device], row_devices: int = 1
+) -> Splits | Padded:
+    """The data as an argument of a sweep's program: whole on every device, or shared by some."""
     if len(devices) == 1:
         return jax.device_put(splits, devices[0])
-    return jax.device_put(splits, NamedSharding(member_mesh(devices), PartitionSpec()))
+    mesh = device_mesh(devices, row_devices)
+    if row_devices == 1:
+        return jax.device_put(splits, NamedSharding(mesh, PartitionSpec()))
+    if isinstance(splits, Splits):
+        splits = padded(splits, row_devices)
+    return jax.device_put(splits, NamedSharding(mesh, PartitionSpec(ROWS)))
 
 
 def run_chunks(

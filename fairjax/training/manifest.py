@@ -46,6 +46,7 @@ def settings(
     root: int,
     keep: Sequence[str],
     devices: Sequence[jax.Device],
+    row_devices: int = 1,
 ) -> dict:
     """Everything that identifies a sweep before its program is known."""
     return {
@@ -62,6 +63,7 @@ def settings(
         "data": fingerprint(splits),
         "keep": list(keep),
         "devices": len(devices),
+        "row_devices": row_devices,
         "platform": devices[0].platform,
         "jax": jax.__version__,
     }
@@ -151,6 +153,7 @@ class SweepFolder:
         stored = self._stored
         if stored is None:
             return
+        stored = {"row_devices": 1} | stored  # a manifest of fairjax 0.1.0 has none
         differences = [
             f"{name} is {value!r} now and {stored.get(name)!r} there"
             for name, value in self._identity.items()
