@@ -240,7 +240,7 @@ def probabilities(spec: Spec, scores: Array | Sequence[Array]) -> list[Array]:
         "multiclass": jax.nn.softmax,
         "regression": lambda score: score,
     }
-    if not isinstance(scores, list | tuple):
+    if not isinstance(scores, Sequence):
         scores = [scores[:, spec.score_slice(i)] for i in range(len(spec.tasks))]
     return [
         link[task.kind](columns.astype(jnp.float32))

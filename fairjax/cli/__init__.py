@@ -6,6 +6,7 @@ Exit codes: 0 done, 2 a complaint about the input (one message), 130 stopped by 
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 try:
     import click
@@ -25,7 +26,8 @@ from fairjax.core.types import DataError
 class Commands(click.Group):
     """Turns complaints into one message and exit code 2."""
 
-    def invoke(self, ctx: click.Context):
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
         try:
             return super().invoke(ctx)
         except (DataError, ImportError) as complaint:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -50,7 +51,7 @@ def prepare_command(name: str, data_dir: Path | None) -> None:
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the random split."
 )
-def describe_command(**options) -> None:
+def describe_command(**options: Any) -> None:
     """Describe data as 'fairjax frontier' would read it, with warnings, and train nothing."""
     from fairjax.cli.settings import read_data
 

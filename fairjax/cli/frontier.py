@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -51,7 +53,7 @@ from fairjax.study.config import SEQUENCES
 from fairjax.study.progress import ProgressBars
 from fairjax.training import Part
 
-sweep_options = together(
+sweep_options: Callable[..., Any] = together(
     click.option(
         "--methods",
         type=METHODS,
@@ -85,7 +87,7 @@ sweep_options = together(
     ),
 )
 
-draw_options = together(
+draw_options: Callable[..., Any] = together(
     click.option(
         "--lam-max",
         type=POSITIVE,
@@ -133,7 +135,7 @@ draw_options = together(
     ),
 )
 
-folder_options = together(
+folder_options: Callable[..., Any] = together(
     click.option(
         "--keep",
         type=click.Choice(["metrics", "scores", "params"]),
@@ -185,7 +187,7 @@ folder_options = together(
 @study_options
 @draw_options
 @folder_options
-def frontier_command(**options) -> None:
+def frontier_command(**options: Any) -> None:
     """Train every method over draws of its hyper-parameters and draw the frontier: PNG, HTML, CSV,
     JSON."""
     source = options["data"]
@@ -277,7 +279,7 @@ def _run(
     write_json(out / "study.json", info)
 
 
-def _candidates(data: Prepared, results: Results) -> list[dict]:
+def _candidates(data: Prepared, results: Results) -> list[dict[str, Any]]:
     from fairjax.report import candidate_runs
 
     runs = candidate_runs(results.table, results.info)
@@ -305,7 +307,7 @@ def _print_findings(results: Results) -> None:
         click.echo(candidate_sentence(candidate))
 
 
-def _named_study(options: dict, name: str) -> NamedStudy:
+def _named_study(options: dict[str, Any], name: str) -> NamedStudy:
     return named_study(
         **study_settings(options, name),
         methods=options["methods"],

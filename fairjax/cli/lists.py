@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from fairjax import methods
@@ -17,7 +19,9 @@ class Words(click.ParamType):
 
     name = "words"
 
-    def convert(self, value, param, ctx) -> tuple:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[Any, ...]:
         """The words without the blanks around them; a tuple stays as it is."""
         if isinstance(value, tuple):
             return value
@@ -30,11 +34,13 @@ class Numbers(Words):
 
     name = "numbers"
 
-    def __init__(self, kind: type, example: str):
+    def __init__(self, kind: type[Any], example: str) -> None:
         self._kind = kind
         self._example = example
 
-    def convert(self, value, param, ctx) -> tuple:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[Any, ...]:
         """The numbers."""
         entries = super().convert(value, param, ctx)
         try:
@@ -48,7 +54,9 @@ class Methods(Words):
 
     name = "methods"
 
-    def convert(self, value, param, ctx) -> tuple[str, ...]:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
         """The names, without that of the single-task runs, which every study makes."""
         names = []
         for name in super().convert(value, param, ctx):
@@ -65,7 +73,9 @@ class Estimators(Words):
 
     name = "estimators"
 
-    def convert(self, value, param, ctx) -> tuple[str, ...]:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
         """The names."""
         names = super().convert(value, param, ctx)
         for name in names:
@@ -79,7 +89,9 @@ class Draw(click.ParamType):
 
     name = "draw"
 
-    def convert(self, value, param, ctx) -> tuple[str, tuple]:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, tuple[Any, ...]]:
         """The name, and the bounds as :class:`fairjax.study.StudyConfig` takes them."""
         if isinstance(value, tuple):
             return value
@@ -100,7 +112,7 @@ class PartOf(click.ParamType):
 
     name = "part"
 
-    def convert(self, value, param, ctx) -> Part:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Part:
         """The part; it counts from 0."""
         if isinstance(value, Part):
             return value

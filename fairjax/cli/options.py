@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -21,10 +22,10 @@ EITHER = click.Path(path_type=Path)
 POSITIVE = click.FloatRange(0, min_open=True)
 
 
-def together(*options: Callable) -> Callable:
+def together(*options: Callable[..., Any]) -> Callable[..., Any]:
     """One decorator for several options, which the help shows in this order."""
 
-    def decorate(command: Callable) -> Callable:
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         for option in reversed(options):
             command = option(command)
         return command
@@ -32,7 +33,9 @@ def together(*options: Callable) -> Callable:
     return decorate
 
 
-def key_option(*flags: str, keys: Iterable[str], text: str, **attributes) -> Callable:
+def key_option(
+    *flags: str, keys: Iterable[str], text: str, **attributes: Any
+) -> Callable[..., Any]:
     """An option whose values are the keys of a registry; its help lists them behind ``text``."""
     names = tuple(keys)
     help_text = f"{text}: {', '.join(names)}."
@@ -42,7 +45,7 @@ def key_option(*flags: str, keys: Iterable[str], text: str, **attributes) -> Cal
 
 
 # how files are read
-reading_options = together(
+reading_options: Callable[..., Any] = together(
     click.option(
         "--delimiter", metavar="C", help="Between the cells of a CSV file. Default: found."
     ),
@@ -82,14 +85,14 @@ reading_options = together(
     ),
 )
 
-formulas_option = click.option(
+formulas_option: Callable[..., Any] = click.option(
     "--formulas",
     is_flag=True,
     help="Write texts that a spreadsheet would compute (=, +, -, @ at the beginning) as they are. "
     "Otherwise an apostrophe stands before them.",
 )
 
-images_option = click.option(
+images_option: Callable[..., Any] = click.option(
     "--images",
     type=EITHER,
     metavar="PATH",
@@ -97,13 +100,13 @@ images_option = click.option(
 )
 
 
-def encoder_option(text: str) -> Callable:
+def encoder_option(text: str) -> Callable[..., Any]:
     """The option that names a pretrained network."""
     return click.option("--encoder", metavar="NAME|FOLDER", help=f"A pretrained network, {text}")
 
 
 # what the data are, and what their columns are for
-data_options = together(
+data_options: Callable[..., Any] = together(
     click.option(
         "--data",
         default="synthetic",
@@ -253,7 +256,7 @@ data_options = together(
 )
 
 # what shapes a run
-study_options = together(
+study_options: Callable[..., Any] = together(
     click.option(
         "--preset",
         type=click.Choice(["paper", "table"]),
@@ -384,7 +387,7 @@ study_options = together(
 )
 
 
-def postprocess_option(default, **attributes) -> Callable:
+def postprocess_option(default: str | None, **attributes: Any) -> Callable[..., Any]:
     """The option that chooses the repair by name."""
     return key_option(
         "--postprocess",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -34,7 +35,7 @@ from fairjax.core.types import DataError
 @reading_options
 @formulas_option
 @click.option("--out", type=FILE, default=Path("predictions.csv"), show_default=True)
-def predict_command(model: Path, rows: Path, out: Path, **options) -> None:
+def predict_command(model: Path, rows: Path, out: Path, **options: Any) -> None:
     """Score new ROWS (a file with the features' columns) with a trained MODEL folder.
 
     Files are read as the training table was, unless options say otherwise. Every row is scored, in

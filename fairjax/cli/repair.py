@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -29,7 +30,7 @@ from fairjax.postprocess.tables import (
 ONLY_NEW = ("calibration", "training", "scale", "share", "small", "minimum")
 PARAMETERS = ("scale", "share", "small", "minimum", "outside")
 
-column_options = together(
+column_options: Callable[..., Any] = together(
     click.option(
         "--score", "names", multiple=True, metavar="COLUMN", help="Column of scores, once per task."
     ),
@@ -64,7 +65,7 @@ column_options = together(
     ),
 )
 
-repair_options = together(
+repair_options: Callable[..., Any] = together(
     click.option(
         "--amount",
         "amounts",
@@ -128,7 +129,7 @@ repair_options = together(
     show_default=True,
     help="Folder for repaired.csv, the state (repair.json, repair.npz) and the report.",
 )
-def repair_command(scores: Path, **options) -> None:
+def repair_command(scores: Path, **options: Any) -> None:
     """Repair the SCORES of any model (a CSV file), so that they do not tell the group of a row.
 
     \b
@@ -166,7 +167,7 @@ def repair_command(scores: Path, **options) -> None:
 
 
 def _repair_rows(
-    table: RawTable, repair: Repair, options: dict, read: Callable[[Path], RawTable]
+    table: RawTable, repair: Repair, options: dict[str, Any], read: Callable[[Path], RawTable]
 ) -> RepairedTable:
     """Fit the repair where it is new, and repair the table."""
     pool = None
@@ -198,7 +199,7 @@ def _repair_rows(
     return repaired
 
 
-def _repair_of_options(options: dict) -> Repair:
+def _repair_of_options(options: dict[str, Any]) -> Repair:
     """A new repair with the parameters of the options, or an earlier one."""
     state = options["state"]
     if state is None:

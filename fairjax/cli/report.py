@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -29,7 +30,7 @@ def report_command(out: Path) -> None:
 def write_report(
     out: Path,
     table: Table,
-    info: dict,
+    info: dict[str, Any],
     groups: GroupTable | None = None,
     audit: Audit | None = None,
 ) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -69,7 +70,7 @@ OWN_ROLES = {
 }
 
 
-def read_data(options: dict) -> Prepared:
+def read_data(options: dict[str, Any]) -> Prepared:
     """The data set of the options: by name, or from a file.
 
     Raises:
@@ -117,13 +118,13 @@ def read_data(options: dict) -> Prepared:
         return from_table(name, roles, fractions=fractions, seed=options["seed"], progress=progress)
 
 
-def reading_arguments(options: dict, na: tuple[str, ...] = NA) -> dict:
+def reading_arguments(options: dict[str, Any], na: tuple[str, ...] = NA) -> dict[str, Any]:
     """How files are read, as arguments of :func:`fairjax.data.read.as_table`."""
     given = reading(options, na)
     return {"na" if name == "na_values" else name: value for name, value in given.items()}
 
 
-def reading(options: dict, na: tuple[str, ...] = NA) -> dict:
+def reading(options: dict[str, Any], na: tuple[str, ...] = NA) -> dict[str, Any]:
     """How files are read, as fields of :class:`fairjax.data.Roles`: those that are given.
 
     Args:
@@ -139,7 +140,7 @@ def reading(options: dict, na: tuple[str, ...] = NA) -> dict:
     return given
 
 
-def _load_by_name(name: str, options: dict) -> Prepared:
+def _load_by_name(name: str, options: dict[str, Any]) -> Prepared:
     superfluous = [flag for option, flag in OWN_ROLES.items() if options[option]]
     if superfluous:
         raise DataError(
@@ -158,7 +159,7 @@ def _load_by_name(name: str, options: dict) -> Prepared:
         )
 
 
-def chosen_preset(options: dict, data: Prepared) -> str:
+def chosen_preset(options: dict[str, Any], data: Prepared) -> str:
     """The preset of the options, or the one that suits the data, which is said.
 
     It is ``"table"`` for a table of one's own with validation rows, on which its runs are stopped;
@@ -174,7 +175,7 @@ def chosen_preset(options: dict, data: Prepared) -> str:
     return preset
 
 
-def study_settings(options: dict, name: str) -> dict:
+def study_settings(options: dict[str, Any], name: str) -> dict[str, Any]:
     """Settings of a study for :func:`fairjax.study.named_study`.
 
     An option that is not given has the setting of the preset: of ``"table"`` those of

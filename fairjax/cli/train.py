@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 from click.core import ParameterSource
@@ -51,7 +53,7 @@ from fairjax.study import (
 
 UNBOUNDED = ("like", "lam", "r", "tau", "notion")  # options that a constraint replaces
 
-point_options = together(
+point_options: Callable[..., Any] = together(
     click.option("--like", type=FOLDER, help="Folder of a sweep to take a run from."),
     click.option(
         "--run",
@@ -125,7 +127,7 @@ point_options = together(
     help="Train once more and draw how much the method's rows of gradients were in each other's "
     "way: conflicts.png.",
 )
-def train_command(**options) -> None:
+def train_command(**options: Any) -> None:
     """Train one point and keep its parameters and predictions."""
     out = options["out"]
     if (out / "model.json").exists():
@@ -174,7 +176,7 @@ def _print_warnings(data: Prepared) -> None:
         click.echo(f"Warning: {warning}", err=True)
 
 
-def _run_of_options(options: dict, results: Results) -> int:
+def _run_of_options(options: dict[str, Any], results: Results) -> int:
     run = options["run_index"]
     if run is None:
         raise DataError(
@@ -183,7 +185,7 @@ def _run_of_options(options: dict, results: Results) -> int:
     return run
 
 
-def _point_of_options(options: dict) -> tuple[Prepared, Study, Point]:
+def _point_of_options(options: dict[str, Any]) -> tuple[Prepared, Study, Point]:
     data = read_data(options)
     options["preset"] = chosen_preset(options, data)
     method = options["method"]
@@ -206,7 +208,7 @@ def _point_of_options(options: dict) -> tuple[Prepared, Study, Point]:
     return data, study, Point(method, hparams, options["member_seed"], repair)
 
 
-def _constrained_of_options(options: dict) -> tuple[Prepared, Study, ConstrainedModel]:
+def _constrained_of_options(options: dict[str, Any]) -> tuple[Prepared, Study, ConstrainedModel]:
     """The model under a constraint, once all options and data agree with it."""
     text = options["constraint"]
     constraint = parse_constraint(text)

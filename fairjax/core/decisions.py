@@ -27,14 +27,14 @@ def chosen(scores: Array) -> Array:
     return decision.astype(jnp.float32)
 
 
-def decide(score: Array, threshold: Array) -> Array:
+def decide(score: Array, threshold: Array | float) -> Array:
     """``1[score >= threshold]`` as float32; NaN where the score or the threshold is NaN."""
     unknown = jnp.isnan(score) | jnp.isnan(threshold)
     selected = score >= threshold
     return jnp.where(unknown, jnp.nan, selected.astype(jnp.float32))
 
 
-def decisions(task: Task, scores: Array, threshold: Array) -> Array:
+def decisions(task: Task, scores: Array, threshold: Array | float) -> Array:
     """Decisions ``[N, c]`` of a task of any kind; predictions of a regression are what they are.
 
     Args:

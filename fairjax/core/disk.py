@@ -19,6 +19,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -30,7 +31,8 @@ except ImportError:  # pragma: no cover (Windows has none)
     fcntl = None
 
 CHECKSUM = "checksum"
-writing = threading.Lock()  # held while a file is written
+writing: threading.Lock = threading.Lock()  # held while a file is written
+Content = TypeVar("Content")
 _PART = 64  # bytes in memory of a small part of JSON
 _ROOM = 2**26  # bytes that any JSON may take
 _AGAIN = "Make it again, or restore a copy."
@@ -54,7 +56,7 @@ def _complaints(path: Path) -> Iterator[None]:
         ) from error
 
 
-def write(path: Path, content: bytes) -> Path:
+def write(path: Path, content: bytes | memoryview) -> Path:
     """Write ``content`` to ``path`` in one step and create its folders.
 
     A reader sees the old file or the new file, never a part of one.
@@ -146,7 +148,7 @@ def whole_folder(folder: Path, last: str) -> Iterator[Path]:
 # -------------------------------------------------------------------------------------------- JSON
 
 
-def write_json(path: Path, content: dict) -> Path:
+def write_json(path: Path, content: dict[str, Any]) -> Path:
     """Write a dictionary as JSON with :func:`write`, and its checksum with it.
 
     Arrays become lists, and numpy's numbers become numbers.
@@ -156,14 +158,14 @@ def write_json(path: Path, content: dict) -> Path:
     return write(path, json.dumps(plain, indent=1).encode())
 
 
-def read_json(path: Path) -> dict:
+def read_json(path: Path) -> dict[str, Any]:
     """Read what :func:`write_json` wrote.
 
     Raises:
       DataError: the file is absent, damaged, or was changed.
     """
 
-    def read() -> dict:
+    def read() -> dict[str, Any]:
         content = _parsed(path.read_bytes())
         stored = content.pop(CHECKSUM, None)
         if stored != _json_checksum(content):
@@ -173,7 +175,7 @@ def read_json(path: Path) -> dict:
     return read_safely(path, read)
 
 
-def read_foreign_json(path: Path) -> dict:
+def read_foreign_json(path: Path) -> dict[str, Any]:
     """Read JSON that somebody else wrote, an object without a checksum.
 
     Raises:
@@ -181,7 +183,7 @@ def read_foreign_json(path: Path) -> dict:
         size in memory.
     """
 
-    def read() -> dict:
+    def read() -> dict[str, Any]:
         content = _parsed(path.read_bytes())
         if not isinstance(content, dict):
             raise ValueError("it holds no object")
@@ -202,7 +204,7 @@ def _refuse_swollen(text: bytes) -> None:
         raise ValueError(f"its {parts:,} parts take more than four times its size in memory")
 
 
-def _json_checksum(content: dict) -> str:
+def _json_checksum(content: dict[str, Any]) -> str:
     content = {name: value for name, value in content.items() if name != CHECKSUM}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
@@ -241,8 +243,9 @@ def check_files(folder: Path, checksums: Mapping[str, str]) -> None:
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> Path:
     """Write named arrays as npz with :func:`write`, and their checksum with them."""
     arrays = {name: np.asarray(array) for name, array in arrays.items()}
+    stored: dict[str, Any] = arrays | {CHECKSUM: np.array(_arrays_checksum(arrays))}
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays, **{CHECKSUM: np.array(_arrays_checksum(arrays))})
+    np.savez(buffer, **stored)
     return write(path, buffer.getbuffer())
 
 
@@ -295,7 +298,7 @@ def _arrays_checksum(arrays: dict[str, np.ndarray]) -> str:
     return hasher.hexdigest()
 
 
-def read_safely(path: Path, read: Callable):
+def read_safely(path: Path, read: Callable[[], Content]) -> Content:
     """What ``read`` returns; whatever a damaged file makes it raise becomes one complaint.
 
     Raises:

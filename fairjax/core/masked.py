@@ -6,16 +6,16 @@ included: it changes neither the value nor the gradient.
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from fairjax.core.types import Array
 
 _SLACK = 1e-3  # by which rounding may leave [0, 1]
 
 
-def divide(numerator: Array, denominator: Array, fallback: float = 0.0) -> Array:
+def divide(numerator: Array | float, denominator: Array, fallback: float = 0.0) -> Array:
     """``numerator / denominator`` where the denominator is positive, else ``fallback``.
 
     Gradients stay finite.
@@ -87,7 +87,7 @@ def check_probabilities(prob: Array, weight: Array) -> None:
     ``grad``, ``vmap``) cannot be looked at and pass; the check then costs nothing. ``weight``
     broadcasts to the shape of ``prob``.
     """
-    if isinstance(prob, jax.core.Tracer) or isinstance(weight, jax.core.Tracer):
+    if isinstance(prob, Tracer) or isinstance(weight, Tracer):
         return
     values = np.asarray(prob)
     counts = np.broadcast_to(np.asarray(weight) > 0, values.shape)

@@ -11,12 +11,16 @@ import io
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fairjax.core.disk import write
 from fairjax.core.keys import Key, Metric, parse_key
 from fairjax.core.types import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 INTEGERS = ("run", "row", "point", "seed")
 TEXTS = ("method", "task", "attribute", "group", "statistic", "verdict")
@@ -45,7 +49,7 @@ class Table(dict[Key, np.ndarray]):
             return True
         return isinstance(key, str) and dict.__contains__(self, parse_key(key))
 
-    def get(self, key: Key, default=None):
+    def get(self, key: Key, default: Any = None) -> Any:
         """The column, or the default where the table has no such column."""
         if key in self:
             return self[key]
@@ -64,7 +68,7 @@ class Table(dict[Key, np.ndarray]):
         """Keys of the columns that are metrics."""
         return [key for key in self if isinstance(key, Metric)]
 
-    def to_pandas(self):
+    def to_pandas(self) -> pd.DataFrame:
         """The table as a data frame, with the texts of the keys as names of its columns.
 
         Raises:

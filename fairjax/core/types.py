@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -20,6 +20,9 @@ import optax
 
 Array = jax.Array
 PyTree = Any
+Values = TypeVar("Values", Array, np.ndarray)  # in, and of the same kind out
+Device = Any  # jax.Device, a compiled class that type checkers cannot see
+KeyPath = tuple[Any, ...]  # of a leaf, as jax.tree_util gives it
 
 KINDS = ("binary", "multiclass", "multilabel", "regression")
 REGRESSION_LOSSES = ("squared_error", "ccc")
@@ -98,7 +101,7 @@ class Task:
     deviation: float | tuple[float, ...] = 1.0
     loss: str = "squared_error"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(
                 f"task {self.name!r}: kind {self.kind!r} is not one of {', '.join(KINDS)}"
@@ -120,7 +123,7 @@ class Task:
                     f"{len(self.levels)} outputs. Give one per output"
                 )
 
-    def in_units(self, standardised: Array) -> Array:
+    def in_units(self, standardised: Values) -> Values:
         """Labels or scores of a regression in its column's units; other kinds are unchanged.
 
         Outputs of a regression of several numbers are the last axis.
@@ -128,7 +131,7 @@ class Task:
         mean = _along(standardised, self.mean)
         return mean + _along(standardised, self.deviation) * standardised
 
-    def standardised(self, value: Array) -> Array:
+    def standardised(self, value: Values) -> Values:
         """The inverse of :meth:`in_units`."""
         return (value - _along(value, self.mean)) / _along(value, self.deviation)
 
@@ -170,11 +173,11 @@ class Task:
         return len(self.levels) if self.kind == "multiclass" else self.label_width
 
 
-def _along(values: Array, moment: float | tuple[float, ...]) -> float | np.ndarray:
+def _along(values: Values, moment: float | tuple[float, ...]) -> Any:
     """A mean or deviation of one number as it is, those of outputs along the last axis."""
     if not isinstance(moment, tuple):
         return moment
-    return np.float32(moment).reshape((1,) * (np.ndim(values) - 1) + (-1,))
+    return np.asarray(moment, np.float32).reshape((1,) * (np.ndim(values) - 1) + (-1,))
 
 
 @dataclasses.dataclass(frozen=True)

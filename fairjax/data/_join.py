@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fairjax.core.inputs import TableLike
 from fairjax.core.types import DataError
 from fairjax.data.complaints import complain, listing
 from fairjax.data.raw_table import RawTable
@@ -11,7 +12,10 @@ from fairjax.data.read import as_table
 
 
 def join(
-    *sources, part: str | None = None, delimiter: str = "", encoding: str = "utf-8"
+    *sources: TableLike | RawTable,
+    part: str | None = None,
+    delimiter: str = "",
+    encoding: str = "utf-8",
 ) -> dict[str, np.ndarray]:
     """The rows of all sources in one table, for :func:`fairjax.from_table`.
 

@@ -5,18 +5,19 @@ The first sign and the length of a cell rule most cells out; only the others are
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-Texts = pa.ChunkedArray
+Texts: TypeAlias = pa.ChunkedArray
 _FIRST = 1_000  # cells that show most columns of text
 _DIGITS = np.isin(np.arange(256), np.frombuffer(b"0123456789", np.uint8))
 
 
-def texts_of(cells) -> Texts:
+def texts_of(cells: Texts | pa.Array | Sequence[str | None]) -> Texts:
     """Texts, None for an empty one, as a column."""
     if not isinstance(cells, pa.Array | pa.ChunkedArray):
         cells = pa.array(cells, pa.string())

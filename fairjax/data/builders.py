@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -46,14 +47,14 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             disable_shuffling=True,
         )
 
-    def _split_generators(self, dl_manager) -> dict[str, Iterator]:
+    def _split_generators(self, dl_manager) -> dict[str, Iterator[Any]]:
         paths = raw_paths(self.DATASET, _manual_dir(dl_manager))
         columns = REGISTRY[self.DATASET].read(paths)
         return {split: self._generate_examples(columns, split) for split in ("train", "test")}
 
     def _generate_examples(
         self, columns: dict[str, np.ndarray], split: str
-    ) -> Iterator[tuple[int, dict]]:
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
         """``(row, example)`` of a split.
 
         The key is the row in the raw table, so that the order can be restored.

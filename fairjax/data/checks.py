@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -247,7 +247,7 @@ def _forms(encoder: Encoder) -> Iterator[Finding]:
         yield Finding(f"{_columns(names)}: {note}", tuple(names))
 
 
-def _named_forms(encoder: Encoder) -> Iterator[tuple]:
+def _named_forms(encoder: Encoder) -> Iterator[tuple[Any, ...]]:
     for rule in (*encoder.tasks, *encoder.attributes):
         yield rule.column, rule.form
     for feature in encoder.numeric:

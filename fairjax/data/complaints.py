@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from fairjax.core import threads
 from fairjax.core.types import DataError
@@ -13,7 +14,9 @@ def complain(where: str, problem: str, cure: str) -> DataError:
     return DataError(f"{where}: {problem}. {cure}")
 
 
-def collect(function: Callable, items: Iterable, in_threads: bool = False) -> list:
+def collect(
+    function: Callable[..., Any], items: Iterable[Any], in_threads: bool = False
+) -> list[Any]:
     """``function`` of every item, one after another or in threads.
 
     Raises:
@@ -36,7 +39,7 @@ def collect(function: Callable, items: Iterable, in_threads: bool = False) -> li
     return [result for result, _ in outcomes]
 
 
-def listing(items: Sequence, most: int = 4) -> str:
+def listing(items: Sequence[Any], most: int = 4) -> str:
     """The first items for a message: ``'a', 'b', ... (7 in all)``."""
     texts = [repr(item) if isinstance(item, str) else str(item) for item in items[:most]]
     beginning = ", ".join(texts)

@@ -15,6 +15,7 @@ import zipfile
 import zlib
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -123,7 +124,7 @@ def arrow_table(where: str, content: bytes) -> pa.Table | None:
     return None
 
 
-def excel_columns(where: str, content: bytes) -> dict[str, list]:
+def excel_columns(where: str, content: bytes) -> dict[str, list[Any]]:
     """The columns of the only sheet with rows.
 
     Raises:

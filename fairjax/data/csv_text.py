@@ -10,6 +10,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -230,7 +231,7 @@ def _read_body(
     return table
 
 
-def _refuse_ragged(where: str, content: bytes, ragged: list, total: int, width: int) -> None:
+def _refuse_ragged(where: str, content: bytes, ragged: list[Any], total: int, width: int) -> None:
     examples = []
     for row in ragged[:3]:
         text = re.escape(row.text.encode())

@@ -11,10 +11,11 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from fairjax.core.inputs import TableLike
 from fairjax.core.threads import in_threads
 from fairjax.core.types import (
     Attribute,
@@ -111,12 +112,12 @@ class Encoder:
 
     def read(
         self,
-        source,
+        source: TableLike | RawTable,
         images: str = "",
         *,
         encoder: str = "",
         progress: Progress | None = None,
-        **reading,
+        **reading: Any,
     ) -> RawTable:
         """A source as a table, read and its levels merged as the training table's were.
 
@@ -139,7 +140,7 @@ class Encoder:
             progress=progress,
         )
 
-    def encode(self, source, labels: bool = False) -> Dataset:
+    def encode(self, source: TableLike | RawTable, labels: bool = False) -> Dataset:
         """Rows as arrays, with the statistics of the training rows.
 
         Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -47,15 +48,15 @@ def fit(table: RawTable, roles: Roles, train: np.ndarray) -> Encoder:
         raise complain(table.where, problem, "Name the column of tokens as text.")
     rows = np.arange(len(table)) if roles.standardise == "all" else train
 
-    def of(fit_one: Callable, items: Sequence) -> Callable[[], tuple]:
-        def fitted() -> tuple:
+    def of(fit_one: Callable[..., Any], items: Sequence[Any]) -> Callable[[], tuple[Any, ...]]:
+        def fitted() -> tuple[Any, ...]:
             return tuple(
                 collect(lambda item: fit_one(item, table, roles, rows), items, in_threads=True)
             )
 
         return fitted
 
-    def features() -> tuple[tuple, tuple]:
+    def features() -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         numeric, categorical = feature_names(table, roles, tasks, attributes)
         parts = (of(_fit_standardiser, numeric), of(_fit_codes, categorical))
         return tuple(collect(lambda part: part(), parts))
@@ -175,7 +176,8 @@ def _refuse_levels(rule: ColumnRule, table: RawTable, levels: tuple[str, ...], k
     if len(levels) < 2:
         is_known = ~table.missing(rule.column)
         problem = f"task {rule.name!r}: column {rule.column!r} is constant"
-        problem = f"{problem} ({levels[0]!r} in {is_known.sum():,} rows)"
+        level = next(iter(levels))
+        problem = f"{problem} ({level!r} in {is_known.sum():,} rows)"
         cure = "A constant cannot be learned: remove the task, or cut it by a rule."
         raise complain(table.where, problem, cure)
     _refuse_kind(rule, table, kind, ("binary", "multiclass", "multilabel", "regression"))

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from fairjax.core.threads import in_threads
 from fairjax.data.complaints import collect, complain
 from fairjax.data.containers import UNREADABLE, unpacked_limit
 from fairjax.data.raw_table import RawTable
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 _MORE = "If that is meant, say how many it may be (--unpacked GB)"
 _MOST_LISTED = 3  # files, or sizes, in one message
@@ -272,7 +275,7 @@ def _decoded(content: bytes, size: int) -> np.ndarray:
     return np.asarray(fitted(image, size) if size else image)
 
 
-def fitted(image, size: int):
+def fitted(image: Image, size: int) -> Image:
     """The square at the centre of an image of Pillow, scaled to height and width ``size``."""
     from PIL.Image import Resampling
 

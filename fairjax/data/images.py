@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fairjax.core.inputs import TableLike
 from fairjax.data.complaints import complain
 from fairjax.data.pixels import as_pixels, image_cells
 from fairjax.data.prepared import Prepared
@@ -16,8 +17,8 @@ from fairjax.data.table import FRACTIONS, from_table
 
 
 def from_images(
-    images,
-    columns,
+    images: str | Path | np.ndarray,
+    columns: TableLike,
     roles: Roles,
     *,
     fractions: tuple[float, float, float] = FRACTIONS,

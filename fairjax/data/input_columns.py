@@ -5,14 +5,18 @@ Every complaint names the column, the count and the cure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence, Sized
+from typing import Any, NamedTuple, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
+from fairjax.core.inputs import ColumnLike, ColumnsLike
 from fairjax.core.types import DataError
 from fairjax.data.complaints import complain, listing
+
+Column = TypeVar("Column", bound=Sized)
 
 
 class InputColumns(NamedTuple):
@@ -26,7 +30,7 @@ class InputColumns(NamedTuple):
 # ------------------------------------------------------------------------------------------ reading
 
 
-def read_columns(what: str, source, side_by_side: bool = False) -> InputColumns:
+def read_columns(what: str, source: ColumnsLike, side_by_side: bool = False) -> InputColumns:
     """Columns of an array ``[N]`` or ``[N, P]``, a Series, a data frame, a mapping or a list of
     rows.
 
@@ -179,7 +183,7 @@ def column_position(columns: InputColumns, which: str | int) -> int:
 # ------------------------------------------------------------------------------------------ numbers
 
 
-def check_length(name: str, column, rows: int, of: str = "scores"):
+def check_length(name: str, column: Column, rows: int, of: str = "scores") -> Column:
     """The column itself; raises DataError if its length is not the number of rows."""
     if len(column) != rows:
         raise complain(
@@ -188,7 +192,7 @@ def check_length(name: str, column, rows: int, of: str = "scores"):
     return column
 
 
-def plain_numbers(column) -> np.ndarray:
+def plain_numbers(column: ColumnLike) -> np.ndarray:
     """The column as an array; numbers that numpy does not know (bfloat16, int4) as float64."""
     array = np.asarray(column)
     if array.dtype.kind == "V" and jnp.issubdtype(array.dtype, jnp.number):
@@ -196,7 +200,7 @@ def plain_numbers(column) -> np.ndarray:
     return array
 
 
-def read_numbers(name: str, column) -> np.ndarray:
+def read_numbers(name: str, column: ColumnLike) -> np.ndarray:
     """Scores ``[N]`` as float64; raises DataError for scores that are not finite numbers."""
     array = plain_numbers(column)
     if array.dtype.kind not in "biufO":
@@ -236,7 +240,7 @@ def score_matrix(scores: InputColumns) -> tuple[np.ndarray, np.dtype]:
     return np.stack(columns, axis=1), dtype
 
 
-def read_weights(weight, rows: int) -> np.ndarray | None:
+def read_weights(weight: ArrayLike | None, rows: int) -> np.ndarray | None:
     """Weights ``[N]`` as float64; raises DataError if negative, not finite, or all zero."""
     if weight is None:
         return None
@@ -257,7 +261,7 @@ def read_weights(weight, rows: int) -> np.ndarray | None:
     return weight
 
 
-def read_labels(y, shape: tuple[int, ...]) -> np.ndarray | None:
+def read_labels(y: ArrayLike | None, shape: tuple[int, ...]) -> np.ndarray | None:
     """Labels ``[N, T]``, NaN where missing; raises DataError if infinite, or not of the scores."""
     if y is None:
         return None

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fairjax.core.inputs import ColumnLike
 from fairjax.data.complaints import complain
 from fairjax.data.input_columns import plain_numbers
 from fairjax.data.raw_table import NA, missing_texts
@@ -21,13 +22,13 @@ LARGEST_RANGE = 2**16  # whole numbers within this range are coded without a sor
 LevelKey = tuple[bool, Any]
 
 
-def level_key(level) -> LevelKey:
+def level_key(level: Any) -> LevelKey:
     """What tells levels apart; 1 and 1.0 are the same, as numbers with gaps come as floats."""
     is_truth_value = isinstance(level, bool)
     return is_truth_value, level
 
 
-def level_codes(name: str, column) -> tuple[np.ndarray, list]:
+def level_codes(name: str, column: ColumnLike) -> tuple[np.ndarray, list[Any]]:
     """Codes ``[N]`` of a column, -1 where missing, and the level of each code.
 
     Some codes may occur in no row, and levels may repeat; see :func:`level_counts`.
@@ -44,7 +45,7 @@ def level_codes(name: str, column) -> tuple[np.ndarray, list]:
     return codes, levels
 
 
-def _distinct_cells(name: str, column) -> tuple[np.ndarray, list]:
+def _distinct_cells(name: str, column) -> tuple[np.ndarray, list[Any]]:
     """Codes ``[N]`` of a column, -1 where pandas or numpy know it as missing, and their cells."""
     is_pandas = hasattr(column, "factorize")
     if is_pandas and column.dtype != object:
@@ -66,7 +67,7 @@ def _distinct_cells(name: str, column) -> tuple[np.ndarray, list]:
     return _object_codes(name, array.tolist())
 
 
-def level_counts(codes: np.ndarray, levels: list) -> dict[LevelKey, int]:
+def level_counts(codes: np.ndarray, levels: list[Any]) -> dict[LevelKey, int]:
     """Number of rows of each level that occurs, by its key, in order of kind and value."""
     has_missing = len(codes) and codes.min() < 0
     known_codes = codes[codes >= 0] if has_missing else codes
@@ -81,7 +82,7 @@ def level_counts(codes: np.ndarray, levels: list) -> dict[LevelKey, int]:
 
 
 def level_positions(
-    codes: np.ndarray, levels: list, position_of: dict[LevelKey, int]
+    codes: np.ndarray, levels: list[Any], position_of: dict[LevelKey, int]
 ) -> np.ndarray:
     """Position ``[N]`` of every row's level among known levels; -1 where it is not one."""
     positions = []
@@ -97,7 +98,7 @@ def level_positions(
     return position_of_code[codes]
 
 
-def column_levels(name: str, column) -> tuple[np.ndarray, list]:
+def column_levels(name: str, column: ColumnLike) -> tuple[np.ndarray, list[Any]]:
     """Position ``[N]`` of every row's level, -1 where missing, and the levels in order.
 
     Raises:
@@ -146,7 +147,7 @@ def _plain_level(name: str, level):
     return level
 
 
-def _refuse_infinite(name: str, codes: np.ndarray, levels: list) -> None:
+def _refuse_infinite(name: str, codes: np.ndarray, levels: list[Any]) -> None:
     infinite = [code for code, level in enumerate(levels) if level in (math.inf, -math.inf)]
     if infinite:
         rows = np.isin(codes, infinite).sum()
@@ -157,7 +158,7 @@ def _refuse_infinite(name: str, codes: np.ndarray, levels: list) -> None:
         )
 
 
-def _number_codes(array: np.ndarray) -> tuple[np.ndarray, list]:
+def _number_codes(array: np.ndarray) -> tuple[np.ndarray, list[Any]]:
     """Codes and levels of numbers; NaN is missing."""
     if array.dtype.kind != "f":
         return _known_number_codes(array)
@@ -170,7 +171,7 @@ def _number_codes(array: np.ndarray) -> tuple[np.ndarray, list]:
     return codes, levels
 
 
-def _known_number_codes(values: np.ndarray) -> tuple[np.ndarray, list]:
+def _known_number_codes(values: np.ndarray) -> tuple[np.ndarray, list[Any]]:
     """Codes and levels of numbers without NaN.
 
     Whole numbers in a small range are coded by their distance from the least.
@@ -199,7 +200,7 @@ def _are_whole(numbers: np.ndarray) -> bool:
     return bool(np.all(np.floor(numbers) == numbers))
 
 
-def _object_codes(name: str, cells: list) -> tuple[np.ndarray, list]:
+def _object_codes(name: str, cells: list[Any]) -> tuple[np.ndarray, list[Any]]:
     """Codes and distinct cells."""
     types = set(map(type, cells))
     has_truth_values = bool(types & {bool, np.bool_})

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from fairjax.core.types import DataError
 from fairjax.data.complaints import complain, listing
@@ -110,7 +111,7 @@ def _drawn(
 
 def from_columns(
     entry: Entry,
-    columns: dict,
+    columns: dict[str, Any],
     data_dir: str | Path | None,
     form: str,
     seed: int,
@@ -158,7 +159,7 @@ def _without_sensitive_features(roles: Roles, table: RawTable) -> Roles:
 
 def _source(
     name: str, data_dir: str | Path | None, form: str, seed: int, validation: float
-) -> dict:
+) -> dict[str, Any]:
     """The description from which :func:`reload` loads the data set again."""
     return {
         "kind": "named",
@@ -170,7 +171,7 @@ def _source(
     }
 
 
-def reload(source: dict | None) -> Prepared:
+def reload(source: dict[str, Any] | None) -> Prepared:
     """The data set that a ``Prepared.source`` describes. All arrays are the same.
 
     Args:

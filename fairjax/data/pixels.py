@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from fairjax.data.arrow_text import texts_of
+from fairjax.data.arrow_text import Texts, texts_of
 from fairjax.data.complaints import complain
 from fairjax.data.image_files import fitted, read_images
 from fairjax.data.raw_table import RawTable
@@ -34,7 +34,7 @@ def as_pixels(where: str, name: str, array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(pixels)
 
 
-def image_cells(count: int):
+def image_cells(count: int) -> Texts:
     """Cells of a column of images that have no file names."""
     return texts_of([f"image {row}" for row in range(count)])
 

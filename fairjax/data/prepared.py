@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from html import escape
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +36,7 @@ class Prepared:
     spec: Spec
     splits: Splits
     encoder: Encoder
-    source: dict | None = None
+    source: dict[str, Any] | None = None
     origin: dict[str, SourceRows] = dataclasses.field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -53,7 +54,7 @@ class Prepared:
         )
         return "\n\n".join(part for part in parts if part)
 
-    def details(self) -> dict:
+    def details(self) -> dict[str, Any]:
         """Rows, columns and findings as JSON has them; for a report."""
         listed, left = listed_columns(self.columns)
         named_splits = zip(Splits._fields, self.splits, strict=True)

@@ -13,8 +13,10 @@ import math
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from fairjax.core.threads import in_threads
 from fairjax.data import arrow_text
@@ -70,7 +72,7 @@ class Distinct:
     codes: np.ndarray  # [N]
     texts: list[str]
 
-    def per_cell(self, function: Callable, dtype) -> np.ndarray:
+    def per_cell(self, function: Callable[[str], Any], dtype: DTypeLike) -> np.ndarray:
         """``function`` of every cell ``[N]``, computed once for each distinct text."""
         results = np.empty(len(self.texts), dtype)
         for i, text in enumerate(self.texts):
@@ -78,7 +80,7 @@ class Distinct:
         return results[self.codes]
 
 
-def _kept(method: Callable) -> Callable:
+def _kept(method: Callable[..., Any]) -> Callable[..., Any]:
     """A method of a table and a column that works once per column; its arrays stay unchanged."""
 
     @functools.wraps(method)
@@ -118,7 +120,7 @@ class RawTable:
         return self.find(name) is not None
 
     @functools.cached_property
-    def _results(self) -> dict:
+    def _results(self) -> dict[str, Any]:
         """What was found out about columns."""
         return {}
 

@@ -13,11 +13,13 @@ import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fairjax.core.inputs import TableLike
 from fairjax.core.types import DataError
 from fairjax.data.arrow_text import Texts, texts_of, trimmed
 from fairjax.data.complaints import complain
@@ -32,7 +34,7 @@ Cells = np.ndarray | Texts
 
 
 def as_table(
-    source,
+    source: TableLike | RawTable,
     *,
     delimiter: str = "",
     encoding: str = "utf-8",
@@ -146,7 +148,9 @@ def read_csv(
     return dataclasses.replace(table, sha256=sha256.result())
 
 
-def _from_arrays(where: str, arrays: Mapping, na: tuple[str, ...], decimal: str) -> RawTable:
+def _from_arrays(
+    where: str, arrays: Mapping[str, Any], na: tuple[str, ...], decimal: str
+) -> RawTable:
     columns = {}
     dates = set()
     pixels = {}

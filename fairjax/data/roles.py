@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 from fairjax.core.types import REGRESSION_LOSSES, DataError
 from fairjax.data.complaints import listing
@@ -105,7 +106,7 @@ class Roles:
     # column names of a CSV file that has no header
     header: tuple[str, ...] | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in _TUPLES:
             value = getattr(self, field)
             if value is not None:
@@ -176,7 +177,7 @@ class Roles:
         return self.image if self.text is None else self.text
 
     @property
-    def reading(self) -> dict:
+    def reading(self) -> dict[str, Any]:
         """Arguments of :func:`fairjax.data.read.as_table`."""
         return {
             "delimiter": self.delimiter,
@@ -193,7 +194,7 @@ class Roles:
         def found(name: str) -> str:
             return table.find(name) or name
 
-        def renamed(mapping: Mapping) -> dict:
+        def renamed(mapping: Mapping[str, Any]) -> dict[str, Any]:
             return {found(name): value for name, value in mapping.items()}
 
         changes = {}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 
+from fairjax.core.inputs import TableLike
 from fairjax.data.arrow_text import texts_of
 from fairjax.data.complaints import complain
 from fairjax.data.prepared import Prepared
@@ -16,7 +18,9 @@ from fairjax.data.table import from_table
 from fairjax.pretrained.texts import as_texts
 
 
-def token_column(texts: Iterable, tokenize: Callable[..., Iterable] = str.split) -> np.ndarray:
+def token_column(
+    texts: Iterable[Any], tokenize: Callable[..., Iterable[Any]] = str.split
+) -> np.ndarray:
     """``[N]`` cells of a token column: the tokens of every text with a blank between them.
 
     Args:
@@ -49,11 +53,11 @@ def token_column(texts: Iterable, tokenize: Callable[..., Iterable] = str.split)
 
 
 def from_sentences(
-    texts: Iterable,
-    columns,
+    texts: Iterable[Any],
+    columns: TableLike,
     roles: Roles,
     *,
-    tokenize: Callable[..., Iterable] = str.split,
+    tokenize: Callable[..., Iterable[Any]] = str.split,
     fractions: tuple[float, float, float] = (0.6, 0.2, 0.2),
     seed: int = 0,
 ) -> Prepared:

@@ -25,7 +25,7 @@ _RESPLIT = "Split otherwise (another --seed or larger --fractions)"
 
 
 def split_rows(
-    table: RawTable, roles: Roles, fractions, seed: int
+    table: RawTable, roles: Roles, fractions: tuple[float, float, float], seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Indices of training, validation and test rows, each in the order of the table.
 

@@ -7,10 +7,12 @@ import hashlib
 import re
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
+from fairjax.core.inputs import TableLike
 from fairjax.core.threads import in_threads
 from fairjax.core.types import Dataset, Splits
 from fairjax.data.checks import check
@@ -33,7 +35,7 @@ _NAME_ENDS = re.compile(
 
 
 def from_table(
-    source,
+    source: TableLike | RawTable,
     roles: Roles,
     *,
     fractions: tuple[float, float, float] = FRACTIONS,
@@ -99,10 +101,10 @@ def prepare(
     table: RawTable,
     roles: Roles,
     *,
-    fractions,
+    fractions: tuple[float, float, float],
     seed: int,
     name: str,
-    source: dict | None,
+    source: dict[str, Any] | None,
     progress: Progress | None = None,
 ) -> Prepared:
     """:func:`from_table` for a table that is already read."""

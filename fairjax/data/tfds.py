@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +47,7 @@ def load_tfds(
 
 def prepared_builder(
     name: str, tfds_dir: str | Path | None = None, data_dir: str | Path | None = None
-):
+) -> Any:
     """The TFDS builder of a data set, with its array_record files written.
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -84,7 +84,7 @@ def dynamic_scale(
             inner=chain.init(params),
         )
 
-    def update_fn(updates: PyTree, state: ScaleState, params: PyTree | None = None, **extra):
+    def update_fn(updates: PyTree, state: ScaleState, params: PyTree | None = None, **extra: Any):
         check_rows(updates, params, given=extra.get("given_rows"))
         rows = jax.tree.map(lambda leaf: _unscaled(leaf, state.scale), updates)
         if "given_rows" in extra:

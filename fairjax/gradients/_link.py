@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from fairjax.core.types import Array, PyTree
+from fairjax.core.types import Array, KeyPath, PyTree
 from fairjax.gradients.aggregators import check_rows
 from fairjax.gradients.gram_matrix import combine, cosines, gram, squared_norms
 from fairjax.gradients.task_space import Rule
@@ -38,9 +38,9 @@ def link(
     rule: Rule,
     rows: int,
     *,
-    per: str | Callable[[tuple], str] = "tree",
-    measure: Callable[[tuple], bool] | None = None,
-    metric: Callable[[tuple], Array | float] | None = None,
+    per: str | Callable[[KeyPath], str] = "tree",
+    measure: Callable[[KeyPath], bool] | None = None,
+    metric: Callable[[KeyPath], Array | float] | None = None,
     seed: Array | int = 0,
     diagnostics: bool = True,
 ) -> optax.GradientTransformationExtraArgs:
@@ -97,7 +97,7 @@ def link(
         *,
         values=None,
         key=None,
-        **extra,
+        **extra: Any,
     ):
         check_rows(updates, params, rows, extra.get("given_rows"))
         if rule.needs_values and values is None:
@@ -136,7 +136,7 @@ def link(
 
 
 def _initial_state(
-    rule: Rule, rows: int, params: PyTree, per: str | Callable[[tuple], str]
+    rule: Rule, rows: int, params: PyTree, per: str | Callable[[KeyPath], str]
 ) -> LinkState:
     group_count = len(_groups_of_leaves(params, per))
     groups = () if per == "tree" else (group_count,)
@@ -157,7 +157,7 @@ def _initial_state(
     )
 
 
-def _groups_of_leaves(tree: PyTree, per: str | Callable[[tuple], str]) -> list[list[int]]:
+def _groups_of_leaves(tree: PyTree, per: str | Callable[[KeyPath], str]) -> list[list[int]]:
     """Indices of the leaves, group by group; one empty group for a tree without leaves."""
     groups: dict[str, list[int]] = {}
     for i, (path, _) in enumerate(jax.tree.leaves_with_path(tree)):
@@ -172,7 +172,7 @@ def _groups_of_leaves(tree: PyTree, per: str | Callable[[tuple], str]) -> list[l
 
 
 def scales_of_leaves(
-    tree: PyTree, metric: Callable[[tuple], Array | float] | None
+    tree: PyTree, metric: Callable[[KeyPath], Array | float] | None
 ) -> list[Array | float] | None:
     """The weight of each leaf in a metric, or None without a metric.
 
@@ -197,7 +197,7 @@ def scales_of_leaves(
 def _grams(
     rows: PyTree,
     groups: list[list[int]],
-    measure: Callable[[tuple], bool] | None,
+    measure: Callable[[KeyPath], bool] | None,
     scales: list[Array | float] | None,
     products: bool,
 ) -> Array:

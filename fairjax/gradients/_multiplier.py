@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -119,7 +119,7 @@ def multiplier(
         params: PyTree | None = None,
         *,
         memory: PyTree = None,
-        **extra,
+        **extra: Any,
     ):
         del extra
         _check_count(check_rows(updates, params), rows, constraints)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -86,7 +86,7 @@ def on_branches(
         params: PyTree | None = None,
         *,
         memory: PyTree,
-        **extra,
+        **extra: Any,
     ) -> tuple[PyTree, BranchState]:
         check_rows(updates, params, 2, extra.get("given_rows"))
         branches = memory["branches"]
@@ -139,7 +139,7 @@ def gate_fairness(tasks: Sequence[str]) -> optax.GradientTransformationExtraArgs
         return optax.EmptyState()
 
     def update_fn(
-        updates: PyTree, state: optax.EmptyState, params: PyTree | None = None, **extra
+        updates: PyTree, state: optax.EmptyState, params: PyTree | None = None, **extra: Any
     ) -> tuple[PyTree, optax.EmptyState]:
         del extra
         check_rows(updates, params, 2 * count)

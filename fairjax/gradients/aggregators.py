@@ -10,12 +10,13 @@ chain was given where it is told them (``given_rows=``). ``optax.MultiSteps`` an
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from fairjax.core.types import Array, PyTree
+from fairjax.core.types import Array, KeyPath, PyTree
 from fairjax.gradients.gram_matrix import add_rows
 
 
@@ -62,7 +63,7 @@ def check_rows(
     return count or 0
 
 
-def _check_untouched(row_leaves: list[tuple], given: list[Array]) -> None:
+def _check_untouched(row_leaves: list[tuple[Any, ...]], given: list[Array]) -> None:
     """Refuse rows that something changed on their way to the aggregator."""
     identities = {id(leaf) for leaf in given}
     for path, row in row_leaves:
@@ -87,7 +88,7 @@ def aggregator(reduce: Callable[[PyTree, int], PyTree]) -> optax.GradientTransfo
         return optax.EmptyState()
 
     def update_fn(
-        updates: PyTree, state: optax.EmptyState, params: PyTree | None = None, **extra_args
+        updates: PyTree, state: optax.EmptyState, params: PyTree | None = None, **extra_args: Any
     ):
         count = check_rows(updates, params, given=extra_args.get("given_rows"))
         return reduce(updates, count), state
@@ -152,7 +153,7 @@ def frozen() -> optax.GradientTransformationExtraArgs:
 
 def route(
     to: dict[str, optax.GradientTransformation | int | None],
-    label: Callable[[tuple], str] | None = None,
+    label: Callable[[KeyPath], str] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """One aggregator per subtree.
 
@@ -182,7 +183,7 @@ def route(
 
     partition = optax.partition(aggregators, labels)
 
-    def update_fn(updates: PyTree, state: PyTree, params: PyTree | None = None, **extra_args):
+    def update_fn(updates: PyTree, state: PyTree, params: PyTree | None = None, **extra_args: Any):
         if "value_fn" in extra_args:
             extra_args["value_fn"] = _of_subtree(extra_args["value_fn"], params)
         extra_args.setdefault("given_rows", jax.tree.leaves(updates))
@@ -203,7 +204,7 @@ def _as_aggregator(
     return choice
 
 
-def _check_update(update: PyTree, params: PyTree, label_of: Callable[[tuple], str]) -> None:
+def _check_update(update: PyTree, params: PyTree, label_of: Callable[[KeyPath], str]) -> None:
     """Refuse an update in which a part is not of its parameters' shape."""
     update_leaves = jax.tree.leaves_with_path(update)
     for (path, leaf), param in zip(update_leaves, jax.tree.leaves(params), strict=True):
@@ -216,7 +217,7 @@ def _check_update(update: PyTree, params: PyTree, label_of: Callable[[tuple], st
             )
 
 
-def _top_level_key(path: tuple) -> str:
+def _top_level_key(path: tuple[Any, ...]) -> str:
     entry = path[0]
     for attribute in ("key", "name", "idx"):
         if hasattr(entry, attribute):
@@ -224,7 +225,7 @@ def _top_level_key(path: tuple) -> str:
     return str(entry)
 
 
-def _of_subtree(value_fn: Callable, params: PyTree) -> Callable:
+def _of_subtree(value_fn: Callable[..., Any], params: PyTree) -> Callable[..., Any]:
     """``value_fn`` of a subtree of ``optax.partition``: masked leaves come from ``params``."""
 
     def is_masked(leaf) -> bool:
@@ -240,7 +241,7 @@ def _of_subtree(value_fn: Callable, params: PyTree) -> Callable:
 
 
 def summed_adagrad(
-    learning_rate: Array | float, batch_size: int = 1
+    learning_rate: optax.ScalarOrSchedule, batch_size: int = 1
 ) -> optax.GradientTransformation:
     """Adagrad as in the MTA-F code: the accumulator starts at ``0.1 / batch_size^2``, no epsilon.
 

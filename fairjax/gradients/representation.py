@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from fairjax.core.types import Array, Dataset, Model, Objective, PyTree
+from fairjax.core.types import Array, Dataset, KeyPath, Model, Objective, PyTree
 from fairjax.gradients._link import scales_of_leaves
 from fairjax.gradients.gram_matrix import gram
 from fairjax.gradients.rows import value_and_rows
@@ -20,7 +21,7 @@ def at_representation(
     losses: Callable[[Model], Objective],
     rule: Rule,
     *,
-    metric: Callable[[tuple], Array | float] | None = None,
+    metric: Callable[[KeyPath], Array | float] | None = None,
     anisotropy: Array | float | None = None,
 ) -> Objective:
     """One row, ``sum_k w_k L_k``, with weights from gradients by ``z = represent(trunk, x)``.
@@ -72,7 +73,7 @@ def at_representation(
         params_at_z = {"trunk": z, "heads": params["heads"]}
         measured = {"trunk": z} if metric is None else params_at_z
 
-        def values_at(measured: PyTree) -> tuple:
+        def values_at(measured: PyTree) -> tuple[Any, ...]:
             return losses_of_z.apply({**params_at_z, **measured}, batch, key, loss_memory)
 
         rows_at_z = value_and_rows(values_at, has_aux=True)
@@ -127,7 +128,7 @@ def _anisotropic_rows(
     def scores_at(z: PyTree) -> Array:
         return model.predict(heads, z)
 
-    def values_at(scores: Array) -> tuple:
+    def values_at(scores: Array) -> tuple[Any, ...]:
         params_at_scores = {"trunk": scores, "heads": heads}
         return losses_of_scores.apply(params_at_scores, batch, key, loss_memory)
 

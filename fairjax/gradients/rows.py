@@ -11,6 +11,7 @@ heads.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,14 +30,14 @@ def rows_mode(count: int) -> str:
 
 
 def value_and_rows(
-    losses: Callable,
+    losses: Callable[..., Any],
     argnums: int | Sequence[int] = 0,
     has_aux: bool = False,
     *,
     mode: str = "auto",
     chunk: int = 1,
     scale: Array | float = 1.0,
-) -> Callable:
+) -> Callable[..., tuple[Any, PyTree]]:
     """Like ``jax.value_and_grad`` for K losses at once.
 
     Each row is a gradient of its own. With two rows routed to two subtrees, the compiled step
@@ -67,8 +68,8 @@ def value_and_rows(
     is_one = isinstance(argnums, int)
     positions = (argnums,) if is_one else tuple(argnums)
 
-    def value_and_rows_fn(*args, **kwargs):
-        def values_and_aux(differentiated: PyTree) -> tuple:
+    def value_and_rows_fn(*args, **kwargs: Any):
+        def values_and_aux(differentiated: PyTree) -> tuple[Any, ...]:
             full_args = list(args)
             arguments = (differentiated,) if is_one else differentiated
             for position, argument in zip(positions, arguments, strict=True):
@@ -94,7 +95,7 @@ def value_and_rows(
     return value_and_rows_fn
 
 
-def _values_and_aux(output) -> tuple:
+def _values_and_aux(output) -> tuple[Any, ...]:
     if not (isinstance(output, tuple) and len(output) == 2):
         raise ValueError(
             f"with has_aux=True, losses must return (values, aux), got {type(output).__name__}"
@@ -130,7 +131,7 @@ def _check_values(values) -> None:
 
 
 def _unrolled_rows(
-    losses: Callable, params: PyTree, scale: Array | float
+    losses: Callable[..., Any], params: PyTree, scale: Array | float
 ) -> tuple[Array, PyTree, PyTree]:
     """One backward pass per row."""
 
@@ -152,7 +153,7 @@ def _unrolled_rows(
 
 
 def _mapped_rows(
-    losses: Callable, params: PyTree, mode: str, chunk: int, scale: Array | float
+    losses: Callable[..., Any], params: PyTree, mode: str, chunk: int, scale: Array | float
 ) -> tuple[Array, PyTree, PyTree]:
     """One backward pass for all rows, by ``vmap`` or by ``map``."""
 
@@ -175,7 +176,7 @@ def _mapped_rows(
     return values, aux, rows
 
 
-def _rows_in_chunks(row: Callable, basis: Array, params: PyTree, chunk: int) -> PyTree:
+def _rows_in_chunks(row: Callable[..., Any], basis: Array, params: PyTree, chunk: int) -> PyTree:
     """``row`` of every row of the basis, ``chunk`` of them at a time."""
 
     def filled(cotangent: Array) -> PyTree:
@@ -190,7 +191,7 @@ def _rows_in_chunks(row: Callable, basis: Array, params: PyTree, chunk: int) -> 
     return jax.tree.map(with_empty, params, rows)
 
 
-def rows_through(represent: Callable, losses: Callable) -> Callable:
+def rows_through(represent: Callable[..., Any], losses: Callable[..., Any]) -> Callable[..., Any]:
     """Rows by way of the representation.
 
     Each row takes one pass through the trunk, and goes through its own head alone.

@@ -9,7 +9,7 @@ the batch, or the row was quarantined because it is not finite.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, ParamSpec, Protocol
+from typing import Any, NamedTuple, ParamSpec, Protocol
 
 import optax
 
@@ -62,7 +62,7 @@ def with_rule(
     return attach
 
 
-def no_memory(rows: int) -> tuple:
+def no_memory(rows: int) -> tuple[Any, ...]:
     """``Rule.init`` of a rule that remembers nothing."""
     del rows
     return ()

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from fairjax.core.types import PyTree
+from fairjax.core.types import KeyPath, PyTree
 from fairjax.gradients._link import LinkState, link
 from fairjax.gradients.aggregators import check_rows
 from fairjax.gradients.rules.constant import weighted_rows
 
 
 def observe(
-    rows: int, *, per: str | Callable[[tuple], str] = "leaf"
+    rows: int, *, per: str | Callable[[KeyPath], str] = "leaf"
 ) -> optax.GradientTransformationExtraArgs:
     """Hands the rows on unchanged and keeps their cosines and conflicts in a :class:`LinkState`.
 
@@ -28,7 +29,7 @@ def observe(
     """
     plain_sum = link(weighted_rows.rule(weights=1.0), rows, per=per)
 
-    def update_fn(updates: PyTree, state: LinkState, params: PyTree | None = None, **extra):
+    def update_fn(updates: PyTree, state: LinkState, params: PyTree | None = None, **extra: Any):
         del extra
         # Nobody uses the sum, so XLA does not compute it.
         _, state = plain_sum.update(updates, state, params)
@@ -49,7 +50,7 @@ def for_rows(tx: optax.GradientTransformation) -> optax.GradientTransformationEx
     """
     inner = optax.with_extra_args_support(tx)
 
-    def update_fn(updates: PyTree, state: PyTree, params: PyTree | None = None, **extra):
+    def update_fn(updates: PyTree, state: PyTree, params: PyTree | None = None, **extra: Any):
         given = extra.get("given_rows")
         count = check_rows(updates, params, given=given)
         changed, state = inner.update(updates, state, params, **extra)
@@ -62,7 +63,7 @@ def for_rows(tx: optax.GradientTransformation) -> optax.GradientTransformationEx
 
 
 def check_chain(
-    tx: optax.GradientTransformation, state: PyTree, params: PyTree, rows: int, **extra
+    tx: optax.GradientTransformation, state: PyTree, params: PyTree, rows: int, **extra: Any
 ) -> None:
     """Refuse a chain that changes rows before its aggregator, or does not make one update of them.
 
@@ -114,7 +115,7 @@ def check_chain(
     _check_shapes("the update", params, new_update, rows)
 
 
-def _takes(function: Callable, keyword: str) -> bool:
+def _takes(function: Callable[..., Any], keyword: str) -> bool:
     """Whether a function takes a keyword argument."""
     parameters = inspect.signature(function).parameters
     kinds = {parameter.kind for parameter in parameters.values()}
@@ -151,7 +152,7 @@ def validated(tx: optax.GradientTransformation, rows: int) -> optax.GradientTran
 
 
 def wrap_chain(
-    wrap: Callable, tx: optax.GradientTransformation, rows: int
+    wrap: Callable[..., Any], tx: optax.GradientTransformation, rows: int
 ) -> optax.GradientTransformationExtraArgs:
     """A wrapper of optax around a whole chain that begins with an aggregator.
 
@@ -181,7 +182,7 @@ def wrap_chain(
     def init_from_copies(params: PyTree) -> PyTree:
         return inner.init(first_copy(params))
 
-    def update_copies(updates: PyTree, state: PyTree, params: PyTree, **extra):
+    def update_copies(updates: PyTree, state: PyTree, params: PyTree, **extra: Any):
         inner_params = first_copy(params)
         # The wrapper may change the rows; nothing behind it may.
         if "given_rows" in extra:
@@ -194,7 +195,7 @@ def wrap_chain(
     def init_fn(params: PyTree) -> PyTree:
         return outer.init(copies(params))
 
-    def update_fn(updates: PyTree, state: PyTree, params: PyTree, **extra):
+    def update_fn(updates: PyTree, state: PyTree, params: PyTree, **extra: Any):
         outer_params = copies(params)
         update, state = outer.update(updates, state, outer_params, **extra)
         return first_copy(update), state

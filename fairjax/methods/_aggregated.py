@@ -7,6 +7,7 @@ conflict, or with the sum in place of the link, all of them are Baseline.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import optax
 
@@ -24,7 +25,7 @@ from fairjax.methods.context import (
 from fairjax.objectives import on_two_batches, per_task
 
 # from the number of rows and an optimizer to the whole transformation
-Transform = Callable[[int, optax.GradientTransformation], optax.GradientTransformation]
+Transform = Callable[[int, optax.GradientTransformation], optax.GradientTransformationExtraArgs]
 # from the model and the rows of a model to the objective that is trained
 Weigh = Callable[[Model, Callable[[Model], Objective]], Objective]
 
@@ -170,6 +171,6 @@ def _on_trunk(link, optimizer: optax.GradientTransformation):
     return optax.chain(route({"trunk": link, "heads": sum_rows()}), optimizer)
 
 
-def _is_trunk(path: tuple) -> bool:
+def _is_trunk(path: tuple[Any, ...]) -> bool:
     """A link that weighs losses measures gradients on the trunk."""
     return path[0].key == "trunk"

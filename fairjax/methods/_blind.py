@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -59,8 +61,8 @@ def blind(width: int | None = None, tasks: int | None = None) -> Method:
 
         def build(hparams: PyTree) -> Components:
             def apply(
-                params: PyTree, batch: Dataset, key: Array, memory: tuple
-            ) -> tuple[tuple[Array, ...], tuple]:
+                params: PyTree, batch: Dataset, key: Array, memory: tuple[Any, ...]
+            ) -> tuple[tuple[Array, ...], tuple[Any, ...]]:
                 loss = _loss(spec, model, context.supervision, hparams, params, batch, key)
                 return (loss,), memory
 

@@ -7,7 +7,7 @@ blocks of training the next layer may divide, from the top of the trunk downward
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -89,7 +89,7 @@ def rows_on_branches(
         top = jnp.asarray(len(model.layers) - 1, jnp.int32)
         return {"branches": Branches(labels, top), "notion": inner.init(key, data)}
 
-    def apply(params: PyTree, batch: Dataset, key: Array, memory: PyTree) -> tuple:
+    def apply(params: PyTree, batch: Dataset, key: Array, memory: PyTree) -> tuple[Any, ...]:
         values, counts = inner.apply(params, batch, key, memory["notion"])
         rows = (sum(values[:tasks]), sum(values[tasks:]))
         return rows, {**memory, "notion": counts}
@@ -118,8 +118,9 @@ def refuse_unbranchable(spec: Spec, layers: Layers, first: int) -> None:
       DataError: it is so.
     """
     if len(spec.tasks) < 2:
+        names = [task.name for task in spec.tasks]
         raise DataError(
-            f"a network branches between tasks, but there is 1 ({spec.tasks[0].name!r}). Give two "
+            f"a network branches between tasks, but there is 1 ({names[0]!r}). Give two "
             "or more (--task), or leave this method out (--methods)."
         )
     if len(layers) <= first:

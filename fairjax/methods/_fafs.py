@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -177,7 +177,7 @@ def with_errors(inner: Objective, model: Model, spec: Spec) -> Objective:
         errors = no_errors(len(spec.tasks))
         return {**memory, "errors": errors, "complete": jnp.zeros((), bool)}
 
-    def apply(params: PyTree, batch: Dataset, key: Array, memory: PyTree) -> tuple:
+    def apply(params: PyTree, batch: Dataset, key: Array, memory: PyTree) -> tuple[Any, ...]:
         values, changed = inner.apply(params, batch, key, memory)
         # the scores are those of the losses, so XLA computes them once
         scores = jax.lax.stop_gradient(model_scores(model, params, batch.x, key))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import optax
 
 from fairjax.core.types import PyTree, Range
@@ -59,7 +61,7 @@ def fairmt(
         raise ValueError(f"fairmt: measured {measured!r} is not one of {', '.join(MEASURED)}")
 
     def combine(rows: int, constraints: int, hparams: PyTree) -> optax.GradientTransformation:
-        def metric(path: tuple):
+        def metric(path: tuple[Any, ...]):
             return 1.0 if path[0].key == "trunk" else hparams["beta"]
 
         return head_aware(rows, constraints=constraints, metric=metric)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -177,7 +177,7 @@ def taught(
         values: Array,
         memory: Classroom,
         batch: Dataset,
-        **extra,
+        **extra: Any,
     ):
         check_rows(updates, params, ACTIONS * tasks, extra.get("given_rows"))
         head_td = head_states(spec, params["heads"])
@@ -201,7 +201,8 @@ def taught(
         }
         return update, Student(action, omega, first, lessons)
 
-    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+    # optax knows no extra argument that has to be given
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)  # pyright: ignore[reportArgumentType]
 
 
 def head_states(spec: Spec, heads: PyTree) -> Array:

@@ -23,6 +23,7 @@ blind      target                  none; rows whose outcome is easy to  none
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +44,7 @@ VARIANTS = ("stl_base", "stl_fair", "mtl_base", "mtl_fair", "stl_inter", "mtl_in
 Penalties = Notions | Sequence[Penalty]
 
 
-def differential_penalty(task: int, attributes: tuple[int, ...], **options) -> Penalty:
+def differential_penalty(task: int, attributes: tuple[int, ...], **options: Any) -> Penalty:
     """Differential fairness of one task, over the combinations of some attributes."""
     return Penalty(task, differential_fairness(attributes=attributes, **options))
 
@@ -112,7 +113,7 @@ def sequential(penalties: Penalties | None = None, tasks: int | None = None) -> 
                 return jnp.zeros((), bool), first.init(key, data)
 
             def apply(
-                params: PyTree, batch: Dataset, key: Array, memory: tuple
+                params: PyTree, batch: Dataset, key: Array, memory: tuple[Any, ...]
             ) -> tuple[tuple[Array, ...], PyTree]:
                 in_second, counts = memory
                 weight = jnp.where(in_second, hparams["then"], hparams["weight"])
@@ -218,7 +219,7 @@ def settings(
     lam: float = 1.0,
     head_penalty_scale: float = 1.0,
     attributes: tuple[int, ...] = (0,),
-) -> dict[str, np.ndarray]:
+) -> dict[str, np.ndarray | np.float32]:
     """``weight``, ``lam`` and ``head_penalty_scale`` of a variant, for :func:`transfer`.
 
     Args:
@@ -264,7 +265,7 @@ def settings(
         weight[auxiliary] = 1.0
     return {
         "weight": weight,
-        "lam": np.float32([lam * (penalty in needed) for penalty in present]),
+        "lam": np.array([lam * (penalty in needed) for penalty in present], np.float32),
         "head_penalty_scale": np.float32(head_penalty_scale),
     }
 
@@ -272,10 +273,8 @@ def settings(
 def _penalties(context: Context, penalties: Penalties | None) -> tuple[Penalty, ...]:
     if penalties is None:
         notion = differential_fairness()
-        penalties = []
-        for t, task in enumerate(context.spec.tasks):
-            if task.kind != "regression":
-                penalties.append(Penalty(t, notion))
+        tasks = enumerate(context.spec.tasks)
+        penalties = [Penalty(t, notion) for t, task in tasks if task.kind != "regression"]
     return fairness_terms(context.spec, penalties).penalties
 
 

@@ -6,6 +6,7 @@ One call gives its answers at many points.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -148,7 +149,7 @@ def runs_for(
     trained: Runs,
     hparams: dict[str, np.ndarray],
     splits: Splits,
-    evaluate: Callable,
+    evaluate: Callable[..., Any],
     *,
     chunk: int = 16,
 ) -> Runs:
@@ -208,6 +209,7 @@ def runs_for(
         by_seed = joined.reshape(seeds, points, *joined.shape[1:])
         return by_seed.swapaxes(0, 1).reshape(joined.shape)
 
+    compilations: int = program._cache_size()  # pyright: ignore[reportAttributeAccessIssue]
     return Runs(
         point=np.repeat(np.arange(points), seeds),
         seed=np.tile(trained.seed, points),
@@ -219,6 +221,6 @@ def runs_for(
         params=None,
         record=(),
         block=np.tile(trained.block, points),
-        compilations=trained.compilations + program._cache_size(),
+        compilations=trained.compilations + compilations,
         chunk=chunk,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -16,7 +16,7 @@ from fairjax.models import modulated
 from fairjax.notions import Notion
 from fairjax.objectives import Notions
 
-Schedule = Callable[[Array], Array]  # steps made so far -> factor of the learning rate
+Schedule = optax.Schedule  # steps made so far -> factor of the learning rate
 
 
 class Context(NamedTuple):
@@ -40,7 +40,7 @@ class Context(NamedTuple):
         batch_size: int,
         *,
         schedule: Schedule | None = None,
-        **fields,
+        **fields: Any,
     ) -> Context:
         """The context of the MTA-F code: Adagrad on losses summed over the batch.
 
@@ -65,7 +65,7 @@ class Context(NamedTuple):
         weight_decay: float = 0.0,
         *,
         schedule: Schedule | None = None,
-        **fields,
+        **fields: Any,
     ) -> Context:
         """AdamW, whose learning rate and weight decay are hyper-parameters.
 
@@ -138,8 +138,9 @@ SweptNotions = Notions | Callable[[PyTree], Notions]
 
 def notion_at(notion: SweptNotions, hparams: PyTree) -> Notions:
     """The notions at some hyper-parameters."""
-    swept = callable(notion) and not isinstance(notion, Notion)
-    return notion(hparams) if swept else notion
+    if callable(notion) and not isinstance(notion, Notion):
+        return notion(hparams)
+    return notion
 
 
 def with_space(method: Method, **ranges: Range) -> Method:
@@ -187,7 +188,7 @@ def _scheduled(rate: Array, schedule: Schedule | None) -> Array | Schedule:
 def _scaled_trunk(rate: Array) -> optax.GradientTransformation:
     """Updates of the trunk times ``rate``."""
 
-    def scaled(path: tuple, update: Array) -> Array:
+    def scaled(path: tuple[Any, ...], update: Array) -> Array:
         return update * rate if path[0].key == "trunk" else update
 
     return optax.stateless(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from fairjax import gradients
 from fairjax.methods._aggregated import (
@@ -70,7 +71,7 @@ REGISTRY: dict[str, Callable[..., Method]] = {
 }
 
 
-def get(name: str, notion: SweptNotions, **options) -> Method:
+def get(name: str, notion: SweptNotions, **options: Any) -> Method:
     """A method of the registry by name.
 
     Args:

@@ -7,6 +7,7 @@ stopping.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -83,7 +84,7 @@ def _objective(parts: Components, batch_size: int) -> Callable[[State, Splits | 
 
 
 def _of_scores(
-    context: Context, parts: Components, measure: Callable, weight: Array | None
+    context: Context, parts: Components, measure: Callable[..., Any], weight: Array | None
 ) -> Callable[[State, Splits | Dataset], Array]:
     """``sum_t w_t m_t``, of a measure of the tasks."""
     weight = jnp.ones(len(context.spec.tasks)) if weight is None else weight

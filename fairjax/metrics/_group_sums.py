@@ -67,7 +67,7 @@ class Part(NamedTuple):
 class Columns:
     """Collects columns ``[N]`` whose sums over rows are wanted."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.columns: list[Array] = []
 
     def add(self, column: Array) -> int:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -23,6 +23,9 @@ from fairjax.core.tables import Table
 from fairjax.core.types import Array, Dataset, Spec
 from fairjax.metrics._group_areas import areas, rank_group
 from fairjax.metrics._group_sums import Part, group_statistics, ratios, sums
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 OVERALL = "overall"
 DIFFERENCE = "difference"
@@ -46,7 +49,7 @@ class GroupTable(NamedTuple):
     columns: dict[str, np.ndarray]
     left_out: dict[str, float]
 
-    def to_pandas(self):
+    def to_pandas(self) -> pd.DataFrame:
         """The rows as a data frame.
 
         Raises:

@@ -23,7 +23,9 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from fairjax.core.inputs import ColumnLike, ColumnsLike
 from fairjax.data.complaints import complain, listing
 from fairjax.data.input_columns import (
     check_length,
@@ -38,7 +40,11 @@ BINARY = ((0, 1), (-1, 1))  # no and yes
 
 
 def demographic_parity_difference(
-    y_true, y_pred, *, sensitive_features, sample_weight=None
+    y_true: ColumnLike,
+    y_pred: ColumnLike,
+    *,
+    sensitive_features: ColumnsLike,
+    sample_weight: ArrayLike | None = None,
 ) -> float:
     """Largest less smallest selection rate ``P(d = 1 | g)`` of the groups g.
 
@@ -64,7 +70,13 @@ def demographic_parity_difference(
     return _difference(_selection_rates(y_true, y_pred, sensitive_features, sample_weight))
 
 
-def demographic_parity_ratio(y_true, y_pred, *, sensitive_features, sample_weight=None) -> float:
+def demographic_parity_ratio(
+    y_true: ColumnLike,
+    y_pred: ColumnLike,
+    *,
+    sensitive_features: ColumnsLike,
+    sample_weight: ArrayLike | None = None,
+) -> float:
     """Smallest over largest selection rate of the groups; NaN for 0/0.
 
     Arguments and errors are those of :func:`demographic_parity_difference`.
@@ -73,7 +85,11 @@ def demographic_parity_ratio(y_true, y_pred, *, sensitive_features, sample_weigh
 
 
 def true_positive_rate_difference(
-    y_true, y_pred, *, sensitive_features, sample_weight=None
+    y_true: ColumnLike,
+    y_pred: ColumnLike,
+    *,
+    sensitive_features: ColumnsLike,
+    sample_weight: ArrayLike | None = None,
 ) -> float:
     """Largest less smallest true positive rate ``P(d = 1 | y = 1, g)`` of the groups g.
 
@@ -102,7 +118,13 @@ def true_positive_rate_difference(
     return _difference(rates)
 
 
-def true_positive_rate_ratio(y_true, y_pred, *, sensitive_features, sample_weight=None) -> float:
+def true_positive_rate_ratio(
+    y_true: ColumnLike,
+    y_pred: ColumnLike,
+    *,
+    sensitive_features: ColumnsLike,
+    sample_weight: ArrayLike | None = None,
+) -> float:
     """Smallest over largest true positive rate of the groups; NaN for 0/0.
 
     Arguments and errors are those of :func:`true_positive_rate_difference`.
@@ -111,7 +133,11 @@ def true_positive_rate_ratio(y_true, y_pred, *, sensitive_features, sample_weigh
 
 
 def false_positive_rate_difference(
-    y_true, y_pred, *, sensitive_features, sample_weight=None
+    y_true: ColumnLike,
+    y_pred: ColumnLike,
+    *,
+    sensitive_features: ColumnsLike,
+    sample_weight: ArrayLike | None = None,
 ) -> float:
     """Largest less smallest false positive rate ``P(d = 1 | y = 0, g)`` of the groups g.
 
@@ -124,7 +150,13 @@ def false_positive_rate_difference(
     return _difference(rates)
 
 
-def false_positive_rate_ratio(y_true, y_pred, *, sensitive_features, sample_weight=None) -> float:
+def false_positive_rate_ratio(
+    y_true: ColumnLike,
+    y_pred: ColumnLike,
+    *,
+    sensitive_features: ColumnsLike,
+    sample_weight: ArrayLike | None = None,
+) -> float:
     """Smallest over largest false positive rate of the groups; NaN for 0/0.
 
     Arguments and errors are those of :func:`false_positive_rate_difference`.
@@ -136,7 +168,13 @@ equal_opportunity_difference = true_positive_rate_difference
 equal_opportunity_ratio = true_positive_rate_ratio
 
 
-def equalized_odds_difference(y_true, y_pred, *, sensitive_features, sample_weight=None) -> float:
+def equalized_odds_difference(
+    y_true: ColumnLike,
+    y_pred: ColumnLike,
+    *,
+    sensitive_features: ColumnsLike,
+    sample_weight: ArrayLike | None = None,
+) -> float:
     """The larger of the differences of true and false positive rates; NaN when either is.
 
     Arguments and errors are those of :func:`true_positive_rate_difference`.
@@ -147,7 +185,13 @@ def equalized_odds_difference(y_true, y_pred, *, sensitive_features, sample_weig
     return float(np.maximum(true_positive, false_positive))
 
 
-def equalized_odds_ratio(y_true, y_pred, *, sensitive_features, sample_weight=None) -> float:
+def equalized_odds_ratio(
+    y_true: ColumnLike,
+    y_pred: ColumnLike,
+    *,
+    sensitive_features: ColumnsLike,
+    sample_weight: ArrayLike | None = None,
+) -> float:
     """The smaller of the ratios of true and false positive rates.
 
     A rate that is 0 in every group has the ratio 0/0. The groups do not differ in it, so the other

@@ -96,7 +96,7 @@ def _alike(heads: PyTree) -> PyTree:
     return {name: first_of.setdefault(_shapes(head), head) for name, head in heads.items()}
 
 
-def _shapes(tree: PyTree) -> tuple:
+def _shapes(tree: PyTree) -> tuple[Any, ...]:
     leaves, structure = jax.tree.flatten(tree)
     return structure, tuple(leaf.shape for leaf in leaves)
 

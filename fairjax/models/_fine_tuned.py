@@ -38,6 +38,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from flax.linen.initializers import Initializer, glorot_uniform
+from jax.typing import DTypeLike
 
 from fairjax.core.layers import Layers
 from fairjax.core.types import Array, DataError, Images, Model, PyTree, Sentences, Spec
@@ -57,7 +58,7 @@ def fine_tuned(
     trained: str | Sequence[str] = "all",
     head: tuple[int, ...] = (32,),
     dropout: Array | float = 0.0,
-    dtype=jnp.float32,
+    dtype: DTypeLike = jnp.float32,
     remat: bool = False,
     kernel_init: Initializer | None = None,
 ) -> Model:

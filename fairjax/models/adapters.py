@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
 import jax
@@ -35,8 +35,8 @@ _FLAGS = {"deterministic": True, "train": False, "training": False}
 
 
 def _model(
-    init_parts: Callable[[Array, PyTree], tuple],
-    apply: Callable,
+    init_parts: Callable[[Array, PyTree], tuple[Any, ...]],
+    apply: Callable[..., Any],
     x: PyTree,
     dropout: bool = False,
 ) -> Model:
@@ -133,10 +133,10 @@ def from_linen(
         dropout without a flag, or in the heads; for heads that do not give ``[B, C]``.
     """
     modules = {"trunk": trunk, "heads": heads}
-    fixed: dict[str, dict] = {"trunk": {}, "heads": {}}
+    fixed: dict[str, dict[str, Any]] = {"trunk": {}, "heads": {}}
     flags = {part: _flag_of(module) for part, module in modules.items()}
 
-    def flag(part: str, drops: bool) -> dict[str, bool]:
+    def flag(part: str, drops: bool) -> dict[str, Any]:
         name = flags[part]
         return {name: _FLAGS[name] != drops} if name else {}
 
@@ -193,7 +193,7 @@ def from_linen(
     return _model(init_parts, apply, x, drops)
 
 
-def _checked(trunk: nn.Module, x: PyTree, off: dict[str, bool], given: PyTree) -> PyTree:
+def _checked(trunk: nn.Module, x: PyTree, off: dict[str, Any], given: PyTree) -> PyTree:
     """The given variables as arrays, if they are those of the trunk and it does not write them."""
     keys = {"params": jax.random.key(0), "dropout": jax.random.key(0)}
     own = _shapes(jax.eval_shape(lambda x: trunk.init(keys, x, **off), x))
@@ -258,17 +258,16 @@ def from_nnx(
     """
     from flax import nnx
 
-    is_given = isinstance(trunk, nnx.Module)
     makers = {"trunk": trunk, "heads": heads}
 
     def made(part: str, key: Array) -> nnx.Module:
-        if part == "trunk" and is_given:
+        if part == "trunk" and isinstance(trunk, nnx.Module):
             module = nnx.clone(trunk)
             module.set_attributes(use_running_average=True, raise_if_not_found=False)
             return module
         return makers[part](nnx.Rngs(key))
 
-    def split(part: str, key: Array, drops: bool = True) -> tuple:
+    def split(part: str, key: Array, drops: bool = True) -> tuple[Any, ...]:
         module = made(part, key)
         if not drops:
             module.eval()
@@ -279,7 +278,7 @@ def from_nnx(
     states = {}
     for part in makers:
         graphs[part, True], _, streams[part], states[part] = split(part, jax.random.key(0))
-        if part == "heads" or not is_given:
+        if part == "heads" or not isinstance(trunk, nnx.Module):
             paths = [path for path, _ in jax.tree.leaves_with_path(states[part])]
             _refuse_state(part, [jax.tree_util.keystr(path) for path in paths])
         has_streams = bool(jax.tree.leaves(streams[part]))

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from fairjax.core.types import Array, DataError, Model, PyTree
 
@@ -27,7 +28,7 @@ def check_dropout(rate: Array | float) -> None:
     Raises:
       DataError: it is outside, or no number.
     """
-    if not isinstance(rate, jax.core.Tracer) and not 0 <= rate < 1:
+    if not isinstance(rate, Tracer) and not 0 <= rate < 1:
         raise DataError(
             f"dropout {rate:g}: the share of units that a step leaves out is at least 0 and below "
             "1. Take 0.1, or 0 for none."
@@ -41,7 +42,7 @@ def drops_out(rate: Array | float) -> bool:
       DataError: see :func:`check_dropout`.
     """
     check_dropout(rate)
-    return isinstance(rate, jax.core.Tracer) or bool(rate > 0)
+    return isinstance(rate, Tracer) or bool(rate > 0)
 
 
 def dropped(h: Array, rate: Array | float, key: Array) -> Array:

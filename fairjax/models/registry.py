@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from fairjax.core.types import Array, DataError, Model, Spec
 from fairjax.models._cross_stitch import cross_stitch
@@ -50,7 +51,8 @@ def network(
             "texts and images."
         )
     if spec.image_shape:
-        widths = trunk if len(trunk) > 1 else tuple(trunk[0] * 2**i for i in range(_STAGES))
+        first, *others = trunk
+        widths = trunk if others else tuple(first * 2**i for i in range(_STAGES))
         return image_encoder(spec, widths=widths, head=head, dropout=dropout)
     if spec.is_table:
         return shared_bottom(
@@ -96,7 +98,7 @@ _FEATURES = {
 }
 
 
-def build(name: str, spec: Spec, **options) -> Model:
+def build(name: str, spec: Spec, **options: Any) -> Model:
     """The network of a name.
 
     Args:

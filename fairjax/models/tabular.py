@@ -15,12 +15,14 @@ of two arrays that are contiguous along the rows of their sum, two to three time
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.linen.initializers import Initializer, glorot_uniform, truncated_normal, zeros_init
+from jax.typing import DTypeLike
 
 from fairjax.core.types import Array, Columns, Model, PyTree, Spec
 from fairjax.models.dropout import dropping, drops_out, represent
@@ -103,7 +105,7 @@ def _folded(
     return folded_kernel.T @ design(x, levels, kernel.dtype)
 
 
-def design(x: Columns, levels: tuple[int, ...], dtype=jnp.float32) -> Array:
+def design(x: Columns, levels: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
     """Numbers and a column per level, feature-major: ``[P + sum(levels), B]``.
 
     A level that was not seen in training (-1) is all zeros.
@@ -207,10 +209,9 @@ def trunk_of(
     levels = tuple(count for _, count in spec.categorical)
     encode = encoding_of(spec, number_encoding)
     body = Trunk(levels, tuple(widths), embedding, fold, kernel_init, embedding_init, encode)
-    example = Columns(
-        numeric=np.zeros((1, len(spec.numeric)), np.float32),
-        codes=np.zeros((1, len(levels)), np.int32),
-    )
+    numeric = np.zeros((1, len(spec.numeric)), np.float32)
+    codes = np.zeros((1, len(levels)), np.int32)
+    example = Columns(numeric, codes)  # pyright: ignore[reportArgumentType] - numpy does too
 
     def init(key: Array) -> PyTree:
         variables = body.init(key, example)
@@ -222,7 +223,7 @@ def trunk_of(
         activate: Callable[[int, Array], Array] = rectify,
     ) -> Array:
         variables = {"params": params}
-        return body.apply(variables, x, activate)
+        return cast(Array, body.apply(variables, x, activate))
 
     return init, apply
 

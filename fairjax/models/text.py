@@ -19,6 +19,7 @@ product per member. XLA's convolution becomes a grouped one, several times slowe
 from __future__ import annotations
 
 from functools import partial
+from typing import cast
 
 import flax.linen as nn
 import jax
@@ -146,7 +147,7 @@ def text_encoder(
         }
 
     def encode(params: PyTree, tokens: Array) -> Array:
-        return body.apply({"params": params}, tokens).T
+        return cast(Array, body.apply({"params": params}, tokens)).T
 
     def represent(
         params: PyTree,

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from typing import cast
 
 import flax.linen as nn
 import jax
@@ -189,7 +190,7 @@ def image_encoder(
     def encode(params: PyTree, pixels: Array) -> Array:
         dtype = jnp.result_type(*jax.tree.leaves(params))
         centred = pixels.astype(dtype) / 127.5 - 1.0
-        return body.apply({"params": params}, centred)
+        return cast(Array, body.apply({"params": params}, centred))
 
     def represent(
         params: PyTree,

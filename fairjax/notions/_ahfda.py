@@ -328,7 +328,8 @@ def _group_sums(
 
 def _weight(rows: TaskRows) -> Array:
     """``[B, C]``; conditions on the label divide the rows that are known."""
-    return sum(rows.weights)
+    first, *others = rows.weights
+    return sum(others, first)
 
 
 def _deviation(rows: TaskRows, weight: Array) -> Array:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -121,7 +121,9 @@ def _fourier_mmd(terms: int, prob: Array, groups: Array, weight: Array, bandwidt
 
 
 @partial(_fourier_mmd.defjvp, symbolic_zeros=True)
-def _fourier_jvp(terms: int, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+def _fourier_jvp(
+    terms: int, primals: tuple[Any, ...], tangents: tuple[Any, ...]
+) -> tuple[Array, Array]:
     # Value and gradient come from the same harmonics, so the gradient is computed with the value.
     value, slopes = _fourier_value_and_slopes(terms, *primals)
     tangent = jnp.zeros_like(value)

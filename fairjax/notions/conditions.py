@@ -6,10 +6,14 @@ rows it wants.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 
 from fairjax.core.masked import keep
 from fairjax.core.types import Array
+
+Condition = Callable[[Array, Array], Array]  # label [N], mask [N] -> select [N]
 
 
 def everyone(label: Array, mask: Array) -> Array:
@@ -34,12 +38,12 @@ def positives(label: Array, mask: Array) -> Array:
     return mask * keep(label, mask)
 
 
-def opposite(condition, label: Array, mask: Array) -> Array:
+def opposite(condition: Condition, label: Array, mask: Array) -> Array:
     """Rows that are known and do not meet the condition."""
     return mask * (1.0 - condition(label, mask))
 
 
-def exclusive(condition, label: Array, mask: Array, task: int) -> Array:
+def exclusive(condition: Condition, label: Array, mask: Array, task: int) -> Array:
     """Rows that meet the condition on one task and its opposite on every other task.
 
     For ``negatives`` this is MTA-F's exclusive set: negative on t and positive on all other tasks.
@@ -63,7 +67,7 @@ def exclusive(condition, label: Array, mask: Array, task: int) -> Array:
 
 
 # The command line's names of conditions.
-CONDITIONS = {
+CONDITIONS: dict[str, tuple[Condition, ...]] = {
     "fpr": (negatives,),
     "tpr": (positives,),
     "odds": (negatives, positives),

@@ -123,9 +123,9 @@ def _classes(joint: Array) -> range:
     return range(1 if labels == 2 else 0, labels)
 
 
-parity = (parity_rates,)
-opportunity = (true_positive_rates,)
-odds = (true_positive_rates, false_positive_rates)
+parity: tuple[Callable[[Array], RateTerms], ...] = (parity_rates,)
+opportunity: tuple[Callable[[Array], RateTerms], ...] = (true_positive_rates,)
+odds: tuple[Callable[[Array], RateTerms], ...] = (true_positive_rates, false_positive_rates)
 
 
 def epsilon(
@@ -379,7 +379,8 @@ def _questions(rows: TaskRows, on_everyone: bool) -> tuple[Array, Array, Array]:
     The classes of a multiclass task are the outcomes of one question; every label of a multilabel
     task is a question with two outcomes.
     """
-    weight = sum(rows.weights)
+    first, *others = rows.weights
+    weight = sum(others, first)
     if rows.kind == "multiclass":
         prob = rows.prob[None]
         label = rows.label[None]

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
 from fairjax.core.masked import check_probabilities
 from fairjax.core.types import KINDS, Array, PyTree
 from fairjax.notions.averages import added
+from fairjax.notions.conditions import Condition
 
-Condition = Callable[[Array, Array], Array]  # label [B], mask [B] -> select [B]
 Distance = Callable[..., Array]  # prob [B], groups [B, G], weight [B] -> scalar
 
 
@@ -69,7 +69,7 @@ def from_distance(
     attributes: tuple[int, ...] | None = None,
     continuous: bool = False,
     joint: bool = False,
-    **options,
+    **options: Any,
 ) -> Notion:
     """A notion from a distance between groups, added up over conditions and attributes.
 

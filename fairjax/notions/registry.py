@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fairjax.core.types import KINDS, Array, Spec
 from fairjax.notions import statistics
@@ -16,6 +16,7 @@ from fairjax.notions._robust_log import robust_log
 from fairjax.notions.averages import macro
 from fairjax.notions.conditions import (
     CONDITIONS,
+    Condition,
     everyone,
     known,
     negatives,
@@ -25,7 +26,7 @@ from fairjax.notions.continuous import hsic, pearson
 from fairjax.notions.correlation import correlation_ratio
 from fairjax.notions.differential import differential_fairness
 from fairjax.notions.distribution import kolmogorov_smirnov, wasserstein
-from fairjax.notions.notion import Condition, Distance, Notion, from_distance
+from fairjax.notions.notion import Distance, Notion, from_distance
 from fairjax.notions.rates import rate_gap
 from fairjax.notions.statistics import CLASSES, Statistic, parity
 from fairjax.notions.transport import barycenter_distance
@@ -44,7 +45,7 @@ class Entry(NamedTuple):
 def _distance(distance: Distance, dependence: Distance = pearson) -> Entry:
     """A distance that takes any rows."""
 
-    def build(conditions, kind, **options) -> Notion:
+    def build(conditions, kind, **options: Any) -> Notion:
         del kind
         return from_distance(distance, conditions, **options)
 
@@ -54,7 +55,7 @@ def _distance(distance: Distance, dependence: Distance = pearson) -> Entry:
 def _statistic(statistic: Statistic, conditions: tuple[Condition, ...]) -> Entry:
     """A gap between the groups' values of a statistic, on rows of its own."""
 
-    def build(conditions, kind, average=macro, **options) -> Notion:
+    def build(conditions, kind, average=macro, **options: Any) -> Notion:
         del kind
         return from_distance(
             parity,
@@ -70,38 +71,38 @@ def _statistic(statistic: Statistic, conditions: tuple[Condition, ...]) -> Entry
     return Entry(build, conditions, statistic.kinds)
 
 
-def _mmd(conditions, kind, bandwidth: Array | float = 0.1, **options) -> Notion:
+def _mmd(conditions, kind, bandwidth: Array | float = 0.1, **options: Any) -> Notion:
     # the fast form is for probabilities alone
     if kind != "regression":
         return from_distance(gaussian_mmd, conditions, bandwidth=bandwidth, **options)
     return from_distance(mmd, conditions, kernel=gaussian_kernel(bandwidth), **options)
 
 
-def _laplacian_mmd(conditions, kind, bandwidth: Array | float = 0.1, **options) -> Notion:
+def _laplacian_mmd(conditions, kind, bandwidth: Array | float = 0.1, **options: Any) -> Notion:
     del kind
     return from_distance(mmd, conditions, kernel=laplacian_kernel(bandwidth), **options)
 
 
-def _rate_gap(conditions, kind, **options) -> Notion:
+def _rate_gap(conditions, kind, **options: Any) -> Notion:
     if kind != "regression":
         return from_distance(rate_gap, conditions, **options)
     # the same number, of predictions that are no probabilities
     return from_distance(parity, conditions, statistic=statistics.mean_prediction, **options)
 
 
-def _robust_log(conditions, kind, average=macro, **options) -> Notion:
+def _robust_log(conditions, kind, average=macro, **options: Any) -> Notion:
     del kind
     return from_distance(
         robust_log, conditions, kinds=CLASSES, labelled=True, average=average, **options
     )
 
 
-def _differential(conditions, kind, **options) -> Notion:
+def _differential(conditions, kind, **options: Any) -> Notion:
     del conditions, kind
     return differential_fairness(**options)
 
 
-def _ahfda(conditions, kind, **options) -> Notion:
+def _ahfda(conditions, kind, **options: Any) -> Notion:
     del conditions
     notion = ahfda(**options)
     if kind == "regression" or notion.conditions == (everyone,):
@@ -148,7 +149,7 @@ def get(
     *,
     kind: str = "binary",
     continuous: bool = False,
-    **options,
+    **options: Any,
 ) -> Notion:
     """A notion of the registry by name.
 
@@ -204,7 +205,7 @@ def for_kind(kind: str) -> tuple[str, ...]:
     )
 
 
-def suited(spec: Spec, name: str, condition: str, **options) -> tuple[tuple[Notion, ...], ...]:
+def suited(spec: Spec, name: str, condition: str, **options: Any) -> tuple[tuple[Notion, ...], ...]:
     """The notions of a data set, per task: one for attributes with levels, one for numbers.
 
     A notion that takes any rows looks at those of the condition. A regression has no positives, and

@@ -113,22 +113,24 @@ def _nats(p: Array, y: Array) -> Array:
 
 ALL_KINDS = (*CLASSES, *REGRESSIONS)
 
-selection_rate = fraction("selection_rate", _prediction, unit, labelled=False)
-rejection_rate = fraction("rejection_rate", _rejection, unit, labelled=False)
-precision = fraction("precision", _true_positive, _prediction)
-false_omission_rate = fraction("false_omission_rate", _false_negative, _rejection)
-accuracy = fraction("accuracy", _right, unit)
-zero_one_loss = fraction("zero_one_loss", _wrong, unit)
-f_score = fraction("f_score", lambda p, y: 2 * p * y, lambda p, y: p + y)
+selection_rate: Statistic = fraction("selection_rate", _prediction, unit, labelled=False)
+rejection_rate: Statistic = fraction("rejection_rate", _rejection, unit, labelled=False)
+precision: Statistic = fraction("precision", _true_positive, _prediction)
+false_omission_rate: Statistic = fraction("false_omission_rate", _false_negative, _rejection)
+accuracy: Statistic = fraction("accuracy", _right, unit)
+zero_one_loss: Statistic = fraction("zero_one_loss", _wrong, unit)
+f_score: Statistic = fraction("f_score", lambda p, y: 2 * p * y, lambda p, y: p + y)
 # false negatives per false positive
-treatment = fraction("treatment", _false_negative, _false_positive)
+treatment: Statistic = fraction("treatment", _false_negative, _false_positive)
 # positive where predictions are higher than labels
-calibration_in_the_large = fraction("calibration_in_the_large", _residual, unit)
-mean_prediction = fraction("mean_prediction", _prediction, unit, REGRESSIONS, labelled=False)
-mean_residual = fraction("mean_residual", _residual, unit, REGRESSIONS)
-squared_loss = fraction("squared_loss", lambda p, y: jnp.square(p - y), unit, ALL_KINDS)
-absolute_loss = fraction("absolute_loss", lambda p, y: jnp.abs(p - y), unit, ALL_KINDS)
-log_loss = fraction("log_loss", _nats, unit)
+calibration_in_the_large: Statistic = fraction("calibration_in_the_large", _residual, unit)
+mean_prediction: Statistic = fraction(
+    "mean_prediction", _prediction, unit, REGRESSIONS, labelled=False
+)
+mean_residual: Statistic = fraction("mean_residual", _residual, unit, REGRESSIONS)
+squared_loss: Statistic = fraction("squared_loss", lambda p, y: jnp.square(p - y), unit, ALL_KINDS)
+absolute_loss: Statistic = fraction("absolute_loss", lambda p, y: jnp.abs(p - y), unit, ALL_KINDS)
+log_loss: Statistic = fraction("log_loss", _nats, unit)
 
 
 def in_bins(prob: Array, bins: int) -> Array:
@@ -231,9 +233,9 @@ def _concordance(prob: Array, label: Array, groups: Array, weight: Array) -> tup
 
 
 # Pearson's correlation of predictions with labels
-correlation = Statistic("correlation", _correlation, REGRESSIONS)
+correlation: Statistic = Statistic("correlation", _correlation, REGRESSIONS)
 # Lin's coefficient, 2 cov / (var_p + var_y + (mean_p - mean_y)^2)
-concordance = Statistic("concordance", _concordance, REGRESSIONS)
+concordance: Statistic = Statistic("concordance", _concordance, REGRESSIONS)
 
 
 def parity(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from types import ModuleType
 
 import jax
 import jax.numpy as jnp
@@ -252,7 +253,7 @@ def _directions(key: Array, directions: int, width: int) -> Array:
     return vectors / jnp.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def ott(module: str):
+def ott(module: str) -> ModuleType:
     """A module of OTT.
 
     Raises:

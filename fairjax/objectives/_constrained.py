@@ -41,7 +41,7 @@ def constrained(
     notion: Notions | Sequence[Penalty],
     together: str = "one",
     temperature: Array | float = 0.1,
-    weight: Array | None = None,
+    weight: Array | Sequence[float] | None = None,
     protected: Notions | Sequence[Penalty] | None = None,
     running: bool = True,
     recent: int = 0,

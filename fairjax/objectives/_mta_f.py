@@ -13,9 +13,9 @@ from fairjax.objectives.terms import Notions, accuracy_terms, fairness_terms, pr
 
 
 def mta_f_rows(
-    loss: Sequence[Array],
-    fairness: Sequence[Array],
-    exclusive: Sequence[Array],
+    loss: Array | Sequence[Array],
+    fairness: Array | Sequence[Array],
+    exclusive: Array | Sequence[Array],
     weight: Array,
     lam: Array,
     r: Array,

@@ -20,6 +20,7 @@ for a gap). A network that descends many small blocks also descends that excess.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -137,7 +138,9 @@ def with_drawn_weights(
         columns = (scores, batch._replace(x=()))
         block_scores, block_data = _cut(columns, blocks)
 
-        def of_block(scores: Array, block: Dataset, memory: PyTree) -> tuple[tuple, PyTree]:
+        def of_block(
+            scores: Array, block: Dataset, memory: PyTree
+        ) -> tuple[tuple[Any, ...], PyTree]:
             losses, memory = values(scores, block, memory)
             return tuple(losses), memory
 

@@ -41,7 +41,7 @@ def per_task(
     *,
     notion: Notions | Sequence[Penalty] | None = None,
     lam: Array | None = None,
-    weight: Array | None = None,
+    weight: Array | Sequence[float] | None = None,
     split: bool = False,
     reduction: str = "batch",
     batch_size: int = 512,
@@ -113,7 +113,8 @@ def weighted(inner: Objective, weight: Array) -> Objective:
         memory: PyTree,
     ) -> tuple[tuple[Array, ...], PyTree]:
         values, memory = inner.apply(params, batch, key, memory)
-        total = sum(weight[k] * value for k, value in enumerate(values))
+        parts: list[Array] = [weight[k] * value for k, value in enumerate(values)]
+        total = sum(parts[1:], parts[0])
         return (total,), memory
 
     return Objective(("total",), inner.init, apply)

@@ -9,7 +9,7 @@ and a padded last batch is exact. ``"mean"``: means over the rows that count, as
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -146,7 +146,9 @@ def fairness_terms(
     ) -> tuple[list[Array], PyTree]:
         values = []
         updated = []
-        shared: dict[tuple, tuple[Array, PyTree]] = {}  # a joint notion is the same for every task
+        shared: dict[
+            tuple[Any, ...], tuple[Array, PyTree]
+        ] = {}  # a joint notion is the same for every task
         for penalty, counts in zip(penalties, memory, strict=True):
             notion = penalty.notion
             identity = (id(notion.apply), notion.conditions, tuple(attributes_of(spec, notion)))
@@ -225,7 +227,7 @@ def _exclusive_rows(
 def _penalties(spec: Spec, notion: Notions | Sequence[Penalty]) -> tuple[Penalty, ...]:
     if isinstance(notion, Notion):
         return tuple(Penalty(t, notion) for t in range(len(spec.tasks)))
-    entries = list(notion)
+    entries: list[Any] = list(notion)
     if all(isinstance(entry, Penalty) for entry in entries):
         return tuple(entries)
     if len(entries) != len(spec.tasks):

@@ -6,7 +6,7 @@ import itertools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -177,7 +177,7 @@ def _orders(attributes: int) -> tuple[tuple[int, ...], ...]:
     return tuple(itertools.islice(permutations, MOST_ORDERS))
 
 
-def _cell_name(cell: tuple) -> str:
+def _cell_name(cell: tuple[Any, ...]) -> str:
     return " & ".join(map(str, cell))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from fairjax.core.types import Attribute, Dataset, Spec
@@ -67,7 +69,7 @@ def _labels(spec: Spec, data: Dataset) -> np.ndarray:
     return np.concatenate(columns, axis=1)
 
 
-def _levels(spec: Spec, data: Dataset) -> dict[str, list]:
+def _levels(spec: Spec, data: Dataset) -> dict[str, list[Any]]:
     """Every row's level by attribute, None where unknown."""
     levels = {}
     for i, attribute in enumerate(spec.attributes):
@@ -79,7 +81,7 @@ def _levels(spec: Spec, data: Dataset) -> dict[str, list]:
     return levels
 
 
-def _level_names(attribute: Attribute, membership: np.ndarray) -> list:
+def _level_names(attribute: Attribute, membership: np.ndarray) -> list[Any]:
     names = (*attribute.levels, None)
     unknown = len(attribute.levels)
     is_known = membership.any(axis=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -54,7 +55,7 @@ def on_decisions(post: Post, spec: Spec, attributes: Sequence[int] | None = None
         known = label_mask[:, labelled]
         return post.fit(scores[:, decided], membership, weight, labels[:, labelled], known)
 
-    def apply(state, scores: Array, groups: Array, **options) -> Array:
+    def apply(state, scores: Array, groups: Array, **options: Any) -> Array:
         membership = membership_of(groups, scores)
         repaired = post.apply(state, scores[:, decided], membership, **options)
         return jnp.asarray(scores).at[:, decided].set(repaired)

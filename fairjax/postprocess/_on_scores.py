@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 
@@ -64,7 +65,7 @@ def on_scores(
         membership = membership_of(groups, scores)
         return post.fit(value, membership, weight)
 
-    def apply(state, scores: Array, groups: Array, **options) -> Array:
+    def apply(state, scores: Array, groups: Array, **options: Any) -> Array:
         value = values_of(scores)
         membership = membership_of(groups, scores)
         repaired = post.apply(state, value, membership, **options)

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    import numpy as np
+    from sklearn.utils import Tags
+
+    from fairjax.postprocess.quantile_table import QuantileTable
 
 
 class Parameters:
     """The arguments of the constructor as parameters."""
+
+    sensitive: int | str | Sequence[int | str] | None
+    cells_: list[tuple[Any, ...]]
+    rows_: np.ndarray
+    table_: QuantileTable
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The arguments of the constructor."""
         del deep
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
-    def set_params(self, **params):
+    def set_params(self, **params: Any) -> Self:
         """Change arguments of the constructor: amount and outside at once, the others for the next
         ``fit``."""
         names = list(self.get_params())
@@ -50,7 +62,7 @@ class Parameters:
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "table_")
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         from sklearn.utils import InputTags, Tags, TargetTags, TransformerTags
 
         return Tags(

@@ -6,7 +6,7 @@ import hashlib
 import math
 import warnings
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,7 +26,7 @@ MOST_NAMED = 4  # groups that a message names
 class Learned(NamedTuple):
     """Groups of a pool."""
 
-    levels: list[list]  # of each attribute, in order
+    levels: list[list[Any]]  # of each attribute, in order
     cell: np.ndarray  # [N] in 0 .. G; G where a level is unknown
 
 
@@ -41,7 +41,7 @@ class Fingerprint(NamedTuple):
 # ------------------------------------------------------------------------------------------- groups
 
 
-def learn_groups(names: Sequence[str], columns: Sequence, rows: int) -> Learned:
+def learn_groups(names: Sequence[str], columns: Sequence[Any], rows: int) -> Learned:
     """Levels of each attribute, and the cell of every row.
 
     Raises:
@@ -71,7 +71,9 @@ def _refuse_many(names: Sequence[str], sizes: Sequence[int]) -> None:
     )
 
 
-def check_group_sizes(cells: list[tuple], rows: np.ndarray, small: str, minimum: float) -> None:
+def check_group_sizes(
+    cells: list[tuple[Any, ...]], rows: np.ndarray, small: str, minimum: float
+) -> None:
     """Refuse groups that are too small, and warn of groups that leave much to chance.
 
     Args:
@@ -117,12 +119,12 @@ def check_group_sizes(cells: list[tuple], rows: np.ndarray, small: str, minimum:
         )
 
 
-def cell_name(cell: tuple) -> str:
+def cell_name(cell: tuple[Any, ...]) -> str:
     """A group in a message: its levels as Python writes them."""
     return " & ".join(map(repr, cell))
 
 
-def list_counts(counts: dict[tuple, int], most: int = MOST_NAMED) -> str:
+def list_counts(counts: dict[tuple[Any, ...], int], most: int = MOST_NAMED) -> str:
     """``'f' & 'x' 3, 'm' & 'x' 12, ... (9 in all)``, the fewest first."""
     ascending = sorted(counts.items(), key=lambda item: item[1])
     entries = [f"{cell_name(cell)} {count:,}" for cell, count in ascending]

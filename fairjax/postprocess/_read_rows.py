@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -125,7 +125,7 @@ def read_rows(repair, X, sensitive_features) -> Rows:
     return Rows(score, codes, cell, shape, dtype)
 
 
-def _look_up(name: str, known: list, column) -> tuple[np.ndarray, dict[tuple, int]]:
+def _look_up(name: str, known: list[Any], column) -> tuple[np.ndarray, dict[tuple[Any, ...], int]]:
     """Positions ``[N]`` among known levels, -1 elsewhere; and the rows of each unknown level."""
     codes, levels = level_codes(name, column)
     position_of = {level_key(level): i for i, level in enumerate(known)}
@@ -134,7 +134,7 @@ def _look_up(name: str, known: list, column) -> tuple[np.ndarray, dict[tuple, in
     return level_positions(codes, levels, position_of), unseen
 
 
-def _judge_unseen(repair, counts: dict[tuple, int], what: str) -> None:
+def _judge_unseen(repair, counts: dict[tuple[Any, ...], int], what: str) -> None:
     """Refuse groups that the pool does not have, or warn of them."""
     if not counts:
         return

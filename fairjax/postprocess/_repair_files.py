@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +44,7 @@ def save_repair(repair, folder: Path) -> None:
     write_json(folder / NAMES, names)
 
 
-def load_repair(repair_class: type, folder: Path):
+def load_repair(repair_class: type[Any], folder: Path):
     """Read what :func:`save_repair` wrote; executes nothing.
 
     Raises:
@@ -88,7 +89,7 @@ def _check_table(folder: Path, table: QuantileTable) -> None:
         raise DataError(f"{folder}: {ARRAYS} holds quantiles that {problem}. Fit it again.")
 
 
-def _filled(repair, names: dict, arrays: dict[str, np.ndarray]):
+def _filled(repair, names: dict[str, Any], arrays: dict[str, np.ndarray]):
     """A repair with the state of a fit."""
     repair.table_ = QuantileTable(*(arrays[field] for field in QuantileTable._fields))
     repair.centre_ = arrays["centre"]

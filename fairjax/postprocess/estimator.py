@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from fairjax.core.inputs import ColumnsLike
 from fairjax.core.types import DataError
 from fairjax.data.complaints import listing
 from fairjax.data.input_columns import (
@@ -43,7 +46,7 @@ from fairjax.postprocess.quantile_table import (
     fit_table_on_host,
     level_widths,
 )
-from fairjax.postprocess.scales import scale_name, scale_named
+from fairjax.postprocess.scales import Scale, scale_name, scale_named
 
 SHARES = {"frequency": frequency_share, "uniform": uniform_share}
 SLOPES = {"clamp": 0.0, "shift": 1.0}  # of the map outside the pool's range
@@ -111,16 +114,16 @@ class Repair(Parameters):
 
     def __init__(
         self,
-        amount=1.0,
+        amount: float | Sequence[float] = 1.0,
         *,
-        scale="identity",
-        share="frequency",
-        small="raise",
-        minimum=None,
-        outside="clamp",
-        sensitive=None,
-        points=POINTS,
-    ):
+        scale: str | Scale = "identity",
+        share: str | ArrayLike = "frequency",
+        small: str = "raise",
+        minimum: float | None = None,
+        outside: str = "clamp",
+        sensitive: int | str | Sequence[int | str] | None = None,
+        points: int = POINTS,
+    ) -> None:
         self.amount = amount
         self.scale = scale
         self.share = share
@@ -132,7 +135,14 @@ class Repair(Parameters):
 
     # ---------------------------------------------------------------------------- fit and transform
 
-    def fit(self, X, y=None, *, sensitive_features=None, sample_weight=None) -> Repair:
+    def fit(
+        self,
+        X: ColumnsLike,
+        y: Any = None,
+        *,
+        sensitive_features: ColumnsLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Repair:
         """Learn every group's quantiles from a pool of rows.
 
         Args:
@@ -155,8 +165,8 @@ class Repair(Parameters):
         self._check_parameters()
         columns, scores, groups = split_columns(X, sensitive_features, self.sensitive)
         score, _ = score_matrix(scores)
-        self.tasks_ = column_names(scores, "score")
-        self.attributes_ = column_names(groups, "sensitive")
+        self.tasks_: tuple[str, ...] = column_names(scores, "score")
+        self.attributes_: tuple[str, ...] = column_names(groups, "sensitive")
         count = len(score)
         if not count:
             raise DataError(
@@ -164,31 +174,39 @@ class Repair(Parameters):
             )
         self._amounts(None)
         weight = read_weights(sample_weight, count)
+        self.levels_: list[list[Any]]
         self.levels_, cell = learn_groups(self.attributes_, groups.values, count)
-        self.cells_ = list(itertools.product(*self.levels_))
+        self.cells_: list[tuple[Any, ...]] = list(itertools.product(*self.levels_))
         inside = cell < len(self.cells_)
         if weight is not None:
             inside = inside & (weight > 0)
-        self.rows_ = np.bincount(cell[inside], minlength=len(self.cells_))
+        self.rows_: np.ndarray = np.bincount(cell[inside], minlength=len(self.cells_))
         check_group_sizes(self.cells_, self.rows_, self.small, self._minimum)
 
         self._scale_ = self.scale
         self._small_ = self.small
         value = self._on_scale(score)
-        self.centre_ = np.median(value[inside], axis=0)
+        self.centre_: np.ndarray = np.median(value[inside], axis=0)
         self._names_ = (
             None if scores.flat else scores.names,
             None if groups.flat else groups.names,
         )
         self._pool_ = fingerprint(score, cell)
-        self.n_features_in_ = len(columns.values)
+        self.n_features_in_: int = len(columns.values)
         if columns.names is not None and not columns.flat:
-            self.feature_names_in_ = np.asarray(columns.names, object)
+            self.feature_names_in_: np.ndarray = np.asarray(columns.names, object)
         # last, as a repair with a table is fitted
-        self.table_ = self._fit_table(value - self.centre_, cell, weight)
+        self.table_: QuantileTable = self._fit_table(value - self.centre_, cell, weight)
         return self
 
-    def transform(self, X, *, sensitive_features=None, amount=None, seed=None) -> np.ndarray:
+    def transform(
+        self,
+        X: ColumnsLike,
+        *,
+        sensitive_features: ColumnsLike | None = None,
+        amount: float | Sequence[float] | None = None,
+        seed: int | None = None,
+    ) -> np.ndarray:
         """Repaired scores, in the shape of X and, where X is of floats of one type, in its type.
 
         Args:
@@ -209,7 +227,12 @@ class Repair(Parameters):
         return self._repaired(rows, seed)(amount).reshape(rows.shape)
 
     def fit_transform(
-        self, X, y=None, *, sensitive_features=None, sample_weight=None
+        self,
+        X: ColumnsLike,
+        y: Any = None,
+        *,
+        sensitive_features: ColumnsLike | None = None,
+        sample_weight: ArrayLike | None = None,
     ) -> np.ndarray:
         """``fit`` and ``transform`` of the same rows; prefer :meth:`cross_fit_transform`.
 
@@ -220,12 +243,12 @@ class Repair(Parameters):
 
     def cross_fit_transform(
         self,
-        X,
-        sensitive_features=None,
+        X: ColumnsLike,
+        sensitive_features: ColumnsLike | None = None,
         folds: int = 5,
         seed: int = 0,
         *,
-        sample_weight=None,
+        sample_weight: ArrayLike | None = None,
         ties: int | None = None,
     ) -> np.ndarray:
         """The pool's own rows, each row repaired by the rows of the other folds; leaves the repair
@@ -242,14 +265,20 @@ class Repair(Parameters):
         weight = read_weights(sample_weight, len(rows.cell))
         return self._cross_fitted(rows, weight, folds, seed, ties)(None).reshape(rows.shape)
 
-    def path(self, X, amounts, *, sensitive_features=None) -> np.ndarray:
+    def path(
+        self,
+        X: ColumnsLike,
+        amounts: Iterable[float | Sequence[float]],
+        *,
+        sensitive_features: ColumnsLike | None = None,
+    ) -> np.ndarray:
         """Repaired scores for several amounts, ``[P, ...]`` with X's shape behind."""
         rows = read_rows(self, X, sensitive_features)
         self._warn_of_pool(rows)
         repaired = self._repaired(rows, None)
         return np.stack([repaired(amount).reshape(rows.shape) for amount in amounts])
 
-    def price(self, amount=None) -> np.ndarray:
+    def price(self, amount: float | Sequence[float] | None = None) -> np.ndarray:
         """Mean squared change of a score in every group, ``[T, G]``, on the scale of the repair; no
         labels are needed.
 
@@ -265,10 +294,10 @@ class Repair(Parameters):
 
     def audit(
         self,
-        X,
-        sensitive_features=None,
-        y=None,
-        sample_weight=None,
+        X: ColumnsLike,
+        sensitive_features: ColumnsLike | None = None,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
         *,
         folds: int | None = None,
         seed: int = 0,
@@ -309,7 +338,7 @@ class Repair(Parameters):
         """
         return load_repair(cls, Path(folder))
 
-    def get_feature_names_out(self, input_features=None) -> np.ndarray:
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the scores, ``[T]``."""
         del input_features
         self._require_fit()

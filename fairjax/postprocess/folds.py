@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +36,7 @@ def cross_fitted(
     fold: Array,
     folds: int,
     labels: Sequence[Array] = (),
-    **options,
+    **options: Any,
 ) -> Array:
     """The pool's own rows ``[N, C]`` repaired, each row by a fit on the rows of the other folds.
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import jax
 
@@ -27,7 +28,7 @@ from fairjax.postprocess._on_scores import on_scores
 from fairjax.postprocess._published_barycenter import published_barycenter
 
 
-def model_barycenter(spec: Spec, attributes: Sequence[int] | None = None, **options) -> Post:
+def model_barycenter(spec: Spec, attributes: Sequence[int] | None = None, **options: Any) -> Post:
     """:func:`barycenter` of a model's scores: attributes crossed, ``options`` as there."""
     sizes = [spec.attributes[a].width for a in level_attributes(spec, attributes)]
     post = on_scores(barycenter(sizes, **options), spec, attributes)
@@ -40,14 +41,14 @@ def model_published_barycenter(spec: Spec, attributes: Sequence[int] | None = No
     return post._replace(name="published_barycenter")
 
 
-def model_gaussian(spec: Spec, attributes: Sequence[int] | None = None, **options) -> Post:
+def model_gaussian(spec: Spec, attributes: Sequence[int] | None = None, **options: Any) -> Post:
     """:func:`gaussian` of a model's scores: attributes crossed, ``options`` as there."""
     post = on_scores(gaussian(**options), spec, attributes, cross=True)
     return post._replace(name="gaussian")
 
 
 def model_free_support(
-    spec: Spec, attributes: Sequence[int] | None = None, key: Array | None = None, **options
+    spec: Spec, attributes: Sequence[int] | None = None, key: Array | None = None, **options: Any
 ) -> Post:
     """:func:`free_support` of a model's probabilities and predictions: attributes crossed,
     ``options`` as there.
@@ -64,7 +65,7 @@ def model_group_thresholds(
     attributes: Sequence[int] | None = None,
     *,
     condition: str | None = None,
-    **options,
+    **options: Any,
 ) -> Post:
     """:func:`group_thresholds` of a model's binary tasks and labels: attributes crossed,
     ``options`` as there.

@@ -77,11 +77,11 @@ def _not_positive(value: np.ndarray) -> np.ndarray:
     return value <= 0
 
 
-identity = Scale(_unchanged, _unchanged)
-logit = Scale(
+identity: Scale = Scale(_unchanged, _unchanged)
+logit: Scale = Scale(
     _log_odds, _probability, _outside_unit_interval, "between 0 and 1, both ends excluded"
 )
-log = Scale(_logarithm, _exponential, _not_positive, "positive")
+log: Scale = Scale(_logarithm, _exponential, _not_positive, "positive")
 
 SCALES = {"identity": identity, "logit": logit, "log": log}
 

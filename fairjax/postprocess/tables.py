@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,7 +28,7 @@ class RepairColumns(NamedTuple):
     """Scores and groups of a table, by the names that a repair has for them."""
 
     scores: dict[str, np.ndarray]
-    groups: dict[str, list]
+    groups: dict[str, list[Any]]
 
 
 def repair_table(
@@ -136,7 +136,7 @@ def _column_of_scores(table: RawTable, name: str) -> np.ndarray:
     return score
 
 
-def _column_of_groups(table: RawTable, name: str, known: Sequence) -> list:
+def _column_of_groups(table: RawTable, name: str, known: Sequence[Any]) -> list[Any]:
     """Levels of a column, None where missing; numbers that a fitted repair knows are numbers."""
     level_of = {canonical(str(level)): level for level in known}
     return [level_of.get(cell, cell) if cell else None for cell in table.text(name).tolist()]

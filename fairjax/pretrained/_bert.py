@@ -20,7 +20,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -138,7 +138,7 @@ def _refuse_pickles(folder: Path) -> None:
     raise DataError(f"{folder}: no model.safetensors among its files. {_OTHERS}")
 
 
-def _optional(path: Path) -> dict:
+def _optional(path: Path) -> dict[str, Any]:
     """An object of JSON, empty if there is no such file."""
     return read_foreign_json(path) if path.is_file() else {}
 
@@ -259,7 +259,7 @@ def _params(path: Path, config: _Config) -> PyTree:
     if config.num_hidden_layers > len(stored):
         layers = f"{config.num_hidden_layers:,} layers"
         raise DataError(f"{path}: {len(stored):,} arrays for {layers}. {_WHOLE}")
-    params: dict[str, dict] = {}
+    params: dict[str, dict[str, Any]] = {}
     problems = []
     for (part, *keys), name, shape in _arrays(config):
         array = stored.get(name)
@@ -341,7 +341,9 @@ def _encode(
     return pooled.astype(tables["word"].dtype)
 
 
-def _layer(config: _Config, activation: Callable, params: PyTree, h: Array, real: Array) -> Array:
+def _layer(
+    config: _Config, activation: Callable[..., Any], params: PyTree, h: Array, real: Array
+) -> Array:
     attended = _attention(config.num_attention_heads, params, h, real)
     mixed = h + dense(params["mixed"], attended)
     h = layer_norm(params["norm_mixed"], mixed, config.layer_norm_eps)

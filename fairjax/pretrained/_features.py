@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from fairjax.core.disk import cache_dir, read_arrays, write_arrays
 from fairjax.core.types import Array, DataError, Images, Sentences
@@ -22,9 +24,9 @@ _SHORTEST = 8  # length to which tokens are padded
 
 def features(
     pretrained: Pretrained,
-    rows,
+    rows: Iterable[Any],
     *,
-    dtype=jnp.float32,
+    dtype: DTypeLike = jnp.float32,
     batch: int | None = None,
     cache: str | Path | bool | None = None,
     progress: Progress | None = None,

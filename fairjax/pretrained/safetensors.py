@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -62,14 +63,14 @@ def _parsed(content: bytes) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _without_repetition(pairs: list[tuple]) -> dict:
+def _without_repetition(pairs: list[tuple[Any, ...]]) -> dict[str, Any]:
     names = dict(pairs)
     if len(names) < len(pairs):
         raise ValueError("its header gives a name twice")
     return names
 
 
-def _view(name: str, entry: dict, content: bytes, origin: int, start: int) -> np.ndarray:
+def _view(name: str, entry: dict[str, Any], content: bytes, origin: int, start: int) -> np.ndarray:
     """The array of an entry, which must begin at a byte of the content."""
     dtype, shape, offsets = _DTYPES[entry["dtype"]], entry["shape"], entry["data_offsets"]
     if not all(type(number) is int and number >= 0 for number in (*shape, *offsets)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from fairjax.core.types import DataError, Sentences
 MOST_CHARACTERS = 2**15  # of a text; what follows is not read
 
 
-def as_texts(rows: Iterable) -> list[str]:
+def as_texts(rows: Iterable[Any]) -> list[str]:
     """N strings that have an encoding.
 
     A missing cell (None, NaN, pandas' NA) is an empty text, half of a surrogate pair is U+FFFD, and

@@ -18,7 +18,7 @@ import pickletools
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -67,7 +67,7 @@ class _Kind(NamedTuple):
     given: Callable[[np.ndarray], np.ndarray]
 
 
-def _given(dtype: type) -> Callable[[np.ndarray], np.ndarray]:
+def _given(dtype: type[Any]) -> Callable[[np.ndarray], np.ndarray]:
     return lambda stored: stored.astype(dtype)
 
 
@@ -235,10 +235,10 @@ class _Machine:
     printed except texts and whole numbers, so that no nesting is too deep.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.storages: dict[str, _Storage] = {}
-        self._stack: list = []
-        self._below: list[list] = []  # the stacks under each mark
+        self._stack: list[Any] = []
+        self._below: list[list[Any]] = []  # the stacks under each mark
         self._memo: dict[int, object] = {}
 
     def run(self, stream: io.BytesIO) -> object:
@@ -302,25 +302,25 @@ class _Machine:
             case _:
                 raise ValueError(f"operation {name} of a pickle")
 
-    def _last(self, count: int) -> list:
+    def _last(self, count: int) -> list[Any]:
         if len(self._stack) < count:
             raise ValueError("its stack is too short")
         items = self._stack[-count:]
         del self._stack[-count:]
         return items
 
-    def _since_mark(self) -> list:
+    def _since_mark(self) -> list[Any]:
         items = self._stack
         self._stack = self._below.pop()
         return items
 
-    def _append(self, items: list) -> None:
+    def _append(self, items: list[Any]) -> None:
         target = self._stack[-1]
         if type(target) is not list:
             raise ValueError("it appends to something else than a list")
         target.extend(items)
 
-    def _set(self, items: list) -> None:
+    def _set(self, items: list[Any]) -> None:
         target = self._stack[-1]
         keys = items[::2]
         if type(target) is not dict or any(type(key) not in (str, int) for key in keys):

@@ -34,7 +34,7 @@ _CHINESE = (
 class _Replacements(dict):
     """A table for ``str.translate`` that fills itself."""
 
-    def __init__(self, replacement: Callable[[str], str]):
+    def __init__(self, replacement: Callable[[str], str]) -> None:
         self._replacement = replacement
 
     def __missing__(self, code: int) -> str:

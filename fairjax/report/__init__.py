@@ -8,6 +8,7 @@ need; drawing libraries load when they draw.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from fairjax.core.tables import Table, write_csv
 from fairjax.metrics import GroupTable
@@ -57,7 +58,7 @@ __all__ = [
 def write(
     out: str | Path,
     table: Table,
-    info: dict,
+    info: dict[str, Any],
     groups: GroupTable | None = None,
     repair: Audit | None = None,
 ) -> list[Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 KINDS = ("accuracy", "fairness")
 
 
-def write_branches(out: Path, info: dict) -> list[Path]:
+def write_branches(out: Path, info: dict[str, Any]) -> list[Path]:
     """Write a figure per method whose networks branch, ``branches_METHOD.png``.
 
     Args:
@@ -35,7 +35,7 @@ def write_branches(out: Path, info: dict) -> list[Path]:
     ]
 
 
-def branches_view(info: dict) -> list[dict]:
+def branches_view(info: dict[str, Any]) -> list[dict[str, Any]]:
     """The figures of the page, with their captions."""
     views = []
     for method, found in (info.get("branching") or {}).items():
@@ -55,7 +55,7 @@ def branches_view(info: dict) -> list[dict]:
     return views
 
 
-def _png(info: dict, method: str) -> bytes:
+def _png(info: dict[str, Any], method: str) -> bytes:
     with house_style():
         return png(draw_branches(info["branching"][method], _names(info)))
 
@@ -69,12 +69,12 @@ def _caption_of(chance: list[float | None]) -> str:
     )
 
 
-def _names(info: dict) -> list[str]:
+def _names(info: dict[str, Any]) -> list[str]:
     return [literal(task_label(info, task), 24) for task in info["tasks"]]
 
 
 @house_style()
-def draw_branches(found: dict, tasks: list[str]) -> Figure:
+def draw_branches(found: dict[str, Any], tasks: list[str]) -> Figure:
     """Draw how the networks of a sweep branched.
 
     Five panels: the number of branches per layer and the angles between gradients of two tasks over

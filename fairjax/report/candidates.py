@@ -8,6 +8,7 @@ fairer.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ MOST_NAMED = 4  # metrics that a sentence names
 WIDER = 2**0.5  # how much wider the interval of a difference of two samples is
 
 
-def candidates_of(layout: Layout, rows: np.ndarray) -> list[dict]:
+def candidates_of(layout: Layout, rows: np.ndarray) -> list[dict[str, Any]]:
     """``heading``, ``text``, ``lead``, ``sentences``, ``doubts``, ``position`` of every candidate.
 
     The lead is one sentence over all tasks, ``sentences`` has one per task. The position counts
@@ -48,7 +49,7 @@ def candidates_of(layout: Layout, rows: np.ndarray) -> list[dict]:
     return candidates
 
 
-def seeds_sentence(info: dict) -> str:
+def seeds_sentence(info: dict[str, Any]) -> str:
     """What one seed does not show; empty with more seeds, or where nobody knows how many."""
     seeds = info.get("seeds")
     members = seeds.get("members") if isinstance(seeds, dict) else None
@@ -60,7 +61,7 @@ def seeds_sentence(info: dict) -> str:
     )
 
 
-def _sentences(layout: Layout, candidate: dict) -> Iterator[str]:
+def _sentences(layout: Layout, candidate: dict[str, Any]) -> Iterator[str]:
     """A sentence per task."""
     info = layout.info
     for task, measured in candidate["tasks"].items():
@@ -74,7 +75,7 @@ def _sentences(layout: Layout, candidate: dict) -> Iterator[str]:
         yield f"{task_label(info, task)}: {', '.join(clauses)}{price}."
 
 
-def _lead(layout: Layout, candidate: dict) -> str:
+def _lead(layout: Layout, candidate: dict[str, Any]) -> str:
     """One sentence: the largest gap before and after, and the errors that it costs."""
     info = layout.info
     gaps = list(_gaps(info, candidate))
@@ -93,14 +94,14 @@ def _lead(layout: Layout, candidate: dict) -> str:
     return f"{sentence[:1].upper()}{sentence[1:]}." if sentence else ""
 
 
-def _gaps(info: dict, candidate: dict) -> Iterator[tuple[str, dict]]:
+def _gaps(info: dict[str, Any], candidate: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Gaps with the names of their task and attribute."""
     for task, measured in candidate["tasks"].items():
         for attribute, gap in (measured.get("gaps") or {}).items():
             yield f"{task_label(info, task)} by {attribute_label(info, attribute)}", gap
 
 
-def _size(gap: dict, name: str) -> float:
+def _size(gap: dict[str, Any], name: str) -> float:
     """A value of a gap for comparisons; the gap itself where it is not known before."""
     for entry in (name, "value"):
         if _is_known(gap, entry):
@@ -108,7 +109,7 @@ def _size(gap: dict, name: str) -> float:
     return -1.0
 
 
-def _cost(layout: Layout, candidate: dict) -> str:
+def _cost(layout: Layout, candidate: dict[str, Any]) -> str:
     """The least and the largest change of errors over the tasks."""
     changes = []
     for task, measured in candidate["tasks"].items():
@@ -128,12 +129,12 @@ def _signed(change: int) -> str:
     return f"{change:+d}".replace("-", MINUS)
 
 
-def _more(error: dict) -> int:
+def _more(error: dict[str, Any]) -> int:
     """How many errors more a thousand rows have."""
     return round(PER * (error["value"] - error["before"]))
 
 
-def _doubts(layout: Layout, candidate: dict) -> Iterator[str]:
+def _doubts(layout: Layout, candidate: dict[str, Any]) -> Iterator[str]:
     """A sentence on the metrics that differ by more than noise on validation and on test."""
     named = list(_disagreeing(layout, candidate))
     if not named:
@@ -144,7 +145,7 @@ def _doubts(layout: Layout, candidate: dict) -> Iterator[str]:
     yield f"Validation and test disagree by more than their noise: {listed}."
 
 
-def _disagreeing(layout: Layout, candidate: dict) -> Iterator[str]:
+def _disagreeing(layout: Layout, candidate: dict[str, Any]) -> Iterator[str]:
     """Names of metrics, with their values on validation and on test."""
     info = layout.info
     is_candidate = layout.table["run"] == candidate["run"]
@@ -156,7 +157,9 @@ def _disagreeing(layout: Layout, candidate: dict) -> Iterator[str]:
             yield from _named(layout, is_candidate, key, gap)
 
 
-def _named(layout: Layout, is_candidate: np.ndarray, key: Metric, measured: dict) -> Iterator[str]:
+def _named(
+    layout: Layout, is_candidate: np.ndarray, key: Metric, measured: dict[str, Any]
+) -> Iterator[str]:
     info = layout.info
     chosen = np.abs(column(layout.table, key)[is_candidate])
     if not len(chosen) or not _disagree(float(chosen[0]), measured):
@@ -167,7 +170,7 @@ def _named(layout: Layout, is_candidate: np.ndarray, key: Metric, measured: dict
     yield f"{name} (validation {number(float(chosen[0]))}, test {number(measured['value'])})"
 
 
-def _disagree(chosen: float, measured: dict) -> bool:
+def _disagree(chosen: float, measured: dict[str, Any]) -> bool:
     """Whether a validation value is further off than the interval of a difference.
 
     Both samples are noisy. Validation is taken to be as noisy as test, so the interval of the
@@ -181,7 +184,7 @@ def _disagree(chosen: float, measured: dict) -> bool:
     return chosen < seen - WIDER * (seen - low) or chosen > seen + WIDER * (high - seen)
 
 
-def _movement(measured: dict) -> str:
+def _movement(measured: dict[str, Any]) -> str:
     after = _with_interval(measured, "value", "low", "high")
     if not _is_known(measured, "before"):
         return f"is {after}"
@@ -189,20 +192,20 @@ def _movement(measured: dict) -> str:
     return f"went from {before} to {after}"
 
 
-def _with_interval(measured: dict, value: str, low: str, high: str) -> str:
+def _with_interval(measured: dict[str, Any], value: str, low: str, high: str) -> str:
     text = number(measured[value])
     if not _is_known(measured, low, high):
         return text
     return f"{text} [{number(measured[low])}, {number(measured[high])}]"
 
 
-def _is_known(measured: dict, *names: str) -> bool:
+def _is_known(measured: dict[str, Any], *names: str) -> bool:
     """Whether all these entries are finite numbers."""
     values = [measured.get(name) for name in names]
     return None not in values and bool(np.isfinite(values).all())
 
 
-def _price(layout: Layout, task: str, error: dict) -> str:
+def _price(layout: Layout, task: str, error: dict[str, Any]) -> str:
     """What it costs: errors per thousand rows, and whether the intervals overlap."""
     if not _is_known(error, "value", "before") or not counts_errors(layout.info, task):
         return ""
@@ -216,7 +219,7 @@ def _price(layout: Layout, task: str, error: dict) -> str:
     return price
 
 
-def _overlap(error: dict) -> bool:
+def _overlap(error: dict[str, Any]) -> bool:
     if not _is_known(error, "low", "high", "before_low", "before_high"):
         return False
     return error["low"] <= error["before_high"] and error["before_low"] <= error["high"]

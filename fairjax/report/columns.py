@@ -6,6 +6,8 @@ error and gap.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from fairjax.core.keys import HParam, Key, Metric
@@ -44,7 +46,7 @@ def error_key(task: str, split: str) -> Metric:
     return Metric("error", task, split=split)
 
 
-def gap_keys(info: dict, task: str, split: str) -> list[Metric]:
+def gap_keys(info: dict[str, Any], task: str, split: str) -> list[Metric]:
     """Keys of a task's gaps, one per attribute."""
     gap = info["gap"]
     attributes = info["attributes"]
@@ -65,7 +67,7 @@ def gain_keys(split: str) -> tuple[Metric, ...]:
 
 def worst_gap(
     table: Table,
-    info: dict,
+    info: dict[str, Any],
     task: str,
     split: str,
 ) -> np.ndarray:
@@ -80,7 +82,7 @@ def worst_gap(
 
 def task_points(
     table: Table,
-    info: dict,
+    info: dict[str, Any],
     task: str,
     split: str,
 ) -> np.ndarray:
@@ -98,7 +100,7 @@ def relative_points(table: Table, split: str) -> np.ndarray:
     return np.stack([error, gap], axis=1)
 
 
-def mean_points(table: Table, info: dict, split: str) -> np.ndarray:
+def mean_points(table: Table, info: dict[str, Any], split: str) -> np.ndarray:
     """Error and worst gap, each averaged over tasks, ``[N, 2]``; NaN without a task."""
     points = [task_points(table, info, task, split) for task in info["tasks"]]
     if points:

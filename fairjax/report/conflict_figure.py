@@ -28,7 +28,9 @@ from fairjax.report.drawing import (
 from fairjax.report.text import DASH, literal
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 # one hue from light to dark: readable without colour vision
 SHADES = ("#F4F7FA", "#7FB6DA", "#0072B2", "#012A45")
@@ -174,7 +176,7 @@ def _pair_name(first: str, second: str) -> str:
     return f"{first}\n\N{MULTIPLICATION SIGN} {second}"
 
 
-def _draw_angles(ax, cosines: np.ndarray, epochs: int | None) -> None:
+def _draw_angles(ax: Axes, cosines: np.ndarray, epochs: int | None) -> None:
     """Percentiles of the angles ``[steps, M, pairs]`` per epoch, or per stretch of steps."""
     steps = len(cosines)
     stretches = epochs or min(steps, STRETCHES)
@@ -220,14 +222,14 @@ def _percentiles(cosines: np.ndarray) -> np.ndarray:
     return np.percentile(degrees, PERCENTILES)
 
 
-def _integer_ticks(ax, last: int):
+def _integer_ticks(ax: Axes, last: int):
     """Ticks at whole numbers from 1 to the last."""
     if last <= 8:
         return range(1, last + 1)
     return [tick for tick in ax.get_xticks() if tick == int(tick) and 1 <= tick <= last]
 
 
-def _draw_legend(ax) -> None:
+def _draw_legend(ax: Axes) -> None:
     """The legend below the axis and its label."""
     from matplotlib.transforms import ScaledTranslation
 
@@ -243,7 +245,7 @@ def _draw_legend(ax) -> None:
 
 
 def _draw_pairs(
-    ax,
+    ax: Axes,
     cosines: np.ndarray,
     rows: list[str],
     width: float,
@@ -263,13 +265,13 @@ def _draw_pairs(
 
 
 def draw_heat_map(
-    ax,
+    ax: Axes,
     shares: np.ndarray,
     row_names: list[str],
     column_names: list[str],
     title: str,
     width: float,
-):
+) -> AxesImage:
     """A heat map of shares in per cent; grey where none is known, numbers where they fit."""
     from matplotlib.colors import LinearSegmentedColormap
 
@@ -298,7 +300,7 @@ def draw_heat_map(
     return image
 
 
-def _write_shares(ax, shares: np.ndarray) -> None:
+def _write_shares(ax: Axes, shares: np.ndarray) -> None:
     for (row, column), share in np.ndenumerate(shares):
         if share == BLANK:
             continue

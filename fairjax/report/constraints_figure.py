@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def write_constraints(out: Path, info: dict) -> list[Path]:
+def write_constraints(out: Path, info: dict[str, Any]) -> list[Path]:
     """Write a figure per method with constraints, ``constraints_METHOD.png``.
 
     Args:
@@ -29,7 +29,7 @@ def write_constraints(out: Path, info: dict) -> list[Path]:
     ]
 
 
-def constraints_view(info: dict) -> list[dict]:
+def constraints_view(info: dict[str, Any]) -> list[dict[str, Any]]:
     """The figures of the page, with their captions."""
     views = []
     for method, found in (info.get("constraints") or {}).items():
@@ -48,13 +48,13 @@ def constraints_view(info: dict) -> list[dict]:
     return views
 
 
-def _png(found: dict) -> bytes:
+def _png(found: dict[str, Any]) -> bytes:
     with house_style():
         return png(draw_constraints(found))
 
 
 @house_style()
-def draw_constraints(found: dict) -> Figure:
+def draw_constraints(found: dict[str, Any]) -> Figure:
     """Draw violations with their tolerances, and multipliers as shares of their caps.
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fairjax.report.tables import SortableRow, SortableTable
 
@@ -27,7 +27,7 @@ class DataView(NamedTuple):
     left: str  # how many columns are not shown
 
 
-def data_view(info: dict) -> DataView | None:
+def data_view(info: dict[str, Any]) -> DataView | None:
     """The data that ``info`` describes; None if it does not."""
     data = info.get("data")
     if not data:

@@ -11,6 +11,14 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.text import Text
 
 # Okabe and Ito's palette, its faintest last and grey for black, which a dark page would swallow
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C", "#F0E442")
@@ -18,7 +26,7 @@ MARKERS = ("o", "s", "D", "^", "v", "P", "X", "p")
 SIZES = (1.0, 0.9, 0.85, 1.12, 1.12, 1.05, 1.0, 1.1)  # so that markers look equally large
 GREY = "0.35"
 DASHES = (0, (4, 3))
-STYLE = {
+STYLE: dict[str, Any] = {
     "text.usetex": False,
     "font.family": ["DejaVu Sans"],
     "font.size": 9.0,
@@ -62,7 +70,7 @@ def house_style() -> Iterator[None]:
         yield
 
 
-def png(figure) -> bytes:
+def png(figure: Figure) -> bytes:
     """The bytes of a figure as PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -79,7 +87,7 @@ def columns_of(panels: int) -> int:
     return 2 if panels == 4 else min(panels, 3)
 
 
-def make_axes(panels: int, width: float, height: float, entries: int):
+def make_axes(panels: int, width: float, height: float, entries: int) -> tuple[Figure, np.ndarray]:
     """A figure and its axes.
 
     Args:
@@ -100,13 +108,13 @@ def make_axes(panels: int, width: float, height: float, entries: int):
     return figure, axes[:panels]
 
 
-def hide_spare(axes, panels: int) -> None:
+def hide_spare(axes: np.ndarray, panels: int) -> None:
     """Hide the axes beyond the panels."""
     for ax in axes[panels:]:
         ax.set_axis_off()
 
 
-def draw_legend(figure, entries: Sequence[Entry], columns: int) -> None:
+def draw_legend(figure: Figure, entries: Sequence[Entry], columns: int) -> None:
     """A legend below all axes, so that it hides no run."""
     if not entries:
         return
@@ -127,24 +135,24 @@ def draw_legend(figure, entries: Sequence[Entry], columns: int) -> None:
         text.set_text(label)
 
 
-def rule(colour: str, style):
+def rule(colour: str, style: Any) -> Line2D:
     """Legend handle of a plain line."""
     from matplotlib.lines import Line2D
 
     return Line2D([], [], color=colour, ls=style, lw=1.2)
 
 
-def hide_box(ax) -> None:
+def hide_box(ax: Axes) -> None:
     """Leave only the left and the lower edge of the axes."""
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def draw_grid(ax, axis: str = "both") -> None:
+def draw_grid(ax: Axes, axis: str = "both") -> None:
     """A faint grid behind everything."""
     ax.grid(axis=axis, color="0.9", lw=0.6)
     ax.set_axisbelow(True)
 
 
-def write_in_middle(ax, text: str, height: float = 0.5):
+def write_in_middle(ax: Axes, text: str, height: float = 0.5) -> Text:
     """A sentence in the middle of axes that have nothing to show."""
     return ax.text(0.5, height, text, transform=ax.transAxes, ha="center", color=GREY)

@@ -6,6 +6,8 @@ row per task and group, with a column of runs per rate.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from fairjax.core.keys import Metric
@@ -27,7 +29,7 @@ MOST_CELLS = 250_000  # numbers beyond which the page holds the frontier's runs 
 DIGITS = 4
 
 
-def group_columns(layout: Layout, rows: np.ndarray) -> dict:
+def group_columns(layout: Layout, rows: np.ndarray) -> dict[str, Any]:
     """``rates`` (names), ``positions`` of the runs, and ``rows``: a group of a task each.
 
     Args:
@@ -77,8 +79,8 @@ def _positions(layout: Layout, rows: np.ndarray, columns: int) -> np.ndarray:
 
 
 def _row(
-    layout: Layout, subject: Metric, measured: dict, rates: list[str], runs: np.ndarray
-) -> dict:
+    layout: Layout, subject: Metric, measured: dict[str, Any], rates: list[str], runs: np.ndarray
+) -> dict[str, Any]:
     info = layout.info
     task = task_label(info, subject.task)
     if subject.outcome:
@@ -96,7 +98,9 @@ def _row(
     }
 
 
-def _count(layout: Layout, subject: Metric, measured: dict, runs: np.ndarray) -> float | None:
+def _count(
+    layout: Layout, subject: Metric, measured: dict[str, Any], runs: np.ndarray
+) -> float | None:
     """Weight of the group's rows, which is the same in every run."""
     key = measured.get("count", subject._replace(metric="count", outcome=""))
     counts = column(layout.table, key)[runs]

@@ -7,6 +7,7 @@ template shows.
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +44,7 @@ class Block:
     is_difference: bool = False
 
 
-def groups_view(groups: GroupTable, info: dict) -> dict:
+def groups_view(groups: GroupTable, info: dict[str, Any]) -> dict[str, Any]:
     """What the template ``groups_section.html`` shows.
 
     Args:
@@ -75,7 +76,7 @@ def groups_view(groups: GroupTable, info: dict) -> dict:
     }
 
 
-def _hint(groups: GroupTable, info: dict) -> str:
+def _hint(groups: GroupTable, info: dict[str, Any]) -> str:
     about = info.get("groups") or {}
     if "run" in about:
         sentences = [
@@ -123,7 +124,9 @@ def _blocks(columns: dict[str, np.ndarray]) -> list[Block]:
     return blocks
 
 
-def _table(groups: GroupTable, blocks: list[Block], task: str, info: dict) -> GroupedTable:
+def _table(
+    groups: GroupTable, blocks: list[Block], task: str, info: dict[str, Any]
+) -> GroupedTable:
     statistics = [statistic for owner, statistic in blocks[0].rows if owner == task]
     rank = {name: position for position, name in enumerate(FIRST)}
     statistics.sort(key=lambda name: rank.get(name, len(FIRST)))
@@ -141,7 +144,7 @@ def _table(groups: GroupTable, blocks: list[Block], task: str, info: dict) -> Gr
     return GroupedTable(head, rows)
 
 
-def _name(block: Block, info: dict) -> str:
+def _name(block: Block, info: dict[str, Any]) -> str:
     if not block.attribute:
         return "everyone"
     if block.is_difference:

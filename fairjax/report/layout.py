@@ -9,6 +9,7 @@ stands beside it.
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +35,7 @@ class Layout:
     """A table of runs laid out for figures, page and summary."""
 
     table: Table
-    info: dict
+    info: dict[str, Any]
     methods: tuple[str, ...]
     method_index: np.ndarray  # [N] position in ``methods``
     diverged: np.ndarray  # [N] bool
@@ -71,7 +72,7 @@ class Tradeoff:
     gap_front: np.ndarray  # [M] rows on the frontier of the gaps
 
 
-def lay_out(table: Table, info: dict) -> Layout:
+def lay_out(table: Table, info: dict[str, Any]) -> Layout:
     """Lay out a table of runs.
 
     Args:
@@ -136,14 +137,14 @@ def tradeoff(layout: Layout) -> Tradeoff:
     )
 
 
-def counts_errors(info: dict, task: str) -> bool:
+def counts_errors(info: dict[str, Any], task: str) -> bool:
     """Whether the error of a task is a share of rows, by its unit and its constant predictors."""
     unit = (info.get("units") or {}).get("error", ROWS)
     constants = (info.get("constants") or {}).get("test", {})
     return unit == ROWS and "mean" not in constants.get(task, {})
 
 
-def knee_run(table: Table, info: dict) -> int | None:
+def knee_run(table: Table, info: dict[str, Any]) -> int | None:
     """The run that stands for a study: the knee of all methods' frontier on validation.
 
     Rows of the methods in ``info["reference_methods"]`` are no candidates: a reference is one
@@ -159,7 +160,7 @@ def knee_run(table: Table, info: dict) -> int | None:
     return int(table["run"][knee(points)])
 
 
-def candidate_runs(table: Table, info: dict) -> list[int]:
+def candidate_runs(table: Table, info: dict[str, Any]) -> list[int]:
     """Runs to choose from, on all methods' frontier on validation.
 
     They are the run of least error, the knee and the run of the smallest gap, each once; none where
@@ -175,7 +176,7 @@ def candidate_runs(table: Table, info: dict) -> list[int]:
     return [int(table["run"][row]) for row in rows]
 
 
-def _candidate_points(table: Table, info: dict) -> np.ndarray | None:
+def _candidate_points(table: Table, info: dict[str, Any]) -> np.ndarray | None:
     """Points ``[N, 2]`` that select, NaN for runs that are no candidates; None without any."""
     overall = lay_out(table, info).overall
     references = info.get("reference_methods", [])
@@ -187,7 +188,7 @@ def _candidate_points(table: Table, info: dict) -> np.ndarray | None:
     return np.where(is_candidate[:, None], overall.selection, np.nan)
 
 
-def _check(table: Table, info: dict) -> None:
+def _check(table: Table, info: dict[str, Any]) -> None:
     absent = [name for name in COLUMNS if name not in table]
     if absent:
         columns = [str(key) for key in table][:8]
@@ -213,7 +214,7 @@ def _methods(table: Table) -> tuple[tuple[str, ...], np.ndarray]:
     return methods, np.array(positions, np.int64)
 
 
-def _task_panel(table: Table, info: dict, position: int, runs: dict) -> Panel:
+def _task_panel(table: Table, info: dict[str, Any], position: int, runs: dict[str, Any]) -> Panel:
     task = info["tasks"][position]
     return make_panel(
         key=f"task{position}",
@@ -226,7 +227,9 @@ def _task_panel(table: Table, info: dict, position: int, runs: dict) -> Panel:
     )
 
 
-def _overall_panel(table: Table, info: dict, relative: bool, runs: dict) -> Panel:
+def _overall_panel(
+    table: Table, info: dict[str, Any], relative: bool, runs: dict[str, Any]
+) -> Panel:
     if relative:
         validation = relative_points(table, "validation")
         test = relative_points(table, "test")
@@ -244,7 +247,7 @@ def _overall_panel(table: Table, info: dict, relative: bool, runs: dict) -> Pane
     )
 
 
-def _reference(panel: Panel, info: dict, relative: bool) -> tuple[float, float] | None:
+def _reference(panel: Panel, info: dict[str, Any], relative: bool) -> tuple[float, float] | None:
     """As ``info`` says, or ``RELATIVE_REFERENCE``, or just beyond the worst of all frontiers."""
     if info.get("reference") is not None:
         error, gap = info["reference"]
@@ -268,7 +271,7 @@ def _reference(panel: Panel, info: dict, relative: bool) -> tuple[float, float] 
     return float(error), float(gap)
 
 
-def _unit(info: dict, metric: str) -> str:
+def _unit(info: dict[str, Any], metric: str) -> str:
     """The unit of a metric for an axis label, in brackets; empty where it is unknown."""
     gap = info["gap"]
     is_bounded = gap.endswith("_difference") or gap.startswith("correlation")
@@ -283,7 +286,7 @@ def _unit(info: dict, metric: str) -> str:
     return " " + unbroken(f"({unit})")
 
 
-def _task_labels(info: dict) -> tuple[str, str]:
+def _task_labels(info: dict[str, Any]) -> tuple[str, str]:
     error_unit = _unit(info, "error")
     gap_unit = _unit(info, info["gap"])
     gap = info["gap"].replace("_", " ")
@@ -305,7 +308,7 @@ def _between(attributes: list[str]) -> str:
     return f", worst of {listed}"
 
 
-def _overall_labels(info: dict, relative: bool) -> tuple[str, str]:
+def _overall_labels(info: dict[str, Any], relative: bool) -> tuple[str, str]:
     if relative:
         scale = unbroken("(1 = single-task models)")
         return (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from fairjax.report.drawing import (
@@ -18,10 +20,14 @@ from fairjax.report.layout import Layout
 from fairjax.report.panel import Limits, Panel, within
 from fairjax.report.text import literal, wrapped
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
+
 MANY_RUNS = 5000  # from which on points are smaller
 
 
-def draw_panel(ax, layout: Layout, panel: Panel) -> None:
+def draw_panel(ax: Axes, layout: Layout, panel: Panel) -> None:
     """All runs, and the frontiers: filled where they hold on test, hollow where they do not."""
     draw_clouds(ax, layout, panel.test, panel.usable)
     for index in range(len(layout.methods)):
@@ -30,7 +36,7 @@ def draw_panel(ax, layout: Layout, panel: Panel) -> None:
     finish(ax, panel.title, panel.labels, panel.limits, panel.runs, panel.outside)
 
 
-def draw_method(ax, layout: Layout, panel: Panel, index: int) -> None:
+def draw_method(ax: Axes, layout: Layout, panel: Panel, index: int) -> None:
     """The frontier of one method: a line, and a mark for every selected run."""
     front = panel.fronts[layout.methods[index]]
     colour, _ = look(index)
@@ -45,7 +51,7 @@ def draw_method(ax, layout: Layout, panel: Panel, index: int) -> None:
     draw_marks(ax, panel.test[front.line], index)
 
 
-def draw_references(ax, panel: Panel) -> None:
+def draw_references(ax: Axes, panel: Panel) -> None:
     """Single-task models and constant predictors, each with its name, where they are in view."""
     for reference in panel.references:
         place = np.array([[reference.error, reference.gap]])
@@ -63,7 +69,7 @@ def draw_references(ax, panel: Panel) -> None:
         text.set_parse_math(False)
 
 
-def draw_clouds(ax, layout: Layout, points: np.ndarray, usable: np.ndarray) -> None:
+def draw_clouds(ax: Axes, layout: Layout, points: np.ndarray, usable: np.ndarray) -> None:
     """All usable runs, faintly, in the colour and marker of their method."""
     runs = int(usable.sum())
     alpha = float(np.clip(7.0 / max(runs, 1) ** 0.5, 0.08, 0.4))  # denser clouds are fainter
@@ -82,7 +88,7 @@ def draw_clouds(ax, layout: Layout, points: np.ndarray, usable: np.ndarray) -> N
         )
 
 
-def draw_marks(ax, points: np.ndarray, index: int, filled: bool = True) -> None:
+def draw_marks(ax: Axes, points: np.ndarray, index: int, filled: bool = True) -> None:
     """Marks of a method at points ``[K, 2]``, filled or hollow."""
     colour, marker = look(index)
     ax.plot(
@@ -98,7 +104,7 @@ def draw_marks(ax, points: np.ndarray, index: int, filled: bool = True) -> None:
 
 
 def finish(
-    ax, title: str, labels: tuple[str, str], limits: Limits, runs: int, outside: int = 0
+    ax: Axes, title: str, labels: tuple[str, str], limits: Limits, runs: int, outside: int = 0
 ) -> None:
     """Labels, drawn literally, limits and grid; says how many runs the limits leave out."""
     hidden = f"\n[{outside} of {runs} runs outside the view]" if outside else ""
@@ -119,7 +125,7 @@ def finish(
     ax.locator_params(nbins=6)
 
 
-def method_handle(index: int, line: bool = True):
+def method_handle(index: int, line: bool = True) -> Line2D:
     """Legend handle of a method."""
     from matplotlib.lines import Line2D
 
@@ -137,7 +143,7 @@ def method_handle(index: int, line: bool = True):
     )
 
 
-def hollow_handle():
+def hollow_handle() -> Line2D:
     """Legend handle of hollow markers."""
     from matplotlib.lines import Line2D
 

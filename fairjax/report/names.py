@@ -7,6 +7,7 @@ has ``tasks`` and ``attributes``, each from name to text, and else in the roles 
 from __future__ import annotations
 
 import re
+from typing import Any
 
 ROLES = {"tasks": "tasks", "attributes": "sensitive"}  # entries of info, and of a source's roles
 RELATIVE = {
@@ -19,17 +20,17 @@ RELATIVE = {
 COMPARISON = re.compile(r"==|!=|>=|<=|=|>|<|≥|≤|≠|\bin\b")
 
 
-def task_label(info: dict, task: str) -> str:
+def task_label(info: dict[str, Any], task: str) -> str:
     """The rule of a task, or its name where it is a plain column."""
     return _rule(info, "tasks", task)
 
 
-def attribute_label(info: dict, attribute: str) -> str:
+def attribute_label(info: dict[str, Any], attribute: str) -> str:
     """The rule of an attribute, or its name where it is a plain column."""
     return _rule(info, "attributes", attribute)
 
 
-def group_label(info: dict, attribute: str, level: str) -> str:
+def group_label(info: dict[str, Any], attribute: str, level: str) -> str:
     """A level of an attribute; of a rule the rule itself, or its negation."""
     rule = attribute_label(info, attribute)
     if rule == attribute:
@@ -38,14 +39,14 @@ def group_label(info: dict, attribute: str, level: str) -> str:
     return labels.get(level, level)
 
 
-def _rule(info: dict, part: str, name: str) -> str:
+def _rule(info: dict[str, Any], part: str, name: str) -> str:
     rule = _rules(info, part).get(name, name)
     if COMPARISON.search(rule):
         return rule
     return name
 
 
-def _rules(info: dict, part: str) -> dict[str, str]:
+def _rules(info: dict[str, Any], part: str) -> dict[str, str]:
     """Texts by name."""
     given = info.get("rules") or {}
     if part in given:

@@ -14,6 +14,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -113,7 +114,7 @@ def _policy(script: str) -> str:
     return POLICY.format(digest=base64.b64encode(digest).decode())
 
 
-def _title(info: dict) -> str:
+def _title(info: dict[str, Any]) -> str:
     """The title as given, or the names of the tasks."""
     return str(info.get("title") or "Fairness and accuracy: " + ", ".join(info["tasks"]))
 
@@ -190,7 +191,7 @@ def _gains_text(layout: Layout) -> str:
     )
 
 
-def _figure(layout: Layout, panel) -> dict:
+def _figure(layout: Layout, panel) -> dict[str, Any]:
     """A plot, as the template draws its frame."""
     x, y = panel.labels
     return {
@@ -229,7 +230,7 @@ def _methods(layout: Layout) -> SortableTable:
     return SortableTable(head, rows)
 
 
-def _left_out(info: dict) -> SortableTable | None:
+def _left_out(info: dict[str, Any]) -> SortableTable | None:
     """Groups of the test rows that are too small for gaps; None where there are none."""
     entries = (info.get("left_out") or {}).get("test") or ()
     rows = []

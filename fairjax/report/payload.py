@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +47,7 @@ def rows_of_page(layout: Layout) -> np.ndarray:
     return np.unique(np.concatenate(rows))
 
 
-def payload(layout: Layout, rows: np.ndarray, command: str = "") -> dict:
+def payload(layout: Layout, rows: np.ndarray, command: str = "") -> dict[str, Any]:
     """What the script draws: columns of the runs, panels, looks of the methods.
 
     Args:
@@ -84,7 +85,7 @@ def payload(layout: Layout, rows: np.ndarray, command: str = "") -> dict:
     }
 
 
-def embedded(value) -> str:
+def embedded(value: Any) -> str:
     """JSON for a script element: nothing in it can end the element or open a comment."""
     text = json.dumps(
         plain(value),
@@ -106,7 +107,7 @@ def _hparams(layout: Layout, rows: np.ndarray) -> list[tuple[str, list[float]]]:
     return columns
 
 
-def _metrics(layout: Layout, rows: np.ndarray) -> list[dict]:
+def _metrics(layout: Layout, rows: np.ndarray) -> list[dict[str, Any]]:
     """Columns of the metrics on the page, test before validation; table.csv has the others.
 
     ``task`` and ``attribute`` are positions; None where a metric is of no single one.
@@ -137,7 +138,7 @@ def _relative() -> list[tuple[str, str, float]]:
     return [(kind, name, 1.0 if kind in ratios else 0.0) for kind, name in RELATIVE.items()]
 
 
-def _column(layout: Layout, rows: np.ndarray, key: Metric) -> dict:
+def _column(layout: Layout, rows: np.ndarray, key: Metric) -> dict[str, Any]:
     info = layout.info
     kind = "gap" if key.metric == info["gap"] else key.metric
     values = column(layout.table, key)
@@ -153,7 +154,7 @@ def _column(layout: Layout, rows: np.ndarray, key: Metric) -> dict:
     }
 
 
-def _metric_label(info: dict, kind: str, key: Metric) -> str:
+def _metric_label(info: dict[str, Any], kind: str, key: Metric) -> str:
     if kind == "threshold":
         return f"decides at, {task_label(info, key.task)}"
     if not key.task:
@@ -164,7 +165,7 @@ def _metric_label(info: dict, kind: str, key: Metric) -> str:
     return f"{', '.join(parts)} ({key.split})"
 
 
-def _intervals(layout: Layout, rows: np.ndarray) -> list[dict]:
+def _intervals(layout: Layout, rows: np.ndarray) -> list[dict[str, Any]]:
     """Intervals of the test metrics of candidates; None where an end is not known."""
     info = layout.info
     positions = {run: position for position, run in enumerate(layout.table["run"][rows].tolist())}
@@ -180,18 +181,18 @@ def _intervals(layout: Layout, rows: np.ndarray) -> list[dict]:
     return found
 
 
-def _ends(measured: dict) -> dict:
+def _ends(measured: dict[str, Any]) -> dict[str, Any]:
     return {"low": measured.get("low"), "high": measured.get("high")}
 
 
-def _single_task(info: dict) -> list[dict]:
+def _single_task(info: dict[str, Any]) -> list[dict[str, Any]]:
     """Error and gap of the single-task models per task, on test."""
     means = (info.get("single_task") or {}).get("test", {})
     names = ("error", "gap")
     return [{name: means.get(task, {}).get(name) for name in names} for task in info["tasks"]]
 
 
-def _method(layout: Layout, index: int) -> dict:
+def _method(layout: Layout, index: int) -> dict[str, Any]:
     colour, marker = look(index)
     method = layout.methods[index]
     return {
@@ -206,7 +207,7 @@ def _method(layout: Layout, index: int) -> dict:
     }
 
 
-def _panel(layout: Layout, panel: Panel, rows: np.ndarray) -> dict:
+def _panel(layout: Layout, panel: Panel, rows: np.ndarray) -> dict[str, Any]:
     is_usable = panel.usable[:, None]
     points = np.where(is_usable, panel.test, np.nan)
     x, y = points[rows].T
@@ -222,7 +223,7 @@ def _panel(layout: Layout, panel: Panel, rows: np.ndarray) -> dict:
     }
 
 
-def _front(front: Front, rows: np.ndarray) -> dict:
+def _front(front: Front, rows: np.ndarray) -> dict[str, Any]:
     return {
         "chosen": np.searchsorted(rows, front.validation),
         "line": np.searchsorted(rows, front.line),

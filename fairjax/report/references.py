@@ -7,7 +7,7 @@ The gap of a constant predictor is 0: it decides alike for everybody.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,7 +26,7 @@ class Reference(NamedTuple):
     gap: float
 
 
-def task_references(info: dict, task: str) -> list[Reference]:
+def task_references(info: dict[str, Any], task: str) -> list[Reference]:
     """References of a task on test rows."""
     references = []
     means = _single_task(info, task)
@@ -38,7 +38,7 @@ def task_references(info: dict, task: str) -> list[Reference]:
     return references
 
 
-def relative_references(info: dict) -> list[Reference]:
+def relative_references(info: dict[str, Any]) -> list[Reference]:
     """Constant predictors by ARE and ARFG: those that every task has.
 
     The best of each task together stand beside them where no single one is as good.
@@ -56,7 +56,7 @@ def relative_references(info: dict) -> list[Reference]:
     return references
 
 
-def references_table(info: dict) -> SortableTable | None:
+def references_table(info: dict[str, Any]) -> SortableTable | None:
     """A row per reference, its error and gap per task on test rows; None without references."""
     by_task = {}
     for task in info["tasks"]:
@@ -79,7 +79,7 @@ def references_table(info: dict) -> SortableTable | None:
     return SortableTable(head, rows)
 
 
-def _ratio(info: dict, task: str, name: str) -> float | None:
+def _ratio(info: dict[str, Any], task: str, name: str) -> float | None:
     """Error of a constant predictor over that of the single-task model."""
     error = _constants(info, task).get(name, {}).get("error")
     single_task = _single_task(info, task).get("error")
@@ -88,9 +88,9 @@ def _ratio(info: dict, task: str, name: str) -> float | None:
     return error / single_task
 
 
-def _single_task(info: dict, task: str) -> dict:
+def _single_task(info: dict[str, Any], task: str) -> dict[str, Any]:
     return (info.get("single_task") or {}).get("test", {}).get(task, {})
 
 
-def _constants(info: dict, task: str) -> dict:
+def _constants(info: dict[str, Any], task: str) -> dict[str, Any]:
     return (info.get("constants") or {}).get("test", {}).get(task, {})

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from fairjax.core.disk import write
 from fairjax.report.layout import Layout
 
 
-def plain(value):
+def plain(value: Any) -> Any:
     """``value`` in JSON's own types.
 
     Numpy scalars and arrays are unpacked, NaN and infinity become None, other objects text.
@@ -35,7 +36,7 @@ def plain(value):
     return str(value)
 
 
-def summarize(layout: Layout) -> dict:
+def summarize(layout: Layout) -> dict[str, Any]:
     """Everything of a sweep but the runs that lie on no frontier.
 
     Returns:
@@ -65,7 +66,7 @@ def write_summary(path: Path, layout: Layout) -> Path:
     return write(path, (text + "\n").encode("utf-8"))
 
 
-def _method(layout: Layout, index: int) -> dict:
+def _method(layout: Layout, index: int) -> dict[str, Any]:
     mine = layout.runs_of(index)
     front = layout.overall.fronts[layout.methods[index]]
     return {
@@ -76,13 +77,13 @@ def _method(layout: Layout, index: int) -> dict:
     }
 
 
-def _selection(layout: Layout, rows: np.ndarray) -> dict:
+def _selection(layout: Layout, rows: np.ndarray) -> dict[str, Any]:
     return {
         "hypervolume": layout.volume(rows),
         "frontier": [_run(layout, row) for row in rows],
     }
 
 
-def _run(layout: Layout, row: int) -> dict:
+def _run(layout: Layout, row: int) -> dict[str, Any]:
     """One run: every column of the table."""
     return {str(key): np.asarray(values)[row] for key, values in layout.table.items()}

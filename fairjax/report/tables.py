@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 from fairjax.report.text import number
 
@@ -10,7 +11,7 @@ from fairjax.report.text import number
 class SortableRow(NamedTuple):
     """A row of a table that the page's script sorts."""
 
-    cells: list  # texts, or numbers; the first names the row
+    cells: list[Any]  # texts, or numbers; the first names the row
 
 
 class SortableTable(NamedTuple):
@@ -45,6 +46,6 @@ class GroupedTable(NamedTuple):
     hint: str = ""
 
 
-def number_cells(values) -> tuple[Cell, ...]:
+def number_cells(values: Iterable[float]) -> tuple[Cell, ...]:
     """A cell per number."""
     return tuple(Cell(number(value)) for value in values)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import functools
 from importlib import resources
+from typing import TYPE_CHECKING, Any
 
 from fairjax.report.text import count, number
 
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
-def render(name: str, **values) -> str:
+
+def render(name: str, **values: Any) -> str:
     """The page, or part of a page, that a template makes of values.
 
     Raises:
@@ -17,7 +21,7 @@ def render(name: str, **values) -> str:
     return _environment().get_template(name).render(**values)
 
 
-def markup(text: str):
+def markup(text: str) -> Markup:
     """Text that a template leaves as it is: HTML, a style or a script of our own."""
     _jinja2()
     from markupsafe import Markup
@@ -25,7 +29,7 @@ def markup(text: str):
     return Markup(text)
 
 
-def asset(name: str):
+def asset(name: str) -> Markup:
     """A file of the folder ``assets``, which a template leaves as it is."""
     folder = resources.files("fairjax.report").joinpath("assets")
     return markup(folder.joinpath(name).read_text("utf-8"))

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from fairjax.report.names import attribute_label, task_label
 
 TRAINING = ("epochs", "batch_size", "learning_rate", "condition", "reduction")  # of config
 
 
-def terms_of(info: dict) -> Iterator[tuple[str, str]]:
+def terms_of(info: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Names and texts, those that ``info`` knows."""
     for name, text in _all(info):
         if text:
             yield name, text
 
 
-def _all(info: dict) -> Iterator[tuple[str, str]]:
+def _all(info: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "Data", _source(info)
     yield "Tasks", ", ".join(task_label(info, task) for task in info["tasks"])
     yield "Sensitive", ", ".join(attribute_label(info, name) for name in info["attributes"])
@@ -29,13 +30,13 @@ def _all(info: dict) -> Iterator[tuple[str, str]]:
     yield "Software", _named(info.get("versions"))
 
 
-def decision_text(info: dict) -> str:
+def decision_text(info: dict[str, Any]) -> str:
     """The sentence that says how a run decides; empty where it is not known."""
     decision = info.get("decision") or {}
     return str(decision.get("text") or "")
 
 
-def _source(info: dict) -> str:
+def _source(info: dict[str, Any]) -> str:
     source = info.get("source") or {}
     name = info.get("title") or source.get("name") or ""
     draw = source.get("seed")
@@ -63,7 +64,7 @@ def _plural(number: int, name: str) -> str:
     return f"{number} {name}s"
 
 
-def _part(values, names: tuple[str, ...]) -> dict:
+def _part(values, names: tuple[str, ...]) -> dict[str, Any]:
     if not isinstance(values, dict):
         return {}
     return {name: values[name] for name in names if name in values}

@@ -7,6 +7,7 @@ models, which are what one would have without any of the methods.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +27,7 @@ DIGITS = 5
 RARE = 1e-6  # weight of a row that a resample does not draw: it still counts as a row
 
 
-def candidates(data: Prepared, results: Results, runs: Sequence[int]) -> list[dict]:
+def candidates(data: Prepared, results: Results, runs: Sequence[int]) -> list[dict[str, Any]]:
     """Errors and gaps of runs on test rows, with 95 % intervals.
 
     The intervals of a run come from resampling the test rows, those of the single-task models from
@@ -113,7 +114,7 @@ def _figures(results: Results, interval: Interval, key: Metric) -> dict[str, flo
     return {name: round(float(value), DIGITS) for name, value in figures.items()}
 
 
-def candidate_sentence(candidate: dict) -> str:
+def candidate_sentence(candidate: dict[str, Any]) -> str:
     """A candidate in one sentence: every error and gap, before and after, with intervals."""
     parts = []
     for task, figures in candidate["tasks"].items():

@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from html import escape
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -174,7 +174,7 @@ def check_constraint(spec: Spec, constraint: Constraint) -> None:
 
 
 def constrain(
-    data: Prepared, text: str, *, seed: int = 0, cap: float | None = None, **settings
+    data: Prepared, text: str, *, seed: int = 0, cap: float | None = None, **settings: Any
 ) -> ConstrainedModel:
     """Train one model under a constraint, and the same without it.
 
@@ -200,11 +200,12 @@ def constrain(
             f"{len(study.repairs)} repairs by {len(amounts)} amounts",
             "Give one of each: one model is trained.",
         )
-    repair = (study.repairs[0].name, amounts[0]) if amounts else None
+    names = [post.name for post in study.repairs]
+    repair = (names[0], amounts[0]) if amounts else None
     return train_constrained(data, study, constraint, cap=cap, repair=repair)
 
 
-def constrained_study(data: Prepared, constraint: Constraint, **settings) -> Study:
+def constrained_study(data: Prepared, constraint: Constraint, **settings: Any) -> Study:
     """The study of the methods that :func:`train_constrained` trains.
 
     Args:

@@ -6,6 +6,7 @@ Values are JSON-safe, for the record of a study.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from fairjax.training import Runs
 DIGITS = 4
 
 
-def branching_of(runs: Mapping[str, Runs]) -> dict[str, dict]:
+def branching_of(runs: Mapping[str, Runs]) -> dict[str, dict[str, Any]]:
     """Per method whose networks branch, the means over its runs that did not diverge.
 
     ``together [D][T][T]``: the share of runs in which two tasks share a layer at the end.
@@ -38,7 +39,7 @@ def branching_of(runs: Mapping[str, Runs]) -> dict[str, dict]:
     return found
 
 
-def _summary(record: BranchRecord) -> dict:
+def _summary(record: BranchRecord) -> dict[str, Any]:
     """The means of records whose leaves are ``[M, blocks, ...]``."""
     labels = record.labels
     last = labels[:, -1]
@@ -76,7 +77,7 @@ def _before(sums: np.ndarray) -> np.ndarray:
     return np.concatenate([np.zeros_like(sums[:, :1]), sums[:, :-1]], axis=1)
 
 
-def _plain(array: np.ndarray) -> list:
+def _plain(array: np.ndarray) -> list[Any]:
     """Rounded numbers, None where there is none."""
     rounded = np.round(np.asarray(array, float), DIGITS)
     return np.where(np.isnan(rounded), None, rounded).tolist()

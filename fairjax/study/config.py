@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -96,7 +96,7 @@ class StudyConfig:
     seed: int = 0
     draw: Mapping[str, Bounds] = dataclasses.field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.condition is not None and self.condition not in notions.CONDITIONS:
             allowed = ", ".join(notions.CONDITIONS)
             raise ValueError(f"condition {self.condition!r} is not one of {allowed}")
@@ -150,7 +150,7 @@ class StudyConfig:
         """Whether the learning rate changes during a run."""
         return self.schedule != "constant" or self.warm_up > 0
 
-    def context(self, spec: Spec, model: Model, rows: int = 0, **fields) -> Context:
+    def context(self, spec: Spec, model: Model, rows: int = 0, **fields: Any) -> Context:
         """What every method is given: the optimizer with its hyper-parameters.
 
         Args:
@@ -205,7 +205,7 @@ class NamedStudy:
     """
 
     methods: tuple[str, ...] = ("vanilla", "baseline", "mta_f")
-    method_options: Mapping[str, dict] = dataclasses.field(default_factory=dict)
+    method_options: Mapping[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     model: str = "network"
     model_options: Mapping[str, Any] = dataclasses.field(
         default_factory=lambda: {"trunk": (32,), "head": (16,), "embedding": 10}
@@ -219,7 +219,7 @@ class NamedStudy:
     estimators: tuple[str, ...] = ()
     config: StudyConfig = StudyConfig(condition="fpr")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in ("methods", "repairs", "amounts", "estimators"):
             object.__setattr__(self, field, tuple(getattr(self, field)))
         options = {name: _hashable(value) for name, value in self.model_options.items()}
@@ -236,23 +236,23 @@ class NamedStudy:
                 f"{both[0]} is drawn (--draw) and fixed (--{both[0]}). Leave one of them out."
             )
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
         """Plain values, for :meth:`from_json`."""
         fields = dataclasses.asdict(self)
         fields["fixed"] = {name: np.asarray(value).tolist() for name, value in self.fixed.items()}
         return fields
 
     @staticmethod
-    def from_json(fields: dict) -> NamedStudy:
+    def from_json(fields: dict[str, Any]) -> NamedStudy:
         """The study of :meth:`to_json`."""
         config = StudyConfig(**fields["config"])
         return NamedStudy(**{**fields, "config": config})
 
-    def build_model(self, spec: Spec, **options) -> Model:
+    def build_model(self, spec: Spec, **options: Any) -> Model:
         """The network, with other options in place of those of the study."""
         return models.build(self.model, spec, **{**self.model_options, **options})
 
-    def conditioned_model(self, spec: Spec):
+    def conditioned_model(self, spec: Spec) -> Callable[[int], Model] | None:
         """The function from a width to the network that is told that many numbers.
 
         It is None where there is no such network.
@@ -277,7 +277,7 @@ class NamedStudy:
         """The estimators by name."""
         return {name: ESTIMATORS[name](spec) for name in self.estimators}
 
-    def build_repairs(self, spec: Spec) -> tuple:
+    def build_repairs(self, spec: Spec) -> tuple[Any, ...]:
         """The post-processors of the scores; none without amounts."""
         if not self.amounts:
             return ()
@@ -374,7 +374,7 @@ def check_amounts(amounts: tuple[float, ...]) -> None:
 
 
 # settings of the MTA-F code per data set, with the paper's fairness loss and embedding width
-PAPER = {
+PAPER: dict[str, dict[str, Any]] = {
     "adult": {
         "epochs": 40,
         "batch_size": 1024,
@@ -403,7 +403,7 @@ PAPER = {
 
 # settings of a network for a table that was measured against boosted trees
 # (experiments/benchmark_tables.py)
-TABLE = {
+TABLE: dict[str, Any] = {
     "model": "ensemble",
     "trunk": (64, 32),
     "head": (),
@@ -417,7 +417,7 @@ TABLE = {
 }
 
 
-def named_study(**settings) -> NamedStudy:
+def named_study(**settings: Any) -> NamedStudy:
     """A named study from one flat set of settings.
 
     The settings are those of the study, of its config, and the widths, dropout and encoding of the

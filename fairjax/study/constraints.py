@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ MOST_TRACES = 6  # runs of a method whose traces are kept, spread over tolerance
 VERDICTS = ("met", "not met", "infeasible")
 
 
-def constraints_of(runs: Mapping[str, Runs]) -> dict[str, dict]:
+def constraints_of(runs: Mapping[str, Runs]) -> dict[str, dict[str, Any]]:
     """Per method with constraints, of its runs that did not diverge.
 
     ``text``: a sentence or two.
@@ -54,7 +55,7 @@ def verdicts_of(runs: Runs) -> list[str]:
     return [verdict(*of_run) for of_run in found]
 
 
-def _summary(runs: Runs, kept: np.ndarray) -> dict:
+def _summary(runs: Runs, kept: np.ndarray) -> dict[str, Any]:
     tolerances = np.asarray(runs.hparams["tolerance"], float)
     caps = np.asarray(runs.hparams["cap"], float)
     all_verdicts = verdicts_of(runs)
@@ -92,7 +93,7 @@ def _text(method: str, counts: Mapping[str, int]) -> str:
     return text
 
 
-def _plain(values: np.ndarray) -> list:
+def _plain(values: np.ndarray) -> list[Any]:
     """Rounded numbers, None where there is none."""
     rounded = np.round(values, DIGITS)
     return np.where(np.isnan(rounded), None, rounded).tolist()

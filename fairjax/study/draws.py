@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 
@@ -18,10 +18,10 @@ from fairjax.methods import Context, Method, at_hparams, with_space
 if TYPE_CHECKING:
     from fairjax.study.config import StudyConfig
 
-Bounds = tuple  # (low, high) or (low, high, "log")
+Bounds = tuple[float, float] | tuple[float, float, str]  # (low, high) or (low, high, "log")
 EXAMPLES = "(1e-3, 1e-1, 'log') or (0, 0.3); on the command line 1e-3:1e-1:log or 0:0.3"
 # which values a setting may have, in words and as a function
-VALUES = {
+VALUES: dict[str, tuple[str, Callable[[float], bool]]] = {
     "learning_rate": ("above 0", lambda value: value > 0),
     "weight_decay": ("0 or more", lambda value: value >= 0),
     "trunk_rate": ("0 or more", lambda value: value >= 0),
@@ -50,7 +50,7 @@ def check_value(name: str, value: float, option: str = "") -> None:
         raise DataError(f"{option} {value:g}: it has to be {words}. Take another number.")
 
 
-def checked_bounds(name: str, bounds: Sequence) -> Bounds:
+def checked_bounds(name: str, bounds: Sequence[Any]) -> Bounds:
     """``(low, high)``, or ``(low, high, "log")`` of a log-uniform draw.
 
     Raises:

@@ -61,10 +61,16 @@ class BoostedTrees:
     levels: tuple[int, ...]
     seed: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self._lightgbm = _library("lightgbm", "lightgbm")
 
-    def fit(self, X, y, sample_weight=None, validation: Rows | None = None) -> BoostedTrees:
+    def fit(
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        sample_weight: np.ndarray | None = None,
+        validation: Rows | None = None,
+    ) -> BoostedTrees:
         """Grow the trees."""
         train = self._lightgbm.Dataset(
             X, y, weight=sample_weight, categorical_feature=list(self.levels)
@@ -88,7 +94,7 @@ class BoostedTrees:
         self._booster = self._lightgbm.train(params, train, rounds, **ended)
         return self
 
-    def _objective(self, y: np.ndarray) -> dict:
+    def _objective(self, y: np.ndarray) -> dict[str, Any]:
         if self.regression:
             return {"objective": "regression"}
         classes = len(np.unique(y))
@@ -96,11 +102,11 @@ class BoostedTrees:
             return {"objective": "binary"}
         return {"objective": "multiclass", "num_class": classes}
 
-    def predict(self, X) -> np.ndarray:
+    def predict(self, X: np.ndarray) -> np.ndarray:
         """Numbers ``[n]``."""
         return self._booster.predict(X)
 
-    def predict_proba(self, X) -> np.ndarray:
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
         """Probabilities ``[n, K]`` of the classes."""
         prob = self._booster.predict(X)
         return np.stack([1.0 - prob, prob], axis=1) if prob.ndim == 1 else prob
@@ -118,10 +124,10 @@ class Linear:
     regression: bool
     numbers: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self._linear_model = _library("sklearn.linear_model", "scikit-learn")
 
-    def fit(self, X, y, sample_weight=None) -> Linear:
+    def fit(self, X: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> Linear:
         """Fit the design and the model."""
         compose = importlib.import_module("sklearn.compose")
         preprocessing = importlib.import_module("sklearn.preprocessing")
@@ -139,11 +145,11 @@ class Linear:
         self._model.fit(self._design.fit_transform(X), y, sample_weight)
         return self
 
-    def predict(self, X) -> np.ndarray:
+    def predict(self, X: np.ndarray) -> np.ndarray:
         """Numbers ``[n]``."""
         return self._model.predict(self._design.transform(X))
 
-    def predict_proba(self, X) -> np.ndarray:
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
         """Probabilities ``[n, K]`` of the classes."""
         return self._model.predict_proba(self._design.transform(X))
 
@@ -196,7 +202,7 @@ def check_estimators(spec: Spec, estimators: Mapping[str, Estimator]) -> None:
             )
 
 
-def identity_of(spec: Spec, name: str, estimator: Estimator, seed: int) -> dict:
+def identity_of(spec: Spec, name: str, estimator: Estimator, seed: int) -> dict[str, Any]:
     """What tells the scores of an estimator from those of another; JSON-safe.
 
     Raises:

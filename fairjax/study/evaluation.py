@@ -6,7 +6,7 @@ The functions are pure, so a sweep can map and jit them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +37,7 @@ def evaluator(
     config: StudyConfig,
     repairs: Sequence[Post] = (),
     amounts: Sequence[float] = (),
-) -> Callable[[Scores, Splits], dict]:
+) -> Callable[[Scores, Splits], dict[str, Any]]:
     """Metrics of the validation and test rows, of decisions as ``config.decision`` says.
 
     Returns:
@@ -45,7 +45,7 @@ def evaluator(
       the metrics of the scores as they are, the name of a repair those at all its amounts.
     """
 
-    def evaluate(scores: Scores, splits: Splits) -> dict:
+    def evaluate(scores: Scores, splits: Splits) -> dict[str, Any]:
         def measure(scores: Scores) -> dict[metrics.Metric, Array]:
             thresholds = thresholds_of(spec, config.decision, scores, splits)
             values = {}

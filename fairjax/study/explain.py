@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -49,7 +49,7 @@ class Explanation(NamedTuple):
     groups: GroupTable
     audit: Audit | None
     # entries "groups" and "repair" of the study's info: of which run they are
-    info: dict[str, dict]
+    info: dict[str, dict[str, Any]]
 
 
 def point_of(results: Results, run: int) -> Point:
@@ -190,7 +190,7 @@ def load_results(folder: Path) -> tuple[Prepared, Results]:
     return data, results
 
 
-def read_study(folder: Path) -> dict:
+def read_study(folder: Path) -> dict[str, Any]:
     """The description of a finished sweep: names, settings, candidates.
 
     Raises:
@@ -319,7 +319,7 @@ def conflicts_of(
     return cosines_smkk[:, is_shared_m], rows, names
 
 
-def _layer(path: tuple) -> str:
+def _layer(path: tuple[Any, ...]) -> str:
     return jax.tree_util.keystr(path[:-1], simple=True, separator="/")
 
 

@@ -12,7 +12,7 @@ class ProgressBars:
       ImportError: tqdm is missing.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         try:
             from tqdm.auto import tqdm
         except ImportError as error:

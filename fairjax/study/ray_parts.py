@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -27,7 +28,9 @@ PASSED = ("XLA_PYTHON_CLIENT_MEM_FRACTION", "XLA_FLAGS")  # variables that an ac
 class _Worker:
     """An actor: it trains parts of one study."""
 
-    def __init__(self, stored: list, names: NamedStudy, out: str, keep: tuple[str, ...]):
+    def __init__(
+        self, stored: list[Any], names: NamedStudy, out: str, keep: tuple[str, ...]
+    ) -> None:
         import ray
 
         self._data = ray.get(stored[0])

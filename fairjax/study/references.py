@@ -6,7 +6,7 @@ All of it follows from the data alone. Values are JSON-safe.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,7 +35,9 @@ ROUNDING = 1e-5  # of an ARE
 CURE = " Where label 1 is rare, --decision base_rate selects as many rows as have it."
 
 
-def references_of(data: Prepared, study: Study, table: Table, info: dict) -> dict:
+def references_of(
+    data: Prepared, study: Study, table: Table, info: dict[str, Any]
+) -> dict[str, Any]:
     """Entries of a study's info that say how far its numbers can be trusted.
 
     They are ``rules``, ``constants``, ``constant_are``, ``labelled``, ``minimum``, ``left_out`` and
@@ -60,7 +62,7 @@ def constants(data: Prepared) -> dict[str, dict[str, dict[str, dict[str, float]]
     most training rows have. Of a regression: ``mean`` of the training rows, of several outputs with
     the error that :func:`fairjax.metrics.evaluate` has for them.
     """
-    errors: dict = {}
+    errors: dict[str, Any] = {}
     for split in SPLITS:
         errors[split] = {}
         for t, task in enumerate(data.spec.tasks):
@@ -76,7 +78,7 @@ def best_constant(predictors: dict[str, dict[str, float]]) -> tuple[str, float]:
     return name, predictors[name]["error"]
 
 
-def warnings_of(table: Table, info: dict) -> list[str]:
+def warnings_of(table: Table, info: dict[str, Any]) -> list[str]:
     """Sentences about constant predictors that are as good as the runs.
 
     The best constant predictors of all tasks have gap 0: they beat every run whose ARE is not
@@ -93,7 +95,7 @@ def warnings_of(table: Table, info: dict) -> list[str]:
     ]
 
 
-def _noise_warning(info: dict) -> Iterator[str]:
+def _noise_warning(info: dict[str, Any]) -> Iterator[str]:
     """Tasks whose single-task gap, which ARFG divides by, is known to more than a tenth."""
     parts = []
     for task, means in info["single_task"]["test"].items():
@@ -108,7 +110,7 @@ def _noise_warning(info: dict) -> Iterator[str]:
         )
 
 
-def _frontier_warning(table: Table, info: dict, is_model: np.ndarray) -> Iterator[str]:
+def _frontier_warning(table: Table, info: dict[str, Any], is_model: np.ndarray) -> Iterator[str]:
     relative = info["constant_are"]["validation"]
     relative_errors = table[Metric("are", split="validation")]
     arfg = table[Metric("arfg", split="validation")]
@@ -132,7 +134,7 @@ def _frontier_warning(table: Table, info: dict, is_model: np.ndarray) -> Iterato
     )
 
 
-def _task_warnings(table: Table, info: dict, is_model: np.ndarray) -> Iterator[str]:
+def _task_warnings(table: Table, info: dict[str, Any], is_model: np.ndarray) -> Iterator[str]:
     for task, predictors in info["constants"]["validation"].items():
         name, constant = best_constant(predictors)
         errors = table[Metric("error", task, split="validation")][is_model]
@@ -153,7 +155,7 @@ def _task_warnings(table: Table, info: dict, is_model: np.ndarray) -> Iterator[s
         )
 
 
-def constant_are(info: dict, split: str) -> float:
+def constant_are(info: dict[str, Any], split: str) -> float:
     """ARE of the best constant predictor of every task; their ARFG is 0."""
     errors = []
     single_task_errors = []
@@ -176,14 +178,14 @@ def labelled_rows(data: Prepared) -> dict[str, dict[str, int]]:
     return counts
 
 
-def left_out(data: Prepared, study: Study) -> dict[str, list[dict]]:
+def left_out(data: Prepared, study: Study) -> dict[str, list[dict[str, Any]]]:
     """Groups with too few rows for the gap that is shown, by split.
 
     An entry has ``attribute``, ``group``, ``task``, ``rows`` of the group, and ``rows_that_count``:
     those that its rate rests on.
     """
     smallest = study.config.smallest_group
-    entries: dict[str, list[dict]] = {}
+    entries: dict[str, list[dict[str, Any]]] = {}
     for split in SPLITS:
         rows = getattr(data.splits, split)
         entries[split] = []
@@ -203,7 +205,7 @@ def left_out(data: Prepared, study: Study) -> dict[str, list[dict]]:
     return entries
 
 
-def left_out_sentences(info: dict) -> list[str]:
+def left_out_sentences(info: dict[str, Any]) -> list[str]:
     """A sentence per split about groups that are too small for the gap that is shown."""
     sentences = []
     for split, entries in info["left_out"].items():

@@ -27,6 +27,7 @@ from fairjax.core.types import (
     Columns,
     DataError,
     Dataset,
+    Device,
     Images,
     Model,
     Post,
@@ -142,7 +143,7 @@ class Study:
         return f"<table>{head}{''.join(rows)}</table>"
 
     @cached_property
-    def evaluate(self) -> Callable:
+    def evaluate(self) -> Callable[..., Any]:
         """Metrics of a run, see :func:`fairjax.study.evaluation.evaluator`."""
         return evaluator(self.spec, self.config, self.repairs, self.amounts)
 
@@ -157,7 +158,7 @@ class Study:
         return self.config
 
     @cached_property
-    def scored(self) -> Callable:
+    def scored(self) -> Callable[..., Any]:
         """From a model, several parameters and inputs by name to scores; compiled once."""
 
         @partial(jax.jit, static_argnums=0)
@@ -170,7 +171,7 @@ class Study:
         return scored
 
     @cached_property
-    def thresholds(self) -> Callable:
+    def thresholds(self) -> Callable[..., Any]:
         """From scores of one model to the thresholds ``[T]`` of its decisions; compiled once."""
 
         @jax.jit
@@ -181,12 +182,12 @@ class Study:
         return thresholds
 
     @cached_property
-    def measured(self) -> Callable:
+    def measured(self) -> Callable[..., Any]:
         """From scores of one model to the metrics of its decisions; compiled once."""
         evaluate = evaluator(self.spec, self.deployed)
 
         @jax.jit
-        def measured(scores: Scores, splits: Splits) -> dict:
+        def measured(scores: Scores, splits: Splits) -> dict[str, Any]:
             return evaluate(scores, splits)["plain"]
 
         return measured
@@ -201,7 +202,7 @@ class Results:
 
     study: Study
     table: Table
-    info: dict
+    info: dict[str, Any]
     # by method, leaves [members, ...]; absent where they were not kept or are on disk alone
     params: Mapping[str, PyTree] = dataclasses.field(default_factory=dict)
     sweeps: Path | None = None  # folder of the methods' sweeps, with what they kept
@@ -485,7 +486,7 @@ def _training_rows(data: Prepared | Spec, config: StudyConfig) -> Dataset | None
     return None
 
 
-def _own_dropout(model: Model | Callable, names: NamedStudy | None) -> float:
+def _own_dropout(model: Model | Callable[..., Any], names: NamedStudy | None) -> float:
     """The dropout that a network has where none is drawn.
 
     Raises:
@@ -514,7 +515,7 @@ def _refuse_rule(posts: Sequence[Post], decision: str) -> None:
 
 
 @contextlib.contextmanager
-def _shown(progress: bool | Callable | None) -> Iterator[Callable | None]:
+def _shown(progress: bool | Callable[..., Any] | None) -> Iterator[Callable[..., Any] | None]:
     """The function that shows progress."""
     if progress is None:
         progress = importlib.util.find_spec("tqdm") is not None
@@ -528,8 +529,8 @@ def _shown(progress: bool | Callable | None) -> Iterator[Callable | None]:
 class Programs:
     """Programs by method; the reference and vanilla share one, and all of them a measure."""
 
-    def __init__(self, study: Study, keep: tuple[str, ...], row_devices: int = 1):
-        self.devices = jax.local_devices()
+    def __init__(self, study: Study, keep: tuple[str, ...], row_devices: int = 1) -> None:
+        self.devices: list[Device] = jax.local_devices()
         self.row_devices = row_devices
         self._member_devices = self.devices[::row_devices]
         self.keep = keep
@@ -639,9 +640,9 @@ def _run_method(
 
 def _run_estimator(
     study: Study,
-    identity: dict,
+    identity: dict[str, Any],
     splits: Splits,
-    program: Callable,
+    program: Callable[..., Any],
     folder: Path | None,
     progress: Callable[[str, int, int], None] | None,
 ) -> Runs:
@@ -669,7 +670,7 @@ def _count(hparams: dict[str, np.ndarray], seeds: list[int]) -> int:
     return len(first_column) * len(seeds)
 
 
-def _counter(progress: Callable | None, method: str, total: int) -> Callable[[int], None]:
+def _counter(progress: Callable[..., Any] | None, method: str, total: int) -> Callable[[int], None]:
     """From counts of finished members to calls of ``progress`` with their sum.
 
     The first call says 0.

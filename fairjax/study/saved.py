@@ -12,15 +12,17 @@ from __future__ import annotations
 import dataclasses
 from html import escape
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from fairjax.core.disk import read_arrays, read_json, write_arrays, write_json
+from fairjax.core.inputs import TableLike
 from fairjax.core.keys import Metric, parse_key
 from fairjax.core.types import DataError, Dataset, Model, Post, PyTree, Spec, Splits
 from fairjax.data import Encoder, Prepared
+from fairjax.data.raw_table import RawTable
 from fairjax.models import branch_text, compact, compact_shapes, expanded, parameter_count
 from fairjax.models import scores as model_scores
 from fairjax.study.config import NamedStudy
@@ -83,7 +85,7 @@ class SavedModel:
     names: NamedStudy | None = None  # where the network and the repair come from the registries
     constraint: SavedConstraint | None = None  # of fairjax.study.constrain
 
-    def predict(self, source) -> dict[str, np.ndarray]:
+    def predict(self, source: TableLike | RawTable) -> dict[str, np.ndarray]:
         """Probabilities and decisions for new rows.
 
         Binary: ``name`` (the probability of label 1, whose meaning is
@@ -225,7 +227,7 @@ def load_model(
 
 def _filled_model(
     folder: Path,
-    description: dict,
+    description: dict[str, Any],
     arrays: dict[str, np.ndarray],
     model: Model | None,
     repair: Post | None,
@@ -434,7 +436,7 @@ def _fit_repair(post: Post, amount: float, scores: Scores, data: Prepared) -> Sa
 
 
 def _check_loaded(
-    folder: Path, description: dict, params: PyTree, fitted: SavedRepair | None
+    folder: Path, description: dict[str, Any], params: PyTree, fitted: SavedRepair | None
 ) -> None:
     """Refuse values that no trained model has."""
     decision = description["decision"]
@@ -472,7 +474,7 @@ def _branches(folder: Path, arrays: dict[str, np.ndarray], model: Model) -> np.n
 
 def _load_repair(
     folder: Path,
-    description: dict | None,
+    description: dict[str, Any] | None,
     arrays: dict[str, np.ndarray],
     spec: Spec,
     study: Study | None,
@@ -530,7 +532,7 @@ def filled(
       DataError: an array is absent or has another shape.
     """
 
-    def leaf(path: tuple, shape: jax.ShapeDtypeStruct) -> np.ndarray:
+    def leaf(path: tuple[Any, ...], shape: jax.ShapeDtypeStruct) -> np.ndarray:
         name = _leaf_name(prefix, path)
         array = arrays.get(name)
         if array is None or array.shape != shape.shape:
@@ -544,6 +546,6 @@ def filled(
     return jax.tree_util.tree_map_with_path(leaf, shapes)
 
 
-def _leaf_name(prefix: str, path: tuple) -> str:
+def _leaf_name(prefix: str, path: tuple[Any, ...]) -> str:
     place = jax.tree_util.keystr(path, simple=True, separator=".")
     return f"{prefix}.{place}" if place else prefix

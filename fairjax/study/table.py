@@ -6,7 +6,7 @@ import dataclasses
 import importlib.metadata
 import platform
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -44,10 +44,12 @@ DECISION_TEXTS = {
 }
 SEVERAL = "gap"  # the name of the gap where tasks or attributes have different ones
 # violations of equal opportunity and of equalized odds: the conditions whose differences they add
-VIOLATIONS = {"ep": ("tpr",), "eo": ("tpr", "fpr")}
+VIOLATIONS: dict[str, tuple[str, ...]] = {"ep": ("tpr",), "eo": ("tpr", "fpr")}
 
 
-def assemble(study: Study, runs: Mapping[str, Runs], reference: str) -> tuple[Table, dict]:
+def assemble(
+    study: Study, runs: Mapping[str, Runs], reference: str
+) -> tuple[Table, dict[str, Any]]:
     """One table of the runs of several methods, the reference among them, and ``info``.
 
     Args:
@@ -249,7 +251,7 @@ def _add_gap(table: Table, study: Study) -> None:
                 table[subject] = table[fitting]
 
 
-def _add_relative(table: Table, gap: str, spec: Spec, reference: str) -> dict:
+def _add_relative(table: Table, gap: str, spec: Spec, reference: str) -> dict[str, Any]:
     """Add ARE, ARFG and gains per split, and return the single-task denominators with their spread.
 
     A task in whose rows no demographics are known has no gap. ARFG is then the mean over the other
@@ -341,7 +343,7 @@ def _versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in packages}
 
 
-def _environment() -> dict:
+def _environment() -> dict[str, Any]:
     devices = jax.local_devices()
     return {
         "python": platform.python_version(),

@@ -21,7 +21,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from fairjax.core.disk import locked
-from fairjax.core.types import PyTree, Recipe, Splits
+from fairjax.core.types import Device, PyTree, Recipe, Splits
 from fairjax.training.chunks import ChunkSizes, start_size
 from fairjax.training.loop import TrainConfig
 from fairjax.training.manifest import SweepFolder, settings
@@ -68,16 +68,16 @@ def sweep(
     hparams: dict[str, np.ndarray],
     seeds: Sequence[int],
     splits: Splits,
-    evaluate: Callable,
+    evaluate: Callable[..., Any],
     *,
     root: int = 0,
     out: Path | None = None,
     chunk: int | None = None,
     keep: Sequence[str] = (),
-    devices: Sequence[jax.Device] | None = None,
-    record: Callable | None = None,
+    devices: Sequence[Device] | None = None,
+    record: Callable[..., Any] | None = None,
     progress: Callable[[int], None] | None = None,
-    program: Callable | None = None,
+    program: Callable[..., Any] | None = None,
     part: Part | None = None,
     row_devices: int = 1,
 ) -> Runs:
@@ -141,7 +141,7 @@ def sweep(
             tune=stored_sizes is None and chunk is None and part is None,
         )
 
-        def arguments(first: int, size: int) -> tuple:
+        def arguments(first: int, size: int) -> tuple[Any, ...]:
             return (*chunk_of(hparams, point, seed, root, first, size), splits)
 
         if folder:
@@ -186,7 +186,7 @@ def members_of(
 
 
 def on_devices(
-    splits: Splits | Padded, devices: Sequence[jax.Device], row_devices: int = 1
+    splits: Splits | Padded, devices: Sequence[Device], row_devices: int = 1
 ) -> Splits | Padded:
     """The data as an argument of a sweep's program: whole on every device, or shared by some."""
     if len(devices) == 1:
@@ -200,8 +200,8 @@ def on_devices(
 
 
 def run_chunks(
-    program: Callable,
-    arguments: Callable[[int, int], tuple],
+    program: Callable[..., Any],
+    arguments: Callable[[int, int], tuple[Any, ...]],
     members: int,
     devices: int,
     schedule: ChunkSizes,
@@ -245,15 +245,15 @@ def run_chunks(
     return np.concatenate(places), results
 
 
-def _no_members(program: Callable, arguments: tuple) -> PyTree:
+def _no_members(program: Callable[..., Any], arguments: tuple[Any, ...]) -> PyTree:
     """Results of no member: a part may be without a chunk."""
     shapes = program.lower(*arguments).out_info
     return jax.tree.map(lambda leaf: np.zeros((0, *leaf.shape[1:]), leaf.dtype), shapes)
 
 
 def _timed_chunk(
-    program: Callable,
-    arguments: tuple,
+    program: Callable[..., Any],
+    arguments: tuple[Any, ...],
     count: int,
     size: int,
     schedule: ChunkSizes,

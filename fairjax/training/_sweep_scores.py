@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ from fairjax.training.manifest import FORMAT, SweepFolder, fingerprint
 Scores = dict[str, np.ndarray]  # per split [N, C]
 
 
-def scored(evaluate: Callable) -> Callable:
+def scored(evaluate: Callable[..., Any]) -> Callable[..., Any]:
     """The program that measures scores, jitted.
 
     Args:
@@ -44,11 +45,11 @@ def scored(evaluate: Callable) -> Callable:
 
 def sweep_scores(
     scores_of: Callable[[int], Scores],
-    identity: dict,
+    identity: dict[str, Any],
     seeds: Sequence[int],
     splits: Splits,
     width: int,
-    program: Callable,
+    program: Callable[..., Any],
     *,
     out: Path | None = None,
     progress: Callable[[int], None] | None = None,
@@ -85,7 +86,7 @@ def sweep_scores(
             folder.add_program(program.lower(shapes, splits))
             folder.write_sizes(schedule.sizes)
 
-        def arguments(first: int, size: int) -> tuple:
+        def arguments(first: int, size: int) -> tuple[Any, ...]:
             scores = scores_of(int(seed[first]))
             return {split: score[None] for split, score in scores.items()}, splits
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import jax
+from fairjax.core.types import Device
 
 CPU_LIMIT = 8
 ACCELERATOR_LIMIT = 256
@@ -19,7 +19,7 @@ FASTER = 1.1  # a size is better if it is faster per member by this factor
 CHUNKS_LEFT = 4  # of the size on trial: two measure it, the others gain from it
 
 
-def start_size(members: int, devices: Sequence[jax.Device]) -> int:
+def start_size(members: int, devices: Sequence[Device]) -> int:
     """Members per device and call: even chunks of at most 8 on a CPU, 256 on an accelerator."""
     is_cpu = devices[0].platform == "cpu"
     limit = CPU_LIMIT if is_cpu else ACCELERATOR_LIMIT
@@ -47,8 +47,8 @@ class ChunkSizes:
         devices: int,
         *,
         tune: bool,
-    ):
-        self.sizes = [(first, size) for first, size in sizes]
+    ) -> None:
+        self.sizes: list[tuple[int, int]] = [(first, size) for first, size in sizes]
         self._devices = devices
         self._tuning = tune
         self._start = self.current

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +40,7 @@ class TrainConfig:
     block: int = 1
     patience: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         is_positive = min(self.epochs, self.batch_size, self.block) >= 1
         if not is_positive or self.epochs % self.block or self.patience < 0:
             raise ValueError(
@@ -192,13 +192,12 @@ def start(
     params: PyTree | None = None,
 ) -> State:
     """The state before the first step on training data; ``params`` default to the model's own."""
-    if params is None:
-        params = parts.model.init(key)
+    first = parts.model.init(key) if params is None else params
     memory_key = jax.random.fold_in(key, 1)
     memory = parts.objective.init(memory_key, data)
-    opt_state = parts.transform.init(params)
+    opt_state = parts.transform.init(first)
     step = jnp.zeros((), jnp.int32)
-    return State(params, opt_state, memory, step)
+    return State(first, opt_state, memory, step)
 
 
 def first_choice(blocks: int, passed_over: float) -> int:
@@ -208,7 +207,7 @@ def first_choice(blocks: int, passed_over: float) -> int:
 
 def _ranked_blocks(
     train_config: TrainConfig,
-    block: Callable,
+    block: Callable[..., Any],
     state: State,
     blocks: Array,
     rank: Rank,
@@ -250,11 +249,11 @@ def _ranked_blocks(
         (state, best), found = jax.lax.scan(scanned, (state, best), jnp.arange(count))
         return state, best, found
 
-    def is_going(carry: tuple) -> Array:
+    def is_going(carry: tuple[Any, ...]) -> Array:
         i, _, best, _ = carry
         return (i < count) & _any_member(~best.has_ended)
 
-    def go_on(carry: tuple) -> tuple:
+    def go_on(carry: tuple[Any, ...]) -> tuple[Any, ...]:
         i, state, best, all_found = carry
         state, best, found = ranked(state, best, i)
         all_found = jax.tree.map(lambda every, one: every.at[i].set(one), all_found, found)

@@ -14,13 +14,17 @@ import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
 from fairjax.core.disk import read_arrays, read_json, write_arrays, write_json
-from fairjax.core.types import DataError, PyTree, Recipe, Splits
+from fairjax.core.types import DataError, Device, PyTree, Recipe, Splits
 from fairjax.training.loop import TrainConfig
+
+if TYPE_CHECKING:
+    from fairjax.training.program import Lowered
 
 MANIFEST = "manifest.json"
 FORMAT = 1  # of the manifest and the chunk files
@@ -45,9 +49,9 @@ def settings(
     splits: Splits,
     root: int,
     keep: Sequence[str],
-    devices: Sequence[jax.Device],
+    devices: Sequence[Device],
     row_devices: int = 1,
-) -> dict:
+) -> dict[str, Any]:
     """Everything that identifies a sweep before its program is known."""
     return {
         "format": FORMAT,
@@ -80,7 +84,7 @@ class SweepFolder:
       DataError: the folder holds a sweep with other settings; the message names every difference.
     """
 
-    def __init__(self, path: Path, identity: dict):
+    def __init__(self, path: Path, identity: dict[str, Any]) -> None:
         self._path = path
         self._identity = identity
         self._structure: PyTree = None
@@ -95,7 +99,7 @@ class SweepFolder:
             return None
         return [(first, size) for first, size in self._stored["sizes"]]
 
-    def add_program(self, lowered: jax.stages.Lowered) -> None:
+    def add_program(self, lowered: jax.stages.Lowered | Lowered) -> None:
         """Add the lowered program to what identifies the sweep.
 
         Its text covers what no setting says: the model, the notion, the metrics and the code.
@@ -166,7 +170,7 @@ class SweepFolder:
             )
 
 
-def _stored_manifest(file: Path) -> dict | None:
+def _stored_manifest(file: Path) -> dict[str, Any] | None:
     """The manifest; None where there is none, and, with a warning, where it is damaged."""
     if not file.exists():
         return None
@@ -204,7 +208,7 @@ def kept_arrays(folder: Path, member: int) -> dict[str, np.ndarray]:
     return {name: array[member - first] for name, array in arrays.items()}
 
 
-def _digest(identity: dict) -> str:
+def _digest(identity: dict[str, Any]) -> str:
     """What tells sweeps apart, in one text."""
     text = json.dumps(identity, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

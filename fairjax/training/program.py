@@ -14,14 +14,14 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from fairjax.core.types import Array, DataError, Dataset, PyTree, Recipe, Splits
+from fairjax.core.types import Array, DataError, Dataset, Device, PyTree, Recipe, Splits
 from fairjax.models import scores as model_scores
 from fairjax.training.loop import TrainConfig, first_key, make_train
 from fairjax.training.samplers import without_unused_cells
@@ -36,10 +36,10 @@ MEMBERS, ROWS = "members", "rows"  # axes of a mesh of devices
 def member(
     recipe: Recipe,
     train_config: TrainConfig,
-    evaluate: Callable,
+    evaluate: Callable[..., Any],
     keep: Sequence[str] = (),
-    record: Callable | None = None,
-) -> Callable:
+    record: Callable[..., Any] | None = None,
+) -> Callable[..., Any]:
     """Build one run with its evaluation.
 
     Args:
@@ -69,9 +69,9 @@ def _trained(
     recipe: Recipe,
     train_config: TrainConfig,
     keep: Sequence[str],
-    record: Callable | None,
+    record: Callable[..., Any] | None,
     place: Callable[[Dataset], Dataset] | None = None,
-) -> Callable:
+) -> Callable[..., Any]:
     """One run from given parameters, or None for its own, to its scores."""
     train = make_train(train_config, recipe, record, place=place)
 
@@ -100,21 +100,25 @@ def _trained(
     return run
 
 
-def _measured(evaluate: Callable, scores: dict[str, Array], splits: Splits | Padded) -> PyTree:
+def _measured(
+    evaluate: Callable[..., Any], scores: dict[str, Array], splits: Splits | Padded
+) -> PyTree:
     return evaluate(scores, without_unused_cells(unpadded(splits)))
 
 
-def _with_metrics(results: dict[str, PyTree], metrics: PyTree, keep: Sequence[str]) -> dict:
+def _with_metrics(
+    results: dict[str, PyTree], metrics: PyTree, keep: Sequence[str]
+) -> dict[str, Any]:
     scores = results["scores"] if "scores" in keep else {}
     return {"metrics": metrics, **results, "scores": scores}
 
 
 def mapped(
-    run: Callable,
-    devices: Sequence[jax.Device],
+    run: Callable[..., Any],
+    devices: Sequence[Device],
     in_axes: Sequence[int | str | None] = (0, None, 0, ROWS),
     row_devices: int = 1,
-) -> Callable:
+) -> Callable[..., Any]:
     """Map ``run`` over members, shard it over the devices, and jit it.
 
     Args:
@@ -146,7 +150,7 @@ def mapped(
     )
 
 
-def device_mesh(devices: Sequence[jax.Device], row_devices: int = 1) -> Mesh:
+def device_mesh(devices: Sequence[Device], row_devices: int = 1) -> Mesh:
     """The devices as a mesh of members and rows.
 
     Args:
@@ -212,21 +216,21 @@ class Stage:
     """A lowered program that a thread compiles once it is asked to."""
 
     def __init__(
-        self, lowered: jax.stages.Lowered, threads: ThreadPoolExecutor, options: dict[str, str]
-    ):
+        self, lowered: jax.stages.Lowered, threads: ThreadPoolExecutor, options: dict[str, Any]
+    ) -> None:
         self.lowered = lowered
         self._options = options
-        self.seconds = 0.0  # that compilation took
+        self.seconds: float = 0.0  # that compilation took
         self._threads = threads
-        self._compiling: Future | None = None
+        self._compiling: Future[Callable[..., Any]] | None = None
 
-    def begin(self) -> Future:
+    def begin(self) -> Future[Callable[..., Any]]:
         """Begin to compile, and return at once."""
         if self._compiling is None:
             self._compiling = self._threads.submit(self._compile)
         return self._compiling
 
-    def _compile(self) -> Callable:
+    def _compile(self) -> Callable[..., Any]:
         begin = time.perf_counter()
         compiled = self.lowered.compile(compiler_options=self._options or None)
         self.seconds = time.perf_counter() - begin
@@ -236,14 +240,14 @@ class Stage:
 class Compiler:
     """Compiles programs in threads, each key once."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(os.cpu_count())
         self._stages: dict[Hashable, Stage] = {}
 
     def stage(
         self,
         key: Hashable,
-        program: Callable,
+        program: Callable[..., Any],
         *arguments: PyTree,
         options: Mapping[str, str] = MappingProxyType({}),
     ) -> Stage:
@@ -286,11 +290,11 @@ class Program:
         self,
         recipe: Recipe,
         train_config: TrainConfig,
-        evaluate: Callable,
+        evaluate: Callable[..., Any],
         keep: Sequence[str] = (),
-        record: Callable | None = None,
+        record: Callable[..., Any] | None = None,
         *,
-        devices: Sequence[jax.Device] | None = None,
+        devices: Sequence[Device] | None = None,
         compiler: Compiler | None = None,
         measured: int | None = None,
         row_devices: int = 1,
@@ -306,7 +310,8 @@ class Program:
         train = _trained(recipe, train_config, keep, record, self._place())
         self._train = self._mapped(train, (0, 0, None, 0, ROWS))
         self._measure = self._mapped(partial(_measured, evaluate), (0, ROWS))
-        self._init: Callable | None = None  # of every member, where hyper-parameters do not matter
+        # the start of every member, where hyper-parameters do not matter
+        self._init: Callable[..., Any] | None = None
         self._stages: dict[Hashable, Stages] = {}  # by the shapes of arguments
         self._used: set[Stages] = set()
 
@@ -400,7 +405,7 @@ class Program:
         options = QUICK if is_cpu and is_free else {}
         return self._compiler.stage(key, program, *arguments, options=options)
 
-    def _metrics(self, measure: Callable, scores: PyTree, splits: Splits) -> PyTree:
+    def _metrics(self, measure: Callable[..., Any], scores: PyTree, splits: Splits) -> PyTree:
         """Measure all members, so many at a time; the last ones repeat the last member."""
         members = len(next(iter(scores.values())))
         measured = self._measured or members
@@ -420,7 +425,7 @@ def _shapes(tree: PyTree) -> Hashable:
     return structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
 
 
-def _common_init(recipe: Recipe, hparams: PyTree) -> Callable | None:
+def _common_init(recipe: Recipe, hparams: PyTree) -> Callable[..., Any] | None:
     """The initialisation of the network, if it is one for all hyper-parameters, else None.
 
     A function that two builds share cannot depend on what they were given.

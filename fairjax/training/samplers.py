@@ -13,7 +13,7 @@ Rows are drawn from a pool without replacement until it is used up, then again.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import jax
 import jax.numpy as jnp
@@ -33,11 +33,19 @@ Data = Dataset | Splits
 Sampler = Callable[..., Batches]
 
 
-def train_rows(data: Data) -> Dataset:
+def train_rows(data: Dataset | Splits) -> Dataset:
     """The training rows of a run's data."""
     if isinstance(data, Splits):
         return data.train
     return data
+
+
+@overload
+def without_unused_cells(data: Dataset) -> Dataset: ...
+
+
+@overload
+def without_unused_cells(data: Splits) -> Splits: ...
 
 
 def without_unused_cells(data: Data) -> Data:
@@ -47,7 +55,7 @@ def without_unused_cells(data: Data) -> Data:
     times NaN is NaN in a gradient.
     """
     if isinstance(data, Splits):
-        return Splits(*map(without_unused_cells, data))
+        return Splits(*(without_unused_cells(rows) for rows in data))
     has_labels = jnp.any(data.label_mask > 0, axis=1)
     has_groups = jnp.any(data.groups != 0, axis=1)
     is_used = (data.weight > 0) & (has_labels | has_groups)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import optax
-
-from fairjax.core.types import Array
 
 SCHEDULES = ("constant", "cosine", "linear")
 
 
-def schedule_of(name: str, steps: int, warm_up: float = 0.0) -> Callable[[Array], Array]:
+def schedule_of(name: str, steps: int, warm_up: float = 0.0) -> optax.Schedule:
     """The factor of the peak before every step, from the number of steps made.
 
     In the first ``w = round(warm_up * steps)`` steps it rises from 0 by equal amounts to 1. Then it

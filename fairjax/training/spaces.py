@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -63,7 +64,7 @@ def draw_with_key(
     return place(interval, unit, count, jnp)
 
 
-def grid(space: Space, values: dict[str, Sequence]) -> dict[str, np.ndarray]:
+def grid(space: Space, values: dict[str, Sequence[Any]]) -> dict[str, np.ndarray]:
     """Make the product of some values; all other hyper-parameters stay at their defaults.
 
     Args:
@@ -108,10 +109,10 @@ def dimensions(interval: Range) -> int:
 
 def place(
     interval: Range,
-    unit: Array,
+    unit: Array | np.ndarray,
     count: int,
     xp: ModuleType = np,
-) -> Array:
+) -> Any:
     """Turn uniform numbers into values of a hyper-parameter.
 
     Between bounds ``low + (high - low) u``, or ``low (high / low)^u`` for a logarithmic range.
@@ -145,7 +146,7 @@ def place(
 
 
 def _on_simplex(
-    unit: Array,
+    unit: Array | np.ndarray,
     entries: int,
     xp: ModuleType,
 ) -> Array:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 
@@ -50,7 +51,7 @@ class Population:
     # share of rows of unknown group
     group_missing: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if isinstance(self.bias, (int, float)):
             bias = (self.bias,)
         else:
@@ -213,7 +214,7 @@ def _numbered(name: str, array: np.ndarray) -> dict[str, np.ndarray]:
     return {f"{name}{i}": column for i, column in enumerate(array.T)}
 
 
-def synthetic(n: int = 6000, *, seed: int = 0, **law) -> Prepared:
+def synthetic(n: int = 6000, *, seed: int = 0, **law: Any) -> Prepared:
     """A synthetic data set, split 60/20/20, in which accuracy and rate gaps trade off.
 
     Args:

@@ -9,7 +9,7 @@ import optax
 from jax.typing import ArrayLike
 
 from fairjax.core.masked import divide
-from fairjax.core.types import Array
+from fairjax.core.types import Array, KeyPath
 from fairjax.gradients._link import link
 from fairjax.gradients.gram_matrix import normalised
 from fairjax.gradients.solve import pseudo_inverse
@@ -58,8 +58,8 @@ def aligned_mtl(
     *,
     preference: ArrayLike | None = None,
     scale: str = "min",
-    per: str | Callable[[tuple], str] = "tree",
-    measure: Callable[[tuple], bool] | None = None,
+    per: str | Callable[[KeyPath], str] = "tree",
+    measure: Callable[[KeyPath], bool] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Aligned-MTL: rows are rotated and scaled to be orthogonal and of one length, then averaged.
 

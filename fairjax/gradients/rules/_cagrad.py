@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from fairjax.core.masked import divide
-from fairjax.core.types import Array
+from fairjax.core.types import Array, KeyPath
 from fairjax.gradients._link import link
 from fairjax.gradients.gram_matrix import norm_of_sum, normalised, present
 from fairjax.gradients.norm_program import min_with_norm
@@ -62,8 +62,8 @@ def cagrad(
     *,
     c: Array | float = 0.5,
     rescale: Array | int = 1,
-    per: str | Callable[[tuple], str] = "tree",
-    measure: Callable[[tuple], bool] | None = None,
+    per: str | Callable[[KeyPath], str] = "tree",
+    measure: Callable[[KeyPath], bool] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """CAGrad: the best direction for the worst row, near the mean row ``g_0``.
 

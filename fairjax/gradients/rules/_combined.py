@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from fairjax.gradients.gram_matrix import present
 from fairjax.gradients.task_space import Rule, no_memory
 
 
-def combined(combine: Callable[..., Array], **constants) -> Rule:
+def combined(combine: Callable[..., Array], **constants: Any) -> Rule:
     """The rule of ``combine(values, where=, **constants) -> scalar``: ``w_k = dcombine / dL_k``."""
 
     def weights(gram, values, memory, key):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from fairjax.core.masked import divide
+from fairjax.core.types import KeyPath
 from fairjax.gradients._link import link
 from fairjax.gradients.gram_matrix import cosines, norm_of_sum, normalised, row_norms
 from fairjax.gradients.solve import pseudo_inverse
@@ -38,8 +39,8 @@ def conflict_free_rule() -> Rule:
 def conflict_free(
     rows: int,
     *,
-    per: str | Callable[[tuple], str] = "tree",
-    measure: Callable[[tuple], bool] | None = None,
+    per: str | Callable[[KeyPath], str] = "tree",
+    measure: Callable[[KeyPath], bool] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """ConFIG: the direction with equal cosine to every row.
 

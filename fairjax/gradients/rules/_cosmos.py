@@ -7,7 +7,7 @@ from collections.abc import Callable
 import optax
 from jax.typing import ArrayLike
 
-from fairjax.core.types import Array
+from fairjax.core.types import Array, KeyPath
 from fairjax.gradients._link import link
 from fairjax.gradients.combiners import cosmos_loss
 from fairjax.gradients.rules._combined import combined
@@ -25,8 +25,8 @@ def cosmos(
     *,
     preference: ArrayLike | None = None,
     lam: Array | float = 1.0,
-    per: str | Callable[[tuple], str] = "tree",
-    measure: Callable[[tuple], bool] | None = None,
+    per: str | Callable[[KeyPath], str] = "tree",
+    measure: Callable[[KeyPath], bool] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """COSMOS: the gradient of ``r . L - lam cos(r, L)``, which prefers losses in proportion to r.
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import optax
 
-from fairjax.core.types import Array, PyTree
+from fairjax.core.types import Array, KeyPath, PyTree
 from fairjax.gradients._link import link
 from fairjax.gradients.gram_matrix import present
 from fairjax.gradients.rules._mgda import mgda
@@ -48,8 +48,8 @@ def cr_mogm(
     *,
     rule: Rule | None = None,
     decay: Array | float = 0.9,
-    per: str | Callable[[tuple], str] = "tree",
-    measure: Callable[[tuple], bool] | None = None,
+    per: str | Callable[[KeyPath], str] = "tree",
+    measure: Callable[[KeyPath], bool] | None = None,
     seed: Array | int = 0,
 ) -> optax.GradientTransformationExtraArgs:
     """CR-MOGM: the weights of any rule, averaged over steps.

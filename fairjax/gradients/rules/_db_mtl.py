@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from fairjax.core.masked import divide
-from fairjax.core.types import Array
+from fairjax.core.types import Array, KeyPath
 from fairjax.gradients._link import link
 from fairjax.gradients.combiners import LEAST_LOSS
 from fairjax.gradients.gram_matrix import row_norms
@@ -21,7 +21,7 @@ def db_mtl(
     *,
     beta: Array | float = 0.9,
     sigma: Array | float = 0.5,
-    measure: Callable[[tuple], bool] | None = None,
+    measure: Callable[[KeyPath], bool] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """DB-MTL, dual balancing: averaged rows of log losses, each as long as the longest.
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from fairjax.core.types import Array
+from fairjax.core.types import Array, KeyPath
 from fairjax.gradients._link import link
 from fairjax.gradients.rules._dual_cone import cone_problem
 from fairjax.gradients.solve import project_on_cone
@@ -32,8 +32,8 @@ def dualproj(
     *,
     preference: ArrayLike | None = None,
     ridge: Array | float = 1e-4,
-    per: str | Callable[[tuple], str] = "tree",
-    measure: Callable[[tuple], bool] | None = None,
+    per: str | Callable[[KeyPath], str] = "tree",
+    measure: Callable[[KeyPath], bool] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Dual projection: the weighted sum of the rows is projected onto their dual cone.
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from fairjax.core.masked import divide
-from fairjax.core.types import Array
+from fairjax.core.types import Array, KeyPath
 from fairjax.gradients._link import link
 from fairjax.gradients.gram_matrix import present
 from fairjax.gradients.task_space import Rule, with_rule
@@ -72,8 +72,8 @@ def dwa(
     *,
     every: Array | int,
     temperature: Array | float = 2.0,
-    per: str | Callable[[tuple], str] = "tree",
-    measure: Callable[[tuple], bool] | None = None,
+    per: str | Callable[[KeyPath], str] = "tree",
+    measure: Callable[[KeyPath], bool] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """DWA, dynamic weight average: ``w = K softmax(r / temperature)``.
 

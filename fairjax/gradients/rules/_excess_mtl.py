@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from fairjax.core.masked import divide
-from fairjax.core.types import Array, PyTree
+from fairjax.core.types import Array, KeyPath, PyTree
 from fairjax.gradients._link import LinkState, link
 from fairjax.gradients.aggregators import check_rows
 from fairjax.gradients.gram_matrix import present, squared_norms
@@ -37,7 +37,7 @@ def excess_mtl(
     rows: int,
     *,
     step_size: Array | float = 1.0,
-    measure: Callable[[tuple], bool] | None = None,
+    measure: Callable[[KeyPath], bool] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Excess-MTL: weights grow with the excess risk of a row, not with its loss.
 
@@ -98,7 +98,7 @@ def excess_mtl(
 
         return ExcessState(weigh.init(params), [zeros(leaf) for leaf in measured(params)])
 
-    def update_fn(updates: PyTree, state: ExcessState, params: PyTree | None = None, **extra):
+    def update_fn(updates: PyTree, state: ExcessState, params: PyTree | None = None, **extra: Any):
         given = extra.get("given_rows")
         check_rows(updates, params, rows, given)
         leaves = measured(updates)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 import optax
 
-from fairjax.core.types import Array
+from fairjax.core.types import Array, KeyPath
 from fairjax.gradients._link import link
 from fairjax.gradients.rules._alpha_fair import fair_weights
 from fairjax.gradients.task_space import Rule, no_memory, with_rule
@@ -31,8 +31,8 @@ def fairgrad(
     *,
     alpha: Array | float = 2.0,
     ridge: Array | float = 1e-8,
-    per: str | Callable[[tuple], str] = "tree",
-    measure: Callable[[tuple], bool] | None = None,
+    per: str | Callable[[KeyPath], str] = "tree",
+    measure: Callable[[KeyPath], bool] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """FairGrad: the alpha-fair update, ``G w = w^(-1 / alpha)`` with ``w > 0``.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -100,8 +100,8 @@ def famo(
         params: PyTree | None = None,
         *,
         values=None,
-        value_fn: Callable | None = None,
-        **extra,
+        value_fn: Callable[..., Any] | None = None,
+        **extra: Any,
     ):
         if value_fn is None:
             raise ValueError(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import optax
 
+from fairjax.core.types import KeyPath
 from fairjax.gradients._link import link
 from fairjax.gradients.combiners import geometric_mean
 from fairjax.gradients.rules._combined import combined
@@ -21,8 +22,8 @@ def geometric_loss_rule() -> Rule:
 def geometric_loss(
     rows: int,
     *,
-    per: str | Callable[[tuple], str] = "tree",
-    measure: Callable[[tuple], bool] | None = None,
+    per: str | Callable[[KeyPath], str] = "tree",
+    measure: Callable[[KeyPath], bool] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """GLS, geometric loss strategy: the gradient of the geometric mean M of the losses.
 

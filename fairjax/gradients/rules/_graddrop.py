@@ -5,6 +5,8 @@ It looks at the rows, not at their Gram matrix.
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -55,7 +57,7 @@ def graddrop(
     plain_sum = link(weighted_rows.rule(weights=1.0), rows)
 
     def update_fn(
-        updates: PyTree, state: LinkState, params: PyTree | None = None, *, key=None, **extra
+        updates: PyTree, state: LinkState, params: PyTree | None = None, *, key=None, **extra: Any
     ):
         del extra
         _, new_state = plain_sum.update(updates, state, params)

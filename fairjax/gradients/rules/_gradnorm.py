@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from fairjax.core.masked import divide
-from fairjax.core.types import Array
+from fairjax.core.types import Array, KeyPath
 from fairjax.gradients._link import link
 from fairjax.gradients.gram_matrix import present, row_norms
 from fairjax.gradients.rules._learned import Learned, learned
@@ -72,8 +72,8 @@ def gradnorm(
     *,
     alpha: Array | float = 1.5,
     learning_rate: Array | float = 0.025,
-    per: str | Callable[[tuple], str] = "tree",
-    measure: Callable[[tuple], bool] | None = None,
+    per: str | Callable[[KeyPath], str] = "tree",
+    measure: Callable[[KeyPath], bool] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """GradNorm: learned weights that balance gradient norms and training pace.
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from fairjax.core.types import Array
+from fairjax.core.types import Array, KeyPath
 from fairjax.gradients._link import link
 from fairjax.gradients.gram_matrix import normalised
 from fairjax.gradients.rules._projections import (
@@ -46,8 +46,8 @@ def gradvac(
     beta: Array | float = 0.01,
     ascending: bool = False,
     against: ArrayLike | None = None,
-    per: str | Callable[[tuple], str] = "tree",
-    measure: Callable[[tuple], bool] | None = None,
+    per: str | Callable[[KeyPath], str] = "tree",
+    measure: Callable[[KeyPath], bool] | None = None,
     seed: Array | int = 0,
 ) -> optax.GradientTransformationExtraArgs:
     """Gradient vaccine: PCGrad whose goal for each cosine is a running mean instead of 0.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +11,7 @@ import optax
 from jax.typing import ArrayLike
 
 from fairjax.core.masked import divide
-from fairjax.core.types import Array
+from fairjax.core.types import Array, KeyPath
 from fairjax.gradients._link import link
 from fairjax.gradients.gram_matrix import normalised, present, row_norms
 from fairjax.gradients.solve import min_norm
@@ -25,7 +26,7 @@ def head_aware_rule(
 ) -> Rule:
     """The rule of :func:`head_aware`."""
 
-    def init(rows: int) -> tuple:
+    def init(rows: int) -> tuple[Any, ...]:
         _check_counts(rows, constraints, preference)
         return ()
 
@@ -89,8 +90,8 @@ def head_aware(
     constraints: int = 0,
     preference: ArrayLike | None = None,
     gamma: Array | float = 0.0,
-    per: str | Callable[[tuple], str] = "tree",
-    metric: Callable[[tuple], Array | float] | None = None,
+    per: str | Callable[[KeyPath], str] = "tree",
+    metric: Callable[[KeyPath], Array | float] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Head-aware least norm: MGDA on Lagrangians, heads included.
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from fairjax.core.masked import divide
+from fairjax.core.types import KeyPath
 from fairjax.gradients._link import link
 from fairjax.gradients.gram_matrix import cosines, normalised, row_norms
 from fairjax.gradients.solve import pseudo_inverse
@@ -37,8 +38,8 @@ def imtl_g_rule() -> Rule:
 def imtl_g(
     rows: int,
     *,
-    per: str | Callable[[tuple], str] = "tree",
-    measure: Callable[[tuple], bool] | None = None,
+    per: str | Callable[[KeyPath], str] = "tree",
+    measure: Callable[[KeyPath], bool] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """IMTL-G, impartial gradients: the update has equal projections on all rows of length 1.
 

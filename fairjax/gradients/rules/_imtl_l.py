@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import optax
 
-from fairjax.core.types import Array
+from fairjax.core.types import Array, KeyPath
 from fairjax.gradients._link import link
 from fairjax.gradients.gram_matrix import present
 from fairjax.gradients.rules._learned import Learned, learned
@@ -31,8 +31,8 @@ def imtl_l(
     rows: int,
     *,
     learning_rate: Array | float = 0.025,
-    per: str | Callable[[tuple], str] = "tree",
-    measure: Callable[[tuple], bool] | None = None,
+    per: str | Callable[[KeyPath], str] = "tree",
+    measure: Callable[[KeyPath], bool] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """IMTL-L, impartial losses: ``w_k = e^{s_k}`` with a learned scale ``s_k`` per loss.
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import optax
 
+from fairjax.core.types import KeyPath
 from fairjax.gradients._link import link
 from fairjax.gradients.gram_matrix import normalised, present
 from fairjax.gradients.rules._normalised_rows import check_normalise, divided, row_divisors
@@ -31,8 +32,8 @@ def mgda(
     rows: int,
     *,
     normalise: str = "none",
-    per: str | Callable[[tuple], str] = "tree",
-    measure: Callable[[tuple], bool] | None = None,
+    per: str | Callable[[KeyPath], str] = "tree",
+    measure: Callable[[KeyPath], bool] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """MGDA, multiple-gradient descent: the shortest vector in the convex hull of the rows.
 

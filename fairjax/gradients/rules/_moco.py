@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import optax
 
-from fairjax.core.types import Array
+from fairjax.core.types import Array, KeyPath
 from fairjax.gradients._link import link
 from fairjax.gradients.gram_matrix import present
 from fairjax.gradients.rules._simplex import project_on_simplex
@@ -30,7 +30,7 @@ def moco(
     gamma: Array | float = 0.1,
     sigma: Array | float = 0.5,
     rho: Array | float = 0.0,
-    measure: Callable[[tuple], bool] | None = None,
+    measure: Callable[[KeyPath], bool] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """MoCo, multi-objective gradient correction: MGDA without the bias of single batches.
 

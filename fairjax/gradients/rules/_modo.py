@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import optax
 
-from fairjax.core.types import Array
+from fairjax.core.types import Array, KeyPath
 from fairjax.gradients._link import link
 from fairjax.gradients.rules._simplex import has_products, project_on_simplex
 from fairjax.gradients.rules._two_batches import on_two_batches
@@ -39,8 +39,8 @@ def modo(
     gamma: Array | float = 0.1,
     rho: Array | float = 0.1,
     two_batches: bool = False,
-    per: str | Callable[[tuple], str] = "tree",
-    measure: Callable[[tuple], bool] | None = None,
+    per: str | Callable[[KeyPath], str] = "tree",
+    measure: Callable[[KeyPath], bool] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """MoDo, multi-objective descent with double sampling.
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import optax
 
-from fairjax.core.types import Array
+from fairjax.core.types import Array, KeyPath
 from fairjax.gradients._link import link
 from fairjax.gradients.gram_matrix import cut_factor, norm_of_sum
 from fairjax.gradients.rules._alpha_fair import fair_weights
@@ -29,8 +29,8 @@ def nash_mtl(
     *,
     max_norm: Array | float = 1.0,
     ridge: Array | float = 1e-8,
-    per: str | Callable[[tuple], str] = "tree",
-    measure: Callable[[tuple], bool] | None = None,
+    per: str | Callable[[KeyPath], str] = "tree",
+    measure: Callable[[KeyPath], bool] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Nash-MTL: the Nash bargaining solution, ``G a = 1 / a`` with ``a > 0``.
 

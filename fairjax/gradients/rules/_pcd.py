@@ -11,7 +11,7 @@ import optax
 from jax.typing import ArrayLike
 
 from fairjax.core.masked import divide
-from fairjax.core.types import Array
+from fairjax.core.types import Array, KeyPath
 from fairjax.gradients._link import link
 from fairjax.gradients.gram_matrix import cosines, norm_of_sum, normalised, row_norms
 from fairjax.gradients.solve import interior_point
@@ -124,8 +124,8 @@ def pcd(
     primary: int | Sequence[int] = 0,
     tau: ArrayLike = 0.02,
     beta: Array | float = 0.999,
-    per: str | Callable[[tuple], str] = "tree",
-    measure: Callable[[tuple], bool] | None = None,
+    per: str | Callable[[KeyPath], str] = "tree",
+    measure: Callable[[KeyPath], bool] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """PCD, priority-constrained descent: the primary row, with a share of progress for all others.
 

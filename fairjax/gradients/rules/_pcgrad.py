@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from fairjax.core.types import Array
+from fairjax.core.types import Array, KeyPath
 from fairjax.gradients._link import link
 from fairjax.gradients.gram_matrix import normalised
 from fairjax.gradients.rules._projections import pairs_to_project, project, projection_order
@@ -39,8 +39,8 @@ def pcgrad(
     ascending: bool = False,
     against: ArrayLike | None = None,
     mean: bool = False,
-    per: str | Callable[[tuple], str] = "tree",
-    measure: Callable[[tuple], bool] | None = None,
+    per: str | Callable[[KeyPath], str] = "tree",
+    measure: Callable[[KeyPath], bool] | None = None,
     seed: Array | int = 0,
 ) -> optax.GradientTransformationExtraArgs:
     """PCGrad, gradient surgery: every row is projected off the rows that it conflicts with.

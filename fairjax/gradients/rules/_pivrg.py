@@ -10,7 +10,7 @@ import optax
 from jax.typing import ArrayLike
 
 from fairjax.core.masked import divide
-from fairjax.core.types import Array
+from fairjax.core.types import Array, KeyPath
 from fairjax.gradients._link import link
 from fairjax.gradients.gram_matrix import present
 from fairjax.gradients.rules._alpha_fair import fair_weights
@@ -51,8 +51,8 @@ def pivrg(
     scores: ArrayLike | None = None,
     temperature: Array | float = 1.0,
     ridge: Array | float = 1e-8,
-    per: str | Callable[[tuple], str] = "tree",
-    measure: Callable[[tuple], bool] | None = None,
+    per: str | Callable[[KeyPath], str] = "tree",
+    measure: Callable[[KeyPath], bool] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """PIVRG: FairGrad that favours rows that perform badly, ``G w = sqrt(p / w)`` with ``w > 0``.
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from fairjax.core.types import Array
+from fairjax.core.types import Array, KeyPath
 from fairjax.gradients._link import link
 from fairjax.gradients.rules._simplex import has_products, project_on_simplex
 from fairjax.gradients.rules._two_batches import on_two_batches
@@ -63,8 +63,8 @@ def sdmgrad(
     preference: ArrayLike | None = None,
     learning_rate: Array | float = 10.0,
     two_batches: bool = False,
-    per: str | Callable[[tuple], str] = "tree",
-    measure: Callable[[tuple], bool] | None = None,
+    per: str | Callable[[KeyPath], str] = "tree",
+    measure: Callable[[KeyPath], bool] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """SDMGrad: the least norm near a preferred direction, by stochastic steps.
 

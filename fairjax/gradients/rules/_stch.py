@@ -7,7 +7,7 @@ from collections.abc import Callable
 import optax
 from jax.typing import ArrayLike
 
-from fairjax.core.types import Array
+from fairjax.core.types import Array, KeyPath
 from fairjax.gradients._link import link
 from fairjax.gradients.combiners import smooth_tchebycheff
 from fairjax.gradients.rules._combined import combined
@@ -28,8 +28,8 @@ def stch(
     mu: Array | float = 0.5,
     weight: ArrayLike | None = None,
     ideal: ArrayLike = 0.0,
-    per: str | Callable[[tuple], str] = "tree",
-    measure: Callable[[tuple], bool] | None = None,
+    per: str | Callable[[KeyPath], str] = "tree",
+    measure: Callable[[KeyPath], bool] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """STCH, smooth Tchebycheff scalarization: the gradient of a smooth largest loss.
 

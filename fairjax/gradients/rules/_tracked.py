@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +53,7 @@ def tracked(
         *,
         values=None,
         key=None,
-        **extra,
+        **extra: Any,
     ):
         check_rows(updates, params, rows, extra.get("given_rows"))
         if scale is not None and values is None:

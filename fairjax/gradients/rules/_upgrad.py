@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from fairjax.core.types import Array
+from fairjax.core.types import Array, KeyPath
 from fairjax.gradients._link import link
 from fairjax.gradients.rules._dual_cone import cone_problem
 from fairjax.gradients.solve import project_on_cone
@@ -35,8 +35,8 @@ def upgrad(
     *,
     preference: ArrayLike | None = None,
     ridge: Array | float = 1e-4,
-    per: str | Callable[[tuple], str] = "tree",
-    measure: Callable[[tuple], bool] | None = None,
+    per: str | Callable[[KeyPath], str] = "tree",
+    measure: Callable[[KeyPath], bool] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """UPGrad: every row is projected onto the dual cone of all rows, then they are averaged.
 

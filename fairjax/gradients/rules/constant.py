@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from fairjax.core.types import Array
+from fairjax.core.types import Array, KeyPath
 from fairjax.gradients._link import link
 from fairjax.gradients.task_space import Rule, no_memory, with_rule
 
@@ -28,8 +28,8 @@ def mean_rows_rule() -> Rule:
 def mean_rows(
     rows: int,
     *,
-    per: str | Callable[[tuple], str] = "tree",
-    measure: Callable[[tuple], bool] | None = None,
+    per: str | Callable[[KeyPath], str] = "tree",
+    measure: Callable[[KeyPath], bool] | None = None,
     diagnostics: bool = True,
 ) -> optax.GradientTransformationExtraArgs:
     """Mean of the rows: ``w_k = 1 / K``. A row that is absent counts in K.
@@ -83,8 +83,8 @@ def weighted_rows(
     rows: int,
     *,
     weights: ArrayLike,
-    per: str | Callable[[tuple], str] = "tree",
-    measure: Callable[[tuple], bool] | None = None,
+    per: str | Callable[[KeyPath], str] = "tree",
+    measure: Callable[[KeyPath], bool] | None = None,
     diagnostics: bool = True,
 ) -> optax.GradientTransformationExtraArgs:
     """Linear scalarization: the sum of the rows with given weights, ``w_k = weights[k]``.
@@ -138,8 +138,8 @@ def random_weighting_rule() -> Rule:
 def random_weighting(
     rows: int,
     *,
-    per: str | Callable[[tuple], str] = "tree",
-    measure: Callable[[tuple], bool] | None = None,
+    per: str | Callable[[KeyPath], str] = "tree",
+    measure: Callable[[KeyPath], bool] | None = None,
     diagnostics: bool = True,
     seed: Array | int = 0,
 ) -> optax.GradientTransformationExtraArgs:

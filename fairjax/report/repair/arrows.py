@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from fairjax.postprocess import Audit
@@ -10,11 +12,14 @@ from fairjax.report.repair.axes import NO_ROW, make_task_axes, plain_ticks, titl
 from fairjax.report.repair.measures import REST_COLOUR, Group, groups_of, rows_of, score_label
 from fairjax.report.text import literal, wrapped
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 MOST_LANES = 10
 DECILES = np.arange(1, 10) / 10
 
 
-def draw_arrows(audit: Audit):
+def draw_arrows(audit: Audit) -> Figure:
     """Per task a lane per group: arrows from its deciles to where the repair takes them."""
     groups = groups_of(audit)
     by_size = sorted(groups, key=lambda group: -len(group.rows))
@@ -110,7 +115,7 @@ def _draw_lane(
     ax.plot(stop, below, ls="")
 
 
-def _entries() -> list:
+def _entries() -> list[Any]:
     from matplotlib.lines import Line2D
 
     dot = Line2D([], [], color=GREY, ls="", marker="o", ms=4)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from fairjax.postprocess import Audit
 from fairjax.report.drawing import Entry, columns_of, hide_box, make_axes
 from fairjax.report.text import literal, number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 PANEL_WIDTH = (6.6, 4.3, 3.6)  # inches of a panel, by how many stand side by side
 LETTER_WIDTH = 0.072  # inches that a letter of a legend is wide
@@ -20,7 +25,7 @@ def panel_width(tasks: int) -> float:
     return PANEL_WIDTH[columns - 1]
 
 
-def make_task_axes(audit: Audit, height: float, entries: int):
+def make_task_axes(audit: Audit, height: float, entries: int) -> tuple[Figure, list[Axes]]:
     """A figure with a panel per task and room for lines of a legend."""
     tasks = len(audit.tasks)
     most_columns = len(PANEL_WIDTH)
@@ -28,7 +33,7 @@ def make_task_axes(audit: Audit, height: float, entries: int):
     return make_axes(tasks, width, height, entries)
 
 
-def title_of_task(ax, audit: Audit, task: int, below: str = "") -> None:
+def title_of_task(ax: Axes, audit: Audit, task: int, below: str = "") -> None:
     """Write a task's name above its panel, on the left."""
     name = literal(audit.tasks[task], 40)
     title = ax.set_title(name + below, loc="left")
@@ -44,7 +49,7 @@ def legend_columns(entries: Sequence[Entry], inches: float) -> int:
     return max(1, columns)
 
 
-def plain_ticks(ax) -> None:
+def plain_ticks(ax: Axes) -> None:
     """Few ticks, numbers in full, no box."""
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter(lambda value, _: _tick(value))

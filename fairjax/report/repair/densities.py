@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,12 +27,15 @@ from fairjax.report.repair.measures import (
 from fairjax.report.repair.smoothing import atoms, bin_edges, density
 from fairjax.report.text import literal
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 FEW_ROWS = 20  # below which a density would be made up
 MOST_FILLED = 3  # curves up to which the area below them is filled
 VISIBLE = 0.004  # of the highest point: what can be seen of a curve
 
 
-def draw_densities(audit: Audit):
+def draw_densities(audit: Audit) -> Figure:
     """Per task the groups' densities before (above) and after (below) the repair."""
     from matplotlib.figure import Figure
 

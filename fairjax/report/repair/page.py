@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from pathlib import Path
+from typing import Any
 
 from fairjax.core.disk import write
 from fairjax.postprocess import Audit
@@ -53,7 +54,7 @@ def write_repair(out: Path, audit: Audit, *, title: str = "", command: str = "")
     return [*paths, write(out / "report.html", page.encode("utf-8"))]
 
 
-def repair_section(audit: Audit, about: dict | None = None) -> str:
+def repair_section(audit: Audit, about: dict[str, Any] | None = None) -> str:
     """The same as a section of another page, its figures inside, as HTML.
 
     Args:
@@ -66,13 +67,13 @@ def repair_section(audit: Audit, about: dict | None = None) -> str:
     return render("repair_section.html", repair=repair_view(audit, about))
 
 
-def repair_view(audit: Audit, about: dict | None = None) -> dict:
+def repair_view(audit: Audit, about: dict[str, Any] | None = None) -> dict[str, Any]:
     """What the template ``repair_section.html`` shows; arguments as of :func:`repair_section`."""
     heading = f"Repair of run {about['run']} ({about['method']})" if about else "Repair"
     return _view(audit, repair_figures(audit), heading)
 
 
-def _view(audit: Audit, figures: dict[str, bytes], heading: str) -> dict:
+def _view(audit: Audit, figures: dict[str, bytes], heading: str) -> dict[str, Any]:
     return {
         "heading": heading,
         "findings": [finding(audit, task) for task in range(len(audit.tasks))],
@@ -82,7 +83,7 @@ def _view(audit: Audit, figures: dict[str, bytes], heading: str) -> dict:
     }
 
 
-def _figure(name: str, content: bytes) -> dict:
+def _figure(name: str, content: bytes) -> dict[str, Any]:
     heading, caption = CAPTIONS[name]
     width = int.from_bytes(content[PNG_WIDTH], "big")
     return {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from fairjax.postprocess import Audit
@@ -26,8 +28,11 @@ from fairjax.report.repair.axes import (
 from fairjax.report.repair.measures import comparisons, cost
 from fairjax.report.text import literal, wrapped
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def draw_path(audit: Audit):
+
+def draw_path(audit: Audit) -> Figure:
     """Per task unfairness against cost over the repair amount; floors as dashes."""
     entries = _entries(audit)
     figure, axes = make_task_axes(audit, height=3.6, entries=len(entries))

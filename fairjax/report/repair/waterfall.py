@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from fairjax.postprocess import Audit
@@ -25,13 +27,16 @@ from fairjax.report.repair.axes import (
 )
 from fairjax.report.text import MINUS, literal
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 BAR_WIDTH = 0.56
-HATCH = {"facecolor": "white", "edgecolor": GREY, "hatch": "////", "lw": 0.6}
+HATCH: dict[str, Any] = {"facecolor": "white", "edgecolor": GREY, "hatch": "////", "lw": 0.6}
 LEAST_LABELLED = 0.055  # of the height: parts of a bar with a number inside
 LEAST_FALL = 0.1  # of the height: falls with a number inside
 
 
-def draw_waterfall(audit: Audit):
+def draw_waterfall(audit: Audit) -> Figure:
     """Per task the unfairness after each step of the first order; other orders as thin lines."""
     entries = _entries(audit)
     figure, axes = make_task_axes(audit, height=3.7, entries=len(entries))
