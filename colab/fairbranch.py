@@ -181,6 +181,10 @@ print(
 )
 
 # %% [markdown]
+# Some tasks have a small gap to begin with, and to divide by it makes this axis noisy. The gains further
+# down do not divide.
+
+# %% [markdown]
 # ## How the networks branch
 #
 # **How to read it.** Top left: branches of every layer over training; layer 1 reads the features. Top
