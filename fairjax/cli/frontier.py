@@ -30,6 +30,7 @@ from fairjax.cli.settings import (
     use_devices,
 )
 from fairjax.core.disk import file_checksums, locked, write_json
+from fairjax.core.tables import TABLE_FILES
 from fairjax.core.types import DataError
 from fairjax.data import REGISTRY, Prepared
 from fairjax.data.table import table_name
@@ -275,7 +276,7 @@ def _run(
     _print_findings(results)
     write_report(out, results.table, info, groups, audit)
     # what 'report' and 'train --like' read
-    info["checksums"] = file_checksums(out, ("table.csv", "groups.csv"))
+    info["checksums"] = file_checksums(out, (*TABLE_FILES, "groups.csv"))
     write_json(out / "study.json", info)
 
 

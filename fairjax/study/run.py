@@ -634,6 +634,7 @@ def _run_method(
         progress=_counter(progress, method, _count(hparams, seeds)),
         program=programs.program(method),
         chunk=programs.chunk(method),
+        on_disk=folder is not None,
         **options,
     )
 

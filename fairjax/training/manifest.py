@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 from fairjax.core.disk import read_arrays, read_json, write_arrays, write_json
-from fairjax.core.types import DataError, Device, PyTree, Recipe, Splits
+from fairjax.core.types import DataError, Device, PyTree, Recipe
 from fairjax.training.loop import TrainConfig
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def settings(
     train_config: TrainConfig,
     hparams: dict[str, np.ndarray],
     seeds: Sequence[int],
-    splits: Splits,
+    splits: PyTree,
     root: int,
     keep: Sequence[str],
     devices: Sequence[Device],

@@ -182,9 +182,8 @@ def padded(splits: Splits, row_devices: int) -> Padded:
     rows = tuple(len(part.weight) for part in splits)
 
     def longer(leaf: Array) -> np.ndarray:
-        leaf = np.asarray(leaf)
         more = -len(leaf) % row_devices
-        return np.pad(leaf, [(0, more)] + [(0, 0)] * (leaf.ndim - 1))
+        return np.pad(np.asarray(leaf), [(0, more)] + [(0, 0)] * (leaf.ndim - 1))
 
     return Padded(jax.tree.map(longer, splits), rows)
 
