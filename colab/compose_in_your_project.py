@@ -1,6 +1,7 @@
 # ---
 # jupyter:
 #   jupytext:
+#     cell_metadata_filter: all
 #     text_representation:
 #       extension: .py
 #       format_name: percent
@@ -12,6 +13,8 @@
 
 # %% [markdown]
 # # fairjax in your own JAX project
+#
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/fairjax/fairjax/blob/main/colab/compose_in_your_project.ipynb)
 #
 # You have a model with several losses, an optax optimizer and a training loop, and you want the
 # losses to get along. Nothing of that has to move: a multi-task gradient method is **one more link,
@@ -27,7 +30,8 @@
 # All of it runs on a CPU in under a minute.
 
 # %% [markdown]
-# Install what is missing. Where everything is there already, this cell does nothing.
+# Install what is missing. Where fairjax is there already, this cell does nothing. It leaves the jax
+# of the image alone.
 
 # %%
 import importlib.util
@@ -35,13 +39,18 @@ import subprocess
 import sys
 
 if importlib.util.find_spec("fairjax") is None:
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "fairjax[plot]"], check=True)
+    wanted = "fairjax[plot] @ git+https://github.com/fairjax/fairjax"
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", wanted], check=True)
+
+# %% [markdown]
+# Equinox is needed for part 2 alone.
+
+# %%
 if importlib.util.find_spec("equinox") is None:
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", "equinox"], check=True)
 
 # %%
 import textwrap
-from pathlib import Path
 
 import equinox as eqx
 import jax
@@ -50,10 +59,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import optax
 from flax import nnx
-from IPython.display import Image
 
 import fairjax
-from fairjax.report import conflict_shares, write_conflicts
+from fairjax.report import conflict_shares, draw_conflicts
 
 # %% [markdown]
 # ## Two tasks that pull apart
@@ -319,6 +327,9 @@ ax.set(
     ylabel="error of quiet",
     title="CAGrad: c and learning rate",
 )
+for axis in (ax.xaxis, ax.yaxis):
+    axis.set_major_formatter("{x:g}")
+ax.tick_params(which="minor", labelleft=False, labelbottom=False)
 fig.colorbar(points, label="c")
 ax.legend(frameon=False)
 plt.show()
@@ -353,10 +364,7 @@ for layer, share in zip(layers, conflict_shares(kept["cosines"])[:, 0, 1], stric
 # step for one task undoes part of the other's. A dash marks where the two never met.
 
 # %%
-path = write_conflicts(
-    Path("conflicts.png"), kept["cosines"], ("price", "quiet"), layers, epochs=EPOCHS
-)
-Image(path.read_bytes(), width=760)
+draw_conflicts(kept["cosines"], ("price", "quiet"), layers, epochs=EPOCHS)
 
 # %% [markdown]
 # The weights PCGrad gave the two gradients of the shared layer: 1 where they agree, more where they
@@ -366,7 +374,7 @@ Image(path.read_bytes(), width=760)
 fig, ax = plt.subplots(figsize=(7, 2.6), layout="constrained")
 for k, (name, style) in enumerate({"price": "-", "quiet": "--"}.items()):
     ax.plot(kept["weights"][:, k], style, lw=1, label=name)
-ax.set(xlabel="step", ylabel="weight", yscale="log")
+ax.set(xlabel="step", ylabel="weight")
 ax.legend(frameon=False)
 plt.show()
 

@@ -420,6 +420,21 @@ def data_table() -> str:
     return table(("`--data`", "what it is", "forms", "terms"), rows)
 
 
+def notebook_table() -> str:
+    """The notebooks by their titles."""
+    project = tomllib.loads((HERE.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    repository = project["project"]["urls"]["Repository"]
+    rows = []
+    for script in sorted((HERE.parent / "colab").glob("*.py")):
+        title = re.search(r"^# # (.+)$", script.read_text(encoding="utf-8"), re.M)[1]
+        address = f"{repository}/blob/main/colab/{script.stem}.ipynb"
+        colab = address.replace("https://", "https://colab.research.google.com/").replace(
+            "github.com/", "github/", 1
+        )
+        rows.append((f"`{script.stem}`", title, f"[Colab]({colab}), [repository]({address})"))
+    return table(("notebook", "what it shows", "open it"), rows)
+
+
 # ---- results ----------------------------------------------------------------------------------
 
 
@@ -574,6 +589,7 @@ TABLES = {
     "networks": network_table,
     "encoders": encoder_table,
     "data": data_table,
+    "notebooks": notebook_table,
     "constraints": constraints_table,
     "transfer": transfer_table,
     "door": door_table,

@@ -22,8 +22,9 @@ from fairjax.metrics import GroupTable
 from fairjax.report import lay_out, summarize
 from fairjax.report.columns import GAINS
 from fairjax.report.commands import relative_command
-from fairjax.report.payload import MOST_POINTS, embedded, payload, rows_of_page
+from fairjax.report.payload import embedded, payload
 from fairjax.report.references import relative_references
+from fairjax.report.sample import MOST_POINTS
 from fairjax.report.text import number
 
 GAP = "false_positive_rate_difference"
@@ -267,7 +268,7 @@ def test_awkward_names_are_told_apart_in_summary_and_page(tmp_path):
             if isinstance(parse_key(text), Metric):
                 assert value == table[text][row["run"]]
     layout = lay_out(table, info)
-    data = payload(layout, rows_of_page(layout))
+    data = payload(layout, layout.shown)
     metrics = {one["label"]: one["values"] for one in data["metrics"]}
     assert [label for label, _ in data["hparams"]] == ["lam[y]", "lam[y=1]", "learning_rate"]
     for task in ("y", "y=1"):
@@ -665,7 +666,7 @@ def test_references_and_small_groups_are_shown(tmp_path):
     small = {"attribute": "sex", "group": "X", "task": "income", "rows": 12, "rows_that_count": 1}
     info |= {"left_out": {"test": [small]}, "minimum": 10}
     layout = lay_out(table, info)
-    overall, income, _ = payload(layout, rows_of_page(layout))["panels"]
+    overall, income, _ = payload(layout, layout.shown)["panels"]
     assert overall["references"] == [{"name": "nobody", "error": 1.0, "gap": 0.0}]
     info["constant_are"] = {"test": 1.0}
     assert len(relative_references(info)) == 1  # no better than nobody alone
@@ -690,7 +691,7 @@ def test_rules_appear_as_they_were_given(rule, tmp_path):
     page = report.write_page(tmp_path / "r.html", lay_out(table, info), groups).read_text("utf-8")
     assert [row[0] for row in cells(page)[2:5]] == [rule, f"not ({rule})", rule]
     layout = lay_out(table, info)
-    data = payload(layout, rows_of_page(layout))
+    data = payload(layout, layout.shown)
     assert data["tasks"] == ["income > 50000"] and data["attributes"] == [rule]
     assert data["groups"]["rows"][0]["group"] == rule
 
@@ -732,7 +733,7 @@ def test_embedded_json_cannot_leave_its_element():
 def test_a_large_sweep_is_thinned_but_keeps_every_frontier():
     table, info = make(runs=MOST_POINTS)
     seen = lay_out(table, info)
-    rows = rows_of_page(seen)
+    rows = seen.shown
     assert len(rows) < 1.1 * MOST_POINTS < len(seen.method_index)
     for panel in (seen.overall, *seen.task_panels):
         for front in panel.fronts.values():

@@ -586,6 +586,18 @@ def test_what_a_sweep_kept_of_a_member_comes_back(finished, tmp_path):
     assert kept_arrays(tmp_path / "nothing", 0) == {}
 
 
+def test_what_is_kept_on_disk_alone_takes_no_memory(program, finished, tmp_path):
+    runs, folder = finished
+    for _ in range(2):  # trained, and read
+        lean = run(program, out=tmp_path, on_disk=True)
+        assert lean.params is None and lean.scores == {}
+        identical(lean._replace(params=runs.params, scores=runs.scores), runs)
+    for file in folder.iterdir():
+        assert (tmp_path / file.name).read_bytes() == file.read_bytes()
+    part = run(program, out=tmp_path, on_disk=True, part=Part(1, 2))
+    assert part.params is None and list(part.seed) == [7, 0, 7]
+
+
 def edited(file: Path) -> None:
     """The same arrays with one number changed, as another program would write them."""
     arrays = dict(np.load(file))

@@ -30,6 +30,7 @@ from fairjax.cli.settings import (
     use_devices,
 )
 from fairjax.core.disk import file_checksums, locked, write_json
+from fairjax.core.tables import TABLE_FILES
 from fairjax.core.types import DataError
 from fairjax.data import REGISTRY, Prepared
 from fairjax.data.table import table_name
@@ -170,6 +171,14 @@ folder_options: Callable[..., Any] = together(
         "that this machine belongs to, or 'local' for this machine alone. An actor has --devices "
         "CPU devices, by default one, or one accelerator. Needs fairjax[ray].",
     ),
+    click.option(
+        "--row-devices",
+        type=click.IntRange(1),
+        default=1,
+        show_default=True,
+        help="Devices that share the rows of a run, for data that one device cannot hold; runs go "
+        "over the others. A divisor of the number of devices.",
+    ),
 )
 
 
@@ -191,6 +200,9 @@ def frontier_command(**options: Any) -> None:
     address = options["ray"]
     if part is not None and address is not None:
         raise DataError("--chunks and --ray: a Ray cluster deals the parts itself. Leave one out.")
+    row_devices = options["row_devices"]
+    if row_devices > 1 and address is not None:
+        raise DataError("--row-devices and --ray: an actor has whole rows. Leave one out.")
     devices = options["devices"] or (None if address is None else 1)
     encodes = options["encoder"] is not None  # features are computed while the data are read
     if encodes:
@@ -203,7 +215,7 @@ def frontier_command(**options: Any) -> None:
     kept = () if options["keep"] == "metrics" else (options["keep"],)
     with locked(out, "a sweep", shared=part is not None):
         if part is not None:
-            _run_part(part, data, names, out, kept)
+            _run_part(part, data, names, out, kept, row_devices)
             return
         if address is not None:
             with contextlib.closing(ProgressBars()) as bars:
@@ -216,26 +228,35 @@ def frontier_command(**options: Any) -> None:
                     devices=devices,
                     progress=partial(bars.advance, "parts", unit="part"),
                 )
-        _run(data, names, out, kept)
+        _run(data, names, out, kept, row_devices)
 
 
 def _run_part(
-    part: Part, data: Prepared, names: NamedStudy, out: Path, keep: tuple[str, ...]
+    part: Part,
+    data: Prepared,
+    names: NamedStudy,
+    out: Path,
+    keep: tuple[str, ...],
+    row_devices: int,
 ) -> None:
     """Train and evaluate a part, in a folder that processes of other parts use."""
     study = from_names(data, names)
-    runs = run_part(part, data, study, out=out, keep=keep, progress=True)
+    runs = run_part(part, data, study, out=out, keep=keep, progress=True, row_devices=row_devices)
     click.echo(
         f"{out}: part {part.number + 1} of {part.of} is done, {runs} runs. When all parts are, the "
         "same command with --resume in place of --chunks reports."
     )
 
 
-def _run(data: Prepared, names: NamedStudy, out: Path, keep: tuple[str, ...]) -> None:
+def _run(
+    data: Prepared, names: NamedStudy, out: Path, keep: tuple[str, ...], row_devices: int
+) -> None:
     """Train, evaluate, choose and report, in a folder that no other process uses."""
     study = from_names(data, names)
     click.echo(data.describe(), err=True)
-    results = run_study(data, study=study, out=out, keep=keep, progress=True)
+    results = run_study(
+        data, study=study, out=out, keep=keep, progress=True, row_devices=row_devices
+    )
     info = results.info | {
         "format": STUDY_FORMAT,
         "title": data.name,
@@ -255,7 +276,7 @@ def _run(data: Prepared, names: NamedStudy, out: Path, keep: tuple[str, ...]) ->
     _print_findings(results)
     write_report(out, results.table, info, groups, audit)
     # what 'report' and 'train --like' read
-    info["checksums"] = file_checksums(out, ("table.csv", "groups.csv"))
+    info["checksums"] = file_checksums(out, (*TABLE_FILES, "groups.csv"))
     write_json(out / "study.json", info)
 
 

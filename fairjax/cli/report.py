@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from fairjax.core.tables import Table, read_csv
+from fairjax.core.tables import Table, read_csv, read_table
 from fairjax.metrics import GroupTable
 from fairjax.postprocess import Audit, load_audit
 from fairjax.study import read_study
@@ -24,7 +24,7 @@ def report_command(out: Path) -> None:
         groups = GroupTable(read_csv(out / "groups.csv"), info["groups"]["left_out"])
     if "repair" in info and (out / "audit.npz").exists():
         audit = load_audit(out / "audit.npz")
-    write_report(out, read_csv(out / "table.csv"), info, groups, audit)
+    write_report(out, read_table(out), info, groups, audit)
 
 
 def write_report(

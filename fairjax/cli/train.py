@@ -24,7 +24,7 @@ from fairjax.cli.options import (
 from fairjax.cli.settings import chosen_preset, read_data, study_settings
 from fairjax.core.disk import whole_folder
 from fairjax.core.keys import Key, Metric
-from fairjax.core.tables import write_csv
+from fairjax.core.tables import table_file, write_csv
 from fairjax.core.types import DataError
 from fairjax.data import Prepared
 from fairjax.metrics import GroupTable
@@ -59,7 +59,7 @@ point_options: Callable[..., Any] = together(
         "--run",
         "run_index",
         type=click.IntRange(0),
-        help="With --like: the run's number in table.csv.",
+        help="With --like: the run's number in the table of runs.",
     ),
     key_option(
         "--method",
@@ -180,7 +180,7 @@ def _run_of_options(options: dict[str, Any], results: Results) -> int:
     run = options["run_index"]
     if run is None:
         raise DataError(
-            f"--run: give a number from 0 to {results.table.rows - 1}, a row of table.csv."
+            f"--run: give a number from 0 to {results.table.rows - 1}, a row of the table."
         )
     return run
 
@@ -261,7 +261,7 @@ def _print_differences(
 ) -> None:
     """Say whether the model's metrics are those of its run in the table."""
     count = len(model.metrics)
-    table = folder / "table.csv"
+    table = folder / table_file(results.table.rows)
     if not differences:
         click.echo(f"All {count} metrics are those of run {run} in {table}.")
         return

@@ -19,7 +19,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 
@@ -57,9 +57,17 @@ def _complaints(path: Path) -> Iterator[None]:
 
 
 def write(path: Path, content: bytes | memoryview) -> Path:
-    """Write ``content`` to ``path`` in one step and create its folders.
+    """Write ``content`` to ``path`` in one step and create its folders, see :func:`whole_file`."""
+    with whole_file(path) as file:
+        file.write(content)
+    return Path(path)
 
-    A reader sees the old file or the new file, never a part of one.
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write into, which then appears as ``path`` in one step.
+
+    A reader sees the old file or the new file, never a part of one. Folders are created.
 
     Raises:
       DataError: the system refuses: the disk is full, the folder is read-only.
@@ -71,7 +79,7 @@ def write(path: Path, content: bytes | memoryview) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with scratch.open("wb") as file:
-                file.write(content)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(scratch, path)
@@ -79,7 +87,6 @@ def write(path: Path, content: bytes | memoryview) -> Path:
             # a read-only folder holds no scratch file and refuses to look
             with contextlib.suppress(OSError):
                 scratch.unlink(missing_ok=True)
-    return path
 
 
 @contextlib.contextmanager
@@ -221,8 +228,8 @@ def file_checksums(folder: Path, names: Iterable[str]) -> dict[str, str]:
     checksums = {}
     for name in names:
         if (folder / name).exists():
-            content = (folder / name).read_bytes()
-            checksums[name] = hashlib.sha256(content).hexdigest()
+            with (folder / name).open("rb") as file:
+                checksums[name] = hashlib.file_digest(file, "sha256").hexdigest()
     return checksums
 
 

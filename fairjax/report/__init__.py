@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fairjax.core.tables import Table, write_csv
+from fairjax.core.tables import Table, write_csv, write_table
 from fairjax.metrics import GroupTable
 from fairjax.postprocess import Audit
 from fairjax.report.branches_figure import draw_branches, write_branches
@@ -96,8 +96,8 @@ def write(
       repair: of one run's scores.
 
     Returns:
-      Paths written: ``table.csv``, ``summary.json``, ``groups.csv`` with groups, the PNG figures,
-      ``report.html``.
+      Paths written: ``table.csv``, or of many runs ``table.parquet``, ``summary.json``,
+      ``groups.csv`` with groups, the PNG figures, ``report.html``.
 
     Raises:
       ValueError: a column or an entry of ``info`` that the report cannot do without is missing.
@@ -107,7 +107,7 @@ def write(
     layout = lay_out(table, info)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    paths = [write_csv(out / "table.csv", table), write_summary(out / "summary.json", layout)]
+    paths = [write_table(out, table), write_summary(out / "summary.json", layout)]
     if groups is not None:
         paths.append(write_csv(out / "groups.csv", groups.columns))
     paths += write_figures(out, layout)

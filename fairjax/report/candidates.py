@@ -213,7 +213,8 @@ def _price(layout: Layout, task: str, error: dict[str, Any]) -> str:
     if not more:
         return "; it costs no errors"
     kind = "more" if more > 0 else "fewer"
-    price = f"; that is {abs(more)} {kind} errors in {PER:,} rows"
+    noun = "error" if abs(more) == 1 else "errors"
+    price = f"; that is {abs(more)} {kind} {noun} in {PER:,} rows"
     if _overlap(error):
         price += ", within the intervals"
     return price

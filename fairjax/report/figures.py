@@ -33,6 +33,7 @@ from fairjax.report.marks import (
     draw_marks,
     draw_method,
     draw_panel,
+    faint_handle,
     finish,
     hollow_handle,
     method_handle,
@@ -100,7 +101,7 @@ def draw_tasks(layout: Layout) -> Figure:
     for ax, panel in zip(axes, panels, strict=True):
         draw_panel(ax, layout, panel)
     entries = _method_entries(layout)
-    entries += _hollow_entries(panels)
+    entries += _hollow_entries(panels) + _sample_entries(layout)
     legend_columns = 3 if len(axes) > 1 else 2
     draw_legend(figure, entries, legend_columns)
     return figure
@@ -126,7 +127,7 @@ def draw_overall(layout: Layout) -> Figure:
         entries.append((handle, _summary(layout, index)))
     if layout.relative and _draw_level(ax, panel.limits):
         entries.append((rule(GREY, DASHES), "level of single-task models"))
-    entries += _hollow_entries([panel])
+    entries += _hollow_entries([panel]) + _sample_entries(layout)
     draw_legend(figure, entries, 1)
     return figure
 
@@ -166,7 +167,7 @@ def draw_methods(layout: Layout) -> Figure:
 def _draw_one_method(ax, layout: Layout, index: int) -> None:
     panel = layout.overall
     method = layout.methods[index]
-    points = panel.test[panel.usable]
+    points = panel.test[layout.shown[panel.usable[layout.shown]]]
     ax.plot(*points.T, ls="", marker="o", ms=1.8, color="0.82", mew=0, zorder=0)
     draw_method(ax, layout, panel, index)
     finish(ax, "", ("", ""), panel.limits, panel.runs)
@@ -199,10 +200,11 @@ def draw_tradeoff(layout: Layout) -> Figure:
         f" which {in_both} are also on the frontier of the gaps"
     )
     if planes.left_out:
-        title += f"; {planes.left_out} runs with far larger errors left out"
-    figure.suptitle(title, fontsize=9)
+        title += f"; {planes.left_out:,} runs with far larger errors left out"
+    figure.suptitle(wrapped(title, 110), fontsize=9)
     entries = _method_entries(layout, line=False)
     entries.append((rule(GREY, "-"), "frontier on test, all methods"))
+    entries += _sample_entries(layout)
     draw_legend(figure, entries, 3)
     return figure
 
@@ -259,12 +261,20 @@ def _hollow_entries(panels: Sequence[Panel]) -> list[Entry]:
     return [(hollow_handle(), "hollow: selected, dominated on test")]
 
 
+def _sample_entries(layout: Layout) -> list[Entry]:
+    """The legend entry of faint markers, where they are a sample of the runs."""
+    runs = len(layout.method_index)
+    if len(layout.shown) == runs:
+        return []
+    return [(faint_handle(), f"faint: {len(layout.shown):,} of {runs:,} runs")]
+
+
 def _summary(layout: Layout, index: int) -> str:
     """A method in the legend: name, runs."""
     method = layout.methods[index]
     mine = layout.runs_of(index)
     diverged = int((mine & layout.diverged).sum())
-    runs = f"{int(mine.sum())} runs"
+    runs = f"{int(mine.sum()):,} runs"
     if diverged:
-        runs += f", {diverged} diverged"
+        runs += f", {diverged:,} diverged"
     return f"{literal(method, 28)} \N{MIDDLE DOT} {runs}"

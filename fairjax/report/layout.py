@@ -9,6 +9,7 @@ stands beside it.
 from __future__ import annotations
 
 import dataclasses
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from fairjax.report.names import attribute_label, task_label
 from fairjax.report.notes import notes_of
 from fairjax.report.panel import Panel, any_finite, front_of, limits_of, make_panel, within
 from fairjax.report.references import relative_references, task_references
+from fairjax.report.sample import shown_rows
 from fairjax.report.text import literal, unbroken
 
 COLUMNS = ("run", "method", "point", "seed", "diverged")  # that a table must have
@@ -44,6 +46,11 @@ class Layout:
     relative: bool  # whether ``overall`` is measured in ARE and ARFG
     reference: tuple[float, float] | None
     notes: tuple[str, ...]
+
+    @cached_property
+    def shown(self) -> np.ndarray:
+        """Rows ``[M]`` that page and figures show, see :func:`shown_rows`."""
+        return shown_rows(self)
 
     def volume(self, rows: np.ndarray) -> float | None:
         """Hypervolume of rows on test in the overall panel; None where there is no reference."""

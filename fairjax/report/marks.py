@@ -70,14 +70,15 @@ def draw_references(ax: Axes, panel: Panel) -> None:
 
 
 def draw_clouds(ax: Axes, layout: Layout, points: np.ndarray, usable: np.ndarray) -> None:
-    """All usable runs, faintly, in the colour and marker of their method."""
-    runs = int(usable.sum())
+    """The usable runs that are shown, faintly, in the colour and marker of their method."""
+    rows = layout.shown[usable[layout.shown]]
+    runs = len(rows)
     alpha = float(np.clip(7.0 / max(runs, 1) ** 0.5, 0.08, 0.4))  # denser clouds are fainter
     size = 3.4 if runs < MANY_RUNS else 2.2
     for index in range(len(layout.methods)):
         colour, marker = look(index)
         ax.plot(
-            *points[usable & layout.runs_of(index)].T,
+            *points[rows[layout.method_index[rows] == index]].T,
             ls="",
             marker=MARKERS[marker],
             ms=size * SIZES[marker],
@@ -107,7 +108,7 @@ def finish(
     ax: Axes, title: str, labels: tuple[str, str], limits: Limits, runs: int, outside: int = 0
 ) -> None:
     """Labels, drawn literally, limits and grid; says how many runs the limits leave out."""
-    hidden = f"\n[{outside} of {runs} runs outside the view]" if outside else ""
+    hidden = f"\n[{outside:,} of {runs:,} runs outside the view]" if outside else ""
     texts = [
         ax.set_title(literal(title, 44)),
         ax.set_xlabel(wrapped(labels[0], 52) + hidden),
@@ -148,3 +149,10 @@ def hollow_handle() -> Line2D:
     from matplotlib.lines import Line2D
 
     return Line2D([], [], color=GREY, marker="o", ms=5, mfc="white", ls="")
+
+
+def faint_handle():
+    """Legend handle of the markers of a cloud."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], color=GREY, marker="o", ms=3, mew=0, ls="", alpha=0.4)

@@ -16,9 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fairjax.core.disk import write
+from fairjax.core.tables import table_file
 from fairjax.metrics import GroupTable
 from fairjax.postprocess import Audit
 from fairjax.report.branches_figure import branches_view
@@ -30,7 +29,7 @@ from fairjax.report.data_view import data_view
 from fairjax.report.groups import groups_view
 from fairjax.report.layout import Layout
 from fairjax.report.names import attribute_label, group_label, task_label
-from fairjax.report.payload import embedded, payload, rows_of_page
+from fairjax.report.payload import embedded, payload
 from fairjax.report.references import references_table
 from fairjax.report.repair import repair_view
 from fairjax.report.seeds import volume_text
@@ -68,7 +67,7 @@ def write_page(
     """
     path = Path(path)
     info = layout.info
-    rows = rows_of_page(layout)
+    rows = layout.shown
     command = relative_command(str(info.get("command") or ""), path.parent)
     data = payload(layout, rows, command)
     script = _script()
@@ -86,7 +85,7 @@ def write_page(
         seeds=seeds_sentence(info),
         tasks=data["tasks"],
         attributes=data["attributes"],
-        notes=[*_notes(layout), *_thinning(layout, rows)],
+        notes=[*_notes(layout), *_thinning(layout)],
         explanation=_explanation(layout),
         looks=data["methods"],
         panels=[_figure(layout, panel) for panel in (layout.overall, *layout.task_panels)],
@@ -96,6 +95,7 @@ def write_page(
         left_out=_left_out(info),
         minimum=info.get("minimum"),
         terms=list(terms_of(info)),
+        table_file=table_file(layout.table.rows),
         record=json.dumps(plain(info), indent=1, ensure_ascii=False),
         groups=None if groups is None else groups_view(groups, info),
         repair=None if repair is None else repair_view(repair, info.get("repair")),
@@ -125,12 +125,12 @@ def _notes(layout: Layout) -> tuple[str, ...]:
     return layout.notes[warnings:]
 
 
-def _thinning(layout: Layout, rows: np.ndarray) -> Iterator[str]:
+def _thinning(layout: Layout) -> Iterator[str]:
     runs = len(layout.method_index)
-    if len(rows) < runs:
+    if len(layout.shown) < runs:
         yield (
-            f"To stay light, this page shows {len(rows)} of {runs} runs, every frontier among"
-            " them; table.csv holds all."
+            f"To stay light, this page shows {len(layout.shown):,} of {runs:,} runs: every"
+            f" frontier, every cheapest run, and a sample. {table_file(runs)} holds all."
         )
 
 
@@ -141,8 +141,8 @@ def _lead(layout: Layout) -> str:
     tasks = [task_label(info, task) for task in info["tasks"]]
     attributes = [attribute_label(info, name) for name in info["attributes"]]
     parts = [
-        f"{len(layout.method_index)} runs, {methods} {'method' if methods == 1 else 'methods'}",
-        f"{diverged} diverged" if diverged else "none diverged",
+        f"{len(layout.method_index):,} runs, {methods} {'method' if methods == 1 else 'methods'}",
+        f"{diverged:,} diverged" if diverged else "none diverged",
         f"tasks: {', '.join(tasks) or 'none'}",
         f"sensitive: {', '.join(attributes) or 'none'}",
     ]

@@ -20,7 +20,10 @@ REACH = 0.5  # of the span: a reference that is no further outside is brought in
 
 @dataclasses.dataclass(frozen=True)
 class Front:
-    """Frontier of one method in one panel: rows of the table, sorted by the first axis."""
+    """Frontier of one method in one panel: rows of the table, sorted by the first axis.
+
+    Of runs that agree on validation and on test in both axes, the first one stands for all.
+    """
 
     validation: np.ndarray  # [K] rows that no other dominates on validation
     test: np.ndarray  # [M] rows that no other dominates on test
@@ -125,6 +128,12 @@ def front_of(points: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return front[order]
 
 
+def distinct(points: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The rows, in their order, without those whose points repeat an earlier one's."""
+    _, first = np.unique(points[rows], axis=0, return_index=True)
+    return rows[np.sort(first)]
+
+
 def within(points: np.ndarray, limits: Limits) -> np.ndarray:
     """Which of ``points[N, 2]`` lie within the limits; NaN does not."""
     low, high = np.array(limits).T
@@ -165,13 +174,14 @@ def _with_references(limits: Limits, references: Sequence[Reference]) -> Limits:
 
 
 def _front(selection: np.ndarray, test: np.ndarray, rows: np.ndarray) -> Front:
-    selected = front_of(selection, rows)
+    points = np.concatenate([selection, test], axis=1)
+    selected = distinct(points, front_of(selection, rows))
     x, y = test[selected].T
     order = np.lexsort((y, x))
     selected = selected[order]
     return Front(
         validation=selected,
-        test=front_of(test, rows),
+        test=distinct(points, front_of(test, rows)),
         line=front_of(test, selected),
     )
 

@@ -28,23 +28,6 @@ from fairjax.report.text import literal, rounded
 SYMBOLS = ("circle", "square", "diamond", "triangle", "wedge", "plus", "cross", "pentagon")
 # the same shapes as text
 GLYPHS = ("\u25cf", "\u25a0", "\u25c6", "\u25b2", "\u25bc", "\u271a", "\u2716", "\u2b1f")
-MOST_POINTS = 20_000  # points beyond which the page grows too heavy for a browser
-
-
-def rows_of_page(layout: Layout) -> np.ndarray:
-    """Rows that the page holds: all, or the frontiers, candidates and an even choice of others."""
-    runs = len(layout.method_index)
-    if runs <= MOST_POINTS:
-        return np.arange(runs)
-    even_choice = np.linspace(0, runs - 1, MOST_POINTS)
-    candidates = [candidate["run"] for candidate in layout.info.get("candidates") or ()]
-    is_candidate = np.isin(layout.table["run"], candidates)
-    rows = [even_choice.astype(np.int64), np.flatnonzero(is_candidate)]
-    for panel in (layout.overall, *layout.task_panels):
-        for front in panel.fronts.values():
-            rows.append(front.validation)
-            rows.append(front.test)
-    return np.unique(np.concatenate(rows))
 
 
 def payload(layout: Layout, rows: np.ndarray, command: str = "") -> dict[str, Any]:
@@ -74,6 +57,7 @@ def payload(layout: Layout, rows: np.ndarray, command: str = "") -> dict[str, An
         "relative": _relative(),
         "hparams": _hparams(layout, rows),
         "groups": group_columns(layout, rows),
+        "is_sample": len(rows) < table.rows,
         "frontiers": {
             "validation": _positions(rows, [front.validation for front in fronts]),
             "test": _positions(rows, [front.test for front in fronts]),
@@ -108,7 +92,7 @@ def _hparams(layout: Layout, rows: np.ndarray) -> list[tuple[str, list[float]]]:
 
 
 def _metrics(layout: Layout, rows: np.ndarray) -> list[dict[str, Any]]:
-    """Columns of the metrics on the page, test before validation; table.csv has the others.
+    """Columns of the metrics on the page, test before validation; the table has the others.
 
     ``task`` and ``attribute`` are positions; None where a metric is of no single one.
     """

@@ -45,6 +45,9 @@ def summarize(layout: Layout) -> dict[str, Any]:
       and ``selected_on_test`` the ``hypervolume`` on test and the ``frontier`` (a list of rows of
       the table, each by the texts of its keys); ``notes``.
     """
+    fronts = layout.overall.fronts
+    rows = [rows for front in fronts.values() for rows in (front.validation, front.test)]
+    runs = _runs(layout, np.unique(np.concatenate(rows))) if rows else {}
     axes = ["are", "arfg"]
     if not layout.relative:
         axes = ["mean error over tasks", f"mean {layout.info['gap']} over tasks"]
@@ -53,7 +56,7 @@ def summarize(layout: Layout) -> dict[str, Any]:
             "info": layout.info,
             "axes": {"minimized": axes, "measured_on": "test", "reference": layout.reference},
             "methods": {
-                method: _method(layout, index) for index, method in enumerate(layout.methods)
+                method: _method(layout, index, runs) for index, method in enumerate(layout.methods)
             },
             "notes": layout.notes,
         }
@@ -66,24 +69,29 @@ def write_summary(path: Path, layout: Layout) -> Path:
     return write(path, (text + "\n").encode("utf-8"))
 
 
-def _method(layout: Layout, index: int) -> dict[str, Any]:
+def _method(layout: Layout, index: int, runs: dict[int, dict[str, Any]]) -> dict[str, Any]:
     mine = layout.runs_of(index)
     front = layout.overall.fronts[layout.methods[index]]
     return {
         "runs": int(mine.sum()),
         "diverged": int((mine & layout.diverged).sum()),
-        "selected_on_validation": _selection(layout, front.validation),
-        "selected_on_test": _selection(layout, front.test),
+        "selected_on_validation": _selection(layout, front.validation, runs),
+        "selected_on_test": _selection(layout, front.test, runs),
     }
 
 
-def _selection(layout: Layout, rows: np.ndarray) -> dict[str, Any]:
+def _selection(layout: Layout, rows: np.ndarray, runs: dict[int, dict[str, Any]]) -> dict[str, Any]:
     return {
         "hypervolume": layout.volume(rows),
-        "frontier": [_run(layout, row) for row in rows],
+        "frontier": [runs[row] for row in rows.tolist()],
     }
 
 
-def _run(layout: Layout, row: int) -> dict[str, Any]:
-    """One run: every column of the table."""
-    return {str(key): np.asarray(values)[row] for key, values in layout.table.items()}
+def _runs(layout: Layout, rows: np.ndarray) -> dict[int, dict[str, Any]]:
+    """By row, every column of the table; each column is looked at once."""
+    columns = {str(key): np.asarray(values)[rows] for key, values in layout.table.items()}
+    cells = zip(*columns.values(), strict=True)
+    return {
+        row: dict(zip(columns, run, strict=True))
+        for row, run in zip(rows.tolist(), cells, strict=True)
+    }

@@ -23,7 +23,7 @@ def number(value: float | int | None, digits: int | None = None) -> str:
     if value is None or not np.isfinite(value):
         return DASH
     if isinstance(value, int):
-        text = str(value)
+        text = f"{value:,}"
     elif digits is not None:
         text = f"{value:,.{digits}g}"
     elif 0 < value < 0.01:

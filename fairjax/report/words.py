@@ -18,7 +18,7 @@ def words_of(layout: Layout, panel: Panel) -> str:
     low = points.min(axis=0)
     high = points.max(axis=0)
     sentences = [
-        f"{panel.runs} runs of {len(layout.methods)} methods.",
+        f"{panel.runs:,} runs of {len(layout.methods)} methods.",
         f"Horizontal: {x}, from {number(low[0])} to {number(high[0])}.",
         f"Vertical: {y}, from {number(low[1])} to {number(high[1])}.",
     ]

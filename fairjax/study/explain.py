@@ -16,7 +16,7 @@ import optax
 
 from fairjax.core.disk import check_files, read_json
 from fairjax.core.keys import Metric
-from fairjax.core.tables import read_csv
+from fairjax.core.tables import has_table, read_table
 from fairjax.core.types import Array, Components, DataError, PyTree, Splits
 from fairjax.data import Prepared, reload
 from fairjax.gradients import link_states, observe
@@ -61,7 +61,7 @@ def point_of(results: Results, run: int) -> Point:
     study = results.study
     table = results.table
     if not 0 <= run < table.rows:
-        raise DataError(f"run {run}: give a number from 0 to {table.rows - 1}, a row of table.csv.")
+        raise DataError(f"run {run}: give a number from 0 to {table.rows - 1}, a row of the table.")
     name = str(table["method"][run])
     if name in results.info["reference_methods"]:
         raise DataError(
@@ -186,7 +186,7 @@ def load_results(folder: Path) -> tuple[Prepared, Results]:
     info = read_study(folder)
     data = reload(info["source"])
     study = from_names(data, NamedStudy.from_json(info["study"]))
-    results = Results(study, read_csv(folder / "table.csv"), info, sweeps=folder / "sweeps")
+    results = Results(study, read_table(folder), info, sweeps=folder / "sweeps")
     return data, results
 
 
@@ -196,7 +196,9 @@ def read_study(folder: Path) -> dict[str, Any]:
     Raises:
       DataError: the folder holds no finished sweep, one of another format, or a file is damaged.
     """
-    missing = [name for name in ("study.json", "table.csv") if not (folder / name).exists()]
+    missing = [] if (folder / "study.json").exists() else ["study.json"]
+    if not has_table(folder):
+        missing.append("table.csv")
     if missing:
         raise DataError(
             f"{folder}: no finished sweep here (no {' and no '.join(missing)}). Finish it: fairjax "

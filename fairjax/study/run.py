@@ -78,6 +78,7 @@ from fairjax.training import (
     start_size,
     sweep,
     sweep_scores,
+    unpadded,
 )
 
 REFERENCE = "single_task"  # in the table of runs: one network per task
@@ -344,6 +345,7 @@ def run_study(
     out: Path | None = None,
     keep: tuple[str, ...] = ("params",),
     progress: bool | Callable[[str, int, int], None] | None = None,
+    row_devices: int = 1,
     **objects: Any,
 ) -> Results:
     """Train and evaluate every run of a study.
@@ -357,6 +359,7 @@ def run_study(
         kept in the chunk files, or, of parameters without ``out``, in memory.
       progress: called with the method, members done, and members in all. True: a progress bar per
         method. Default: True where tqdm is installed.
+      row_devices: devices that share the rows of a run, see :func:`fairjax.training.sweep`.
       objects: ``model``, ``repairs``, ``amounts``, ``config`` and ``estimators`` of
         :func:`make_study`.
 
@@ -374,7 +377,7 @@ def run_study(
         for name, estimator in study.estimators.items()
     }
     with _shown(progress) as advance:
-        with contextlib.closing(Programs(study, keep)) as programs:
+        with contextlib.closing(Programs(study, keep, row_devices)) as programs:
             runs = _run_methods(study, data.splits, out, programs, advance)
         measure = scored(study.evaluate)
         for name, identity in identities.items():
@@ -406,6 +409,7 @@ def run_part(
     keep: tuple[str, ...] = ("params",),
     progress: bool | Callable[[str, int, int], None] | None = None,
     programs: Programs | None = None,
+    row_devices: int = 1,
 ) -> int:
     """Train and evaluate one process's part of the runs; :func:`run_study` in ``out`` has the rest.
 
@@ -418,7 +422,9 @@ def run_part(
       out: the folder.
       keep: what the runs leave behind.
       progress: see :func:`run_study`; of the runs of this part.
-      programs: of the study, with ``keep``, where one process trains several parts.
+      programs: of the study, with ``keep`` and ``row_devices``, where one process trains several
+        parts.
+      row_devices: see :func:`run_study`.
 
     Returns:
       The number of runs in this part.
@@ -426,7 +432,7 @@ def run_part(
     Raises:
       DataError: ``out`` holds another study.
     """
-    programs = programs or Programs(study, keep)
+    programs = programs or Programs(study, keep, row_devices)
     with _shown(progress) as advance:
         runs = _run_methods(study, data.splits, out, programs, advance, part)
     return sum(len(of_method.point) for of_method in runs.values())
@@ -441,7 +447,7 @@ def _run_methods(
     part: Part | None = None,
 ) -> dict[str, Runs]:
     """The runs of every method, or those of a part."""
-    splits = on_devices(splits, programs.devices)
+    placed = on_devices(splits, programs.devices, programs.row_devices)
     folders = {method: out / "sweeps" / method if out else None for method in study.recipes}
     methods = list(study.recipes)
     runs = {}
@@ -451,9 +457,9 @@ def _run_methods(
             folder = folders[later]
             is_stored = part is None and folder is not None and folder.exists()
             if later not in begun and not is_stored:
-                programs.begin(later, splits)
+                programs.begin(later, placed)
             begun.add(later)
-        runs[method] = _run_method(study, method, splits, programs, folders[method], progress, part)
+        runs[method] = _run_method(study, method, placed, programs, folders[method], progress, part)
     return runs
 
 
@@ -523,14 +529,16 @@ def _shown(progress: bool | Callable[..., Any] | None) -> Iterator[Callable[...,
 class Programs:
     """Programs by method; the reference and vanilla share one, and all of them a measure."""
 
-    def __init__(self, study: Study, keep: tuple[str, ...]) -> None:
+    def __init__(self, study: Study, keep: tuple[str, ...], row_devices: int = 1) -> None:
         self.devices: list[Device] = jax.local_devices()
+        self.row_devices = row_devices
+        self._member_devices = self.devices[::row_devices]
         self.keep = keep
         self._study = study
         self._compiler = Compiler()
         self._programs: dict[str, Program] = {}
         runs = study.config.runs * study.config.seeds
-        self._measured = start_size(runs, self.devices) * len(self.devices)
+        self._measured = start_size(runs, self._member_devices) * len(self._member_devices)
         self._shared = [
             name
             for name, recipe in study.recipes.items()
@@ -549,6 +557,7 @@ class Programs:
                 devices=self.devices,
                 compiler=self._compiler,
                 measured=self._measured,
+                row_devices=self.row_devices,
             )
         return self._programs[key]
 
@@ -558,8 +567,8 @@ class Programs:
             return
         hparams, seeds = self._study.points(method)
         point, seed = members_of(hparams, seeds)
-        chunk = self.chunk(method) or start_size(len(point), self.devices)
-        size = chunk * len(self.devices)
+        chunk = self.chunk(method) or start_size(len(point), self._member_devices)
+        size = chunk * len(self._member_devices)
         root = self._study.config.seed
         first = chunk_of(hparams, point, seed, root, 0, size)
         self.program(method).begin(*first, splits)
@@ -573,7 +582,7 @@ class Programs:
         if method not in self._shared or len(self._shared) < 2:
             return None
         largest = max(_count(*self._study.points(name)) for name in self._shared)
-        return start_size(largest, self.devices)
+        return start_size(largest, self._member_devices)
 
 
 def _run_method(
@@ -593,6 +602,7 @@ def _run_method(
         "out": folder,
         "devices": programs.devices,
         "part": part,
+        "row_devices": programs.row_devices,
     }
     if recipe.told:
         # one network per seed is trained, and asked for every point
@@ -611,7 +621,7 @@ def _run_method(
         )
         if part is not None:
             return trained
-        runs = runs_for(recipe, trained, hparams, splits, study.evaluate)
+        runs = runs_for(recipe, trained, hparams, unpadded(splits), study.evaluate)
         return runs._replace(params=trained.params)
     return sweep(
         recipe,
@@ -624,6 +634,7 @@ def _run_method(
         progress=_counter(progress, method, _count(hparams, seeds)),
         program=programs.program(method),
         chunk=programs.chunk(method),
+        on_disk=folder is not None,
         **options,
     )
 

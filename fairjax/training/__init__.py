@@ -22,7 +22,7 @@ from fairjax.training.loop import (
     start,
 )
 from fairjax.training.manifest import fingerprint, kept_arrays
-from fairjax.training.program import Compiler, Program, mapped, member
+from fairjax.training.program import Compiler, Program, mapped, member, unpadded
 from fairjax.training.schedules import SCHEDULES, schedule_of
 from fairjax.training.spaces import draw, draw_with_key, grid
 
@@ -56,4 +56,5 @@ __all__ = [
     "start_size",
     "sweep",
     "sweep_scores",
+    "unpadded",
 ]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +25,9 @@ from fairjax.core.types import Device, PyTree, Recipe, Splits
 from fairjax.training.chunks import ChunkSizes, start_size
 from fairjax.training.loop import TrainConfig
 from fairjax.training.manifest import SweepFolder, settings
-from fairjax.training.program import Program, member_mesh
+from fairjax.training.program import MEMBERS, ROWS, Padded, Program, device_mesh, padded
+
+NOTHING_KEPT = {"params": None, "scores": {}}  # of runs that keep nothing
 
 
 class Part(NamedTuple):
@@ -67,7 +69,7 @@ def sweep(
     train_config: TrainConfig,
     hparams: dict[str, np.ndarray],
     seeds: Sequence[int],
-    splits: Splits,
+    splits: Splits | Padded,
     evaluate: Callable[..., Any],
     *,
     root: int = 0,
@@ -79,6 +81,8 @@ def sweep(
     progress: Callable[[int], None] | None = None,
     program: Callable[..., Any] | None = None,
     part: Part | None = None,
+    row_devices: int = 1,
+    on_disk: bool = False,
 ) -> Runs:
     """Train and evaluate every point with every seed.
 
@@ -87,7 +91,7 @@ def sweep(
       train_config: shapes of a run.
       hparams: arrays ``[L, ...]``, from :func:`draw` or :func:`grid`.
       seeds: S seeds; each is used at every point.
-      splits: the data, an argument of the compiled program.
+      splits: the data, an argument of the compiled program, or what :func:`on_devices` made of it.
       evaluate: see :func:`member`.
       root: seed of the key tree.
       out: a folder for finished chunks. A sweep that is already there resumes, with the chunk
@@ -102,6 +106,10 @@ def sweep(
         one recipe (single-task and vanilla, say) share its compilation at the same chunk size.
       part: of the chunks, where several processes share ``out``, with as many devices each; None
         for all. The chunks are those of the manifest, or of the start size, whatever their speed.
+      row_devices: devices that share the rows of a run, for data that one device cannot hold;
+        members go over the others. Statistics of groups are those of all rows, results differ by
+        rounding alone. A ``program`` has as many.
+      on_disk: what ``keep`` names stays in the chunk files of ``out``, and takes no memory.
 
     Returns:
       :class:`Runs` with M = L * S members; of a part, with those of its chunks.
@@ -110,19 +118,30 @@ def sweep(
       DataError: ``out`` holds a different sweep, or another process sweeps there.
     """
     devices = list(devices or jax.local_devices())
+    member_devices = device_mesh(devices, row_devices).shape[MEMBERS]
     point, seed = members_of(hparams, seeds)
     with locked(out, "a sweep", shared=part is not None) if out else contextlib.nullcontext():
         folder = None
         if out:
-            identity = settings(recipe, train_config, hparams, seeds, splits, root, keep, devices)
+            identity = settings(
+                recipe, train_config, hparams, seeds, splits, root, keep, devices, row_devices
+            )
             folder = SweepFolder(out, identity)
-        splits = on_devices(splits, devices)
-        program = program or Program(recipe, train_config, evaluate, keep, record, devices=devices)
+        splits = on_devices(splits, devices, row_devices)
+        program = program or Program(
+            recipe,
+            train_config,
+            evaluate,
+            keep,
+            record,
+            devices=devices,
+            row_devices=row_devices,
+        )
         stored_sizes = folder.sizes if folder else None
-        first_size = chunk or start_size(len(point), devices)
+        first_size = chunk or start_size(len(point), devices[:member_devices])
         schedule = ChunkSizes(
             stored_sizes or [(0, first_size)],
-            len(devices),
+            member_devices,
             tune=stored_sizes is None and chunk is None and part is None,
         )
 
@@ -130,17 +149,26 @@ def sweep(
             return (*chunk_of(hparams, point, seed, root, first, size), splits)
 
         if folder:
-            folder.add_program(program.lower(*arguments(0, schedule.size_at(0) * len(devices))))
+            folder.add_program(program.lower(*arguments(0, schedule.size_at(0) * member_devices)))
             if stored_sizes is None:
                 folder.write_sizes(schedule.sizes)
+        left = NOTHING_KEPT if on_disk and folder else ()
         members, results = run_chunks(
-            program, arguments, len(point), len(devices), schedule, folder, progress, part
+            program,
+            arguments,
+            len(point),
+            member_devices,
+            schedule,
+            folder,
+            progress,
+            part,
+            left,
         )
         return Runs(
             point=point[members],
             seed=seed[members],
             hparams={name: np.asarray(array)[point[members]] for name, array in hparams.items()},
-            **results,
+            **NOTHING_KEPT | results,
             compilations=program._cache_size(),
             chunk=schedule.current,
         )
@@ -170,11 +198,18 @@ def members_of(
     return point.ravel(), seed.ravel()
 
 
-def on_devices(splits: Splits, devices: Sequence[Device]) -> Splits:
-    """The data as an argument of a sweep's program, whole on every device."""
+def on_devices(
+    splits: Splits | Padded, devices: Sequence[Device], row_devices: int = 1
+) -> Splits | Padded:
+    """The data as an argument of a sweep's program: whole on every device, or shared by some."""
     if len(devices) == 1:
         return jax.device_put(splits, devices[0])
-    return jax.device_put(splits, NamedSharding(member_mesh(devices), PartitionSpec()))
+    mesh = device_mesh(devices, row_devices)
+    if row_devices == 1:
+        return jax.device_put(splits, NamedSharding(mesh, PartitionSpec()))
+    if isinstance(splits, Splits):
+        splits = padded(splits, row_devices)
+    return jax.device_put(splits, NamedSharding(mesh, PartitionSpec(ROWS)))
 
 
 def run_chunks(
@@ -186,14 +221,19 @@ def run_chunks(
     folder: SweepFolder | None,
     progress: Callable[[int], None] | None,
     part: Part | None = None,
-) -> tuple[np.ndarray, PyTree]:
+    left: Collection[str] = (),
+) -> tuple[np.ndarray, dict[str, PyTree]]:
     """Members and results of all chunks, or of a part's, leaves ``[members, ...]``.
+
+    Results called ``left`` stay in the chunk files.
 
     A chunk size is in the manifest before the first chunk of that size runs, so a resumed sweep
     cuts the members into the same chunks.
     """
-    places = [np.zeros(0, int)]
-    finished = [_no_members(program, arguments(0, schedule.size_at(0) * devices))] if part else []
+    gathered = _Gathered(members, left)
+    if part:
+        nothing = _no_members(program, arguments(0, schedule.size_at(0) * devices))
+        gathered.add(members, nothing)
     first = chunk = 0
     while first < members:
         if schedule.decide(first, members) and folder:
@@ -213,14 +253,48 @@ def run_chunks(
                     continue
                 if folder:
                     folder.write_chunk(first, results)
-            places.append(np.arange(first, first + count))
-            finished.append(results)
+            gathered.add(first, results)
             if progress:
                 progress(count)
         first += count
         chunk += 1
-    results = jax.tree.map(lambda *chunks: np.concatenate(chunks), *finished)
-    return np.concatenate(places), results
+    return gathered.members, gathered.results
+
+
+class _Gathered:
+    """Results of chunks, each written once into arrays that have room for all members."""
+
+    def __init__(self, members: int, left: Collection[str]):
+        self._room = members
+        self._left = left
+        self._arrays: dict[str, PyTree] | None = None
+        self._members = np.zeros(members, int)
+        self._count = 0
+
+    def add(self, first: int, results: dict[str, PyTree]) -> None:
+        """Take the results of the members from ``first`` on."""
+        kept = {name: tree for name, tree in results.items() if name not in self._left}
+        if self._arrays is None:
+            self._arrays = jax.tree.map(
+                lambda leaf: np.empty((self._room, *leaf.shape[1:]), leaf.dtype), kept
+            )
+        leaves = jax.tree.leaves(kept)
+        count = len(leaves[0])
+        place = slice(self._count, self._count + count)
+        for array, leaf in zip(jax.tree.leaves(self._arrays), leaves, strict=True):
+            array[place] = leaf
+        self._members[place] = np.arange(first, first + count)
+        self._count += count
+
+    @property
+    def members(self) -> np.ndarray:
+        """Numbers of the members."""
+        return self._members[: self._count]
+
+    @property
+    def results(self) -> dict[str, PyTree]:
+        """Leaves ``[members, ...]``."""
+        return jax.tree.map(lambda array: array[: self._count], self._arrays)
 
 
 def _no_members(program: Callable[..., Any], arguments: tuple[Any, ...]) -> PyTree:

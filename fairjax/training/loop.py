@@ -90,6 +90,7 @@ def make_train(
     recipe: Recipe,
     record: Callable[[State], PyTree] | None = None,
     watch: Callable[[State], PyTree] | None = None,
+    place: Callable[[Dataset], Dataset] | None = None,
 ) -> Callable[..., Trained]:
     """Build a training run.
 
@@ -100,6 +101,8 @@ def make_train(
       record: what to keep of the state after every block. Default: what the recipe keeps.
       watch: what to keep of the state after every step: a link's weights and cosines, say, from
         ``link_states(state.opt_state)``.
+      place: what places a minibatch on devices, ``jax.lax.with_sharding_constraint`` say. Default:
+        it stays where the data are.
 
     Returns:
       ``train(key, order_key, hparams, data, state=None, params=None) -> Trained``, pure. ``key``
@@ -132,6 +135,8 @@ def make_train(
 
         def step(state: State, batches: Batches) -> tuple[State, tuple[Array, PyTree]]:
             batch = gather(rows, batches)
+            if place:
+                batch = place(batch)
             state, values = _step(parts, run_key, state, batch)
             watched = watch(state) if watch else ()
             return state, (values, watched)

@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 from fairjax.core.disk import read_arrays, read_json, write_arrays, write_json
-from fairjax.core.types import DataError, Device, PyTree, Recipe, Splits
+from fairjax.core.types import DataError, Device, PyTree, Recipe
 from fairjax.training.loop import TrainConfig
 
 if TYPE_CHECKING:
@@ -46,10 +46,11 @@ def settings(
     train_config: TrainConfig,
     hparams: dict[str, np.ndarray],
     seeds: Sequence[int],
-    splits: Splits,
+    splits: PyTree,
     root: int,
     keep: Sequence[str],
     devices: Sequence[Device],
+    row_devices: int = 1,
 ) -> dict[str, Any]:
     """Everything that identifies a sweep before its program is known."""
     return {
@@ -66,6 +67,7 @@ def settings(
         "data": fingerprint(splits),
         "keep": list(keep),
         "devices": len(devices),
+        "row_devices": row_devices,
         "platform": devices[0].platform,
         "jax": jax.__version__,
     }
@@ -155,6 +157,7 @@ class SweepFolder:
         stored = self._stored
         if stored is None:
             return
+        stored = {"row_devices": 1} | stored  # a manifest of fairjax 0.1.0 has none
         differences = [
             f"{name} is {value!r} now and {stored.get(name)!r} there"
             for name, value in self._identity.items()

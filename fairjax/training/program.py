@@ -7,6 +7,7 @@ alike, and most start from the same network.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -20,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from fairjax.core.types import Array, Device, PyTree, Recipe, Splits
+from fairjax.core.types import Array, DataError, Dataset, Device, PyTree, Recipe, Splits
 from fairjax.models import scores as model_scores
 from fairjax.training.loop import TrainConfig, first_key, make_train
 from fairjax.training.samplers import without_unused_cells
@@ -29,6 +30,7 @@ from fairjax.training.samplers import without_unused_cells
 # user's own stays.
 OPTIMISATION = "xla_backend_optimization_level"
 QUICK = {OPTIMISATION: "1"}
+MEMBERS, ROWS = "members", "rows"  # axes of a mesh of devices
 
 
 def member(
@@ -68,12 +70,15 @@ def _trained(
     train_config: TrainConfig,
     keep: Sequence[str],
     record: Callable[..., Any] | None,
+    place: Callable[[Dataset], Dataset] | None = None,
 ) -> Callable[..., Any]:
     """One run from given parameters, or None for its own, to its scores."""
-    train = make_train(train_config, recipe, record)
+    train = make_train(train_config, recipe, record, place=place)
 
-    def run(params: PyTree, key, order_key, hparams: PyTree, splits: Splits) -> dict[str, PyTree]:
-        splits = without_unused_cells(splits)
+    def run(
+        params: PyTree, key, order_key, hparams: PyTree, splits: Splits | Padded
+    ) -> dict[str, PyTree]:
+        splits = without_unused_cells(unpadded(splits))
         trained = train(key, order_key, hparams, splits, params=params)
         params = trained.params
         model = recipe.build(hparams).model
@@ -95,8 +100,10 @@ def _trained(
     return run
 
 
-def _measured(evaluate: Callable[..., Any], scores: dict[str, Array], splits: Splits) -> PyTree:
-    return evaluate(scores, without_unused_cells(splits))
+def _measured(
+    evaluate: Callable[..., Any], scores: dict[str, Array], splits: Splits | Padded
+) -> PyTree:
+    return evaluate(scores, without_unused_cells(unpadded(splits)))
 
 
 def _with_metrics(
@@ -109,23 +116,32 @@ def _with_metrics(
 def mapped(
     run: Callable[..., Any],
     devices: Sequence[Device],
-    in_axes: Sequence[int | None] = (0, None, 0, None),
+    in_axes: Sequence[int | str | None] = (0, None, 0, ROWS),
+    row_devices: int = 1,
 ) -> Callable[..., Any]:
     """Map ``run`` over members, shard it over the devices, and jit it.
 
     Args:
       run: a function of one member.
       devices: over which the members go.
-      in_axes: 0 of an argument with a leading axis of members, None of one that all share. Default:
-        keys and hyper-parameters have one; the order of minibatches and the data are shared.
+      in_axes: 0 of an argument with a leading axis of members, None of one that all share, ``ROWS``
+        of one that all share and that has a leading axis of rows. Default: keys and
+        hyper-parameters have one of members, the data have one of rows.
+      row_devices: devices that share the rows, see :func:`device_mesh`.
     """
-    program = jax.vmap(run, in_axes=tuple(in_axes))
+    axes = tuple(0 if axis == 0 else None for axis in in_axes)
     if len(devices) == 1:
-        return jax.jit(program)
-    mesh = member_mesh(devices)
-    split = PartitionSpec("members")
-    specs = tuple(PartitionSpec() if axis is None else split for axis in in_axes)
-    program = jax.shard_map(program, mesh=mesh, in_specs=specs, out_specs=split, check_vma=False)
+        return jax.jit(jax.vmap(run, in_axes=axes))
+    mesh = device_mesh(devices, row_devices)
+    of_axis = {0: PartitionSpec(MEMBERS), None: PartitionSpec(), ROWS: PartitionSpec(ROWS)}
+    specs = tuple(of_axis[axis] for axis in in_axes)
+    split = of_axis[0]
+    if row_devices == 1:
+        program = jax.shard_map(
+            jax.vmap(run, in_axes=axes), mesh=mesh, in_specs=specs, out_specs=split, check_vma=False
+        )
+    else:
+        program = jax.vmap(run, in_axes=axes, spmd_axis_name=MEMBERS)
     # leaves without elements too, which JAX would not split by itself
     return jax.jit(
         program,
@@ -134,9 +150,54 @@ def mapped(
     )
 
 
-def member_mesh(devices: Sequence[Device]) -> Mesh:
-    """The devices as one axis, over which members go."""
-    return Mesh(np.asarray(devices), ("members",))
+def device_mesh(devices: Sequence[Device], row_devices: int = 1) -> Mesh:
+    """The devices as a mesh of members and rows.
+
+    Args:
+      devices: of the sweep.
+      row_devices: how many of them share the rows of a run. Members go over the others.
+
+    Raises:
+      DataError: the devices are no multiple of it.
+    """
+    if row_devices < 1 or len(devices) % row_devices:
+        raise DataError(
+            f"{len(devices)} devices cannot share rows {row_devices} by {row_devices}. Give a "
+            "divisor of the number of devices, 1 for whole rows on each."
+        )
+    return Mesh(np.asarray(devices).reshape(-1, row_devices), (MEMBERS, ROWS))
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["splits"], meta_fields=["rows"])
+@dataclasses.dataclass(frozen=True)
+class Padded:
+    """Splits with rows at the end that are none, so that devices share each split evenly."""
+
+    splits: Splits
+    rows: tuple[int, ...]  # of each split that are rows
+
+
+def padded(splits: Splits, row_devices: int) -> Padded:
+    """The splits, with as many rows more as make each a multiple of the devices."""
+    rows = tuple(len(part.weight) for part in splits)
+
+    def longer(leaf: Array) -> np.ndarray:
+        more = -len(leaf) % row_devices
+        return np.pad(np.asarray(leaf), [(0, more)] + [(0, 0)] * (leaf.ndim - 1))
+
+    return Padded(jax.tree.map(longer, splits), rows)
+
+
+def unpadded(splits: Splits | Padded) -> Splits:
+    """The splits without the rows that are none."""
+    if isinstance(splits, Splits):
+        return splits
+    return Splits(
+        *(
+            jax.tree.map(lambda leaf, n=rows: leaf[:n], part)
+            for part, rows in zip(splits.splits, splits.rows, strict=True)
+        )
+    )
 
 
 class Lowered(NamedTuple):
@@ -220,6 +281,8 @@ class Program:
       compiler: one for all programs that may share stages; default its own.
       measured: members that are measured together, a multiple of the number of devices. Programs
         whose chunks differ in size share the measure of one number. Default: those of a chunk.
+      row_devices: devices that share the rows of a run, see :func:`device_mesh`. The data are then
+        :func:`on_devices` with as many.
     """
 
     def __init__(
@@ -233,22 +296,34 @@ class Program:
         devices: Sequence[Device] | None = None,
         compiler: Compiler | None = None,
         measured: int | None = None,
-    ) -> None:
-        self.compile_seconds: float = 0.0  # of the stages of the newest size
+        row_devices: int = 1,
+    ):
+        self.compile_seconds = 0.0  # of the stages of the newest size
         self._recipe = recipe
         self._evaluate = evaluate
         self._keep = tuple(keep)
         self._devices = list(devices or jax.local_devices())
         self._compiler = compiler or Compiler()
         self._measured = measured
-        train = _trained(recipe, train_config, keep, record)
-        self._train = mapped(train, self._devices, (0, 0, None, 0, None))
-        self._measure = mapped(partial(_measured, evaluate), self._devices, (0, None))
-        self._init: Callable[..., Any] | None = (
-            None  # of every member, where hyper-parameters do not matter
-        )
+        self._row_devices = row_devices
+        train = _trained(recipe, train_config, keep, record, self._place())
+        self._train = self._mapped(train, (0, 0, None, 0, ROWS))
+        self._measure = self._mapped(partial(_measured, evaluate), (0, ROWS))
+        # the start of every member, where hyper-parameters do not matter
+        self._init: Callable[..., Any] | None = None
         self._stages: dict[Hashable, Stages] = {}  # by the shapes of arguments
         self._used: set[Stages] = set()
+
+    def _mapped(self, run: Callable, in_axes: Sequence[int | str | None]) -> Callable:
+        return mapped(run, self._devices, in_axes, self._row_devices)
+
+    def _place(self) -> Callable[[Dataset], Dataset] | None:
+        """How a minibatch is shared by devices, None where they share members alone."""
+        if self._row_devices == 1:
+            return None
+        mesh = device_mesh(self._devices, self._row_devices)
+        sharding = NamedSharding(mesh, PartitionSpec(ROWS))
+        return partial(jax.lax.with_sharding_constraint, shardings=sharding)
 
     def _cache_size(self) -> int:
         """For how many shapes of arguments it has run, as jitted functions call it."""
@@ -261,7 +336,8 @@ class Program:
         """
         start, train, _ = self._lowered(keys, order_key, hparams, splits)
         results = train.lowered.out_info
-        measure = self._lowered_measure(results["scores"], len(self._devices), splits)
+        least = len(self._devices) // self._row_devices
+        measure = self._lowered_measure(results["scores"], least, splits)
         text = "\n".join(stage.lowered.as_text() for stage in (start, train, measure))
         metrics = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct((len(keys), *leaf.shape[1:]), leaf.dtype),
@@ -321,7 +397,7 @@ class Program:
             return own(first_key(key))
 
         arguments = (keys,) if init else (keys, hparams)
-        program = mapped(start, self._devices, (0,) * len(arguments))
+        program = self._mapped(start, (0,) * len(arguments))
         key = ("start", init or self, len(keys))
         is_cpu = self._devices[0].platform == "cpu"
         is_free = OPTIMISATION not in os.environ.get("XLA_FLAGS", "")

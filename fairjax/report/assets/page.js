@@ -109,7 +109,7 @@
     }
     const gap = gapOf(best.i, "test");
     at("verdict").replaceChildren(element("strong", answers.heading(best.i)), element("span",
-      ` is the cheapest of ${fitting.length} ${fitting.length === 1 ? "run" : "runs"} with a gap of at most ${limit} (${subject()}). On test rows its ${nameOfError()} is ` +
+      ` is the cheapest of ${fitting.length.toLocaleString("en")} ${data.is_sample ? "shown " : ""}${fitting.length === 1 ? "run" : "runs"} with a gap of at most ${limit} (${subject()}). On test rows its ${nameOfError()} is ` +
       `${number(errorOf(best.i, "test"))} and its gap ${number(gap)}; on validation rows, ${number(best.error)} and ${number(best.gap)}.`));
     const found = doubts(best.i);
     if (isKnown(gap) && gap > limit) found.unshift(`On test rows the gap, ${number(gap)}, is above the limit of ${limit}.`);
@@ -278,6 +278,7 @@
     columns.forEach((one, k) => {
       const head = element("th"), button = element("button", one.label);
       head.scope = "col";
+      head.style.minWidth = `${Math.min(18, Math.max(...one.label.split(" ").map((word) => word.length))) + 3}ch`;
       button.type = "button";
       button.addEventListener("click", () => {
         shown.down = shown.sorted === k && !shown.down;
@@ -321,7 +322,7 @@
   function fill() {
     const { rows, first } = shown, last = Math.min(rows.length, first + PAGE);
     at("run-table").tBodies[0].replaceChildren(...rows.slice(first, last).map(rowOf));
-    at("shown").textContent = rows.length ? `${first + 1} to ${last} of ${rows.length} runs` : "No run to show.";
+    at("shown").textContent = rows.length ? `${first + 1} to ${last} of ${rows.length.toLocaleString("en")} runs` : "No run to show.";
     at("before").disabled = !first;
     at("after").disabled = last >= rows.length;
   }
