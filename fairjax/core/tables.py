@@ -33,6 +33,8 @@ TEXTS = ("method", "task", "attribute", "group", "statistic", "verdict")
 TRUTHS = ("diverged",)
 MOST_ROWS = 10  # rows of a table that a notebook shows
 MOST_COLUMNS = 12
+# columns [N] by key, or by the text of a key
+ByKey = Mapping[Key, np.ndarray] | Mapping[str, np.ndarray]
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _DEFUSED = re.compile(r"'+[=+\-@\t\r]")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+|inf)(e[+-]?\d+)?", re.IGNORECASE)
@@ -113,11 +115,11 @@ class StoredTable(Table):
     def __getitem__(self, key: Key) -> np.ndarray:
         return np.asarray(super().__getitem__(key))
 
-    def values(self) -> ValuesView:
+    def values(self) -> ValuesView[np.ndarray]:
         """The columns, read one by one."""
         return ValuesView(self)
 
-    def items(self) -> ItemsView:
+    def items(self) -> ItemsView[Key, np.ndarray]:
         """The keys and their columns, read one by one."""
         return ItemsView(self)
 
@@ -180,7 +182,7 @@ def read_table(folder: Path) -> Table:
     return read_csv(folder / in_csv)
 
 
-def write_parquet(path: Path, columns: Mapping[Key, np.ndarray]) -> Path:
+def write_parquet(path: Path, columns: ByKey) -> Path:
     """Write columns ``[N]`` as parquet in the order of the mapping, floats in their own precision.
 
     Raises:
@@ -217,7 +219,7 @@ def read_parquet(path: Path) -> StoredTable:
 
 def write_csv(
     path: Path,
-    columns: Mapping[Key, np.ndarray] | Mapping[str, np.ndarray],
+    columns: ByKey,
     *,
     formulas: bool = False,
 ) -> Path:
@@ -245,7 +247,7 @@ def write_csv(
     return path
 
 
-def _common_length(columns: Mapping[Key, np.ndarray]) -> int:
+def _common_length(columns: ByKey) -> int:
     """The one length of all columns.
 
     Raises:

@@ -151,7 +151,7 @@ def hollow_handle() -> Line2D:
     return Line2D([], [], color=GREY, marker="o", ms=5, mfc="white", ls="")
 
 
-def faint_handle():
+def faint_handle() -> Line2D:
     """Legend handle of the markers of a cloud."""
     from matplotlib.lines import Line2D
 

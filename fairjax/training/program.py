@@ -298,7 +298,7 @@ class Program:
         measured: int | None = None,
         row_devices: int = 1,
     ):
-        self.compile_seconds = 0.0  # of the stages of the newest size
+        self.compile_seconds: float = 0.0  # of the stages of the newest size
         self._recipe = recipe
         self._evaluate = evaluate
         self._keep = tuple(keep)
