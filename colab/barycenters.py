@@ -246,6 +246,8 @@ for task in tasks:
     print(f"{'':24} single-task AUC {alone:.3f}, a constant .500; KS by chance alone {floor:.3f}")
 
 # %% [markdown]
+# What Adult shows:
+#
 # - The KS falls near to what two samples of one distribution show by chance, for a few hundredths of
 #   AUC. The paper says so, and it comes out here.
 # - The paper's loss on task 2, .686 to .649, is not a price. Its first number is the AUC of task 2's

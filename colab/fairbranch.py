@@ -213,6 +213,8 @@ for method in compared:
 print(f"{'single tasks':40} {0:+8.3f} {'':8}  {0:+8.3f}")
 
 # %% [markdown]
+# What Adult shows:
+#
 # - `baseline` and `fairbranch without gate` stand together, far to the right: this fairness loss asks
 #   both groups of both labels to be served alike well, and accuracy pays.
 # - **What pays is the gate.** With it the network keeps most of its accuracy and is fairer than the

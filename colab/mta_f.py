@@ -215,6 +215,8 @@ print(f"{'single tasks':12} {1:7.3f} {1:7.3f}")
 print(f"{'constant':12} {info['constant_are']['test']:7.3f} {0:7.3f}")
 
 # %% [markdown]
+# What Adult shows:
+#
 # - A fairness loss takes most of the gap away for a few per cent of error. The paper says so, and it
 #   comes out here.
 # - The paper's gaps are far smaller. Its points come from 20,000 runs and were chosen on the very test

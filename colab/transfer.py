@@ -250,7 +250,9 @@ print(
 )
 
 # %% [markdown]
-# - **As published, nothing transfers here.** The auxiliary task does what it is asked for, and the
+# What Adult shows:
+#
+# - **As published, nothing transfers.** The auxiliary task does what it is asked for, and the
 #   target becomes no fairer: the auxiliary head took the fairness upon itself.
 # - **Out of the heads' reach** the trunk has to change, and at a strong penalty the target becomes
 #   somewhat fairer, for some of its accuracy.
