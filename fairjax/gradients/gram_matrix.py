@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from fairjax.core.masked import divide
 from fairjax.core.types import Array
+from fairjax.gradients import implicit_rows
 
 CHUNK = 2048  # columns that stay in a CPU's cache while all rows are multiplied
 
@@ -25,6 +26,8 @@ def gram(leaves: Sequence[Array], scales: Sequence[Array | float] | None = None)
     0 and those above 3e38 infinite: a row whose largest entry is below 1e-19 looks absent, one
     above 1e19 not finite. A pass for the largest entry would cost about half of this product.
     """
+    if implicit_rows.are_implicit(leaves):
+        return implicit_rows.products(leaves, scales)
     total = 0.0
     for i, leaf in enumerate(leaves):
         flat = leaf.reshape(leaf.shape[0], -1)
@@ -76,6 +79,45 @@ def add_rows(rows: Sequence[Array]) -> Array:
     return functools.reduce(jnp.add, rows)
 
 
+def sum_of_rows(leaves: Sequence[Array]) -> list[Array]:
+    """``sum_k g_k`` for each leaf ``[K, ...]``."""
+    if implicit_rows.are_implicit(leaves):
+        return implicit_rows.pull(leaves, jnp.ones(leaves[0].shape[0]))
+    return [add_rows([leaf[k] for k in range(leaf.shape[0])]) for leaf in leaves]
+
+
+def one_row(leaves: Sequence[Array], k: int) -> list[Array]:
+    """``g_k`` for each leaf ``[K, ...]``."""
+    if implicit_rows.are_implicit(leaves):
+        return implicit_rows.pull(leaves, jnp.zeros(leaves[0].shape[0]).at[k].set(1.0))
+    return [leaf[k] for leaf in leaves]
+
+
+def combine_leaves(
+    weights: Array,
+    leaves: Sequence[Array],
+    finite: Array,
+    scales: Sequence[Array | float] | None = None,
+) -> list[Array]:
+    """:func:`combine` of each leaf, times its scale; ``finite`` says which rows are, ``[K]``."""
+    if implicit_rows.are_implicit(leaves):
+        # A backward pass makes NaN of 0 times NaN, which is no update where no row is finite.
+        is_step = jnp.any(finite)
+        updates = []
+        for i, update in enumerate(implicit_rows.pull(leaves, weights)):
+            if scales is not None:
+                update = (jnp.asarray(scales[i], weights.dtype) * update).astype(update.dtype)
+            updates.append(jnp.where(is_step, update, 0))
+        return updates
+    updates = []
+    for i, leaf in enumerate(leaves):
+        leaf_weights = weights
+        if scales is not None:
+            leaf_weights = jnp.asarray(scales[i], weights.dtype) * weights
+        updates.append(combine(leaf_weights, leaf))
+    return updates
+
+
 def combine(weights: Array, rows: Array) -> Array:
     """``sum_k w_k g_k`` for one leaf ``[K, ...]``, in its own dtype.
 
@@ -92,6 +134,8 @@ def combine(weights: Array, rows: Array) -> Array:
 
 def squared_norms(leaves: Sequence[Array], scales: Sequence[Array | float] | None = None) -> Array:
     """``||g_k||^2``, ``[K]``: the diagonal of :func:`gram`, in one pass over memory."""
+    if implicit_rows.are_implicit(leaves):
+        return implicit_rows.squared_norms(leaves, scales)
     total = 0.0
     for i, leaf in enumerate(leaves):
         wide = leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
