@@ -27,7 +27,6 @@ from fairjax.core.types import Range, Recipe
 HERE = Path(__file__).resolve().parent
 WHEN = tomllib.loads((HERE / "when.toml").read_text(encoding="utf-8"))
 RESULTS = HERE.parent / "experiments" / "results"
-TIMED_AS = {"conflict_free": "config"}  # its name in the benchmark
 ROWS, PARAMETERS = 8, 10_000_000  # the size whose times are shown
 BATCH = 512
 # rooms whose public names are those of their files without an underscore
@@ -101,7 +100,7 @@ def link_times() -> dict[str, dict[str, float]]:
 
 def cost(name: str) -> str:
     """The measured cost of a link, where the benchmark has it."""
-    row = link_times().get(TIMED_AS.get(name, name))
+    row = link_times().get(name)
     if row is None:
         return "Not in the benchmark."
     times = float(row["ours_s"]) / float(row["sum_s"])

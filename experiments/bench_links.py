@@ -2,6 +2,7 @@
 
     python experiments/bench_links.py            # the whole grid
     python experiments/bench_links.py --quick    # few rows, few parameters, under a minute
+    python experiments/bench_links.py --memory   # part 6 alone
 
 1. Aggregation alone: every link on given rows, against ``sum_rows`` and against TorchJD's
    aggregator of the same name on the same Jacobian, which must give the same update where nothing
@@ -10,11 +11,15 @@
 3. ``value_and_rows`` by its modes: time and memory, each in a process of its own.
 4. A training step with PCGrad against the gradients of its K losses alone.
 5. The same training step by TorchJD.
+6. Memory: an update by PCGrad of eight rows of 1e7 parameters, in many layers and in few, from rows
+   and without them (``mode="gram"``), beside TorchJD's rows and its engine, and beside one backward
+   pass. Each in a process of its own that gives freed memory back.
 
 Both sides take turns, so that other load on the machine hits both; each time is the best of several
 after a first call
-that is not counted. Without torchjd its columns stay empty. Written: ``links.csv`` (part 1, every
-cell) and ``links.md``.
+that is not counted. Part 6 counts the CPU seconds of all threads, on which other load tells less. Without
+torchjd its columns stay empty. Written: ``links.csv`` (part 1, every
+cell), ``links.md`` and ``memory.md`` (part 6).
 """
 
 from __future__ import annotations
@@ -360,6 +365,119 @@ def one_mode(rows: int, width: int, batch: int, mode: str, chunk: int) -> dict:
     }
 
 
+def deep_network(layers: int, width: int, rows: int, batch: int) -> tuple[dict, np.ndarray]:
+    """Kernels of a trunk of equal layers with one linear head of K outputs, and a batch."""
+    rng = np.random.default_rng(0)
+
+    def kernel(outputs):
+        return (rng.normal(size=(width, outputs)) / np.sqrt(width)).astype("f4")
+
+    params = {"layers": [kernel(width) for _ in range(layers)], "heads": kernel(rows)}
+    return params, rng.normal(size=(batch, width)).astype("f4")
+
+
+def our_update(how: str, params: dict, x: np.ndarray) -> Callable:
+    """An update by PCGrad from rows of a mode, or the gradient of the sum."""
+    rows = params["heads"].shape[1]
+    tx = gradients.pcgrad(rows)
+    params, x = jax.tree.map(jnp.asarray, (params, x))
+
+    def deep_losses(p):
+        z = x
+        for kernel in p["layers"]:
+            z = jax.nn.relu(z @ kernel)
+        return tuple(jnp.mean(((z @ p["heads"])[:, k] - 1.0) ** 2) for k in range(rows))
+
+    def update(p):
+        if how == "one backward pass":
+            return jax.grad(lambda p: sum(deep_losses(p)))(p)
+        _, given = gradients.value_and_rows(deep_losses, mode=how)(p)
+        return tx.update(given, tx.init(p), p)[0]
+
+    made = jax.jit(update).lower(params).compile()
+    return lambda: jax.block_until_ready(made(params))
+
+
+def their_update(how: str, params: dict, x: np.ndarray) -> Callable:
+    """The same by TorchJD: from rows, by its engine, or the gradient of the sum."""
+    import torch
+    from torchjd.aggregation import PCGrad, PCGradWeighting
+    from torchjd.autogram import Engine
+    from torchjd.autojac import backward, jac_to_grad
+
+    torch.set_num_threads(CORES)
+
+    def linear(kernel):
+        made = torch.nn.Linear(*kernel.shape, bias=False)
+        with torch.no_grad():
+            made.weight.copy_(torch.from_numpy(kernel.T))
+        return made
+
+    hidden = [(linear(kernel), torch.nn.ReLU()) for kernel in params["layers"]]
+    model = torch.nn.Sequential(*(part for pair in hidden for part in pair))
+    model.append(linear(params["heads"]))
+    free, x = list(model.parameters()), torch.from_numpy(x)
+    engine = Engine(model, batch_dim=None) if how == "engine" else None
+
+    def update():
+        for param in free:
+            param.grad = None
+        values = ((model(x) - 1.0) ** 2).mean(dim=0)
+        if how == "one backward pass":
+            values.sum().backward()
+        elif how == "engine":
+            values.backward(PCGradWeighting()(engine.compute_gramian(values)))
+        else:
+            backward(list(values), parallel_chunk_size=1)
+            jac_to_grad(free, PCGrad())
+        return [param.grad for param in free]
+
+    return update
+
+
+def one_update(of: str, how: str, layers: int, width: int, rows: int, batch: int) -> dict:
+    """Part 6 in a process of its own: seconds and peak of an update, parameters included."""
+    params, x = deep_network(layers, width, rows, batch)
+    held = sum(a.nbytes for a in jax.tree.leaves(params))
+    update = {"ours": our_update, "torchjd": their_update}[of](how, params, x)
+    del params
+    before = high_water(reset=True)
+    seconds = []
+    for _ in range(5):
+        begin = time.process_time()
+        update()  # what it returns is dropped before the next one
+        seconds.append(time.process_time() - begin)
+    return {
+        "of": of,
+        "how": how,
+        "layers": layers,
+        "seconds": min(seconds[1:]),
+        "peak_bytes": held + high_water() - before,
+    }
+
+
+def memory(shapes: list[tuple[int, int]], rows: int, batch: int) -> list[dict]:
+    """Part 6; ``shapes`` are numbers of layers and widths."""
+    kinds = [("ours", how) for how in ("one backward pass", "gram", "map", "unroll", "vmap")]
+    if importlib.util.find_spec("torchjd") is not None:
+        kinds += [("torchjd", how) for how in ("one backward pass", "engine", "rows")]
+    # glibc keeps what is freed below this size, and the high water would count it again
+    os.environ["MALLOC_MMAP_THRESHOLD_"] = os.environ["MALLOC_TRIM_THRESHOLD_"] = "65536"
+    found = []
+    for layers, width in shapes:
+        for of, how in kinds:
+            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+                job = pool.submit(one_update, of, how, layers, width, rows, batch)
+                found.append(job.result())
+            r = found[-1]
+            print(
+                f"  {layers} layers, {of}, {how}: {r['seconds'] * 1e3:.0f} CPU ms, peak "
+                f"{r['peak_bytes'] / 1e6:.0f} MB",
+                flush=True,
+            )
+    return found
+
+
 def modes(counts, width: int, batch: int) -> list[dict]:
     """Part 3."""
     found = []
@@ -482,12 +600,43 @@ def table(head: list[str], lines: list[list]) -> str:
     return "\n".join("| " + " | ".join(map(shown, row)) + " |" for row in rows) + "\n"
 
 
+def write_memory(args: argparse.Namespace, told: str) -> None:
+    """Part 6 and its table."""
+    rows, batch = 8, 64 if args.quick else 256
+    found = memory([(4, 300), (1, 600)] if args.quick else [(10, 1000), (2, 2236)], rows, batch)
+    least = {(r["of"], r["layers"]): r for r in found if r["how"] == "one backward pass"}
+    lines = []
+    for r in found:
+        one = least[r["of"], r["layers"]]
+        lines.append(
+            [
+                r["layers"],
+                {"ours": "fairjax", "torchjd": "TorchJD"}[r["of"]],
+                r["how"],
+                r["peak_bytes"] / 1e6,
+                r["peak_bytes"] / one["peak_bytes"],
+                1e3 * r["seconds"],
+                r["seconds"] / one["seconds"],
+            ]
+        )
+    head = ["layers", "by", "from", "MB", "backward passes", "CPU ms", "backward passes"]
+    text = (
+        f"`python experiments/bench_links.py --memory`: {told}. An update by PCGrad of {rows} rows "
+        f"on a network without biases, batch {batch}: resident memory at the peak, parameters "
+        "included, and CPU time of all threads, each also in those of one backward pass by the "
+        "same library.\n\n" + table(head, lines)
+    )
+    print(text)
+    disk.write(args.out / "memory.md", text.encode())
+
+
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="few rows, few parameters")
+    parser.add_argument("--memory", action="store_true", help="part 6 alone")
     parser.add_argument("--rounds", type=int, default=5, help="how often calls take turns")
     parser.add_argument(
         "--limit", type=float, default=20.0, help="seconds above which a peer's cell is left out"
@@ -516,6 +665,9 @@ def main() -> None:
         + f"; {platform.system()}, Python {platform.python_version()}, "
         f"{CORES} cores, {speed / 1e9:.1f} GB per second"
     )
+    if args.memory:
+        write_memory(args, told)
+        return
     print(f"{told}\n1. aggregation of given rows", flush=True)
     one = aggregation(counts, sizes, args.rounds, args.limit)
     print("2. PCGrad in Gram coordinates against vectors", flush=True)
@@ -524,6 +676,8 @@ def main() -> None:
     three = modes(counts[1:], width, batch)
     print("4., 5. a training step", flush=True)
     four = training(8, width, batch, args.rounds)
+    print("6. memory", flush=True)
+    write_memory(args, told)
     seconds = four["seconds"]
     cost = {
         name: seconds["step with pcgrad"] / seconds[name]

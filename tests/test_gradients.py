@@ -316,7 +316,7 @@ def test_a_routed_step_costs_what_the_fused_loss_costs():
     ],
     ids=["dict", "scalar", "vectors", "aux"],
 )
-@pytest.mark.parametrize("mode", ["auto", "unroll", "vmap", "map"])
+@pytest.mark.parametrize("mode", ["auto", "unroll", "vmap", "map", "gram"])
 def test_what_is_not_k_scalars_is_refused_in_words(output, says, mode):
     with pytest.raises(ValueError, match=says):
         value_and_rows(output, mode=mode)(jnp.ones(3))

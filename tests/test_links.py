@@ -55,6 +55,8 @@ CASES = {
     "geometric_loss": Case(gradients.geometric_loss, needs=("values",)),
     "cosmos": Case(gradients.cosmos, "lam", (0.0, 2.0), ("values",)),
     "pbi": Case(gradients.pbi, "theta", (0.0, 2.0), ("values",)),
+    "ldc_mtl": Case(gradients.ldc_mtl, "lam", (0.0, 0.5), ("values",)),
+    "go4align": Case(gradients.go4align, "step_size", (1e-4, 1.0), ("values",)),
     "imtl_l": Case(gradients.imtl_l, "learning_rate", (0.01, 0.1), ("values",)),
     "gradnorm": Case(gradients.gradnorm, "alpha", (0.5, 2.0), ("values",)),
     "pcgrad": Case(gradients.pcgrad, "seed", (0, 1)),

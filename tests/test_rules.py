@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from fairjax import gradients
 from fairjax.gradients import Rule, combiners
-from fairjax.gradients.gram_matrix import combine, gram
+from fairjax.gradients.gram_matrix import CHUNK, combine, gram
+from fairjax.gradients.rules._go4align import group_means
 from fairjax.gradients.rules._gradnorm import gradnorm_gradient
 
 INF = float("inf")
@@ -1195,10 +1196,82 @@ def test_excess_mtl_is_its_definition():
         np.testing.assert_allclose(update, w @ rows[k], atol=1e-9)
 
 
+@pytest.mark.parametrize("groups", [1, 2, 3])
+def test_group_means_are_those_of_the_best_of_all_partitions(groups):
+    rng = np.random.default_rng(groups)
+    for count in (1, 2, 5):
+        numbers = rng.normal(size=count)
+        counts = rng.random(count) > 0.2
+        least = np.inf
+        for label in itertools.product(range(groups), repeat=count):
+            label = np.asarray(label)
+            means = np.zeros(count)
+            for k in np.flatnonzero(counts):
+                means[k] = numbers[counts & (label == label[k])].mean()
+            error = np.sum((numbers - means)[counts] ** 2)
+            if error < least - 1e-12:
+                least, best = error, means
+        with double():
+            got = group_means(jnp.asarray(numbers), jnp.asarray(counts), groups)
+        np.testing.assert_allclose(got, best, atol=1e-12)
+
+
+def test_go4align_is_its_definition():
+    """The released code's weights for as many groups as rows, and one weight for one group."""
+    rows, values = some_steps()
+    for groups in (1, 3):
+        seen = steps_of(gradients.go4align(3, groups=groups, step_size=0.3), rows, values)
+        logits = np.zeros(3)
+        for k, (w, update) in enumerate(seen):
+            is_present = np.any(rows[k] != 0, axis=1)
+            logits = logits - 0.3 * values[k] * is_present
+            share = np.exp(logits) * is_present
+            risk = share / share.sum() * values[k][is_present].sum() / values[k]
+            expected = risk if groups == 3 else is_present * risk[is_present].mean()
+            np.testing.assert_allclose(w, expected, rtol=1e-9)
+            np.testing.assert_allclose(update, w @ rows[k], atol=1e-9)
+
+
+def ldc_loss(logits: np.ndarray, values: np.ndarray, lam: float, total: float) -> float:
+    """What the released code minimises; ``total`` is the sum of weights, held constant."""
+    weighted = values / (1 + np.exp(-logits))
+    return weighted.sum() / total + lam * np.abs(np.diff(weighted)).sum()
+
+
+def test_ldc_mtl_weighs_by_the_slopes_of_its_loss():
+    """By central differences; and theta, which Adam moves, follows its own."""
+    values = np.array([2.0, 0.5, 1.5, 0.4])
+    rows = np.random.default_rng(0).normal(size=(1, 4, 6))
+    seen = steps_of(
+        gradients.ldc_mtl(4, lam=0.3, learning_rate=0.01),
+        np.repeat(rows, 2, axis=0),
+        np.repeat(values[None], 2, axis=0),
+    )
+    logits = np.ones(4)
+    for w, update in seen:
+        total = (1 / (1 + np.exp(-logits))).sum()
+        slopes = np.zeros((2, 4))
+        for k, step in enumerate(1e-6 * np.eye(4)):
+            for i, (dl, dv) in enumerate(((0 * step, step), (step, 0 * step))):
+                above = ldc_loss(logits + dl, values + dv, 0.3, total)
+                below = ldc_loss(logits - dl, values - dv, 0.3, total)
+                slopes[i, k] = (above - below) / 2e-6
+        np.testing.assert_allclose(w, slopes[0], atol=1e-6)
+        np.testing.assert_allclose(update, w @ rows[0], atol=1e-6)
+        logits = logits - 0.01 * np.sign(slopes[1])  # the first step of Adam
+
+
+def test_ldc_mtl_has_no_price_for_a_pair_with_an_absent_row():
+    rows = np.random.default_rng(0).normal(size=(1, 3, 5))
+    rows[0, 1] = 0.0
+    ((w, _),) = steps_of(gradients.ldc_mtl(3, lam=0.5), rows, np.array([[3.0, 1.0, 2.0]]))
+    np.testing.assert_allclose(w, [0.5, 0.0, 0.5], atol=1e-9)
+
+
 # ---- Gram matrix and sums ----
 
 
-@pytest.mark.parametrize("columns", [32 * 2048, 32 * 2048 + 5])
+@pytest.mark.parametrize("columns", [8 * CHUNK, 8 * CHUNK + 5])
 def test_gram_of_long_rows_is_taken_piece_by_piece(columns):
     rows = np.random.default_rng(4).normal(size=(2, 3, columns)).astype(np.float32)
     rows[1, 2, -1] = np.nan

@@ -1,5 +1,6 @@
 """From losses to one update: per-row gradients, and links that turn rows into updates."""
 
+from fairjax.gradients._consistent_heads import consistent_heads
 from fairjax.gradients._dynamic_scale import ScaleState, dynamic_scale
 from fairjax.gradients._link import LinkState, link, link_states
 from fairjax.gradients._multiplier import MultiplierState, multiplier
@@ -23,6 +24,7 @@ __all__ = [
     "at_representation",
     "check_chain",
     "check_rows",
+    "consistent_heads",
     "dynamic_scale",
     "for_rows",
     "gate_fairness",

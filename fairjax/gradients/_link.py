@@ -13,7 +13,7 @@ import optax
 
 from fairjax.core.types import Array, KeyPath, PyTree
 from fairjax.gradients.aggregators import check_rows
-from fairjax.gradients.gram_matrix import combine, cosines, gram, squared_norms
+from fairjax.gradients.gram_matrix import combine_leaves, cosines, gram, squared_norms
 from fairjax.gradients.task_space import Rule
 
 
@@ -129,7 +129,7 @@ def link(
         if per == "tree":
             report = jax.tree.map(lambda a: a[0], report)
         quarantined = state.quarantined + jnp.sum(~finite).astype(jnp.int32)
-        update = _combine_groups(updates, groups, weights, scales)
+        update = _combine_groups(updates, groups, weights, finite, scales)
         return update, LinkState(state.count + 1, *report, quarantined)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
@@ -247,17 +247,19 @@ def _combine_groups(
     rows: PyTree,
     groups: list[list[int]],
     weights: Array,
+    finite: Array,
     scales: list[Array | float] | None,
 ) -> PyTree:
     """``beta sum_k w_k g_k`` with the weights ``[M, K]`` of each leaf's group."""
     leaves, structure = jax.tree.flatten(rows)
+    updates = list(leaves)
     for group_weights, group in zip(weights, groups, strict=True):
-        for i in group:
-            leaf_weights = group_weights
-            if scales is not None:
-                leaf_weights = jnp.asarray(scales[i], weights.dtype) * group_weights
-            leaves[i] = combine(leaf_weights, leaves[i])
-    return jax.tree.unflatten(structure, leaves)
+        group_leaves = [leaves[i] for i in group]
+        group_scales = None if scales is None else [scales[i] for i in group]
+        combined = combine_leaves(group_weights, group_leaves, finite, group_scales)
+        for i, update in zip(group, combined, strict=True):
+            updates[i] = update
+    return jax.tree.unflatten(structure, updates)
 
 
 def _accumulator_dtype(tree: PyTree) -> jnp.dtype:

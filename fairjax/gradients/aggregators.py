@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from fairjax.core.types import Array, KeyPath, PyTree
-from fairjax.gradients.gram_matrix import add_rows
+from fairjax.gradients.gram_matrix import one_row, sum_of_rows
 
 
 def check_rows(
@@ -119,10 +119,12 @@ def sum_rows() -> optax.GradientTransformationExtraArgs:
       [2. 2. 2.]
     """
 
-    def sum_leaf(leaf: Array) -> Array:
-        return add_rows([leaf[k] for k in range(leaf.shape[0])])
+    def reduce(rows: PyTree, count: int) -> PyTree:
+        del count
+        leaves, structure = jax.tree.flatten(rows)
+        return jax.tree.unflatten(structure, sum_of_rows(leaves))
 
-    return aggregator(lambda rows, count: jax.tree.map(sum_leaf, rows))
+    return aggregator(reduce)
 
 
 def take_row(index: int) -> optax.GradientTransformationExtraArgs:
@@ -133,11 +135,12 @@ def take_row(index: int) -> optax.GradientTransformationExtraArgs:
     """
 
     def reduce(rows: PyTree, count: int) -> PyTree:
-        if not jax.tree.leaves(rows):
+        leaves, structure = jax.tree.flatten(rows)
+        if not leaves:
             return rows
         if not 0 <= index < count:
             raise ValueError(f"take_row({index}): there are {count} rows")
-        return jax.tree.map(lambda leaf: leaf[index], rows)
+        return jax.tree.unflatten(structure, one_row(leaves, index))
 
     return aggregator(reduce)
 

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 
 from fairjax.core.masked import divide
 from fairjax.core.types import Array
+from fairjax.gradients import implicit_rows
 
-CHUNK = 2048  # columns that stay in a CPU's cache while all rows are multiplied
+CHUNK = 4096  # columns that stay in a CPU's cache while all rows are multiplied
 
 
 def gram(leaves: Sequence[Array], scales: Sequence[Array | float] | None = None) -> Array:
@@ -25,10 +26,12 @@ def gram(leaves: Sequence[Array], scales: Sequence[Array | float] | None = None)
     0 and those above 3e38 infinite: a row whose largest entry is below 1e-19 looks absent, one
     above 1e19 not finite. A pass for the largest entry would cost about half of this product.
     """
+    if implicit_rows.are_implicit(leaves):
+        return implicit_rows.products(leaves, scales)
     total = 0.0
     for i, leaf in enumerate(leaves):
         flat = leaf.reshape(leaf.shape[0], -1)
-        if flat.shape[1] < 16 * CHUNK:
+        if flat.shape[1] < 8 * CHUNK:
             products = _products(flat)
         else:
             # On a CPU, one product of few long rows takes two to six times as long as pieces.
@@ -50,22 +53,18 @@ def _products(flat: Array) -> Array:
 
 
 def _products_of_pieces(flat: Array) -> Array:
-    """As :func:`_products`, CHUNK columns at a time.
-
-    The last piece overlaps the piece before it and drops the columns that were added already. A
-    shorter slice for the remaining columns would copy all rows.
-    """
-    columns = flat.shape[1]
-    piece_count = -(-columns // CHUNK)
+    """As :func:`_products`, CHUNK columns at a time, then those that remain."""
+    piece_count, remaining = divmod(flat.shape[1], CHUNK)
 
     def add_piece(i, total):
-        start = jnp.minimum(i * CHUNK, columns - CHUNK)
-        piece = jax.lax.dynamic_slice_in_dim(flat, start, CHUNK, axis=1)
-        is_new = start + jnp.arange(CHUNK) >= i * CHUNK
-        return total + _products(jnp.where(is_new, piece, 0))
+        piece = jax.lax.dynamic_slice_in_dim(flat, i * CHUNK, CHUNK, axis=1)
+        return total + _products(piece)
 
     zeros = jnp.zeros_like(_products(flat[:, :1]))
-    return jax.lax.fori_loop(0, piece_count, add_piece, zeros)
+    total = jax.lax.fori_loop(0, piece_count, add_piece, zeros)
+    if remaining:
+        total = total + _products(flat[:, -remaining:])
+    return total
 
 
 def add_rows(rows: Sequence[Array]) -> Array:
@@ -74,6 +73,45 @@ def add_rows(rows: Sequence[Array]) -> Array:
     ``jnp.sum`` over a leading axis takes ten times as long on a CPU.
     """
     return functools.reduce(jnp.add, rows)
+
+
+def sum_of_rows(leaves: Sequence[Array]) -> list[Array]:
+    """``sum_k g_k`` for each leaf ``[K, ...]``."""
+    if implicit_rows.are_implicit(leaves):
+        return implicit_rows.pull(leaves, jnp.ones(leaves[0].shape[0]))
+    return [add_rows([leaf[k] for k in range(leaf.shape[0])]) for leaf in leaves]
+
+
+def one_row(leaves: Sequence[Array], k: int) -> list[Array]:
+    """``g_k`` for each leaf ``[K, ...]``."""
+    if implicit_rows.are_implicit(leaves):
+        return implicit_rows.pull(leaves, jnp.zeros(leaves[0].shape[0]).at[k].set(1.0))
+    return [leaf[k] for leaf in leaves]
+
+
+def combine_leaves(
+    weights: Array,
+    leaves: Sequence[Array],
+    finite: Array,
+    scales: Sequence[Array | float] | None = None,
+) -> list[Array]:
+    """:func:`combine` of each leaf, times its scale; ``finite`` says which rows are, ``[K]``."""
+    if implicit_rows.are_implicit(leaves):
+        # A backward pass makes NaN of 0 times NaN, which is no update where no row is finite.
+        is_step = jnp.any(finite)
+        updates = []
+        for i, update in enumerate(implicit_rows.pull(leaves, weights)):
+            if scales is not None:
+                update = (jnp.asarray(scales[i], weights.dtype) * update).astype(update.dtype)
+            updates.append(jnp.where(is_step, update, 0))
+        return updates
+    updates = []
+    for i, leaf in enumerate(leaves):
+        leaf_weights = weights
+        if scales is not None:
+            leaf_weights = jnp.asarray(scales[i], weights.dtype) * weights
+        updates.append(combine(leaf_weights, leaf))
+    return updates
 
 
 def combine(weights: Array, rows: Array) -> Array:
@@ -92,6 +130,8 @@ def combine(weights: Array, rows: Array) -> Array:
 
 def squared_norms(leaves: Sequence[Array], scales: Sequence[Array | float] | None = None) -> Array:
     """``||g_k||^2``, ``[K]``: the diagonal of :func:`gram`, in one pass over memory."""
+    if implicit_rows.are_implicit(leaves):
+        return implicit_rows.squared_norms(leaves, scales)
     total = 0.0
     for i, leaf in enumerate(leaves):
         wide = leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))

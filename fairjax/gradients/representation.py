@@ -58,7 +58,7 @@ def at_representation(
     Reference:
       Sener, Koltun: Multi-task learning as multi-objective optimization, NeurIPS 2018.
     """
-    losses_of_z = losses(model._replace(represent=_as_it_is, dropout=False))
+    losses_of_z = losses_at_representation(model, losses)
 
     def init(key: Array, data: Dataset) -> PyTree:
         loss_memory = losses_of_z.init(key, data)
@@ -92,6 +92,11 @@ def at_representation(
         return (total,), (new_loss_memory, rule_memory)
 
     return Objective(("total",), init, apply)
+
+
+def losses_at_representation(model: Model, losses: Callable[[Model], Objective]) -> Objective:
+    """The losses of a model whose trunk is the representation already."""
+    return losses(model._replace(represent=_as_it_is, dropout=False))
 
 
 def _as_it_is(parameters: PyTree, x: PyTree, condition: PyTree | None = None) -> PyTree:

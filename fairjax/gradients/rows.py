@@ -4,8 +4,10 @@ The mode is a choice of cost. ``"unroll"`` takes each gradient by itself: a grad
 does not select is never computed, and no row goes through the head of another. Its price is the
 compilation of K backward passes. ``"map"`` compiles one backward pass and runs it for ``chunk``
 rows at a time: least memory. ``"vmap"`` runs it for all rows at once: K times the memory, and every
-row goes through every head. ``experiments/bench_links.py`` shows this cost on networks with many
-heads.
+row goes through every head. ``"gram"`` forms no rows: a link asks for their Gram matrix, for which
+one gradient is held at a time, and then makes one weighted backward pass.
+``experiments/bench_links.py`` shows these costs. A loss that is NaN makes a row of NaN in
+``"unroll"`` alone: elsewhere 0 times NaN reaches every row, and a link makes a step of zeros.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ import jax
 import jax.numpy as jnp
 
 from fairjax.core.types import Array, PyTree
+from fairjax.gradients.implicit_rows import ImplicitRows, Jacobian
 
-MODES = ("auto", "unroll", "vmap", "map")
+MODES = ("auto", "unroll", "vmap", "map", "gram")
 
 
 def rows_mode(count: int) -> str:
@@ -49,8 +52,13 @@ def value_and_rows(
       argnums: which positional argument is differentiated, or which ones; rows of several are a
         tuple. As in ``jax.value_and_grad``.
       has_aux: whether ``losses`` returns something beside its values.
-      mode: ``"unroll"``, ``"vmap"``, ``"map"``, or ``"auto"``: see :func:`rows_mode`.
-      chunk: rows at a time in ``"map"``.
+      mode: ``"unroll"``, ``"vmap"``, ``"map"``, ``"gram"``, or ``"auto"``: see :func:`rows_mode`.
+        The rows of ``"gram"`` are products to come, not arrays. A link with a rule in task space,
+        ``sum_rows``, ``take_row`` and ``route`` take them, in the jitted function that made them;
+        what reads entries raises TypeError. With ``per=`` a link makes the Gram matrix of each
+        group anew. Peak memory is that of one backward pass, time that of 2 K. In half precision
+        cosines are as exact as the network's own arithmetic.
+      chunk: rows at a time in ``"map"`` and ``"gram"``.
       scale: the rows are gradients of ``scale`` times the losses, and the values are the losses
         themselves. May be traced: of half precision it is the ``scale`` of
         :func:`fairjax.gradients.dynamic_scale`.
@@ -86,6 +94,8 @@ def value_and_rows(
             resolved_mode = rows_mode(len(value_shapes))
         if resolved_mode == "unroll":
             values, aux, rows = _unrolled_rows(values_and_aux, params, scale)
+        elif resolved_mode == "gram":
+            values, aux, rows = _implicit_rows(values_and_aux, params, chunk, scale)
         else:
             values, aux, rows = _mapped_rows(values_and_aux, params, resolved_mode, chunk, scale)
         if has_aux:
@@ -156,12 +166,7 @@ def _mapped_rows(
     losses: Callable[..., Any], params: PyTree, mode: str, chunk: int, scale: Array | float
 ) -> tuple[Array, PyTree, PyTree]:
     """One backward pass for all rows, by ``vmap`` or by ``map``."""
-
-    def stacked(p: PyTree) -> tuple[Array, PyTree]:
-        values, aux = losses(p)
-        return jnp.stack(list(values)), aux
-
-    values, pull_back, aux = jax.vjp(stacked, params, has_aux=True)
+    values, aux, pull_back = _pulled_back(losses, params)
     row_count = values.shape[0]
     basis = jnp.eye(row_count, dtype=values.dtype) * jnp.asarray(scale, values.dtype)
 
@@ -174,6 +179,37 @@ def _mapped_rows(
     else:
         rows = _rows_in_chunks(row, basis, params, chunk)
     return values, aux, rows
+
+
+def _pulled_back(
+    losses: Callable[..., Any], params: PyTree
+) -> tuple[Array, PyTree, Callable[..., Any]]:
+    """Values ``[K]``, aux, and the backward pass: from a cotangent ``[K]`` to ``(gradient,)``."""
+
+    def stacked(p: PyTree) -> tuple[Array, PyTree]:
+        values, aux = losses(p)
+        return jnp.stack(list(values)), aux
+
+    values, pull_back, aux = jax.vjp(stacked, params, has_aux=True)
+    return values, aux, pull_back
+
+
+def _implicit_rows(
+    losses: Callable[..., Any], params: PyTree, chunk: int, scale: Array | float
+) -> tuple[Array, PyTree, PyTree]:
+    """Rows that are never formed, see :class:`ImplicitRows`."""
+    values, aux, pull_back = _pulled_back(losses, params)
+
+    def gradient_leaves(cotangent: Array) -> list[Array]:
+        return jax.tree.leaves(pull_back(cotangent))
+
+    jacobian = Jacobian(gradient_leaves, values, jnp.asarray(scale), chunk)
+    leaves, structure = jax.tree.flatten(params)
+    rows = []
+    for i, leaf in enumerate(leaves):
+        shape = (len(values), *jnp.shape(leaf))
+        rows.append(ImplicitRows(jacobian, i, shape, jnp.result_type(leaf)))
+    return values, aux, jax.tree.unflatten(structure, rows)
 
 
 def _rows_in_chunks(row: Callable[..., Any], basis: Array, params: PyTree, chunk: int) -> PyTree:

@@ -5,6 +5,7 @@ Each family has its own file.
 
 from fairjax.methods._aggregated import (
     aggregated,
+    consmtl,
     fairness_surgery,
     linked,
     mgda_ub,
@@ -68,6 +69,7 @@ __all__ = [
     "blind",
     "chance_level",
     "cka",
+    "consmtl",
     "constrained",
     "cosine",
     "debiased_cka",

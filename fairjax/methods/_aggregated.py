@@ -12,8 +12,8 @@ from typing import Any
 import optax
 
 from fairjax import gradients
-from fairjax.core.types import Components, Model, Objective, PyTree, Recipe
-from fairjax.gradients import LinkEntry, at_representation, route, sum_rows
+from fairjax.core.types import Array, Components, Model, Objective, PyTree, Recipe
+from fairjax.gradients import LinkEntry, at_representation, consistent_heads, route, sum_rows
 from fairjax.methods.context import (
     Context,
     Method,
@@ -25,7 +25,7 @@ from fairjax.methods.context import (
 from fairjax.objectives import on_two_batches, per_task
 
 # from the number of rows and an optimizer to the whole transformation
-Transform = Callable[[int, optax.GradientTransformation], optax.GradientTransformationExtraArgs]
+Transform = Callable[[int, optax.GradientTransformation], optax.GradientTransformation]
 # from the model and the rows of a model to the objective that is trained
 Weigh = Callable[[Model, Callable[[Model], Objective]], Objective]
 
@@ -115,11 +115,35 @@ def mgda_ub(notion: SweptNotions, *, split: bool = False) -> Method:
     def weigh(model: Model, rows: Callable[[Model], Objective]) -> Objective:
         return at_representation(model, rows, gradients.mgda.rule())
 
-    def transform(rows: int, optimizer: optax.GradientTransformation):
-        return optax.chain(sum_rows(), optimizer)
-
     name = "mgda_ub_split" if split else "mgda_ub"
-    return aggregated(notion, name, transform, split=split, weigh=weigh)
+    return aggregated(notion, name, _summed, split=split, weigh=weigh)
+
+
+def consmtl(notion: SweptNotions, *, split: bool = False, lam: Array | float = 1.0) -> Method:
+    """ConsMTL: FairGrad on the trunk, and heads that turn their gradients towards its update.
+
+    The heads' term is second-order: it costs one more pass through the heads and back.
+
+    Args:
+      notion: of the fairness losses.
+      split: accuracy and fairness in rows of their own.
+      lam: the weight of the heads' term, see :func:`fairjax.gradients.consistent_heads`.
+
+    Reference:
+      Qin, Wang, Yan: Towards consistent multi-task learning: unlocking the potential of
+      task-specific parameters, CVPR 2025.
+    """
+
+    def weigh(model: Model, rows: Callable[[Model], Objective]) -> Objective:
+        return consistent_heads(model, rows, gradients.fairgrad.rule(), lam=lam)
+
+    name = "consmtl_split" if split else "consmtl"
+    return aggregated(notion, name, _summed, split=split, weigh=weigh)
+
+
+def _summed(rows: int, optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+    """One row, whose weights are in its objective."""
+    return optax.chain(sum_rows(), optimizer)
 
 
 def fairness_surgery(notion: SweptNotions) -> Method:

@@ -8,6 +8,7 @@ from typing import Any
 
 from fairjax import gradients
 from fairjax.methods._aggregated import (
+    consmtl,
     fairness_surgery,
     linked,
     mgda_ub,
@@ -39,8 +40,9 @@ def _links() -> dict[str, Callable[..., Method]]:
     """Every gradient link, on one row per task and on rows of accuracy and of fairness."""
     methods = {}
     links = [name for name, link in gradients.REGISTRY.items() if link.weighs != "nothing"]
-    for name in sorted([*links, "mgda_ub"]):
-        make = mgda_ub if name == "mgda_ub" else partial(linked, name=name)
+    at_representation = {"consmtl": consmtl, "mgda_ub": mgda_ub}
+    for name in sorted([*links, *at_representation]):
+        make = at_representation.get(name) or partial(linked, name=name)
         methods[name] = make
         methods[f"{name}_split"] = partial(make, split=True)
     return methods

@@ -26,12 +26,14 @@ from fairjax.gradients.rules._excess_mtl import excess_mtl
 from fairjax.gradients.rules._fairgrad import fairgrad
 from fairjax.gradients.rules._famo import famo
 from fairjax.gradients.rules._geometric_loss import geometric_loss
+from fairjax.gradients.rules._go4align import go4align
 from fairjax.gradients.rules._graddrop import graddrop
 from fairjax.gradients.rules._gradnorm import gradnorm
 from fairjax.gradients.rules._gradvac import gradvac
 from fairjax.gradients.rules._head_aware import head_aware
 from fairjax.gradients.rules._imtl_g import imtl_g
 from fairjax.gradients.rules._imtl_l import imtl_l
+from fairjax.gradients.rules._ldc_mtl import ldc_mtl
 from fairjax.gradients.rules._mgda import mgda
 from fairjax.gradients.rules._moco import moco
 from fairjax.gradients.rules._modo import modo
@@ -84,12 +86,14 @@ REGISTRY: dict[str, LinkEntry] = {
     "fairgrad": LinkEntry(fairgrad, "gradients"),
     "famo": LinkEntry(famo, "losses", owns_optimizer=True),
     "geometric_loss": LinkEntry(geometric_loss, "losses"),
+    "go4align": LinkEntry(go4align, "losses"),
     "graddrop": LinkEntry(graddrop, "gradients"),
     "gradnorm": LinkEntry(gradnorm, "losses"),
     "gradvac": LinkEntry(gradvac, "gradients"),
     "head_aware": LinkEntry(head_aware, "all"),
     "imtl_g": LinkEntry(imtl_g, "gradients"),
     "imtl_l": LinkEntry(imtl_l, "losses"),
+    "ldc_mtl": LinkEntry(ldc_mtl, "losses"),
     "mean_rows": LinkEntry(mean_rows, "nothing"),
     "mgda": LinkEntry(mgda, "gradients"),
     "moco": LinkEntry(moco, "gradients"),

@@ -67,24 +67,24 @@ def graddrop(
         leaves, structure = jax.tree.flatten(updates)
         new_leaves = []
         for i, leaf in enumerate(leaves):
-            row_shape = (-1,) + (1,) * (leaf.ndim - 1)
-            finite_leaf = jnp.where(finite.reshape(row_shape), leaf, 0)
+            finite_rows = [jnp.where(finite[k], leaf[k], 0) for k in range(rows)]
             leaf_key = jax.random.fold_in(key, i)
-            new_leaves.append(_keep_one_sign(finite_leaf, leaf_key, leak))
+            new_leaves.append(_keep_one_sign(finite_rows, leaf_key, leak))
         update = jax.tree.unflatten(structure, new_leaves)
         return update, new_state
 
     return optax.GradientTransformationExtraArgs(plain_sum.init, update_fn)
 
 
-def _keep_one_sign(leaf: Array, key: Array, leak: ArrayLike) -> Array:
-    """One leaf ``[K, ...]`` to its update ``[...]``."""
-    dtype = jnp.promote_types(leaf.dtype, jnp.float32)
+def _keep_one_sign(leaf: list[Array], key: Array, leak: ArrayLike) -> Array:
+    """One leaf, row by row, to its update ``[...]``."""
+    given_dtype = leaf[0].dtype
+    dtype = jnp.promote_types(given_dtype, jnp.float32)
     rows = [row.astype(dtype) for row in leaf]
     total = add_rows(rows)
     total_size = add_rows([jnp.abs(row) for row in rows])
     positive_share = 0.5 * (1.0 + divide(total, total_size))
-    threshold = jax.random.uniform(key, leaf.shape[1:], dtype)
+    threshold = jax.random.uniform(key, leaf[0].shape, dtype)
     keeps_positive = positive_share > threshold
     leak = jnp.asarray(leak, dtype)
     leak = jnp.broadcast_to(leak, (len(rows),))
@@ -92,4 +92,4 @@ def _keep_one_sign(leaf: Array, key: Array, leak: ArrayLike) -> Array:
     for k, row in enumerate(rows):
         stays = keeps_positive == (row > 0)
         leaked_rows.append(jnp.where(stays, row, leak[k] * row))
-    return add_rows(leaked_rows).astype(leaf.dtype)
+    return add_rows(leaked_rows).astype(given_dtype)
