@@ -25,7 +25,7 @@ from fairjax.methods.context import (
 from fairjax.objectives import on_two_batches, per_task
 
 # from the number of rows and an optimizer to the whole transformation
-Transform = Callable[[int, optax.GradientTransformation], optax.GradientTransformation]
+Transform = Callable[[int, optax.GradientTransformation], optax.GradientTransformationExtraArgs]
 # from the model and the rows of a model to the objective that is trained
 Weigh = Callable[[Model, Callable[[Model], Objective]], Objective]
 
@@ -141,7 +141,9 @@ def consmtl(notion: SweptNotions, *, split: bool = False, lam: Array | float = 1
     return aggregated(notion, name, _summed, split=split, weigh=weigh)
 
 
-def _summed(rows: int, optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+def _summed(
+    rows: int, optimizer: optax.GradientTransformation
+) -> optax.GradientTransformationExtraArgs:
     """One row, whose weights are in its objective."""
     return optax.chain(sum_rows(), optimizer)
 
