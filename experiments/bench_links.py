@@ -2,7 +2,8 @@
 
     python experiments/bench_links.py            # the whole grid
     python experiments/bench_links.py --quick    # few rows, few parameters, under a minute
-    python experiments/bench_links.py --memory   # part 6 alone
+    python experiments/bench_links.py --part memory     # part 6 alone
+    python experiments/bench_links.py --part products   # part 7 alone
 
 1. Aggregation alone: every link on given rows, against ``sum_rows`` and against TorchJD's
    aggregator of the same name on the same Jacobian, which must give the same update where nothing
@@ -14,12 +15,12 @@
 6. Memory: an update by PCGrad of eight rows of 1e7 parameters, in many layers and in few, from rows
    and without them (``mode="gram"``), beside TorchJD's rows and its engine, and beside one backward
    pass. Each in a process of its own that gives freed memory back.
+7. The Gram matrix of long rows against the matrix product of PyTorch's BLAS.
 
 Both sides take turns, so that other load on the machine hits both; each time is the best of several
-after a first call
-that is not counted. Part 6 counts the CPU seconds of all threads, on which other load tells less. Without
-torchjd its columns stay empty. Written: ``links.csv`` (part 1, every
-cell), ``links.md`` and ``memory.md`` (part 6).
+after a first call that is not counted. Parts 6 and 7 count the CPU seconds of all threads, on which
+other load tells less. Without torchjd its columns stay empty. Written: ``links.csv`` (part 1, every
+cell), ``links.md``, ``memory.md`` (part 6) and ``products.md`` (part 7).
 """
 
 from __future__ import annotations
@@ -108,6 +109,13 @@ def timed(call: Callable) -> float:
     begin = time.perf_counter()
     call()
     return time.perf_counter() - begin
+
+
+def cpu_timed(call: Callable) -> float:
+    """CPU seconds of one call, of all threads; what it returns is dropped."""
+    begin = time.process_time()
+    call()
+    return time.process_time() - begin
 
 
 def race(calls: dict[str, Callable], rounds: int, slice_s: float = 0.01) -> dict[str, float]:
@@ -442,11 +450,7 @@ def one_update(of: str, how: str, layers: int, width: int, rows: int, batch: int
     update = {"ours": our_update, "torchjd": their_update}[of](how, params, x)
     del params
     before = high_water(reset=True)
-    seconds = []
-    for _ in range(5):
-        begin = time.process_time()
-        update()  # what it returns is dropped before the next one
-        seconds.append(time.process_time() - begin)
+    seconds = [cpu_timed(update) for _ in range(5)]
     return {
         "of": of,
         "how": how,
@@ -621,7 +625,7 @@ def write_memory(args: argparse.Namespace, told: str) -> None:
         )
     head = ["layers", "by", "from", "MB", "backward passes", "CPU ms", "backward passes"]
     text = (
-        f"`python experiments/bench_links.py --memory`: {told}. An update by PCGrad of {rows} rows "
+        f"`python experiments/bench_links.py --part memory`: {told}. An update by PCGrad of {rows} rows "
         f"on a network without biases, batch {batch}: resident memory at the peak, parameters "
         "included, and CPU time of all threads, each also in those of one backward pass by the "
         "same library.\n\n" + table(head, lines)
@@ -630,13 +634,45 @@ def write_memory(args: argparse.Namespace, told: str) -> None:
     disk.write(args.out / "memory.md", text.encode())
 
 
+def write_products(args: argparse.Namespace, told: str) -> None:
+    """Part 7 and its table."""
+    size = 100_000 if args.quick else 10_000_000
+    has_torch = importlib.util.find_spec("torch") is not None
+    lines = []
+    for rows in (2, 8, 40):
+        matrix = np.tile(block(rows).astype("f4"), (1, size // BLOCK))
+        leaves = leaves_of(matrix)
+        made = jax.jit(gradients.gram_matrix.gram)
+        calls = {"ours": lambda f=made, x=leaves: jax.block_until_ready(f(x))}
+        if has_torch:
+            import torch
+
+            jacobian = torch.from_numpy(matrix)
+            calls["torch"] = lambda j=jacobian: j @ j.T
+        taken = {name: [] for name in calls}
+        for _ in range(args.rounds + 1):
+            for name, call in calls.items():
+                taken[name].append(cpu_timed(call))
+        best = {name: min(seconds[1:]) for name, seconds in taken.items()}
+        ratio = best["torch"] / best["ours"] if has_torch else None
+        theirs = 1e3 * best["torch"] if has_torch else None
+        lines.append([rows, f"{size:.0e}", 1e3 * best["ours"], theirs, ratio])
+        print(f"  K={rows}: {lines[-1]}", flush=True)
+    text = (
+        f"`python experiments/bench_links.py --part products`: {told}. The Gram matrix of K rows, "
+        "CPU time of all threads.\n\n"
+        + table(["K", "P", "fairjax, CPU ms", "PyTorch, CPU ms", "PyTorch / fairjax"], lines)
+    )
+    disk.write(args.out / "products.md", text.encode())
+
+
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="few rows, few parameters")
-    parser.add_argument("--memory", action="store_true", help="part 6 alone")
+    parser.add_argument("--part", choices=("memory", "products"), help="one part alone")
     parser.add_argument("--rounds", type=int, default=5, help="how often calls take turns")
     parser.add_argument(
         "--limit", type=float, default=20.0, help="seconds above which a peer's cell is left out"
@@ -665,8 +701,9 @@ def main() -> None:
         + f"; {platform.system()}, Python {platform.python_version()}, "
         f"{CORES} cores, {speed / 1e9:.1f} GB per second"
     )
-    if args.memory:
-        write_memory(args, told)
+    parts = {"memory": write_memory, "products": write_products}
+    if args.part:
+        parts[args.part](args, told)
         return
     print(f"{told}\n1. aggregation of given rows", flush=True)
     one = aggregation(counts, sizes, args.rounds, args.limit)
@@ -678,6 +715,8 @@ def main() -> None:
     four = training(8, width, batch, args.rounds)
     print("6. memory", flush=True)
     write_memory(args, told)
+    print("7. products", flush=True)
+    write_products(args, told)
     seconds = four["seconds"]
     cost = {
         name: seconds["step with pcgrad"] / seconds[name]

@@ -99,7 +99,7 @@ def by_definition(lam: float, limit: float):
 @pytest.mark.parametrize(("lam", "limit"), [(1.0, 0.1), (0.01, 0.5), (0.0, 0.1)])
 def test_it_is_its_definition(lam, limit):
     with double():
-        value, gradient = value_and_gradient(lam=lam, limit=limit)
+        value, gradient = value_and_gradient(consistency=lam, limit=limit)
         losses = ((X @ TRUNK @ HEADS.T - Y) ** 2).mean(axis=0)
         weights, trunk, own, extra = by_definition(lam, limit) if lam else by_definition(1e-9, 0.0)
         np.testing.assert_allclose(value, weights @ losses, rtol=1e-6)

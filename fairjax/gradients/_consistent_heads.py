@@ -20,7 +20,7 @@ def consistent_heads(
     losses: Callable[[Model], Objective],
     rule: Rule,
     *,
-    lam: Array | float = 1.0,
+    consistency: Array | float = 1.0,
     limit: Array | float = 0.1,
 ) -> Objective:
     """One row whose gradient is ConsMTL's: a rule on the trunk, and a term of their own for heads.
@@ -29,9 +29,9 @@ def consistent_heads(
     finds on the trunk::
 
         trunk:  sum_k w_k dL_k / dtrunk
-        heads:  sum_k dL_k / dheads + c_k,   c_k = -lam d<z_k, sum_j w_j z_j> / dheads
+        heads:  sum_k dL_k / dheads + h_k,   h_k = -c d<z_k, sum_j w_j z_j> / dheads
 
-    where ``w_j z_j`` are constants and each ``c_k`` is cut to ``limit`` times the length of
+    where ``w_j z_j`` are constants and each ``h_k`` is cut to ``limit`` times the length of
     ``dL_k / dheads``. So each head grows the part of its gradient that agrees with all. The row's
     value is ``sum_k w_k L_k``, whose gradient this is not.
 
@@ -40,7 +40,7 @@ def consistent_heads(
       losses: from a model to the K losses as an objective. It is called a second time with a model
         whose trunk is z.
       rule: any rule in task space. It sees the gradients by the trunk.
-      lam: the weight of the heads' term.
+      consistency: c, the weight of the heads' term.
       limit: the longest that it may be, in lengths of the head's own gradient.
 
     Returns:
@@ -76,14 +76,14 @@ def consistent_heads(
         direction = jax.tree.map(lambda leaf: combine(weights, leaf), z_rows)
 
         def agreements(heads: PyTree) -> Array:
-            """``-lam <z_k, sum_j w_j z_j>``, ``[K]``."""
+            """``-c <z_k, sum_j w_j z_j>``, ``[K]``."""
 
             def stacked(z: PyTree) -> Array:
                 values, _ = values_at(z, heads)
                 return jnp.stack(list(values))
 
             _, slopes = jax.jvp(stacked, (z,), (direction,))
-            return -lam * slopes
+            return -consistency * slopes
 
         _, extra_rows = value_and_rows(agreements)(constant["heads"])
         length = jnp.sqrt(squared_norms(jax.tree.leaves(extra_rows)))

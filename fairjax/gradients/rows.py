@@ -56,8 +56,8 @@ def value_and_rows(
         The rows of ``"gram"`` are products to come, not arrays. A link with a rule in task space,
         ``sum_rows``, ``take_row`` and ``route`` take them, in the jitted function that made them;
         what reads entries raises TypeError. With ``per=`` a link makes the Gram matrix of each
-        group anew. Peak memory is that of one backward pass, time that of 2 K. In half precision
-        cosines are as exact as the network's own arithmetic.
+        group anew. Peak memory is little above that of one backward pass, and time up to twice that
+        of rows. In half precision cosines are as exact as the network's own arithmetic.
       chunk: rows at a time in ``"map"`` and ``"gram"``.
       scale: the rows are gradients of ``scale`` times the losses, and the values are the losses
         themselves. May be traced: of half precision it is the ``scale`` of

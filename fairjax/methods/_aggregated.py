@@ -119,7 +119,9 @@ def mgda_ub(notion: SweptNotions, *, split: bool = False) -> Method:
     return aggregated(notion, name, _summed, split=split, weigh=weigh)
 
 
-def consmtl(notion: SweptNotions, *, split: bool = False, lam: Array | float = 1.0) -> Method:
+def consmtl(
+    notion: SweptNotions, *, split: bool = False, consistency: Array | float = 1.0
+) -> Method:
     """ConsMTL: FairGrad on the trunk, and heads that turn their gradients towards its update.
 
     The heads' term is second-order: it costs one more pass through the heads and back.
@@ -127,7 +129,7 @@ def consmtl(notion: SweptNotions, *, split: bool = False, lam: Array | float = 1
     Args:
       notion: of the fairness losses.
       split: accuracy and fairness in rows of their own.
-      lam: the weight of the heads' term, see :func:`fairjax.gradients.consistent_heads`.
+      consistency: the weight of the heads' term, see :func:`fairjax.gradients.consistent_heads`.
 
     Reference:
       Qin, Wang, Yan: Towards consistent multi-task learning: unlocking the potential of
@@ -135,7 +137,7 @@ def consmtl(notion: SweptNotions, *, split: bool = False, lam: Array | float = 1
     """
 
     def weigh(model: Model, rows: Callable[[Model], Objective]) -> Objective:
-        return consistent_heads(model, rows, gradients.fairgrad.rule(), lam=lam)
+        return consistent_heads(model, rows, gradients.fairgrad.rule(), consistency=consistency)
 
     name = "consmtl_split" if split else "consmtl"
     return aggregated(notion, name, _summed, split=split, weigh=weigh)
