@@ -327,20 +327,25 @@ def links(size: int) -> Iterator[tuple[str, float]]:
 
 
 def on_ray(size: int) -> list[dict]:
-    """A sweep here, and on a Ray cluster of this machine: few runs for what is fixed, and many."""
+    """Sweeps here, and on a Ray cluster of this machine: few runs for what is fixed, and many."""
     found = []
-    options = "--methods mta_f --epochs 10 --devices 1 --keep metrics".split()
     with tempfile.TemporaryDirectory() as folder:
-        # programs are in the cache from the first pair on, which does not count
-        for count in (16, 16, size):
-            for side in ("here", "ray"):
-                command = [sys.executable, "-m", "fairjax", "frontier", *options]
-                command += ["--runs", str(count), "--out", f"{folder}/{len(found)}"]
-                command += ["--ray", "local"] if side == "ray" else []
-                cpu, wall = cost_of(command, {"XDG_CACHE_HOME": folder})
-                found.append({"side": side, "runs": count, "cpu": cpu, "wall": wall})
-                print(json.dumps(found[-1]), flush=True)
-    return found[2:]
+
+        def swept(side: str, runs: int, epochs: int) -> dict:
+            options = f"--methods mta_f --devices 1 --keep metrics --runs {runs} --epochs {epochs}"
+            command = [sys.executable, "-m", "fairjax", "frontier", *options.split()]
+            command += ["--out", tempfile.mkdtemp(dir=folder)]
+            command += ["--ray", "local"] if side == "ray" else []
+            cpu, wall = cost_of(command, {"XDG_CACHE_HOME": folder})
+            return {"side": side, "runs": runs, "epochs": epochs, "cpu": cpu, "wall": wall}
+
+        for epochs, counts in ((10, (16, size)), (100, (size,))):
+            swept("here", 16, epochs)  # fills the cache of programs
+            for count in counts:
+                for side in ("here", "ray"):
+                    found.append(swept(side, count, epochs))
+                    print(json.dumps(found[-1]), flush=True)
+    return found
 
 
 def cost_of(command: list[str], variables: dict[str, str]) -> tuple[float, float]:
@@ -379,12 +384,12 @@ def cost_of(command: list[str], variables: dict[str, str]) -> tuple[float, float
 
 def ray_summary(found: list[dict]) -> str:
     """A Markdown table: CPU seconds here and on Ray, and what they differ by."""
-    lines = ["| runs | CPU seconds here | on Ray | more | share |", "|---|---|---|---|---|"]
+    lines = ["| runs | epochs | CPU seconds here | on Ray | more |", "|---|---|---|---|---|"]
     for here, ray in zip(found[::2], found[1::2], strict=True):
         more = ray["cpu"] - here["cpu"]
         lines.append(
-            f"| {here['runs']} | {here['cpu']:.1f} | {ray['cpu']:.1f} | {more:.1f} "
-            f"| {more / here['cpu']:.0%} |"
+            f"| {here['runs']} | {here['epochs']} | {here['cpu']:.1f} | {ray['cpu']:.1f} "
+            f"| {more:.1f} ({more / here['cpu']:.0%}) |"
         )
     return "\n".join(lines) + "\n"
 
