@@ -11,15 +11,15 @@ network is tiny (four features, one layer of eight units), so that what stands a
 shows.
 
 - ``members``: a sweep of ``vanilla``, one step each, with its folder, and the table of its runs.
-- ``report``: a made-up table of so many runs with 118 columns, written, read and reported; beside
+- ``report``: a made-up table of so many runs with 115 columns, written, read and reported; beside
   it the frontier and its volume alone, ours and moocore's.
 - ``rows``: an epoch of ``vanilla`` in batches of 1,024, and an evaluation of one run.
 - ``tasks``: a step of ``baseline`` and an evaluation of 10,000 rows.
 - ``groups``: an evaluation of 100,000 rows and two tasks; fairlearn's MetricFrame of four rates.
 - ``links``: aggregation of K rows of 10,000 parameters.
 
-The exponent is the slope of log seconds over log size through the last three points of a line: 1
-is linear. Results go to experiments/results/growth.
+The exponent is the slope of log value over log size between the last two points of a line: 1 is
+linear. Results go to experiments/results/growth.
 """
 
 from __future__ import annotations
@@ -327,20 +327,25 @@ def links(size: int) -> Iterator[tuple[str, float]]:
 
 
 def on_ray(size: int) -> list[dict]:
-    """A sweep here, and on a Ray cluster of this machine: few runs for what is fixed, and many."""
+    """Sweeps here, and on a Ray cluster of this machine: few runs for what is fixed, and many."""
     found = []
-    options = "--methods mta_f --epochs 10 --devices 1 --keep metrics".split()
     with tempfile.TemporaryDirectory() as folder:
-        # programs are in the cache from the first pair on, which does not count
-        for count in (16, 16, size):
-            for side in ("here", "ray"):
-                command = [sys.executable, "-m", "fairjax", "frontier", *options]
-                command += ["--runs", str(count), "--out", f"{folder}/{len(found)}"]
-                command += ["--ray", "local"] if side == "ray" else []
-                cpu, wall = cost_of(command, {"XDG_CACHE_HOME": folder})
-                found.append({"side": side, "runs": count, "cpu": cpu, "wall": wall})
-                print(json.dumps(found[-1]), flush=True)
-    return found[2:]
+
+        def swept(side: str, runs: int, epochs: int) -> dict:
+            options = f"--methods mta_f --devices 1 --keep metrics --runs {runs} --epochs {epochs}"
+            command = [sys.executable, "-m", "fairjax", "frontier", *options.split()]
+            command += ["--out", tempfile.mkdtemp(dir=folder)]
+            command += ["--ray", "local"] if side == "ray" else []
+            cpu, wall = cost_of(command, {"XDG_CACHE_HOME": folder})
+            return {"side": side, "runs": runs, "epochs": epochs, "cpu": cpu, "wall": wall}
+
+        for epochs, counts in ((10, (16, size)), (100, (size,))):
+            swept("here", 16, epochs)  # fills the cache of programs
+            for count in counts:
+                for side in ("here", "ray"):
+                    found.append(swept(side, count, epochs))
+                    print(json.dumps(found[-1]), flush=True)
+    return found
 
 
 def cost_of(command: list[str], variables: dict[str, str]) -> tuple[float, float]:
@@ -379,12 +384,12 @@ def cost_of(command: list[str], variables: dict[str, str]) -> tuple[float, float
 
 def ray_summary(found: list[dict]) -> str:
     """A Markdown table: CPU seconds here and on Ray, and what they differ by."""
-    lines = ["| runs | CPU seconds here | on Ray | more | share |", "|---|---|---|---|---|"]
+    lines = ["| runs | epochs | CPU seconds here | on Ray | more |", "|---|---|---|---|---|"]
     for here, ray in zip(found[::2], found[1::2], strict=True):
         more = ray["cpu"] - here["cpu"]
         lines.append(
-            f"| {here['runs']} | {here['cpu']:.1f} | {ray['cpu']:.1f} | {more:.1f} "
-            f"| {more / here['cpu']:.0%} |"
+            f"| {here['runs']} | {here['epochs']} | {here['cpu']:.1f} | {ray['cpu']:.1f} "
+            f"| {more:.1f} ({more / here['cpu']:.0%}) |"
         )
     return "\n".join(lines) + "\n"
 
@@ -411,11 +416,10 @@ def _peak() -> float:
 
 
 def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
-    """Slope of log value over log size through the last three points."""
-    sizes, values = np.asarray(sizes)[-3:], np.asarray(values, float)[-3:]
-    if len(sizes) < 2 or (values <= 0).any():
+    """Slope of log value over log size between the last two points."""
+    if len(sizes) < 2:
         return float("nan")
-    return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
+    return float(np.diff(np.log(values[-2:]))[0] / np.diff(np.log(sizes[-2:]))[0])
 
 
 def lines_of(found: list[dict]) -> dict[tuple[str, str], tuple[list[float], list[float]]]:
@@ -445,10 +449,10 @@ def summary(found: list[dict]) -> str:
 
 
 def draw(found: list[dict], path: Path) -> None:
-    """A panel per axis: CPU seconds over size, both logarithmic."""
+    """A panel per axis: CPU seconds over size, both logarithmic; exponents in brackets."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 7), dpi=110, layout="constrained")
+    figure = Figure(figsize=(12, 9), dpi=110, layout="constrained")
     panels = dict(zip(AXES, figure.subplots(2, 3).ravel(), strict=True))
     for (axis, what), (sizes, values) in lines_of(found).items():
         if what.endswith("MB") or "compilation" in what:
@@ -462,7 +466,11 @@ def draw(found: list[dict], path: Path) -> None:
         ax.grid(color="0.9")
         ax.spines[["top", "right"]].set_visible(False)
         if ax.lines:
-            ax.legend(frameon=False, fontsize=8, title="(exponent)", title_fontsize=8)
+            sizes = sorted({x for line in ax.lines for x in line.get_xdata()})
+            ax.set_xticks(sizes, [f"{size:,.0f}" for size in sizes])
+            ax.set_xticks([], minor=True)
+            below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.17), "ncols": 2}
+            ax.legend(frameon=False, fontsize=8, **below)
     figure.savefig(path)
 
 

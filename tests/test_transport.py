@@ -18,9 +18,11 @@ from cases import dataset, double, rows, slope, tabular_spec, terms_of
 
 from fairjax import metrics, notions, objectives
 from fairjax.core.keys import Metric
+from fairjax.core.ordering import ordered
 from fairjax.core.types import Attribute, Columns, Dataset, Spec, Task
 from fairjax.models import scores, shared_bottom
 from fairjax.notions import everyone, from_distance, jointly
+from fairjax.notions.distribution import apart, steps
 
 KEY = jax.random.key(3)
 
@@ -550,6 +552,34 @@ def test_unfairness_with_weights_and_three_groups_is_a_loop_over_pairs():
         (weight * groups[:, g]).sum() ** 2 / (weight**2 * groups[:, g]).sum() for g in range(3)
     )
     np.testing.assert_allclose(found.floor, 0.8687 * np.sqrt(1 / size[0] + 1 / size[1]), rtol=1e-4)
+
+
+@pytest.mark.parametrize("count", [11, 40])
+@pytest.mark.parametrize("kept", ["all", "some", "one", "none"])
+def test_many_groups_are_apart_as_a_loop_over_pairs_says(count, kept):
+    rng = np.random.default_rng(count)
+    rows = 300
+    score = np.round(rng.normal(size=rows), 1).astype(np.float32)
+    groups = np.eye(count, dtype=np.float32)[rng.integers(count, size=rows)]
+    chosen = {"all": count, "some": count // 2, "one": 1, "none": 0}[kept]
+    weight = rng.uniform(0.5, 2, rows).astype(np.float32) * groups[:, :chosen].sum(axis=1)
+    order = np.argsort(score, kind="stable")
+    member = (groups * weight[:, None])[order].astype(float)
+    mass = member.sum(axis=0)
+    present = np.flatnonzero(mass)
+    last = np.searchsorted(score[order], score[order], side="right") - 1
+    reached = member.cumsum(axis=0)[last][:, present] / mass[present]
+    gaps = [np.abs(reached[:, g] - reached[:, h]) for g in range(chosen) for h in range(g)]
+    expected = np.mean(gaps, axis=0)[:-1] if gaps else np.zeros(rows - 1)
+
+    @jax.jit
+    def of(score, weight):
+        return apart(steps(ordered(score), groups, weight))
+
+    assert len(present) == chosen
+    np.testing.assert_allclose(of(score, weight), expected, atol=1e-6)
+    both = jax.vmap(of)(np.stack([score, -score]), np.stack([weight, weight]))
+    np.testing.assert_allclose(both[0], expected, atol=1e-6)
 
 
 def test_the_floor_is_the_mean_of_equal_laws():

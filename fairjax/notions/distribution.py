@@ -16,6 +16,8 @@ from fairjax.core.ordering import Ordered, ordered, reached, sums_of_equals
 from fairjax.core.types import Array
 from fairjax.notions.gaps import difference, pairs
 
+MOST_IN_PAIRS = 10  # groups up to which all pairs cost less than a sort
+
 
 class Steps(NamedTuple):
     """Distribution functions of groups, which step at scores.
@@ -50,11 +52,28 @@ def largest_gap(functions: Steps) -> Array:
 
 def apart(functions: Steps) -> Array:
     """``|F_g - F_h|`` after each score but the last, mean over present pairs: ``[N - 1]``."""
-    pair = pairs(functions.mass > 0).astype(functions.score.dtype)
     reached = functions.reached
+    if reached.shape[1] > MOST_IN_PAIRS:
+        return _apart_sorted(functions)
+    pair = pairs(functions.mass > 0).astype(functions.score.dtype)
     gap_ngh = jnp.abs(reached[:, :, None] - reached[:, None, :])
     total_n = jnp.sum(gap_ngh * pair[None], axis=(1, 2))
     return divide(total_n, jnp.sum(pair))[:-1]
+
+
+def _apart_sorted(functions: Steps) -> Array:
+    """:func:`apart` by a sort of the groups: a step from the k-th value to the next parts k groups
+    from all others.
+    """
+    is_present = functions.mass > 0
+    count = jnp.sum(is_present)
+    # an absent group is above all others, and parts nothing
+    ascending_ng = jnp.sort(jnp.where(is_present, functions.reached, 2.0), axis=1)
+    below = jnp.arange(1, ascending_ng.shape[1])
+    parted = below * jnp.maximum(count - below, 0)
+    total_n = jnp.sum(jnp.diff(ascending_ng, axis=1) * parted, axis=1)
+    all_pairs = (count * (count - 1) / 2).astype(total_n.dtype)
+    return divide(total_n, all_pairs)[:-1]
 
 
 def kolmogorov_smirnov(prob: Array, groups: Array, weight: Array) -> Array:
