@@ -594,7 +594,7 @@ def draw_ranks(measured: Measured) -> bytes:
         ax.set(xlim=(low - 0.42 * span, high + 0.42 * span), ylim=(half + top, -5.5))
         ax.axis("off")
         own = values[measured.methods.index(CONTROL)]
-        ax.axvspan(own - distance, own + distance, ymin=0, ymax=0.93, color="0.94", lw=0)
+        ax.axvspan(own - distance, own + distance, ymin=0, ymax=0.93, color="0.94", lw=0, zorder=-1)
         ax.plot((low, high), (0, 0), color="0.2", lw=1.0, solid_capstyle="butt")
         ticks = [1, *range(10, count, 10), count]
         for tick in ticks:
