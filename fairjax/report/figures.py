@@ -200,7 +200,8 @@ def draw_tradeoff(layout: Layout) -> Figure:
         f" which {in_both} are also on the frontier of the gaps"
     )
     if planes.left_out:
-        title += f"; {planes.left_out:,} runs with far larger errors left out"
+        noun = "run" if planes.left_out == 1 else "runs"
+        title += f"; {planes.left_out:,} {noun} with far larger errors left out"
     figure.suptitle(wrapped(title, 110), fontsize=9)
     entries = _method_entries(layout, line=False)
     entries.append((rule(GREY, "-"), "frontier on test, all methods"))
