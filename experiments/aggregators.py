@@ -12,7 +12,7 @@ those of the links, the network, the learning rate of Adagrad and the loss (a so
 positive rates) those with which every study begins. Adagrad does not see the scale of a rule.
 
 - Data: Adult, the survey with five tasks, LSAC, and synthetic rows of three unrelated tasks, two of
-  which disfavour one group and one the other, with two units to share (``synthetic``).
+  which disfavour one group and one the other, with four units to share (``synthetic``).
 - A block is a data set and a seed. A seed draws 24,000 rows of the data set and deals them (6,000
   to train, 6,000 to validate, 12,000 to test), and draws the parameters and the minibatches. All
   methods of a block have the same rows, batches, initial parameters, epochs and number of runs: one
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
 RESULTS = Path(__file__).parent / "results" / "aggregators"
 SYNTHETIC = "synthetic"
 CONFLICTS = {"tasks": 3, "relatedness": 0.0, "bias": (1.0, -1.0, 0.6)}
-SETTINGS = {"adult": {}, "acs": {}, "lsac": {}, SYNTHETIC: {"trunk": (2,)}}
+SETTINGS = {"adult": {}, "acs": {}, "lsac": {}, SYNTHETIC: {"trunk": (4,)}}
 COMMON = {"condition": "fpr", "decision": "base_rate", "batch_size": 256}
 LAMS = (0.0, 0.1, 0.3, 1.0, 2.0, 5.0)
 CORNER = np.array([1.25, 1.0])  # reference point of the hypervolume, in (ARE, ARFG)
