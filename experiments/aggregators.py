@@ -46,6 +46,7 @@ import csv
 import dataclasses
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -400,6 +401,7 @@ class Measured(NamedTuple):
     methods: tuple[str, ...]
     volume: np.ndarray  # [D, seeds, k]
     seconds: np.ndarray  # [D, k] of a block
+    diverged: np.ndarray  # [D, k] runs
     references: dict[str, np.ndarray]  # [D] mean volumes of what has no rank
 
     @property
@@ -424,6 +426,10 @@ def read_measured(folder: Path) -> Measured:
     rows = {name: of_set for name, of_set in rows.items() if of_set}
     volumes = {name: volumes_of(of_set) for name, of_set in rows.items()}
     seconds = {name: seconds_of(of_set) for name, of_set in rows.items()}
+    diverged = {
+        name: Counter(row["method"] for row in of_set if row["are_test"] == "nan")
+        for name, of_set in rows.items()
+    }
     methods = [
         method for method in all_methods() if all(method in of_set for of_set in volumes.values())
     ]
@@ -432,6 +438,7 @@ def read_measured(folder: Path) -> Measured:
         tuple(methods),
         np.stack([np.stack([v[m] for m in methods], axis=1) for v in volumes.values()]),
         np.array([[of_set[method] for method in methods] for of_set in seconds.values()]),
+        np.array([[of_set[method] for method in methods] for of_set in diverged.values()]),
         {
             name: np.array([of_set[name].mean() for of_set in volumes.values()])
             for name in (SINGLE, CONSTANT)
@@ -504,6 +511,11 @@ def summary(measured: Measured) -> str:
         *_in_sets(measured),
         *_forms(measured),
     ]
+    counts = zip(measured.methods, measured.diverged.sum(axis=0), strict=True)
+    diverged = [f"`{method}` ({count})" for method, count in counts if count]
+    sentences.append(
+        f"- Runs that diverged, which count for nothing: {', '.join(diverged) or 'none'}."
+    )
     return "\n".join(sentences) + "\n"
 
 
