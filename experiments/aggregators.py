@@ -12,7 +12,7 @@ those of the links, the network, the learning rate of Adagrad and the loss (a so
 positive rates) those with which every study begins. Adagrad does not see the scale of a rule.
 
 - Data: Adult, the survey with five tasks, LSAC, and synthetic rows of three unrelated tasks, two of
-  which disfavour one group and one the other, with two units to share (``synthetic``).
+  which disfavour one group and one the other, with four units to share (``synthetic``).
 - A block is a data set and a seed. A seed draws 24,000 rows of the data set and deals them (6,000
   to train, 6,000 to validate, 12,000 to test), and draws the parameters and the minibatches. All
   methods of a block have the same rows, batches, initial parameters, epochs and number of runs: one
@@ -46,6 +46,7 @@ import csv
 import dataclasses
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -64,7 +65,7 @@ if TYPE_CHECKING:
 RESULTS = Path(__file__).parent / "results" / "aggregators"
 SYNTHETIC = "synthetic"
 CONFLICTS = {"tasks": 3, "relatedness": 0.0, "bias": (1.0, -1.0, 0.6)}
-SETTINGS = {"adult": {}, "acs": {}, "lsac": {}, SYNTHETIC: {"trunk": (2,)}}
+SETTINGS = {"adult": {}, "acs": {}, "lsac": {}, SYNTHETIC: {"trunk": (4,)}}
 COMMON = {"condition": "fpr", "decision": "base_rate", "batch_size": 256}
 LAMS = (0.0, 0.1, 0.3, 1.0, 2.0, 5.0)
 CORNER = np.array([1.25, 1.0])  # reference point of the hypervolume, in (ARE, ARFG)
@@ -400,6 +401,7 @@ class Measured(NamedTuple):
     methods: tuple[str, ...]
     volume: np.ndarray  # [D, seeds, k]
     seconds: np.ndarray  # [D, k] of a block
+    diverged: np.ndarray  # [D, k] runs
     references: dict[str, np.ndarray]  # [D] mean volumes of what has no rank
 
     @property
@@ -424,6 +426,10 @@ def read_measured(folder: Path) -> Measured:
     rows = {name: of_set for name, of_set in rows.items() if of_set}
     volumes = {name: volumes_of(of_set) for name, of_set in rows.items()}
     seconds = {name: seconds_of(of_set) for name, of_set in rows.items()}
+    diverged = {
+        name: Counter(row["method"] for row in of_set if row["are_test"] == "nan")
+        for name, of_set in rows.items()
+    }
     methods = [
         method for method in all_methods() if all(method in of_set for of_set in volumes.values())
     ]
@@ -432,6 +438,7 @@ def read_measured(folder: Path) -> Measured:
         tuple(methods),
         np.stack([np.stack([v[m] for m in methods], axis=1) for v in volumes.values()]),
         np.array([[of_set[method] for method in methods] for of_set in seconds.values()]),
+        np.array([[of_set[method] for method in methods] for of_set in diverged.values()]),
         {
             name: np.array([of_set[name].mean() for of_set in volumes.values()])
             for name in (SINGLE, CONSTANT)
@@ -504,6 +511,11 @@ def summary(measured: Measured) -> str:
         *_in_sets(measured),
         *_forms(measured),
     ]
+    counts = zip(measured.methods, measured.diverged.sum(axis=0), strict=True)
+    diverged = [f"`{method}` ({count})" for method, count in counts if count]
+    sentences.append(
+        f"- Runs that diverged, which count for nothing: {', '.join(diverged) or 'none'}."
+    )
     return "\n".join(sentences) + "\n"
 
 

@@ -113,13 +113,17 @@ def measured(experiment, gain):
     methods = ("baseline", "pcgrad", "pcgrad_split")
     volume = 0.1 + 0.001 * rng.normal(size=(2, 4, 3)) + np.array([0.0, 0.0, gain])
     references = {"single task": np.zeros(2), "constant": np.zeros(2)}
-    return experiment.Measured(("one", "two"), methods, volume, np.ones((2, 3)), references)
+    diverged = np.array([[0, 0, 1], [0, 0, 2]])
+    return experiment.Measured(
+        ("one", "two"), methods, volume, np.ones((2, 3)), diverged, references
+    )
 
 
 def test_a_planted_difference_is_told_and_none_is_not(experiment):
     told = experiment.summary(measured(experiment, 0.05))
     assert "above `pcgrad_split`; below none" in told
     assert "1 of 1 rules are better" in told
+    assert "count for nothing: `pcgrad_split` (3)." in told
     told = experiment.summary(measured(experiment, 0.0))
     assert "above none; below none" in told
 
