@@ -24,8 +24,9 @@ positive rates) those with which every study begins. Adagrad does not see the sc
   selected. What no run of a method dominates on validation rows is its frontier; the volume that
   it dominates on test rows, up to (1.25, 1), is its score: all errors a quarter above, all gaps as
   large as those of single-task networks score 0.
-- ``single task`` and ``constant`` (the best predictor that looks at no row, with gap 0) stand
-  beside them and have no rank.
+- ``single task``, and two predictors that look at no row and have no gap, stand beside them and have
+  no rank: ``constant``, the better of nobody and everybody, and ``at random``, which selects the
+  base rate as the methods have to.
 
 Statistics (Demsar, JMLR 2006). Ranks of volumes in every block, Friedman's test, and Nemenyi's
 critical difference. Seeds of one data set are not independent data sets: blocks tell what holds on
@@ -71,7 +72,7 @@ LAMS = (0.0, 0.1, 0.3, 1.0, 2.0, 5.0)
 CORNER = np.array([1.25, 1.0])  # reference point of the hypervolume, in (ARE, ARFG)
 CONTROL, PLAIN = "baseline", "vanilla"
 FIRST = ("fairness_surgery", "pcd_accuracy_first", "pcd_fairness_first")
-SINGLE, CONSTANT = "single task", "constant"
+SINGLE, CONSTANT, RANDOM = "single task", "constant", "at random"
 SPLITS = ("validation", "test")
 LEVEL = 0.05
 COLUMNS = ("method", "seed", "lam", *(f"{v}_{s}" for s in SPLITS for v in ("are", "arfg")))
@@ -201,17 +202,19 @@ class Bench:
         return np.stack([are(errors, error), arfg(gaps, gap)], axis=1)
 
     def references(self) -> Iterator[dict]:
-        """Single-task networks, and the best constants."""
+        """Single-task networks, and predictors that look at no row."""
         for seed in range(self.size.seeds):
             splits = self.dealt(seed)
-            single, constant = {}, {}
+            selected = shares(splits.train)
+            found: dict[str, dict] = {SINGLE: {}, CONSTANT: {}, RANDOM: {}}
             for split in SPLITS:
                 errors, gaps = self.single[split]
-                single[split] = self.relative(errors[[seed]], gaps[[seed]], split)
-                least = least_errors(getattr(splits, split))[None]
-                constant[split] = self.relative(least, np.zeros_like(least), split)
-            yield from lines(SINGLE, seed, (np.nan,), single, 0.0)
-            yield from lines(CONSTANT, seed, (np.nan,), constant, 0.0)
+                found[SINGLE][split] = self.relative(errors[[seed]], gaps[[seed]], split)
+                for name, blind in blind_errors(selected, shares(getattr(splits, split))).items():
+                    point = self.relative(blind[None], np.zeros_like(blind)[None], split)
+                    found[name][split] = point
+            for name, points in found.items():
+                yield from lines(name, seed, (np.nan,), points, 0.0)
 
     def runs_of(self, method: str) -> Iterator[dict]:
         """All blocks of a method."""
@@ -249,13 +252,18 @@ def read(name: str, size: Size) -> Prepared:
     return load(name, seed=0)
 
 
-def least_errors(rows: Dataset) -> np.ndarray:
-    """Error ``[T]`` of the best constant of every task."""
-    shares = [
-        np.mean(label[mask > 0])
-        for label, mask in zip(rows.labels.T, rows.label_mask.T, strict=True)
-    ]
-    return np.minimum(shares, 1.0 - np.asarray(shares))
+def shares(rows: Dataset) -> np.ndarray:
+    """Share ``[T]`` of label 1 among known labels."""
+    pairs = zip(rows.labels.T, rows.label_mask.T, strict=True)
+    return np.array([np.mean(label[mask > 0]) for label, mask in pairs])
+
+
+def blind_errors(selected: np.ndarray, share: np.ndarray) -> dict[str, np.ndarray]:
+    """Errors ``[T]`` of the best constant, and of a share that is selected at random."""
+    return {
+        CONSTANT: np.minimum(share, 1 - share),
+        RANDOM: selected * (1 - share) + (1 - selected) * share,
+    }
 
 
 def lines(
@@ -272,10 +280,9 @@ def lines(
 def measure(name: str, path: Path, methods: Sequence[str], size: Size) -> None:
     """Add the methods that a data set's file lacks."""
     bench = Bench(name, methods, size)
-    found = read_runs(path)
-    if not found:
+    there = {row["method"] for row in read_runs(path)}
+    if SINGLE not in there:
         append(path, bench.references())
-    there = {row["method"] for row in found}
     for method in methods:
         if method in there:
             continue
@@ -441,7 +448,7 @@ def read_measured(folder: Path) -> Measured:
         np.array([[of_set[method] for method in methods] for of_set in diverged.values()]),
         {
             name: np.array([of_set[name].mean() for of_set in volumes.values()])
-            for name in (SINGLE, CONSTANT)
+            for name in (SINGLE, CONSTANT, RANDOM)
         },
     )
 

@@ -100,12 +100,16 @@ def test_validation_chooses_and_test_is_the_volume(experiment):
     np.testing.assert_allclose(volumes["b"], (0.25 * 0.5,))
 
 
-def test_constants_miss_the_rarer_label(experiment):
+def test_predictors_that_look_at_no_row(experiment):
     class Rows:
         labels = np.array([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0], [1.0, np.nan]])
         label_mask = np.array([[1, 1], [1, 1], [1, 1], [1, 0]])
 
-    np.testing.assert_allclose(experiment.least_errors(Rows), (1 / 4, 1 / 3))
+    share = experiment.shares(Rows)
+    np.testing.assert_allclose(share, (3 / 4, 2 / 3))
+    errors = experiment.blind_errors(np.array([3 / 4, 1.0]), share)
+    np.testing.assert_allclose(errors["constant"], (1 / 4, 1 / 3))
+    np.testing.assert_allclose(errors["at random"], (2 * 3 / 4 * 1 / 4, 1 / 3))
 
 
 def measured(experiment, gain):
@@ -145,6 +149,7 @@ def test_a_small_run_goes_on_and_ends_in_tables_and_a_figure(experiment, tmp_pat
     experiment.measure("synthetic", path, methods, size)
     rows = experiment.read_runs(path)
     assert rows[: len(first)] == first
+    assert sum(row["method"] == "single task" for row in rows) == 2
     assert "pcgrad_split" in capsys.readouterr().out
     counts = {name: sum(row["method"] == name for row in rows) for name in methods}
     assert counts == dict.fromkeys(methods, 4)  # two seeds of two runs
@@ -157,8 +162,9 @@ def test_a_small_run_goes_on_and_ends_in_tables_and_a_figure(experiment, tmp_pat
         assert unfair["lam"] == "0"
         assert float(plain["are_test"]) == pytest.approx(float(unfair["are_test"]), abs=2e-4)
         assert float(plain["arfg_test"]) == pytest.approx(float(unfair["arfg_test"]), abs=2e-4)
-    constant = [row for row in rows if row["method"] == "constant"]
-    assert {float(row["arfg_test"]) for row in constant} == {0.0}
+    blind = [row for row in rows if row["method"] in ("constant", "at random")]
+    assert len(blind) == 4
+    assert {float(row["arfg_test"]) for row in blind} == {0.0}
     single = [float(row["are_test"]) for row in rows if row["method"] == "single task"]
     assert np.mean(single) == pytest.approx(1.0, abs=1e-4)
     shares = experiment.conflicts("synthetic", size)
