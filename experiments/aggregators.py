@@ -518,6 +518,11 @@ def summary(measured: Measured) -> str:
         *_in_sets(measured),
         *_forms(measured),
     ]
+    beaten = np.flatnonzero(measured.references[CONSTANT] > measured.means.max(axis=1))
+    sentences.append(
+        "- Data sets on which a constant predictor dominates more than any method: "
+        f"{listing([measured.sets[d] for d in beaten])}."
+    )
     counts = zip(measured.methods, measured.diverged.sum(axis=0), strict=True)
     diverged = [f"`{method}` ({count})" for method, count in counts if count]
     sentences.append(
@@ -613,7 +618,8 @@ def draw_ranks(measured: Measured) -> bytes:
         ax.set(xlim=(low - 0.42 * span, high + 0.42 * span), ylim=(half + top, -5.5))
         ax.axis("off")
         own = values[measured.methods.index(CONTROL)]
-        ax.axvspan(own - distance, own + distance, ymin=0, ymax=0.93, color="0.94", lw=0, zorder=-1)
+        band = np.clip((own - distance, own + distance), low, high)
+        ax.axvspan(*band, ymin=0, ymax=0.93, color="0.94", lw=0, zorder=-1)
         ax.plot((low, high), (0, 0), color="0.2", lw=1.0, solid_capstyle="butt")
         ticks = [1, *range(10, count, 10), count]
         for tick in ticks:

@@ -116,7 +116,7 @@ def measured(experiment, gain):
     rng = np.random.default_rng(0)
     methods = ("baseline", "pcgrad", "pcgrad_split")
     volume = 0.1 + 0.001 * rng.normal(size=(2, 4, 3)) + np.array([0.0, 0.0, gain])
-    references = {"single task": np.zeros(2), "constant": np.zeros(2)}
+    references = {"single task": np.zeros(2), "constant": np.array([0.3, 0.0])}
     diverged = np.array([[0, 0, 1], [0, 0, 2]])
     return experiment.Measured(
         ("one", "two"), methods, volume, np.ones((2, 3)), diverged, references
@@ -128,6 +128,7 @@ def test_a_planted_difference_is_told_and_none_is_not(experiment):
     assert "above `pcgrad_split`; below none" in told
     assert "1 of 1 rules are better" in told
     assert "count for nothing: `pcgrad_split` (3)." in told
+    assert "than any method: `one`." in told
     told = experiment.summary(measured(experiment, 0.0))
     assert "above none; below none" in told
 
