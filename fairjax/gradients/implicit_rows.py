@@ -11,13 +11,15 @@ Hessian of ``|J' w|^2 / 2`` by w.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
 
 from fairjax.core.masked import divide
 from fairjax.core.types import Array
+
+Refusal = Callable[..., NoReturn]
 
 
 class Jacobian(NamedTuple):
@@ -36,7 +38,7 @@ class ImplicitRows:
     take it; whatever reads entries is refused, here or by JAX, which quotes ``repr``.
     """
 
-    def __init__(self, jacobian: Jacobian, index: int, shape: tuple, dtype: jnp.dtype):
+    def __init__(self, jacobian: Jacobian, index: int, shape: tuple[int, ...], dtype: jnp.dtype):
         self.jacobian = jacobian
         self.index = index
         self.shape = shape
@@ -53,14 +55,24 @@ class ImplicitRows:
             "for anything else take another mode, such as 'map'"
         )
 
-    def _refuse(self, *args, **kwargs) -> NoReturn:
+    def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise TypeError(f"entries are read of {self!r}")
 
-    __array__ = __getitem__ = __neg__ = __pow__ = astype = _refuse
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = _refuse
+    __array__: Refusal = _refuse
+    __getitem__: Refusal = _refuse
+    __neg__: Refusal = _refuse
+    __pow__: Refusal = _refuse
+    __add__: Refusal = _refuse
+    __radd__: Refusal = _refuse
+    __sub__: Refusal = _refuse
+    __rsub__: Refusal = _refuse
+    __mul__: Refusal = _refuse
+    __rmul__: Refusal = _refuse
+    __truediv__: Refusal = _refuse
+    astype: Refusal = _refuse
 
 
-def are_implicit(leaves: Sequence) -> bool:
+def are_implicit(leaves: Sequence[Any]) -> bool:
     """Whether these are leaves of rows that are never formed."""
     return any(isinstance(leaf, ImplicitRows) for leaf in leaves)
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from fairjax.core.masked import divide
-from fairjax.core.types import Array
+from fairjax.core.types import Array, KeyPath
 from fairjax.gradients._link import link
 from fairjax.gradients.gram_matrix import present
 from fairjax.gradients.task_space import Rule, with_rule
@@ -72,8 +72,8 @@ def go4align(
     *,
     groups: int = 2,
     step_size: Array | float = 1e-4,
-    per: str | Callable[[tuple], str] = "tree",
-    measure: Callable[[tuple], bool] | None = None,
+    per: str | Callable[[KeyPath], str] = "tree",
+    measure: Callable[[KeyPath], bool] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """GO4Align: losses of similar risk form groups, and a group has one weight.
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from fairjax.core.masked import divide
-from fairjax.core.types import Array
+from fairjax.core.types import Array, KeyPath
 from fairjax.gradients._link import link
 from fairjax.gradients.gram_matrix import present
 from fairjax.gradients.rules._learned import Learned, learned
@@ -42,8 +42,8 @@ def ldc_mtl(
     *,
     lam: Array | float = 0.1,
     learning_rate: Array | float = 1e-3,
-    per: str | Callable[[tuple], str] = "tree",
-    measure: Callable[[tuple], bool] | None = None,
+    per: str | Callable[[KeyPath], str] = "tree",
+    measure: Callable[[KeyPath], bool] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """LDC-MTL, loss discrepancy control: weighted losses with a price for their differences.
 
