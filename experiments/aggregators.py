@@ -1,6 +1,6 @@
 """Which rules help fairness at all? Every aggregator beside the weighted sum, on four data sets.
 
-    python experiments/aggregators.py                       # an hour of one core, most of it compiles
+    python experiments/aggregators.py                       # 75 minutes of one core, most of it compiles
     python experiments/aggregators.py --quick               # minutes; a look at the machinery
     python experiments/aggregators.py --only adult,lsac
     python experiments/aggregators.py --only ""             # tables and figure of what is there
@@ -75,6 +75,7 @@ FIRST = ("fairness_surgery", "pcd_accuracy_first", "pcd_fairness_first")
 SINGLE, CONSTANT, RANDOM = "single task", "constant", "at random"
 SPLITS = ("validation", "test")
 LEVEL = 0.05
+MOST_PROGRAMS = 20  # of one compiler, which keeps them: Linux lets a process map so many sections
 COLUMNS = ("method", "seed", "lam", *(f"{v}_{s}" for s in SPLITS for v in ("are", "arfg")))
 
 
@@ -117,6 +118,7 @@ class Bench:
         self.devices = jax.local_devices()[:1]
         self._compiler = Compiler()
         self._programs = {}
+        self._forgotten = 0
 
     def dealt(self, seed: int) -> Splits:
         """The rows of a seed."""
@@ -156,8 +158,13 @@ class Bench:
         )
 
     def forget(self, method: str) -> None:
-        """Let go of a method's program."""
+        """Let go of a method's program, and of all that was compiled before a process is full."""
+        from fairjax.training import Compiler
+
         del self._programs[method]
+        self._forgotten += 1
+        if self._forgotten % MOST_PROGRAMS == 0:
+            self._compiler = Compiler()
 
     def errors_and_gaps(self, runs: Runs, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Errors and worst gaps ``[M, T]``."""
@@ -192,6 +199,7 @@ class Bench:
             pairs = [self.errors_and_gaps(runs, split) for runs in found]
             error, gap = (np.stack(values)[:, tasks, tasks] for values in zip(*pairs, strict=True))
             own[split] = error, gap
+        self.forget(REFERENCE)
         return own
 
     def relative(self, errors: np.ndarray, gaps: np.ndarray, split: str) -> np.ndarray:
