@@ -90,7 +90,7 @@ def test_notebook_has_no_trace_of_a_machine(script):
     assert script.with_suffix(".ipynb").stat().st_size < LARGEST
 
 
-@pytest.mark.parametrize("text", ["in /tmp/a", "'/root/x.csv'", "C:\\\\Users", "(/work/b)"])
+@pytest.mark.parametrize("text", ["in /mnt/a", "'/home/x.csv'", "C:\\\\Users", "(/content/b)"])
 def test_a_trace_of_a_machine_is_seen(text):
     assert MACHINE.search(text)
 

@@ -61,9 +61,9 @@ def test_padding_is_cut_off_again():
 
 @pytest.mark.parametrize("row_devices", [0, 2])
 def test_devices_that_do_not_divide_are_refused(row_devices):
-    with pytest.raises(DataError, match=f"1 devices cannot share rows {row_devices} by"):
+    with pytest.raises(DataError, match=f"devices, 1, is no multiple of row_devices={row_devices}"):
         device_mesh(jax.local_devices()[:1], row_devices)
-    with pytest.raises(DataError, match="Give a divisor of the number of devices"):
+    with pytest.raises(DataError, match="Give a divisor of it; 1 keeps"):
         run(devices=jax.local_devices()[:1], row_devices=row_devices)
 
 

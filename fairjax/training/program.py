@@ -162,8 +162,8 @@ def device_mesh(devices: Sequence[Device], row_devices: int = 1) -> Mesh:
     """
     if row_devices < 1 or len(devices) % row_devices:
         raise DataError(
-            f"{len(devices)} devices cannot share rows {row_devices} by {row_devices}. Give a "
-            "divisor of the number of devices, 1 for whole rows on each."
+            f"the number of devices, {len(devices)}, is no multiple of row_devices={row_devices}. "
+            "Give a divisor of it; 1 keeps whole rows on each device."
         )
     return Mesh(np.asarray(devices).reshape(-1, row_devices), (MEMBERS, ROWS))
 
