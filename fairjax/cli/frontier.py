@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -254,9 +255,11 @@ def _run(
     """Train, evaluate, choose and report, in a folder that no other process uses."""
     study = from_names(data, names)
     click.echo(data.describe(), err=True)
-    results = run_study(
-        data, study=study, out=out, keep=keep, progress=True, row_devices=row_devices
-    )
+    with ThreadPoolExecutor(1) as ahead:  # beside the networks, whose programs leave cores idle
+        ahead.submit(study.compile_resampled, data.splits.test)
+        results = run_study(
+            data, study=study, out=out, keep=keep, progress=True, row_devices=row_devices
+        )
     info = results.info | {
         "format": STUDY_FORMAT,
         "title": data.name,

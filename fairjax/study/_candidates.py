@@ -6,25 +6,21 @@ models, which are what one would have without any of the methods.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fairjax.core.keys import Metric
-from fairjax.core.types import Array, Dataset
 from fairjax.data import Prepared
-from fairjax.metrics import Interval, bootstrap, evaluate, interval_over_seeds
+from fairjax.metrics import Interval, interval_over_seeds
+from fairjax.study._resampled import headline
 from fairjax.study.explain import point_of, scores_of_run
-from fairjax.study.run import REFERENCE, Results, Study
+from fairjax.study.run import REFERENCE, Results
 from fairjax.study.saved import decisions_of
-from fairjax.study.table import gap_of
 
-DRAWS = 200
 DIGITS = 5
-RARE = 1e-6  # weight of a row that a resample does not draw: it still counts as a row
 
 
 def candidates(data: Prepared, results: Results, runs: Sequence[int]) -> list[dict[str, Any]]:
@@ -42,58 +38,26 @@ def candidates(data: Prepared, results: Results, runs: Sequence[int]) -> list[di
       Per run ``run``, ``method`` and ``tasks``: by task ``error``, and ``gaps`` by attribute, each
       with ``value``, ``low``, ``high``, ``before``, ``before_low`` and ``before_high``. JSON-safe.
     """
-    measure = _resampler(data, results.study)
+    study = results.study
     found = []
     for run in runs:
         unrepaired = scores_of_run(data, results, run)
-        decisions = decisions_of(data, results.study, point_of(results, run), unrepaired)
+        decisions = decisions_of(data, study, point_of(results, run), unrepaired)
         thresholds = [np.nan if t is None else t for t in decisions.thresholds]
-        interval = measure(decisions.scores["test"], jnp.asarray(thresholds, jnp.float32))
+        thresholds = jnp.asarray(thresholds, jnp.float32)
+        interval = study.resampled(decisions.scores["test"], thresholds, data.splits.test)
         entry = {
             "run": int(run),
             "method": str(results.table["method"][run]),
             "tasks": {},
         }
-        for task, error, gaps in _headline(results.study):
+        for task, error, gaps in headline(study):
             entry["tasks"][task] = {
                 "error": _figures(results, interval, error),
                 "gaps": {key.attribute: _figures(results, interval, key) for key in gaps},
             }
         found.append(entry)
     return found
-
-
-def _headline(study: Study) -> Iterator[tuple[str, Metric, list[Metric]]]:
-    """Every task with the keys of its error and of its gaps."""
-    for task in study.spec.tasks:
-        gaps = []
-        for attribute in study.spec.attributes:
-            gap = gap_of(study, task, attribute)
-            gaps.append(Metric(gap, task.name, attribute=attribute.name))
-        yield task.name, Metric("error", task.name), gaps
-
-
-def _resampler(data: Prepared, study: Study) -> Callable[[np.ndarray, Array], Interval]:
-    """From scores ``[N, C]`` and thresholds to the headline's metrics with intervals."""
-    keys = [key for _, error, gaps in _headline(study) for key in (error, *gaps)]
-    smallest = study.config.smallest_group
-
-    @jax.jit
-    def resampled(scores: Array, thresholds: Array, rows: Dataset) -> Interval:
-        def statistic(rows: Dataset, weight: Array) -> dict[Metric, Array]:
-            weight = jnp.maximum(weight, RARE * rows.weight)
-            values = evaluate(
-                study.spec,
-                scores,
-                rows._replace(weight=weight),
-                thresholds,
-                smallest,
-            )
-            return {key: values[key] for key in keys}
-
-        return bootstrap(jax.random.key(0), statistic, rows, rows.weight, draws=DRAWS)
-
-    return lambda scores, thresholds: resampled(scores, thresholds, data.splits.test)
 
 
 def _figures(results: Results, interval: Interval, key: Metric) -> dict[str, float]:

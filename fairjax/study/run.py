@@ -43,6 +43,7 @@ from fairjax.metrics import condition_of
 from fairjax.models import scores as model_scores
 from fairjax.notions import Notion
 from fairjax.objectives import Penalty
+from fairjax.study._resampled import resampler
 from fairjax.study.branching import branching_of
 from fairjax.study.config import NamedStudy, StudyConfig, check_amounts
 from fairjax.study.constraints import constraints_of
@@ -191,6 +192,21 @@ class Study:
             return evaluate(scores, splits)["plain"]
 
         return measured
+
+    @cached_property
+    def resampled(self) -> jax.stages.Wrapped:
+        """From scores ``[N, C]`` and thresholds ``[T]`` of rows to errors and gaps with intervals.
+
+        Compiled once, or before it is called, by :meth:`compile_resampled`.
+        """
+        return jax.jit(resampler(self))
+
+    def compile_resampled(self, rows: Dataset) -> None:
+        """Compile what :func:`candidates` asks of such rows."""
+        width = sum(task.score_width for task in self.spec.tasks)
+        scores = jax.ShapeDtypeStruct((len(rows.weight), width), jnp.float32)
+        thresholds = jax.ShapeDtypeStruct((len(self.spec.tasks),), jnp.float32)
+        self.resampled.lower(scores, thresholds, rows).compile()
 
 
 @dataclasses.dataclass(frozen=True)

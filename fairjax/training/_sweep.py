@@ -181,10 +181,17 @@ def chunk_of(
     root: int,
     first: int,
     size: int,
-) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
-    """Keys and hyper-parameters of the members of a chunk; the last chunk repeats its last one."""
+) -> tuple[jax.Array, jax.Array, dict[str, np.ndarray]]:
+    """Keys and hyper-parameters of the members of a chunk; the last chunk repeats its last one.
+
+    Hyper-parameters stay on the host, from which every device takes its own: an array of one device
+    would be cut by programs of JAX, one for each shape.
+    """
     index = np.minimum(np.arange(first, first + size), len(point) - 1)
-    rows = {name: jnp.asarray(array[point[index]]) for name, array in hparams.items()}
+    rows = {
+        name: np.asarray(array[point[index]], jax.dtypes.canonicalize_dtype(array.dtype))
+        for name, array in hparams.items()
+    }
     return *keys(root, seed[index]), rows
 
 
