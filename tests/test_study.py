@@ -246,6 +246,25 @@ def test_the_model_of_a_run_is_saved_and_loaded(tmp_path):
         assert word in text
 
 
+@pytest.mark.slow
+def test_intervals_that_were_compiled_ahead_are_not_compiled_again(caplog):
+    data, results = results_of("z")
+    run = results.table.rows - 1
+
+    def compiled(is_ahead: bool) -> bool:
+        """Whether candidates of a fresh study compile their intervals."""
+        fresh = replace(results, study=replace(results.study))
+        if is_ahead:
+            fresh.study.compile_resampled(data.splits.test)
+        caplog.clear()
+        with jax.log_compiles(), caplog.at_level("WARNING"):
+            study.candidates(data, fresh, [run])
+        return "XLA compilation of jit(resampled)" in caplog.text
+
+    assert compiled(is_ahead=False)
+    assert not compiled(is_ahead=True)
+
+
 def test_the_gap_that_is_shown_is_the_one_that_is_trained():
     on_positives = notions.from_distance(notions.rate_gap, (notions.positives,))
     made = make_study(
