@@ -1,7 +1,7 @@
 """Links against a plain sum of the rows and against TorchJD, in one run, on the CPU in float32.
 
     python experiments/bench_links.py            # the whole grid
-    python experiments/bench_links.py --quick    # few rows, few parameters, under a minute
+    python experiments/bench_links.py --quick    # few rows, few parameters, three minutes
     python experiments/bench_links.py --part memory     # part 6 alone
     python experiments/bench_links.py --part products   # part 7 alone
 
