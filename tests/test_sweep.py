@@ -43,6 +43,7 @@ from fairjax.training import (
 )
 from fairjax.training import keys as member_keys
 from fairjax.training.chunks import ChunkSizes
+from fairjax.training.manifest import NUMBERS, chunk_arrays
 
 # ------------------------------------------------------------------------------------------- points
 
@@ -497,7 +498,7 @@ def covered(folder: Path) -> list[tuple[int, int]]:
     """First member and number of members of every chunk file."""
     files = sorted(folder.glob("chunk-*.npz"))
     return [
-        (int(file.stem.removeprefix("chunk-")), len(read_arrays(file)["diverged"]))
+        (int(file.stem.removeprefix("chunk-")), len(chunk_arrays(file)["diverged"]))
         for file in files
     ]
 
@@ -566,7 +567,7 @@ def test_keys_of_metrics_come_back_from_disk(tmp_path):
     how = {"evaluate": evaluate, "keep": (), "chunk": 8, "out": tmp_path}
     for runs in (run(**how), run(**how)):
         assert set(runs.metrics) == {Name("validation", "mean"), Name("test", "mean")}
-    assert "metrics.test.mean" in read_arrays(tmp_path / "chunk-0000000.npz")
+    assert "metrics.test.mean" in chunk_arrays(tmp_path / "chunk-0000000.npz")
 
 
 def test_results_that_share_a_name_are_refused(tmp_path):
@@ -601,8 +602,7 @@ def test_what_is_kept_on_disk_alone_takes_no_memory(program, finished, tmp_path)
 def edited(file: Path) -> None:
     """The same arrays with one number changed, as another program would write them."""
     arrays = dict(np.load(file))
-    name = next(name for name in arrays if name.startswith("metrics."))
-    arrays[name] = arrays[name] + 1
+    arrays[NUMBERS] = arrays[NUMBERS] + 1
     np.savez(file, **arrays)
 
 
@@ -638,6 +638,17 @@ def test_a_strange_chunk_file_is_named_and_made_again(program, finished, tmp_pat
     with pytest.warns(UserWarning, match=f"chunk-0000000.*{message}"):
         identical(run(program, out=tmp_path), runs)
     assert file.read_bytes() == (folder / file.name).read_bytes()
+
+
+def test_a_chunk_without_an_array_of_numbers_is_read(program, finished, tmp_path):
+    runs, folder = finished
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    file = tmp_path / "chunk-0000000.npz"
+    write_arrays(file, chunk_arrays(file))  # as fairjax 0.1.0 wrote it
+    assert NUMBERS not in read_arrays(file)
+    before = file.read_bytes()
+    identical(run(program, out=tmp_path), runs)
+    assert file.read_bytes() == before
 
 
 def test_without_its_manifest_a_chunk_still_knows_its_sweep(program, finished, tmp_path):
