@@ -1,6 +1,6 @@
 """Which rules help fairness at all? Every aggregator beside the weighted sum, on four data sets.
 
-    python experiments/aggregators.py                       # 75 minutes of one core, most of it compiles
+    python experiments/aggregators.py                       # 90 minutes of one core, most of it compiles
     python experiments/aggregators.py --quick               # minutes; a look at the machinery
     python experiments/aggregators.py --only adult,lsac
     python experiments/aggregators.py --only ""             # tables and figure of what is there
