@@ -9,7 +9,7 @@ import sklearn.metrics as sk
 from cases import dataset, tabular_spec
 
 from fairjax.core.types import Attribute, Dataset, Spec, Task
-from fairjax.metrics import group_table
+from fairjax.metrics import _group_sums, group_table
 
 N = 300
 THEIRS = {
@@ -85,6 +85,15 @@ def test_a_table_is_fairlearns_metric_frame(threshold):
     np.testing.assert_allclose(
         positive["count"], data.weight[inside & (label > 0)].sum(), rtol=1e-5
     )
+
+
+def test_other_thresholds_and_scores_compile_nothing():
+    spec, scores, data = case()
+    program, _ = _group_sums._program(spec)
+    for threshold in (None, 0.0, 0.4):
+        scores = scores + 0.1
+        group_table(spec, scores, data, thresholds=(threshold, None))
+    assert program._cache_size() == 1
 
 
 def test_classes_one_against_the_rest_and_numbers_in_their_units():

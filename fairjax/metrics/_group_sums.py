@@ -5,8 +5,9 @@ The product runs over all groups and a few resamples at once.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -98,16 +99,42 @@ def group_statistics(
     thresholds: Sequence[float | None] | None,
 ) -> tuple[list[Part], Array, list[ScoreColumn]]:
     """Statistics of all tasks, the columns ``[N, M]`` of their sums, and the columns of areas."""
+    if thresholds is None:
+        thresholds = [None] * len(spec.tasks)
+    threshold_t = np.array([0.0 if one is None else one for one in thresholds], scores.dtype)
+    program, parts = _program(spec)
+    columns, ordered = program(scores, data._replace(x=()), threshold_t)
+    return parts, columns, [ScoreColumn(*map(np.asarray, column)) for column in ordered]
+
+
+@functools.lru_cache(maxsize=16)
+def _program(spec: Spec) -> tuple[Callable[..., Any], list[Part]]:
+    """The columns of :func:`group_statistics`, compiled once, and its parts once they have run."""
+    parts: list[Part] = []
+
+    @jax.jit
+    def columns(
+        scores: Array, data: Dataset, threshold_t: Array
+    ) -> tuple[Array, list[tuple[Array, ...]]]:
+        found, stacked, ordered = _statistics(spec, scores, data, threshold_t)
+        parts[:] = found
+        return stacked, ordered
+
+    return columns, parts
+
+
+def _statistics(
+    spec: Spec, scores: Array, data: Dataset, threshold_t: Array
+) -> tuple[list[Part], Array, list[tuple[Array, ...]]]:
     parts: list[Part] = []
     columns = Columns()
-    ordered: list[ScoreColumn] = []
-    weight = jnp.asarray(data.weight)[:, None]
+    ordered: list[tuple[Array, ...]] = []
+    weight = data.weight[:, None]
     counted = jnp.where(weight > 0, scores, 0.0)
     task_probs = probabilities(spec, counted)
     for t, task in enumerate(spec.tasks):
         task_scores = counted[:, spec.score_slice(t)]
-        threshold = None if thresholds is None else thresholds[t]
-        outputs = _outputs(spec, t, task_probs[t], task_scores, data, threshold)
+        outputs = _outputs(spec, t, task_probs[t], task_scores, data, threshold_t[t])
         for u, output in enumerate(outputs):
             if task.kind == "regression":
                 parts += _ratios(output, OF_NUMBERS, columns)
@@ -119,8 +146,7 @@ def group_statistics(
             parts += _calibration_and_area(output.name, prob, label, weight, columns)
             # scores of two rows of a multiclass task are not comparable, their probabilities are
             score = prob if task.kind == "multiclass" else task_scores[:, u]
-            column = ScoreColumn(np.asarray(score), np.asarray(label), np.asarray(weight))
-            ordered.append(column)
+            ordered.append((score, label, weight))
     return parts, columns.stacked(), ordered
 
 
@@ -130,7 +156,7 @@ def _outputs(
     prob: Array,
     scores: Array,
     data: Dataset,
-    threshold: float | None,
+    threshold: Array,
 ) -> list[_Output]:
     """Outputs of task ``t``: its one column, or every class or label against the rest."""
     task = spec.tasks[t]
@@ -156,11 +182,9 @@ def _outputs(
     ]
 
 
-def _decide(task: Task, scores: Array, threshold: float | None) -> Array:
+def _decide(task: Task, scores: Array, threshold: Array) -> Array:
     if task.kind == "multiclass":
         return chosen(scores)
-    if threshold is None:
-        threshold = 0.0
     selected = scores >= threshold
     return selected.astype(jnp.float32)
 
