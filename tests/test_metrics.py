@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import fairlearn.metrics as fairlearn
 import jax
 import jax.numpy as jnp
@@ -577,6 +579,62 @@ def test_evaluate_mapped_over_members_is_the_loop():
     for i in range(3):
         for name, value in evaluate(SPEC, members[i], data, base).items():
             np.testing.assert_allclose(mapped[name][i], value, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_tasks_measured_together_have_the_metrics_of_each_alone():
+    twins = [task for t in SPEC.tasks for task in (t, replace(t, name=t.name + " again"))]
+    spec = Spec((*twins, Task("other wage", "regression", (), 3.0, 2.0)), SPEC.attributes)
+    rng = np.random.default_rng(6)
+    (one, data), (two, other) = draw_data(6), draw_data(7)
+
+    def woven(first, second):
+        """Columns of the tasks, of the twins from ``second``; then a regression."""
+        parts = []
+        begin = 0
+        for task in SPEC.tasks:
+            width = task.score_width if first.shape[1] == one.shape[1] else task.label_width
+            block = slice(begin, begin + width)
+            parts += [first[:, block], second[:, block]]
+            begin += width
+        return jnp.concatenate([*parts, jnp.asarray(rng.normal(size=(120, 1)))], axis=1)
+
+    scores = woven(one, two)
+    labels = woven(data.labels, other.labels)
+    data = data._replace(labels=labels, label_mask=woven(data.label_mask, other.label_mask) > 0)
+    data = data._replace(label_mask=data.label_mask.astype(jnp.float32))
+    thresholds = jnp.asarray(rng.normal(size=len(spec.tasks)), jnp.float32)
+    found = jax.jit(metrics.evaluate, static_argnums=0)(spec, scores, data, thresholds)
+    together = metrics.evaluate_together(spec, scores, data, thresholds)
+    assert {value.shape for value in together.values()} == {(1,), (2,)}
+    for t, task in enumerate(spec.tasks):
+        block = spec.label_slice(t)
+        of_task = data._replace(labels=labels[:, block], label_mask=data.label_mask[:, block])
+        alone = metrics.evaluate(
+            Spec((task,), spec.attributes),
+            scores[:, spec.score_slice(t)],
+            of_task,
+            thresholds[t : t + 1],
+        )
+        assert set(alone) == {key for key in found if key.task == task.name}
+        for key, value in alone.items():
+            np.testing.assert_allclose(found[key], value, rtol=1e-5, atol=1e-6, err_msg=str(key))
+
+
+def test_the_program_of_many_tasks_is_that_of_two():
+    def length(tasks):
+        spec = Spec(tuple(Task(f"t{t}") for t in range(tasks)), SPEC.attributes)
+        _, data = draw_data()
+        data = data._replace(labels=jnp.ones((120, tasks)), label_mask=jnp.ones((120, tasks)))
+
+        def measure(scores):
+            return metrics.evaluate_together(spec, scores, data, jnp.zeros(tasks))
+
+        jaxpr = jax.make_jaxpr(measure)(jnp.ones((120, tasks)))
+        return len(jaxpr.eqns)
+
+    columns = length(3) - length(2)  # that are cut out and stacked
+    assert length(10) - length(3) == 7 * columns
+    assert columns < length(2) / 20
 
 
 def test_evaluate_refuses_scores_of_another_spec():

@@ -26,6 +26,7 @@ from fairjax.core.disk import locked, read_arrays, write_arrays
 from fairjax.core.types import DataError, Range
 from fairjax.training import (
     Compiler,
+    Measure,
     Part,
     Program,
     Runs,
@@ -276,6 +277,28 @@ def test_how_many_are_measured_together_is_no_part_of_a_sweep(tmp_path):
     one, again = (run(program, out=tmp_path) for program in several)
     identical(again, one)
     assert (one.compilations, again.compilations) == (1, 0)
+
+
+def test_a_measure_in_two_parts_is_the_measure(finished, tmp_path):
+    runs, folder = finished
+    *_, evaluate = arguments()
+
+    def program(scores, splits):
+        found = evaluate(scores, splits)
+        return jnp.append(found["error"], found["square"])
+
+    def finish(together):
+        return {"error": together[..., :2], "square": together[..., 2]}
+
+    measure = Measure(program, finish)
+    for how in ({"out": tmp_path}, {"out": tmp_path}, {"chunk": 8}):
+        found = run(None, evaluate=measure, **how)
+        for name, values in runs.metrics.items():
+            np.testing.assert_allclose(found.metrics[name], values, rtol=1e-6)
+    assert (
+        chunk_arrays(tmp_path / "chunk-0000000.npz").keys()
+        == chunk_arrays(folder / "chunk-0000000.npz").keys()
+    )
 
 
 def test_a_network_may_start_by_its_hyper_parameters():

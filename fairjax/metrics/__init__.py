@@ -14,7 +14,7 @@ from __future__ import annotations
 from fairjax.core.decisions import decide, decisions
 from fairjax.core.keys import Metric
 from fairjax.metrics._bootstrap import Interval, bootstrap, interval_over_seeds
-from fairjax.metrics._evaluate import evaluate
+from fairjax.metrics._evaluate import by_task, evaluate, evaluate_together
 from fairjax.metrics._evaluate_ahfda import evaluate_ahfda
 from fairjax.metrics.differential import evaluate_differential
 from fairjax.metrics.disaggregated import GroupTable, group_table
@@ -102,6 +102,7 @@ __all__ = [
     "base_rate_threshold",
     "base_rates",
     "bootstrap",
+    "by_task",
     "ccc",
     "condition_of",
     "constant_output",
@@ -120,6 +121,7 @@ __all__ = [
     "evaluate",
     "evaluate_ahfda",
     "evaluate_differential",
+    "evaluate_together",
     "f1",
     "false_positive_gap",
     "false_positive_rate_difference",

@@ -42,6 +42,9 @@ Of a task and an attribute that is a number:
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable, Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -117,6 +120,22 @@ def evaluate(
     Raises:
       ValueError: scores or thresholds do not have the spec's number of columns.
     """
+    together = evaluate_together(spec, scores, data, thresholds, smallest_group)
+    return by_task(spec, together)
+
+
+def evaluate_together(
+    spec: Spec,
+    scores: Array,
+    data: Dataset,
+    thresholds: Array,
+    smallest_group: float = 0.0,
+) -> Metrics:
+    """As :func:`evaluate`, with one entry ``[T]`` for all tasks that differ by name alone.
+
+    It has the name of the first of them. One program measures them all, so that compilation hardly
+    knows their number; :func:`by_task` takes them apart, best on the host.
+    """
     width = sum(task.score_width for task in spec.tasks)
     if scores.shape[-1] != width or thresholds.shape != (len(spec.tasks),):
         raise ValueError(
@@ -125,16 +144,58 @@ def evaluate(
         )
     blocks = [(a, spec.group_slice(i)) for i, a in enumerate(spec.attributes)]
     out: Metrics = {}
-    for t, task in enumerate(spec.tasks):
-        task_scores = scores[:, spec.score_slice(t)].astype(jnp.float32)
-        columns = spec.label_slice(t)
-        labels = data.labels[:, columns]
-        label_mask = data.label_mask[:, columns]
-        task_data = data._replace(labels=labels, label_mask=label_mask)
-        out[Metric("loss", task.name)] = _loss(task, task_scores, task_data)
-        metrics_of = _KINDS[task.kind]
-        out |= metrics_of(task, task_scores, task_data, blocks, thresholds[t], smallest_group)
+    for places in _alike(spec.tasks):
+        task = spec.tasks[places[0]]
+        columns = [
+            (
+                scores[:, spec.score_slice(t)].astype(jnp.float32),
+                data.labels[:, spec.label_slice(t)],
+                data.label_mask[:, spec.label_slice(t)],
+                thresholds[t],
+            )
+            for t in places
+        ]
+        stacked = [jnp.stack(arrays) for arrays in zip(*columns, strict=True)]
+        measure = _measure_of(task, data, blocks, smallest_group)
+        out |= jax.vmap(measure)(*stacked)
     return out
+
+
+def by_task(spec: Spec, together: Metrics) -> Metrics:
+    """The metrics of every task, from those of :func:`evaluate_together`, leaves ``[..., T]``."""
+    out: Metrics = {}
+    for places in _alike(spec.tasks):
+        first = spec.tasks[places[0]].name
+        for i, t in enumerate(places):
+            name = spec.tasks[t].name
+            for key, values in together.items():
+                if key.task == first:
+                    out[key._replace(task=name)] = values[..., i]
+    return out
+
+
+def _alike(tasks: Sequence[Task]) -> list[list[int]]:
+    """The places of tasks that differ by name alone, together."""
+    places: dict[Task, list[int]] = {}
+    for t, task in enumerate(tasks):
+        levels = () if task.kind == "binary" else task.levels
+        kind = dataclasses.replace(task, name="", levels=levels)
+        places.setdefault(kind, []).append(t)
+    return list(places.values())
+
+
+def _measure_of(
+    task: Task, data: Dataset, blocks: Blocks, smallest_group: float
+) -> Callable[[Array, Array, Array, Array], Metrics]:
+    """From scores, labels, their mask and the threshold of a task to its metrics."""
+
+    def measure(scores: Array, labels: Array, label_mask: Array, threshold: Array) -> Metrics:
+        rows = data._replace(labels=labels, label_mask=label_mask)
+        loss = {Metric("loss", task.name): _loss(task, scores, rows)}
+        metrics_of = _KINDS[task.kind]
+        return loss | metrics_of(task, scores, rows, blocks, threshold, smallest_group)
+
+    return measure
 
 
 def _loss(task: Task, scores: Array, data: Dataset) -> Array:

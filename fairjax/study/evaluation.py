@@ -5,7 +5,7 @@ The functions are pure, so a sweep can map and jit them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -15,6 +15,7 @@ import numpy as np
 from fairjax import metrics
 from fairjax.core.types import Array, Post, Spec, Splits
 from fairjax.postprocess import assign_folds, cross_fitted
+from fairjax.training import Measure
 
 if TYPE_CHECKING:
     from fairjax.study.config import StudyConfig
@@ -37,7 +38,7 @@ def evaluator(
     config: StudyConfig,
     repairs: Sequence[Post] = (),
     amounts: Sequence[float] = (),
-) -> Callable[[Scores, Splits], dict[str, Any]]:
+) -> Measure:
     """Metrics of the validation and test rows, of decisions as ``config.decision`` says.
 
     Returns:
@@ -45,25 +46,25 @@ def evaluator(
       the metrics of the scores as they are, the name of a repair those at all its amounts.
     """
 
-    def evaluate(scores: Scores, splits: Splits) -> dict[str, Any]:
-        def measure(scores: Scores) -> dict[metrics.Metric, Array]:
-            thresholds = thresholds_of(spec, config.decision, scores, splits)
-            values = {}
-            for split in SPLITS:
-                split_values = metrics.evaluate(
-                    spec,
-                    scores[split],
-                    getattr(splits, split),
-                    thresholds[split],
-                    config.smallest_group,
-                )
-                for key, value in split_values.items():
-                    split_key = key._replace(split=split)
-                    values[split_key] = value
-            return values
+    def measure(scores: Scores, splits: Splits) -> dict[metrics.Metric, Array]:
+        thresholds = thresholds_of(spec, config.decision, scores, splits)
+        values = {}
+        for split in SPLITS:
+            split_values = metrics.evaluate_together(
+                spec,
+                scores[split],
+                getattr(splits, split),
+                thresholds[split],
+                config.smallest_group,
+            )
+            for key, value in split_values.items():
+                split_key = key._replace(split=split)
+                values[split_key] = value
+        return values
 
+    def program(scores: Scores, splits: Splits) -> dict[str, Any]:
         if not repairs:
-            return {"plain": measure(scores)}
+            return {"plain": measure(scores, splits)}
         # one mapped evaluation for the plain scores and all repaired ones
         plain = jax.tree.map(lambda score: score[None], scores)
         variants = [plain]
@@ -72,7 +73,7 @@ def evaluator(
             repair = jax.vmap(lambda amount, p=post: repair_scores(p, scores, splits, amount))
             variants.append(repair(amount_array))
         stacked = jax.tree.map(lambda *parts: jnp.concatenate(parts), *variants)
-        values = jax.vmap(measure)(stacked)
+        values = jax.vmap(lambda scores: measure(scores, splits))(stacked)
         results = {"plain": {key: value[0] for key, value in values.items()}}
         first = 1
         for post in repairs:
@@ -81,7 +82,10 @@ def evaluator(
             first = last
         return results
 
-    return evaluate
+    def finish(results: dict[str, Any]) -> dict[str, Any]:
+        return {name: metrics.by_task(spec, values) for name, values in results.items()}
+
+    return Measure(program, finish)
 
 
 def thresholds_of(

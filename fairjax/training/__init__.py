@@ -22,13 +22,14 @@ from fairjax.training.loop import (
     start,
 )
 from fairjax.training.manifest import fingerprint, kept_arrays
-from fairjax.training.program import Compiler, Program, mapped, member, unpadded
+from fairjax.training.program import Compiler, Measure, Program, mapped, member, unpadded
 from fairjax.training.schedules import SCHEDULES, schedule_of
 from fairjax.training.spaces import draw, draw_with_key, grid
 
 __all__ = [
     "SCHEDULES",
     "Compiler",
+    "Measure",
     "Part",
     "Program",
     "Runs",

@@ -33,6 +33,17 @@ QUICK = {OPTIMISATION: "1"}
 MEMBERS, ROWS = "members", "rows"  # axes of a mesh of devices
 
 
+class Measure(NamedTuple):
+    """A measure of scores in two parts, so that few arrays leave a program for many metrics."""
+
+    program: Callable[..., PyTree]  # of the scores and the splits, compiled
+    finish: Callable[[PyTree], PyTree]  # of its results, leaves [members, ...]; on the host
+
+    def __call__(self, scores: dict[str, Array], splits: Splits) -> PyTree:
+        """The metrics by name."""
+        return self.finish(self.program(scores, splits))
+
+
 def member(
     recipe: Recipe,
     train_config: TrainConfig,
@@ -45,7 +56,8 @@ def member(
     Args:
       recipe: the method.
       train_config: shapes of the run.
-      evaluate: ``evaluate({"validation": scores, "test": scores}, splits)`` gives metrics by name.
+      evaluate: ``evaluate({"validation": scores, "test": scores}, splits)`` gives metrics by name;
+        of a :class:`Measure` a sweep runs the two parts apart.
       keep: may name ``"scores"`` and ``"params"``.
       record: what to keep of the state after every block, see :func:`fairjax.training.make_train`.
 
@@ -308,7 +320,10 @@ class Program:
         self._row_devices = row_devices
         train = _trained(recipe, train_config, keep, record, self._place())
         self._train = self._mapped(train, (0, 0, None, 0, ROWS))
-        self._measure = self._mapped(partial(_measured, evaluate), (0, ROWS))
+        if not isinstance(evaluate, Measure):
+            evaluate = Measure(evaluate, lambda metrics: metrics)
+        self._finish = evaluate.finish
+        self._measure = self._mapped(partial(_measured, evaluate.program), (0, ROWS))
         # the start of every member, where hyper-parameters do not matter
         self._init: Callable[..., Any] | None = None
         self._stages: dict[Hashable, Stages] = {}  # by the shapes of arguments
@@ -341,7 +356,7 @@ class Program:
         text = "\n".join(stage.lowered.as_text() for stage in (start, train, measure))
         metrics = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct((len(keys), *leaf.shape[1:]), leaf.dtype),
-            measure.lowered.out_info,
+            jax.eval_shape(self._finish, measure.lowered.out_info),
         )
         return Lowered(text, _with_metrics(results, metrics, self._keep))
 
@@ -409,14 +424,15 @@ class Program:
         members = len(next(iter(scores.values())))
         measured = self._measured or members
         if members == measured:
-            return measure(scores, splits)
+            return self._finish(jax.device_get(measure(scores, splits)))
         scores = jax.device_get(scores)
         parts = []
         for first in range(0, members, measured):
             place = np.minimum(np.arange(first, first + measured), members - 1)
             part = {split: score[place] for split, score in scores.items()}
             parts.append(jax.device_get(measure(part, splits)))
-        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:members], *parts)
+        joined = jax.tree.map(lambda *leaves: np.concatenate(leaves)[:members], *parts)
+        return self._finish(joined)
 
 
 def _shapes(tree: PyTree) -> Hashable:
