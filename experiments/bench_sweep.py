@@ -141,7 +141,7 @@ def evaluation_seconds(study, splits, members: int = 8) -> float:
         split: rng.normal(size=(members, *getattr(splits, split).labels.shape)).astype(np.float32)
         for split in ("validation", "test")
     }
-    evaluate = jax.jit(jax.vmap(study.evaluate, (0, None)))
+    evaluate = jax.jit(jax.vmap(study.evaluate.program, (0, None)))
     seconds_of = clock(jax.local_devices()[0].platform)
     times = []
     for _ in range(5):  # the first compiles

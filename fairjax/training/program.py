@@ -33,7 +33,8 @@ QUICK = {OPTIMISATION: "1"}
 MEMBERS, ROWS = "members", "rows"  # axes of a mesh of devices
 
 
-class Measure(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Measure:
     """A measure of scores in two parts, so that few arrays leave a program for many metrics."""
 
     program: Callable[..., PyTree]  # of the scores and the splits, compiled
