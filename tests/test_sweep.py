@@ -291,8 +291,17 @@ def test_a_measure_in_two_parts_is_the_measure(finished, tmp_path):
         return {"error": together[..., :2], "square": together[..., 2]}
 
     measure = Measure(program, finish)
-    for how in ({"out": tmp_path}, {"out": tmp_path}, {"chunk": 8}):
-        found = run(None, evaluate=measure, **how)
+    recipe, train_config, *_ = arguments()
+    devices = jax.local_devices()[:1]
+    apart = Program(recipe, train_config, measure, KEEP, devices=devices, measured=2)
+    ways = (
+        {"out": tmp_path},
+        {"out": tmp_path},  # read
+        {"chunk": 8},
+        {"program": apart},
+    )
+    for how in ways:
+        found = run(evaluate=measure, **how)
         for name, values in runs.metrics.items():
             np.testing.assert_allclose(found.metrics[name], values, rtol=1e-6)
     assert (
@@ -588,8 +597,11 @@ def test_keys_of_metrics_come_back_from_disk(tmp_path):
         return {Name(split, "mean"): jnp.mean(values) for split, values in scores.items()}
 
     how = {"evaluate": evaluate, "keep": (), "chunk": 8, "out": tmp_path}
-    for runs in (run(**how), run(**how)):
-        assert set(runs.metrics) == {Name("validation", "mean"), Name("test", "mean")}
+    made, read = run(**how), run(**how)
+    assert set(made.metrics) == {Name("validation", "mean"), Name("test", "mean")}
+    assert set(read.metrics) == set(made.metrics)
+    for name, values in made.metrics.items():
+        np.testing.assert_array_equal(read.metrics[name], values, err_msg=str(name))
     assert "metrics.test.mean" in chunk_arrays(tmp_path / "chunk-0000000.npz")
 
 

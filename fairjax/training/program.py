@@ -38,7 +38,7 @@ class Measure:
     """A measure of scores in two parts, so that few arrays leave a program for many metrics."""
 
     program: Callable[..., PyTree]  # of the scores and the splits, compiled
-    finish: Callable[[PyTree], PyTree]  # of its results, leaves [members, ...]; on the host
+    finish: Callable[[PyTree], PyTree]  # of its results, any axes before theirs; on the host
 
     def __call__(self, scores: dict[str, Array], splits: Splits) -> PyTree:
         """The metrics by name."""
