@@ -15,6 +15,14 @@ def test_divide_is_division_where_the_denominator_is_positive():
     np.testing.assert_allclose(got, [1.5, 0.25, 0.0])
 
 
+def test_members_that_share_their_rows_are_divided_exactly():
+    denominators = np.arange(1, 500, dtype=np.float32)  # 41 * (1 / 41) is less than 1
+    ratios = jax.jit(jax.vmap(divide, in_axes=(0, None)))
+    np.testing.assert_array_equal(ratios(np.tile(denominators, (3, 1)), denominators), 1.0)
+    thirds = ratios(np.tile(denominators, (3, 1)), 3 * denominators)
+    np.testing.assert_array_equal(thirds, np.float32(1) / np.float32(3))
+
+
 @pytest.mark.parametrize("fallback", [0.0, 1.0])
 def test_divide_by_nothing_falls_back_with_finite_gradients(fallback):
     value, slopes = jax.value_and_grad(lambda v: divide(v[0], v[1], fallback))(
