@@ -267,18 +267,6 @@ def test_methods_share_their_start_and_their_measure(finished):
     assert compiler.counts == (2, 3, 1)
 
 
-def test_how_many_are_measured_together_is_no_part_of_a_sweep(tmp_path):
-    recipe, train_config, *_, evaluate = arguments()
-    devices = jax.local_devices()[:1]
-    several = [
-        Program(recipe, train_config, evaluate, KEEP, devices=devices, measured=measured)
-        for measured in (4, 5)
-    ]
-    one, again = (run(program, out=tmp_path) for program in several)
-    identical(again, one)
-    assert (one.compilations, again.compilations) == (1, 0)
-
-
 def test_a_measure_in_two_parts_is_the_measure(finished, tmp_path):
     runs, folder = finished
     *_, evaluate = arguments()

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fairjax import metrics
-from fairjax.core.types import Array, Post, Spec, Splits
+from fairjax.core.types import Array, Dataset, Post, Spec, Splits
 from fairjax.postprocess import assign_folds, cross_fitted
 from fairjax.training import Measure
 
@@ -46,17 +46,16 @@ def evaluator(
       the metrics of the scores as they are, the name of a repair those at all its amounts.
     """
 
+    @jax.jit  # traced once for splits of as many rows
+    def of_rows(score: Array, rows: Dataset, thresholds: Array) -> metrics.Metrics:
+        return metrics.evaluate_together(spec, score, rows, thresholds, config.smallest_group)
+
     def measure(scores: Scores, splits: Splits) -> dict[metrics.Metric, Array]:
         thresholds = thresholds_of(spec, config.decision, scores, splits)
         values = {}
         for split in SPLITS:
-            split_values = metrics.evaluate_together(
-                spec,
-                scores[split],
-                getattr(splits, split),
-                thresholds[split],
-                config.smallest_group,
-            )
+            rows = getattr(splits, split)._replace(x=())
+            split_values = of_rows(scores[split], rows, thresholds[split])
             for key, value in split_values.items():
                 split_key = key._replace(split=split)
                 values[split_key] = value

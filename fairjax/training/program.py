@@ -346,14 +346,9 @@ class Program:
         return len(self._used)
 
     def lower(self, keys: Array, order_key: Array, hparams: PyTree, splits: Splits) -> Lowered:
-        """What it does with these arguments; nothing is compiled.
-
-        How many members are measured together is no part of it.
-        """
-        start, train, _ = self._lowered(keys, order_key, hparams, splits)
+        """What it does with these arguments; nothing is compiled."""
+        start, train, measure = self._lowered(keys, order_key, hparams, splits)
         results = train.lowered.out_info
-        least = len(self._devices) // self._row_devices
-        measure = self._lowered_measure(results["scores"], least, splits)
         text = "\n".join(stage.lowered.as_text() for stage in (start, train, measure))
         metrics = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct((len(keys), *leaf.shape[1:]), leaf.dtype),
