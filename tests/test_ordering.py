@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from cases import double
 
-from fairjax.core.ordering import ordered, reached, sums_of_equals
+from fairjax.core.ordering import _places, ordered, permutation, reached, sums_of_equals
 
 SPECIAL = [0.0, -0.0, np.inf, -np.inf, np.nan, -np.nan, 1e-37, -1e-37, 3e38, -3e38, 1.0, -1.0]
 CASES = {
@@ -64,3 +64,19 @@ def test_double_precision_stays():
         order = ordered(jnp.asarray(value))
     np.testing.assert_array_equal(order.value, np.sort(value))
     np.testing.assert_array_equal(order.place, np.searchsorted(np.sort(value), value))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 100, 1626, 9001])
+def test_a_permutation_is_that_of_jax(count):
+    keys = jax.random.split(jax.random.key(count), 3)
+    ours = jax.jit(jax.vmap(lambda key: permutation(key, count)))(keys)
+    theirs = [jax.random.permutation(key, count) for key in keys]
+    np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("levels", [1, 2, 50, 2**32])
+def test_equal_numbers_keep_their_order(levels):
+    bits = np.random.default_rng(3).integers(0, levels, 400, np.uint32)
+    expected = np.empty(400, int)
+    expected[np.argsort(bits, kind="stable")] = np.arange(400)
+    np.testing.assert_array_equal(jax.jit(_places)(bits), expected)

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fairjax.core.ordering import permutation
 from fairjax.core.types import Array, Dataset, PyTree, Spec, Splits
 
 
@@ -92,7 +93,7 @@ def shuffled(
     def epoch(index: Array) -> Array:
         epoch_number = block * train_config.block + index
         epoch_key = jax.random.fold_in(key, epoch_number)
-        order = jax.random.permutation(epoch_key, rows)
+        order = permutation(epoch_key, rows)
         padded_order = jnp.concatenate([order, padding])
         return padded_order.reshape(steps, batch_size)
 
