@@ -806,6 +806,9 @@ def test_bad_input_is_one_message_and_exit_code_2(case, command, tmp_path):
         (["report", "."], "no table.csv"),
         (["frontier", "--repair", "2"], "amounts from 0"),
         (["frontier", "--repair", "all"], "not a list of numbers"),
+        (["frontier", "my people.csv"], "--data 'my people.csv'"),
+        (["data", "describe", "people.csv"], "--data people.csv"),
+        (["train", "--task", "income", "more"], "a value with spaces needs quotes"),
     ],
 )
 def test_bad_arguments_say_what_is_there(arguments, word, tmp_path, monkeypatch):

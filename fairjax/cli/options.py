@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -105,8 +106,21 @@ def encoder_option(text: str) -> Callable[..., Any]:
     return click.option("--encoder", metavar="NAME|FOLDER", help=f"A pretrained network, {text}")
 
 
+def _refuse_extra(
+    context: click.Context, argument: click.Parameter, values: tuple[str, ...]
+) -> None:
+    """Say how data are named, and what spaces need."""
+    if values:
+        raise click.UsageError(
+            f"{values[0]} belongs to no option. A file or a data set by name is given by "
+            f"--data {shlex.quote(values[0])}; a value with spaces needs quotes.",
+            context,
+        )
+
+
 # what the data are, and what their columns are for
 data_options: Callable[..., Any] = together(
+    click.argument("extra", nargs=-1, metavar="", expose_value=False, callback=_refuse_extra),
     click.option(
         "--data",
         default="synthetic",
