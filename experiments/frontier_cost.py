@@ -11,7 +11,7 @@ dominates on test rows, up to (1.25, 1), is shown, as share of that of 64 indepe
 deals the rows, draws the points and the parameters. Single-task references are the same for all.
 
 - ``draws``: 64 independent draws, all epochs.
-- ``short``: 24 points of a Sobol sequence, half of the epochs.
+- ``short``: 40 points of a Sobol sequence, a quarter of the epochs.
 - ``few``: 12 points of a Sobol sequence, all epochs.
 - ``moved``: 8 points of a Sobol sequence, all epochs; each stands there once more with thresholds
   per group for a quarter, half, three quarters and all of the way to equal rates. They read the
@@ -48,7 +48,7 @@ MOVED = {"repairs": (f"{CONDITION}_thresholds",), "amounts": (0.25, 0.5, 0.75, 1
 # settings, and the share of the epochs
 WAYS = {
     DRAWS: ({"runs": 64}, 1.0),
-    "short": ({"runs": 24, **SOBOL}, 0.5),
+    "short": ({"runs": 40, **SOBOL}, 0.25),
     "few": ({"runs": 12, **SOBOL}, 1.0),
     "moved": ({"runs": 8, **SOBOL, **MOVED}, 1.0),
 }

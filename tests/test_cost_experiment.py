@@ -37,7 +37,7 @@ def test_ways_differ_in_points_epochs_and_repairs(experiment):
     }
     assert found == {
         "draws": (64, 8, 0),
-        "short": (24, 4, 0),
+        "short": (40, 2, 0),
         "few": (12, 8, 0),
         "moved": (8, 8, 4),
     }

@@ -7,6 +7,7 @@ what one network costs. Evaluation asks all of them for every row and averages w
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
@@ -98,7 +99,8 @@ def ensemble(
             raise ValueError("ensemble takes no condition; use a conditioned model")
         activate = dropping(rectify, dropout, key)
         inputs = encoded(params, x)
-        h = [inputs] * networks if key is None else _deal(inputs, networks)
+        h = inputs
+        own: Iterable[Array] = [inputs] * networks if key is None else _deal(inputs, networks)
         for i in range(len(trunk)):
             p = params[f"layer_{i}"]
             # each network's own kernel: a scaled copy of the rows would cost one more product
@@ -106,10 +108,10 @@ def ensemble(
             sums = jnp.stack(
                 [
                     (scale[:, None] * p["kernel"]).T @ columns
-                    for scale, columns in zip(p["inputs"], h, strict=True)
+                    for scale, columns in zip(p["inputs"], own, strict=True)
                 ]
             )
-            h = activate(i, _scaled(p, sums))
+            own = h = activate(i, _scaled(p, sums))
         if key is None:
             return jnp.moveaxis(h, 2, 0)
         return _gather(h, inputs.shape[1]).T
