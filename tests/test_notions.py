@@ -592,8 +592,7 @@ def test_rows_of_unknown_group_do_not_count(name):
 def test_equal_predictions_have_no_distance_and_a_finite_gradient(name, constant):
     _, member, weight = rows(9)
     value, slopes = compiled(name)(np.full(12, constant, np.float32), member, weight)
-    rounding = 1e-5 if name == "adjusted_mmd" else 1e-6  # its denominator is .01
-    assert abs(value) < rounding and np.all(np.isfinite(slopes))
+    assert abs(value) < 1e-6 and np.all(np.isfinite(slopes))
 
 
 @every

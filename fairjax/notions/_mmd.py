@@ -227,11 +227,16 @@ def adjusted_mmd(prob: Array, groups: Array, weight: Array, *, kernel: Kernel) -
     ``V_g = (1 - E_gg k) * mean(w^2) / (n_g mean(w)^2)`` within group g (model-remediation 0.1.6 and
     later). Of more than two groups, the mean over pairs is divided by the sum of all ``V_g``.
     """
-    mean_gh, present = _kernel_means(kernel, prob, groups, weight)
+
+    def centred(distance: Array) -> Array:
+        # a constant changes no MMD, but its rounding would be divided by 0.01
+        return kernel(distance) - kernel(jnp.zeros((), distance.dtype))
+
+    mean_gh, present = _kernel_means(centred, prob, groups, weight)
     member = members(groups, weight)
     squares_g = jnp.sum(jnp.square(member), axis=0)
     share_g = divide(squares_g, jnp.square(jnp.sum(member, axis=0)))
-    spread_g = kernel(jnp.zeros(())) - jnp.diagonal(mean_gh)
+    spread_g = -jnp.diagonal(mean_gh)
     variance = jnp.sum(jnp.where(present, spread_g, 0.0) * share_g)
     square = _mean_over_pairs(mean_gh, present)
     return square / (jax.lax.stop_gradient(variance) + 0.01)
