@@ -12,7 +12,7 @@ rates, equal true positive rates, equal odds) a frontier is points of (error ove
 gap over .15). Its points are those that no other one dominates on validation rows; the volume that
 they dominate on test rows, up to (1.25, 1), is shown. Gaps are fairlearn's differences.
 
-- ``network``: four networks of all tasks with ``fairjax.study.TABLE``, each of which leaves out a
+- ``network``: four networks of all tasks with ``fairjax.study.table_settings``, each leaves out a
   quarter of the training and validation rows, on which it is stopped. New rows get the mean of
   their scores. Thresholds per group are fitted on the scores of the rows that a network has left
   out, and trace a path of nine amounts; no network is trained for a task or a condition alone.
@@ -48,6 +48,7 @@ from fairjax.core.types import Splits
 
 if TYPE_CHECKING:
     from fairjax.core.types import Dataset, Spec
+    from fairjax.data import Prepared
 
 GAP = 0.15
 REFERENCE = (1.25, 1.0)
@@ -103,14 +104,15 @@ def known_rows(rows: Dataset, task: int) -> tuple[Part, np.ndarray]:
 class Ours:
     """Scores of networks of all tasks, and thresholds of any scores; compiled once per table."""
 
-    def __init__(self, spec: Spec, settings: dict):
+    def __init__(self, data: Prepared, settings: dict):
         from fairjax.postprocess import REGISTRY
         from fairjax.study import REFERENCE as SINGLE
-        from fairjax.study import TABLE, from_names, named_study
+        from fairjax.study import from_names, named_study, table_settings
         from fairjax.study.evaluation import repair_scores
         from fairjax.training import Program, grid
 
-        study = from_names(spec, named_study(methods=(), **TABLE | settings))
+        chosen = table_settings(len(data.splits.train.weight)) | settings
+        study = from_names(data, named_study(methods=(), **chosen))
         self.recipe = study.recipes[SINGLE]
         self.config = study.config.train_config
         self.points = grid(self.recipe.space, {})
@@ -123,7 +125,7 @@ class Ours:
         def paths(scores: dict, splits: Splits) -> dict:
             found = {}
             for condition in CONDITIONS:
-                post = REGISTRY[f"{condition}_thresholds"](spec)
+                post = REGISTRY[f"{condition}_thresholds"](data.spec)
                 repair = jax.vmap(lambda a, p=post: repair_scores(p, scores, splits, a))
                 found[condition] = repair(amounts)
             return found
@@ -166,6 +168,12 @@ def chosen(rows: Dataset, index: np.ndarray) -> Dataset:
     return jax.tree.map(lambda leaf: leaf[index], rows)
 
 
+def fold_of(pool: Dataset, test: Dataset, k: int) -> Splits:
+    """The pool's rows without those of fold k, and with them alone."""
+    is_left_out = np.arange(len(pool.weight)) % FOLDS == k
+    return Splits(chosen(pool, ~is_left_out), chosen(pool, is_left_out), test)
+
+
 def cross_fitted(fit: Callable, pool: Dataset, test: Dataset) -> dict[str, np.ndarray]:
     """Scores ``[N, T]`` of the pool's rows by the fit that left them out, and of test rows by all.
 
@@ -174,14 +182,11 @@ def cross_fitted(fit: Callable, pool: Dataset, test: Dataset) -> dict[str, np.nd
       pool: rows to train on, dealt to the folds in turn.
       test: other rows.
     """
-    fold = np.arange(len(pool.weight)) % FOLDS
     score = np.zeros_like(pool.labels, np.float32)
     tests = []
     for k in range(FOLDS):
-        left_out = np.flatnonzero(fold == k)
-        rest = np.flatnonzero(fold != k)
-        found = fit(Splits(chosen(pool, rest), chosen(pool, left_out), test), k)
-        score[left_out] = found["validation"]
+        found = fit(fold_of(pool, test, k), k)
+        score[k::FOLDS] = found["validation"]
         tests.append(found["test"])
     return {"validation": score, "test": np.mean(tests, axis=0)}
 
@@ -345,8 +350,11 @@ def volume_of(
 
 def measured(name: str, seeds: int, settings: dict, bounds: Sequence[float]) -> list[dict]:
     """All volumes of one table."""
-    spec, rows = with_one_attribute(*tables.read(name))
-    ours = Ours(spec, settings)
+    data, rows = tables.read(name)
+    spec, rows = with_one_attribute(data.spec, rows)
+    splits = tables.dealt(rows, 0)
+    first = fold_of(pooled(splits), splits.test, 0)
+    ours = Ours(dataclasses.replace(data, spec=spec, splits=first), settings)
     found = []
     for seed in range(seeds):
         splits = tables.dealt(rows, seed)

@@ -1,7 +1,7 @@
 """fairjax's networks for tables beside boosted trees and logistic regression, on eight tables.
 
-    python experiments/benchmark_tables.py            # a quarter of an hour on two cores
-    python experiments/benchmark_tables.py --quick    # three minutes; a look at the machinery
+    python experiments/benchmark_tables.py            # half an hour of one core
+    python experiments/benchmark_tables.py --quick    # five minutes; a look at the machinery
     python experiments/benchmark_tables.py --only lsac,compas --networks table
 
 scikit-learn is needed, ``pip install 'fairjax[test]'``; the trees are LightGBM's where it is
@@ -10,20 +10,22 @@ installed (``pip install 'fairjax[bench]'`` has it), else scikit-learn's.
 Protocol. Of each table at most 12,000 rows are taken once, and dealt anew for every seed: 60 % to
 train, 20 % to validate, 20 % to test. A network learns all tasks of a table at once; trees and
 logistic regression learn each alone. ``paper`` is the network of the MTA-F code, by its settings
-with which every study begins, ``paper 64-32`` with the widths of ``table``, which has the settings
-of ``fairjax.study.TABLE``. Trees get 1,000
-rounds at rate .05 at most, ended by 50 rounds without a better loss on validation rows; levels are
-categories to them. Logistic regression (C = 1) has a column per level.
+with which every study begins, ``paper 64-32`` with the widths of ``table``, whose settings are
+those of ``fairjax.study.table_settings``. Trees get 1,000 rounds at rate .05 at most, ended by 50
+rounds without a better loss on validation rows; levels are categories to them. Logistic regression
+(C = 1) has a column per level.
 
 Shown are areas under the ROC curve on test rows, means over tasks, and the difference to the trees
 with 95 % Student intervals, paired by seed; errors of decisions at one half; CPU seconds of one fit
-of all tasks, without compilation, which stands apart. Results go to experiments/results/tables.
+of all tasks, and of a run of a network in a sweep of eight, both without compilation, which stands
+apart (that of the fit). Results go to experiments/results/tables.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
 import tempfile
 import time
 import warnings
@@ -37,12 +39,14 @@ import numpy as np
 
 if TYPE_CHECKING:
     from fairjax.core.types import Dataset, Spec, Splits
+    from fairjax.data import Prepared
 
 RESULTS = Path(__file__).parent / "results" / "tables"
 MOST_ROWS = 12_000
 TREES, LINEAR = "boosted trees", "logistic regression"
 
 NETWORKS = ("paper", "paper 64-32", "table")
+RUNS = 8  # of a sweep
 
 
 class File(NamedTuple):
@@ -87,19 +91,20 @@ TABLES = ("adult", "acs", "lsac", "compas", "bank_marketing", "credit_default", 
 
 
 class Fit(NamedTuple):
-    """Test results of one fit of all tasks."""
+    """Test results of one fit of all tasks, and CPU seconds."""
 
     area_t: np.ndarray  # [T]
     error_t: np.ndarray  # [T]
     seconds: float
-    compilation: float
+    compilation: float = 0.0
+    swept: float = np.nan  # of a run among eight
 
 
 # ------------------------------------------------------------------------------------------ the data
 
 
-def read(name: str) -> tuple[Spec, Dataset]:
-    """Spec and rows of a table, all splits together."""
+def read(name: str) -> tuple[Prepared, Dataset]:
+    """A table, and its rows, all splits together."""
     from fairjax import load
     from fairjax.data import Roles, from_table
     from fairjax.data.files import RawFile, find_file
@@ -113,7 +118,7 @@ def read(name: str) -> tuple[Spec, Dataset]:
         prepared = load(name)
     rows = jax.tree.map(lambda *parts: np.concatenate(parts), *prepared.splits)
     chosen = np.random.default_rng(0).permutation(len(rows.weight))[:MOST_ROWS]
-    return prepared.spec, jax.tree.map(lambda leaf: leaf[chosen], rows)
+    return prepared, jax.tree.map(lambda leaf: leaf[chosen], rows)
 
 
 def dealt(rows: Dataset, seed: int) -> Splits:
@@ -129,24 +134,30 @@ def dealt(rows: Dataset, seed: int) -> Splits:
 # ------------------------------------------------------------------------------------------ the fits
 
 
-def settings_of(network: str) -> dict:
-    """Settings of a study for one of ``NETWORKS``."""
-    from fairjax.study import TABLE
+def settings_of(network: str, rows: int) -> dict:
+    """Settings of a study for one of ``NETWORKS``, by the number of training rows."""
+    from fairjax.study import table_settings
 
-    widths = {name: TABLE[name] for name in ("trunk", "head")}
-    return {"paper": {}, "paper 64-32": widths, "table": TABLE}[network]
+    table = table_settings(rows)
+    widths = {name: table[name] for name in ("trunk", "head")}
+    return {"paper": {}, "paper 64-32": widths, "table": table}[network]
 
 
-def network_fits(spec: Spec, rows: Dataset, settings: dict, seeds: int) -> list[Fit]:
+def network_fits(
+    data: Prepared, rows: Dataset, network: str, seeds: int, settings: dict
+) -> list[Fit]:
     """One network for all tasks, per seed."""
     from fairjax import metrics
     from fairjax.metrics import Metric
     from fairjax.study import REFERENCE, from_names, named_study
     from fairjax.training import Program, grid, sweep
 
-    names = named_study(methods=(), **settings)
-    study = from_names(spec, names)
+    spec = data.spec
+    data = dataclasses.replace(data, splits=dealt(rows, 0))
+    chosen = settings_of(network, len(data.splits.train.weight)) | settings
+    study = from_names(data, named_study(methods=(), **chosen))
     recipe = study.recipes[REFERENCE]
+    config = study.config.train_config
     half = np.full(len(spec.tasks), metrics.fixed(0.5), np.float32)
 
     def evaluate(scores: dict, splits: Splits) -> dict:
@@ -157,31 +168,34 @@ def network_fits(spec: Spec, rows: Dataset, settings: dict, seeds: int) -> list[
         }
 
     devices = jax.local_devices()[:1]
-    program = Program(recipe, study.config.train_config, evaluate, devices=devices)
+    program = Program(recipe, config, evaluate, devices=devices)
     points = grid(recipe.space, {})
 
-    def fit(seed: int) -> tuple[dict, float]:
+    def runs_of(members: Sequence[int], deal: int) -> tuple[dict, float]:
+        splits = dealt(rows, deal)
         begin = time.process_time()
         runs = sweep(
             recipe,
-            study.config.train_config,
+            config,
             points,
-            [seed],
-            dealt(rows, seed),
+            members,
+            splits,
             evaluate,
-            root=seed,
+            root=deal,
             program=program,
             devices=devices,
-            chunk=1,
+            chunk=len(members),
         )
         return runs.metrics, time.process_time() - begin
 
-    _, with_compilation = fit(0)
-    found = [fit(seed) for seed in range(seeds)]
+    _, with_compilation = runs_of([0], 0)
+    runs_of(range(RUNS), 0)  # to compile
+    found = [runs_of([seed], seed) for seed in range(seeds)]
+    swept = [runs_of(range(RUNS), seed)[1] / RUNS for seed in range(seeds)]
     compilation = with_compilation - found[0][1]
     return [
-        Fit(np.asarray(m["auc"][0]), np.asarray(m["error"][0]), seconds, compilation)
-        for m, seconds in found
+        Fit(np.asarray(m["auc"][0]), np.asarray(m["error"][0]), seconds, compilation, of_run)
+        for (m, seconds), of_run in zip(found, swept, strict=True)
     ]
 
 
@@ -253,7 +267,7 @@ def _fit_of_tasks(spec: Spec, splits: Splits, fit: Callable) -> Fit:
             prob = fit(known, labels)
         areas.append(roc_auc_score(labels[2], prob))
         errors.append(np.mean((prob > 0.5) != labels[2]))
-    return Fit(np.array(areas), np.array(errors), time.process_time() - begin, 0.0)
+    return Fit(np.array(areas), np.array(errors), time.process_time() - begin)
 
 
 def _codes(part: Dataset) -> np.ndarray:
@@ -284,8 +298,9 @@ def student(values: np.ndarray) -> str:
 def summary(rows: list[dict]) -> str:
     """A Markdown table: a line per table and model."""
     lines = [
-        f"| table | model | AUC | less {TREES} | error | less {TREES} | CPU seconds | compilation |",
-        "|---|---|---|---|---|---|---|---|",
+        f"| table | model | AUC | less {TREES} | error | less {TREES} | CPU seconds "
+        "| in a sweep | compilation |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     gains: dict[str, list[float]] = {}
     for table in dict.fromkeys(row["table"] for row in rows):
@@ -293,17 +308,41 @@ def summary(rows: list[dict]) -> str:
         trees = {name: _by_seed(of_table, TREES, name) for name in ("auc", "error")}
         for model in dict.fromkeys(row["model"] for row in of_table):
             area, error = (_by_seed(of_table, model, name) for name in ("auc", "error"))
-            seconds, compilation = (
-                _by_seed(of_table, model, name).mean() for name in ("seconds", "compilation")
+            seconds, swept, compilation = (
+                _by_seed(of_table, model, name).mean()
+                for name in ("seconds", "swept", "compilation")
             )
             less = [student(area - trees["auc"]), student(error - trees["error"])]
             gains.setdefault(model, []).append((area - trees["auc"]).mean())
             lines.append(
                 f"| {table} | {model} | {area.mean():.4f} | {less[0]} | {error.mean():.4f} "
-                f"| {less[1]} | {seconds:.2f} | {compilation:.1f} |"
+                f"| {less[1]} | {seconds:.3f} | {swept:.3f} | {compilation:.1f} |".replace(
+                    "nan", ""
+                )
             )
     means = ", ".join(f"{model} {np.mean(gain):+.4f}" for model, gain in gains.items())
-    return "\n".join(lines) + f"\n\nMean AUC over tables, less that of {TREES}: {means}.\n"
+    text = "\n".join(lines) + f"\n\nMean AUC over tables, less that of {TREES}: {means}.\n"
+    return text + _ratios(rows)
+
+
+def _ratios(rows: list[dict]) -> str:
+    """CPU seconds of the chosen network over those of a plain one of its widths."""
+    tables = [[row for row in rows if row["table"] == t] for t in {row["table"] for row in rows}]
+    if not {"table", "paper 64-32"} <= {row["model"] for row in rows}:
+        return ""
+    fit, run = (
+        np.divide(
+            *(
+                sum(_by_seed(of_table, model, name).mean() for of_table in tables)
+                for model in ("table", "paper 64-32")
+            )
+        )
+        for name in ("seconds", "swept")
+    )
+    return (
+        f"CPU seconds of table over those of paper 64-32, all tables together: {fit:.2f} of a fit, "
+        f"{run:.2f} of a run in a sweep.\n"
+    )
 
 
 def _by_seed(rows: list[dict], model: str, name: str) -> np.ndarray:
@@ -317,13 +356,14 @@ def _by_seed(rows: list[dict], model: str, name: str) -> np.ndarray:
 
 def measured(name: str, networks: Sequence[str], seeds: int, settings: dict) -> list[dict]:
     """All fits of one table."""
-    spec, rows = read(name)
+    data, rows = read(name)
+    spec = data.spec
     found: dict[str, list[Fit]] = {
         model: [fit(spec, dealt(rows, seed), seed) for seed in range(seeds)]
         for model, fit in ((TREES, trees_fit), (LINEAR, linear_fit))
     }
     for network in networks:
-        found[network] = network_fits(spec, rows, settings_of(network) | settings, seeds)
+        found[network] = network_fits(data, rows, network, seeds, settings)
     return [
         {
             "table": name,
@@ -333,6 +373,7 @@ def measured(name: str, networks: Sequence[str], seeds: int, settings: dict) -> 
             "auc": f"{fit.area_t[t]:.5f}",
             "error": f"{fit.error_t[t]:.5f}",
             "seconds": f"{fit.seconds:.3f}",
+            "swept": f"{fit.swept:.3f}",
             "compilation": f"{fit.compilation:.2f}",
         }
         for model, fits in found.items()

@@ -360,10 +360,11 @@ def test_names_of_methods_are_read():
 def test_options_become_a_study_of_names():
     from fairjax.cli.frontier import _named_study, frontier_command
 
-    arguments = ["--r", "1,2", "--lam-max", "3", "--repair", "0.5", "--notion", "accuracy_parity"]
+    arguments = ["--data", "german", "--r", "1,2", "--lam-max", "3", "--repair", "0.5"]
+    arguments += ["--notion", "accuracy_parity"]
     arguments += ["--postprocess", "gaussian", "--postprocess", "barycenter", "--trunk", "4,4"]
     options = frontier_command.make_context("frontier", arguments).params
-    names = _named_study(options, "german")
+    names = _named_study(options, data.load("synthetic"))
     assert names.fixed == {"r": (1.0, 2.0)} and names.lam_max == 3
     assert names.repairs == ("gaussian", "barycenter") and names.amounts == (0.5,)
     assert names.notion == "accuracy_parity" and names.model_options["trunk"] == (4, 4)
@@ -377,17 +378,17 @@ def test_options_become_a_study_of_names():
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([], {"optimizer": "adamw", "learning_rate": 0.01, "stop": "objective", "patience": 4}),
-        (["--epochs", "9", "--weight-decay", "0.1"], {"epochs": 9, "weight_decay": 0.1}),
-        (["--optimizer", "adagrad"], {"learning_rate": 0.05, "weight_decay": 0, "patience": 4}),
-        (["--stop", "last"], {"patience": 0, "optimizer": "adamw"}),
+        ([], {"optimizer": "adamw", "learning_rate": 0.03, "stop": "objective", "epochs": 22}),
+        (["--epochs", "9", "--weight-decay", "0.2"], {"epochs": 9, "weight_decay": 0.2}),
+        (["--optimizer", "adagrad"], {"learning_rate": 0.05, "weight_decay": 0, "warm_up": 0.1}),
+        (["--stop", "last"], {"stop": "last", "optimizer": "adamw"}),
     ],
 )
 def test_a_preset_is_what_is_not_given(arguments, expected):
     from fairjax.cli.frontier import _named_study, frontier_command
 
     options = frontier_command.make_context("frontier", ["--preset", "table", *arguments]).params
-    names = _named_study(options, "german")
+    names = _named_study(options, data.load("synthetic"))
     assert names.model == "ensemble" and names.model_options["trunk"] == (64, 32)
     assert {key: getattr(names.config, key) for key in expected} == expected
 

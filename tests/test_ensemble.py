@@ -44,7 +44,7 @@ def scores_of_network(params, k: int, x: np.ndarray) -> np.ndarray:
     h = x
     for i in range(2):
         p = params["trunk"][f"layer_{i}"]
-        h = p["outputs"][k] * (p["kernel"].T @ (p["inputs"][k] * h)) + p["bias"][k]
+        h = p["outputs"][k] * (p["weight"] @ (p["inputs"][k] * h)) + p["bias"][k]
         h = np.maximum(h, 0)
     columns = []
     for task in KINDS:

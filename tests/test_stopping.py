@@ -179,9 +179,22 @@ def studied(**config) -> tuple[Prepared, study.Study]:
         methods=("vanilla", "baseline"),
         runs=3,
         reference_seeds=2,
-        **{**study.TABLE, "trunk": (16,), "epochs": 12, "learning_rate": 0.05, **config},
+        **study.table_settings(360)
+        | {"trunk": (16,), "epochs": 12, "learning_rate": 0.05}
+        | config,
     )
     return data, study.from_names(data, names)
+
+
+@pytest.mark.parametrize(
+    ("rows", "epochs", "decay"),
+    [(389, 40, 0.42), (3_700, 22, 0.1), (7_200, 12, 0.097), (1_000_000, 12, 0.00072)],
+)
+def test_a_table_has_epochs_by_its_rows_and_decays_as_much_whatever_they_are(rows, epochs, decay):
+    settings = study.table_settings(rows)
+    assert (settings["epochs"], settings["weight_decay"]) == (epochs, decay)
+    steps = epochs * np.ceil(rows / settings["batch_size"])
+    assert steps * decay == pytest.approx(33.6, rel=0.02)
 
 
 def test_a_stopped_study_resumes_to_the_same_table_and_its_model_is_the_one_evaluated(tmp_path):
@@ -203,8 +216,11 @@ def test_a_stopped_study_resumes_to_the_same_table_and_its_model_is_the_one_eval
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"optimizer": "adagrad"}, r"weight decay 0.03 is AdamW's, but the optimizer is adagrad"),
-        ({"stop": "last"}, r"patience 4: a run that delivers its last epoch has no better one"),
+        ({"optimizer": "adagrad"}, r"weight decay 0.42 is AdamW's, but the optimizer is adagrad"),
+        (
+            {"stop": "last", "patience": 4},
+            r"patience 4: a run that delivers its last epoch",
+        ),
     ],
 )
 def test_settings_that_would_do_nothing_are_refused(config, message):

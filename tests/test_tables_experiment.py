@@ -73,20 +73,22 @@ def test_trees_with_and_without_lightgbm(experiment, prepared, monkeypatch, miss
 
 def test_a_network_is_measured_as_the_others_are(experiment, prepared):
     rows = prepared.splits.train
-    settings = experiment.settings_of("table") | {"epochs": 20, "trunk": (8,), "head": ()}
-    first, second = experiment.network_fits(prepared.spec, rows, settings, 2)
+    settings = {"epochs": 20, "trunk": (8,), "head": ()}
+    first, second = experiment.network_fits(prepared, rows, "table", 2, settings)
     assert np.all(first.area_t > 0.7) and not np.array_equal(first.area_t, second.area_t)
-    assert first.seconds > 0 and first.compilation == second.compilation
+    assert first.seconds > 0 and first.swept > 0 and first.compilation == second.compilation
 
 
 def test_the_table_has_differences_paired_by_seed(experiment):
     def row(model, seed, auc):
-        numbers = {"auc": auc, "error": 0.2, "seconds": 1.0, "compilation": 2.0}
+        numbers = {"auc": auc, "error": 0.2, "seconds": 1.0, "swept": 0.5, "compilation": 2.0}
         return {"table": "one", "model": model, "seed": seed, "task": "t", **numbers}
 
     rows = [row(experiment.TREES, 0, 0.7), row(experiment.TREES, 1, 0.9)]
     rows += [row("table", 0, 0.72), row("table", 1, 0.9)]
+    rows += [row("paper 64-32", seed, 0.8) | {"seconds": 4.0, "swept": 0.25} for seed in (0, 1)]
     text = experiment.summary(rows)
     half = 12.7062 * np.std([0.02, 0.0], ddof=1) / np.sqrt(2)
     assert f"| one | table | 0.8100 | +0.0100 ± {half:.4f} |" in text
     assert "boosted trees +0.0000, table +0.0100" in text
+    assert "all tables together: 0.25 of a fit, 2.00 of a run in a sweep." in text

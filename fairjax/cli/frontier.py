@@ -210,7 +210,7 @@ def frontier_command(**options: Any) -> None:
         use_devices(devices, out)
     data = read_data(options)
     options["preset"] = chosen_preset(options, data)
-    names = _named_study(options, source)
+    names = _named_study(options, data)
     if not encodes:
         use_devices(devices, out)
     kept = () if options["keep"] == "metrics" else (options["keep"],)
@@ -311,9 +311,9 @@ def _print_findings(results: Results) -> None:
         click.echo(candidate_sentence(candidate))
 
 
-def _named_study(options: dict[str, Any], name: str) -> NamedStudy:
+def _named_study(options: dict[str, Any], data: Prepared) -> NamedStudy:
     return named_study(
-        **study_settings(options, name),
+        **study_settings(options, data),
         methods=options["methods"],
         estimators=options["estimators"],
         runs=options["runs"],

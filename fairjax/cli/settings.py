@@ -18,7 +18,7 @@ from fairjax.data import REGISTRY, Prepared, Roles, from_table, load
 from fairjax.data.merging import levels_from, merges_of
 from fairjax.data.raw_table import NA
 from fairjax.data.table import FRACTIONS
-from fairjax.study import PAPER, TABLE
+from fairjax.study import PAPER, table_settings
 from fairjax.study.evaluation import validates_on_test
 
 # options with the same name and meaning in a study
@@ -175,25 +175,27 @@ def chosen_preset(options: dict[str, Any], data: Prepared) -> str:
     return preset
 
 
-def study_settings(options: dict[str, Any], name: str) -> dict[str, Any]:
+def study_settings(options: dict[str, Any], data: Prepared) -> dict[str, Any]:
     """Settings of a study for :func:`fairjax.study.named_study`.
 
     An option that is not given has the setting of the preset: of ``"table"`` those of
-    ``study.TABLE``, of ``"paper"`` the published ones of the data set, if there are any. What
-    belongs to another optimizer or another stop than that of the options is left out.
+    ``study.table_settings``, of ``"paper"`` the published ones of the data set, if there are any;
+    a file called like a data set has none. What belongs to another optimizer than that of the
+    options is left out.
 
     Args:
       options: of the command.
-      name: of the data set; a file called like one is none.
+      data: of which the options tell.
     """
     chosen = {key: options[key] for key in SHARED if options[key] is not None}
-    preset = dict(TABLE if options["preset"] == "table" else PAPER.get(name, {}))
+    if options["preset"] == "table":
+        preset = table_settings(len(data.splits.train.weight))
+    else:
+        preset = dict(PAPER.get(options["data"], {}))
     optimizer = preset.get("optimizer", "adagrad")
     if chosen.get("optimizer", optimizer) != optimizer:
         preset.pop("learning_rate", None)
         preset.pop("weight_decay", None)
-    if chosen.get("stop") == "last":
-        preset.pop("patience", None)
     return {**preset, **chosen, "seed": options["seed"]}
 
 

@@ -192,7 +192,7 @@ def _point_of_options(options: dict[str, Any]) -> tuple[Prepared, Study, Point]:
     amount = options["amount"]
     name = options["postprocess"]
     names = named_study(
-        **study_settings(options, options["data"]),
+        **study_settings(options, data),
         methods=(method,),
         repairs=(name,),
         amounts=() if amount is None else (amount,),
@@ -224,7 +224,7 @@ def _constrained_of_options(options: dict[str, Any]) -> tuple[Prepared, Study, C
     data = read_data(options)
     amount = options["amount"]
     name = options["postprocess"]
-    settings = study_settings(options, options["data"]) | {
+    settings = study_settings(options, data) | {
         "repairs": (name,),
         "amounts": () if amount is None else (amount,),
     }

@@ -1,4 +1,4 @@
-"""An ensemble in one network, for tables: its networks share all kernels and differ by scales.
+"""An ensemble in one network, for tables: its networks share all weights and differ by scales.
 
 A step of training deals its rows to the networks, each row to one of them, so that it costs about
 what one network costs. Evaluation asks all of them for every row and averages what they say.
@@ -25,7 +25,7 @@ def ensemble(
     trunk: tuple[int, ...] = (64, 64),
     head: tuple[int, ...] = (),
     *,
-    networks: int = 4,
+    networks: int = 2,
     dropout: Array | float = 0.0,
     number_encoding: str = "plain",
 ) -> Model:
@@ -61,7 +61,7 @@ def ensemble(
     if not trunk:
         raise ValueError("the trunk needs at least one layer, got trunk=()")
     if networks < 1:
-        raise DataError(f"an ensemble of {networks} networks has none to ask. Take 4.")
+        raise DataError(f"an ensemble of {networks} networks has none to ask. Take 2.")
     drops_out(dropout)
     encode = encoding_of(spec, number_encoding)
     levels = tuple(count for _, count in spec.categorical)
@@ -81,7 +81,7 @@ def ensemble(
         for i, (before, width) in enumerate(zip((inputs, *trunk[:-1]), trunk, strict=True)):
             own_key = jax.random.fold_in(layer_key, i)
             params[f"layer_{i}"] = {
-                "kernel": he_normal()(own_key, (before, width)),
+                "weight": he_normal()(own_key, (before, width)).T,
                 "inputs": jnp.ones((networks, before)),
                 "outputs": jnp.ones((networks, width)),
                 "bias": jnp.zeros((networks, width)),
@@ -103,11 +103,11 @@ def ensemble(
         own: Iterable[Array] = [inputs] * networks if key is None else _deal(inputs, networks)
         for i in range(len(trunk)):
             p = params[f"layer_{i}"]
-            # each network's own kernel: a scaled copy of the rows would cost one more product
+            # each network's own weights: a scaled copy of the rows would cost one more product
             # backward; a product per network: all in one are several times slower on a CPU
             sums = jnp.stack(
                 [
-                    (scale[:, None] * p["kernel"]).T @ columns
+                    (scale * p["weight"]) @ columns
                     for scale, columns in zip(p["inputs"], own, strict=True)
                 ]
             )
@@ -131,7 +131,9 @@ def ensemble(
 
 def _scaled(params: PyTree, sums: Array) -> Array:
     """``s_k * sums + b_k`` of sums ``[K, width, B]``."""
-    return params["outputs"][:, :, None] * sums + params["bias"][:, :, None]
+    # scales of all rows by a product: its gradient is one too, where XLA's sum over rows is slow
+    rows = jnp.ones((1, sums.shape[2]))
+    return (params["outputs"][:, :, None] @ rows) * sums + params["bias"][:, :, None]
 
 
 def _deal(columns: Array, networks: int) -> Array:

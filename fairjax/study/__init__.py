@@ -16,11 +16,11 @@ from fairjax.study._constrain import (
 from fairjax.study.config import (
     LEARNING_RATES,
     PAPER,
-    TABLE,
     NamedStudy,
     StudyConfig,
     named_study,
     point_hparams,
+    table_settings,
 )
 from fairjax.study.estimators import ESTIMATORS, Estimator
 from fairjax.study.evaluation import DECISIONS, evaluator, repair_scores, thresholds_of
@@ -69,7 +69,6 @@ __all__ = [
     "ESTIMATORS",
     "LEARNING_RATES",
     "PAPER",
-    "TABLE",
     "REFERENCE",
     "STUDY_FORMAT",
     "ConstrainedModel",
@@ -119,6 +118,7 @@ __all__ = [
     "run_study",
     "scores_of",
     "scores_of_run",
+    "table_settings",
     "thresholds_of",
     "train_constrained",
     "train_one",

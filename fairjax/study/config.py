@@ -401,20 +401,36 @@ PAPER: dict[str, dict[str, Any]] = {
 }
 
 
-# settings of a network for a table that was measured against boosted trees
-# (experiments/benchmark_tables.py)
-TABLE: dict[str, Any] = {
-    "model": "ensemble",
-    "trunk": (64, 32),
-    "head": (),
-    "number_encoding": "piecewise_linear",
-    "optimizer": "adamw",
-    "learning_rate": 0.01,
-    "weight_decay": 0.03,
-    "stop": "objective",
-    "epochs": 60,
-    "patience": 4,
-}
+def table_settings(rows: int) -> dict[str, Any]:
+    """Settings of a network for a table, chosen by measurement against boosted trees.
+
+    An epoch has ``s = ceil(rows / 256)`` steps. A run has 336 steps, but 12 epochs at least and 40
+    at most. In all it decays its weights as much as one of 336 steps by .1.
+
+    Args:
+      rows: of training.
+
+    Returns:
+      Settings for :func:`named_study`.
+
+    Source: experiments/benchmark_tables.py.
+    """
+    steps = -(-rows // 256)
+    epochs = min(max(round(336 / steps), 12), 40)
+    return {
+        "model": "ensemble",
+        "trunk": (64, 32),
+        "head": (),
+        "number_encoding": "piecewise_linear",
+        "optimizer": "adamw",
+        "learning_rate": 0.03,
+        "weight_decay": float(f"{0.1 * 336 / (epochs * steps):.2g}"),
+        "schedule": "cosine",
+        "warm_up": 0.1,
+        "stop": "objective",
+        "epochs": epochs,
+        "batch_size": 256,
+    }
 
 
 def named_study(**settings: Any) -> NamedStudy:
