@@ -6,6 +6,7 @@ crashes. So a thread waits for the interrupt, and ends the process between write
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -21,6 +22,7 @@ def run() -> None:
     signal.signal(signal.SIGINT, lambda number, frame: None)
     signal.set_wakeup_fd(sender)
     threading.Thread(target=_stop_on_interrupt, args=(receiver,), daemon=True).start()
+    gc.set_threshold(50_000, 20, 50)  # tracing makes many objects that live long
     from fairjax.cli import main
 
     main()

@@ -179,9 +179,8 @@ def study_settings(options: dict[str, Any], data: Prepared) -> dict[str, Any]:
     """Settings of a study for :func:`fairjax.study.named_study`.
 
     An option that is not given has the setting of the preset: of ``"table"`` those of
-    ``study.table_settings``, of ``"paper"`` the published ones of the data set, if there are any;
-    a file called like a data set has none. What belongs to another optimizer than that of the
-    options is left out.
+    ``study.table_settings``, of ``"paper"`` those that a data set by name has in ``study.PAPER``.
+    What belongs to another optimizer than that of the options is left out.
 
     Args:
       options: of the command.

@@ -13,7 +13,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.special
 
 from fairjax.core.types import Array, DataError
 
@@ -50,14 +49,18 @@ def _unchanged(value: Array) -> Array:
 
 def _log_odds(prob: Array) -> Array:
     if _on_host(prob):
-        return scipy.special.logit(prob)
+        from scipy.special import logit  # here, because this import is slow
+
+        return logit(prob)
     clipped = jnp.clip(prob, SMALLEST_PROBABILITY, 1.0 - SMALLEST_PROBABILITY)
     return jax.scipy.special.logit(clipped)
 
 
 def _probability(log_odds: Array) -> Array:
     if _on_host(log_odds):
-        return scipy.special.expit(log_odds)
+        from scipy.special import expit
+
+        return expit(log_odds)
     return jax.nn.sigmoid(log_odds)
 
 

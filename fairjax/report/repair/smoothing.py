@@ -9,7 +9,6 @@ and one of scores that are never negative at 0.
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
 
 BINS = 4096
 TAIL = 0.02  # share of rows at either end that may be far out
@@ -64,6 +63,8 @@ def density(value: np.ndarray, weight: np.ndarray, edges: np.ndarray) -> np.ndar
       interquartile range may not pull the bandwidth below a third of that of the deviation, as it
       would where half of the rows have one value.
     """
+    from scipy.ndimage import gaussian_filter1d  # here, because this import is slow
+
     bins = len(edges) - 1
     view = (edges[0], edges[-1])
     counts, _ = np.histogram(value, bins, view, weights=weight)
