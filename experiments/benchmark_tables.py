@@ -1,6 +1,6 @@
 """fairjax's networks for tables beside boosted trees and logistic regression, on eight tables.
 
-    python experiments/benchmark_tables.py            # half an hour of one core
+    python experiments/benchmark_tables.py            # eight minutes of one core
     python experiments/benchmark_tables.py --quick    # five minutes; a look at the machinery
     python experiments/benchmark_tables.py --only lsac,compas --networks table
 
