@@ -12,7 +12,7 @@ rates, equal true positive rates, equal odds) a frontier is points of (error ove
 gap over .15). Its points are those that no other one dominates on validation rows; the volume that
 they dominate on test rows, up to (1.25, 1), is shown. Gaps are fairlearn's differences.
 
-- ``network``: four networks of all tasks with ``fairjax.study.table_settings``, each leaves out a
+- ``network``: four networks of all tasks by ``fairjax.study.table_settings``; each leaves out a
   quarter of the training and validation rows, on which it is stopped. New rows get the mean of
   their scores. Thresholds per group are fitted on the scores of the rows that a network has left
   out, and trace a path of nine amounts; no network is trained for a task or a condition alone.

@@ -312,13 +312,12 @@ def summary(rows: list[dict]) -> str:
                 _by_seed(of_table, model, name).mean()
                 for name in ("seconds", "swept", "compilation")
             )
+            in_a_sweep = "" if np.isnan(swept) else f"{swept:.3f}"
             less = [student(area - trees["auc"]), student(error - trees["error"])]
             gains.setdefault(model, []).append((area - trees["auc"]).mean())
             lines.append(
                 f"| {table} | {model} | {area.mean():.4f} | {less[0]} | {error.mean():.4f} "
-                f"| {less[1]} | {seconds:.3f} | {swept:.3f} | {compilation:.1f} |".replace(
-                    "nan", ""
-                )
+                f"| {less[1]} | {seconds:.3f} | {in_a_sweep} | {compilation:.1f} |"
             )
     means = ", ".join(f"{model} {np.mean(gain):+.4f}" for model, gain in gains.items())
     text = "\n".join(lines) + f"\n\nMean AUC over tables, less that of {TREES}: {means}.\n"
@@ -327,18 +326,16 @@ def summary(rows: list[dict]) -> str:
 
 def _ratios(rows: list[dict]) -> str:
     """CPU seconds of the chosen network over those of a plain one of its widths."""
-    tables = [[row for row in rows if row["table"] == t] for t in {row["table"] for row in rows}]
     if not {"table", "paper 64-32"} <= {row["model"] for row in rows}:
         return ""
-    fit, run = (
-        np.divide(
-            *(
-                sum(_by_seed(of_table, model, name).mean() for of_table in tables)
-                for model in ("table", "paper 64-32")
-            )
-        )
-        for name in ("seconds", "swept")
-    )
+    names = list(dict.fromkeys(row["table"] for row in rows))
+
+    def total(model: str, seconds: str) -> float:
+        of_tables = [[row for row in rows if row["table"] == name] for name in names]
+        return sum(_by_seed(of_table, model, seconds).mean() for of_table in of_tables)
+
+    fit = total("table", "seconds") / total("paper 64-32", "seconds")
+    run = total("table", "swept") / total("paper 64-32", "swept")
     return (
         f"CPU seconds of table over those of paper 64-32, all tables together: {fit:.2f} of a fit, "
         f"{run:.2f} of a run in a sweep.\n"

@@ -375,6 +375,14 @@ def test_options_become_a_study_of_names():
     assert _named_study(options, "german").config.learning_rate == 0.002
 
 
+@pytest.mark.parametrize(("arguments", "epochs"), [([], 10), (["--epochs", "9"], 9)])
+def test_the_made_up_data_have_epochs_of_their_own(arguments, epochs):
+    from fairjax.cli.frontier import _named_study, frontier_command
+
+    options = frontier_command.make_context("frontier", arguments).params
+    assert _named_study(options, data.load("synthetic")).config.epochs == epochs
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

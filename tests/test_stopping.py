@@ -219,7 +219,7 @@ def test_a_stopped_study_resumes_to_the_same_table_and_its_model_is_the_one_eval
         ({"optimizer": "adagrad"}, r"weight decay 0.42 is AdamW's, but the optimizer is adagrad"),
         (
             {"stop": "last", "patience": 4},
-            r"patience 4: a run that delivers its last epoch",
+            r"patience 4: a run that delivers its last epoch has no better one",
         ),
     ],
 )

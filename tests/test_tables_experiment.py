@@ -91,4 +91,7 @@ def test_the_table_has_differences_paired_by_seed(experiment):
     half = 12.7062 * np.std([0.02, 0.0], ddof=1) / np.sqrt(2)
     assert f"| one | table | 0.8100 | +0.0100 ± {half:.4f} |" in text
     assert "boosted trees +0.0000, table +0.0100" in text
+    alone = [row(experiment.TREES, 0, 0.7) | {"table": "finance", "swept": np.nan}]
+    assert "| finance | boosted trees |" in experiment.summary(alone)
+    assert "| 1.000 |  | 2.0 |" in experiment.summary(alone)
     assert "all tables together: 0.25 of a fit, 2.00 of a run in a sweep." in text

@@ -133,7 +133,8 @@ def _scaled(params: PyTree, sums: Array) -> Array:
     """``s_k * sums + b_k`` of sums ``[K, width, B]``."""
     # scales of all rows by a product: its gradient is one too, where XLA's sum over rows is slow
     rows = jnp.ones((1, sums.shape[2]))
-    return (params["outputs"][:, :, None] @ rows) * sums + params["bias"][:, :, None]
+    scale = jnp.matmul(params["outputs"][:, :, None], rows, precision="highest")
+    return scale * sums + params["bias"][:, :, None]
 
 
 def _deal(columns: Array, networks: int) -> Array:
