@@ -1,4 +1,4 @@
-"""How time and memory grow with members, rows, tasks, groups and rows of a link.
+"""How time and memory grow with members, rows, levels, tasks, groups and rows of a link.
 
     python experiments/bench_growth.py            # half an hour of one core
     python experiments/bench_growth.py --quick    # a few minutes; a look at the machinery
@@ -14,6 +14,8 @@ shows.
 - ``report``: a made-up table of so many runs with 115 columns, written, read and reported; beside
   it the frontier and its volume alone, ours and moocore's.
 - ``rows``: an epoch of ``vanilla`` in batches of 1,024, and an evaluation of one run.
+- ``levels``: a step of ``vanilla`` of two networks of usual widths, whose rows have one column of so
+  many levels.
 - ``tasks``: a step of ``baseline`` and an evaluation of 10,000 rows.
 - ``groups``: an evaluation of 100,000 rows and two tasks; fairlearn's MetricFrame of four rates.
 - ``links``: aggregation of K rows of 10,000 parameters.
@@ -26,6 +28,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import json
 import os
 import resource
@@ -43,6 +46,7 @@ AXES = {
     "members": ((100, 1_000, 10_000, 100_000), (100, 1_000)),
     "report": ((1_000, 10_000, 100_000, 1_000_000), (1_000, 100_000)),
     "rows": ((10_000, 100_000, 1_000_000, 10_000_000), (10_000, 100_000)),
+    "levels": ((32, 128, 512, 4_096, 32_768), (32, 512)),
     "tasks": ((2, 5, 10, 20, 40), (2, 5)),
     "groups": ((2, 5, 10, 20, 50), (2, 10)),
     "links": ((2, 10, 30, 100), (2, 10)),
@@ -51,6 +55,7 @@ NAMES = {
     "members": "members",
     "report": "runs in the table",
     "rows": "rows",
+    "levels": "levels of a column",
     "tasks": "tasks",
     "groups": "groups",
     "links": "rows K of a link",
@@ -67,7 +72,7 @@ def spent(work: Callable, times: int = 1) -> float:
     return (time.process_time() - begin) / times
 
 
-def made_up(rows: int, tasks: int = 2, groups: int = 2) -> tuple:
+def made_up(rows: int, tasks: int = 2, groups: int = 2, levels: Sequence[int] = ()) -> tuple:
     """A spec, and the same rows for training, validation and test."""
     import jax
 
@@ -77,13 +82,14 @@ def made_up(rows: int, tasks: int = 2, groups: int = 2) -> tuple:
     x = rng.normal(size=(rows, 4)).astype("f4")
     labels = (x[:, :1] + rng.normal(size=(rows, tasks)) > 0).astype("f4")
     members = np.eye(groups, dtype="f4")[rng.integers(groups, size=rows)]
-    columns = Columns(x, np.zeros((rows, 0), "i4"))
+    columns = Columns(x, rng.integers(levels, size=(rows, len(levels)), dtype="i4"))
     data = Dataset(columns, labels, np.ones_like(labels), members, np.ones(rows, "f4"))
     data = jax.device_put(data)
     spec = Spec(
         tuple(Task(f"task{t}") for t in range(tasks)),
         (Attribute("group", tuple(f"{g}" for g in range(groups))),),
         ("a", "b", "c", "d"),
+        tuple((f"column {j}", count) for j, count in enumerate(levels)),
     )
     return spec, Splits(data, data, data)
 
@@ -257,6 +263,17 @@ def rows(size: int) -> Iterator[tuple[str, float]]:
     study = study_of(spec, "vanilla")
     for what, seconds in steps_and_evaluation(study, splits, "vanilla", 1, 1):
         yield what.replace("step", "epoch"), seconds
+
+
+def levels(size: int) -> Iterator[tuple[str, float]]:
+    count = 10_000
+    spec, splits = made_up(count, levels=(size,))
+    steps = -(-count // BATCH)
+    for network in ("shared_bottom", "ensemble"):
+        study = study_of(spec, "vanilla", model=network, trunk=(64,), head=(32,))
+        measured = steps_and_evaluation(study, splits, "vanilla", steps, 3)
+        for what, seconds in itertools.islice(measured, 2):
+            yield what.replace("training", network), seconds
 
 
 def tasks(size: int) -> Iterator[tuple[str, float]]:
@@ -451,9 +468,13 @@ def summary(found: list[dict]) -> str:
 def draw(found: list[dict], path: Path) -> None:
     """A panel per axis: CPU seconds over size, both logarithmic; exponents in brackets."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter
 
-    figure = Figure(figsize=(12, 9), dpi=110, layout="constrained")
-    panels = dict(zip(AXES, figure.subplots(2, 3).ravel(), strict=True))
+    short = EngFormatter(places=0, sep="")
+    figure = Figure(figsize=(15, 9), dpi=110, layout="constrained")
+    panels = {}
+    for place, axis in enumerate(AXES, start=1):
+        panels[axis] = figure.add_subplot(2, 4, place)
     for (axis, what), (sizes, values) in lines_of(found).items():
         if what.endswith("MB") or "compilation" in what:
             continue
@@ -467,7 +488,7 @@ def draw(found: list[dict], path: Path) -> None:
         ax.spines[["top", "right"]].set_visible(False)
         if ax.lines:
             sizes = sorted({x for line in ax.lines for x in line.get_xdata()})
-            ax.set_xticks(sizes, [f"{size:,.0f}" for size in sizes])
+            ax.set_xticks(sizes, [short(size) for size in sizes])
             ax.set_xticks([], minor=True)
             below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.17), "ncols": 2}
             ax.legend(frameon=False, fontsize=8, **below)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -82,6 +84,32 @@ def test_a_row_of_a_step_is_one_network_s(rows):
     want = [scores_of_network(exact, i % K, row) for i, row in enumerate(inputs(x))]
     step = jax.jit(lambda p, key: models.scores(model, p, x, key))
     np.testing.assert_allclose(step(params, jax.random.key(0)), want, rtol=2e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("rows", [1, 7])
+def test_a_column_of_many_levels_has_an_embedding(rows):
+    columns = (("wide", 200), ("c0", 3), ("wider", 300))
+    spec = dataclasses.replace(SPEC, categorical=columns)
+    x = dataset(tabular_spec(2, 2, (200, 3, 300)), rows, 0).x
+    x.codes[-1] = -1
+    model = models.ensemble(spec, (6, 4), networks=K)
+    params, exact = drawn(model)
+    tables = np.split(exact["trunk"]["embedding"], [200])
+    embedded = []
+    for table, codes in zip(tables, (x.codes[:, 0], x.codes[:, 2]), strict=True):
+        embedded.append([table[c] if c >= 0 else 0 * table[0] for c in codes])
+    of_levels = x.codes[:, [1]] == np.arange(3)
+    everything = np.concatenate([x.numeric, of_levels, *embedded], axis=1)
+    of_networks = np.array(
+        [[scores_of_network(exact, k, row) for k in range(K)] for row in everything]
+    )
+    got = jax.jit(lambda p: models.scores(model, p, x))(params)
+    np.testing.assert_allclose(
+        got, [averaged(scores) for scores in of_networks], rtol=2e-4, atol=2e-3
+    )
+    step = jax.jit(lambda p, key: models.scores(model, p, x, key))
+    dealt = [scores[i % K] for i, scores in enumerate(of_networks)]
+    np.testing.assert_allclose(step(params, jax.random.key(0)), dealt, rtol=2e-4, atol=2e-3)
 
 
 def test_scores_of_certain_networks_are_finite():

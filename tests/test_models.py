@@ -20,6 +20,8 @@ SHAPES = {  # numeric columns, levels, trunk, head, embedding
     "linear heads": (2, (3,), (6,), (), 2),
     "no categorical column": (3, (), (6,), (4,), 3),
     "no numeric column": (0, (3, 4), (6,), (4,), 1),
+    "a wide column": (2, (3, 300, 5, 200), (6,), (4,), 3),
+    "wide columns alone": (0, (300,), (6,), (4,), 2),
 }
 
 

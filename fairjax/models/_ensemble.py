@@ -12,12 +12,14 @@ from collections.abc import Iterable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.linen.initializers import glorot_uniform, he_normal
+from flax.linen.initializers import glorot_uniform, he_normal, truncated_normal
 
 from fairjax.core.types import Array, Columns, DataError, Model, PyTree, Spec
 from fairjax.models.dropout import dropping, drops_out
 from fairjax.models.number_encodings import encoding_of
-from fairjax.models.tabular import design, heads_of, rectify
+from fairjax.models.tabular import design, heads_of, look_up, narrow_and_wide, rectify
+
+EMBEDDING = 16  # width of the embedding of a column that is too wide for a column per level
 
 
 def ensemble(
@@ -33,7 +35,8 @@ def ensemble(
 
     W is one for all networks; ``r_k``, ``s_k`` and ``b_k`` are vectors. ``r_k`` of the inputs
     starts at random signs, which sets the networks apart. Inputs are the encoded numbers and a
-    column per level. Row i of a step of training is network i mod K's.
+    column per level, or, of a column of more than 128 levels, an embedding of width 16. Row i of a
+    step of training is network i mod K's.
 
     Probabilities of classes and labels are averaged, as log-odds they are the scores; so are
     predictions of a regression.
@@ -67,16 +70,29 @@ def ensemble(
     levels = tuple(count for _, count in spec.categorical)
     init_heads, predict_one = heads_of(spec, trunk[-1], tuple(head), glorot_uniform())
 
+    narrow, wide = narrow_and_wide(levels)
+    wide_levels = [levels[j] for j in wide]
+    start_table = truncated_normal(stddev=EMBEDDING**-0.5)
+
     def encoded(params: PyTree, x: Columns) -> Array:
         variables = {"params": params.get("encoding", {})}
-        return design(x._replace(numeric=encode.apply(variables, x.numeric)), levels)
+        numeric = encode.apply(variables, x.numeric)
+        columns = design(x._replace(numeric=numeric), levels, jnp.float32, narrow)
+        if not wide:
+            return columns
+        tables = jnp.split(params["embedding"], np.cumsum(wide_levels)[:-1])
+        found = [look_up(own, x.codes[:, j]).T for own, j in zip(tables, wide, strict=True)]
+        return jnp.concatenate([columns, *found])
 
     def init(key: Array) -> PyTree:
         encoding_key, sign_key, layer_key, head_key = jax.random.split(key, 4)
+        table_key = jax.random.fold_in(layer_key, len(trunk))
         numeric = jnp.zeros((1, len(spec.numeric)))
         codes = jnp.zeros((1, len(spec.categorical)), jnp.int32)
         variables = encode.init(encoding_key, numeric)
         params = {"encoding": variables["params"]} if variables else {}
+        if wide:
+            params["embedding"] = start_table(table_key, (sum(wide_levels), EMBEDDING))
         inputs, _ = jax.eval_shape(encoded, params, Columns(numeric, codes)).shape
         for i, (before, width) in enumerate(zip((inputs, *trunk[:-1]), trunk, strict=True)):
             own_key = jax.random.fold_in(layer_key, i)
@@ -125,6 +141,8 @@ def ensemble(
         return _gather(jnp.swapaxes(scores, 1, 2), len(z)).T
 
     learned = ("encoding",) if number_encoding == "periodic" else ()
+    if wide:
+        learned = (*learned, "embedding")
     layers = tuple((f"layer_{i}",) for i in range(1, len(trunk)))
     return Model(init, represent, predict, ((*learned, "layer_0"), *layers), dropout=True)
 

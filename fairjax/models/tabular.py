@@ -6,7 +6,8 @@ trunk of ReLU layers, then per task through a head of ReLU layers and a linear o
 The embedding lookup is *folded* into the first layer: with a one-hot row ``e``,
 ``(e @ table) @ kernel`` is ``e @ (table @ kernel)``, the same function and the same gradients. The
 one-hot design does not depend on the parameters. So under ``vmap`` over members it is made once,
-and the first layer of all members becomes one product.
+and the first layer of all members becomes one product. It grows with the levels: columns of more
+than :data:`WIDEST` are looked up.
 
 Activations are feature-major inside, ``[features, B]``. The gradient of a kernel is then a product
 of two arrays that are contiguous along the rows of their sum, two to three times faster on a CPU.
@@ -14,7 +15,7 @@ of two arrays that are contiguous along the rows of their sum, two to three time
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import flax.linen as nn
@@ -27,6 +28,8 @@ from jax.typing import DTypeLike
 from fairjax.core.types import Array, Columns, Model, PyTree, Spec
 from fairjax.models.dropout import dropping, drops_out, represent
 from fairjax.models.number_encodings import encoding_of
+
+WIDEST = 128  # levels of a column that is one-hot; the rows look up those of a wider one
 
 
 class Dense(nn.Module):
@@ -77,10 +80,7 @@ class Trunk(nn.Module):
         inputs = x.numeric.shape[-1] + len(self.levels) * self.embedding
         kernel = self.param("kernel", self.kernel_init, (inputs, first_width))
         bias = self.param("bias", zeros_init(), (first_width,))
-        if self.fold:
-            product = _folded(x, tables, kernel)
-        else:
-            product = _looked_up(x, tables, kernel)
+        product = _first_product(x, tables, kernel, WIDEST if self.fold else 0)
         z = activate(0, product + bias[:, None])
         for i, width in enumerate(self.widths[1:], start=1):
             layer = Dense(width, self.kernel_init, name=f"dense_{i}")
@@ -88,47 +88,51 @@ class Trunk(nn.Module):
         return z
 
 
-def _folded(
-    x: Columns,
-    tables: list[Array],
-    kernel: Array,
-) -> Array:
-    """The first layer as one product of the one-hot design with the folded kernel."""
-    first = x.numeric.shape[-1]
-    kernel_blocks = [kernel[:first]]
-    for table in tables:
-        last = first + table.shape[1]
-        kernel_blocks.append(table @ kernel[first:last])
-        first = last
-    folded_kernel = jnp.concatenate(kernel_blocks)
+def _first_product(x: Columns, tables: list[Array], kernel: Array, widest: int) -> Array:
+    """The product of the first layer, of the numbers and of the columns' embeddings.
+
+    Tables of at most ``widest`` levels are folded into the kernel; of others the rows look up their
+    embeddings.
+    """
+    widths = [x.numeric.shape[-1], *(table.shape[1] for table in tables)]
+    # a split: its gradient is one concatenation, where slices add up padded arrays
+    of_numbers, *of_tables = jnp.split(kernel, np.cumsum(widths)[:-1])
     levels = tuple(len(table) for table in tables)
-    return folded_kernel.T @ design(x, levels, kernel.dtype)
+    narrow, wide = narrow_and_wide(levels, widest)
+    folded_kernel = jnp.concatenate([of_numbers, *(tables[j] @ of_tables[j] for j in narrow)])
+    product = folded_kernel.T @ design(x, levels, kernel.dtype, narrow)
+    if not wide:
+        return product
+    found = jnp.concatenate([look_up(tables[j], x.codes[:, j]) for j in wide], axis=1)
+    return product + jnp.concatenate([of_tables[j] for j in wide]).T @ found.T
 
 
-def design(x: Columns, levels: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
-    """Numbers and a column per level, feature-major: ``[P + sum(levels), B]``.
+def narrow_and_wide(levels: tuple[int, ...], widest: int = WIDEST) -> tuple[list[int], list[int]]:
+    """The columns of at most ``widest`` levels, and the others."""
+    narrow = [j for j, count in enumerate(levels) if count <= widest]
+    wide = [j for j, count in enumerate(levels) if count > widest]
+    return narrow, wide
+
+
+def design(
+    x: Columns,
+    levels: tuple[int, ...],
+    dtype: DTypeLike,
+    columns: Sequence[int],
+) -> Array:
+    """Numbers and, of these columns, a row per level, feature-major: ``[P + sum of levels, B]``.
 
     A level that was not seen in training (-1) is all zeros.
     """
     blocks = [x.numeric.astype(dtype).T]
-    for j, count in enumerate(levels):
-        blocks.append(jax.nn.one_hot(x.codes[:, j], count, dtype=dtype, axis=0))
+    for j in columns:
+        blocks.append(jax.nn.one_hot(x.codes[:, j], levels[j], dtype=dtype, axis=0))
     return jnp.concatenate(blocks)
 
 
-def _looked_up(
-    x: Columns,
-    tables: list[Array],
-    kernel: Array,
-) -> Array:
-    """The first layer as in a textbook: look up the embeddings, concatenate, multiply."""
-    blocks = [x.numeric.astype(kernel.dtype)]
-    for j, table in enumerate(tables):
-        code = x.codes[:, j]
-        is_seen = code[:, None] >= 0
-        blocks.append(jnp.where(is_seen, table[code], 0.0))
-    inputs = jnp.concatenate(blocks, axis=1)
-    return (inputs @ kernel).T
+def look_up(table: Array, code: Array) -> Array:
+    """Rows ``[B, E]`` of a table, zeros for a level that was not seen in training (-1)."""
+    return jnp.where(code[:, None] >= 0, table[code], 0.0)
 
 
 class Head(nn.Module):
@@ -250,8 +254,8 @@ def shared_bottom(
       dropout: share of the units of every shared layer that a step of training leaves out; may be
         traced.
       number_encoding: of the numbers, a key of :data:`fairjax.models.NUMBER_ENCODINGS`.
-      fold: True folds the embeddings into the first layer (the same function, faster); False looks
-        them up.
+      fold: True folds the embeddings of columns of up to 128 levels into the first layer (the same
+        function, faster); False looks all of them up.
       kernel_init: initialiser of all kernels. Default: Glorot uniform, as in the MTA-F code.
       embedding_init: initialiser of the embeddings. Default: normal, truncated at two deviations,
         scaled by ``1/sqrt(embedding)``, as in the MTA-F code.
