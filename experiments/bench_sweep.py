@@ -9,20 +9,28 @@ PyTorch's MMD is over pairs of rows, as published.
 Same network, losses, optimizer, batch size and data: Adult where its files are found, else random
 rows of its shape, with the settings of the MTA-F code. First both sides start from the same
 parameters and must agree on the first losses, on every gradient, and on the losses five steps
-later. Our time includes the evaluation of every run, theirs is training alone, in the fastest eager
-form that was found (fused Adagrad, MMD group by group). The stacked peer is what a skilled user
-writes: parameters with a leading axis of models, one product of one-hot rows with the first layers
-of all models, into which the embeddings are folded, one loss whose gradient reaches trunk and heads apart, all of it under
-``torch.compile``; its losses must be the eager ones. ``--stack`` says how many models stand
-together. The ceiling is a large float32 matrix product on all cores. Rates are per second and core;
-on CPUs the seconds are CPU seconds, so that another load on the machine does not decide. The last
-line is ``ratio=... stacked_ratio=... floor_share=...``: our rate over PyTorch's, and our flops per
-second over the ceiling's.
+later. The eager peer is training alone, in the fastest form that was found (fused Adagrad, MMD
+group by group). The stacked peer is what a skilled user writes: parameters with a leading axis of
+models, one product of one-hot rows with the first layers of all models, into which the embeddings
+are folded, one loss whose gradient reaches trunk and heads apart, all of it under
+``torch.compile``; its losses must be the eager ones, and it measures error, AUC and three rates of
+each group at the end, a part of what a sweep measures. ``--stack`` says how many models stand
+together. Our training alone is what more epochs cost, from sweeps of all and of a quarter of them.
+
+``ablation.md`` says where a step's time goes: its matrix products alone, then more and more of the
+step, eight members on one device, each with plain gradient descent, so that nothing leaves the
+loop. The ceiling is a large float32 matrix product on all cores. Rates are per second and core; on
+CPUs the seconds are CPU seconds, so that another load on the machine does not decide. Results go to
+experiments/results/sweep; ``--quick`` writes none. The last line is
+``ratio=... stacked_ratio=... training_ratio=... floor_share=...``: our rate over eager PyTorch's,
+over the stacked one's with an evaluation on both sides, and without; and our flops per second over
+the ceiling's.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import importlib.util
 import multiprocessing
 import os
@@ -31,8 +39,11 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import numpy as np
+
+RESULTS = Path(__file__).resolve().parent / "results" / "sweep"
 
 SPAWN = multiprocessing.get_context("spawn")
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -128,27 +139,7 @@ def ours(args) -> dict:
         "ceiling": ceiling(devices),
         "flops": xla_flops(recipe, hparams, splits.train, config.batch_size),
         "by_hand": hand_flops(study),
-        "evaluation": evaluation_seconds(study, splits),
     }
-
-
-def evaluation_seconds(study, splits, members: int = 8) -> float:
-    """Seconds of one core for the metrics of one run, of random scores; the best of a few."""
-    import jax
-
-    rng = np.random.default_rng(0)
-    scores = {
-        split: rng.normal(size=(members, *getattr(splits, split).labels.shape)).astype(np.float32)
-        for split in ("validation", "test")
-    }
-    evaluate = jax.jit(jax.vmap(study.evaluate.program, (0, None)))
-    seconds_of = clock(jax.local_devices()[0].platform)
-    times = []
-    for _ in range(5):  # the first compiles
-        begin = seconds_of()
-        jax.block_until_ready(evaluate(scores, splits))
-        times.append(seconds_of() - begin)
-    return min(times) * CORES / members
 
 
 def step_of(components, rows):
@@ -200,6 +191,124 @@ def hand_flops(study) -> float:
     first = 2 * batch * (len(spec.numeric) + levels) * width
     heads = 3 * len(spec.tasks) * batch * (width * hidden + hidden)
     return 2.0 * (fold + first + heads)
+
+
+def ablation(args) -> dict[str, float]:
+    """Microseconds of a step per member, of more and more of it: eight members, one core."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    import jax
+    import optax
+
+    from fairjax.gradients import value_and_rows
+
+    members = 8
+    _, spec, splits = data()
+    rows = splits.train
+    steps = len(rows.weight) // args.batch_size
+    batches = jax.tree.map(
+        lambda leaf: leaf[: steps * args.batch_size].reshape(steps, -1, *leaf.shape[1:]), rows
+    )
+
+    def descend(params, gradients):
+        # parameters change at every step, so nothing of it leaves the loop
+        return jax.tree.map(lambda p, g: p - 1e-6 * g, params, gradients)
+
+    def products(params, batch):
+        return descend(params, products_of(params, batch.x, spec))
+
+    def step_with(method: str, point: dict, has_transform: bool):
+        changed = argparse.Namespace(**{**vars(args), "method": method})
+        components = study_of(changed, spec).recipes[method].build(point)
+        memory = components.objective.init(jax.random.key(0), rows)
+
+        def step(carry, batch):
+            params, state = carry
+            _, gradients = value_and_rows(components.objective.apply, has_aux=True)(
+                params, batch, jax.random.key(0), memory
+            )
+            if has_transform:
+                updates, state = components.transform.update(gradients, state, params)
+                return (optax.apply_updates(params, updates), state), None
+            # the first row for the trunk and the last for the heads, which one may be both
+            own = {
+                "trunk": jax.tree.map(lambda leaf: leaf[0], gradients["trunk"]),
+                "heads": jax.tree.map(lambda leaf: leaf[-1], gradients["heads"]),
+            }
+            return (descend(params, own), state), None
+
+        return components, step
+
+    def products_alone(point, key, batches):
+        components, _ = step_with("vanilla", point, has_transform=False)
+        params = components.model.init(key)
+        return jax.lax.scan(lambda p, batch: (products(p, batch), None), params, batches)[0]
+
+    def with_method(method: str, has_transform: bool):
+        def run(point, key, batches):
+            components, step = step_with(method, point, has_transform)
+            params = components.model.init(key)
+            state = components.transform.init(params) if has_transform else ()
+            return jax.lax.scan(step, (params, state), batches)[0]
+
+        return run
+
+    runs = {
+        "matrix products alone": ("vanilla", products_alone),
+        "gradient of the mean loss": ("vanilla", with_method("vanilla", False)),
+        f"gradients of {args.method}": (args.method, with_method(args.method, False)),
+        "with the optimizer": (args.method, with_method(args.method, True)),
+    }
+    found = {}
+    for what, (method, run) in runs.items():
+        changed = argparse.Namespace(**{**vars(args), "method": method, "runs": members})
+        points, _ = study_of(changed, spec).points(method)
+        arguments = points, jax.random.split(jax.random.key(0), members), batches
+        compiled = jax.jit(jax.vmap(run, (0, 0, None))).lower(*arguments).compile()
+        times = []
+        for _ in range(5):  # the first reads its data
+            begin = time.process_time()
+            jax.block_until_ready(compiled(*arguments))
+            times.append(time.process_time() - begin)
+        found[what] = 1e6 * min(times) / steps / members
+    return found
+
+
+def products_of(params: dict, x, spec) -> dict:
+    """The matrix products of a step, forwards and backwards, without anything between them.
+
+    An activation stands for its own gradient.
+    """
+    import jax.numpy as jnp
+
+    from fairjax.models.tabular import design
+
+    levels = tuple(count for _, count in spec.categorical)
+    trunk = params["trunk"]
+    tables = jnp.split(trunk["embedding"], np.cumsum(levels)[:-1])
+    widths = [x.numeric.shape[1], *(table.shape[1] for table in tables)]
+    of_numbers, *blocks = jnp.split(trunk["kernel"], np.cumsum(widths)[:-1])
+    pairs = list(zip(tables, blocks, strict=True))
+    columns = design(x, levels, jnp.float32, range(len(levels)))
+    z = jnp.concatenate([of_numbers, *(table @ block for table, block in pairs)]).T @ columns
+    heads, back = {}, jnp.zeros_like(z)
+    for name, head in params["heads"].items():
+        hidden = head["dense_0"]["kernel"].T @ z
+        score = head["output"]["kernel"].T @ hidden
+        back = back + head["dense_0"]["kernel"] @ (head["output"]["kernel"] @ score)
+        heads[name] = {
+            "dense_0": {
+                "kernel": z @ hidden.T,
+                "bias": head["dense_0"]["bias"],
+            },
+            "output": {"kernel": hidden @ score.T, "bias": head["output"]["bias"]},
+        }
+    of_design = columns @ back.T
+    kernel, *folded = jnp.split(of_design, np.cumsum([widths[0], *levels])[:-1])
+    own = [table.T @ g for (table, _), g in zip(pairs, folded, strict=True)]
+    embedding = jnp.concatenate([g @ block.T for (_, block), g in zip(pairs, folded, strict=True)])
+    first = {"kernel": jnp.concatenate([kernel, *own]), "embedding": embedding}
+    return {"trunk": first | {"bias": trunk["bias"]}, "heads": heads}
 
 
 def clock(platform: str) -> Callable[[], float]:
@@ -336,11 +445,11 @@ def peer_step(args, net, optimizer, batch):
 
 
 def peer_setup(args) -> tuple:
-    """Network, optimizer and the training rows as tensors, on one thread; then study and rows."""
+    """Network, optimizer and the training rows as tensors, on one thread; then study and splits."""
     import torch
 
     torch.set_num_threads(1)
-    _, spec, (rows, *_) = data()
+    _, spec, splits = data()
     study = study_of(args, spec)
     net = network(study)
     optimizer = torch.optim.Adagrad(
@@ -350,9 +459,15 @@ def peer_setup(args) -> tuple:
         fused=True,
         initial_accumulator_value=0.1 / args.batch_size**2,
     )
+    return net, optimizer, tensors_of(splits.train), study, splits
+
+
+def tensors_of(rows) -> list:
+    """Numbers, codes, labels and who is of the second group."""
+    import torch
+
     arrays = (rows.x.numeric, rows.x.codes, rows.labels, rows.groups[:, 1])
-    tensors = [torch.tensor(np.asarray(array)) for array in arrays]
-    return net, optimizer, tensors, study, rows
+    return [torch.tensor(np.asarray(array)) for array in arrays]
 
 
 def check(args) -> dict:
@@ -363,7 +478,8 @@ def check(args) -> dict:
     import jax
     import torch
 
-    net, optimizer, tensors, study, rows = peer_setup(args)
+    net, optimizer, tensors, study, splits = peer_setup(args)
+    rows = splits.train
     hparams = {name: np.float32(value) for name, value in HPARAMS.items()}
     components = study.recipes[args.method].build(hparams)
     params = components.model.init(jax.random.key(0))
@@ -421,22 +537,32 @@ def peer_worker(args, barrier) -> float:
     return args.peer_epochs / (time.process_time() - begin)
 
 
-def peer(args, worker=peer_worker) -> float:
-    """Model-epochs per second of one process per core, all at once."""
+def peer(args, worker=peer_worker) -> list:
+    """What one process per core found, all at once."""
     with SPAWN.Manager() as manager, ProcessPoolExecutor(CORES, mp_context=SPAWN) as pool:
         barrier = manager.Barrier(CORES, timeout=300)
-        return sum(pool.map(worker, [args] * CORES, [barrier] * CORES))
+        return list(pool.map(worker, [args] * CORES, [barrier] * CORES))
 
 
 def stacked_setup(args) -> tuple:
-    """Leaves of many models, an optimizer of all, the loss, one-hot rows and the other columns."""
+    """Leaves of many models, an optimizer of all, the losses, the first layer, one-hot training
+    rows, their other columns, and both for the rows of an evaluation.
+    """
     import torch
     from torch.nn import functional
 
-    net, _, (numeric, codes, *labels_and_group), _, _ = peer_setup(args)
+    net, _, training, _, splits = peer_setup(args)
     levels = [table.num_embeddings for table in net.tables]
-    one_hot = [functional.one_hot(codes[:, j].long(), n) for j, n in enumerate(levels)]
-    design = torch.cat([numeric, *one_hot], dim=1).float()
+
+    def one_hot(numeric, codes):
+        columns = [functional.one_hot(codes[:, j].long(), n) for j, n in enumerate(levels)]
+        return torch.cat([numeric, *columns], dim=1).float()
+
+    numeric, codes, *labels_and_group = training
+    held_out = []
+    for rows in (splits.validation, splits.test):
+        own_numeric, own_codes, *own = tensors_of(rows)
+        held_out.append((one_hot(own_numeric, own_codes), *own))
 
     def stacked(parameter):
         return parameter.detach()[None].repeat(args.stack, *[1] * parameter.ndim).requires_grad_()
@@ -458,8 +584,8 @@ def stacked_setup(args) -> tuple:
         initial_accumulator_value=0.1 / args.batch_size**2,
     )
 
-    def losses(leaves: dict, x, y, a):
-        """Losses ``[M]`` for the trunk, whose gradient does not reach the heads, and for the heads."""
+    def features_of(leaves: dict, x):
+        """Activations ``[M, B, width]`` of the first layer."""
         kernel, bias = leaves["first"]
         own, shared = kernel[:, : numeric.shape[1]], kernel[:, numeric.shape[1] :]
         blocks = shared.split([table.shape[2] for table in leaves["tables"]], dim=1)
@@ -468,7 +594,11 @@ def stacked_setup(args) -> tuple:
         first = torch.cat([own, *folded], dim=1)
         models, inputs, width = first.shape
         beside = first.permute(1, 0, 2).reshape(inputs, models * width)
-        z = torch.relu((x @ beside).view(-1, models, width).permute(1, 0, 2) + bias)
+        return torch.relu((x @ beside).view(-1, models, width).permute(1, 0, 2) + bias)
+
+    def losses(leaves: dict, x, y, a):
+        """Losses ``[M]`` for the trunk, whose gradient does not reach the heads, and for the heads."""
+        z = features_of(leaves, x)
         fixed = [[leaf.detach() for leaf in head] for head in leaves["heads"]]
         if args.method == "baseline":
             return stacked_losses(args, logits_of(z, leaves["heads"]), y, a)[0], 0.0
@@ -476,7 +606,8 @@ def stacked_setup(args) -> tuple:
         _, heads = stacked_losses(args, logits_of(z.detach(), leaves["heads"]), y, a)
         return trunk, heads
 
-    return leaves, optimizer, losses, design, labels_and_group
+    design = one_hot(numeric, codes)
+    return leaves, optimizer, losses, features_of, design, labels_and_group, held_out
 
 
 def logits_of(z, heads: list) -> list:
@@ -529,11 +660,44 @@ def stacked_distance(notion: str, p, a, rows):
     return torch.where(both, distance * rows.sum(), 0.0)
 
 
-def stacked_worker(args, barrier) -> float:
-    """One process on one thread: compiles, then all processes time their epochs at once."""
+def stacked_metrics(logits, label, group):
+    """Error, AUC and the groups' rates of decisions, of all models ``[M, N]``: a value each."""
     import torch
 
-    leaves, optimizer, losses, design, columns = stacked_setup(args)
+    decided = (logits > 0).float()
+    error = (decided - label).abs().mean(dim=1)
+    ascending = label[logits.argsort(dim=1)]
+    negatives_below = (1 - ascending).cumsum(dim=1)
+    positives, negatives = label.sum(), (1 - label).sum()
+    auc = (ascending * negatives_below).sum(dim=1) / (positives * negatives)
+    members = torch.stack([group, 1 - group], dim=1)
+    rows = torch.cat([members, members * label[:, None], members * (1 - label[:, None])], dim=1)
+    return error, auc, decided @ rows / rows.sum(dim=0)
+
+
+def stacked_evaluation(leaves: dict, features_of, splits) -> float:
+    """CPU seconds of the metrics of one model, from its parameters; the best of a few."""
+    import torch
+
+    times = []
+    for _ in range(3):
+        begin = time.process_time()
+        with torch.no_grad():
+            for design, labels, group in splits:
+                z = features_of(leaves, design)
+                for t, logits in enumerate(logits_of(z, leaves["heads"])):
+                    stacked_metrics(logits, labels[:, t], group)
+        times.append(time.process_time() - begin)
+    return min(times) / len(leaves["first"][0])
+
+
+def stacked_worker(args, barrier) -> tuple[float, float]:
+    """One process on one thread: compiles, then all processes time their epochs at once, and then
+    the metrics of a model.
+    """
+    import torch
+
+    leaves, optimizer, losses, features_of, design, columns, held_out = stacked_setup(args)
     total = torch.compile(lambda leaves, *batch: sum(losses(leaves, *batch)).sum())
 
     def step(rows) -> None:
@@ -550,13 +714,14 @@ def stacked_worker(args, barrier) -> float:
         for rows in torch.randperm(len(design))[:batches].split(args.batch_size):
             step(rows)
     share = batches / len(design)
-    return share * args.stack * args.peer_epochs / (time.process_time() - begin)
+    rate = share * args.stack * args.peer_epochs / (time.process_time() - begin)
+    return rate, stacked_evaluation(leaves, features_of, held_out)
 
 
 def check_stacked(args) -> float:
     """The largest difference of the stacked losses to the eager ones; raises if it is large."""
     net, _, tensors, *_ = peer_setup(args)
-    leaves, _, losses, design, columns = stacked_setup(args)
+    leaves, _, losses, _, design, columns, _ = stacked_setup(args)
     batch = [tensor[: args.batch_size] for tensor in tensors]
     numeric, codes, *labels_and_group = batch
     # both networks draw their own parameters: the eager one gets those of the first stacked model
@@ -596,6 +761,7 @@ def main() -> None:
     )
     parser.add_argument("--peer-epochs", type=int, default=4)
     parser.add_argument("--stack", type=int, default=16, help="models of the stacked peer")
+    parser.add_argument("--quick", action="store_true", help="write no results")
     parser.add_argument("--chunk", type=int, default=0, help="members per device; 0 chooses")
     args = parser.parse_args()
     if importlib.util.find_spec("torch") is None:
@@ -604,29 +770,94 @@ def main() -> None:
         )
     agreed = alone(check, args)
     many = alone(ours, args)
+    quarter = max(args.epochs // 4, 1)
+    short = alone(ours, args, epochs=quarter, chunk=many["chunk"])
     fewer = max(args.runs // 4, 1)
-    few = alone(ours, args, runs=fewer, chunk=many["chunk"])
+    few = alone(ours, args, runs=fewer, epochs=quarter, chunk=many["chunk"])
     alone(check_stacked, args)
-    theirs = peer(args)
-    stacked = peer(args, stacked_worker)
+    theirs = sum(peer(args))
+    found = peer(args, stacked_worker)
+    stacked = sum(rate for rate, _ in found)
+    measured = sum(1 / (1 / rate + seconds / args.epochs) for rate, seconds in found)
+    training = args.runs * (args.epochs - quarter) / (many["seconds"] - short["seconds"])
+    rest = many["seconds"] / args.runs - args.epochs / training
     share = many["flops"] * many["steps"] * many["rate"] / many["ceiling"]
     print(f"""\
 settings  {args.method}, {args.notion}, batch {args.batch_size}, {many["data"]}; \
 {args.runs} runs x {args.epochs} epochs, {many["devices"]} devices x {many["chunk"]} members
 agreed    losses to {agreed["first"]:.0e} at the first step, {agreed["later"]:.0e} at the sixth
-fairjax   {many["rate"]:.2f} model-epochs/s, jax {many["jax"]}: {many["seconds"]:.1f} s, \
-{many["diverged"]} diverged
-PyTorch   {theirs:.2f} model-epochs/s, torch {agreed["torch"]}: eager, \
+fairjax   {many["rate"]:.2f} model-epochs/s, {training:.2f} of training alone, jax {many["jax"]}: \
+{many["seconds"]:.1f} s, {many["diverged"]} diverged
+PyTorch   {theirs:.2f} model-epochs/s of training alone, torch {agreed["torch"]}: eager, \
 {CORES} processes of one thread
-PyTorch   {stacked:.2f} model-epochs/s, {args.stack} models stacked in a compiled step, \
-{CORES} processes of one thread
+PyTorch   {measured:.2f} model-epochs/s, {stacked:.2f} of training alone: {args.stack} models \
+stacked in a compiled step, {CORES} processes of one thread
 sweep     {many["compilations"]} compilation; peak memory {few["peak_mb"]:.0f} MB with \
 {fewer} runs, {many["peak_mb"]:.0f} MB with {args.runs}
 flops     {many["flops"] / 1e6:.2f} M per step by XLA, {many["by_hand"] / 1e6:.2f} M by hand \
 (products alone); {many["ceiling"] / 1e9:.0f} G per second at the ceiling
-evaluation {1e3 * many["evaluation"]:.1f} ms of a core for a run, \
-{many["evaluation"] * many["rate"] / CORES / 10:.3f} of ten epochs
-ratio={many["rate"] / theirs:.2f} stacked_ratio={many["rate"] / stacked:.2f} floor_share={share:.3f}""")
+evaluation and all else that is no training: {1e3 * rest * CORES:.0f} ms of a core for a run, \
+{rest * training / 10:.3f} of ten epochs""")
+    parts = alone(ablation, args)
+    for what, rate in (("with the order of rows and batches", training), ("a sweep", many["rate"])):
+        parts[what] = 1e6 * CORES / rate / many["steps"]
+    lines = ablation_lines(parts)
+    print(lines)
+    line = {
+        "method": args.method,
+        "notion": args.notion,
+        "batch": args.batch_size,
+        "fairjax": f"{many['rate']:.1f}",
+        "training alone": f"{training:.1f}",
+        "eager": f"{theirs:.1f}",
+        "stacked": f"{measured:.1f}",
+        "stacked, training alone": f"{stacked:.1f}",
+        "ratio": f"{many['rate'] / theirs:.1f}",
+        "stacked ratio": f"{many['rate'] / measured:.2f}",
+        "training ratio": f"{training / stacked:.2f}",
+        "share of the ceiling": f"{share:.2f}",
+        "evaluation of ten epochs": f"{rest * training / 10:.3f}",
+    }
+    if not args.quick:
+        write(line)
+        if args.notion == "rate_gap":
+            (RESULTS / "ablation.md").write_text(lines)
+    print(
+        f"ratio={line['ratio']} stacked_ratio={line['stacked ratio']} "
+        f"training_ratio={line['training ratio']} floor_share={share:.3f}"
+    )
+
+
+def ablation_lines(parts: dict[str, float]) -> str:
+    """A Markdown table: microseconds of a member's step, and what it adds to the line above."""
+    lines = ["| a step of one member | microseconds | more |", "|---|---|---|"]
+    before = None
+    for what, value in parts.items():
+        more = "" if before is None else f"{value - before:+.0f}"
+        lines.append(f"| {what} | {value:.0f} | {more} |")
+        before = value
+    return "\n".join(lines) + "\n"
+
+
+def write(line: dict) -> None:
+    """Put a line into the table of results, in the place of an older one with its settings."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path = RESULTS / "sweep.csv"
+    lines = []
+    if path.exists():
+        with path.open(newline="") as file:
+            lines = list(csv.DictReader(file))
+    line = {name: str(value) for name, value in line.items()}
+    settings = ("method", "notion", "batch")
+    lines = [old for old in lines if any(old[name] != line[name] for name in settings)]
+    lines.append(line)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, line, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
+    cells = [list(line), ["---"] * len(line), *(list(row.values()) for row in lines)]
+    text = "".join(f"| {' | '.join(row)} |\n" for row in cells)
+    (RESULTS / "sweep.md").write_text(text)
 
 
 if __name__ == "__main__":
