@@ -11,6 +11,7 @@ import pytest
 import scipy.stats
 from cases import dataset, tabular_spec
 
+import fairjax.models.tabular
 from fairjax.core.types import Attribute, Columns, Spec, Task
 from fairjax.models import scores, shared_bottom
 
@@ -102,6 +103,14 @@ def test_folded_and_plain_are_the_same_function_with_the_same_gradients(name):
         np.testing.assert_allclose(
             got, want, rtol=1e-4, atol=1e-3, err_msg=jax.tree_util.keystr(path)
         )
+
+
+@pytest.mark.parametrize("most", [1, 4, 9, 100])
+def test_blocks_of_rows_have_the_scores_of_all_rows(monkeypatch, most):
+    spec, (model, _), params, x = setting("mixed")
+    whole = brute_forward(spec, params, x, 1, 1)
+    monkeypatch.setattr(fairjax.models.tabular, "ROWS", most)
+    np.testing.assert_allclose(scores(model, params, x), whole, rtol=1e-4, atol=1e-4)
 
 
 def test_an_unseen_level_is_a_zero_embedding_and_leaves_its_table_alone():

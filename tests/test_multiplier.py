@@ -28,7 +28,7 @@ from fairjax.core.types import (
 from fairjax.data.sets.synthetic import synthetic
 from fairjax.gradients import multiplier, pcgrad, sum_rows, value_and_rows
 from fairjax.gradients._multiplier import HIGH, KINDS, LOW
-from fairjax.methods._constrained import SCORED, scores_in_chunks
+from fairjax.methods._constrained import SCORED
 from fairjax.models import scores as model_scores
 from fairjax.models import shared_bottom
 from fairjax.training import State, TrainConfig, grid, keys, make_train, sweep
@@ -488,14 +488,6 @@ def test_conditions_are_found_by_their_rows():
     assert metrics.condition_of(PARITY) == "parity"
     assert metrics.condition_of(notions.get("robust_log")) == "odds"
     assert metrics.condition_of(notions.get("auc_parity")) is None
-
-
-def test_scores_in_chunks_are_the_scores():
-    params = MODEL.init(jax.random.key(0))
-    whole = model_scores(MODEL, params, BATCH.x)
-    for size in (7, 30, 60, 100):
-        chunked = scores_in_chunks(MODEL, params, BATCH.x, size)
-        np.testing.assert_allclose(chunked, whole, rtol=1e-5, atol=1e-6)
 
 
 # ------------------------------------------------------------------------------------------ method

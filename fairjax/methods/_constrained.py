@@ -53,7 +53,6 @@ RUNNING_RATE = 1.0  # per measurement, one per step
 RECENT = 7  # batches that are remembered
 START = 0.0  # of the multiplier, before the first measurement
 SMALLEST_GROUP = 10  # rows that a rate needs to be part of a gap, as a study reports it
-CHUNK = 8192  # rows that are scored together
 # notions of scores, which decisions have no part in; other notions are measured on decisions
 SCORED = ("auc_parity", "calibration_in_the_large", "calibration", "log_loss_parity")
 # rows of a batch at whose scale running sums begin at nothing, so that they are those of the rows
@@ -270,7 +269,7 @@ def measure_violation(model: Model, measure: Measure) -> Callable[..., State]:
     smaller gaps there than on other rows.
 
     Args:
-      model: scores the rows, :data:`CHUNK` of them together.
+      model: scores the rows.
       measure: see :func:`reported_gaps` for the violations.
 
     Returns:
@@ -281,27 +280,11 @@ def measure_violation(model: Model, measure: Measure) -> Callable[..., State]:
     def event(key: Array, block: Array, state: State, data: Splits | Dataset) -> State:
         del key, block
         rows = data.validation if isinstance(data, Splits) else data
-        scores = scores_in_chunks(model, state.params, rows.x, CHUNK)
+        scores = model_scores(model, state.params, rows.x)
         violation, loss = measure(scores, rows)
         return state._replace(memory=with_measurement(state.memory, violation, loss))
 
     return event
-
-
-def scores_in_chunks(model: Model, params: PyTree, x: PyTree, size: int) -> Array:
-    """Scores ``[N, C]``, so many rows at a time; the last chunk repeats the last row."""
-    count = jax.tree.leaves(x)[0].shape[0]
-    if count <= size:
-        return model_scores(model, params, x)
-    chunks = -(-count // size)
-    index = jnp.minimum(jnp.arange(chunks * size), count - 1).reshape(chunks, size)
-
-    def of_chunk(rows: Array) -> Array:
-        chunk = jax.tree.map(lambda leaf: jnp.take(leaf, rows, axis=0), x)
-        return model_scores(model, params, chunk)
-
-    scores = jax.lax.map(of_chunk, index)
-    return scores.reshape(chunks * size, -1)[:count]
 
 
 def reported_gaps(

@@ -16,16 +16,18 @@ def in_blocks(encode: Callable[[PyTree], Array], x: PyTree, most: int) -> Array:
     Args:
       encode: gives every row what it would give it alone.
       x: leaves ``[B, ...]``.
-      most: rows of a block; the last block is padded with zeros.
+      most: rows of a block; rows of zeros fill the last places.
     """
     rows = len(jax.tree.leaves(x)[0])
     if rows <= most:
         return encode(x)
-    missing = -rows % most
 
+    # Block i of n has the rows i, i + n, i + 2 n: every device has its share of every block, where
+    # devices share the rows.
     def blocks_of(leaf: Array) -> Array:
-        margins = [(0, missing)] + [(0, 0)] * (leaf.ndim - 1)
-        return jnp.pad(leaf, margins).reshape(-1, most, *leaf.shape[1:])
+        margins = [(0, -rows % most)] + [(0, 0)] * (leaf.ndim - 1)
+        dealt = jnp.pad(leaf, margins).reshape(most, -1, *leaf.shape[1:])
+        return jnp.moveaxis(dealt, 1, 0)
 
     z = jax.lax.map(encode, jax.tree.map(blocks_of, x))
-    return z.reshape(-1, z.shape[-1])[:rows]
+    return jnp.moveaxis(z, 0, 1).reshape(-1, z.shape[-1])[:rows]

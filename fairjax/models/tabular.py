@@ -26,9 +26,11 @@ from flax.linen.initializers import Initializer, glorot_uniform, truncated_norma
 from jax.typing import DTypeLike
 
 from fairjax.core.types import Array, Columns, Model, PyTree, Spec
+from fairjax.models._blocks import in_blocks
 from fairjax.models.dropout import dropping, drops_out, represent
 from fairjax.models.number_encodings import encoding_of
 
+ROWS = 4096  # that are scored together, so that their activations stay in a CPU's cache
 WIDEST = 128  # levels of a column that is one-hot; the rows look up those of a wider one
 
 
@@ -306,7 +308,12 @@ def scores(
 ) -> Array:
     """Scores ``[N, C]`` of a model: ``predict(heads, represent(trunk, x))``.
 
-    With a key they are those of a step of training, see :func:`fairjax.models.represent`.
+    With a key they are those of a step of training, see :func:`fairjax.models.represent`. Without
+    one, :data:`ROWS` rows at a time go through the network.
     """
-    z = represent(model, params["trunk"], x, key=key)
-    return model.predict(params["heads"], z)
+
+    def of_rows(x: PyTree) -> Array:
+        z = represent(model, params["trunk"], x, key=key)
+        return model.predict(params["heads"], z)
+
+    return of_rows(x) if key is not None else in_blocks(of_rows, x, ROWS)
