@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -90,6 +91,49 @@ def sweeps() -> None:
     close(results(two), results(again))
     with pytest.raises(DataError, match="row_devices"):
         run(devices=devices, chunk=2, out=folder)
+
+
+@pytest.mark.slow
+@on_a_cpu
+def test_processes_have_the_numbers_of_one_device(tmp_path):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    processes = []
+    for rank in range(2):
+        command = [sys.executable, "-c", RANK, str(HERE), str(port), str(rank), str(tmp_path)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        processes.append(subprocess.Popen(command, text=True, **pipes))
+    said = [process.communicate(timeout=600)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(said)
+
+
+RANK = """
+import sys
+here, port, rank, folder = sys.argv[1:]
+sys.path.insert(0, here)
+import jax
+jax.config.update("jax_num_cpu_devices", 1)
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+jax.distributed.initialize(f"localhost:{port}", 2, int(rank))
+import test_row_devices
+test_row_devices.of_two_processes(int(rank), folder)
+"""
+
+
+def of_two_processes(rank: int, folder: str) -> None:
+    """A sweep whose rows two processes share, resumed where one has lost a chunk."""
+    everyone, out = jax.devices(), Path(folder) / str(rank)
+    assert (len(everyone), jax.local_device_count()) == (2, 1)
+    one = run(devices=jax.local_devices(), chunk=2)
+    two = run(devices=everyone, row_devices=2, chunk=2, out=out)
+    close(results(one), results(two))
+    if rank == 1:
+        sorted(out.glob("chunk*"))[0].unlink()
+    again = run(devices=everyone, row_devices=2, chunk=2, out=out)
+    close(results(two), results(again))
+    with pytest.raises(DataError, match="2 devices of 2 processes.* share the rows, row_devices=2"):
+        run(devices=everyone, chunk=2)
 
 
 @pytest.mark.slow

@@ -375,7 +375,8 @@ def run_study(
         kept in the chunk files, or, of parameters without ``out``, in memory.
       progress: called with the method, members done, and members in all. True: a progress bar per
         method. Default: True where tqdm is installed.
-      row_devices: devices that share the rows of a run, see :func:`fairjax.training.sweep`.
+      row_devices: devices that share the rows of a run, see :func:`fairjax.training.sweep`. More
+        than this process has are those of all processes of ``jax.distributed``.
       objects: ``model``, ``repairs``, ``amounts``, ``config`` and ``estimators`` of
         :func:`make_study`.
 
@@ -546,7 +547,8 @@ class Programs:
     """Programs by method; the reference and vanilla share one, and all of them a measure."""
 
     def __init__(self, study: Study, keep: tuple[str, ...], row_devices: int = 1) -> None:
-        self.devices: list[Device] = jax.local_devices()
+        is_local = row_devices <= jax.local_device_count()
+        self.devices: list[Device] = jax.local_devices() if is_local else jax.devices()
         self.row_devices = row_devices
         self._member_devices = self.devices[::row_devices]
         self.keep = keep

@@ -21,7 +21,8 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from fairjax.core.disk import locked
-from fairjax.core.types import Device, PyTree, Recipe, Splits
+from fairjax.core.types import DataError, Device, PyTree, Recipe, Splits
+from fairjax.training._hosts import every_process
 from fairjax.training.chunks import ChunkSizes, start_size
 from fairjax.training.loop import TrainConfig
 from fairjax.training.manifest import SweepFolder, settings
@@ -99,7 +100,9 @@ def sweep(
       chunk: members per device and call. None chooses; see :mod:`fairjax.training.chunks`. The
         size changes results by rounding alone.
       keep: ``"scores"``, ``"params"`` to return them too.
-      devices: default all local devices.
+      devices: default all local devices. Those of several processes (``jax.distributed``) must all
+        share the rows; every process then calls this with the same arguments, and an ``out`` of its
+        own.
       record: see :func:`member`.
       progress: called with the number of members that were just finished.
       program: ``Program(recipe, train_config, evaluate, keep, record, devices=devices)``. Sweeps of
@@ -119,6 +122,13 @@ def sweep(
     """
     devices = list(devices or jax.local_devices())
     member_devices = device_mesh(devices, row_devices).shape[MEMBERS]
+    hosts = len({device.process_index for device in devices})
+    if hosts > 1 and member_devices > 1:
+        raise DataError(
+            f"{len(devices)} devices of {hosts} processes: a process reads the results of its own "
+            f"members alone. Let all devices share the rows, row_devices={len(devices)}, or give "
+            "every process its local devices and a part of the sweep."
+        )
     point, seed = members_of(hparams, seeds)
     with locked(out, "a sweep", shared=part is not None) if out else contextlib.nullcontext():
         folder = None
@@ -142,7 +152,7 @@ def sweep(
         schedule = ChunkSizes(
             stored_sizes or [(0, first_size)],
             member_devices,
-            tune=stored_sizes is None and chunk is None and part is None,
+            tune=stored_sizes is None and chunk is None and part is None and hosts == 1,
         )
 
         def arguments(first: int, size: int) -> tuple[Any, ...]:
@@ -163,6 +173,7 @@ def sweep(
             progress,
             part,
             left,
+            hosts,
         )
         return Runs(
             point=point[members],
@@ -229,6 +240,7 @@ def run_chunks(
     progress: Callable[[int], None] | None,
     part: Part | None = None,
     left: Collection[str] = (),
+    hosts: int = 1,
 ) -> tuple[np.ndarray, dict[str, PyTree]]:
     """Members and results of all chunks, or of a part's, leaves ``[members, ...]``.
 
@@ -249,11 +261,14 @@ def run_chunks(
         count = min(size, members - first)
         if part is None or chunk % part.of == part.number:
             results = folder.read_chunk(first, count) if folder else None
+            if hosts > 1 and not every_process(results is not None):
+                results = None
             if results is None:
                 try:
                     results = _timed_chunk(program, arguments(first, size), count, size, schedule)
                 except jax.errors.JaxRuntimeError as error:
-                    if "RESOURCE_EXHAUSTED" not in str(error) or not schedule.retreat(first):
+                    is_full = "RESOURCE_EXHAUSTED" in str(error)
+                    if not is_full or hosts > 1 or not schedule.retreat(first):
                         raise
                     if folder:
                         folder.write_sizes(schedule.sizes)

@@ -22,6 +22,7 @@ import numpy as np
 
 from fairjax.core.disk import read_arrays, read_json, write_arrays, write_json
 from fairjax.core.types import DataError, Device, PyTree, Recipe
+from fairjax.training._hosts import on_host
 from fairjax.training.loop import TrainConfig
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def fingerprint(tree: PyTree) -> str:
     """Hash every array of a tree. It identifies the content of the data, not the file."""
     hasher = hashlib.sha256()
     for leaf in jax.tree.leaves(tree):
-        array = np.ascontiguousarray(leaf)
+        array = on_host(leaf)
         hasher.update(f"{array.shape}{array.dtype}".encode())
         hasher.update(array.tobytes())
     return hasher.hexdigest()[:16]
