@@ -227,7 +227,7 @@ def test_scores_over_many_conditions_are_those_of_a_loop(form):
 
 
 def test_the_first_product_is_made_once_for_all_conditions():
-    spec = tabular_spec(levels=(200,))
+    spec = tabular_spec(levels=(100, 100))
     model = conditioned_network(spec, (16,), (2,), 3, condition=W, form=per_channel(2))
     params, x = jax.eval_shape(model.init, jax.random.key(0)), dataset(spec, 64, 0).x
 
