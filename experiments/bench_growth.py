@@ -3,7 +3,8 @@
     python experiments/bench_growth.py            # half an hour of one core
     python experiments/bench_growth.py --quick    # a few minutes; a look at the machinery
     python experiments/bench_growth.py --only report,groups
-    python experiments/bench_growth.py --ray      # what a Ray cluster of this machine costs, 512 members
+    python experiments/bench_growth.py --ray      # what a Ray cluster of this machine costs, 512
+                                                  # members, also on Adult, whose files it needs
 
 Every point is a process of its own on one device: CPU seconds of the work, without imports and
 without the compilation, which has a line of its own, and the peak of the process's memory. The
@@ -348,19 +349,23 @@ def on_ray(size: int) -> list[dict]:
     found = []
     with tempfile.TemporaryDirectory() as folder:
 
-        def swept(side: str, runs: int, epochs: int) -> dict:
-            options = f"--methods mta_f --devices 1 --keep metrics --runs {runs} --epochs {epochs}"
+        def swept(side: str, data: str, runs: int, epochs: int) -> dict:
+            options = (
+                f"--data {data} --methods mta_f --devices 1 --keep metrics --runs {runs} "
+                f"--epochs {epochs}"
+            )
             command = [sys.executable, "-m", "fairjax", "frontier", *options.split()]
             command += ["--out", tempfile.mkdtemp(dir=folder)]
             command += ["--ray", "local"] if side == "ray" else []
             cpu, wall = cost_of(command, {"XDG_CACHE_HOME": folder})
-            return {"side": side, "runs": runs, "epochs": epochs, "cpu": cpu, "wall": wall}
+            line = {"data": data, "runs": runs, "epochs": epochs, "side": side}
+            return line | {"cpu": cpu, "wall": wall}
 
-        for epochs, counts in ((10, (16, size)), (100, (size,))):
-            swept("here", 16, epochs)  # fills the cache of programs
+        for data, epochs, counts in (("synthetic", 10, (16, size)), ("adult", 40, (size,))):
+            swept("here", data, 16, epochs)  # fills the cache of programs
             for count in counts:
                 for side in ("here", "ray"):
-                    found.append(swept(side, count, epochs))
+                    found.append(swept(side, data, count, epochs))
                     print(json.dumps(found[-1]), flush=True)
     return found
 
@@ -401,11 +406,14 @@ def cost_of(command: list[str], variables: dict[str, str]) -> tuple[float, float
 
 def ray_summary(found: list[dict]) -> str:
     """A Markdown table: CPU seconds here and on Ray, and what they differ by."""
-    lines = ["| runs | epochs | CPU seconds here | on Ray | more |", "|---|---|---|---|---|"]
+    lines = [
+        "| data | runs | epochs | CPU seconds here | on Ray | more |",
+        "|---|---|---|---|---|---|",
+    ]
     for here, ray in zip(found[::2], found[1::2], strict=True):
         more = ray["cpu"] - here["cpu"]
         lines.append(
-            f"| {here['runs']} | {here['epochs']} | {here['cpu']:.1f} | {ray['cpu']:.1f} "
+            f"| {here['data']} | {here['runs']} | {here['epochs']} | {here['cpu']:.1f} | {ray['cpu']:.1f} "
             f"| {more:.1f} ({more / here['cpu']:.0%}) |"
         )
     return "\n".join(lines) + "\n"

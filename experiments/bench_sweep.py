@@ -198,9 +198,6 @@ def ablation(args) -> dict[str, float]:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     import jax
-    import optax
-
-    from fairjax.gradients import value_and_rows
 
     members = 8
     _, spec, splits = data()
@@ -214,55 +211,55 @@ def ablation(args) -> dict[str, float]:
         # parameters change at every step, so nothing of it leaves the loop
         return jax.tree.map(lambda p, g: p - 1e-6 * g, params, gradients)
 
-    def products(params, batch):
-        return descend(params, products_of(params, batch.x, spec))
+    def products_alone(components):
+        def step(carry, batch):
+            params, state = carry
+            return (descend(params, products_of(params, batch.x, spec)), state), None
 
-    def step_with(method: str, point: dict, has_transform: bool):
-        changed = argparse.Namespace(**{**vars(args), "method": method})
-        components = study_of(changed, spec).recipes[method].build(point)
-        memory = components.objective.init(jax.random.key(0), rows)
+        return step
+
+    def gradients_alone(components):
+        whole = step_of(components, rows)
 
         def step(carry, batch):
             params, state = carry
-            _, gradients = value_and_rows(components.objective.apply, has_aux=True)(
-                params, batch, jax.random.key(0), memory
-            )
-            if has_transform:
-                updates, state = components.transform.update(gradients, state, params)
-                return (optax.apply_updates(params, updates), state), None
-            # the first row for the trunk and the last for the heads, which one may be both
+            *_, gradients = whole(params, state, batch)
+            # the first row for the trunk and the last for the heads, which may be one
             own = {
                 "trunk": jax.tree.map(lambda leaf: leaf[0], gradients["trunk"]),
                 "heads": jax.tree.map(lambda leaf: leaf[-1], gradients["heads"]),
             }
             return (descend(params, own), state), None
 
-        return components, step
+        return step
 
-    def products_alone(point, key, batches):
-        components, _ = step_with("vanilla", point, has_transform=False)
-        params = components.model.init(key)
-        return jax.lax.scan(lambda p, batch: (products(p, batch), None), params, batches)[0]
+    def with_optimizer(components):
+        whole = step_of(components, rows)
 
-    def with_method(method: str, has_transform: bool):
-        def run(point, key, batches):
-            components, step = step_with(method, point, has_transform)
-            params = components.model.init(key)
-            state = components.transform.init(params) if has_transform else ()
-            return jax.lax.scan(step, (params, state), batches)[0]
+        def step(carry, batch):
+            params, state, *_ = whole(*carry, batch)
+            return (params, state), None
 
-        return run
+        return step
 
-    runs = {
+    parts = {
         "matrix products alone": ("vanilla", products_alone),
-        "gradient of the mean loss": ("vanilla", with_method("vanilla", False)),
-        f"gradients of {args.method}": (args.method, with_method(args.method, False)),
-        "with the optimizer": (args.method, with_method(args.method, True)),
+        "gradient of the mean loss": ("vanilla", gradients_alone),
+        f"gradients of {args.method}": (args.method, gradients_alone),
+        "with the optimizer": (args.method, with_optimizer),
     }
     found = {}
-    for what, (method, run) in runs.items():
+    for what, (method, step_with) in parts.items():
         changed = argparse.Namespace(**{**vars(args), "method": method, "runs": members})
-        points, _ = study_of(changed, spec).points(method)
+        study = study_of(changed, spec)
+
+        def run(point, key, batches, build=study.recipes[method].build, step_with=step_with):
+            components = build(point)
+            params = components.model.init(key)
+            carry = params, components.transform.init(params)
+            return jax.lax.scan(step_with(components), carry, batches)[0]
+
+        points, _ = study.points(method)
         arguments = points, jax.random.split(jax.random.key(0), members), batches
         compiled = jax.jit(jax.vmap(run, (0, 0, None))).lower(*arguments).compile()
         times = []
@@ -297,18 +294,15 @@ def products_of(params: dict, x, spec) -> dict:
         score = head["output"]["kernel"].T @ hidden
         back = back + head["dense_0"]["kernel"] @ (head["output"]["kernel"] @ score)
         heads[name] = {
-            "dense_0": {
-                "kernel": z @ hidden.T,
-                "bias": head["dense_0"]["bias"],
-            },
-            "output": {"kernel": hidden @ score.T, "bias": head["output"]["bias"]},
+            "dense_0": head["dense_0"] | {"kernel": z @ hidden.T},
+            "output": head["output"] | {"kernel": hidden @ score.T},
         }
     of_design = columns @ back.T
     kernel, *folded = jnp.split(of_design, np.cumsum([widths[0], *levels])[:-1])
     own = [table.T @ g for (table, _), g in zip(pairs, folded, strict=True)]
     embedding = jnp.concatenate([g @ block.T for (_, block), g in zip(pairs, folded, strict=True)])
     first = {"kernel": jnp.concatenate([kernel, *own]), "embedding": embedding}
-    return {"trunk": first | {"bias": trunk["bias"]}, "heads": heads}
+    return {"trunk": trunk | first, "heads": heads}
 
 
 def clock(platform: str) -> Callable[[], float]:

@@ -388,6 +388,7 @@ def test_the_made_up_data_have_epochs_of_their_own(arguments, epochs):
     [
         ([], {"optimizer": "adamw", "learning_rate": 0.03, "stop": "objective", "epochs": 22}),
         (["--epochs", "9", "--weight-decay", "0.2"], {"epochs": 9, "weight_decay": 0.2}),
+        (["--epochs", "11"], {"epochs": 11, "weight_decay": 0.2}),  # as much in half the steps
         (["--optimizer", "adagrad"], {"learning_rate": 0.05, "weight_decay": 0, "warm_up": 0.1}),
         (["--stop", "last"], {"stop": "last", "optimizer": "adamw"}),
     ],

@@ -197,6 +197,21 @@ def test_a_table_has_epochs_by_its_rows_and_decays_as_much_whatever_they_are(row
     assert steps * decay == pytest.approx(33.6, rel=0.02)
 
 
+@pytest.mark.parametrize(
+    ("given", "steps"),
+    [
+        ({"epochs": 3}, 3 * 15),
+        ({"batch_size": 64}, 12 * 58),
+        ({"epochs": 7, "batch_size": 1}, 25_900),
+    ],
+)
+def test_a_table_decays_as_much_over_the_steps_that_are_given(given, steps):
+    settings = study.table_settings(3_700, **given)
+    assert given.items() <= settings.items()
+    assert settings["epochs"] * np.ceil(3_700 / settings["batch_size"]) == steps
+    assert steps * settings["weight_decay"] == pytest.approx(33.6, rel=0.05)
+
+
 def test_a_stopped_study_resumes_to_the_same_table_and_its_model_is_the_one_evaluated(tmp_path):
     data, made = studied(patience=2)
     begun = study.run_study(data, study=made, out=tmp_path, progress=False)

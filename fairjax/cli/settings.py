@@ -188,7 +188,8 @@ def study_settings(options: dict[str, Any], data: Prepared) -> dict[str, Any]:
     """
     chosen = {key: options[key] for key in SHARED if options[key] is not None}
     if options["preset"] == "table":
-        preset = table_settings(len(data.splits.train.weight))
+        given = {key: chosen[key] for key in ("epochs", "batch_size") if key in chosen}
+        preset = table_settings(len(data.splits.train.weight), **given)
     else:
         preset = dict(PAPER.get(options["data"], {}))
     optimizer = preset.get("optimizer", "adagrad")

@@ -403,22 +403,24 @@ PAPER: dict[str, dict[str, Any]] = {
 }
 
 
-def table_settings(rows: int) -> dict[str, Any]:
+def table_settings(rows: int, epochs: int | None = None, batch_size: int = 256) -> dict[str, Any]:
     """Settings of a network for a table, chosen by measurement against boosted trees.
 
-    An epoch has ``s = ceil(rows / 256)`` steps. A run has 336 steps, but 12 epochs at least and 40
-    at most. In all it decays its weights as much as one of 336 steps by .1.
+    An epoch has ``s = ceil(rows / batch_size)`` steps. In all a run decays its weights as much as
+    one of 336 steps by .1, however many steps it has.
 
     Args:
       rows: of training.
+      epochs: default those of 336 steps, but 12 at least and 40 at most.
+      batch_size: rows of a step.
 
     Returns:
       Settings for :func:`named_study`.
 
     Source: experiments/benchmark_tables.py.
     """
-    steps = -(-rows // 256)
-    epochs = min(max(round(336 / steps), 12), 40)
+    steps = -(-rows // batch_size)
+    epochs = epochs or min(max(round(336 / steps), 12), 40)
     return {
         "model": "ensemble",
         "trunk": (64, 32),
@@ -431,7 +433,7 @@ def table_settings(rows: int) -> dict[str, Any]:
         "warm_up": 0.1,
         "stop": "objective",
         "epochs": epochs,
-        "batch_size": 256,
+        "batch_size": batch_size,
     }
 
 
