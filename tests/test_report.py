@@ -424,6 +424,12 @@ def test_same_numbers_same_files(tmp_path):
             assert old.read_bytes() == new.read_bytes(), old.name
 
 
+def test_a_notebook_shows_a_figure_without_a_plotting_backend():
+    formatters = pytest.importorskip("IPython.core.formatters")
+    figure = report.draw_tasks(lay_out(*make()))
+    assert formatters.PNGFormatter()(figure).startswith(b"\x89PNG")
+
+
 def test_figures_are_objects():
     figure = pytest.importorskip("matplotlib.figure")
     layout = lay_out(*make())

@@ -11,7 +11,15 @@ import numpy as np
 
 from fairjax.core.disk import write
 from fairjax.report.conflict_figure import BLANK, LETTER_WIDTH, draw_heat_map
-from fairjax.report.drawing import COLOURS, DASHES, draw_grid, hide_box, house_style, png
+from fairjax.report.drawing import (
+    COLOURS,
+    DASHES,
+    draw_grid,
+    hide_box,
+    house_style,
+    new_figure,
+    png,
+)
 from fairjax.report.names import task_label
 from fairjax.report.text import literal
 
@@ -91,12 +99,10 @@ def draw_branches(found: dict[str, Any], tasks: list[str]) -> Figure:
     Raises:
       ImportError: matplotlib is missing.
     """
-    from matplotlib.figure import Figure
-
     width = min(max(2.6, 0.45 * len(tasks)), 6.0)
     names = LETTER_WIDTH * max(map(len, tasks))
     size = (3 * (width + names) + 1.0, width + names + 4.2)
-    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    figure = new_figure(size)
     figure.get_layout_engine().set(w_pad=0.09, h_pad=0.08)
     grid = figure.add_gridspec(2, 6, height_ratios=(3.0, width + names + 1.0))
     counts = np.array(found["branches"])

@@ -22,6 +22,7 @@ from fairjax.report.drawing import (
     draw_grid,
     hide_box,
     house_style,
+    new_figure,
     png,
     write_in_middle,
 )
@@ -144,8 +145,6 @@ def _draw(
     epochs: int | None,
 ):
     """The figure of cosines ``[steps, M, K, K]`` between K rows in M layers."""
-    from matplotlib.figure import Figure
-
     first, second = np.triu_indices(len(rows), 1)
     pairs = [_pair_name(rows[i], rows[j]) for i, j in zip(first, second, strict=True)]
     map_width = min(max(2.4, 0.45 * len(rows)), 7.0)
@@ -159,7 +158,7 @@ def _draw(
         map_height = min(max(1.0, 0.24 * len(layers)), 9.0)
         heights.append(map_height + 0.9 + _depth(pairs, layer_width))
     size = (left + right + 0.8, sum(heights))
-    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    figure = new_figure(size)
     figure.get_layout_engine().set(w_pad=0.09, h_pad=0.08)
     grid = figure.add_gridspec(len(heights), 2, width_ratios=(left, right), height_ratios=heights)
     _draw_angles(figure.add_subplot(grid[0, 0]), cosines[:, :, first, second], epochs)

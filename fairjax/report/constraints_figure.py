@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fairjax.core.disk import write
-from fairjax.report.drawing import COLOURS, DASHES, draw_grid, hide_box, house_style, png
+from fairjax.report.drawing import (
+    COLOURS,
+    DASHES,
+    draw_grid,
+    hide_box,
+    house_style,
+    new_figure,
+    png,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,9 +74,7 @@ def draw_constraints(found: dict[str, Any]) -> Figure:
     Raises:
       ImportError: matplotlib is missing.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9.0, 3.6), dpi=150, layout="constrained")
+    figure = new_figure((9.0, 3.6))
     figure.get_layout_engine().set(w_pad=0.09, h_pad=0.08)
     left, right = figure.subplots(1, 2, sharex=True)
     for trace, colour in zip(found["traces"], COLOURS, strict=False):

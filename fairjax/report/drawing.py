@@ -6,6 +6,7 @@ one marker. Names are drawn literally: a dollar sign in a name is a dollar sign.
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 import warnings
@@ -82,6 +83,15 @@ def png(figure: Figure) -> bytes:
     return content.getvalue()
 
 
+def new_figure(size: tuple[float, float]) -> Figure:
+    """An empty figure of so many inches, which notebooks show, whatever their plotting backend."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    figure._repr_png_ = functools.partial(png, figure)  # pyright: ignore[reportAttributeAccessIssue]
+    return figure
+
+
 def columns_of(panels: int) -> int:
     """How many of the panels stand side by side: at most three."""
     return 2 if panels == 4 else min(panels, 3)
@@ -96,12 +106,10 @@ def make_axes(panels: int, width: float, height: float, entries: int) -> tuple[F
       height: inches of one.
       entries: lines of the legend below, for which there is room.
     """
-    from matplotlib.figure import Figure
-
     columns = columns_of(panels)
     rows = math.ceil(panels / columns)
     size = (width * columns, height * rows + 0.2 * entries)
-    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    figure = new_figure(size)
     figure.get_layout_engine().set(w_pad=0.09, h_pad=0.08)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     hide_spare(axes, panels)

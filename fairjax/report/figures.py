@@ -24,6 +24,7 @@ from fairjax.report.drawing import (
     hide_spare,
     house_style,
     make_axes,
+    new_figure,
     png,
     rule,
 )
@@ -142,13 +143,11 @@ def draw_methods(layout: Layout) -> Figure:
     Raises:
       ImportError: matplotlib is missing.
     """
-    from matplotlib.figure import Figure
-
     panel = layout.overall
     methods = len(layout.methods)
     rows = math.ceil(methods / COLUMNS)
     size = (2.3 * COLUMNS, 2.1 * rows + 0.4)
-    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    figure = new_figure(size)
     grid = figure.subplots(rows, COLUMNS, sharex=True, sharey=True, squeeze=False)
     axes = grid.ravel()
     hide_spare(axes, methods)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fairjax.postprocess import Audit
-from fairjax.report.drawing import GREY, Entry, columns_of, draw_legend, write_in_middle
+from fairjax.report.drawing import GREY, Entry, columns_of, draw_legend, new_figure, write_in_middle
 from fairjax.report.repair.axes import (
     NO_ROW,
     legend_columns,
@@ -37,8 +37,6 @@ VISIBLE = 0.004  # of the highest point: what can be seen of a curve
 
 def draw_densities(audit: Audit) -> Figure:
     """Per task the groups' densities before (above) and after (below) the repair."""
-    from matplotlib.figure import Figure
-
     groups = groups_of(audit)
     tasks = len(audit.tasks)
     columns = columns_of(tasks)
@@ -48,7 +46,7 @@ def draw_densities(audit: Audit) -> Figure:
     entry_columns = legend_columns(entries, width)
     lines = math.ceil(len(entries) / entry_columns) + 1
     height = 4.5 * blocks + 0.2 * lines
-    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    figure = new_figure((width, height))
     figure.get_layout_engine().set(w_pad=0.09, h_pad=0.06)
     grid = figure.add_gridspec(2 * blocks, columns)
     for task in range(tasks):
