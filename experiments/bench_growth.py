@@ -413,8 +413,8 @@ def ray_summary(found: list[dict]) -> str:
     for here, ray in zip(found[::2], found[1::2], strict=True):
         more = ray["cpu"] - here["cpu"]
         lines.append(
-            f"| {here['data']} | {here['runs']} | {here['epochs']} | {here['cpu']:.1f} | {ray['cpu']:.1f} "
-            f"| {more:.1f} ({more / here['cpu']:.0%}) |"
+            f"| {here['data']} | {here['runs']} | {here['epochs']} | {here['cpu']:.1f} "
+            f"| {ray['cpu']:.1f} | {more:.1f} ({more / here['cpu']:.0%}) |"
         )
     return "\n".join(lines) + "\n"
 

@@ -13,6 +13,8 @@ import pytest
 from test_sweep import results, run, tiny_sweep
 
 from fairjax.core.types import DataError
+from fairjax.training import on_devices
+from fairjax.training.manifest import fingerprint
 from fairjax.training.program import device_mesh, padded, unpadded
 
 HERE = Path(__file__).parent
@@ -125,6 +127,8 @@ def of_two_processes(rank: int, folder: str) -> None:
     """A sweep whose rows two processes share, resumed where one has lost a chunk."""
     everyone, out = jax.devices(), Path(folder) / str(rank)
     assert (len(everyone), jax.local_device_count()) == (2, 1)
+    splits = tiny_sweep()[2]
+    assert fingerprint(on_devices(splits, everyone, 2)) == fingerprint(padded(splits, 2))
     one = run(devices=jax.local_devices(), chunk=2)
     two = run(devices=everyone, row_devices=2, chunk=2, out=out)
     close(results(one), results(two))
@@ -146,7 +150,7 @@ def studies() -> None:
     """Methods with memory, events, validation rows and networks of their own."""
     import fairjax
     from fairjax.study import from_names, named_study
-    from fairjax.training import draw, on_devices, sweep
+    from fairjax.training import draw, sweep
 
     data = fairjax.load("synthetic")
     splits = jax.tree.map(lambda leaf: leaf[:301], data.splits)
