@@ -200,7 +200,7 @@ def test_a_table_has_epochs_by_its_rows_and_decays_as_much_whatever_they_are(row
 @pytest.mark.parametrize(
     ("given", "steps"),
     [
-        ({"epochs": 3}, 3 * 15),
+        ({"epochs": 6}, 6 * 15),
         ({"batch_size": 64}, 12 * 58),
         ({"epochs": 7, "batch_size": 1}, 25_900),
     ],
@@ -210,6 +210,12 @@ def test_a_table_decays_as_much_over_the_steps_that_are_given(given, steps):
     assert given.items() <= settings.items()
     assert settings["epochs"] * np.ceil(3_700 / settings["batch_size"]) == steps
     assert steps * settings["weight_decay"] == pytest.approx(33.6, rel=0.05)
+
+
+@pytest.mark.parametrize("given", [{"epochs": 2}, {"epochs": 1, "batch_size": 10_000}])
+def test_a_short_run_decays_no_more_than_the_smallest_table(given):
+    smallest = study.table_settings(389)
+    assert study.table_settings(389, **given)["weight_decay"] == smallest["weight_decay"]
 
 
 def test_a_stopped_study_resumes_to_the_same_table_and_its_model_is_the_one_evaluated(tmp_path):
