@@ -519,6 +519,17 @@ def test_cagrad_goes_where_the_least_product_is_largest(c, of):
     np.testing.assert_allclose(gain[regular], at_own[regular], atol=1e-4 * scale.max())
 
 
+@pytest.mark.parametrize("shape", [(9, 6), (6, 9), (5, 3)])
+def test_cagrad_stays_within_reach_where_a_sum_of_rows_is_zero(shape):
+    """The dual of such a problem has digits in the span of the rows alone."""
+    j = jacobians("weak", shape, 1, 0, count=2000)
+    with double():
+        w = cagrad_solver(1.0)(jnp.asarray(j @ j.swapaxes(1, 2)))
+    g0 = j.mean(axis=1)
+    distance = np.linalg.norm(sums(np.asarray(w), j) - g0, axis=1)
+    np.testing.assert_array_less(distance / np.linalg.norm(g0, axis=1), 1 + 1e-6)
+
+
 @functools.lru_cache
 def cagrad_solver(c: float):
     rule = gradients.cagrad.rule(c=c, rescale=0)

@@ -34,6 +34,9 @@ This is the scaling of the ordinary cone ``n >= ||R w||`` for ``G = R' R``, writ
 never needed. Then dz, da and dt are put into (1), which leaves one system of K + 1 equations for
 ``(dw, dn)``, and y follows from the sum.
 
+Only G a counts, and what G maps to 0 grows in a without end where ``||w||_G`` goes to 0, until no
+digit of ``a' G a`` is left. So every step takes it out of a.
+
 Reference:
   Nesterov, Todd: Primal-dual interior-point methods for self-scaled cones, SIAM Journal on
   Optimization, 1998.
@@ -47,7 +50,7 @@ import jax
 import jax.numpy as jnp
 
 from fairjax.core.types import Array
-from fairjax.gradients.solve import SHRINK, STEPS, room_to_zero, solve_two
+from fairjax.gradients.solve import SHRINK, STEPS, room_to_zero
 
 POLISH_STEPS = 3
 
@@ -60,6 +63,7 @@ class _Program(NamedTuple):
     reach: Array  # []
     free: Array  # [K] bool
     mask: Array  # [K], 1 where free
+    span: Array  # [K, K], see _span
 
 
 class _Point(NamedTuple):
@@ -92,7 +96,7 @@ def min_with_norm(
     """
     mask = free.astype(gram.dtype)
     gram = jnp.where(free[:, None] & free[None, :], gram, 0.0)
-    program = _Program(gram, linear, reach, free, mask)
+    program = _Program(gram, linear, reach, free, mask, _span(gram))
 
     def step(_, carry):
         point, best, least_error = carry
@@ -113,6 +117,14 @@ def min_with_norm(
     return polished.w, best.a, jnp.where(jnp.any(free), least_error, 0.0)
 
 
+def _span(gram: Array) -> Array:
+    """The projection ``[K, K]`` onto what G does not map to 0."""
+    values, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(gram))
+    cutoff = gram.shape[0] * jnp.finfo(gram.dtype).eps * values[-1]
+    basis = jnp.where(values > cutoff, vectors, 0.0)
+    return basis @ basis.T
+
+
 def _start(program: _Program) -> _Point:
     """Equal weights, and everything well inside."""
     w = program.mask / jnp.maximum(jnp.sum(program.mask), 1)
@@ -126,6 +138,7 @@ def _take_step(program: _Program, point: _Point) -> _Point:
     change = _newton_change(program, point)
     length = jnp.minimum(1.0, 0.98 * _room(program, point, change))
     moved = jax.tree.map(lambda old, delta: old + length * delta, point, change)
+    moved = moved._replace(a=program.span @ moved.a)
     sound = (
         (_depth(program.gram, moved.n, moved.w) > 0)
         & (_depth(program.gram, moved.t, moved.a) > 0)
@@ -135,7 +148,7 @@ def _take_step(program: _Program, point: _Point) -> _Point:
 
 
 def _newton_change(program: _Program, point: _Point) -> _Point:
-    gram, linear, reach, free, mask = program
+    gram, linear, reach, free, mask, _ = program
     w, n, z, a, t, y = point
     positive_w = jnp.where(free, w, 1.0)
     depth = _depth(gram, n, w)
@@ -162,7 +175,7 @@ def _newton_change(program: _Program, point: _Point) -> _Point:
     right_w = jnp.where(free, mu / positive_w - linear - mu * (gram @ w) / depth, 0.0)
     right_n = mu * n / depth - reach
     right = jnp.append(right_w, right_n) + y * in_sum
-    move, move_per_y = solve_two(cone_hessian + jnp.diag(diagonal), right, in_sum)
+    move, move_per_y = _solve_two(cone_hessian + jnp.diag(diagonal), right, in_sum)
     slope = in_sum @ move_per_y
     dy = (1.0 - mask @ (w + move[:-1])) / jnp.where(slope == 0, 1.0, slope)
     move = move + dy * move_per_y
@@ -179,6 +192,11 @@ def _newton_change(program: _Program, point: _Point) -> _Point:
         t=mu * n / depth - t - scale * (2.0 * b_n * toward - dn),
         y=dy,
     )
+
+
+def _solve_two(matrix: Array, right: Array, other: Array) -> Array:
+    """``M^-1 right`` and ``M^-1 other``, ``[2, K]``, by one factorisation."""
+    return jnp.linalg.solve(matrix, jnp.stack([right, other], axis=1)).T
 
 
 def _room(program: _Program, point: _Point, change: _Point) -> Array:
@@ -214,7 +232,7 @@ def _depth(gram: Array, n: Array, w: Array) -> Array:
 
 def _error(program: _Program, point: _Point) -> Array:
     """How far (1) is from true, plus the mean gap of (3)."""
-    gram, linear, reach, free, mask = program
+    gram, linear, reach, free, mask, _ = program
     w, n, z, a, t, y = point
     gradient_error = jnp.max(jnp.where(free, jnp.abs(linear + gram @ a - z - y), 0.0))
     gap = jnp.sum(mask * w * z) + n * t - w @ gram @ a
@@ -226,7 +244,7 @@ def _polish(program: _Program, point: _Point) -> _Point:
 
     It finds digits of w that the cone's scaling loses.
     """
-    gram, linear, reach, free, mask = program
+    gram, linear, reach, free, mask, _ = program
     w, _, z, _, _, y = point
     gram_w = gram @ w
     norm = jnp.sqrt(jnp.maximum(w @ gram_w, jnp.finfo(gram.dtype).tiny))
@@ -235,7 +253,7 @@ def _polish(program: _Program, point: _Point) -> _Point:
     matrix = reach * norm_hessian + jnp.diag(jnp.where(free, z / positive_w, 1.0))
     right = jnp.where(free, y - linear - reach * gram_w / norm, 0.0)
 
-    dw, dw_per_y = solve_two(matrix, right, mask)
+    dw, dw_per_y = _solve_two(matrix, right, mask)
     slope = mask @ dw_per_y
     dy = (1.0 - mask @ (w + dw)) / jnp.where(slope == 0, 1.0, slope)
     dw = dw + dy * dw_per_y
