@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fairjax import gradients
-from fairjax.gradients import Rule, combiners
+from fairjax.gradients import Rule, combiners, solve
 from fairjax.gradients.gram_matrix import CHUNK, combine, gram
 from fairjax.gradients.rules._go4align import group_means
 from fairjax.gradients.rules._gradnorm import gradnorm_gradient
@@ -481,6 +481,25 @@ def test_projections_meet_their_conditions(name, of):
         product = np.einsum("nij,nj->ni", g, v) / length / length.max(axis=1, keepdims=True)
         assert (v - p).min() > -1e-9 and product.min() > -1e-5
         assert np.abs((v - p) * length * product).max() < 1e-4 * length.max()
+
+
+@pytest.mark.parametrize("name", ["upgrad", "mgda"])
+@pytest.mark.parametrize("shape", [(2, 5), (5, 3), (20, 30)])
+def test_float32_has_steps_enough(name, shape, monkeypatch):
+    """The update ``J' w`` of as many steps as float64 has."""
+    j = np.concatenate([jacobians(kind, shape, 2, 1) for kind in ("free", "strong", "none")])
+    j = j.astype(np.float32)
+    grams = jnp.asarray(j @ j.swapaxes(1, 2))
+    rule = getattr(gradients, name).rule()
+
+    def weights(g):
+        return rule.weights(g, None, (), None)[0]
+
+    updates = []
+    for steps in (solve.STEPS_32, solve.STEPS):
+        monkeypatch.setattr(solve, "STEPS_32", steps)
+        updates.append(sums(np.asarray(jax.vmap(weights)(grams)), j))
+    np.testing.assert_allclose(*updates, rtol=0, atol=1e-5 * np.abs(j).max())
 
 
 @pytest.mark.slow
