@@ -94,19 +94,16 @@ def lay_out(table: Table, info: dict[str, Any]) -> Layout:
       ValueError: a needed column or entry is missing, or the key of a metric is given as text.
     """
     _check(table, info)
-    methods, method_index = _methods(table)
-    diverged = np.asarray(table["diverged"], bool)
-    runs = {"methods": methods, "method_index": method_index, "ended": ~diverged}
-    relative = any_finite(relative_points(table, "test")[~diverged])
+    runs = _runs(table)
     positions = range(len(info["tasks"]))
     task_panels = [_task_panel(table, info, position, runs) for position in positions]
-    overall = _overall_panel(table, info, relative, runs)
+    overall, relative = _overall_panel(table, info, runs)
     layout = Layout(
         table=table,
         info=info,
-        methods=methods,
-        method_index=method_index,
-        diverged=diverged,
+        methods=runs["methods"],
+        method_index=runs["method_index"],
+        diverged=~runs["ended"],
         overall=overall,
         task_panels=tuple(task_panels),
         relative=relative,
@@ -185,7 +182,8 @@ def candidate_runs(table: Table, info: dict[str, Any]) -> list[int]:
 
 def _candidate_points(table: Table, info: dict[str, Any]) -> np.ndarray | None:
     """Points ``[N, 2]`` that select, NaN for runs that are no candidates; None without any."""
-    overall = lay_out(table, info).overall
+    _check(table, info)
+    overall, _ = _overall_panel(table, info, _runs(table))
     references = info.get("reference_methods", [])
     methods = np.asarray(table["method"], str)
     is_reference = np.isin(methods, references)
@@ -212,13 +210,20 @@ def _check(table: Table, info: dict[str, Any]) -> None:
         raise ValueError(f"info lacks {absent}; it has {sorted(info)}")
 
 
-def _methods(table: Table) -> tuple[tuple[str, ...], np.ndarray]:
-    """Names of the methods in the order of the table, and the position ``[N]`` of each run's."""
+def _runs(table: Table) -> dict[str, Any]:
+    """What panels are told of the runs.
+
+    Names of the methods in the order of the table, the position ``[N]`` of each run's among them,
+    and whether it ended, ``[N]`` bool.
+    """
     labels = [str(label) for label in table["method"]]
     methods = tuple(dict.fromkeys(labels))
     position = {method: index for index, method in enumerate(methods)}
-    positions = [position[label] for label in labels]
-    return methods, np.array(positions, np.int64)
+    return {
+        "methods": methods,
+        "method_index": np.array([position[label] for label in labels], np.int64),
+        "ended": ~np.asarray(table["diverged"], bool),
+    }
 
 
 def _task_panel(table: Table, info: dict[str, Any], position: int, runs: dict[str, Any]) -> Panel:
@@ -234,16 +239,16 @@ def _task_panel(table: Table, info: dict[str, Any], position: int, runs: dict[st
     )
 
 
-def _overall_panel(
-    table: Table, info: dict[str, Any], relative: bool, runs: dict[str, Any]
-) -> Panel:
+def _overall_panel(table: Table, info: dict[str, Any], runs: dict[str, Any]) -> tuple[Panel, bool]:
+    """The panel of all tasks, and whether it is measured in ARE and ARFG."""
+    relative = any_finite(relative_points(table, "test")[runs["ended"]])
     if relative:
         validation = relative_points(table, "validation")
         test = relative_points(table, "test")
     else:
         validation = mean_points(table, info, "validation")
         test = mean_points(table, info, "test")
-    return make_panel(
+    panel = make_panel(
         key="overall",
         title="All tasks together",
         labels=_overall_labels(info, relative),
@@ -252,6 +257,7 @@ def _overall_panel(
         references=relative_references(info) if relative else (),
         **runs,
     )
+    return panel, relative
 
 
 def _reference(panel: Panel, info: dict[str, Any], relative: bool) -> tuple[float, float] | None:
