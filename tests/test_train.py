@@ -369,6 +369,40 @@ def test_one_trace_serves_all_steps_and_all_calls():
     assert len(traces) == 2 * once  # the number of steps does not multiply it
 
 
+def test_a_sweep_goes_through_a_step_once():
+    """Averages of an optimizer begin as 0 for all members; from the first step on they differ."""
+    passes = []
+
+    @jax.custom_batching.custom_vmap
+    def counted(updates):
+        return updates
+
+    @counted.def_vmap
+    def count(members, is_mapped, updates):
+        passes.append(members)
+        return updates, is_mapped[0]
+
+    def build(hparams):
+        del hparams
+
+        def apply(params, batch, key, memory):
+            return (jnp.sum(batch.weight) * params**2,), memory
+
+        return Components(
+            Model(jax.random.normal, None, None),
+            Objective(("a",), lambda key, data: (), apply),
+            optax.chain(sum_rows(), optax.stateless(lambda u, _: counted(u)), optax.adam(0.1)),
+            (),
+        )
+
+    train = make_train(STATIC, Recipe("counted", build, {}))
+    of_member = functools.partial(train, data=numbered(), order_key=jax.random.key(9), hparams={})
+    start = jnp.arange(2.0)
+    trained = jax.vmap(lambda key, params: of_member(key, params=params))(KEYS, start)
+    assert passes == [2]
+    assert trained.params[0] != trained.params[1]
+
+
 @pytest.mark.parametrize("wrong", [(0, 4), (2, 0), (3, 4, 2), (4, 4, 0), (4, 4, 1, -1)])
 def test_shapes_that_cannot_be_are_refused(wrong):
     with pytest.raises(ValueError, match="epochs a multiple of block"):

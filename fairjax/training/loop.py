@@ -195,9 +195,27 @@ def start(
     first = parts.model.init(key) if params is None else params
     memory_key = jax.random.fold_in(key, 1)
     memory = parts.objective.init(memory_key, data)
-    opt_state = parts.transform.init(first)
+    opt_state = _of_member(parts.transform.init(first), first)
     step = jnp.zeros((), jnp.int32)
     return State(first, opt_state, memory, step)
+
+
+def _of_member(opt_state: PyTree, params: PyTree) -> PyTree:
+    """The state of an optimizer, marked as the member's own; its numbers stay.
+
+    It is about to be: were it one for all members before the first step, ``vmap`` would go through
+    the step twice, which is a tenth of the time to trace a program. Counts stay as they are.
+    """
+    leaves = jax.tree.leaves(params)
+    if not leaves:
+        return opt_state
+    mark = jnp.ravel(leaves[0])[0] == 0
+
+    def own(leaf: Array) -> Array:
+        is_count = not jnp.issubdtype(leaf.dtype, jnp.floating)
+        return leaf if is_count else jnp.where(mark, leaf, leaf)
+
+    return jax.tree.map(own, opt_state)
 
 
 def first_choice(blocks: int, passed_over: float) -> int:
