@@ -211,9 +211,9 @@ def _of_member(opt_state: PyTree, params: PyTree) -> PyTree:
         return opt_state
     mark = jnp.ravel(leaves[0])[0] == 0
 
-    def own(leaf: Array) -> Array:
-        is_count = not jnp.issubdtype(leaf.dtype, jnp.floating)
-        return leaf if is_count else jnp.where(mark, leaf, leaf)
+    def own(leaf: Any) -> Any:
+        is_number = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jnp.floating)
+        return jnp.where(mark, leaf, leaf) if is_number else leaf
 
     return jax.tree.map(own, opt_state)
 
