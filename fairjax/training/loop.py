@@ -203,10 +203,10 @@ def start(
 def _of_member(opt_state: PyTree, params: PyTree) -> PyTree:
     """The state of an optimizer, marked as the member's own; its numbers stay.
 
-    It is about to be: were it one for all members before the first step, ``vmap`` would go through
+    After a step it is. Were it one for all members before the first step, ``vmap`` would go through
     the step twice, which is a tenth of the time to trace a program. Counts stay as they are.
     """
-    leaves = jax.tree.leaves(params)
+    leaves = [leaf for leaf in jax.tree.leaves(params) if jnp.size(leaf)]
     if not leaves:
         return opt_state
     mark = jnp.ravel(leaves[0])[0] == 0
